@@ -1,0 +1,87 @@
+"""The errors sparse_mrnn raises: each says what is wrong, where, and what to do.
+
+Every class also derives from the built-in a Python user would catch (``ValueError``, ``KeyError``,
+``RuntimeError``, ``ImportError``), so both habits work.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class SparseMRNNError(Exception):
+    """Base class of every error raised on purpose by sparse_mrnn."""
+
+
+class GraphError(SparseMRNNError, ValueError):
+    """A region or projection is declared in a way that cannot be built."""
+
+
+class UnknownNameError(SparseMRNNError, KeyError):
+    """A region, projection or unit is asked for by a name that does not exist."""
+
+    def __str__(self) -> str:  # KeyError would show the repr of the message
+        return Exception.__str__(self)
+
+
+class ConnectivityError(SparseMRNNError, ValueError):
+    """A connection rule cannot be satisfied, for example a fan-in larger than the source."""
+
+
+class WeightError(SparseMRNNError, ValueError):
+    """Explicit weights have the wrong shape, sign, or values that are not finite."""
+
+
+class ConfigError(SparseMRNNError, ValueError):
+    """A configuration file or dictionary is not valid."""
+
+
+class ShapeError(SparseMRNNError, ValueError):
+    """A tensor given to a model has the wrong shape, dtype or device."""
+
+
+class ActivationError(SparseMRNNError, ValueError):
+    """An activation function is not known."""
+
+
+class FinalizeError(SparseMRNNError, RuntimeError):
+    """A network is used before, or changed after, its connectivity was finalised."""
+
+
+class SpectralError(SparseMRNNError, RuntimeError):
+    """A spectral radius could not be certified, or weights cannot be scaled to one."""
+
+
+class SizeError(SparseMRNNError, ValueError):
+    """A dense matrix was asked for that would be too large to make by accident."""
+
+
+class StimulusError(SparseMRNNError, ValueError):
+    """A stimulus does not fit the network or the simulated time."""
+
+
+class RecordingError(SparseMRNNError, RuntimeError):
+    """A recording could not be written or read."""
+
+
+class MissingExtraError(SparseMRNNError, ImportError):
+    """An optional dependency is needed and not installed."""
+
+
+def suggest(name: object, known: Iterable[object], *, what: str = "names") -> str:
+    """Return a closing sentence that helps with a misspelt name.
+
+    Examples
+    --------
+    >>> suggest("thall", ["thal", "cortex"])
+    "Did you mean 'thal'?"
+    """
+    options = [str(option) for option in known]
+    close = difflib.get_close_matches(str(name), options, n=1)
+    if close:
+        return f"Did you mean {close[0]!r}?"
+    if not options:
+        return f"There are no {what} yet."
+    shown = ", ".join(repr(option) for option in options[:8])
+    return f"Known {what}: {shown}{', ...' if len(options) > 8 else ''}."

@@ -1,0 +1,204 @@
+"""Initial synaptic weights.
+
+An initialiser gets facts about the synapses it fills (`Synapses`) and returns one value each. Under Dale's
+law a value is a magnitude: the sign of its source unit is applied later, so negative draws lose their sign.
+Initialisers that compare equal are called once for all their projections together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparse_mrnn.errors import WeightError
+
+Values = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Synapses:
+    """The synapses an initialiser fills.
+
+    Parameters
+    ----------
+    rows : ndarray of int, shape (synapses,)
+        Target unit of each synapse in the whole weight matrix.
+    sign : ndarray of int8, shape (synapses,)
+        +1, -1, or 0 where the source is free to take either sign.
+    fan_in : ndarray of int, shape (synapses,)
+        Synapses onto the same target unit, over the whole weight matrix.
+    block_source, block_target : ndarray of int, shape (synapses,)
+        Sizes of the source and target region of the synapse's projection.
+    n_units, n_inputs : int
+        Recurrent units H and input channels I of the network.
+    inputs : bool
+        Whether this is the input weight matrix.
+    """
+
+    rows: NDArray[np.int64]
+    sign: NDArray[np.int8]
+    fan_in: NDArray[np.int64]
+    block_source: NDArray[np.int64]
+    block_target: NDArray[np.int64]
+    n_units: int
+    n_inputs: int
+    inputs: bool
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+@dataclass(frozen=True)
+class Initializer:
+    """Base class. One of your own is a frozen dataclass with a ``__call__``."""
+
+    kind: ClassVar[str] = "custom"
+
+    def __call__(self, rng: np.random.Generator, synapses: Synapses) -> Values:
+        """Return one float32 value per synapse."""
+        raise WeightError(f"{type(self).__name__} does not implement __call__(rng, synapses).")
+
+    def to_spec(self) -> dict[str, Any]:
+        """The initialiser as it is written in a configuration file."""
+        return {"type": self.kind, **{name: getattr(self, name) for name in self.__dataclass_fields__}}
+
+
+@dataclass(frozen=True)
+class Default(Initializer):
+    """mRNNTorch's choice: uniform magnitudes under Dale's law, Xavier normal otherwise.
+
+    Signed sources: U[0, sqrt(1 / (2H))] for recurrent and U[0, sqrt(1 / (H + I))] for input weights.
+    Unsigned sources: normal with variance 2 / (n_source + n_target) of the projection (Glorot & Bengio 2010).
+    """
+
+    kind: ClassVar[str] = "default"
+
+    def __call__(self, rng: np.random.Generator, synapses: Synapses) -> Values:
+        width = synapses.n_units + (synapses.n_inputs if synapses.inputs else synapses.n_units)
+        free = synapses.sign == 0
+        if not free.any():
+            return rng.random(len(synapses), dtype=np.float32) * np.float32(np.sqrt(1 / width))
+        values = XavierNormal()(rng, synapses)
+        uniform = rng.random(len(synapses), dtype=np.float32) * np.float32(np.sqrt(1 / width))
+        return np.where(free, values, uniform)
+
+
+@dataclass(frozen=True)
+class XavierNormal(Initializer):
+    """Normal, variance ``gain^2 * 2 / (n_source + n_target)`` of the projection (Glorot & Bengio 2010)."""
+
+    gain: float = 1.0
+    kind: ClassVar[str] = "xavier_normal"
+
+    def __call__(self, rng: np.random.Generator, synapses: Synapses) -> Values:
+        std = self.gain * np.sqrt(2 / (synapses.block_source + synapses.block_target))
+        return rng.standard_normal(len(synapses), dtype=np.float32) * std.astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Uniform(Initializer):
+    """Uniform on [low, high)."""
+
+    low: float = 0.0
+    high: float = 1.0
+    kind: ClassVar[str] = "uniform"
+
+    def __post_init__(self) -> None:
+        if not self.low <= self.high:
+            raise WeightError(f"uniform: low is {self.low}, above high, {self.high}.")
+
+    def __call__(self, rng: np.random.Generator, synapses: Synapses) -> Values:
+        return np.float32(self.low) + np.float32(self.high - self.low) * rng.random(len(synapses), dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class Normal(Initializer):
+    """Normal with mean 0 and standard deviation ``g / sqrt(fan_in)`` of the target unit.
+
+    For a random net without sign constraints the spectral radius is then close to g
+    (Sompolinsky, Crisanti & Sommers 1988).
+    """
+
+    g: float = 1.0
+    kind: ClassVar[str] = "normal"
+
+    def __call__(self, rng: np.random.Generator, synapses: Synapses) -> Values:
+        std = (self.g / np.sqrt(np.maximum(synapses.fan_in, 1))).astype(np.float32)
+        return rng.standard_normal(len(synapses), dtype=np.float32) * std
+
+
+@dataclass(frozen=True)
+class LogNormal(Initializer):
+    """Log-normal magnitudes with the given mean and log-standard deviation (Song et al. 2005)."""
+
+    mean: float = 0.1
+    sigma: float = 1.0
+    kind: ClassVar[str] = "log_normal"
+
+    def __post_init__(self) -> None:
+        _positive(self, "mean", "sigma")
+
+    def __call__(self, rng: np.random.Generator, synapses: Synapses) -> Values:
+        mu = np.float32(np.log(self.mean) - 0.5 * self.sigma**2)
+        return np.exp(mu + np.float32(self.sigma) * rng.standard_normal(len(synapses), dtype=np.float32))
+
+
+@dataclass(frozen=True)
+class Constant(Initializer):
+    """The same value everywhere."""
+
+    value: float = 0.1
+    kind: ClassVar[str] = "constant"
+
+    def __call__(self, rng: np.random.Generator, synapses: Synapses) -> Values:
+        return np.full(len(synapses), self.value, dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class Gamma(Initializer):
+    """Gamma-distributed magnitudes with the given mean and shape (Song, Yang & Wang 2016)."""
+
+    mean: float = 0.1
+    shape: float = 2.0
+    kind: ClassVar[str] = "gamma"
+
+    def __post_init__(self) -> None:
+        _positive(self, "mean", "shape")
+
+    def __call__(self, rng: np.random.Generator, synapses: Synapses) -> Values:
+        draws = rng.standard_gamma(self.shape, len(synapses), dtype=np.float32)
+        return draws * np.float32(self.mean / self.shape)
+
+
+@dataclass(frozen=True)
+class BalancedEI(Initializer):
+    """Excitation and inhibition that cancel at every target unit (Rajan & Abbott 2006).
+
+    Half-normal magnitudes of scale ``g / sqrt(fan_in)``; the inhibitory ones onto a unit are then scaled so
+    that its summed input weight is zero. Units that have only one kind of input are left as drawn.
+    """
+
+    g: float = 1.0
+    kind: ClassVar[str] = "balanced_ei"
+
+    def __call__(self, rng: np.random.Generator, synapses: Synapses) -> Values:
+        values = np.abs(Normal(self.g)(rng, synapses))
+        excitatory = np.bincount(synapses.rows, values * (synapses.sign > 0))
+        inhibitory = np.bincount(synapses.rows, values * (synapses.sign < 0))
+        both = (excitatory > 0) & (inhibitory > 0)
+        scale = np.where(both, excitatory / np.where(both, inhibitory, 1), 1)
+        return np.where(synapses.sign < 0, values * scale[synapses.rows], values).astype(np.float32)
+
+
+def _positive(initializer: Any, *names: str) -> None:
+    for name in names:
+        if not getattr(initializer, name) > 0:
+            raise WeightError(f"{initializer.kind}: {name} is {getattr(initializer, name)!r}; it must be positive.")
+
+
+INITIALIZERS: dict[str, type[Initializer]] = {
+    kind.kind: kind for kind in (Default, XavierNormal, Uniform, Normal, LogNormal, Constant, Gamma, BalancedEI)
+}
