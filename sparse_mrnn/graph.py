@@ -1,0 +1,514 @@
+"""RegionGraph: regions and projections as a networkx MultiDiGraph. A declaration; it holds no tensors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import networkx as nx
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import ArrayLike, NDArray
+
+from sparse_mrnn.connectivity import AllToAll, Bernoulli, ConnectionRule, FixedFanIn, Site
+from sparse_mrnn.errors import GraphError, UnknownNameError, WeightError, suggest
+from sparse_mrnn.initializers import Initializer
+
+SIGNS: dict[str | None, int] = {"pos": 1, "neg": -1, None: 0}
+
+
+@dataclass(frozen=True, eq=False)
+class Region:
+    """The facts of one region; see `RegionGraph.add_region` for their meaning."""
+
+    name: str
+    n: int
+    kind: str = "recurrent"
+    sign: str | NDArray[np.int8] | None = "pos"
+    base_firing: float | NDArray[np.float64] = 0.0
+    init: float | NDArray[np.float64] = 0.0
+    parent_region: str | None = None
+    learnable_bias: bool = False
+    tau: float | None = None
+    activation: str | None = None
+    unit_ids: tuple[str, ...] | None = field(default=None, repr=False)
+    positions: NDArray[np.float64] | None = field(default=None, repr=False)
+
+    @property
+    def num_units(self) -> int:
+        """mRNNTorch's name for ``n``."""
+        return self.n
+
+    @property
+    def unit_signs(self) -> NDArray[np.int8]:
+        """One int8 per unit: +1, -1, or 0 for a unit without a sign."""
+        if isinstance(self.sign, np.ndarray):
+            return self.sign
+        return np.full(self.n, SIGNS[self.sign], dtype=np.int8)
+
+
+@dataclass(frozen=True, eq=False)
+class Projection:
+    """The facts of one projection; see `RegionGraph.add_projection` for their meaning."""
+
+    source: str
+    target: str
+    key: str
+    site: Site = field(repr=False)
+    rule: ConnectionRule | None
+    weights: sp.csr_array | None = field(default=None, repr=False)
+    init: Initializer | None = None
+    sign: str | None = "inherit"
+    trainable: bool = True
+
+    @property
+    def expected_synapses(self) -> float:
+        """Synapses the projection will have: exact for explicit weights and exact rules."""
+        return self.weights.nnz if self.weights is not None else self.rule.expected(self.site)  # type: ignore[union-attr]
+
+
+class RegionGraph(nx.MultiDiGraph):
+    """Regions and the projections between them.
+
+    A ``networkx.MultiDiGraph`` whose nodes are regions and whose edges are projections, so networkx
+    algorithms, ``copy``, ``subgraph`` and ``nx.relabel_nodes`` work on it. Node and edge attributes are plain
+    scalars unless arrays are given, so the networkx writers work too.
+
+    Parameters
+    ----------
+    incoming_graph_data : optional
+        As for networkx.
+    **attr
+        Graph attributes, such as ``name``.
+
+    Examples
+    --------
+    >>> g = RegionGraph(name="motor")
+    >>> g.add_region("thal", 50)
+    >>> g.add_region("cortex", 100, sign=None)
+    >>> g.add_input("cue", 3)
+    >>> g.add_projection("thal", "cortex", density=0.1)
+    >>> g.add_projection("cue", "thal")
+    >>> g.n_units, g.n_inputs
+    (150, 3)
+    """
+
+    # ---------------------------------------------------------------- declaring
+
+    def add_region(
+        self,
+        name: str,
+        n: int,
+        *,
+        sign: str | ArrayLike | None = "pos",
+        base_firing: float | ArrayLike = 0.0,
+        init: float | ArrayLike = 0.0,
+        parent_region: str | None = None,
+        learnable_bias: bool = False,
+        tau: float | None = None,
+        activation: str | None = None,
+        unit_ids: list[str] | None = None,
+        positions: ArrayLike | None = None,
+    ) -> None:
+        """Add a recurrent region.
+
+        Parameters
+        ----------
+        name : str
+            Unique among regions and inputs.
+        n : int
+            Number of units, at least 1.
+        sign : {"pos", "neg", None} or array of +1/-1/0, shape (n,)
+            Dale's law: what the units' outputs are. None or 0: unconstrained.
+        base_firing : float or array, shape (n,)
+            Tonic input to each unit.
+        init : float or array, shape (n,)
+            Initial pre-activation state x of the units.
+        parent_region : str, optional
+            A name that groups regions; every query by region name takes it too.
+        learnable_bias : bool
+            Whether the tonic input is trained.
+        tau : float, optional
+            Time constant in ms, where it differs from the network's.
+        activation : str, optional
+            Activation, where it differs from the network's.
+        unit_ids : list of str, optional
+            A unique name per unit.
+        positions : array, shape (n, dimensions), optional
+            Unit positions, for distance-dependent rules.
+
+        Raises
+        ------
+        GraphError
+            If the name is taken, n < 1, an array has another length, or parents form a cycle.
+        """
+        self._check_new(name, n)
+        attrs: dict[str, Any] = {"kind": "recurrent", "n": int(n), "sign": _sign(name, sign, n)}
+        for what, value in (("base_firing", base_firing), ("init", init)):
+            attrs[what] = _per_unit(name, what, value, n)
+        if parent_region is not None:
+            self._check_parent(name, parent_region)
+            attrs["parent_region"] = parent_region
+        attrs["learnable_bias"] = bool(learnable_bias)
+        if tau is not None:
+            if not (math.isfinite(tau) and tau > 0):
+                raise GraphError(f"region {name!r}: tau is {tau!r}; it must be a positive time in ms.")
+            attrs["tau"] = float(tau)
+        if activation is not None:
+            attrs["activation"] = activation
+        if unit_ids is not None:
+            ids = tuple(str(unit) for unit in unit_ids)
+            if len(ids) != n or len(set(ids)) != n:
+                raise GraphError(f"region {name!r}: unit_ids must be {n} different names; got {len(ids)}, {len(set(ids))} different.")
+            attrs["unit_ids"] = ids
+        if positions is not None:
+            where = np.asarray(positions, dtype=np.float64)
+            if where.ndim != 2 or len(where) != n or not np.isfinite(where).all():
+                raise GraphError(f"region {name!r}: positions must be finite, of shape ({n}, dimensions); got {where.shape}.")
+            attrs["positions"] = where
+        self.add_node(name, **attrs)
+
+    def add_input(self, name: str, n: int, *, sign: str | ArrayLike | None = "pos") -> None:
+        """Add an input region of ``n`` channels.
+
+        Raises
+        ------
+        GraphError
+            If the name is taken or n < 1.
+        """
+        self._check_new(name, n)
+        self.add_node(name, kind="input", n=int(n), sign=_sign(name, sign, n))
+
+    def add_projection(
+        self,
+        source: str,
+        target: str,
+        *,
+        density: float | None = None,
+        fan_in: int | None = None,
+        rule: ConnectionRule | None = None,
+        weights: Any = None,
+        key: str = "default",
+        init: Initializer | None = None,
+        sign: str | None = "inherit",
+        trainable: bool = True,
+        self_connections: bool = True,
+    ) -> None:
+        """Add a projection. Without density, fan_in, rule or weights, every unit reaches every unit.
+
+        Parameters
+        ----------
+        source, target : str
+            Regions. The source may be an input.
+        density : float in [0, 1], optional
+            Each possible synapse exists with this probability (`Bernoulli`).
+        fan_in : int, optional
+            Exactly this many sources for every target unit (`FixedFanIn`).
+        rule : ConnectionRule, optional
+            Any other rule.
+        weights : array, scipy sparse array or networkx graph, optional
+            Explicit synapses, shape (target units, source units): entry (i, j) is from unit j to unit i.
+            Zeros of a dense array are no synapses. A networkx graph has the unit ids of both regions as nodes.
+        key : str
+            Names parallel projections between the same two regions; their effects add.
+        init : Initializer, optional
+            Initial values. Default: mRNNTorch's.
+        sign : {"inherit", "pos", "neg", None}
+            Overrides the sign of the source units, as for gap junctions.
+        trainable : bool
+            False keeps the weights out of the parameters.
+        self_connections : bool
+            Whether a unit may project to itself, within one region.
+
+        Raises
+        ------
+        UnknownNameError
+            If a region does not exist.
+        GraphError
+            If the key is taken, the target is an input, or several ways to connect are given.
+        ConnectivityError
+            If the rule cannot be satisfied.
+        WeightError
+            If explicit weights have the wrong shape or sign, or are not finite.
+        """
+        src, dst = self._endpoint(source, "source"), self._endpoint(target, "target")
+        label = f"projection {source!r} -> {target!r} (key {key!r})"
+        if dst["kind"] == "input":
+            raise GraphError(f"{label}: {target!r} is an input; projections end in recurrent regions.")
+        if self.has_edge(source, target, key):
+            raise GraphError(f"{label} exists already; give the parallel one another key=.")
+        given = [w for w, v in (("density", density), ("fan_in", fan_in), ("rule", rule), ("weights", weights)) if v is not None]
+        if len(given) > 1:
+            raise GraphError(f"{label}: {' and '.join(given)} exclude each other; give one.")
+        if sign not in ("inherit", "pos", "neg", None):
+            raise GraphError(f"{label}: sign is {sign!r}; use 'inherit', 'pos', 'neg' or None.")
+        attrs: dict[str, Any] = {"trainable": bool(trainable), "self_connections": bool(self_connections)}
+        if sign != "inherit":
+            attrs["sign"] = sign if sign is not None else "free"
+        if init is not None:
+            attrs["init"] = init
+        if density is not None:
+            attrs["density"] = density
+        elif fan_in is not None:
+            attrs["fan_in"] = fan_in
+        elif rule is not None:
+            attrs["rule"] = rule
+        elif weights is not None:
+            if init is not None:
+                raise GraphError(f"{label}: explicit weights need no init; remove one.")
+            attrs["weights"] = _explicit(label, weights, src, dst, sign, source == target and not self_connections)
+        if weights is None:
+            _rule_of(attrs, label).check(self._site(source, target, key, attrs))
+        self.add_edge(source, target, key=key, **attrs)
+
+    # ---------------------------------------------------------------- asking
+
+    def region(self, name: str) -> Region:
+        """The facts of region or input ``name``.
+
+        Raises
+        ------
+        UnknownNameError
+            If there is none.
+        """
+        if name not in self:
+            raise UnknownNameError(f"unknown region {name!r}. {suggest(name, self, what='regions')}")
+        attrs = self.nodes[name]
+        if "n" not in attrs:
+            raise GraphError(f"region {name!r} has no number of units; add it with add_region or add_input.")
+        return Region(name, **attrs)
+
+    def regions(self, kind: str = "recurrent") -> list[Region]:
+        """Regions of a kind ("recurrent" or "input"), in insertion order."""
+        return [region for region in map(self.region, self) if region.kind == kind]
+
+    def projections(self, kind: str | None = None) -> Iterator[Projection]:
+        """Projections in insertion order of their sources, optionally those of "recurrent" or "input" sources."""
+        for source, target, key, attrs in self.edges(keys=True, data=True):
+            if kind is None or self.nodes[source].get("kind") == kind:
+                label = f"projection {source!r} -> {target!r} (key {key!r})"
+                sign = attrs.get("sign", "inherit")
+                yield Projection(
+                    source,
+                    target,
+                    key,
+                    self._site(source, target, key, attrs),
+                    None if "weights" in attrs else _rule_of(attrs, label),
+                    attrs.get("weights"),
+                    attrs.get("init"),
+                    None if sign == "free" else sign,
+                    attrs.get("trainable", True),
+                )
+
+    def members(self, name: str) -> list[str]:
+        """Regions that ``name`` stands for: itself and, for a parent, everything below it, in unit order.
+
+        Raises
+        ------
+        UnknownNameError
+            If it is neither a region nor a parent.
+        """
+        inside = [r for r in self if r == name or name in self._ancestors(r)]
+        if not inside:
+            known = [*self, *self.parents]
+            raise UnknownNameError(f"unknown region {name!r}. {suggest(name, known, what='regions')}")
+        return inside
+
+    @property
+    def parents(self) -> list[str]:
+        """Names of parent regions, in order of first use."""
+        named = (attrs.get("parent_region") for _, attrs in self.nodes(data=True))
+        return list(dict.fromkeys(name for name in named if name is not None))
+
+    @property
+    def n_units(self) -> int:
+        """Recurrent units."""
+        return sum(region.n for region in self.regions())
+
+    @property
+    def n_inputs(self) -> int:
+        """Input channels."""
+        return sum(region.n for region in self.regions("input"))
+
+    def relabel(self, mapping: Mapping[str, str]) -> RegionGraph:
+        """A copy with regions renamed, also where they are parents (``nx.relabel_nodes`` leaves those)."""
+        renamed: RegionGraph = nx.relabel_nodes(self, dict(mapping))
+        for _, attrs in renamed.nodes(data=True):
+            if attrs.get("parent_region") in mapping:
+                attrs["parent_region"] = mapping[attrs["parent_region"]]
+        return renamed
+
+    # ---------------------------------------------------------------- showing
+
+    def summary(self) -> list[dict[str, Any]]:
+        """One row per region: name, kind, units, sign, parent, projections and expected synapses."""
+        incoming: dict[str, float] = dict.fromkeys(self, 0.0)
+        for projection in self.projections():
+            incoming[projection.target] += projection.expected_synapses
+        return [
+            {
+                "region": region.name,
+                "kind": region.kind,
+                "units": region.n,
+                "sign": "per unit" if isinstance(region.sign, np.ndarray) else region.sign or "none",
+                "parent": region.parent_region or "",
+                "in": self.in_degree(region.name),
+                "out": self.out_degree(region.name),
+                "synapses onto": round(incoming[region.name]),
+            }
+            for region in map(self.region, self)
+        ]
+
+    def __str__(self) -> str:
+        rows = self.summary()
+        head = f"{type(self).__name__} {self.name!r}: {self.n_units} units, {self.n_inputs} inputs, {self.number_of_edges()} projections"
+        if not rows:
+            return head
+        cells = [list(rows[0])] + [[str(value) for value in row.values()] for row in rows]
+        widths = [max(len(row[c]) for row in cells) for c in range(len(cells[0]))]
+        return "\n".join([head, *("  ".join(v.ljust(w) for v, w in zip(r, widths, strict=True)).rstrip() for r in cells)])
+
+    def __rich__(self) -> Any:
+        from rich.table import Table
+
+        table = Table(title=str(self).partition("\n")[0], title_justify="left")
+        rows = self.summary()
+        for column in rows[0] if rows else ():
+            table.add_column(column, justify="right" if column in ("units", "in", "out", "synapses onto") else "left")
+        for row in rows:
+            table.add_row(*(str(value) for value in row.values()))
+        return table
+
+    # ---------------------------------------------------------------- checking
+
+    def _check_new(self, name: str, n: int) -> None:
+        if not isinstance(name, str) or not name:
+            raise GraphError(f"a region's name must be a non-empty string, not {name!r}.")
+        if name in self:
+            raise GraphError(f"region {name!r} exists already; names are unique among regions and inputs.")
+        if not isinstance(n, (int, np.integer)) or isinstance(n, bool) or n < 1:
+            raise GraphError(f"region {name!r}: the number of units is {n!r}; it must be an integer of at least 1.")
+
+    def _ancestors(self, name: str) -> list[str]:
+        chain: list[str] = []
+        parent = self.nodes[name].get("parent_region") if name in self else None
+        while parent is not None and parent not in chain:
+            chain.append(parent)
+            parent = self.nodes[parent].get("parent_region") if parent in self else None
+        return chain
+
+    def _check_parent(self, name: str, parent: str) -> None:
+        if parent == name:
+            raise GraphError(f"region {name!r}: it cannot be its own parent_region; use the name of the group.")
+        if parent in self and self.nodes[parent]["kind"] == "input":
+            raise GraphError(f"region {name!r}: parent_region {parent!r} is an input; parents group recurrent regions.")
+        chain = [parent, *self._ancestors(parent)]
+        if name in chain:
+            circle = " -> ".join([name, *chain[: chain.index(name) + 1]])
+            raise GraphError(f"region {name!r}: parents form a cycle: {circle}. Remove one parent_region.")
+
+    def _endpoint(self, name: str, side: str) -> dict[str, Any]:
+        if name in self:
+            attrs: dict[str, Any] = self.nodes[name]
+            return attrs
+        if name in self.parents:
+            inside = ", ".join(map(repr, self.members(name)))
+            raise UnknownNameError(f"{side} {name!r} is a parent that only groups {inside}; connect those regions.")
+        raise UnknownNameError(f"unknown {side} region {name!r}. {suggest(name, self, what='regions')}")
+
+    def _site(self, source: str, target: str, key: str, attrs: Mapping[str, Any]) -> Site:
+        src, dst = self.nodes[source], self.nodes[target]
+        return Site(
+            f"projection {source!r} -> {target!r} (key {key!r})",
+            dst["n"],
+            src["n"],
+            source == target and not attrs.get("self_connections", True),
+            dst.get("positions"),
+            src.get("positions"),
+        )
+
+
+def _rule_of(attrs: Mapping[str, Any], label: str) -> ConnectionRule:
+    try:
+        if "density" in attrs:
+            return Bernoulli(attrs["density"])
+        if "fan_in" in attrs:
+            return FixedFanIn(attrs["fan_in"])
+    except ValueError as error:
+        raise type(error)(f"{label}: {error}") from None
+    rule: ConnectionRule = attrs.get("rule", AllToAll())
+    return rule
+
+
+def _sign(name: str, sign: Any, n: int) -> Any:
+    if sign is None or isinstance(sign, str):
+        if sign not in SIGNS:
+            raise GraphError(f"region {name!r}: sign is {sign!r}; use 'pos', 'neg', None, or an array of +1/-1/0.")
+        return sign
+    array = np.asarray(sign)
+    if array.shape != (n,) or not np.isin(array, (-1, 0, 1)).all():
+        raise GraphError(f"region {name!r}: sign must be {n} values of +1, -1 or 0; got shape {array.shape}.")
+    return array.astype(np.int8)
+
+
+def _per_unit(name: str, what: str, value: Any, n: int) -> Any:
+    array = np.asarray(value, dtype=np.float64)
+    if array.shape not in ((), (n,)) or not np.isfinite(array).all():
+        raise GraphError(f"region {name!r}: {what} must be a finite number or {n} of them; got shape {array.shape}.")
+    return float(array) if array.ndim == 0 else array
+
+
+def _explicit(label: str, weights: Any, src: Any, dst: Any, sign: str | None, no_self: bool) -> sp.csr_array:
+    shape = (dst["n"], src["n"])
+    if isinstance(weights, nx.Graph):
+        weights = _from_networkx(label, weights, src, dst)
+    elif not sp.issparse(weights):
+        weights = np.asarray(weights)
+        if weights.ndim != 2:
+            raise WeightError(f"{label}: weights must have 2 dimensions (target, source), not {weights.ndim}.")
+    if weights.shape != shape:
+        hint = " It looks transposed: rows are targets." if weights.shape == shape[::-1] else ""
+        raise WeightError(f"{label}: weights have shape {weights.shape}, expected (target, source) = {shape}.{hint}")
+    matrix = sp.csr_array(weights, copy=True)
+    if not np.issubdtype(matrix.dtype, np.floating):
+        matrix = matrix.astype(np.float32)
+    matrix.sum_duplicates()
+    coo = matrix.tocoo()
+    bad = np.flatnonzero(~np.isfinite(coo.data))
+    if len(bad):
+        i, j = coo.row[bad[0]], coo.col[bad[0]]
+        raise WeightError(f"{label}: {len(bad)} weights are NaN or infinite, first from unit {j} to unit {i}.")
+    if no_self and np.any(coo.row == coo.col):
+        raise WeightError(f"{label}: weights have self-connections, but self_connections=False.")
+    signs = Region("", src["n"], sign=src["sign"] if sign == "inherit" else sign).unit_signs
+    bad = np.flatnonzero(coo.data * signs[coo.col] < 0)
+    if len(bad):
+        i, j, value = coo.row[bad[0]], coo.col[bad[0]], coo.data[bad[0]]
+        side = "excitatory" if value < 0 else "inhibitory"
+        raise WeightError(
+            f"{label}: {len(bad)} weights conflict with the source's sign, first {value:g} from {side} unit {j} "
+            f"to unit {i}. Change the weight or the region's sign, or give the projection a sign of its own."
+        )
+    return matrix
+
+
+def _from_networkx(label: str, graph: nx.Graph, src: Any, dst: Any) -> sp.coo_array:
+    """Edges u -> v of unit ids; the ``weight`` attribute, 1 where there is none."""
+    places = []
+    for side, attrs in (("target", dst), ("source", src)):
+        if "unit_ids" not in attrs:
+            raise WeightError(f"{label}: weights from a networkx graph need unit_ids on the {side} region.")
+        places.append({unit: k for k, unit in enumerate(attrs["unit_ids"])})
+    edges = list(graph.edges(data="weight", default=1.0))
+    if not graph.is_directed():
+        edges += [(v, u, w) for u, v, w in edges if u != v]
+    for u, v, _ in edges:
+        for unit, place, side in ((u, places[1], "source"), (v, places[0], "target")):
+            if unit not in place:
+                raise WeightError(f"{label}: edge {u!r} -> {v!r}: {unit!r} is no unit of the {side}. {suggest(unit, place, what='units')}")
+    rows = np.array([places[0][v] for _, v, _ in edges], dtype=np.int64)
+    cols = np.array([places[1][u] for u, _, _ in edges], dtype=np.int64)
+    values = np.array([w for _, _, w in edges], dtype=np.float64)
+    return sp.coo_array((values, (rows, cols)), shape=(dst["n"], src["n"]))
