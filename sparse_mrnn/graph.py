@@ -145,7 +145,7 @@ class RegionGraph(nx.MultiDiGraph):
             If the name is taken, n < 1, an array has another length, or parents form a cycle.
         """
         self._check_new(name, n)
-        attrs: dict[str, Any] = {"kind": "recurrent", "n": int(n), "sign": _sign(name, sign, n)}
+        attrs: dict[str, Any] = {"kind": "recurrent", "n": int(n), **_sign(name, sign, n)}
         for what, value in (("base_firing", base_firing), ("init", init)):
             attrs[what] = _per_unit(name, what, value, n)
         if parent_region is not None:
@@ -179,7 +179,7 @@ class RegionGraph(nx.MultiDiGraph):
             If the name is taken or n < 1.
         """
         self._check_new(name, n)
-        self.add_node(name, kind="input", n=int(n), sign=_sign(name, sign, n))
+        self.add_node(name, kind="input", n=int(n), **_sign(name, sign, n))
 
     def add_projection(
         self,
@@ -278,7 +278,7 @@ class RegionGraph(nx.MultiDiGraph):
         attrs = self.nodes[name]
         if "n" not in attrs:
             raise GraphError(f"region {name!r} has no number of units; add it with add_region or add_input.")
-        return Region(name, **attrs)
+        return Region(name, **{"sign": None, **attrs})
 
     def regions(self, kind: str = "recurrent") -> list[Region]:
         """Regions of a kind ("recurrent" or "input"), in insertion order."""
@@ -442,15 +442,16 @@ def _rule_of(attrs: Mapping[str, Any], label: str) -> ConnectionRule:
     return rule
 
 
-def _sign(name: str, sign: Any, n: int) -> Any:
+def _sign(name: str, sign: Any, n: int) -> dict[str, Any]:
+    """The sign attribute; None is left out, since networkx writers take no None."""
     if sign is None or isinstance(sign, str):
         if sign not in SIGNS:
             raise GraphError(f"region {name!r}: sign is {sign!r}; use 'pos', 'neg', None, or an array of +1/-1/0.")
-        return sign
+        return {} if sign is None else {"sign": sign}
     array = np.asarray(sign)
     if array.shape != (n,) or not np.isin(array, (-1, 0, 1)).all():
         raise GraphError(f"region {name!r}: sign must be {n} values of +1, -1 or 0; got shape {array.shape}.")
-    return array.astype(np.int8)
+    return {"sign": array.astype(np.int8)}
 
 
 def _per_unit(name: str, what: str, value: Any, n: int) -> Any:
@@ -482,7 +483,7 @@ def _explicit(label: str, weights: Any, src: Any, dst: Any, sign: str | None, no
         raise WeightError(f"{label}: {len(bad)} weights are NaN or infinite, first from unit {j} to unit {i}.")
     if no_self and np.any(coo.row == coo.col):
         raise WeightError(f"{label}: weights have self-connections, but self_connections=False.")
-    signs = Region("", src["n"], sign=src["sign"] if sign == "inherit" else sign).unit_signs
+    signs = Region("", src["n"], sign=src.get("sign") if sign == "inherit" else sign).unit_signs
     bad = np.flatnonzero(coo.data * signs[coo.col] < 0)
     if len(bad):
         i, j, value = coo.row[bad[0]], coo.col[bad[0]], coo.data[bad[0]]
