@@ -1,0 +1,1 @@
+"""The networks: torch modules that own parameters and keep mRNNTorch's names."""

@@ -1,0 +1,153 @@
+"""SparseWeights: the parameters and pattern of one weight matrix, as a torch module."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sparse_mrnn.errors import SizeError, UnknownNameError
+from sparse_mrnn.lowering import BlockSparse
+from sparse_mrnn.ops.dale import effective
+from sparse_mrnn.ops.pattern import Pattern
+
+DENSE_LIMIT = 4096 * 4096
+"""Entries a dense matrix may have without being asked for by force."""
+
+
+class SparseWeights(nn.Module):
+    """A block-sparse weight matrix: one value per synapse, the only parameters.
+
+    The pattern is part of ``state_dict``, so a network drawn with another seed loads a saved one whole.
+
+    Parameters
+    ----------
+    blocks : BlockSparse
+    dtype : torch.dtype
+    device : torch.device
+    """
+
+    values: nn.Parameter
+    frozen: Tensor
+    crow: Tensor
+    col: Tensor
+    perm: Tensor | None
+    sign: Tensor
+    synapse_sign: Tensor | None
+    ptr: Tensor
+
+    def __init__(self, blocks: BlockSparse, dtype: torch.dtype, device: torch.device) -> None:
+        super().__init__()
+
+        def tensor(array: Any, kind: torch.dtype | None = None) -> Tensor:
+            return torch.from_numpy(array).to(device=device, dtype=kind)
+
+        n = blocks.n_trainable
+        self.shape = blocks.shape
+        self.projections = tuple((b.source, b.target, b.key) for b in blocks.blocks)
+        self.values = nn.Parameter(tensor(blocks.values[:n], dtype))
+        self.register_buffer("frozen", tensor(blocks.values[n:], dtype))
+        self.register_buffer("crow", tensor(blocks.crow))
+        self.register_buffer("col", tensor(blocks.col))
+        self.register_buffer("perm", None if blocks.perm is None else tensor(blocks.perm))
+        self.register_buffer("sign", tensor(blocks.sign))
+        self.register_buffer("synapse_sign", None if blocks.synapse_sign is None else tensor(blocks.synapse_sign))
+        self.register_buffer("ptr", tensor(blocks.ptr))
+        self._pattern: Pattern | None = None
+
+    @property
+    def nnz(self) -> int:
+        """Synapses."""
+        return self.col.numel()
+
+    @property
+    def pattern(self) -> Pattern:
+        """The fused CSR pattern."""
+        if self._pattern is None:
+            self._pattern = Pattern(self.crow, self.col, self.shape)
+        return self._pattern
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> SparseWeights:
+        self._pattern = None
+        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call, no-any-return]
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        """Take over the saved pattern, whose synapses may be others than the ones drawn here."""
+        saved = {k[len(prefix) :]: v for k, v in state_dict.items() if k.startswith(prefix)}
+        if saved.get("ptr", self.ptr).shape == self.ptr.shape and saved.get("crow", self.crow).shape == self.crow.shape:
+            for name in ("frozen", "col", "perm", "synapse_sign"):
+                old, new = getattr(self, name), saved.get(name)
+                if new is None and name in ("perm", "synapse_sign"):
+                    setattr(self, name, None)
+                elif new is not None and (old is None or old.shape != new.shape):
+                    setattr(self, name, torch.empty_like(new, device=self.values.device))
+            new = saved.get("values")
+            if new is not None and new.shape != self.values.shape:
+                self.values.data = self.values.new_empty(new.shape)
+        self._pattern = None
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def all_values(self) -> Tensor:
+        """Every synapse's parameter, in projection order: the trainable ones, then the frozen ones."""
+        return self.values if self.frozen.numel() == 0 else torch.cat([self.values, self.frozen])
+
+    def csr_signs(self) -> Tensor:
+        """Sign of each synapse (int8), in CSR order; 0 for a free one."""
+        return self.sign.index_select(0, self.col) if self.synapse_sign is None else self.synapse_sign
+
+    def csr_values(self, *, constrained: bool) -> Tensor:
+        """Synaptic values in CSR order, with Dale's law applied where ``constrained``. Differentiable."""
+        return effective(self.all_values(), self.perm, self.csr_signs() if constrained else None)
+
+    def matrix(self, *, constrained: bool) -> Tensor:
+        """The weight matrix as a torch CSR tensor, differentiable in the values."""
+        return self.pattern.matrix(self.csr_values(constrained=constrained))
+
+    def dense(self, *, constrained: bool, force: bool = False) -> Tensor:
+        """The weight matrix as a dense tensor, for small nets.
+
+        Raises
+        ------
+        SizeError
+            If it has more than `DENSE_LIMIT` entries, unless ``force``.
+        """
+        check_dense(self.shape, force)
+        return scatter_dense(self.pattern, self.csr_values(constrained=constrained))
+
+    def projection(self, source: str, target: str, key: str = "default") -> Tensor:
+        """A view of one projection's values, row-major.
+
+        Raises
+        ------
+        UnknownNameError
+            If there is no such projection.
+        """
+        if (source, target, key) not in self.projections:
+            known = ", ".join(repr(k) for s, t, k in self.projections if (s, t) == (source, target)) or "none"
+            raise UnknownNameError(f"no projection {source!r} -> {target!r} with key {key!r} (keys there: {known}).")
+        place = self.projections.index((source, target, key))
+        start, stop = self.ptr[place : place + 2].tolist()
+        n = self.values.numel()
+        return self.values[start:stop] if stop <= n else self.frozen[start - n : stop - n]
+
+    def extra_repr(self) -> str:
+        return f"{self.shape[0]} x {self.shape[1]}, {self.nnz} synapses in {len(self.projections)} projections"
+
+
+def scatter_dense(pattern: Pattern, values: Tensor) -> Tensor:
+    """A dense matrix with parallel entries added; differentiable."""
+    place = pattern.row.long() * pattern.shape[1] + pattern.col
+    flat = values.new_zeros(pattern.shape[0] * pattern.shape[1])
+    return flat.index_add(0, place, values).view(pattern.shape)
+
+
+def check_dense(shape: tuple[int, int], force: bool = False) -> None:
+    """Refuse a dense matrix too large to be made by accident."""
+    if shape[0] * shape[1] > DENSE_LIMIT and not force:
+        gib = shape[0] * shape[1] * 4 / 2**30
+        raise SizeError(
+            f"a dense {shape[0]} x {shape[1]} matrix takes {gib:.1f} GiB; use the sparse one (W_rec, sparse=True), "
+            "or dense(force=True)."
+        )

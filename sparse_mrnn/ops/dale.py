@@ -1,0 +1,52 @@
+"""Effective synaptic weights: parameters in projection order become signed values in CSR order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+
+class _Effective(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, perm: Tensor | None, sign: Tensor | None) -> Tensor:
+        w = values.clone() if perm is None else values.index_select(0, perm)
+        ctx.perm = perm
+        if sign is None:
+            ctx.slope = None
+            return w
+        free = sign == 0
+        # At v = 0 the slope is that of v > 0, so a synapse that starts at zero can still grow.
+        ctx.slope = torch.where(free, 1, torch.where(w < 0, -sign, sign)) if values.requires_grad else None
+        return torch.where(free, w, w.abs().mul_(sign))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        if ctx.slope is not None:
+            grad = grad * ctx.slope
+        if ctx.perm is not None:
+            grad = torch.empty_like(grad).scatter_(0, ctx.perm.long(), grad)
+        return grad, None, None
+
+
+def effective(values: Tensor, perm: Tensor | None = None, sign: Tensor | None = None) -> Tensor:
+    """Dale's law without a mask: ``|v| * sign`` where a sign is given, v where it is 0.
+
+    Parameters
+    ----------
+    values : Tensor, shape (synapses,)
+    perm : Tensor of int, shape (synapses,), optional
+        The result's entry e is that of ``values[perm[e]]``.
+    sign : Tensor of int8, shape (synapses,), optional
+        In the order of the result. None: no constraint.
+
+    Examples
+    --------
+    >>> effective(torch.tensor([-2.0, 3.0, -4.0]), None, torch.tensor([1, -1, 0], dtype=torch.int8))
+    tensor([ 2., -3., -4.])
+    """
+    result: Tensor = _Effective.apply(values, perm, sign)  # type: ignore[no-untyped-call]
+    return result
