@@ -1,0 +1,72 @@
+"""sparse-mrnn: large multi-regional recurrent networks, sparse from declaration to gradient."""
+
+from sparse_mrnn.config import NetworkConfig, load_config, read_config, to_config, write_config
+from sparse_mrnn.connectivity import (
+    AllToAll,
+    Bernoulli,
+    ConnectionRule,
+    DistanceDependent,
+    Explicit,
+    FixedFanIn,
+    FixedFanOut,
+    FixedNumber,
+    OneToOne,
+)
+from sparse_mrnn.graph import Projection, Region, RegionGraph
+from sparse_mrnn.initializers import (
+    BalancedEI,
+    Constant,
+    Default,
+    Gamma,
+    Initializer,
+    LogNormal,
+    Normal,
+    Uniform,
+    XavierNormal,
+)
+from sparse_mrnn.lowering import BlockSparse, Layout, lower
+from sparse_mrnn.models.base import mRNNBase
+from sparse_mrnn.models.elman import ElmanmRNN
+from sparse_mrnn.models.leaky import mRNN
+from sparse_mrnn.ops.activations import linear
+from sparse_mrnn.spectral import SpectralResult, spectral_radius
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AllToAll",
+    "BalancedEI",
+    "Bernoulli",
+    "BlockSparse",
+    "ConnectionRule",
+    "Constant",
+    "Default",
+    "DistanceDependent",
+    "ElmanmRNN",
+    "Explicit",
+    "FixedFanIn",
+    "FixedFanOut",
+    "FixedNumber",
+    "Gamma",
+    "Initializer",
+    "Layout",
+    "LogNormal",
+    "NetworkConfig",
+    "Normal",
+    "OneToOne",
+    "Projection",
+    "Region",
+    "RegionGraph",
+    "SpectralResult",
+    "Uniform",
+    "XavierNormal",
+    "linear",
+    "load_config",
+    "lower",
+    "mRNN",
+    "mRNNBase",
+    "read_config",
+    "spectral_radius",
+    "to_config",
+    "write_config",
+]

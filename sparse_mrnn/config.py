@@ -1,0 +1,349 @@
+"""JSON configuration <-> RegionGraph, in mRNNTorch's schema plus extensions, checked by pydantic."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import scipy.sparse as sp
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from sparse_mrnn.connectivity import RULES, ConnectionRule
+from sparse_mrnn.errors import ConfigError, SparseMRNNError, suggest
+from sparse_mrnn.graph import RegionGraph
+from sparse_mrnn.initializers import INITIALIZERS, Initializer
+
+Sign = Literal["pos", "neg"] | list[Literal[-1, 0, 1]] | None
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class RecurrentRegion(_Strict):
+    """A recurrent region."""
+
+    name: str | None = Field(None, description="Unique name; region_<i> by default.")
+    num_units: int = Field(description="Number of units, at least 1.")
+    sign: Sign = Field("pos", description="Dale's law: 'pos', 'neg', null, or one of +1, -1, 0 per unit.")
+    base_firing: float | list[float] = Field(0.0, description="Tonic input, one number or one per unit.")
+    init: float | list[float] = Field(0.0, description="Initial pre-activation, one number or one per unit.")
+    parent_region: str | None = Field(None, description="Name of a group of regions.")
+    learnable_bias: bool = Field(False, description="Train the tonic input.")
+    tau: float | None = Field(None, description="Time constant in ms, if not the network's.")
+    activation: str | None = Field(None, description="Activation, if not the network's.")
+    unit_ids: list[str] | None = Field(None, description="A name per unit.")
+    positions: list[list[float]] | None = Field(None, description="A position per unit.")
+
+
+class InputRegion(_Strict):
+    """An input region."""
+
+    name: str | None = Field(None, description="Unique name; region_<i> (input_<i> if taken) by default.")
+    num_units: int = Field(description="Number of channels, at least 1.")
+    sign: Sign = Field("pos", description="Sign of the channels' weights.")
+
+
+class ExplicitWeights(_Strict):
+    """Synapses one by one: values[k] is from source unit cols[k] to target unit rows[k]."""
+
+    rows: list[int]
+    cols: list[int]
+    values: list[float]
+
+
+class Connection(_Strict):
+    """A projection; at most one of sparsity, density, fan_in, rule and weights."""
+
+    src_region: str
+    dst_region: str
+    sparsity: float | None = Field(None, description="Fraction of the connections kept; null for all.")
+    density: float | None = Field(None, description="The same number under a clear name.")
+    fan_in: int | None = Field(None, description="Exact number of sources per target unit.")
+    rule: str | dict[str, Any] | None = Field(None, description="A connection rule: its type, or an object with a type.")
+    weights: ExplicitWeights | None = None
+    key: str = Field("default", description="Tells parallel projections apart.")
+    init: str | dict[str, Any] | None = Field(None, description="An initialiser: its type, or an object with a type.")
+    sign: Literal["inherit", "pos", "neg"] | None = Field("inherit", description="Overrides the source's sign.")
+    trainable: bool = True
+    self_connections: bool = True
+
+
+class StimulusConfig(_Strict):
+    """A constant or pulsed current into a region, a parent or an input."""
+
+    region: str
+    amplitude: float
+    start: float = Field(0.0, description="ms")
+    stop: float | None = Field(None, description="ms; null until the end.")
+    units: list[str] | None = Field(None, description="Only these unit ids of the region.")
+
+
+class SimulationConfig(_Strict):
+    """Defaults of `sparse-mrnn simulate`."""
+
+    model: Literal["leaky", "elman"] = "leaky"
+    duration: float = Field(1000.0, description="ms", gt=0)
+    dt: float = Field(10.0, description="ms", gt=0)
+    tau: float = Field(100.0, description="ms", gt=0)
+    batch: int = Field(1, ge=1)
+    seed: int | None = None
+    activation: str = "relu"
+    noise: bool = False
+    noise_level_act: float = Field(0.01, ge=0)
+    noise_level_inp: float = Field(0.01, ge=0)
+    spectral_radius: float | None = Field(None, gt=0)
+    stimulus: list[StimulusConfig] = []
+
+
+class NetworkConfig(_Strict):
+    """A multi-regional network and, optionally, how to simulate it. Keys that start with __comment are ignored."""
+
+    name: str = ""
+    recurrent_regions: list[RecurrentRegion] = []
+    input_regions: list[InputRegion] = []
+    recurrent_connections: list[Connection] = []
+    input_connections: list[Connection] = []
+    simulation: SimulationConfig | None = None
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of a configuration, as shipped in ``configs/schema.json``."""
+    return NetworkConfig.model_json_schema()
+
+
+def load_config(source: str | os.PathLike[str] | dict[str, Any]) -> NetworkConfig:
+    """Read and check a configuration.
+
+    Parameters
+    ----------
+    source : path or dict
+
+    Raises
+    ------
+    ConfigError
+        If the file cannot be read, is not JSON (names line and column), or has a wrong or unknown key.
+
+    Examples
+    --------
+    >>> load_config({"recurrent_regions": [{"num_units": 3}]}).recurrent_regions[0].name
+    'region_0'
+    """
+    where = "config" if isinstance(source, dict) else str(source)
+    data = source if isinstance(source, dict) else _read_json(Path(source))
+    if not isinstance(data, dict):
+        raise ConfigError(f"{where}: the file holds a JSON {type(data).__name__}; a configuration is an object {{...}}.")
+    try:
+        config = NetworkConfig.model_validate(_without_comments(data))
+    except ValidationError as error:
+        raise ConfigError(_explain(where, error)) from None
+    taken = {r.name for r in config.recurrent_regions if r.name} | {r.name for r in config.input_regions if r.name}
+    for k, region in enumerate(config.recurrent_regions):
+        region.name = region.name or f"region_{k}"
+        taken.add(region.name)
+    for k, entry in enumerate(config.input_regions):
+        if entry.name is None:
+            entry.name = f"region_{k}" if f"region_{k}" not in taken else f"input_{k}"
+            for connection in config.input_connections:
+                if connection.src_region == f"region_{k}":
+                    connection.src_region = entry.name
+    return config
+
+
+def read_config(source: str | os.PathLike[str] | dict[str, Any] | NetworkConfig) -> RegionGraph:
+    """Build the `RegionGraph` of a configuration.
+
+    Parameters
+    ----------
+    source : path, dict or NetworkConfig
+
+    Raises
+    ------
+    ConfigError
+        As `load_config`, and for a network that cannot be built; the message says which entry.
+
+    Examples
+    --------
+    >>> g = read_config({"recurrent_regions": [{"name": "a", "num_units": 3}],
+    ...                  "recurrent_connections": [{"src_region": "a", "dst_region": "a", "sparsity": 0.5}]})
+    >>> g.number_of_edges()
+    1
+    """
+    config = source if isinstance(source, NetworkConfig) else load_config(source)
+    where = str(source) if isinstance(source, (str, os.PathLike)) else "config"
+    graph = RegionGraph(name=config.name)
+    for section, k, step in _steps(config):
+        try:
+            _apply(graph, section, step)
+        except SparseMRNNError as error:
+            raise ConfigError(f"{where}: {section}[{k}]: {error}") from error
+    return graph
+
+
+def _steps(config: NetworkConfig) -> list[tuple[str, int, Any]]:
+    sections = ("recurrent_regions", "input_regions", "recurrent_connections", "input_connections")
+    return [(section, k, step) for section in sections for k, step in enumerate(getattr(config, section))]
+
+
+def _apply(graph: RegionGraph, section: str, step: Any) -> None:
+    if section == "recurrent_regions":
+        graph.add_region(step.name, step.num_units, **step.model_dump(exclude={"name", "num_units"}))
+    elif section == "input_regions":
+        graph.add_input(step.name, step.num_units, sign=step.sign)
+    else:
+        kind = "recurrent" if section == "recurrent_connections" else "input"
+        known = [r.name for r in graph.regions(kind)]
+        if step.src_region not in known:
+            raise ConfigError(f"src_region {step.src_region!r} is no {kind} region. {suggest(step.src_region, known, what='regions')}")
+        ways = [w for w in ("sparsity", "density") if getattr(step, w) is not None]
+        if len(ways) == 2:
+            raise ConfigError("sparsity and density are the same number; give one.")
+        graph.add_projection(
+            step.src_region,
+            step.dst_region,
+            density=getattr(step, ways[0]) if ways else None,
+            fan_in=step.fan_in,
+            rule=None if step.rule is None else _make(step.rule, RULES, "rule"),
+            weights=None if step.weights is None else _explicit(graph, step),
+            key=step.key,
+            init=None if step.init is None else _make(step.init, INITIALIZERS, "init"),
+            sign=step.sign,
+            trainable=step.trainable,
+            self_connections=step.self_connections,
+        )
+
+
+def _explicit(graph: RegionGraph, step: Connection) -> sp.coo_array:
+    given = step.weights
+    if given is None or not len(given.rows) == len(given.cols) == len(given.values):
+        raise ConfigError("weights: rows, cols and values must have the same length.")
+    shape = (graph.region(step.dst_region).n, graph.region(step.src_region).n)
+    for what, index, size in (("rows", given.rows, shape[0]), ("cols", given.cols, shape[1])):
+        if index and not (min(index) >= 0 and max(index) < size):
+            raise ConfigError(f"weights.{what}: an index lies outside 0..{size - 1}.")
+    return sp.coo_array((np.array(given.values, dtype=np.float64), (given.rows, given.cols)), shape=shape)
+
+
+def _make(spec: str | dict[str, Any], kinds: dict[str, Any], what: str) -> Any:
+    settings = {"type": spec} if isinstance(spec, str) else dict(spec)
+    kind = settings.pop("type", None)
+    if kind not in kinds:
+        raise ConfigError(f"{what}: unknown type {kind!r}. {suggest(kind, kinds, what='types')}")
+    fields = kinds[kind].__dataclass_fields__
+    for key in settings:
+        if key not in fields:
+            raise ConfigError(f"{what}: {kind!r} takes no {key!r}. {suggest(key, fields, what='settings')}")
+    try:
+        return kinds[kind](**settings)
+    except TypeError as error:
+        raise ConfigError(f"{what}: {kind!r}: {error}") from None
+
+
+def to_config(graph: RegionGraph, simulation: SimulationConfig | None = None) -> dict[str, Any]:
+    """The configuration dictionary of a graph; ``read_config`` gives the same graph back.
+
+    Raises
+    ------
+    ConfigError
+        If a projection has a rule or an initialiser class of your own, which JSON cannot name.
+    """
+    out: dict[str, Any] = {"name": graph.name} if graph.name else {}
+    out["recurrent_regions"] = [_region(r) for r in graph.regions()]
+    out["input_regions"] = [{k: v for k, v in _region(r).items() if k in ("name", "num_units", "sign")} for r in graph.regions("input")]
+    for kind in ("recurrent", "input"):
+        entries = []
+        for p in graph.projections(kind):
+            entry: dict[str, Any] = {"src_region": p.source, "dst_region": p.target}
+            if p.weights is not None:
+                coo = p.weights.tocoo()
+                entry["weights"] = {"rows": coo.row.tolist(), "cols": coo.col.tolist(), "values": coo.data.tolist()}
+            elif p.rule is not None and p.rule.kind == "bernoulli":
+                entry["sparsity"] = p.rule.density  # type: ignore[attr-defined]
+            elif p.rule is not None and p.rule.kind != "all_to_all":
+                entry["rule"] = _spec(p.rule)
+            if p.init is not None:
+                entry["init"] = _spec(p.init)
+            plain = {"key": (p.key, "default"), "sign": (p.sign, "inherit"), "trainable": (p.trainable, True)}
+            plain["self_connections"] = (graph.edges[p.source, p.target, p.key].get("self_connections", True), True)
+            entry.update({name: value for name, (value, default) in plain.items() if value != default})
+            entries.append(entry)
+        out[f"{kind}_connections"] = entries
+    if simulation is not None:
+        out["simulation"] = simulation.model_dump(exclude_defaults=True)
+    return out
+
+
+def write_config(graph: RegionGraph, path: str | os.PathLike[str], simulation: SimulationConfig | None = None) -> None:
+    """Write a graph as JSON; the file appears whole or not at all."""
+    path = Path(path)
+    text = json.dumps(to_config(graph, simulation), indent=1)
+    partial = path.with_name(path.name + ".partial")
+    try:
+        partial.write_text(text + "\n", encoding="utf-8")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _spec(part: ConnectionRule | Initializer) -> Any:
+    if part.kind == "custom":
+        raise ConfigError(f"{type(part).__name__} is a class of your own; a configuration cannot name it.")
+    spec = part.to_spec()
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in spec.items()}
+
+
+def _region(region: Any) -> dict[str, Any]:
+    entry = {"name": region.name, "num_units": region.n, "sign": region.sign}
+    for name in ("base_firing", "init", "parent_region", "learnable_bias", "tau", "activation", "unit_ids", "positions"):
+        value = getattr(region, name)
+        if value is not None and not (np.isscalar(value) and value == RecurrentRegion.model_fields[name].default):
+            entry[name] = value
+    return {k: v.tolist() if isinstance(v, np.ndarray) else list(v) if isinstance(v, tuple) else v for k, v in entry.items()}
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"{path}: line {error.lineno}, column {error.colno}: not valid JSON: {error.msg}.") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: the file is not UTF-8 text; a configuration is JSON.") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot read the configuration: {error.strerror}.") from None
+
+
+def _without_comments(data: Any) -> Any:
+    if isinstance(data, dict):
+        return {k: _without_comments(v) for k, v in data.items() if not str(k).startswith("__comment")}
+    return [_without_comments(v) for v in data] if isinstance(data, list) else data
+
+
+def _explain(where: str, error: ValidationError) -> str:
+    """One line per problem, with its JSON path and, for an unknown key, the nearest known one."""
+    lines: dict[str, None] = {}
+    for problem in error.errors():
+        loc = [part for part in problem["loc"] if not str(part).startswith(("list[", "literal[", "function"))]
+        path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).lstrip(".")
+        if problem["type"] == "extra_forbidden":
+            lines[f"{path}: unknown key. {suggest(loc[-1], _keys(loc[:-1]), what='keys')}"] = None
+        else:
+            shown = "" if problem["type"] == "missing" else f" (got {problem['input']!r:.60})"
+            lines[f"{path}: {problem['msg'][0].lower()}{problem['msg'][1:]}{shown}"] = None
+    return f"{where}: " + "\n".join(lines)
+
+
+def _keys(loc: list[int | str]) -> list[str]:
+    models: dict[str, Any] = {
+        "recurrent_regions": RecurrentRegion,
+        "input_regions": InputRegion,
+        "recurrent_connections": Connection,
+        "input_connections": Connection,
+        "simulation": SimulationConfig,
+        "stimulus": StimulusConfig,
+        "weights": ExplicitWeights,
+    }
+    named = [models[str(part)] for part in loc if str(part) in models]
+    return list((named[-1] if named else NetworkConfig).model_fields)

@@ -1,0 +1,51 @@
+"""ElmanmRNN: the multi-regional network without a leak."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from sparse_mrnn.models.base import mRNNBase
+from sparse_mrnn.ops.activations import linear
+
+__all__ = ["ElmanmRNN", "linear"]
+
+
+class ElmanmRNN(mRNNBase):
+    """Elman multi-regional RNN: a state h only, and alpha = 1 wherever the leaky net has dt / tau.
+
+        h[t+1] = f(W_rec h[t] + W_inp u[t] + b + noise + stim[t])
+
+    Parameters as `mRNN`, without ``dt`` and ``tau``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> net = ElmanmRNN({"recurrent_regions": [{"name": "a", "num_units": 3}]}, device="cpu")
+    >>> net(torch.zeros(2, 4, 0), net.batched_initial_condition(2)).shape
+    torch.Size([2, 4, 3])
+    """
+
+    def forward(
+        self,
+        inp: Tensor,
+        h0: Tensor | tuple[Tensor, Tensor],
+        stim_input: Tensor | None = None,
+        noise: bool = False,
+        W_rec: Tensor | None = None,  # noqa: N803
+    ) -> Tensor:
+        """Run the dynamics over a sequence.
+
+        Parameters
+        ----------
+        inp, stim_input, noise, W_rec
+            As `mRNN.forward`.
+        h0 : Tensor, shape (batch, units), or the pair of ``batched_initial_condition``
+            Initial activation.
+
+        Returns
+        -------
+        Tensor, laid out like ``inp`` with the units last
+            h after each step.
+        """
+        start = h0[1] if isinstance(h0, tuple) else h0
+        return self._run(inp, start, start, stim_input, noise, W_rec)[1]

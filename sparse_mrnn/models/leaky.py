@@ -1,0 +1,148 @@
+"""mRNN: the leaky multi-regional network."""
+
+from __future__ import annotations
+
+import math
+import os
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sparse_mrnn.config import NetworkConfig
+from sparse_mrnn.errors import ConfigError
+from sparse_mrnn.graph import Region, RegionGraph
+from sparse_mrnn.models.base import mRNNBase
+from sparse_mrnn.ops.activations import linear
+
+__all__ = ["linear", "mRNN"]
+
+
+class mRNN(mRNNBase):  # noqa: N801
+    """Leaky multi-regional RNN with a pre-activation state x and an activation h.
+
+        x[t+1] = x[t] + alpha (-x[t] + W_rec h[t] + W_inp u[t] + b + noise) + alpha stim[t],    h[t+1] = f(x[t+1])
+
+    Parameters
+    ----------
+    config : path, dict, NetworkConfig or RegionGraph, optional
+        The network. Without one, declare it with ``add_*`` and call ``finalize_connectivity``.
+    activation : {"relu", "tanh", "sigmoid", "softplus", "linear"}
+    noise_level_act, noise_level_inp : float
+        Noise of units and inputs, drawn when ``forward(noise=True)``.
+    rec_constrained, inp_constrained : bool
+        Whether Dale's law holds for recurrent and input weights.
+    batch_first : bool
+        (batch, time, features) if True, else (time, batch, features).
+    spectral_radius : float, optional
+        Scale the initial effective recurrent weights to this radius.
+    config_finalize : bool
+        Finalise a network given as ``config`` at once.
+    device : str or torch.device, optional
+        Default: CUDA where there is one, else the CPU.
+    dt, tau : float
+        Time step and time constant, ms; alpha = dt / tau. A region's own tau takes precedence.
+    backend : {"auto", "csr", "dense"}
+    seed : int, optional
+        Makes synapses, weights and noise. Default: drawn from torch's global generator.
+    dtype : torch.float32 or torch.float64
+
+    Examples
+    --------
+    >>> net = mRNN(device="cpu", seed=0)
+    >>> net.add_recurrent_region("cortex", 4)
+    >>> net.add_input_region("cue", 2)
+    >>> net.add_recurrent_connection("cortex", "cortex", sparsity=0.5)
+    >>> net.add_input_connection("cue", "cortex")
+    >>> net.finalize_connectivity()
+    >>> x0, h0 = net.batched_initial_condition(8)
+    >>> x, h = net(torch.ones(8, 5, 2), x0)
+    >>> h.shape
+    torch.Size([8, 5, 4])
+    """
+
+    def __init__(
+        self,
+        config: str | os.PathLike[str] | dict[str, Any] | NetworkConfig | RegionGraph | None = None,
+        activation: str = "relu",
+        noise_level_act: float = 0.01,
+        noise_level_inp: float = 0.01,
+        rec_constrained: bool = True,
+        inp_constrained: bool = True,
+        batch_first: bool = True,
+        spectral_radius: float | None = None,
+        config_finalize: bool = True,
+        device: str | torch.device | None = None,
+        dt: float = 10,
+        tau: float = 100,
+        *,
+        backend: str = "auto",
+        seed: int | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        for name, value in (("dt", dt), ("tau", tau)):
+            if not (math.isfinite(value) and value > 0):
+                raise ConfigError(f"{name} is {value!r}; it must be a positive time in ms.")
+        self.dt, self.tau = dt, tau
+        super().__init__(
+            config,
+            activation,
+            noise_level_act,
+            noise_level_inp,
+            rec_constrained,
+            inp_constrained,
+            batch_first,
+            spectral_radius,
+            config_finalize,
+            device,
+            backend=backend,
+            seed=seed,
+            dtype=dtype,
+        )
+
+    def _region_alpha(self, regions: tuple[Region, ...]) -> list[float]:
+        return [self.dt / (self.tau if region.tau is None else region.tau) for region in regions]
+
+    @property
+    def _net_alpha(self) -> float:
+        return self.dt / self.tau
+
+    def forward(
+        self,
+        inp: Tensor,
+        x0: Tensor,
+        h0: Tensor | None = None,
+        stim_input: Tensor | None = None,
+        noise: bool = False,
+        W_rec: Tensor | None = None,  # noqa: N803
+    ) -> tuple[Tensor, Tensor]:
+        """Run the dynamics over a sequence.
+
+        Parameters
+        ----------
+        inp : Tensor, shape (batch, time, inputs), or (time, batch, inputs) without batch_first
+            A net without inputs takes a last dimension of 0.
+        x0 : Tensor, shape (batch, units)
+            Initial pre-activation.
+        h0 : Tensor, shape (batch, units), optional
+            Initial activation. Default: activation(x0).
+        stim_input : Tensor, optional
+            Current added to the units, laid out like ``inp`` with the units last.
+        noise : bool
+            Add Gaussian noise to units and inputs.
+        W_rec : Tensor, shape (units, units), optional
+            Use these recurrent weights (dense, COO or CSR) as they are, without Dale's law.
+
+        Returns
+        -------
+        x, h : Tensor, laid out like ``inp`` with the units last
+            States after each step; the initial state is not repeated.
+
+        Raises
+        ------
+        FinalizeError
+            If the connectivity is not finalised.
+        ShapeError
+            If a tensor has the wrong shape, dtype or device; the message says which and what is expected.
+        """
+        return self._run(inp, x0, h0, stim_input, noise, W_rec)
