@@ -65,6 +65,14 @@ class RecordingError(SparseMRNNError, RuntimeError):
     """A recording could not be written or read."""
 
 
+class SimulationStopped(SparseMRNNError, RuntimeError):  # noqa: N818 - stopping is no error of anyone's
+    """A simulation was interrupted; ``recording`` is what was kept (None if it is on disk)."""
+
+    def __init__(self, done: float, duration: float, recording: object = None) -> None:
+        super().__init__(f"stopped at {done:g} of {duration:g} ms")
+        self.done, self.duration, self.recording = done, duration, recording
+
+
 class MissingExtraError(SparseMRNNError, ImportError):
     """An optional dependency is needed and not installed."""
 
