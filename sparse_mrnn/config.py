@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -86,16 +87,16 @@ class SimulationConfig(_Strict):
     """Defaults of `sparse-mrnn simulate`."""
 
     model: Literal["leaky", "elman"] = "leaky"
-    duration: float = Field(1000.0, description="ms", gt=0)
-    dt: float = Field(10.0, description="ms", gt=0)
-    tau: float = Field(100.0, description="ms", gt=0)
-    batch: int = Field(1, ge=1)
+    duration: float = Field(default=1000.0, description="ms", gt=0)
+    dt: float = Field(default=10.0, description="ms", gt=0)
+    tau: float = Field(default=100.0, description="ms", gt=0)
+    batch: int = Field(default=1, ge=1)
     seed: int | None = None
     activation: str = "relu"
     noise: bool = False
-    noise_level_act: float = Field(0.01, ge=0)
-    noise_level_inp: float = Field(0.01, ge=0)
-    spectral_radius: float | None = Field(None, gt=0)
+    noise_level_act: float = Field(default=0.01, ge=0)
+    noise_level_inp: float = Field(default=0.01, ge=0)
+    spectral_radius: float | None = Field(default=None, gt=0)
     stimulus: list[StimulusConfig] = []
 
 
@@ -280,6 +281,7 @@ def write_config(graph: RegionGraph, path: str | os.PathLike[str], simulation: S
     """Write a graph as JSON; the file appears whole or not at all."""
     path = Path(path)
     text = json.dumps(to_config(graph, simulation), indent=1)
+    text = re.sub(r"\[([^\[\]{}]*)\]", lambda flat: f"[{' '.join(flat[1].split())}]", text)  # one line per flat list
     partial = path.with_name(path.name + ".partial")
     try:
         partial.write_text(text + "\n", encoding="utf-8")

@@ -133,8 +133,8 @@ def sample_distinct(rng: np.random.Generator, counts: IntArray, sizes: IntArray)
         left_out = keys[flipped[urn]]
         kept = full[~np.isin(full, left_out, assume_unique=True)]
         keys = np.sort(np.concatenate([keys[~flipped[urn]], kept]))
-    keys -= np.repeat(start[:-1], counts)
-    return keys
+    local: IntArray = keys - np.repeat(start[:-1], counts)
+    return local
 
 
 def _draw(rng: np.random.Generator, counts: IntArray, start: IntArray, sizes: IntArray) -> IntArray:

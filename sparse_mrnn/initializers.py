@@ -38,7 +38,7 @@ class Synapses:
         Whether this is the input weight matrix.
     """
 
-    rows: NDArray[np.int64]
+    rows: NDArray[np.integer]
     sign: NDArray[np.int8]
     fan_in: NDArray[np.int64]
     block_source: NDArray[np.int64]
@@ -170,7 +170,8 @@ class Gamma(Initializer):
 
     def __call__(self, rng: np.random.Generator, synapses: Synapses) -> Values:
         draws = rng.standard_gamma(self.shape, len(synapses), dtype=np.float32)
-        return draws * np.float32(self.mean / self.shape)
+        values: Values = draws * np.float32(self.mean / self.shape)
+        return values
 
 
 @dataclass(frozen=True)

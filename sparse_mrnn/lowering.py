@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -263,7 +264,7 @@ def _initialise(
 
 def _fuse(
     rows: NDArray[np.int32], cols: NDArray[np.int32], n_rows: int, n_cols: int
-) -> tuple[NDArray[np.integer], NDArray[np.integer] | None]:
+) -> tuple[NDArray[Any], NDArray[Any] | None]:
     """Row pointers, and the permutation that sorts synapses by row and then column (None: sorted already)."""
     dtype = np.int32 if len(rows) < 2**31 else np.int64
     crow = np.zeros(n_rows + 1, dtype=dtype)

@@ -58,7 +58,8 @@ class Stimulus:
         try:
             if not 2 <= len(parts) <= 4 or not parts[0]:
                 raise ValueError
-            return cls(parts[0], *map(float, parts[1:]))
+            numbers = [float(part) for part in parts[1:]]
+            return cls(parts[0], numbers[0], *numbers[1:])  # type: ignore[arg-type]
         except ValueError as error:
             if isinstance(error, StimulusError):
                 raise

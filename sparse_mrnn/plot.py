@@ -1,0 +1,146 @@
+"""Figures: weight matrix by region blocks, activity by region, and the graph of regions.
+
+Every function draws on given axes (or new ones) and returns them. Large nets are binned before they are
+drawn, so no picture needs a dense matrix.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sparse_mrnn.errors import MissingExtraError, RecordingError
+from sparse_mrnn.graph import RegionGraph
+from sparse_mrnn.models.base import mRNNBase
+from sparse_mrnn.models.convert import to_scipy
+from sparse_mrnn.recording import Recording
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+PIXELS = 600
+"""Largest side of a drawn matrix; above it units are binned."""
+
+EXCITATORY, INHIBITORY = "#c0392b", "#2c6fbb"
+
+
+def _pyplot() -> Any:
+    try:
+        import matplotlib.pyplot as plt
+    except ImportError:
+        raise MissingExtraError("plots need matplotlib; install it with: pip install 'sparse-mrnn[plot]'") from None
+    return plt
+
+
+def _axes(ax: Axes | None, size: tuple[float, float]) -> Any:
+    return _pyplot().subplots(figsize=size, layout="constrained")[1] if ax is None else ax
+
+
+def plot_weights(net: mRNNBase, ax: Axes | None = None) -> Axes:
+    """Draw the effective recurrent weights, rows = targets, with lines between regions.
+
+    Colour is the signed square root of the (binned) weight, so weak synapses stay visible.
+
+    Examples
+    --------
+    >>> from sparse_mrnn import RegionGraph, mRNN
+    >>> g = RegionGraph(); g.add_region("a", 3); g.add_projection("a", "a")
+    >>> plot_weights(mRNN(g, device="cpu")).get_xlabel()
+    'source unit'
+    """
+    ax = _axes(ax, (7, 6))
+    matrix = to_scipy(net.effective_W_rec).tocoo()
+    n = matrix.shape[0]
+    bins = min(n, PIXELS)
+    place = [axis.astype(np.int64) * bins // n for axis in (matrix.row, matrix.col)]
+    image = np.bincount(place[0] * bins + place[1], matrix.data, minlength=bins * bins).reshape(bins, bins)
+    shown = np.sign(image) * np.sqrt(np.abs(image))
+    limit = float(np.abs(shown).max()) or 1.0
+    drawn = ax.imshow(shown, cmap="RdBu_r", vmin=-limit, vmax=limit, extent=(0, n, n, 0), interpolation="nearest")
+    layout = net.layout()
+    for border in layout.ptr[1:-1]:
+        ax.axhline(border, color="0.6", lw=0.4)
+        ax.axvline(border, color="0.6", lw=0.4)
+    _region_ticks(ax, "y", layout.ptr, [r.name for r in layout.regions])
+    ax.set(xlabel="source unit", ylabel="target unit", title=f"{net.graph.name or 'network'}: {matrix.nnz:,} synapses, {n:,} units")
+    ax.figure.colorbar(drawn, ax=ax, label="sign(w) sqrt|w|" + (" (summed per bin)" if bins < n else ""), shrink=0.8)
+    return ax
+
+
+def _region_ticks(ax: Any, which: str, ptr: Any, names: list[str]) -> None:
+    """Name regions at their middles; small ones whose labels would overlap are left unnamed."""
+    middle = (ptr[:-1] + ptr[1:]) / 2
+    apart = ptr[-1] / 40
+    ticks: list[tuple[float, str]] = []
+    for where, name in zip(middle, names, strict=True):
+        if not ticks or where - ticks[-1][0] >= apart:
+            ticks.append((float(where), name))
+    getattr(ax, f"set_{which}ticks")([t for t, _ in ticks], [name for _, name in ticks], fontsize=7)
+
+
+def plot_activity(recording: Recording, trial: int = 0, ax: Axes | None = None) -> Axes:
+    """Draw activity as a heat map, units by region over time in ms.
+
+    Raises
+    ------
+    RecordingError
+        If there is no such trial, or nothing was recorded.
+    """
+    if not 0 <= trial < recording.activity.shape[0] or recording.activity.shape[1] == 0:
+        raise RecordingError(f"trial {trial} of a recording of shape {recording.activity.shape} (trial, time, unit) has nothing to draw.")
+    ax = _axes(ax, (8, 6))
+    data = recording.activity[trial].T
+    n, steps = data.shape
+    rows = np.unique(np.linspace(0, n, min(n, PIXELS), endpoint=False).astype(int))
+    columns = np.unique(np.linspace(0, steps, min(steps, 2 * PIXELS), endpoint=False).astype(int))
+    image = np.add.reduceat(np.add.reduceat(data, rows, axis=0), columns, axis=1)
+    image = image / np.outer(np.diff([*rows, n]), np.diff([*columns, steps]))
+    step = recording.time[0] if steps == 1 else recording.time[1] - recording.time[0]
+    top = float(np.quantile(np.abs(image), 0.995)) or 1.0
+    low = -top if image.min() < 0 else 0.0
+    extent = (recording.time[0] - step, recording.time[-1], n, 0)
+    drawn = ax.imshow(image, aspect="auto", cmap="RdBu_r" if low else "magma", vmin=low, vmax=top, extent=extent, interpolation="nearest")
+    names = list(dict.fromkeys(recording.units.region))
+    sizes = [recording.units.region.count(name) for name in names]
+    ptr = np.concatenate([[0], np.cumsum(sizes)])
+    for border in ptr[1:-1]:
+        ax.axhline(border, color="0.6", lw=0.4)
+    _region_ticks(ax, "y", ptr, names)
+    ax.set(xlabel="time (ms)", title="activity h by region")
+    ax.figure.colorbar(drawn, ax=ax, label="h", shrink=0.8)
+    return ax
+
+
+def plot_regions(graph: RegionGraph, ax: Axes | None = None) -> Axes:
+    """Draw regions on a circle, area by units, and projections between them, width by expected synapses.
+
+    Projections from excitatory regions are red, from inhibitory ones blue, others grey.
+    """
+    import networkx as nx
+
+    ax = _axes(ax, (8, 8))
+    place = nx.circular_layout(graph)
+    units = np.array([graph.region(name).n for name in graph], dtype=float)
+    total: dict[tuple[str, str], float] = {}
+    for p in graph.projections():
+        total[p.source, p.target] = total.get((p.source, p.target), 0.0) + p.expected_synapses
+    pairs = [pair for pair in total if pair[0] != pair[1]]
+    width = np.sqrt([total[pair] for pair in pairs])
+    width = 0.3 + 3 * width / (width.max() if len(width) else 1)
+    colours = {1: EXCITATORY, -1: INHIBITORY}
+    edge_colours = [colours.get(int(np.sign(graph.region(s).unit_signs.sum(dtype=int))), "0.5") for s, _ in pairs]
+    sizes = 100 + 1400 * units / units.max() if len(units) else []
+    plain = nx.DiGraph(pairs)
+    plain.add_nodes_from(graph)
+    nx.draw_networkx_edges(
+        plain, place, edgelist=pairs, width=list(width), edge_color=edge_colours, alpha=0.5, ax=ax,
+        node_size=sizes if len(pairs) == 0 else 400, nodelist=list(graph), connectionstyle="arc3,rad=0.12",
+    )
+    face = ["#f4d58d" if graph.region(name).kind == "input" else "#dfe6e9" for name in graph]
+    nx.draw_networkx_nodes(plain, place, nodelist=list(graph), node_size=sizes, node_color=face, edgecolors="0.3", ax=ax)
+    outside = {name: 1.16 * np.asarray(where) if len(graph) > 1 else where for name, where in place.items()}
+    nx.draw_networkx_labels(plain, outside, font_size=8, ax=ax)
+    ax.set(title=f"{graph.name or 'network'}: {len(graph)} regions", xlim=(-1.45, 1.45), ylim=(-1.35, 1.35))
+    ax.set_axis_off()
+    return ax
