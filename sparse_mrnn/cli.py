@@ -102,7 +102,8 @@ def simulate(
         if stim:
             stimuli = [Stimulus.parse(text) for text in stim]
         else:
-            stimuli = [Stimulus(s.region, s.amplitude, s.start, s.stop, None if s.units is None else tuple(s.units)) for s in settings.stimulus]
+            given = [s.model_dump() for s in settings.stimulus]
+            stimuli = [Stimulus(**{**s, "units": s["units"] and tuple(s["units"])}) for s in given]
         net = build(read_config(loaded), settings, device)
         rec = net.rec
         synapses = 0 if rec is None else rec.nnz

@@ -138,7 +138,7 @@ def sample_distinct(rng: np.random.Generator, counts: IntArray, sizes: IntArray)
 
 
 def _draw(rng: np.random.Generator, counts: IntArray, start: IntArray, sizes: IntArray) -> IntArray:
-    have = np.empty(0, dtype=np.int64)
+    have: IntArray = np.empty(0, dtype=np.int64)
     need = counts
     while need.any():
         size = np.repeat(sizes, need)
@@ -371,7 +371,8 @@ class DistanceDependent(ConnectionRule):
 
     def _probability(self, distance: NDArray[np.float64]) -> NDArray[np.float64]:
         ratio = distance / self.scale
-        return self.probability * np.exp(-0.5 * ratio**2 if self.profile == "gaussian" else -ratio)
+        fall: NDArray[np.float64] = np.exp(-0.5 * ratio**2 if self.profile == "gaussian" else -ratio)
+        return self.probability * fall
 
     def _candidates(self, site: Site) -> tuple[IntArray, IntArray, NDArray[np.float64]]:
         from scipy.spatial import KDTree

@@ -143,7 +143,8 @@ class LogNormal(Initializer):
 
     def __call__(self, rng: np.random.Generator, synapses: Synapses) -> Values:
         mu = np.float32(np.log(self.mean) - 0.5 * self.sigma**2)
-        return np.exp(mu + np.float32(self.sigma) * rng.standard_normal(len(synapses), dtype=np.float32))
+        values: Values = np.exp(mu + np.float32(self.sigma) * rng.standard_normal(len(synapses), dtype=np.float32))
+        return values
 
 
 @dataclass(frozen=True)

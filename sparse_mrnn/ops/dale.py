@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 
 class _Effective(torch.autograd.Function):
@@ -23,7 +22,6 @@ class _Effective(torch.autograd.Function):
         return torch.where(free, w, w.abs().mul_(sign))
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         if ctx.slope is not None:
             grad = grad * ctx.slope

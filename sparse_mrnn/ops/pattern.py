@@ -49,6 +49,23 @@ class Pattern:
         )
 
     @cached_property
+    def unique(self) -> tuple[Pattern, Tensor | None]:
+        """The pattern without repeats, and where each of this pattern's entries is in it (None: there are none).
+
+        For sampled products, whose torch kernels merge repeated entries. Entries are sorted within rows.
+        """
+        if self.nnz < 2:
+            return self, None
+        same = (self.col[1:] == self.col[:-1]) & (self.row[1:] == self.row[:-1])
+        if not same.any():
+            return self, None
+        first = torch.cat([same.new_ones(1), ~same])
+        count = torch.bincount(self.row[first].long(), minlength=self.shape[0])
+        crow = torch.zeros_like(self.crow)
+        torch.cumsum(count, 0, dtype=crow.dtype, out=crow[1:])
+        return Pattern(crow, self.col[first], self.shape), (torch.cumsum(first, 0) - 1).to(self.col.dtype)
+
+    @cached_property
     def transposed(self) -> tuple[Pattern, Tensor]:
         """The transposed pattern, and where each of its values is among this pattern's."""
         order = torch.argsort(self.col, stable=True)

@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
-from sparse_mrnn.ops.pattern import Pattern, csr
+from sparse_mrnn.ops.pattern import Pattern
 
 
 class Product(ABC):
@@ -62,13 +62,16 @@ class CsrProduct(Product):
 
     def accumulate_grad(self, g: Tensor, h: Tensor) -> None:
         if self._grad is None:
-            zero = torch.zeros_like(self.values)
-            self._grad = csr(self.pattern.crow, self.pattern.col, zero, self.pattern.shape)
+            once = self.pattern.unique[0]
+            self._grad = once.matrix(self.values.new_zeros(once.nnz))
         if self.pattern.nnz:
             torch.sparse.sampled_addmm(self._grad, g, h.t(), beta=1.0, alpha=1.0, out=self._grad)
 
     def grad(self) -> Tensor:
-        return torch.zeros_like(self.values) if self._grad is None else self._grad.values()
+        if self._grad is None:
+            return torch.zeros_like(self.values)
+        place = self.pattern.unique[1]
+        return self._grad.values() if place is None else self._grad.values().index_select(0, place)
 
 
 class DenseProduct(Product):

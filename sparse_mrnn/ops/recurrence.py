@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from sparse_mrnn.ops.activations import Segments
 from sparse_mrnn.ops.pattern import Pattern
@@ -141,8 +140,9 @@ class _Recurrence(torch.autograd.Function):
         return xs, hs
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad_x: Tensor | None, grad_h: Tensor | None) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():  # create_graph=True: a second derivative would silently miss terms
+            raise RuntimeError("the recurrence is differentiable once; call backward or grad without create_graph=True.")
         weights, input_weights, inputs, x0, h0, xs, hs, alpha = ctx.saved_tensors
         plan: Plan = ctx.plan
         _, need_w, need_w_inp, need_u, need_bias, _, _, need_stim, need_alpha = ctx.needs_input_grad
