@@ -155,7 +155,8 @@ def _draw(rng: np.random.Generator, counts: IntArray, start: IntArray, sizes: In
 def _ranges(starts: IntArray, lengths: IntArray) -> IntArray:
     """Concatenate ``range(start, start + length)``."""
     before = np.cumsum(lengths) - lengths
-    return np.arange(int(lengths.sum()), dtype=np.int64) + np.repeat(starts - before, lengths)
+    joined: IntArray = np.arange(int(lengths.sum()), dtype=np.int64) + np.repeat(starts - before, lengths)
+    return joined
 
 
 def _split(keys: IntArray, width: IntArray, exclude: NDArray[np.bool_]) -> tuple[IntArray, IntArray]:

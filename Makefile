@@ -1,0 +1,39 @@
+# Each target makes and fills .venv itself; PYTHON is the interpreter it starts from.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: demo test check bench bench-gpu docs figures clean
+
+.venv/run: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(PIP) -e '.[io,plot]'
+	touch $@
+
+.venv/test: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(PIP) -e '.[test]'
+	touch $@
+
+demo: .venv/run ## simulate the C. elegans connectome; recording and figures in demo/
+	$(BIN)/sparse-mrnn simulate celegans --out demo/celegans.zarr --force
+	$(BIN)/sparse-mrnn plot activity demo/celegans.zarr --out demo/activity.png
+	$(BIN)/sparse-mrnn plot weights celegans --out demo/weights.png
+	$(BIN)/sparse-mrnn plot regions celegans --out demo/regions.png
+
+test: .venv/test ## the test suite
+	$(BIN)/python -m pytest -q -n auto
+
+check: .venv/test ## linter, type checker, docs
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/mkdocs build --quiet --strict --site-dir .venv/site
+
+bench: .venv/run ## measure, and refresh docs/benchmarks.md
+	$(BIN)/python benchmarks/large_nets.py --write docs/benchmarks.md
+
+figures: .venv/run ## redraw the figures of the docs from real runs
+	$(BIN)/python docs/figures/make_figures.py
+
+clean:
+	rm -rf .venv demo site build *.egg-info
