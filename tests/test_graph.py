@@ -28,7 +28,7 @@ def g():
 
 def test_networkx_algorithms_copies_and_views(g):
     assert isinstance(g, nx.MultiDiGraph)
-    assert list(nx.descendants(g, "cue")) == ["thal", "ctx"] or set(nx.descendants(g, "cue")) == {"thal", "ctx"}
+    assert set(nx.descendants(g, "cue")) == {"thal", "ctx"}
     for same in (g.copy(), nx.relabel_nodes(g, {}), g.subgraph(g.nodes)):
         assert isinstance(same, sm.RegionGraph)
         assert sm.lower(same, rng=0).col.tolist() == sm.lower(g, rng=0).col.tolist()
@@ -46,7 +46,6 @@ def test_networkx_writers(g):
     del g2.nodes["thal"]["unit_ids"]  # GraphML has scalars only
     nx.write_graphml(g2, out)
     assert b"brain" in out.getvalue()
-    assert nx.to_pandas_adjacency is not None
 
 
 def test_relabel_keeps_parents():
