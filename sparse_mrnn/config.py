@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -233,10 +234,10 @@ def _make(spec: str | dict[str, Any], kinds: dict[str, Any], what: str) -> Any:
     kind = settings.pop("type", None)
     if kind not in kinds:
         raise ConfigError(f"{what}: unknown type {kind!r}. {suggest(kind, kinds, what='types')}")
-    fields = kinds[kind].__dataclass_fields__
+    known = [f.name for f in dataclasses.fields(kinds[kind])]
     for key in settings:
-        if key not in fields:
-            raise ConfigError(f"{what}: {kind!r} takes no {key!r}. {suggest(key, fields, what='settings')}")
+        if key not in known:
+            raise ConfigError(f"{what}: {kind!r} takes no {key!r}. {suggest(key, known, what='settings')}")
     try:
         return kinds[kind](**settings)
     except TypeError as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
 import numpy as np
@@ -96,7 +96,7 @@ class ConnectionRule:
 
     def to_spec(self) -> dict[str, Any]:
         """The rule as it is written in a configuration file."""
-        return {"type": self.kind, **{name: getattr(self, name) for name in self.__dataclass_fields__}}
+        return {"type": self.kind, **{f.name: getattr(self, f.name) for f in fields(self)}}
 
 
 def _join(parts: list[Any]) -> NDArray[np.int32]:

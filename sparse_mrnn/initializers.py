@@ -7,7 +7,7 @@ Initialisers that compare equal are called once for all their projections togeth
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 import numpy as np
@@ -63,7 +63,7 @@ class Initializer:
 
     def to_spec(self) -> dict[str, Any]:
         """The initialiser as it is written in a configuration file."""
-        return {"type": self.kind, **{name: getattr(self, name) for name in self.__dataclass_fields__}}
+        return {"type": self.kind, **{f.name: getattr(self, f.name) for f in fields(self)}}
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ def chain(n_regions=4, n=5, **projection):
     for k in range(n_regions):
         g.add_region(f"r{k}", n, sign="pos" if k % 2 else "neg")
     for k in range(n_regions):
-        for j in (3, 0, 2, 1)[:n_regions]:
+        for j in (j for j in (3, 0, 2, 1) if j < n_regions):
             g.add_projection(f"r{k}", f"r{j}", **projection)
     return g
 

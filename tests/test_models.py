@@ -42,7 +42,7 @@ def test_step_response_of_a_leaky_integrator():
     g = sm.RegionGraph()
     g.add_region("a", 1, base_firing=2.0)
     x, _ = sm.mRNN(g, "linear", device="cpu", dt=5, tau=50)(torch.zeros(1, 30, 0), torch.zeros(1, 1))
-    np.testing.assert_allclose(x[0, :, 0], 2 * (1 - 0.9 ** np.arange(1, 31)), rtol=1e-5)
+    np.testing.assert_allclose(x[0, :, 0].detach(), 2 * (1 - 0.9 ** np.arange(1, 31)), rtol=1e-5)
 
 
 def test_fixed_point_of_a_linear_network():

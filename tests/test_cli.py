@@ -1,0 +1,94 @@
+"""The command line as a user meets it, at a width of 80."""
+
+import json
+import re
+
+import pytest
+from typer.testing import CliRunner
+
+from sparse_mrnn.cli import app
+from sparse_mrnn.recording import read_recording
+
+SMALL = {
+    "recurrent_regions": [{"name": "a", "num_units": 5}, {"name": "b", "num_units": 3, "sign": "neg"}],
+    "input_regions": [{"name": "cue", "num_units": 2}],
+    "recurrent_connections": [{"src_region": "a", "dst_region": "b", "sparsity": 0.5}, {"src_region": "b", "dst_region": "a"}],
+    "input_connections": [{"src_region": "cue", "dst_region": "a"}],
+}
+
+
+@pytest.fixture
+def config(tmp_path):
+    path = tmp_path / "net.json"
+    path.write_text(json.dumps(SMALL))
+    return path
+
+
+def run(*args, code=0):
+    result = CliRunner().invoke(app, [str(a) for a in args], env={"COLUMNS": "80"})
+    assert result.exit_code == code, result.output
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", result.output)
+    assert "Traceback" not in plain
+    return plain
+
+
+def test_simulate_writes_a_recording(config, tmp_path):
+    out = tmp_path / "run.zarr"
+    args = ("simulate", config, "--duration", 200, "--dt", 5, "--batch", 3, "--seed", 4, "--device", "cpu", "--noise")
+    text = run(*args, "--stim", "cue:1:50:100", "--stim", "b:0.5", "--out", out)
+    assert "8 units" in text
+    assert "seed 4" in text
+    first = read_recording(out)
+    assert first.activity.shape == (3, 40, 8)
+    assert "exists" in run(*args, "--out", out, code=1)
+    run(*args, "--stim", "cue:1:50:100", "--stim", "b:0.5", "--out", out, "--force")
+    assert (read_recording(out).activity == first.activity).all()
+
+
+def test_simulate_without_a_recording(config):
+    assert "activity h" in run("simulate", config, "--duration", 50)
+
+
+def test_info(config):
+    text = run("info", config, "--batch", 2, "--steps", 10)
+    for part in ("a", "b", "cue", "realised density", "memory for simulating 10 steps, batch 2", "memory for training"):
+        assert part in text
+    assert all(len(line) <= 80 for line in run("info", "celegans").splitlines())
+
+
+@pytest.mark.parametrize("kind", ["weights", "regions", "activity"])
+def test_plot(config, tmp_path, kind):
+    source = config
+    if kind == "activity":
+        source = tmp_path / "run.zarr"
+        run("simulate", config, "--duration", 50, "--out", source)
+    out = tmp_path / "pictures" / f"{kind}.png"
+    run("plot", kind, source, "--out", out)
+    assert out.stat().st_size > 5000
+
+
+def test_schema():
+    assert "recurrent_regions" in json.loads(run("schema"))["properties"]
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("simulate", "nowhere.json"), "cannot read the configuration"),
+        (("simulate", "CONFIG", "--duration", -5), "--duration"),
+        (("simulate", "CONFIG", "--stim", "ccue:1"), "Did you mean 'cue'"),
+        (("simulate", "CONFIG", "--stim", "cue=1"), "REGION:AMPLITUDE"),
+        (("simulate", "CONFIG", "--device", "tpu9"), "not a torch device"),
+        (("plot", "weights", "CONFIG", "--out", "x.gif"), ".png, .svg or .pdf"),
+        (("plot", "activity", "CONFIG", "--out", "x.png"), "is not a recording"),
+    ],
+)
+def test_errors_are_one_message(config, args, message):
+    assert message in run(*(config if a == "CONFIG" else a for a in args), code=1)
+
+
+def test_a_typo_in_the_config(tmp_path):
+    path = tmp_path / "net.json"
+    path.write_text(json.dumps({**SMALL, "recurrent_regions": [{"name": "a", "num_unit": 5}]}))
+    text = run("info", path, code=1)
+    assert "recurrent_regions[0].num_unit: unknown key. Did you mean 'num_units'?" in text
