@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sparse_mrnn.connectivity import AllToAll, Bernoulli, ConnectionRule, FixedFanIn, Site
 from sparse_mrnn.errors import GraphError, UnknownNameError, WeightError, suggest
+from sparse_mrnn.explicit import explicit_weights
 from sparse_mrnn.initializers import Initializer
 
 SIGNS: dict[str | None, int] = {"pos": 1, "neg": -1, None: 0}
@@ -258,7 +259,11 @@ class RegionGraph(nx.MultiDiGraph):
         elif weights is not None:
             if init is not None:
                 raise GraphError(f"{label}: explicit weights need no init; remove one.")
-            attrs["weights"] = _explicit(label, weights, src, dst, sign, source == target and not self_connections)
+            origin = self.region(source).unit_signs if sign == "inherit" else np.full(src["n"], SIGNS[sign], dtype=np.int8)
+            ids = dst.get("unit_ids"), src.get("unit_ids")
+            attrs["weights"] = explicit_weights(label, weights, (dst["n"], src["n"]), origin, ids)
+            if source == target and not self_connections and attrs["weights"].diagonal().any():
+                raise WeightError(f"{label}: weights have self-connections, but self_connections=False.")
         if weights is None:
             _rule_of(attrs, label).check(self._site(source, target, key, attrs))
         self.add_edge(source, target, key=key, **attrs)
@@ -459,57 +464,3 @@ def _per_unit(name: str, what: str, value: Any, n: int) -> Any:
     if array.shape not in ((), (n,)) or not np.isfinite(array).all():
         raise GraphError(f"region {name!r}: {what} must be a finite number or {n} of them; got shape {array.shape}.")
     return float(array) if array.ndim == 0 else array
-
-
-def _explicit(label: str, weights: Any, src: Any, dst: Any, sign: str | None, no_self: bool) -> sp.csr_array:
-    shape = (dst["n"], src["n"])
-    if isinstance(weights, nx.Graph):
-        weights = _from_networkx(label, weights, src, dst)
-    elif not sp.issparse(weights):
-        weights = np.asarray(weights)
-        if weights.ndim != 2:
-            raise WeightError(f"{label}: weights must have 2 dimensions (target, source), not {weights.ndim}.")
-    if weights.shape != shape:
-        hint = " It looks transposed: rows are targets." if weights.shape == shape[::-1] else ""
-        raise WeightError(f"{label}: weights have shape {weights.shape}, expected (target, source) = {shape}.{hint}")
-    matrix = sp.csr_array(weights, copy=True)
-    if not np.issubdtype(matrix.dtype, np.floating):
-        matrix = matrix.astype(np.float32)
-    matrix.sum_duplicates()
-    coo = matrix.tocoo()
-    bad = np.flatnonzero(~np.isfinite(coo.data))
-    if len(bad):
-        i, j = coo.row[bad[0]], coo.col[bad[0]]
-        raise WeightError(f"{label}: {len(bad)} weights are NaN or infinite, first from unit {j} to unit {i}.")
-    if no_self and np.any(coo.row == coo.col):
-        raise WeightError(f"{label}: weights have self-connections, but self_connections=False.")
-    signs = Region("", src["n"], sign=src.get("sign") if sign == "inherit" else sign).unit_signs
-    bad = np.flatnonzero(coo.data * signs[coo.col] < 0)
-    if len(bad):
-        i, j, value = coo.row[bad[0]], coo.col[bad[0]], coo.data[bad[0]]
-        side = "excitatory" if value < 0 else "inhibitory"
-        raise WeightError(
-            f"{label}: {len(bad)} weights conflict with the source's sign, first {value:g} from {side} unit {j} "
-            f"to unit {i}. Change the weight or the region's sign, or give the projection a sign of its own."
-        )
-    return matrix
-
-
-def _from_networkx(label: str, graph: nx.Graph, src: Any, dst: Any) -> sp.coo_array:
-    """Edges u -> v of unit ids; the ``weight`` attribute, 1 where there is none."""
-    places = []
-    for side, attrs in (("target", dst), ("source", src)):
-        if "unit_ids" not in attrs:
-            raise WeightError(f"{label}: weights from a networkx graph need unit_ids on the {side} region.")
-        places.append({unit: k for k, unit in enumerate(attrs["unit_ids"])})
-    edges = list(graph.edges(data="weight", default=1.0))
-    if not graph.is_directed():
-        edges += [(v, u, w) for u, v, w in edges if u != v]
-    for u, v, _ in edges:
-        for unit, place, side in ((u, places[1], "source"), (v, places[0], "target")):
-            if unit not in place:
-                raise WeightError(f"{label}: edge {u!r} -> {v!r}: {unit!r} is no unit of the {side}. {suggest(unit, place, what='units')}")
-    rows = np.array([places[0][v] for _, v, _ in edges], dtype=np.int64)
-    cols = np.array([places[1][u] for u, _, _ in edges], dtype=np.int64)
-    values = np.array([w for _, _, w in edges], dtype=np.float64)
-    return sp.coo_array((values, (rows, cols)), shape=(dst["n"], src["n"]))

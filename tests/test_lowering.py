@@ -106,7 +106,7 @@ def values(init, *, signs=("pos",), n=60, rec_constrained=True, **projection):
 def test_default_initialisation_is_the_seeds():
     v = values(None).values
     top = np.sqrt(1 / 120)
-    assert 0 <= v.min()
+    assert v.min() >= 0
     assert 0.98 * top < v.max() <= top
     free = values(None, signs=(None,)).values
     assert free.std() == pytest.approx(np.sqrt(2 / 120), rel=0.05)

@@ -137,9 +137,9 @@ def test_celegans():
     assert g.n_units == 302
     assert g.parents == ["pharyngeal", "sensory", "interneuron", "motor", "other"]
     units = {u: (r.name, s) for r in g.regions() for u, s in zip(r.unit_ids, r.unit_signs.tolist(), strict=True)}
-    inhibitory = {name.rstrip("0123456789LRDV") or name for name, (_, sign) in units.items() if sign < 0}
-    assert sum(sign < 0 for _, sign in units.values()) == 6 + 13 + 4 + 1 + 1 + 1  # DD, VD, RME, AVL, DVB, RIS
-    assert inhibitory <= {"DD", "VD", "RME", "AV", "AVL", "DVB", "RIS"}
+    expected = [f"DD{k}" for k in range(1, 7)] + [f"VD{k}" for k in range(1, 14)]
+    expected += ["RMED", "RMEV", "RMEL", "RMER", "AVL", "DVB", "RIS"]
+    assert {u for u, (_, sign) in units.items() if sign < 0} == set(expected)
     net = build(g, config.simulation, "cpu")
     electrical = {(p.source, p.target): p.weights.toarray() for p in g.projections() if p.key == "electrical"}
     assert all(np.array_equal(w, electrical[t, s].T) for (s, t), w in electrical.items())

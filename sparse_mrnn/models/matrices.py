@@ -1,0 +1,146 @@
+"""Weight matrices under mRNNTorch's names: parameters, masks, signs, Dale's law and spectral radius."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from sparse_mrnn.errors import ConfigError, ShapeError, SpectralError
+from sparse_mrnn.graph import Region
+from sparse_mrnn.models.convert import split_sparse, to_scipy
+from sparse_mrnn.models.queries import RegionQueries
+from sparse_mrnn.models.weights import SparseWeights
+from sparse_mrnn.ops.pattern import Pattern
+from sparse_mrnn.spectral import spectral_radius as find_spectral_radius
+
+
+class WeightMatrices(RegionQueries):
+    """The weight matrices of a network as CSR tensors; mixed into `mRNNBase`."""
+
+    dtype: torch.dtype
+    spectral_radius: float | None
+
+    @property
+    def W_rec(self) -> Tensor:  # noqa: N802
+        """Recurrent parameters as a CSR tensor, shape (units, units), before Dale's law."""
+        return self._weights("recurrent").matrix(constrained=False)
+
+    @property
+    def W_inp(self) -> Tensor:  # noqa: N802
+        """Input parameters as a CSR tensor, shape (units, channels), before Dale's law."""
+        return self._weights("input").matrix(constrained=False)
+
+    @property
+    def W_rec_mask(self) -> Tensor:  # noqa: N802
+        """1 where a recurrent synapse exists; the pattern of ``W_rec``."""
+        return _like(self._weights("recurrent"), None)
+
+    @property
+    def W_inp_mask(self) -> Tensor:  # noqa: N802
+        """1 where an input synapse exists; the pattern of ``W_inp``."""
+        return _like(self._weights("input"), None)
+
+    @property
+    def W_rec_sign_matrix(self) -> Tensor:  # noqa: N802
+        """Sign of each recurrent synapse (0: free); the pattern of ``W_rec``."""
+        return _like(self._weights("recurrent"), self._weights("recurrent").csr_signs())
+
+    @property
+    def W_inp_sign_matrix(self) -> Tensor:  # noqa: N802
+        """Sign of each input synapse (0: free); the pattern of ``W_inp``."""
+        return _like(self._weights("input"), self._weights("input").csr_signs())
+
+    @property
+    def effective_W_rec(self) -> Tensor:  # noqa: N802
+        """Recurrent weights as the dynamics use them, a differentiable CSR tensor."""
+        return self._weights("recurrent").matrix(constrained=self.rec_constrained)
+
+    @property
+    def effective_W_inp(self) -> Tensor:  # noqa: N802
+        """Input weights as the dynamics use them, a differentiable CSR tensor."""
+        return self._weights("input").matrix(constrained=self.inp_constrained)
+
+    def gen_w(self, dict_: dict[str, Region]) -> tuple[Tensor, Tensor, Tensor]:
+        """Weights, mask and signs (CSR) of the projections from the regions of ``dict_``.
+
+        ``net.gen_w(net.region_dict)`` is the recurrent, ``net.gen_w(net.inp_dict)`` the input matrix.
+
+        Raises
+        ------
+        UnknownNameError
+            If a key is no region.
+        """
+        kinds = {self._kind(name) for name in dict_}
+        if len(kinds) != 1:
+            raise ConfigError("gen_w takes a dict of recurrent or of input regions, and at least one; see region_dict and inp_dict.")
+        kind = kinds.pop()
+        weights = self._weights(kind)
+        parts = weights.csr_values(constrained=False), torch.ones_like(weights.csr_values(constrained=False)), weights.csr_signs()
+        pattern = weights.pattern
+        inside = torch.zeros(weights.shape[1], dtype=torch.bool)
+        inside[torch.from_numpy(self.layout(kind).indices(*dict_))] = True
+        keep = inside.to(pattern.col.device)[pattern.col.long()]
+        if not keep.all():
+            crow = torch.zeros_like(pattern.crow)
+            torch.cumsum(torch.bincount(pattern.row[keep].long(), minlength=weights.shape[0]), 0, dtype=crow.dtype, out=crow[1:])
+            pattern, parts = Pattern(crow, pattern.col[keep], pattern.shape), tuple(p[keep] for p in parts)  # type: ignore[assignment]
+        w, mask, sign = (pattern.matrix(p.to(self.dtype)) for p in parts)
+        return w, mask, sign
+
+    def apply_dales_law(self, W_rec: Tensor, W_rec_mask: Tensor, W_rec_sign_matrix: Tensor) -> Tensor:  # noqa: N803
+        """``mask * |W| * sign``, and ``mask * W`` where the sign is 0. Dense tensors, or CSR ones of one pattern.
+
+        Raises
+        ------
+        ShapeError
+            If the three do not share a shape, layout and, for CSR, a pattern.
+        """
+        triple = (W_rec, W_rec_mask, W_rec_sign_matrix)
+        if len({(t.shape, t.layout) for t in triple}) != 1:
+            raise ShapeError("apply_dales_law: W, mask and sign must have one shape and layout.")
+        (pattern, w), (_, mask), (_, sign) = (split_sparse(t) for t in triple)
+        if len({len(t) for t in (w, mask, sign)}) != 1:
+            raise ShapeError("apply_dales_law: W, mask and sign must have the same pattern.")
+        result = torch.where(sign == 0, w, w.abs() * sign) * mask
+        return result if pattern is None else pattern.matrix(result)
+
+    def compute_spectral_radius(self, weight: Tensor) -> float:
+        """Largest absolute eigenvalue of a square matrix (dense, COO or CSR).
+
+        Raises
+        ------
+        SpectralError
+            If it cannot be certified; see `sparse_mrnn.spectral.spectral_radius`.
+        """
+        return find_spectral_radius(to_scipy(weight)).value
+
+    def set_spectral_radius(self, W: Tensor, W_tmp: Tensor | None = None) -> Tensor:  # noqa: N803
+        """``W`` scaled so that the radius of ``W_tmp`` (default: W itself) would be ``self.spectral_radius``.
+
+        Raises
+        ------
+        SpectralError
+            If ``self.spectral_radius`` is not set, or the matrix has radius 0 and cannot be scaled.
+        """
+        scale = self._scale(W if W_tmp is None else W_tmp)
+        pattern, values = split_sparse(W)
+        return values * scale if pattern is None else pattern.matrix(values * scale)
+
+    def _scale(self, weight: Tensor) -> float:
+        goal = self.spectral_radius
+        if goal is None or not (math.isfinite(goal) and goal > 0):
+            raise SpectralError(f"spectral_radius is {goal!r}; set a positive number first.")
+        radius = self.compute_spectral_radius(weight)
+        if radius == 0:
+            raise SpectralError(
+                f"the recurrent weights have spectral radius 0 (no loop of synapses), so no factor makes it {goal}; "
+                "add a recurrent loop or leave spectral_radius out."
+            )
+        return goal / radius
+
+
+def _like(weights: SparseWeights, values: Tensor | None) -> Tensor:
+    kind = weights.values.dtype
+    return weights.pattern.matrix(torch.ones_like(weights.col, dtype=kind) if values is None else values.to(kind))
