@@ -1,0 +1,88 @@
+"""The documentation runs: every Python block, every relative link, every command named."""
+
+import re
+from pathlib import Path
+
+import pytest
+import typer.main
+
+from sparse_mrnn.cli import app
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```[ \t]*$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+
+
+def blocks(page, *languages):
+    """(first line, code) of the fenced blocks of a page."""
+    text = page.read_text(encoding="utf-8")
+    return [(text.count("\n", 0, m.start(2)) + 1, m[2]) for m in FENCE.finditer(text) if m[1] in languages]
+
+
+def named(page):
+    return str(page.relative_to(ROOT))
+
+
+def anchors(page):
+    """Anchors of a page's headings, as MkDocs and GitHub make them for plain headings."""
+    prose = FENCE.sub("", page.read_text(encoding="utf-8"))
+    return {re.sub(r"[^\w\- ]", "", title).strip().lower().replace(" ", "-") for title in re.findall(r"^#+ (.*)$", prose, re.MULTILINE)}
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=named)
+def test_python_blocks_run(page, tmp_path, monkeypatch):
+    import matplotlib
+
+    matplotlib.use("agg")
+    monkeypatch.chdir(tmp_path)
+    namespace = {"__name__": "__docs__"}
+    for line, code in blocks(page, "python"):
+        exec(compile("\n" * (line - 1) + code, str(page), "exec"), namespace)  # newlines: a traceback names the page's line
+    if "plot" in page.read_text(encoding="utf-8"):
+        import matplotlib.pyplot as plt
+
+        plt.close("all")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_relative_links_resolve(page):
+    broken = []
+    for link in LINK.findall(FENCE.sub("", page.read_text(encoding="utf-8"))):
+        if re.match(r"[a-z]+:", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            broken.append(link)
+    assert not broken, f"{named(page)}: links to nothing: {broken}"
+
+
+def test_migration_changes_one_line():
+    code = [code for _, code in blocks(ROOT / "docs" / "migration.md", "python")]
+    assert len(code) == 1
+    imports = [line for line in code[0].splitlines() if re.match(r"\s*(from|import)\s+(sparse_mrnn|mrnntorch)", line)]
+    assert imports == ["from sparse_mrnn import mRNN, ElmanmRNN"]
+    assert code[0].startswith(imports[0])
+    assert "sparse_mrnn." not in code[0]
+
+
+def commands(page):
+    """`sparse-mrnn` command lines of a page's shell blocks, continued lines joined."""
+    for line, code in blocks(page, "bash", "console"):
+        for text in code.replace("\\\n", " ").splitlines():
+            words = text.split("#")[0].strip().removeprefix("$ ").split()
+            if words and Path(words[0]).name == "sparse-mrnn":
+                yield line, words[1:]
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if any(commands(page))], ids=named)
+def test_commands_exist(page):
+    known = typer.main.get_command(app).commands
+    for line, words in commands(page):
+        if words[0] == "--help":
+            continue
+        assert words[0] in known, f"{named(page)}, block at line {line}: no command {words[0]!r}"
+        options = {option for parameter in known[words[0]].params for option in (*parameter.opts, *parameter.secondary_opts)} | {"--help"}
+        for word in words[1:]:
+            assert not word.startswith("--") or word.partition("=")[0] in options, f"{named(page)}, block at line {line}: no option {word}"
