@@ -40,7 +40,8 @@ def _axes(ax: Axes | None, size: tuple[float, float]) -> Any:
 def plot_weights(net: mRNNBase, ax: Axes | None = None) -> Axes:
     """Draw the effective recurrent weights, rows = targets, with lines between regions.
 
-    Colour is the signed square root of the (binned) weight, so weak synapses stay visible.
+    Colour is the signed square root of the (binned) weight, saturated at its 98th percentile, so weak synapses
+    stay visible.
 
     Examples
     --------
@@ -49,14 +50,14 @@ def plot_weights(net: mRNNBase, ax: Axes | None = None) -> Axes:
     >>> plot_weights(mRNN(g, device="cpu")).get_xlabel()
     'source unit'
     """
-    ax = _axes(ax, (7, 6))
+    ax = _axes(ax, (7.5, 6))
     matrix = to_scipy(net.effective_W_rec).tocoo()
     n = matrix.shape[0]
     bins = min(n, PIXELS)
     place = [axis.astype(np.int64) * bins // n for axis in (matrix.row, matrix.col)]
     image = np.bincount(place[0] * bins + place[1], matrix.data, minlength=bins * bins).reshape(bins, bins)
     shown = np.sign(image) * np.sqrt(np.abs(image))
-    limit = float(np.abs(shown).max()) or 1.0
+    limit = float(np.quantile(np.abs(shown[shown != 0]), 0.98)) if shown.any() else 1.0
     drawn = ax.imshow(shown, cmap="RdBu_r", vmin=-limit, vmax=limit, extent=(0, n, n, 0), interpolation="nearest")
     layout = net.layout()
     for border in layout.ptr[1:-1]:
@@ -64,7 +65,7 @@ def plot_weights(net: mRNNBase, ax: Axes | None = None) -> Axes:
         ax.axvline(border, color="0.6", lw=0.4)
     _region_ticks(ax, "y", layout.ptr, [r.name for r in layout.regions])
     ax.set(xlabel="source unit", ylabel="target unit", title=f"{net.graph.name or 'network'}: {matrix.nnz:,} synapses, {n:,} units")
-    ax.figure.colorbar(drawn, ax=ax, label="sign(w) sqrt|w|" + (" (summed per bin)" if bins < n else ""), shrink=0.8)
+    ax.figure.colorbar(drawn, ax=ax, label="sign(w) sqrt|w|" + (" (summed per bin)" if bins < n else ""), extend="both")
     return ax
 
 
@@ -82,6 +83,8 @@ def _region_ticks(ax: Any, which: str, ptr: Any, names: list[str]) -> None:
 def plot_activity(recording: Recording, trial: int = 0, ax: Axes | None = None) -> Axes:
     """Draw activity as a heat map, units by region over time in ms.
 
+    Colours of non-negative activity follow its square root, so weakly active units stay visible.
+
     Raises
     ------
     RecordingError
@@ -90,6 +93,8 @@ def plot_activity(recording: Recording, trial: int = 0, ax: Axes | None = None) 
     if not 0 <= trial < recording.activity.shape[0] or recording.activity.shape[1] == 0:
         raise RecordingError(f"trial {trial} of a recording of shape {recording.activity.shape} (trial, time, unit) has nothing to draw.")
     ax = _axes(ax, (8, 6))
+    from matplotlib.colors import Normalize, PowerNorm
+
     data = recording.activity[trial].T
     n, steps = data.shape
     rows = np.unique(np.linspace(0, n, min(n, PIXELS), endpoint=False).astype(int))
@@ -100,7 +105,8 @@ def plot_activity(recording: Recording, trial: int = 0, ax: Axes | None = None) 
     top = float(np.quantile(np.abs(image), 0.995)) or 1.0
     low = -top if image.min() < 0 else 0.0
     extent = (recording.time[0] - step, recording.time[-1], n, 0)
-    drawn = ax.imshow(image, aspect="auto", cmap="RdBu_r" if low else "magma", vmin=low, vmax=top, extent=extent, interpolation="nearest")
+    colours = Normalize(low, top) if low else PowerNorm(0.5, 0.0, top)
+    drawn = ax.imshow(image, aspect="auto", cmap="RdBu_r" if low else "magma", norm=colours, extent=extent, interpolation="nearest")
     names = list(dict.fromkeys(recording.units.region))
     sizes = [recording.units.region.count(name) for name in names]
     ptr = np.concatenate([[0], np.cumsum(sizes)])
@@ -108,39 +114,41 @@ def plot_activity(recording: Recording, trial: int = 0, ax: Axes | None = None) 
         ax.axhline(border, color="0.6", lw=0.4)
     _region_ticks(ax, "y", ptr, names)
     ax.set(xlabel="time (ms)", title="activity h by region")
-    ax.figure.colorbar(drawn, ax=ax, label="h", shrink=0.8)
+    ax.figure.colorbar(drawn, ax=ax, label="h", extend="both" if low else "max")
     return ax
 
 
 def plot_regions(graph: RegionGraph, ax: Axes | None = None) -> Axes:
-    """Draw regions on a circle, area by units, and projections between them, width by expected synapses.
+    """Draw regions on a circle, area by units, and projections between them, width and opacity by expected synapses.
 
     Projections from excitatory regions are red, from inhibitory ones blue, others grey.
     """
     import networkx as nx
 
-    ax = _axes(ax, (8, 8))
+    ax = _axes(ax, (8, 6.2))
     place = nx.circular_layout(graph)
     units = np.array([graph.region(name).n for name in graph], dtype=float)
     total: dict[tuple[str, str], float] = {}
     for p in graph.projections():
         total[p.source, p.target] = total.get((p.source, p.target), 0.0) + p.expected_synapses
-    pairs = [pair for pair in total if pair[0] != pair[1]]
-    width = np.sqrt([total[pair] for pair in pairs])
-    width = 0.3 + 3 * width / (width.max() if len(width) else 1)
-    colours = {1: EXCITATORY, -1: INHIBITORY}
-    edge_colours = [colours.get(int(np.sign(graph.region(s).unit_signs.sum(dtype=int))), "0.5") for s, _ in pairs]
-    sizes = 100 + 1400 * units / units.max() if len(units) else []
+    pairs = sorted((pair for pair in total if pair[0] != pair[1]), key=total.__getitem__)  # the strongest on top
+    strength = np.sqrt([total[pair] for pair in pairs])
+    strength = strength / (strength.max() if len(pairs) else 1)
+    sizes = 80 + 900 * units / units.max() if len(units) else []
     plain = nx.DiGraph(pairs)
     plain.add_nodes_from(graph)
-    nx.draw_networkx_edges(
-        plain, place, edgelist=pairs, width=list(width), edge_color=edge_colours, alpha=0.5, ax=ax,
-        node_size=sizes if len(pairs) == 0 else 400, nodelist=list(graph), connectionstyle="arc3,rad=0.12",
-    )
+    for pair, part in zip(pairs, strength, strict=True):
+        sign = int(np.sign(graph.region(pair[0]).unit_signs.sum(dtype=int)))
+        nx.draw_networkx_edges(
+            plain, place, edgelist=[pair], width=0.4 + 2.2 * part, arrowsize=6 + 5 * part, alpha=0.15 + 0.6 * part, ax=ax,
+            edge_color={1: EXCITATORY, -1: INHIBITORY}.get(sign, "0.5"), node_size=sizes, nodelist=list(graph),
+            connectionstyle="arc3,rad=0.12",
+        )
     face = ["#f4d58d" if graph.region(name).kind == "input" else "#dfe6e9" for name in graph]
     nx.draw_networkx_nodes(plain, place, nodelist=list(graph), node_size=sizes, node_color=face, edgecolors="0.3", ax=ax)
-    outside = {name: 1.16 * np.asarray(where) if len(graph) > 1 else where for name, where in place.items()}
-    nx.draw_networkx_labels(plain, outside, font_size=8, ax=ax)
-    ax.set(title=f"{graph.name or 'network'}: {len(graph)} regions", xlim=(-1.45, 1.45), ylim=(-1.35, 1.35))
+    for name, (x, y) in place.items():
+        side = "center" if abs(x) < 0.2 or len(graph) == 1 else "left" if x > 0 else "right"
+        ax.text(1.13 * x, 1.13 * y, name, ha=side, va="center", fontsize=8)
+    ax.set(title=f"{graph.name or 'network'}: {len(graph)} regions", xlim=(-1.6, 1.6), ylim=(-1.25, 1.25), aspect="equal")
     ax.set_axis_off()
     return ax
