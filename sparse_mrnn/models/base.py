@@ -17,7 +17,7 @@ from sparse_mrnn.graph import Region, RegionGraph
 from sparse_mrnn.lowering import lower
 from sparse_mrnn.models.convert import split_sparse
 from sparse_mrnn.models.matrices import WeightMatrices
-from sparse_mrnn.models.weights import SparseWeights, scatter_dense
+from sparse_mrnn.models.weights import DENSE_LIMIT, SparseWeights, scatter_dense
 from sparse_mrnn.ops.activations import Segments, get_activation, linear
 from sparse_mrnn.ops.pattern import Pattern
 from sparse_mrnn.ops.recurrence import GRAD_COLUMNS, Noise, Plan, recurrence
@@ -25,8 +25,9 @@ from sparse_mrnn.ops.recurrence import GRAD_COLUMNS, Noise, Plan, recurrence
 __all__ = ["MemoryEstimate", "linear", "mRNNBase"]
 
 BACKENDS = ("auto", "csr", "dense")
-DENSE_UNITS = 300
-"""``backend="auto"`` multiplies densely up to this many units; docs/decisions/0002 has the measurements."""
+DENSE_UNITS, DENSE_FILL = 100, 0.5
+"""``backend="auto"`` multiplies densely up to this many units, or from this fraction of all entries on (never above
+`DENSE_LIMIT` entries); docs/decisions/0002 has the measurements."""
 
 
 @dataclass(frozen=True)
@@ -394,7 +395,9 @@ class mRNNBase(WeightMatrices):  # noqa: N801
 
     def _recurrent_operand(self, rec: SparseWeights) -> tuple[Pattern | None, Tensor]:
         values = rec.csr_values(constrained=self.rec_constrained)
-        if self.backend == "dense" or (self.backend == "auto" and rec.shape[0] <= DENSE_UNITS):
+        entries = rec.shape[0] ** 2
+        full = DENSE_FILL * entries <= rec.nnz and entries <= DENSE_LIMIT
+        if self.backend == "dense" or (self.backend == "auto" and (rec.shape[0] <= DENSE_UNITS or full)):
             return None, scatter_dense(rec.pattern, values)
         return rec.pattern, values
 
