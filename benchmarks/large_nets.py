@@ -17,6 +17,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import training
+
 MEASURE = """
 import json, resource, sys, time
 import torch
@@ -102,26 +104,38 @@ def main() -> None:
     table = "\n".join(rows)
     print(f"\n{machine(threads)}\n{table}")
     if options.write:
-        options.write.write_text(PAGE.format(machine=machine(threads), table=table), encoding="utf-8")
+        options.write.write_text(PAGE.format(machine=machine(threads), table=table, training=training.table()), encoding="utf-8")
     if missed:
         sys.exit("missed: " + "; ".join(missed))
 
 
 PAGE = """# Benchmarks
 
-Made by `make bench` (`benchmarks/large_nets.py`). Each case runs in a process of its own, batch 1, float32, with
-every state kept; figures are medians of three runs. The last column is the process's peak resident memory less
-that of one which only imports torch. It holds the network, its states x and h over all steps, and what building
-needed.
+Made by `make bench`, which asserts that what it compares computes the same.
 
-Measured on: {machine}.
+Measured on: {machine}. A GPU: not measured; the code is device-agnostic and has tests marked `gpu`.
+
+## Building and simulating
+
+`benchmarks/large_nets.py`. Each case runs in a process of its own, batch 1, float32, with every state kept; figures
+are medians of three runs. The last column is the process's peak resident memory less that of one which only imports
+torch: the network, its states x and h over all steps, and what building needed.
 
 {table}
 
 Building includes the declaration. The last case is about the number of projections: they are sampled together,
 rule by rule, so 100,000 of them take seconds.
 
-A GPU: not measured. The code is device-agnostic and has tests marked `gpu`.
+## Training
+
+`benchmarks/training.py`: forward and backward of a loss on h, batch 32, float32, two regions under Dale's law, tanh.
+The last two columns are the time of the other way over ours, run alternately in one process: a Python loop of
+torch.sparse CSR products under autograd, and a Python loop over a masked dense matrix.
+
+{training}
+
+`benchmarks/backends.py` measures where a dense backend is faster; the figures are in
+[a decision](decisions/0002-auto-backend.md).
 """
 
 
