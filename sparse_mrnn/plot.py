@@ -64,7 +64,8 @@ def plot_weights(net: mRNNBase, ax: Axes | None = None) -> Axes:
         ax.axhline(border, color="0.6", lw=0.4)
         ax.axvline(border, color="0.6", lw=0.4)
     _region_ticks(ax, "y", layout.ptr, [r.name for r in layout.regions])
-    ax.set(xlabel="source unit", ylabel="target unit", title=f"{net.graph.name or 'network'}: {matrix.nnz:,} synapses, {n:,} units")
+    title = f"{net.graph.name or 'network'}: {net.W_rec.values().numel():,} synapses, {n:,} units"
+    ax.set(xlabel="source unit", ylabel="target unit", title=title)
     ax.figure.colorbar(drawn, ax=ax, label="sign(w) sqrt|w|" + (" (summed per bin)" if bins < n else ""), extend="both")
     return ax
 
