@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from sparse_mrnn.config import NetworkConfig, SimulationConfig
+    from sparse_mrnn.recording import Recording
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Large multi-regional recurrent networks, sparse throughout.")
 out = Console()
@@ -129,18 +130,41 @@ def simulate(
             err.print(f"[yellow]{_plain(stopped)}{kept}[/]", soft_wrap=True)
             raise typer.Exit(130) from None
         if out_path is not None:
-            from sparse_mrnn.recording import read_recording
-
-            recording = read_recording(out_path)
             out.print(f"wrote {out_path}", soft_wrap=True, highlight=False)
         if recording is not None:
-            table = Table(title="activity h", title_justify="left")
-            for column in ("region", "units", "mean", "max"):
-                table.add_column(column, justify="left" if column == "region" else "right")
-            for name in dict.fromkeys(recording.units.region):
-                h = recording.region(name)
-                table.add_row(name, str(h.shape[2]), f"{h.mean():.4g}", f"{h.max():.4g}")
-            out.print(table)
+            parts: Iterator[Recording] = iter([recording])
+        else:
+            parts = _pieces(Path(str(out_path)), round(settings.duration / settings.dt), 2**24 // (settings.batch * net.graph.n_units))
+        out.print(_activity_table(parts))
+
+
+def _pieces(path: Path, steps: int, length: int) -> Iterator[Recording]:
+    """A recording on disk, piece by piece: it may be larger than memory."""
+    from sparse_mrnn.recording import read_recording
+
+    length = max(length, 1)
+    for start in range(0, steps, length):
+        yield read_recording(path, start, start + length)
+
+
+def _activity_table(parts: Iterator[Recording]) -> Table:
+    table = Table(title="activity h", title_justify="left")
+    for column in ("region", "units", "mean", "max"):
+        table.add_column(column, justify="left" if column == "region" else "right")
+    total: dict[str, float] = {}
+    count: dict[str, int] = {}
+    top: dict[str, float] = {}
+    units: dict[str, int] = {}
+    for part in parts:
+        for name in dict.fromkeys(part.units.region):
+            h = part.region(name)
+            units[name] = h.shape[2]
+            total[name] = total.get(name, 0.0) + float(h.sum(dtype=float))
+            count[name] = count.get(name, 0) + h.size
+            top[name] = max(top.get(name, float("-inf")), float(h.max()))
+    for name in units:
+        table.add_row(name, str(units[name]), f"{total[name] / count[name]:.4g}", f"{top[name]:.4g}")
+    return table
 
 
 @app.command()

@@ -152,6 +152,7 @@ class ZarrWriter:
         self.h.attrs["coordinates"] = "region unit_id"
         zarr.consolidate_metadata(str(self.partial))
         old = self.path.with_name(self.path.name + ".old")
+        shutil.rmtree(old, ignore_errors=True)  # what a killed process may have left
         if self.path.exists():
             self.path.rename(old)
         self.partial.rename(self.path)
@@ -170,8 +171,8 @@ class ZarrWriter:
             raise RecordingError(f"cannot write the recording {self.path}: {reason}. Nothing was left half-written.") from error
 
 
-def read_recording(path: str | os.PathLike[str]) -> Recording:
-    """Read a recording into memory.
+def read_recording(path: str | os.PathLike[str], start: int = 0, stop: int | None = None) -> Recording:
+    """Read a recording, or its steps from ``start`` up to ``stop``, into memory.
 
     Raises
     ------
@@ -185,4 +186,5 @@ def read_recording(path: str | os.PathLike[str]) -> Recording:
         if "h" not in data:
             raise RecordingError(f"{path} has no variable h; it was not written by sparse-mrnn.")
         units = Units(tuple(map(str, data["region"].values)), tuple(map(str, data["unit_id"].values)))
-        return Recording(data["h"].values, data["time"].values, units, dict(data.attrs))
+        part = data.isel(time=slice(start, stop))
+        return Recording(part["h"].values, part["time"].values, units, dict(data.attrs))
