@@ -49,6 +49,7 @@ def test_recording_on_disk_opens_in_xarray(net, tmp_path):
         np.testing.assert_array_equal(data["h"].values, memory.activity)
         xr.testing.assert_allclose(data["h"].load(), memory.to_xarray()["h"])
     again = read_recording(path)
+    assert np.array_equal(read_recording(path, 2, 5).activity, again.activity[:, 2:5])
     assert again.units.region == ("ctx",) * 4 + ("spine",) * 2 + ("thal",) * 3
     assert again.units.unit_id[4] == "spine[0]"
     assert again.attrs["complete"] == 1

@@ -337,12 +337,12 @@ class mRNNBase(WeightMatrices):  # noqa: N801
 
     def _noise(self) -> Noise:
         if self._generators is None or self._generators[0].device != self.device:
-            self._generators = tuple(  # type: ignore[assignment]
-                torch.Generator(self.device).manual_seed(int(s.generate_state(1, np.uint64)[0]) >> 1) for s in self._streams[2:]
+            seeds = [int(s.generate_state(1, np.uint64)[0]) >> 1 for s in self._streams[2:]]
+            self._generators = (
+                torch.Generator(self.device).manual_seed(seeds[0]),
+                torch.Generator(self.device).manual_seed(seeds[1]),
             )
         std = self.hid_noise_const
-        if self._generators is None:
-            raise FinalizeError("the noise has no generators")
         return Noise(self.inp_noise_const, std[:, None] if isinstance(std, Tensor) else std, *self._generators)
 
     # ---------------------------------------------------------------- running
