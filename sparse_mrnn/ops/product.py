@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
+from sparse_mrnn.ops.compiled import sampled_product
 from sparse_mrnn.ops.pattern import Pattern
 
 
@@ -28,7 +29,7 @@ class Product(ABC):
 
     @abstractmethod
     def accumulate_grad(self, g: Tensor, h: Tensor) -> None:
-        """Add sum_k g[i, k] h[j, k] to the gradient of every synapse (i, j): a sampled product (SDDMM)."""
+        """Add sum_k g[i, k] h[j, k] to the gradient of every synapse (i, j): a sampled product (SDDMM); both contiguous."""
 
     @abstractmethod
     def grad(self) -> Tensor:
@@ -36,13 +37,14 @@ class Product(ABC):
 
 
 class CsrProduct(Product):
-    """torch CSR matrices: MKL on the CPU, cuSPARSE on CUDA."""
+    """torch CSR matrices: MKL on the CPU, cuSPARSE on CUDA; the sampled product compiled where numba is installed."""
 
     def __init__(self, pattern: Pattern, values: Tensor) -> None:
         self.pattern, self.values = pattern, values.detach()
         self.matrix = pattern.matrix(self.values)
+        self.compiled = sampled_product() if values.device.type == "cpu" else None
         self._transposed: Tensor | None = None
-        self._grad: Tensor | None = None
+        self._grad: Tensor | None = None  # one entry per synapse where compiled, else a matrix without repeats
 
     def add_to(self, y: Tensor, h: Tensor, *, beta: float, alpha: float, out: Tensor) -> None:
         if self.pattern.nnz == 0:  # MKL refuses an empty matrix
@@ -61,15 +63,23 @@ class CsrProduct(Product):
         return torch.mm(self._transposed, g)
 
     def accumulate_grad(self, g: Tensor, h: Tensor) -> None:
+        if self.pattern.nnz == 0:
+            return
+        if self.compiled is not None:
+            if self._grad is None:
+                self._grad = torch.zeros_like(self.values)
+            self.compiled(self.pattern.crow, self.pattern.col, g, h, self._grad)
+            return
         if self._grad is None:
             once = self.pattern.unique[0]
             self._grad = once.matrix(self.values.new_zeros(once.nnz))
-        if self.pattern.nnz:
-            torch.sparse.sampled_addmm(self._grad, g, h.t(), beta=1.0, alpha=1.0, out=self._grad)
+        torch.sparse.sampled_addmm(self._grad, g, h.t(), beta=1.0, alpha=1.0, out=self._grad)
 
     def grad(self) -> Tensor:
         if self._grad is None:
             return torch.zeros_like(self.values)
+        if self.compiled is not None:
+            return self._grad
         place = self.pattern.unique[1]
         return self._grad.values() if place is None else self._grad.values().index_select(0, place)
 

@@ -1,0 +1,71 @@
+"""Compiled CPU kernels (numba, the extra ``fast``), used where numba is installed.
+
+A training step spends most of its time in the sampled product; reading each synapse's two rows once per chunk of
+time x batch, four synapses at a time, takes about two thirds of the time of torch's kernel (docs/decisions/0003).
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Callable
+from functools import cache
+
+import torch
+from torch import Tensor
+
+Sampled = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], None]
+
+
+@cache
+def sampled_product() -> Sampled | None:
+    """``f(crow, col, g, h, grad)``: add sum_k g[i, k] h[j, k] to ``grad`` for each entry (i, j). None without numba.
+
+    Repeated entries each get the full sum. Tensors are on the CPU, g and h contiguous and of one dtype.
+
+    Examples
+    --------
+    >>> f, grad = sampled_product(), torch.zeros(2)
+    >>> if f: f(torch.tensor([0, 1, 2]), torch.tensor([1, 0]), torch.ones(2, 3), torch.ones(2, 3), grad)
+    >>> grad.tolist() if f else [3.0, 3.0]
+    [3.0, 3.0]
+    """
+    if importlib.util.find_spec("numba") is None:
+        return None
+    numba = importlib.import_module("numba")
+    prange = numba.prange
+
+    @numba.njit(parallel=True, fastmath=True, cache=True)  # type: ignore[untyped-decorator]
+    def kernel(crow, col, g, h, grad):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
+        width = g.shape[1]
+        zero = grad.dtype.type(0)
+        for i in prange(len(crow) - 1):
+            e, stop = crow[i], crow[i + 1]
+            row = g[i]
+            while e + 4 <= stop:
+                h0, h1, h2, h3 = h[col[e]], h[col[e + 1]], h[col[e + 2]], h[col[e + 3]]
+                s0 = s1 = s2 = s3 = zero
+                for k in range(width):
+                    v = row[k]
+                    s0 += v * h0[k]
+                    s1 += v * h1[k]
+                    s2 += v * h2[k]
+                    s3 += v * h3[k]
+                grad[e] += s0
+                grad[e + 1] += s1
+                grad[e + 2] += s2
+                grad[e + 3] += s3
+                e += 4
+            while e < stop:
+                h0 = h[col[e]]
+                s0 = zero
+                for k in range(width):
+                    s0 += row[k] * h0[k]
+                grad[e] += s0
+                e += 1
+
+    def run(crow: Tensor, col: Tensor, g: Tensor, h: Tensor, grad: Tensor) -> None:
+        numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
+        kernel(crow.numpy(), col.numpy(), g.numpy(), h.numpy(), grad.numpy())
+
+    return run

@@ -1,0 +1,27 @@
+"""The compiled sampled product and torch's give the dense gradient, parallel entries included."""
+
+import pytest
+import torch
+
+from sparse_mrnn.ops import product as products
+from sparse_mrnn.ops.pattern import Pattern
+from sparse_mrnn.ops.product import CsrProduct
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("width", [1, 5, 128])
+def test_sampled_product(monkeypatch, compiled, dtype, width):
+    if compiled:
+        pytest.importorskip("numba")
+    else:
+        monkeypatch.setattr(products, "sampled_product", lambda: None)
+    rows = torch.tensor([0, 0, 0, 0, 0, 0, 2, 2, 3])  # row 1 is empty; a row of six, parallel entries, a self-loop
+    col = torch.tensor([0, 1, 1, 1, 2, 4, 3, 3, 3], dtype=torch.int32)
+    crow = torch.tensor([0, 6, 6, 8, 9], dtype=torch.int32)
+    g, h = torch.randn(4, width, dtype=dtype), torch.randn(5, width, dtype=dtype)
+    product = CsrProduct(Pattern(crow, col, (4, 5)), torch.ones(9, dtype=dtype))
+    assert (product.compiled is not None) == compiled
+    product.accumulate_grad(g, h)
+    product.accumulate_grad(2 * g, h)
+    torch.testing.assert_close(product.grad(), 3 * (g @ h.T)[rows, col.long()])
