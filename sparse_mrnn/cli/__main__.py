@@ -1,0 +1,3 @@
+from sparse_mrnn.cli import main
+
+main()

@@ -1,0 +1,49 @@
+"""sparse-mrnn plot."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sparse_mrnn.cli.common import app, load, out, settings_of, told
+
+
+class Kind(StrEnum):
+    """What to plot."""
+
+    weights = "weights"
+    activity = "activity"
+    regions = "regions"
+
+
+@app.command()
+def plot(
+    kind: Annotated[Kind, typer.Argument(help="weights and regions take a CONFIG, activity a recording.")],
+    source: Annotated[str, typer.Argument(help="A configuration or example; for activity, a recording.")],
+    out_path: Annotated[Path, typer.Option("--out", help="Picture to write: .png, .svg or .pdf.")] = Path("figure.png"),
+    trial: Annotated[int, typer.Option(help="Trial of a recording.")] = 0,
+) -> None:
+    """Draw the weight matrix, the graph of regions, or recorded activity."""
+    with told():
+        from sparse_mrnn import plot as figures
+        from sparse_mrnn.config import read_config
+        from sparse_mrnn.errors import ConfigError
+        from sparse_mrnn.recording import read_recording
+        from sparse_mrnn.simulate import build
+
+        if out_path.suffix not in (".png", ".svg", ".pdf"):
+            raise ConfigError(f"--out {out_path}: the picture's name must end in .png, .svg or .pdf.")
+        figures._pyplot().switch_backend("agg")
+        if kind is Kind.activity:
+            ax = figures.plot_activity(read_recording(source), trial)
+        else:
+            loaded = load(source)
+            graph = read_config(loaded)
+            whole = kind is Kind.regions
+            ax = figures.plot_regions(graph) if whole else figures.plot_weights(build(graph, settings_of(loaded), "cpu"))
+        out_path.parent.mkdir(parents=True, exist_ok=True)
+        ax.figure.savefig(out_path, dpi=150)  # type: ignore[union-attr]
+        out.print(f"wrote {out_path}", soft_wrap=True, highlight=False)
