@@ -16,7 +16,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 	touch $@
 
 demo: .venv/run ## simulate the C. elegans connectome; recording and figures in demo/
-	$(BIN)/sparse-mrnn simulate celegans --out demo/celegans.zarr --force
+	$(BIN)/sparse-mrnn simulate celegans --out demo/celegans.zarr --overwrite
 	$(BIN)/sparse-mrnn plot activity demo/celegans.zarr --out demo/activity.png
 	$(BIN)/sparse-mrnn plot weights celegans --out demo/weights.png
 	$(BIN)/sparse-mrnn plot regions celegans --out demo/regions.png

@@ -11,21 +11,18 @@ from typing import Any, Literal
 
 import numpy as np
 import scipy.sparse as sp
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from sparse_mrnn.connectivity import RULES, ConnectionRule
 from sparse_mrnn.errors import ConfigError, SparseMRNNError, suggest
 from sparse_mrnn.graph import RegionGraph
 from sparse_mrnn.initializers import INITIALIZERS, Initializer
+from sparse_mrnn.simulation_config import INTERVENTION_MODELS, STIMULUS_MODELS, RecordConfig, SimulationConfig, Strict
 
 Sign = Literal["pos", "neg"] | list[Literal[-1, 0, 1]] | None
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class RecurrentRegion(_Strict):
+class RecurrentRegion(Strict):
     """A recurrent region."""
 
     name: str | None = Field(None, description="Unique name; region_<i> by default.")
@@ -37,11 +34,12 @@ class RecurrentRegion(_Strict):
     learnable_bias: bool = Field(False, description="Train the tonic input.")
     tau: float | None = Field(None, description="Time constant in ms, if not the network's.")
     activation: str | None = Field(None, description="Activation, if not the network's.")
+    noise_level: float | None = Field(None, description="Noise of the units, if not the network's.")
     unit_ids: list[str] | None = Field(None, description="A name per unit.")
     positions: list[list[float]] | None = Field(None, description="A position per unit.")
 
 
-class InputRegion(_Strict):
+class InputRegion(Strict):
     """An input region."""
 
     name: str | None = Field(None, description="Unique name; region_<i> (input_<i> if taken) by default.")
@@ -49,7 +47,7 @@ class InputRegion(_Strict):
     sign: Sign = Field("pos", description="Sign of the channels' weights.")
 
 
-class ExplicitWeights(_Strict):
+class ExplicitWeights(Strict):
     """Synapses one by one: values[k] is from source unit cols[k] to target unit rows[k]."""
 
     rows: list[int]
@@ -57,7 +55,7 @@ class ExplicitWeights(_Strict):
     values: list[float]
 
 
-class Connection(_Strict):
+class Connection(Strict):
     """A projection; at most one of sparsity, density, fan_in, rule and weights."""
 
     src_region: str
@@ -72,36 +70,10 @@ class Connection(_Strict):
     sign: Literal["inherit", "pos", "neg"] | None = Field("inherit", description="Overrides the source's sign.")
     trainable: bool = True
     self_connections: bool = True
+    delay: float | None = Field(None, description="Conduction delay, ms; null for one time step.")
 
 
-class StimulusConfig(_Strict):
-    """A constant or pulsed current into a region, a parent or an input."""
-
-    region: str
-    amplitude: float
-    start: float = Field(0.0, description="ms")
-    stop: float | None = Field(None, description="ms; null until the end.")
-    units: list[str] | None = Field(None, description="Only these unit ids of the region.")
-
-
-class SimulationConfig(_Strict):
-    """Defaults of `sparse-mrnn simulate`."""
-
-    model: Literal["leaky", "elman"] = "leaky"
-    duration: float = Field(default=1000.0, description="ms", gt=0)
-    dt: float = Field(default=10.0, description="ms", gt=0)
-    tau: float = Field(default=100.0, description="ms", gt=0)
-    batch: int = Field(default=1, ge=1)
-    seed: int | None = None
-    activation: str = "relu"
-    noise: bool = False
-    noise_level_act: float = Field(default=0.01, ge=0)
-    noise_level_inp: float = Field(default=0.01, ge=0)
-    spectral_radius: float | None = Field(default=None, gt=0)
-    stimulus: list[StimulusConfig] = []
-
-
-class NetworkConfig(_Strict):
+class NetworkConfig(Strict):
     """A multi-regional network and, optionally, how to simulate it. Keys that start with __comment are ignored."""
 
     name: str = ""
@@ -215,6 +187,7 @@ def _apply(graph: RegionGraph, section: str, step: Any) -> None:
             sign=step.sign,
             trainable=step.trainable,
             self_connections=step.self_connections,
+            delay=step.delay,
         )
 
 
@@ -269,6 +242,7 @@ def to_config(graph: RegionGraph, simulation: SimulationConfig | None = None) ->
             if p.init is not None:
                 entry["init"] = _spec(p.init)
             plain = {"key": (p.key, "default"), "sign": (p.sign, "inherit"), "trainable": (p.trainable, True)}
+            plain["delay"] = (p.delay, None)
             plain["self_connections"] = (graph.edges[p.source, p.target, p.key].get("self_connections", True), True)
             entry.update({name: value for name, (value, default) in plain.items() if value != default})
             entries.append(entry)
@@ -300,7 +274,7 @@ def _spec(part: ConnectionRule | Initializer) -> Any:
 
 def _region(region: Any) -> dict[str, Any]:
     entry = {"name": region.name, "num_units": region.n, "sign": region.sign}
-    for name in ("base_firing", "init", "parent_region", "learnable_bias", "tau", "activation", "unit_ids", "positions"):
+    for name in ("base_firing", "init", "parent_region", "learnable_bias", "tau", "activation", "noise_level", "unit_ids", "positions"):
         value = getattr(region, name)
         if value is not None and not (np.isscalar(value) and value == RecurrentRegion.model_fields[name].default):
             entry[name] = value
@@ -324,14 +298,23 @@ def _without_comments(data: Any) -> Any:
     return [_without_comments(v) for v in data] if isinstance(data, list) else data
 
 
+TAGGED: dict[Any, Any] = {**STIMULUS_MODELS, **INTERVENTION_MODELS}
+
+
 def _explain(where: str, error: ValidationError) -> str:
     """One line per problem, with its JSON path and, for an unknown key, the nearest known one."""
     lines: dict[str, None] = {}
     for problem in error.errors():
         loc = [part for part in problem["loc"] if not str(part).startswith(("list[", "literal[", "function"))]
+        keys = _keys(loc[:-1])
+        loc = [part for k, part in enumerate(loc) if part not in TAGGED or not k or not isinstance(loc[k - 1], int)]
         path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).lstrip(".")
         if problem["type"] == "extra_forbidden":
-            lines[f"{path}: unknown key. {suggest(loc[-1], _keys(loc[:-1]), what='keys')}"] = None
+            lines[f"{path}: unknown key. {suggest(loc[-1], keys, what='keys')}"] = None
+        elif problem["type"].startswith("union_tag"):
+            kind = problem.get("ctx", {}).get("tag", "none")
+            known = INTERVENTION_MODELS if "interventions" in loc else STIMULUS_MODELS
+            lines[f"{path}.type: unknown type {kind!r}. {suggest(kind, known, what='types')}"] = None
         else:
             shown = "" if problem["type"] == "missing" else f" (got {problem['input']!r:.60})"
             lines[f"{path}: {problem['msg'][0].lower()}{problem['msg'][1:]}{shown}"] = None
@@ -345,7 +328,8 @@ def _keys(loc: list[int | str]) -> list[str]:
         "recurrent_connections": Connection,
         "input_connections": Connection,
         "simulation": SimulationConfig,
-        "stimulus": StimulusConfig,
+        "record": RecordConfig,
+        **TAGGED,
         "weights": ExplicitWeights,
     }
     named = [models[str(part)] for part in loc if str(part) in models]

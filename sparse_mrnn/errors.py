@@ -61,20 +61,44 @@ class StimulusError(SparseMRNNError, ValueError):
     """A stimulus does not fit the network or the simulated time."""
 
 
+class InterventionError(StimulusError):
+    """A lesion, clamp or gain change does not fit the network, or contradicts another."""
+
+
 class RecordingError(SparseMRNNError, RuntimeError):
     """A recording could not be written or read."""
 
 
-class SimulationStopped(SparseMRNNError, RuntimeError):  # noqa: N818 - stopping is no error of anyone's
-    """A simulation was interrupted; ``recording`` is what was kept (None if it is on disk)."""
+class ResumeError(RecordingError):
+    """A simulation cannot be continued: what is on disk belongs to another network or other options."""
 
-    def __init__(self, done: float, duration: float, recording: object = None) -> None:
-        super().__init__(f"stopped at {done:g} of {duration:g} ms")
+
+class SimulationStopped(SparseMRNNError, RuntimeError):  # noqa: N818 - stopping is no error of anyone's
+    """A simulation was interrupted at ``done`` ms; ``recording`` is what was recorded until then, an xarray Dataset."""
+
+    def __init__(self, done: float, duration: float, recording: object = None, hint: str = "") -> None:
+        super().__init__(f"stopped at {done:g} of {duration:g} ms{hint}")
         self.done, self.duration, self.recording = done, duration, recording
+
+
+class DivergenceError(SparseMRNNError, RuntimeError):
+    """A state became NaN or infinite at ``time`` ms in ``region``; ``recording`` is what was recorded until then."""
+
+    def __init__(self, message: str, time: float, region: str, recording: object = None) -> None:
+        super().__init__(message)
+        self.time, self.region, self.recording = time, region, recording
 
 
 class MissingExtraError(SparseMRNNError, ImportError):
     """An optional dependency is needed and not installed."""
+
+
+class RoundingWarning(UserWarning):
+    """A time is not a multiple of the time step and was rounded to one."""
+
+
+class StepSizeWarning(UserWarning):
+    """The time step is too long for the dynamics to be followed well."""
 
 
 def suggest(name: object, known: Iterable[object], *, what: str = "names") -> str:

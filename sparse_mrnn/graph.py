@@ -34,6 +34,7 @@ class Region:
     learnable_bias: bool = False
     tau: float | None = None
     activation: str | None = None
+    noise_level: float | None = None
     unit_ids: tuple[str, ...] | None = field(default=None, repr=False)
     positions: NDArray[np.float64] | None = field(default=None, repr=False)
 
@@ -63,6 +64,7 @@ class Projection:
     init: Initializer | None = None
     sign: str | None = "inherit"
     trainable: bool = True
+    delay: float | None = None
 
     @property
     def expected_synapses(self) -> float:
@@ -110,6 +112,7 @@ class RegionGraph(nx.MultiDiGraph):
         learnable_bias: bool = False,
         tau: float | None = None,
         activation: str | None = None,
+        noise_level: float | None = None,
         unit_ids: list[str] | None = None,
         positions: ArrayLike | None = None,
     ) -> None:
@@ -159,6 +162,10 @@ class RegionGraph(nx.MultiDiGraph):
             attrs["tau"] = float(tau)
         if activation is not None:
             attrs["activation"] = activation
+        if noise_level is not None:
+            if not (math.isfinite(noise_level) and noise_level >= 0):
+                raise GraphError(f"region {name!r}: noise_level is {noise_level!r}; it must be a number of at least 0.")
+            attrs["noise_level"] = float(noise_level)
         if unit_ids is not None:
             ids = tuple(str(unit) for unit in unit_ids)
             if len(ids) != n or len(set(ids)) != n:
@@ -196,6 +203,7 @@ class RegionGraph(nx.MultiDiGraph):
         sign: str | None = "inherit",
         trainable: bool = True,
         self_connections: bool = True,
+        delay: float | None = None,
     ) -> None:
         """Add a projection. Without density, fan_in, rule or weights, every unit reaches every unit.
 
@@ -222,6 +230,9 @@ class RegionGraph(nx.MultiDiGraph):
             False keeps the weights out of the parameters.
         self_connections : bool
             Whether a unit may project to itself, within one region.
+        delay : float, optional
+            Conduction delay, ms: activity arrives so much later, at least one time step of the network. Default:
+            one time step.
 
         Raises
         ------
@@ -246,6 +257,10 @@ class RegionGraph(nx.MultiDiGraph):
         if sign not in ("inherit", "pos", "neg", None):
             raise GraphError(f"{label}: sign is {sign!r}; use 'inherit', 'pos', 'neg' or None.")
         attrs: dict[str, Any] = {"trainable": bool(trainable), "self_connections": bool(self_connections)}
+        if delay is not None:
+            if not (math.isfinite(delay) and delay > 0):
+                raise GraphError(f"{label}: delay is {delay!r}; it must be a positive time in ms.")
+            attrs["delay"] = float(delay)
         if sign != "inherit":
             attrs["sign"] = sign if sign is not None else "free"
         if init is not None:
@@ -305,6 +320,7 @@ class RegionGraph(nx.MultiDiGraph):
                     attrs.get("init"),
                     None if sign == "free" else sign,
                     attrs.get("trainable", True),
+                    attrs.get("delay"),
                 )
 
     def members(self, name: str) -> list[str]:

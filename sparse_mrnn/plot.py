@@ -14,9 +14,9 @@ from sparse_mrnn.errors import MissingExtraError, RecordingError
 from sparse_mrnn.graph import RegionGraph
 from sparse_mrnn.models.base import mRNNBase
 from sparse_mrnn.models.convert import to_scipy
-from sparse_mrnn.recording import Recording
 
 if TYPE_CHECKING:
+    import xarray
     from matplotlib.axes import Axes
 
 PIXELS = 600
@@ -81,41 +81,51 @@ def _region_ticks(ax: Any, which: str, ptr: Any, names: list[str]) -> None:
     getattr(ax, f"set_{which}ticks")([t for t, _ in ticks], [name for _, name in ticks], fontsize=7)
 
 
-def plot_activity(recording: Recording, trial: int = 0, ax: Axes | None = None) -> Axes:
-    """Draw activity as a heat map, units by region over time in ms.
+def plot_activity(recording: xarray.Dataset, trial: int = 0, ax: Axes | None = None) -> Axes:
+    """Draw the first variable of a recording as a heat map, units by region (or means of regions) over time in ms.
 
-    Colours of non-negative activity follow its square root, so weakly active units stay visible.
+    Colours of non-negative activity follow its square root, so weakly active units stay visible. A recording on disk is
+    read piece by piece, so it may be larger than memory.
 
     Raises
     ------
     RecordingError
         If there is no such trial, or nothing was recorded.
     """
-    if not 0 <= trial < recording.activity.shape[0] or recording.activity.shape[1] == 0:
-        raise RecordingError(f"trial {trial} of a recording of shape {recording.activity.shape} (trial, time, unit) has nothing to draw.")
+    name = next(iter(recording.data_vars))
+    h = recording[name]
+    if not 0 <= trial < h.shape[0] or h.shape[1] == 0:
+        raise RecordingError(f"trial {trial} of a recording of shape {h.shape} {h.dims} has nothing to draw.")
     ax = _axes(ax, (8, 6))
     from matplotlib.colors import Normalize, PowerNorm
 
-    data = recording.activity[trial].T
-    n, steps = data.shape
+    steps, n = h.shape[1:]
     rows = np.unique(np.linspace(0, n, min(n, PIXELS), endpoint=False).astype(int))
     columns = np.unique(np.linspace(0, steps, min(steps, 2 * PIXELS), endpoint=False).astype(int))
-    image = np.add.reduceat(np.add.reduceat(data, rows, axis=0), columns, axis=1)
-    image = image / np.outer(np.diff([*rows, n]), np.diff([*columns, steps]))
-    step = recording.time[0] if steps == 1 else recording.time[1] - recording.time[0]
+    image = np.empty((len(rows), len(columns)))
+    borders = [*columns.tolist(), steps]
+    piece = max(1, 2**24 // (n * max(1, steps // len(columns))))  # columns of the image read at a time
+    for k in range(0, len(columns), piece):
+        ends = borders[k : k + piece + 1]
+        part = h[trial, ends[0] : ends[-1]].values.astype(np.float64)
+        binned = np.add.reduceat(np.add.reduceat(part, np.array(ends[:-1]) - ends[0], axis=0), rows, axis=1)
+        image[:, k : k + piece] = binned.T
+    image = image / np.outer(np.diff([*rows, n]), np.diff(borders))
+    time = recording["time"].values
+    step = time[0] if steps == 1 else time[1] - time[0]
     top = float(np.quantile(np.abs(image), 0.995)) or 1.0
     low = -top if image.min() < 0 else 0.0
-    extent = (recording.time[0] - step, recording.time[-1], n, 0)
+    extent = (time[0] - step, time[-1], n, 0)
     colours = Normalize(low, top) if low else PowerNorm(0.5, 0.0, top)
     drawn = ax.imshow(image, aspect="auto", cmap="RdBu_r" if low else "magma", norm=colours, extent=extent, interpolation="nearest")
-    names = list(dict.fromkeys(recording.units.region))
-    sizes = [recording.units.region.count(name) for name in names]
-    ptr = np.concatenate([[0], np.cumsum(sizes)])
-    for border in ptr[1:-1]:
+    labels = recording["region" if h.dims[2] == "unit" else "group"].values
+    first = np.concatenate([[0], np.flatnonzero(labels[1:] != labels[:-1]) + 1])
+    ptr = np.concatenate([first, [n]])
+    for border in ptr[1:-1] if h.dims[2] == "unit" else ():
         ax.axhline(border, color="0.6", lw=0.4)
-    _region_ticks(ax, "y", ptr, names)
-    ax.set(xlabel="time (ms)", title="activity h by region")
-    ax.figure.colorbar(drawn, ax=ax, label="h", extend="both" if low else "max")
+    _region_ticks(ax, "y", ptr, labels[first].tolist())
+    ax.set(xlabel="time (ms)", title=f"activity {name} by region" if name == "h" else f"{name} by region")
+    ax.figure.colorbar(drawn, ax=ax, label=str(name), extend="both" if low else "max")
     return ax
 
 

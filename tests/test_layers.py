@@ -6,11 +6,10 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent.parent / "sparse_mrnn"
 LAYERS = [
     {"errors"},
-    {"connectivity", "explicit", "initializers", "spectral"},
-    {"graph"},
+    {"connectivity", "explicit", "initializers", "spectral", "stimulus", "recording"},
+    {"graph", "simulation_config"},
     {"config", "lowering", "ops"},
     {"models"},
-    {"stimulus", "recording"},
     {"simulate"},
     {"plot", "data"},
     {"cli"},

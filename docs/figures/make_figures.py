@@ -14,7 +14,6 @@ from sparse_mrnn.config import SimulationConfig
 from sparse_mrnn.data import example_path
 from sparse_mrnn.plot import plot_activity, plot_regions, plot_weights
 from sparse_mrnn.simulate import build, simulate
-from sparse_mrnn.stimulus import Stimulus
 
 HERE = Path(__file__).parent
 DPI = 110
@@ -26,8 +25,7 @@ def main() -> None:
     settings = config.simulation or SimulationConfig()
     graph = read_config(config)
     net = build(graph, settings, "cpu")
-    stimuli = [Stimulus(s.region, s.amplitude, s.start, s.stop, s.units and tuple(s.units)) for s in settings.stimulus]
-    recording = simulate(net, settings.duration, stimulus=stimuli, noise=settings.noise, dt=settings.dt)
+    recording = simulate(net, settings.duration, stimulus=settings.stimuli(), noise=settings.noise, seed=settings.seed or 0)
     figures = {
         "celegans_activity": plot_activity(recording),
         "celegans_weights": plot_weights(net),

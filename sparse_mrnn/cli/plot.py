@@ -31,14 +31,14 @@ def plot(
         from sparse_mrnn import plot as figures
         from sparse_mrnn.config import read_config
         from sparse_mrnn.errors import ConfigError
-        from sparse_mrnn.recording import read_recording
+        from sparse_mrnn.recording import open_recording
         from sparse_mrnn.simulate import build
 
         if out_path.suffix not in (".png", ".svg", ".pdf"):
             raise ConfigError(f"--out {out_path}: the picture's name must end in .png, .svg or .pdf.")
         figures._pyplot().switch_backend("agg")
         if kind is Kind.activity:
-            ax = figures.plot_activity(read_recording(source), trial)
+            ax = figures.plot_activity(open_recording(source), trial)
         else:
             loaded = load(source)
             graph = read_config(loaded)

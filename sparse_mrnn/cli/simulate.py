@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
-from sparse_mrnn.cli.common import ConfigArgument, app, err, load, out, plain, settings_of, told
-from sparse_mrnn.errors import SimulationStopped
+from sparse_mrnn.cli.common import ConfigArgument, app, err, load, out, plain, settings_of, size, told
+from sparse_mrnn.errors import ConfigError, DivergenceError, SimulationStopped
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    import xarray
 
-    from sparse_mrnn.recording import Recording
+    from sparse_mrnn.config import SimulationConfig
+    from sparse_mrnn.simulation_config import RecordConfig
+
+PIECE_BYTES = 2**26
+"""A recording on disk is summarised in pieces of about this size."""
 
 
 @app.command()
@@ -23,88 +28,114 @@ def simulate(
     duration: Annotated[float | None, typer.Option(help="Simulated time, ms.")] = None,
     dt: Annotated[float | None, typer.Option(help="Time step, ms.")] = None,
     batch: Annotated[int | None, typer.Option(help="Trials.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Makes synapses, weights and noise.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Makes synapses, weights, noise and random stimuli.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, ...; default: CUDA where there is one.")] = None,
     noise: Annotated[bool | None, typer.Option("--noise/--no-noise", help="Add the network's noise.")] = None,
     stim: Annotated[
         list[str] | None, typer.Option(help="REGION:AMPLITUDE[:START[:STOP]] in ms; repeatable; replaces the config's.")
     ] = None,
     out_path: Annotated[Path | None, typer.Option("--out", help="Write the recording here, a Zarr store.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace an existing recording.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing recording.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out, or begin it.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Begin even if the recording may not fit.")] = False,
+    what: Annotated[list[str] | None, typer.Option(help="Record units, mean or variance (per region); repeatable.")] = None,
+    variable: Annotated[list[str] | None, typer.Option(help="Record h (activity) or x (state); repeatable.")] = None,
+    region: Annotated[list[str] | None, typer.Option(help="Record only this region or parent; repeatable.")] = None,
+    unit: Annotated[list[str] | None, typer.Option(help="Record only this unit id; repeatable.")] = None,
+    every: Annotated[int | None, typer.Option(help="Record every so many steps.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="Record as float16, float32 or float64.")] = None,
+    checkpoint_every: Annotated[float, typer.Option(help="Seconds between two checkpoints.")] = 30.0,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No bar, no summary; errors and warnings only.")] = False,
+    log: Annotated[Path | None, typer.Option(help="Append JSON lines about the run to this file.")] = None,
 ) -> None:
     """Simulate a network and record its activity."""
     with told():
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
         from sparse_mrnn.config import read_config
         from sparse_mrnn.simulate import build
         from sparse_mrnn.simulate import simulate as run
         from sparse_mrnn.stimulus import Stimulus
 
+        if out_path is None and (resume or overwrite):
+            raise ConfigError(f"--{'resume' if resume else 'overwrite'} is about a recording on disk; say which with --out.")
         loaded = load(config)
         settings = settings_of(loaded, duration=duration, dt=dt, batch=batch, seed=seed, noise=noise)
-        if stim:
-            stimuli = [Stimulus.parse(text) for text in stim]
-        else:
-            given = [s.model_dump() for s in settings.stimulus]
-            stimuli = [Stimulus(**{**s, "units": s["units"] and tuple(s["units"])}) for s in given]
+        chosen = {"what": what, "variables": variable, "regions": region, "units": unit, "every": every, "dtype": dtype}
+        record = _record(settings, **{name: value for name, value in chosen.items() if value})
+        stimuli = [Stimulus.parse(text) for text in stim] if stim else settings.stimuli()
         net = build(read_config(loaded), settings, device)
-        rec = net.rec
-        synapses = 0 if rec is None else rec.nnz
-        out.print(f"{net.graph.n_units:,} units, {synapses:,} synapses on {net.device}; seed {net.seed}", highlight=False)
-        columns = (TextColumn("simulating"), BarColumn(), MofNCompleteColumn(), TextColumn("steps"), TimeRemainingColumn())
-        recording = None
+        if not quiet:
+            synapses = 0 if net.rec is None else net.rec.nnz
+            out.print(f"{net.graph.n_units:,} units, {synapses:,} synapses on {net.device}; seed {net.seed}", highlight=False)
         try:
-            with Progress(*columns, console=err, transient=True) as bar:
-                task = bar.add_task("", total=None)
+            with warnings.catch_warnings(record=True) as noticed:
+                warnings.simplefilter("always")
                 recording = run(
                     net,
                     settings.duration,
-                    batch_size=settings.batch,
+                    batch=settings.batch,
                     stimulus=stimuli,
+                    interventions=settings.acts(),
+                    record=record.build(),
                     noise=settings.noise,
-                    dt=settings.dt,
+                    seed=settings.seed or 0,
                     out=out_path,
-                    overwrite=force,
-                    progress=lambda done, total: bar.update(task, completed=done, total=total),
+                    overwrite=overwrite,
+                    resume=resume,
+                    checkpoint_every=checkpoint_every,
+                    allow_large=yes,
+                    progress=not quiet,
+                    log=log,
                 )
         except SimulationStopped as stopped:
-            kept = f"; the recording up to there is in {out_path}" if out_path else ""
-            err.print(f"[yellow]{plain(stopped)}{kept}[/]", soft_wrap=True)
+            err.print(f"[yellow]{plain(stopped)}[/]", soft_wrap=True)
             raise typer.Exit(130) from None
+        except DivergenceError as error:
+            err.print(f"[bold red]error:[/] {plain(error)}", soft_wrap=True)
+            raise typer.Exit(2) from None
+        finally:
+            for text in dict.fromkeys(str(w.message) for w in noticed):
+                err.print(f"[yellow]note:[/] {text}", soft_wrap=True, highlight=False)
+        if quiet:
+            return
         if out_path is not None:
-            out.print(f"wrote {out_path}", soft_wrap=True, highlight=False)
-        if recording is not None:
-            parts: Iterator[Recording] = iter([recording])
-        else:
-            parts = _pieces(Path(str(out_path)), round(settings.duration / settings.dt), 2**24 // (settings.batch * net.graph.n_units))
-        out.print(_activity_table(parts))
+            out.print(f"wrote {out_path}, {size(recording.nbytes)} uncompressed", soft_wrap=True, highlight=False)
+        out.print(_activity_table(recording))
 
 
-def _pieces(path: Path, steps: int, length: int) -> Iterator[Recording]:
-    """A recording on disk, piece by piece: it may be larger than memory."""
-    from sparse_mrnn.recording import read_recording
+def _record(settings: SimulationConfig, **options: object) -> RecordConfig:
+    from pydantic import ValidationError
 
-    length = max(length, 1)
-    for start in range(0, steps, length):
-        yield read_recording(path, start, start + length)
+    from sparse_mrnn.simulation_config import RecordConfig
+
+    try:
+        return RecordConfig.model_validate({**settings.record.model_dump(), **options})
+    except ValidationError as error:
+        problem = error.errors()[0]
+        option = {"variables": "variable", "regions": "region", "units": "unit"}.get(str(problem["loc"][0]), problem["loc"][0])
+        raise ConfigError(f"--{option}: {problem['msg']} (got {problem['input']!r}).") from None
 
 
-def _activity_table(parts: Iterator[Recording]) -> Table:
-    table = Table(title="activity h", title_justify="left")
-    for column in ("region", "units", "mean", "max"):
-        table.add_column(column, justify="left" if column == "region" else "right")
-    total: dict[str, float] = {}
-    count: dict[str, int] = {}
-    top: dict[str, float] = {}
-    units: dict[str, int] = {}
-    for part in parts:
-        for name in dict.fromkeys(part.units.region):
-            h = part.region(name)
-            units[name] = h.shape[2]
-            total[name] = total.get(name, 0.0) + float(h.sum(dtype=float))
-            count[name] = count.get(name, 0) + h.size
-            top[name] = max(top.get(name, float("-inf")), float(h.max()))
-    for name in units:
-        table.add_row(name, str(units[name]), f"{total[name] / count[name]:.4g}", f"{top[name]:.4g}")
+def _activity_table(recording: xarray.Dataset) -> Table:
+    """Mean and largest value per region, read piece by piece: a recording may be larger than memory."""
+    import numpy as np
+
+    name = next(iter(recording.data_vars))
+    data = recording[name]
+    regions = recording["region" if data.dims[2] == "unit" else "group"].values
+    names = list(dict.fromkeys(regions.tolist()))
+    table = Table(title=f"{str(name).replace('_', ', ')} by region", title_justify="left")
+    for column in ("region", "units" if data.dims[2] == "unit" else "", "mean", "max"):
+        if column:
+            table.add_column(column, justify="left" if column == "region" else "right")
+    total, top = np.zeros(len(regions)), np.full(len(regions), -np.inf)
+    length = max(1, PIECE_BYTES // (8 * data.shape[0] * max(len(regions), 1)))
+    for start in range(0, data.shape[1], length):
+        part = data.isel(time=slice(start, start + length)).values
+        total += part.sum(axis=(0, 1), dtype=float)
+        top = np.maximum(top, part.max(axis=(0, 1)))
+    samples = data.shape[0] * data.shape[1]
+    for region in names:
+        here = regions == region
+        count = [str(here.sum())] if data.dims[2] == "unit" else []
+        table.add_row(region, *count, f"{total[here].mean() / samples:.4g}", f"{top[here].max():.4g}")
     return table

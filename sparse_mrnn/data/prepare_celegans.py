@@ -19,7 +19,7 @@ from pathlib import Path
 
 import scipy.sparse as sp
 
-from sparse_mrnn.config import SimulationConfig, StimulusConfig, write_config
+from sparse_mrnn.config import SimulationConfig, write_config
 from sparse_mrnn.errors import ConfigError
 from sparse_mrnn.graph import RegionGraph
 
@@ -145,7 +145,7 @@ def main() -> None:
     parser.add_argument("directory", type=Path)
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("celegans.json"))
     options = parser.parse_args()
-    touch = StimulusConfig(region="touch", amplitude=1.0, start=200, stop=600, units=["ALML", "ALMR", "AVM"])
+    touch = {"region": "touch", "amplitude": 1.0, "start": 200, "stop": 600, "units": ["ALML", "ALMR", "AVM"]}
     settings = SimulationConfig(
         duration=1200, dt=5, tau=50, seed=0, noise=True, noise_level_act=0.002, spectral_radius=0.9, stimulus=[touch]
     )

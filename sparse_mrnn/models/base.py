@@ -58,6 +58,7 @@ class mRNNBase(WeightMatrices):  # noqa: N801
     (['a'], (3, 3))
     """
 
+    dt: float
     alpha: Tensor
     base_firing: Tensor
     initial_x: Tensor
@@ -312,12 +313,15 @@ class mRNNBase(WeightMatrices):  # noqa: N801
 
     @property
     def hid_noise_const(self) -> float | Tensor:
-        """Standard deviation of the unit noise, sqrt(2 alpha) * noise_level_act / alpha; per unit if tau differs."""
+        """Standard deviation of the unit noise, sqrt(2 alpha) * noise_level_act / alpha; per unit if regions differ."""
         self._weights("recurrent")
-        if self.alpha.numel() == 1:
+        levels = {r.noise_level for r in self.layout().regions}
+        if self.alpha.numel() == 1 and levels <= {None}:
             alpha = float(self.alpha)
             return math.sqrt(2 * alpha) * self.noise_level_act / alpha
-        return (torch.sqrt(2 * self.alpha) * self.noise_level_act / self.alpha)[:, 0]
+        own = [(self.noise_level_act if r.noise_level is None else r.noise_level, r.n) for r in self.layout().regions]
+        level = torch.cat([self.alpha.new_full((n, 1), value) for value, n in own])
+        return (torch.sqrt(2 * self.alpha) * level / self.alpha)[:, 0]
 
     @property
     def inp_noise_const(self) -> float:
@@ -395,11 +399,13 @@ class mRNNBase(WeightMatrices):  # noqa: N801
 
     def _recurrent_operand(self, rec: SparseWeights) -> tuple[Pattern | None, Tensor]:
         values = rec.csr_values(constrained=self.rec_constrained)
+        return (None, scatter_dense(rec.pattern, values)) if self.multiplies_densely(rec) else (rec.pattern, values)
+
+    def multiplies_densely(self, rec: SparseWeights) -> bool:
+        """Whether the backend multiplies the recurrent weights as a dense matrix."""
         entries = rec.shape[0] ** 2
         full = DENSE_FILL * entries <= rec.nnz and entries <= DENSE_LIMIT
-        if self.backend == "dense" or (self.backend == "auto" and (rec.shape[0] <= DENSE_UNITS or full)):
-            return None, scatter_dense(rec.pattern, values)
-        return rec.pattern, values
+        return self.backend == "dense" or (self.backend == "auto" and (rec.shape[0] <= DENSE_UNITS or full))
 
     def _check(self, name: str, tensor: Tensor, shape: tuple[int | None, ...], expected: str) -> None:
         got = tuple(tensor.shape)

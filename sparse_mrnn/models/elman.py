@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 from torch import Tensor
 
+from sparse_mrnn.errors import ConfigError
 from sparse_mrnn.models.base import mRNNBase
 from sparse_mrnn.ops.activations import linear
 
@@ -15,7 +19,8 @@ class ElmanmRNN(mRNNBase):
 
         h[t+1] = f(W_rec h[t] + W_inp u[t] + b + noise + stim[t])
 
-    Parameters as `mRNN`, without ``dt`` and ``tau``.
+    Parameters as `mRNN`, without ``tau`` and ``integrator``; ``dt`` (keyword only, default 1) is the length of a step in
+    ms, for the times of delays, stimuli and recordings.
 
     Examples
     --------
@@ -24,6 +29,12 @@ class ElmanmRNN(mRNNBase):
     >>> net(torch.zeros(2, 4, 0), net.batched_initial_condition(2)).shape
     torch.Size([2, 4, 3])
     """
+
+    def __init__(self, *args: Any, dt: float = 1.0, **kwargs: Any) -> None:
+        if not (math.isfinite(dt) and dt > 0):
+            raise ConfigError(f"dt is {dt!r}; it must be a positive time in ms.")
+        self.dt = dt
+        super().__init__(*args, **kwargs)
 
     def forward(
         self,

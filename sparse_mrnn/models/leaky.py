@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from sparse_mrnn.config import NetworkConfig
-from sparse_mrnn.errors import ConfigError
+from sparse_mrnn.errors import ConfigError, StepSizeWarning, suggest
 from sparse_mrnn.graph import Region, RegionGraph
 from sparse_mrnn.models.base import mRNNBase
 from sparse_mrnn.ops.activations import linear
 
 __all__ = ["linear", "mRNN"]
+
+INTEGRATORS = ("euler", "exponential_euler")
 
 
 class mRNN(mRNNBase):  # noqa: N801
@@ -43,9 +46,18 @@ class mRNN(mRNNBase):  # noqa: N801
     dt, tau : float
         Time step and time constant, ms; alpha = dt / tau. A region's own tau takes precedence.
     backend : {"auto", "csr", "dense"}
+    integrator : {"euler", "exponential_euler"}
+        alpha = dt / tau, or alpha = 1 - exp(-dt / tau), which is exact for a constant drive and stable for every dt
+        (Hochbruck & Ostermann 2010, Acta Numerica 19:209).
     seed : int, optional
         Makes synapses, weights and noise. Default: drawn from torch's global generator.
     dtype : torch.float32 or torch.float64
+
+    Raises
+    ------
+    ConfigError
+        If dt or tau is not positive, or dt > 2 tau under Euler: such a network oscillates and diverges by its leak
+        alone. From dt > tau on there is a `StepSizeWarning`.
 
     Examples
     --------
@@ -77,13 +89,16 @@ class mRNN(mRNNBase):  # noqa: N801
         tau: float = 100,
         *,
         backend: str = "auto",
+        integrator: str = "euler",
         seed: int | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
+        if integrator not in INTEGRATORS:
+            raise ConfigError(f"integrator {integrator!r} is not known. {suggest(integrator, INTEGRATORS, what='integrators')}")
         for name, value in (("dt", dt), ("tau", tau)):
             if not (math.isfinite(value) and value > 0):
                 raise ConfigError(f"{name} is {value!r}; it must be a positive time in ms.")
-        self.dt, self.tau = dt, tau
+        self.dt, self.tau, self.integrator = dt, tau, integrator
         super().__init__(
             config,
             activation,
@@ -101,11 +116,24 @@ class mRNN(mRNNBase):  # noqa: N801
         )
 
     def _region_alpha(self, regions: tuple[Region, ...]) -> list[float]:
-        return [self.dt / (self.tau if region.tau is None else region.tau) for region in regions]
+        for region in regions if self.integrator == "euler" else ():
+            tau = self.tau if region.tau is None else region.tau
+            if self.dt > 2 * tau:
+                raise ConfigError(
+                    f"region {region.name!r}: dt = {self.dt:g} ms is above 2 tau = {2 * tau:g} ms, where Euler steps diverge; "
+                    "use a smaller dt or integrator='exponential_euler'."
+                )
+            if self.dt > tau:
+                text = f"region {region.name!r}: dt = {self.dt:g} ms is above tau = {tau:g} ms; Euler steps overshoot and oscillate."
+                warnings.warn(text, StepSizeWarning, stacklevel=4)
+        return [self._rate(self.tau if region.tau is None else region.tau) for region in regions]
+
+    def _rate(self, tau: float) -> float:
+        return self.dt / tau if self.integrator == "euler" else -math.expm1(-self.dt / tau)
 
     @property
     def _net_alpha(self) -> float:
-        return self.dt / self.tau
+        return self._rate(self.tau)
 
     def forward(
         self,

@@ -47,6 +47,7 @@ class SparseWeights(nn.Module):
         n = blocks.n_trainable
         self.shape = blocks.shape
         self.projections = tuple((b.source, b.target, b.key) for b in blocks.blocks)
+        self.delays = tuple(b.delay for b in blocks.blocks)
         self.values = nn.Parameter(tensor(blocks.values[:n], dtype))
         self.register_buffer("frozen", tensor(blocks.values[n:], dtype))
         self.register_buffer("crow", tensor(blocks.crow))

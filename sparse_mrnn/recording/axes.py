@@ -1,0 +1,68 @@
+"""The axes of a recording: trials, recorded times, units with their regions, and groups of units."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparse_mrnn.recording.spec import Record
+
+
+@dataclass(frozen=True, eq=False)
+class Axes:
+    """Labels and sizes of what is recorded.
+
+    Parameters
+    ----------
+    record : Record
+    trials : int
+    samples : int
+        Recorded times.
+    interval : float
+        From one recorded time to the next, ms; the first is one interval after the start.
+    units : ndarray of int
+        Recorded units, by number in the network.
+    region, unit_id : ndarray of str, shape (recorded units,)
+    groups : tuple of str
+        Regions or parents whose statistics are recorded.
+    dtype : numpy dtype
+    """
+
+    record: Record
+    trials: int
+    samples: int
+    interval: float
+    units: NDArray[np.int64]
+    region: NDArray[np.str_]
+    unit_id: NDArray[np.str_]
+    groups: tuple[str, ...]
+    dtype: np.dtype[np.floating]
+
+    @property
+    def variables(self) -> dict[str, tuple[str, str, str]]:
+        """Names of the recorded variables and their dimensions."""
+        found = {}
+        for variable in self.record.variables:
+            for what in self.record.what:
+                found[variable if what == "units" else f"{variable}_{what}"] = ("trial", "time", "unit" if what == "units" else "group")
+        return found
+
+    def shape(self, name: str, samples: int) -> tuple[int, int, int]:
+        """Shape of a variable over so many samples."""
+        return self.trials, samples, len(self.units) if self.variables[name][2] == "unit" else len(self.groups)
+
+    @property
+    def sample_bytes(self) -> int:
+        """Bytes of one recorded time, uncompressed."""
+        return sum(int(np.prod(self.shape(name, 1))) for name in self.variables) * self.dtype.itemsize
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the whole recording, uncompressed."""
+        return self.sample_bytes * self.samples
+
+    def times(self, start: int, stop: int) -> NDArray[np.float64]:
+        """Recorded times in ms."""
+        return np.arange(start + 1, stop + 1) * self.interval

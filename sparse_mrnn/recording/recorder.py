@@ -1,0 +1,104 @@
+"""Collects what is recorded in bounded buffers and hands them on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparse_mrnn.recording.axes import Axes
+
+Arrays = dict[str, NDArray[np.floating]]
+
+
+class Statistics:
+    """Mean and variance over the units of groups, in float64.
+
+    Parameters
+    ----------
+    ptr : ndarray of int, shape (regions + 1,)
+        First unit of each region, and the total.
+    members : sequence of lists of int
+        Regions of each group.
+    """
+
+    def __init__(self, ptr: NDArray[np.int64], members: list[list[int]]) -> None:
+        self.starts = ptr[:-1]
+        self.member = np.zeros((len(members), len(ptr) - 1))
+        for k, regions in enumerate(members):
+            self.member[k, regions] = 1
+        self.count = (self.member @ np.diff(ptr))[:, None]
+
+    def __call__(self, values: NDArray[np.floating], what: tuple[str, ...]) -> dict[str, NDArray[np.float64]]:
+        """For values of shape (units, trials), arrays (groups, trials)."""
+        mean = self.member @ np.add.reduceat(values, self.starts, axis=0, dtype=np.float64) / self.count
+        found = {"mean": mean}
+        if "variance" in what:  # float64 sums of float32 squares: cancellation stays below float32 rounding
+            squares = np.multiply(values, values, dtype=np.float64)
+            squared = self.member @ np.add.reduceat(squares, self.starts, axis=0) / self.count
+            found["variance"] = np.maximum(squared - mean * mean, 0)
+        return {name: found[name] for name in what if name in found}
+
+
+class Recorder:
+    """Fills chunks of ``length`` samples and hands each to ``put(start, arrays)``.
+
+    Parameters
+    ----------
+    axes : Axes
+    length : int
+    statistics : Statistics, optional
+    put : callable
+    whole : bool
+        The units recorded are all of the network's, in order.
+    """
+
+    def __init__(
+        self, axes: Axes, length: int, statistics: Statistics | None, put: Callable[[int, Arrays], Any], *, whole: bool
+    ) -> None:
+        self.axes, self.length, self.statistics, self.put, self.whole = axes, length, statistics, put, whole
+        self.taken = 0  # samples recorded
+        self.buffers = self._new()
+
+    def _new(self) -> Arrays:
+        return {name: np.empty(self.axes.shape(name, self.length), dtype=self.axes.dtype) for name in self.axes.variables}
+
+    @property
+    def filled(self) -> int:
+        """Samples of the present chunk."""
+        return self.taken % self.length
+
+    def take(self, states: dict[str, NDArray[np.floating]]) -> None:
+        """Record one time: states by variable, shape (units, trials)."""
+        at = self.filled
+        what = self.axes.record.what
+        for variable in self.axes.record.variables:
+            values = states[variable]
+            if "units" in what:
+                self.buffers[variable][:, at] = (values if self.whole else values[self.axes.units]).T
+            if self.statistics is not None:
+                for name, found in self.statistics(values, tuple(what)).items():
+                    self.buffers[f"{variable}_{name}"][:, at] = found.T
+        self.taken += 1
+        if self.filled == 0:
+            self.put(self.taken - self.length, self.buffers)
+            self.buffers = self._new()
+        elif self.taken == self.axes.samples:
+            self.put(self.taken - self.filled, self.part())
+
+    def part(self) -> Arrays:
+        """The present chunk's samples, so far."""
+        return {name: buffer[:, : self.filled] for name, buffer in self.buffers.items()}
+
+    def put_partial(self) -> None:
+        """Hand on the chunk begun, when the run stops; a resumed run writes it again."""
+        if self.filled and self.taken < self.axes.samples:
+            self.put(self.taken - self.filled, {name: part.copy() for name, part in self.part().items()})
+
+    def load(self, taken: int, part: Arrays) -> None:
+        """Go on after ``taken`` samples, of which ``part`` are of the chunk begun."""
+        self.taken = taken
+        for name, values in part.items():
+            self.buffers[name][:, : self.filled] = values

@@ -1,0 +1,75 @@
+"""What to record of a simulation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from sparse_mrnn.errors import RecordingError, suggest
+
+WHAT = ("units", "mean", "variance")
+
+
+@dataclass(frozen=True)
+class Record:
+    """What to record, and how often.
+
+    Parameters
+    ----------
+    what : sequence of {"units", "mean", "variance"}
+        Every unit, and/or the mean and variance over the units of each region.
+    variables : sequence of {"h", "x"}
+        h, the activity, and/or x, the state before the activation.
+    regions : sequence of str, optional
+        Only these regions or parents. Statistics then are of each of these names.
+    units : sequence of str, optional
+        Only these unit ids; a unit without an id is ``region[k]``.
+    every : int
+        Record after every so many time steps: steps every, 2 every, ....
+    dtype : {"float16", "float32", "float64"}, optional
+        Of what is kept. Default: the network's.
+
+    Raises
+    ------
+    RecordingError
+        If a choice is not available.
+
+    Examples
+    --------
+    >>> Record(what=["mean"], every=10).what
+    ('mean',)
+    """
+
+    what: Sequence[str] = ("units",)
+    variables: Sequence[str] = ("h",)
+    regions: Sequence[str] | None = None
+    units: Sequence[str] | None = None
+    every: int = 1
+    dtype: str | None = None
+
+    def __post_init__(self) -> None:
+        known = {"what": WHAT, "variables": ("h", "x"), "dtype": ("float16", "float32", "float64")}
+        for name, options in known.items():
+            given = getattr(self, name)
+            values = (given,) if isinstance(given, str) else given or ()
+            for value in values:
+                if value not in options:
+                    raise RecordingError(f"record: {name} has no {value!r}. {suggest(value, options, what=name)}")
+            if name != "dtype":
+                if not values:
+                    raise RecordingError(f"record: {name} is empty; choose from {', '.join(options)}.")
+                object.__setattr__(self, name, tuple(dict.fromkeys(values)))
+        for name in ("regions", "units"):
+            given = getattr(self, name)
+            if given is not None:
+                object.__setattr__(self, name, (given,) if isinstance(given, str) else tuple(given))
+        if not isinstance(self.every, int) or self.every < 1:
+            raise RecordingError(f"record: every is {self.every!r}; it must be a whole number of steps, at least 1.")
+        if self.units is not None and "units" not in self.what:
+            raise RecordingError(f"record: units are chosen, but what is {', '.join(self.what)}; add 'units' to it.")
+
+    def to_spec(self) -> dict[str, Any]:
+        """Its settings, as a configuration has them."""
+        found = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}

@@ -1,0 +1,133 @@
+"""The ``simulation`` section of a configuration: pydantic models made from the stimuli and interventions themselves."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Union, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, create_model
+
+from sparse_mrnn.recording import Record
+from sparse_mrnn.stimulus import INTERVENTIONS, WAVEFORMS, Intervention, Stimulus
+
+
+class Strict(BaseModel):
+    """A model that refuses unknown keys."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class _Entry(Strict):
+    start: float = Field(0.0, description="ms")
+    stop: float | None = Field(None, description="ms; null until the end.")
+
+    def settings(self) -> dict[str, Any]:
+        """What was given, apart from the type."""
+        return {key: value for key in self.model_fields_set if (value := getattr(self, key)) is not None and key != "type"}
+
+
+class StimulusEntry(_Entry):
+    """A current into a region, a parent or an input."""
+
+    region: str = Field(description="Region, parent or input.")
+    units: list[str] | None = Field(None, description="Only these unit ids of the region.")
+    fraction: float | None = Field(None, description="Only this fraction of the region's units, drawn with the seed.")
+
+    def build(self) -> Stimulus:
+        """The stimulus."""
+        given = self.settings()
+        where = {key: given.pop(key) for key in ("region", "start", "stop", "units", "fraction") if key in given}
+        return Stimulus(waveform=WAVEFORMS[getattr(self, "type", "constant")](**given), **where)
+
+
+class InterventionEntry(_Entry):
+    """A lesion, clamp or gain change."""
+
+    def build(self) -> Intervention:
+        """The intervention."""
+        return INTERVENTIONS[self.type](**self.settings())  # type: ignore[attr-defined]
+
+
+def _fields(kind: type[Any], skip: set[str]) -> dict[str, Any]:
+    """Model fields of a dataclass, with its types, defaults and descriptions."""
+    hints = get_type_hints(kind)
+    found = {}
+    for f in dataclasses.fields(kind):
+        if f.name in skip:
+            continue
+        hint = {"values": list[float] | list[list[float]] | None, "path": str | None, "units": list[str] | None}.get(f.name, hints[f.name])
+        default = ... if f.default is dataclasses.MISSING else f.default
+        found[f.name] = (hint, Field(default, description=f.metadata.get("description")))
+    return found
+
+
+def _models(kinds: Mapping[str, type[Any]], base: type[_Entry], default: str | None) -> dict[str, type[_Entry]]:
+    models = {}
+    for name, kind in kinds.items():
+        own_type = (Literal[name], ... if name != default else name)
+        fields = {"type": own_type, **_fields(kind, {"start", "stop"})}
+        models[name] = create_model(f"{kind.__name__}Config", __base__=base, __doc__=(kind.__doc__ or "").partition("\n")[0], **fields)
+    return models  # type: ignore[return-value]
+
+
+def _either(models: Mapping[str, type[_Entry]], default: str | None) -> Any:
+    def kind_of(entry: Any) -> Any:
+        return entry.get("type", default) if isinstance(entry, dict) else getattr(entry, "type", default)
+
+    return Annotated[Union[tuple(Annotated[model, Tag(name)] for name, model in models.items())], Discriminator(kind_of)]
+
+
+STIMULUS_MODELS = _models(WAVEFORMS, StimulusEntry, "constant")
+INTERVENTION_MODELS = _models(INTERVENTIONS, InterventionEntry, None)
+StimulusConfig = _either(STIMULUS_MODELS, "constant")
+InterventionConfig = _either(INTERVENTION_MODELS, None)
+
+
+class RecordConfig(Strict):
+    """What is recorded."""
+
+    what: list[Literal["units", "mean", "variance"]] = Field(["units"], description="Every unit, or statistics per region.")
+    variables: list[Literal["h", "x"]] = Field(["h"], description="h, the activity, and x, the state.")
+    regions: list[str] | None = Field(None, description="Only these regions or parents.")
+    units: list[str] | None = Field(None, description="Only these unit ids.")
+    every: int = Field(1, ge=1, description="Every so many time steps.")
+    dtype: Literal["float16", "float32", "float64"] | None = Field(None, description="Default: the network's.")
+
+    def build(self) -> Record:
+        """The specification."""
+        return Record(**self.model_dump())
+
+
+class SimulationConfig(Strict):
+    """Defaults of `sparse-mrnn simulate`."""
+
+    model: Literal["leaky", "elman"] = "leaky"
+    duration: float = Field(default=1000.0, description="ms", gt=0)
+    dt: float = Field(default=10.0, description="ms", gt=0)
+    tau: float = Field(default=100.0, description="ms", gt=0)
+    integrator: Literal["euler", "exponential_euler"] = Field("euler", description="How alpha follows from dt and tau.")
+    batch: int = Field(default=1, ge=1)
+    seed: int | None = None
+    activation: str = "relu"
+    noise: bool = False
+    noise_level_act: float = Field(default=0.01, ge=0)
+    noise_level_inp: float = Field(default=0.01, ge=0)
+    spectral_radius: float | None = Field(default=None, gt=0)
+    stimulus: list[StimulusConfig] = []
+    interventions: list[InterventionConfig] = []
+    record: RecordConfig = Field(default_factory=RecordConfig)
+
+    def stimuli(self) -> list[Stimulus]:
+        """The stimuli, as objects.
+
+        Examples
+        --------
+        >>> SimulationConfig(stimulus=[{"region": "cue", "type": "sine", "amplitude": 1, "frequency": 4}]).stimuli()[0].waveform
+        Sine(amplitude=1.0, frequency=4.0, phase=0.0, offset=0.0)
+        """
+        return [entry.build() for entry in self.stimulus]
+
+    def acts(self) -> list[Intervention]:
+        """The interventions, as objects."""
+        return [entry.build() for entry in self.interventions]

@@ -1,0 +1,44 @@
+"""Stimuli and interventions: what is done to a network, where and when. Declarations, as the graph's; no torch."""
+
+from sparse_mrnn.stimulus.interventions import INTERVENTIONS, Clamp, Gain, Intervention, Lesion
+from sparse_mrnn.stimulus.stimuli import Stimulus
+from sparse_mrnn.stimulus.waveforms import (
+    WAVEFORMS,
+    Chirp,
+    Constant,
+    Function,
+    OrnsteinUhlenbeck,
+    Poisson,
+    PulseTrain,
+    Ramp,
+    RandomWaveform,
+    Samples,
+    Sine,
+    Waveform,
+    WhiteNoise,
+)
+from sparse_mrnn.stimulus.windows import Where, Window
+
+__all__ = [
+    "INTERVENTIONS",
+    "WAVEFORMS",
+    "Chirp",
+    "Clamp",
+    "Constant",
+    "Function",
+    "Gain",
+    "Intervention",
+    "Lesion",
+    "OrnsteinUhlenbeck",
+    "Poisson",
+    "PulseTrain",
+    "Ramp",
+    "RandomWaveform",
+    "Samples",
+    "Sine",
+    "Stimulus",
+    "Waveform",
+    "Where",
+    "WhiteNoise",
+    "Window",
+]

@@ -1,0 +1,126 @@
+"""Interventions: lesions, clamps and gain changes, each in a time window."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from sparse_mrnn.errors import InterventionError
+from sparse_mrnn.stimulus.waveforms import says
+from sparse_mrnn.stimulus.windows import Where, Window
+
+
+class Intervention(Window):
+    """What `Lesion`, `Clamp` and `Gain` are."""
+
+    kind: ClassVar[str]
+
+    def to_spec(self) -> dict[str, Any]:
+        """Its facts, as a configuration has them."""
+        return {"type": self.kind, **super().to_spec()}
+
+
+@dataclass(frozen=True)
+class Lesion(Intervention, Where):
+    """Silence units: their activity h is 0. Their x goes on, so they recover when the window ends.
+
+    Parameters
+    ----------
+    region : str
+        A region, a parent, or an input (then its channels are 0).
+    start, stop, units, fraction
+        As for `Stimulus`.
+
+    Examples
+    --------
+    >>> Lesion("thal", start=200).label
+    "lesion of 'thal'"
+    """
+
+    kind: ClassVar[str] = "lesion"
+    region: str = says("Region, parent or input.")
+
+    @property
+    def label(self) -> str:
+        """What it is, for messages."""
+        return f"lesion of {self.region!r}"
+
+
+@dataclass(frozen=True)
+class Clamp(Intervention, Where):
+    """Hold units at a value, whatever they receive.
+
+    Parameters
+    ----------
+    region : str
+        A region or a parent.
+    value : float
+    variable : {"h", "x"}
+        The activity h (x goes on below), or the state x, from which h follows.
+    start, stop, units, fraction
+        As for `Stimulus`.
+
+    Examples
+    --------
+    >>> Clamp("thal", 1.5, start=100, stop=200).variable
+    'h'
+    """
+
+    kind: ClassVar[str] = "clamp"
+    region: str = says("Region or parent.")
+    value: float = says("What the units are held at.")
+    variable: str = says("h, the activity, or x, the state.", default="h")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.variable not in ("h", "x"):
+            raise InterventionError(f"{self.label}: variable is {self.variable!r}; use 'h' or 'x'.")
+        if not math.isfinite(self.value):
+            raise InterventionError(f"{self.label}: the value is {self.value}; it must be finite.")
+
+    @property
+    def label(self) -> str:
+        """What it is, for messages."""
+        return f"clamp of {self.region!r}"
+
+
+@dataclass(frozen=True)
+class Gain(Intervention):
+    """Multiply the weights of a projection; 0 lesions it. Gains of the same projection multiply.
+
+    Parameters
+    ----------
+    source, target : str
+        Regions or parents; the source may be an input. Every projection between them is meant.
+    factor : float
+    key : str, optional
+        Only the parallel projections of this key.
+    start, stop : float, optional
+        ms.
+
+    Examples
+    --------
+    >>> Gain("thal", "cortex", 0.0, start=500).label
+    "gain of 'thal' -> 'cortex'"
+    """
+
+    kind: ClassVar[str] = "gain"
+    source: str = says("Source region, parent or input.")
+    target: str = says("Target region or parent.")
+    factor: float = says("What the weights are multiplied by.")
+    key: str | None = says("Only the parallel projections of this key.", default=None)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not math.isfinite(self.factor):
+            raise InterventionError(f"{self.label}: the factor is {self.factor}; it must be finite.")
+
+    @property
+    def label(self) -> str:
+        """What it is, for messages."""
+        return f"gain of {self.source!r} -> {self.target!r}"
+
+
+INTERVENTIONS: dict[str, type[Intervention]] = {"lesion": Lesion, "clamp": Clamp, "gain": Gain}
+"""Interventions by their type in a configuration."""

@@ -1,0 +1,84 @@
+"""A stimulus: a waveform into a region, some of its units, or an input."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sparse_mrnn.errors import StimulusError
+from sparse_mrnn.stimulus.waveforms import Constant, Samples, Waveform
+from sparse_mrnn.stimulus.windows import Where
+
+
+@dataclass(frozen=True)
+class Stimulus(Where):
+    """A current over a time window.
+
+    Into an input region it is the input u, and reaches units through the input weights; into a recurrent region or a
+    parent it is a direct current (``stim_input``). Stimuli of the same units add.
+
+    Parameters
+    ----------
+    region : str
+        A region, a parent, or an input.
+    waveform : Waveform or float
+        A number is a constant current.
+    start, stop : float, optional
+        ms. Default: the whole run (`Samples`: as long as they last).
+    units : sequence of str, optional
+        Only these unit ids of the region.
+    fraction : float, optional
+        Only this fraction of the region's units, drawn with the run's seed.
+
+    Raises
+    ------
+    StimulusError
+        If the window is no interval, or units and fraction are both given.
+
+    Examples
+    --------
+    >>> from sparse_mrnn.stimulus import Sine
+    >>> Stimulus("thal", Sine(0.5, frequency=4), start=100, stop=1100, fraction=0.2).waveform
+    Sine(amplitude=0.5, frequency=4, phase=0.0, offset=0.0)
+    >>> Stimulus.parse("thal:2:100:200").waveform
+    Constant(amplitude=2.0)
+    """
+
+    region: str
+    waveform: Waveform | float
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.waveform, Waveform):
+            object.__setattr__(self, "waveform", Constant(float(self.waveform)))
+        if isinstance(self.waveform, Samples) and self.stop is None:
+            object.__setattr__(self, "stop", self.start + self.waveform.duration)
+        super().__post_init__()
+
+    @property
+    def label(self) -> str:
+        """What it is, for messages."""
+        return f"stimulus on {self.region!r}"
+
+    def to_spec(self) -> dict[str, Any]:
+        """Its facts, as a configuration has them."""
+        spec = super().to_spec()
+        waveform = spec.pop("waveform")
+        return {**spec, **waveform.to_spec()}
+
+    @classmethod
+    def parse(cls, text: str) -> Stimulus:
+        """Read ``REGION:AMPLITUDE[:START[:STOP]]``, a constant current.
+
+        Raises
+        ------
+        StimulusError
+            If the text has another form.
+        """
+        parts = text.split(":")
+        try:
+            if not 2 <= len(parts) <= 4 or not parts[0]:
+                raise ValueError
+            numbers = [float(part) for part in parts[1:]]
+        except ValueError:
+            raise StimulusError(f"stimulus {text!r}: expected REGION:AMPLITUDE[:START[:STOP]], times in ms.") from None
+        return cls(parts[0], numbers[0], start=numbers[1] if len(numbers) > 1 else 0.0, stop=numbers[2] if len(numbers) > 2 else None)

@@ -1,0 +1,370 @@
+"""Waveforms: what a stimulus does over time. Declarations with their formula; no network, no torch."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from sparse_mrnn.errors import StimulusError
+
+Floats = NDArray[np.float64]
+
+
+def says(text: str, **options: Any) -> Any:
+    """A dataclass field with its meaning; the JSON Schema of a configuration shows it."""
+    return field(metadata={"description": text}, **options)
+
+
+class Waveform(ABC):
+    """A current over time. ``t`` is in ms since the stimulus began; a value holds for one time step from ``t`` on."""
+
+    kind: ClassVar[str] = "custom"
+
+    @abstractmethod
+    def value(self, t: float, length: float) -> float | Floats:
+        """The current at ``t`` of a window of ``length`` ms: a number, or an array (units,) or (units, trials)."""
+
+    def check(self, dt: float, length: float, units: int, batch: int) -> None:
+        """Raise a StimulusError if the waveform does not fit a time step, a window, or a number of units or trials."""
+
+    def to_spec(self) -> dict[str, Any]:
+        """Its type and parameters, as a configuration has them."""
+        return {"type": self.kind, **{f.name: getattr(self, f.name) for f in fields(self)}}  # type: ignore[arg-type]
+
+    def _need(self, right: bool, what: str) -> None:
+        if not right:
+            raise StimulusError(f"{type(self).__name__}: {what}.")
+
+
+class RandomWaveform(Waveform):
+    """A current drawn step by step, so the numbers do not depend on how a run is cut into pieces.
+
+    Units and trials are independent; with ``shared`` all units of a trial get the same current.
+    """
+
+    def value(self, t: float, length: float) -> float | Floats:
+        """Not defined: a random current has a history; see `draw`."""
+        raise StimulusError(f"{type(self).__name__} is random; it is drawn step by step.")
+
+    @abstractmethod
+    def draw(self, rng: np.random.Generator, shape: tuple[int, int], dt: float, last: Floats | None) -> Floats:
+        """The next step's current, shape (units, trials); ``last`` is the one before (None at the start)."""
+
+
+@dataclass(frozen=True)
+class Constant(Waveform):
+    """The same current all the time.
+
+    Examples
+    --------
+    >>> Constant(2.0).value(5.0, 10.0)
+    2.0
+    """
+
+    kind: ClassVar[str] = "constant"
+    amplitude: float = says("Current.")
+
+    def value(self, t: float, length: float) -> float:
+        """``amplitude``."""
+        return self.amplitude
+
+
+@dataclass(frozen=True)
+class PulseTrain(Waveform):
+    """Pulses of ``width`` ms, one every ``period`` ms, the first at the start.
+
+    Examples
+    --------
+    >>> [PulseTrain(1.0, period=10, width=5).value(t, 40) for t in (0, 4, 5, 10, 19)]
+    [1.0, 1.0, 0.0, 1.0, 0.0]
+    """
+
+    kind: ClassVar[str] = "pulse_train"
+    amplitude: float = says("Current during a pulse.")
+    period: float = says("From one pulse's start to the next, ms.")
+    width: float = says("Length of a pulse, ms.")
+
+    def __post_init__(self) -> None:
+        self._need(0 < self.width <= self.period, f"width {self.width:g} ms must be above 0 and at most the period, {self.period:g} ms")
+
+    def value(self, t: float, length: float) -> float:
+        """``amplitude`` in a pulse, else 0."""
+        return self.amplitude if (t + 1e-9) % self.period < self.width else 0.0
+
+    def check(self, dt: float, length: float, units: int, batch: int) -> None:
+        """A pulse shorter than a time step could be missed."""
+        self._need(self.width >= dt * (1 - 1e-9), f"pulses of {self.width:g} ms are shorter than the time step, {dt:g} ms")
+
+
+@dataclass(frozen=True)
+class Ramp(Waveform):
+    """A current that goes linearly from one value to another over the window.
+
+    Examples
+    --------
+    >>> Ramp(0.0, 4.0).value(5.0, 20.0)
+    1.0
+    """
+
+    kind: ClassVar[str] = "ramp"
+    first: float = says("Current at the start.")
+    last: float = says("Current at the stop.")
+
+    def value(self, t: float, length: float) -> float:
+        """first + (last - first) t / length."""
+        return self.first + (self.last - self.first) * t / length
+
+
+@dataclass(frozen=True)
+class Sine(Waveform):
+    """offset + amplitude sin(2 pi frequency t + phase).
+
+    Examples
+    --------
+    >>> round(Sine(2.0, frequency=10.0).value(25.0, 100.0), 6)
+    2.0
+    """
+
+    kind: ClassVar[str] = "sine"
+    amplitude: float = says("Largest deviation from the offset.")
+    frequency: float = says("Hz.")
+    phase: float = says("Radians.", default=0.0)
+    offset: float = says("Mean current.", default=0.0)
+
+    def __post_init__(self) -> None:
+        self._need(self.frequency > 0, f"frequency is {self.frequency:g} Hz; it must be positive")
+
+    def value(self, t: float, length: float) -> float:
+        """The formula above, t in ms."""
+        return self.offset + self.amplitude * math.sin(2 * math.pi * self.frequency * t / 1000 + self.phase)
+
+    def check(self, dt: float, length: float, units: int, batch: int) -> None:
+        """Half the sampling rate is the highest frequency a time step can carry."""
+        _nyquist(self, self.frequency, dt)
+
+
+@dataclass(frozen=True)
+class Chirp(Waveform):
+    """A sine whose frequency goes linearly from ``first`` to ``last`` Hz over the window.
+
+    offset + amplitude sin(2 pi (first t + (last - first) t^2 / (2 length))).
+
+    Examples
+    --------
+    >>> round(Chirp(1.0, first=10.0, last=10.0).value(25.0, 100.0), 6)
+    1.0
+    """
+
+    kind: ClassVar[str] = "chirp"
+    amplitude: float = says("Largest deviation from the offset.")
+    first: float = says("Frequency at the start, Hz.")
+    last: float = says("Frequency at the stop, Hz.")
+    offset: float = says("Mean current.", default=0.0)
+
+    def __post_init__(self) -> None:
+        self._need(min(self.first, self.last) >= 0, f"frequencies {self.first:g} and {self.last:g} Hz must not be negative")
+
+    def value(self, t: float, length: float) -> float:
+        """The formula above, t and length in ms."""
+        cycles = (self.first * t + (self.last - self.first) * t * t / (2 * length)) / 1000
+        return self.offset + self.amplitude * math.sin(2 * math.pi * cycles)
+
+    def check(self, dt: float, length: float, units: int, batch: int) -> None:
+        """Half the sampling rate is the highest frequency a time step can carry."""
+        _nyquist(self, max(self.first, self.last), dt)
+
+
+@dataclass(frozen=True)
+class WhiteNoise(RandomWaveform):
+    """Independent Gaussian currents of standard deviation ``std``, a new one each time step.
+
+    Its effect depends on the time step; `OrnsteinUhlenbeck` has a correlation time and does not.
+
+    Examples
+    --------
+    >>> WhiteNoise(0.5).draw(np.random.default_rng(0), (2, 3), 1.0, None).shape
+    (2, 3)
+    """
+
+    kind: ClassVar[str] = "white_noise"
+    std: float = says("Standard deviation of one step's current.")
+    mean: float = says("Mean current.", default=0.0)
+    shared: bool = says("The same for all units of a trial.", default=False)
+
+    def __post_init__(self) -> None:
+        self._need(self.std >= 0, f"std is {self.std:g}; it must not be negative")
+
+    def draw(self, rng: np.random.Generator, shape: tuple[int, int], dt: float, last: Floats | None) -> Floats:
+        """Mean + std times a normal number."""
+        return self.mean + self.std * rng.standard_normal(_drawn(shape, self.shared))
+
+
+@dataclass(frozen=True)
+class OrnsteinUhlenbeck(RandomWaveform):
+    """Gaussian currents with correlation time ``tau``, stationary from the start.
+
+    y[t + dt] = mean + (y[t] - mean) exp(-dt / tau) + std sqrt(1 - exp(-2 dt / tau)) normal, exact for every dt
+    (Gillespie 1996, Phys. Rev. E 54:2084).
+
+    Examples
+    --------
+    >>> OrnsteinUhlenbeck(0.5, tau=20.0).draw(np.random.default_rng(0), (2, 3), 1.0, None).shape
+    (2, 3)
+    """
+
+    kind: ClassVar[str] = "ornstein_uhlenbeck"
+    std: float = says("Stationary standard deviation.")
+    tau: float = says("Correlation time, ms.")
+    mean: float = says("Mean current.", default=0.0)
+    shared: bool = says("The same for all units of a trial.", default=False)
+
+    def __post_init__(self) -> None:
+        self._need(self.std >= 0 and self.tau > 0, f"std {self.std:g} must not be negative, and tau {self.tau:g} ms must be positive")
+
+    def draw(self, rng: np.random.Generator, shape: tuple[int, int], dt: float, last: Floats | None) -> Floats:
+        """The formula above."""
+        normal = rng.standard_normal(_drawn(shape, self.shared))
+        if last is None:
+            return self.mean + self.std * normal
+        keep = math.exp(-dt / self.tau)
+        return self.mean + (last - self.mean) * keep + self.std * math.sqrt(1 - keep * keep) * normal
+
+
+@dataclass(frozen=True)
+class Poisson(RandomWaveform):
+    """Events at a ``rate``, each adding ``amplitude`` to the current of the time step it falls in.
+
+    The mean current is amplitude x rate x dt / 1000 (dt in ms).
+
+    Examples
+    --------
+    >>> Poisson(1000.0).draw(np.random.default_rng(0), (2, 3), 1.0, None).shape
+    (2, 3)
+    """
+
+    kind: ClassVar[str] = "poisson"
+    rate: float = says("Events per second and unit, Hz.")
+    amplitude: float = says("Current of one event.", default=1.0)
+    shared: bool = says("The same for all units of a trial.", default=False)
+
+    def __post_init__(self) -> None:
+        self._need(self.rate >= 0, f"rate is {self.rate:g} Hz; it must not be negative")
+
+    def draw(self, rng: np.random.Generator, shape: tuple[int, int], dt: float, last: Floats | None) -> Floats:
+        """Amplitude times the number of events in the step."""
+        return self.amplitude * rng.poisson(self.rate * dt / 1000, _drawn(shape, self.shared))
+
+
+@dataclass(frozen=True, eq=False)
+class Samples(Waveform):
+    """A recorded current: an array or a .npy file, each sample held for ``interval`` ms.
+
+    Shape (time,), (time, units) or (time, units, trials). Without a stop, the stimulus ends with the samples.
+
+    Examples
+    --------
+    >>> Samples([0.0, 1.0, 4.0], interval=10.0).value(25.0, 30.0)
+    4.0
+    """
+
+    kind: ClassVar[str] = "samples"
+    values: ArrayLike | None = says("The samples.", default=None)
+    interval: float = says("How long each sample holds, ms.", default=1.0)
+    path: str | os.PathLike[str] | None = says("A .npy file with the samples, in place of values.", default=None)
+
+    def __post_init__(self) -> None:
+        self._need((self.values is None) != (self.path is None), "give either values or a path")
+        self._need(self.interval > 0, f"interval is {self.interval:g} ms; it must be positive")
+
+    @cached_property
+    def array(self) -> Floats:
+        """The samples; a file is mapped, not read whole."""
+        if self.path is None:
+            array = np.asarray(self.values, dtype=np.float64)
+        else:
+            try:
+                array = np.load(Path(self.path), mmap_mode="r", allow_pickle=False)
+            except (OSError, ValueError) as error:
+                raise StimulusError(f"Samples: cannot read {self.path}: {error}; it must be a .npy file of numbers.") from None
+        self._need(array.dtype.kind in "fiu" and 1 <= array.ndim <= 3 and len(array) > 0, "they must be numbers of shape (time,), "
+                   f"(time, units) or (time, units, trials); got {array.dtype} of shape {array.shape}")
+        return array
+
+    @property
+    def duration(self) -> float:
+        """ms."""
+        return len(self.array) * self.interval
+
+    def value(self, t: float, length: float) -> float | Floats:
+        """The sample that holds at t."""
+        sample = self.array[int(t / self.interval + 1e-9)]
+        return float(sample) if sample.ndim == 0 else np.asarray(sample, dtype=np.float64)
+
+    def check(self, dt: float, length: float, units: int, batch: int) -> None:
+        """The samples must cover the window, and have as many units and trials as there are."""
+        have = self.array.shape[1:]
+        self._need(have in ((), (units,), (units, batch)), f"of shape {self.array.shape} do not fit {units} units and {batch} trials")
+        covered = self.duration >= length - dt * (1 - 1e-9)
+        self._need(covered, f"last {self.duration:g} ms, the window {length:g} ms; set an earlier stop")
+        self._need(bool(np.isfinite(self.array).all()), "hold values that are not finite")
+
+    def to_spec(self) -> dict[str, Any]:
+        """Type, interval, and the file or a digest of the values."""
+        digest = hashlib.blake2b(np.ascontiguousarray(self.array).tobytes(), digest_size=16).hexdigest()
+        return {"type": self.kind, "interval": self.interval, "shape": list(self.array.shape), "values": digest}
+
+
+@dataclass(frozen=True)
+class Function(Waveform):
+    """A Python function of the time in ms since the start: a number, or an array (units,) or (units, trials).
+
+    It must depend on nothing but the time, or a resumed run may differ.
+
+    Examples
+    --------
+    >>> Function(lambda t: 2 * t).value(3.0, 10.0)
+    6.0
+    """
+
+    kind: ClassVar[str] = "function"
+    function: Callable[[float], Any]
+
+    def value(self, t: float, length: float) -> float | Floats:
+        """What the function returns."""
+        found = np.asarray(self.function(t), dtype=np.float64)
+        return float(found) if found.ndim == 0 else found
+
+    def check(self, dt: float, length: float, units: int, batch: int) -> None:
+        """The function must return one number or one per unit (and trial)."""
+        shape = np.shape(self.function(0.0))
+        self._need(shape in ((), (units,), (units, batch)), f"returns shape {shape}; expected (), ({units},) or ({units}, {batch})")
+
+    def to_spec(self) -> dict[str, Any]:
+        """Its name, and a digest of its bytecode."""
+        code = getattr(self.function, "__code__", None)
+        digest = hashlib.blake2b(code.co_code + repr(code.co_consts).encode(), digest_size=8).hexdigest() if code else ""
+        return {"type": self.kind, "function": getattr(self.function, "__qualname__", type(self.function).__qualname__), "code": digest}
+
+
+WAVEFORMS: dict[str, type[Waveform]] = {
+    w.kind: w for w in (Constant, PulseTrain, Ramp, Sine, Chirp, WhiteNoise, OrnsteinUhlenbeck, Poisson, Samples)
+}
+"""Waveforms by their type in a configuration (a function has no place in JSON)."""
+
+
+def _drawn(shape: tuple[int, int], shared: bool) -> tuple[int, int]:
+    return (1, shape[1]) if shared else shape
+
+
+def _nyquist(waveform: Waveform, frequency: float, dt: float) -> None:
+    waveform._need(frequency * dt <= 500, f"{frequency:g} Hz needs time steps of at most {500 / frequency if frequency else 0:g} ms; dt is {dt:g} ms")

@@ -1,0 +1,91 @@
+"""When and where something is done: time windows, and units of a region."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from sparse_mrnn.errors import RoundingWarning, StimulusError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Window:
+    """From ``start`` up to, and without, ``stop`` (ms); a stop of None is the end of the run.
+
+    Examples
+    --------
+    >>> Window(start=20, stop=50).steps(10.0, 100)
+    (2, 5)
+    """
+
+    start: float = 0.0
+    stop: float | None = None
+
+    def __post_init__(self) -> None:
+        finite = math.isfinite(self.start) and (self.stop is None or math.isfinite(self.stop))
+        if not finite or self.start < 0 or (self.stop is not None and self.stop <= self.start):
+            raise StimulusError(f"{self.label}: start {self.start} and stop {self.stop} ms are no interval.")
+
+    @property
+    def label(self) -> str:
+        """What it is, for messages."""
+        return type(self).__name__.lower()
+
+    def steps(self, dt: float, total: int) -> tuple[int, int]:
+        """First step, and the one after the last, of a run of ``total`` steps of ``dt`` ms.
+
+        Raises
+        ------
+        StimulusError
+            If it starts after the end, or is shorter than a step.
+        """
+        found = []
+        for name, time in (("start", self.start), ("stop", self.stop)):
+            step = total if time is None else round(time / dt)
+            if time is not None and abs(step * dt - time) > 1e-6 * dt:
+                text = f"{self.label}: {name} {time:g} ms is not a multiple of dt = {dt:g} ms; it is rounded to {step * dt:g} ms."
+                warnings.warn(text, RoundingWarning, stacklevel=2)
+            found.append(step)
+        start, stop = found
+        if start >= total:
+            raise StimulusError(f"{self.label} starts at {self.start:g} ms, after the end at {total * dt:g} ms.")
+        if stop <= start:
+            raise StimulusError(f"{self.label} from {self.start:g} to {self.stop:g} ms is shorter than a time step, {dt:g} ms.")
+        return start, min(stop, total)
+
+    def to_spec(self) -> dict[str, Any]:
+        """Its facts, as a configuration has them, without those left at their defaults."""
+        return {f.name: plain(getattr(self, f.name)) for f in fields(self) if getattr(self, f.name) != f.default}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Where(Window):
+    """All units of a region, some by their ids, or a random fraction of them.
+
+    Parameters
+    ----------
+    units : sequence of str, optional
+        Unit ids of the region.
+    fraction : float in (0, 1], optional
+        This fraction of the region's units, drawn with the run's seed.
+    """
+
+    units: Sequence[str] | None = None
+    fraction: float | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.units is not None:
+            object.__setattr__(self, "units", tuple(self.units))
+        if self.units is not None and self.fraction is not None:
+            raise StimulusError(f"{self.label}: units and fraction exclude each other; give one.")
+        if self.fraction is not None and not 0 < self.fraction <= 1:
+            raise StimulusError(f"{self.label}: fraction is {self.fraction:g}; it must be above 0 and at most 1.")
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON has it."""
+    return list(value) if isinstance(value, tuple) else value
