@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from sparse_mrnn.cli import app
-from sparse_mrnn.recording import read_recording
+from sparse_mrnn.recording import open_recording
 
 SMALL = {
     "recurrent_regions": [{"name": "a", "num_units": 5}, {"name": "b", "num_units": 3, "sign": "neg"}],
@@ -38,15 +38,32 @@ def test_simulate_writes_a_recording(config, tmp_path):
     text = run(*args, "--stim", "cue:1:50:100", "--stim", "b:0.5", "--out", out)
     assert "8 units" in text
     assert "seed 4" in text
-    first = read_recording(out)
-    assert first.activity.shape == (3, 40, 8)
+    first = open_recording(out).h.values
+    assert first.shape == (3, 40, 8)
     assert "exists" in run(*args, "--out", out, code=1)
-    run(*args, "--stim", "cue:1:50:100", "--stim", "b:0.5", "--out", out, "--force")
-    assert (read_recording(out).activity == first.activity).all()
+    run(*args, "--stim", "cue:1:50:100", "--stim", "b:0.5", "--out", out, "--overwrite")
+    assert (open_recording(out).h.values == first).all()
 
 
 def test_simulate_without_a_recording(config):
-    assert "activity h" in run("simulate", config, "--duration", 50)
+    assert "h by region" in run("simulate", config, "--duration", 50)
+
+
+def test_simulate_quietly_with_a_log_and_other_recordings(config, tmp_path):
+    out, log = tmp_path / "run.zarr", tmp_path / "run.jsonl"
+    more = ("--what", "mean", "--what", "units", "--variable", "x", "--region", "b", "--unit", "b[1]", "--every", 2, "--dtype", "float16")
+    assert run("simulate", config, "--duration", 100, "--out", out, "--quiet", "--log", log, *more) == ""
+    found = open_recording(out)
+    assert found.x.shape == (1, 5, 1)
+    assert found.x_mean.dims == ("trial", "time", "group")
+    assert json.loads(log.read_text().splitlines()[-1])["event"] == "done"
+    assert "h, mean by region" in run("simulate", config, "--duration", 50, "--what", "mean")
+    run("simulate", config, "--duration", 100, "--out", out, "--resume", *more)
+    assert "record.every: 2 then, 1 now" in run("simulate", config, "--duration", 100, "--out", out, "--resume", *more[:-4], "--dtype", "float16", code=1)
+
+
+def test_simulate_says_what_it_rounds(config):
+    assert "note: duration 104 ms is not a multiple of dt = 10 ms" in run("simulate", config, "--duration", 104)
 
 
 def test_info(config):
@@ -79,6 +96,8 @@ def test_schema():
         (("simulate", "CONFIG", "--stim", "ccue:1"), "Did you mean 'cue'"),
         (("simulate", "CONFIG", "--stim", "cue=1"), "REGION:AMPLITUDE"),
         (("simulate", "CONFIG", "--device", "tpu9"), "not a torch device"),
+        (("simulate", "CONFIG", "--what", "means"), "--what"),
+        (("simulate", "CONFIG", "--resume"), "say which with --out"),
         (("plot", "weights", "CONFIG", "--out", "x.gif"), ".png, .svg or .pdf"),
         (("plot", "activity", "CONFIG", "--out", "x.png"), "is not a recording"),
     ],

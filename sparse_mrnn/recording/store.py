@@ -81,6 +81,8 @@ class ZarrStore:
         new, old = (self.path.with_name(self.path.name + end) for end in (".new", ".old"))
 
         def make() -> None:
+            if self.path.parent.exists() and not self.path.parent.is_dir():
+                raise NotADirectoryError(20, f"{self.path.parent} is not a folder")
             self.path.parent.mkdir(parents=True, exist_ok=True)
             for left_by_a_kill in (new, old):
                 shutil.rmtree(left_by_a_kill, ignore_errors=True)

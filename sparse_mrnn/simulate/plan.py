@@ -112,7 +112,7 @@ def plan(
         record,
         batch,
         count // record.every,
-        record.every * net.dt,
+        float(record.every * net.dt),
         units if "units" in record.what else units[:0],
         region[units],
         unit_id[units],
