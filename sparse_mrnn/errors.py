@@ -53,6 +53,21 @@ class SpectralError(SparseMRNNError, RuntimeError):
     """A spectral radius could not be certified, or weights cannot be scaled to one."""
 
 
+class SpectralInputError(SpectralError, ValueError):
+    """A matrix has no spectrum to speak of (not square, not finite, empty), or an option is out of range."""
+
+
+class SpectralConvergenceError(SpectralError):
+    """A spectral search ended without a certified value.
+
+    ``lower`` and ``upper`` are the best bounds known (None: no bound), ``best`` the best value found, uncertified.
+    """
+
+    def __init__(self, message: str, *, lower: float | None = None, upper: float | None = None, best: float | None = None) -> None:
+        super().__init__(message)
+        self.lower, self.upper, self.best = lower, upper, best
+
+
 class SizeError(SparseMRNNError, ValueError):
     """A dense matrix was asked for that would be too large to make by accident."""
 

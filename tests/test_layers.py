@@ -6,9 +6,10 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent.parent / "sparse_mrnn"
 LAYERS = [
     {"errors"},
-    {"connectivity", "explicit", "initializers", "spectral"},
+    {"connectivity", "explicit", "initializers"},
     {"graph"},
     {"config", "lowering", "ops"},
+    {"spectral"},
     {"models"},
     {"stimulus", "recording"},
     {"simulate"},

@@ -15,10 +15,10 @@ from sparse_mrnn.config import NetworkConfig, read_config
 from sparse_mrnn.errors import ActivationError, ConfigError, FinalizeError, ShapeError
 from sparse_mrnn.graph import Region, RegionGraph
 from sparse_mrnn.lowering import lower
-from sparse_mrnn.models.convert import split_sparse
 from sparse_mrnn.models.matrices import WeightMatrices
 from sparse_mrnn.models.weights import DENSE_LIMIT, SparseWeights, scatter_dense
 from sparse_mrnn.ops.activations import Segments, get_activation, linear
+from sparse_mrnn.ops.convert import split_sparse
 from sparse_mrnn.ops.pattern import Pattern
 from sparse_mrnn.ops.recurrence import GRAD_COLUMNS, Noise, Plan, recurrence
 

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from sparse_mrnn.errors import ConfigError, ShapeError, SpectralError
 from sparse_mrnn.graph import Region
-from sparse_mrnn.models.convert import split_sparse, to_scipy
 from sparse_mrnn.models.queries import RegionQueries
 from sparse_mrnn.models.weights import SparseWeights
+from sparse_mrnn.ops.convert import split_sparse
 from sparse_mrnn.ops.pattern import Pattern
 from sparse_mrnn.spectral import spectral_radius as find_spectral_radius
 
@@ -114,7 +114,7 @@ class WeightMatrices(RegionQueries):
         SpectralError
             If it cannot be certified; see `sparse_mrnn.spectral.spectral_radius`.
         """
-        return find_spectral_radius(to_scipy(weight)).value
+        return find_spectral_radius(weight)
 
     def set_spectral_radius(self, W: Tensor, W_tmp: Tensor | None = None) -> Tensor:  # noqa: N803
         """``W`` scaled so that the radius of ``W_tmp`` (default: W itself) would be ``self.spectral_radius``.
