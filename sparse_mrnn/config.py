@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 import scipy.sparse as sp
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError
 
 from sparse_mrnn.connectivity import RULES, ConnectionRule
 from sparse_mrnn.errors import ConfigError, SparseMRNNError, suggest
@@ -97,7 +97,9 @@ class SimulationConfig(_Strict):
     noise: bool = False
     noise_level_act: float = Field(default=0.01, ge=0)
     noise_level_inp: float = Field(default=0.01, ge=0)
-    spectral_radius: float | None = Field(default=None, gt=0)
+    spectral_radius: PositiveFloat | dict[str, PositiveFloat] | None = Field(
+        default=None, description="Of the recurrent weights; or one per region or parent, of the weights within it."
+    )
     stimulus: list[StimulusConfig] = []
 
 

@@ -119,6 +119,33 @@ def plot_activity(recording: Recording, trial: int = 0, ax: Axes | None = None) 
     return ax
 
 
+def plot_spectrum(values: Any, disc: float | None = None, radius: float | None = None, ax: Axes | None = None) -> Axes:
+    """Draw eigenvalues in the complex plane.
+
+    Parameters
+    ----------
+    values : array of complex
+    disc : float, optional
+        Radius of the disc that theory expects, drawn filled; see `sparse_mrnn.spectral.disc_radius`.
+    radius : float, optional
+        Spectral radius, drawn as a dashed circle.
+    ax : Axes, optional
+    """
+    ax = _axes(ax, (6, 5.6))
+    from matplotlib.patches import Circle
+
+    if disc is not None:
+        ax.add_patch(Circle((0, 0), disc, color="#dfe6e9", lw=0, label=f"disc of theory, {disc:.4g}"))
+    if radius is not None:
+        ax.add_patch(Circle((0, 0), radius, fill=False, ls="--", color="0.4", label=f"spectral radius, {radius:.4g}"))
+    points = np.asarray(values)
+    ax.plot(points.real, points.imag, "o", ms=3, color=INHIBITORY, label="eigenvalues")
+    reach = 1.1 * max(float(np.abs(points).max(initial=0)), disc or 0, radius or 0) or 1.0
+    ax.set(xlim=(-reach, reach), ylim=(-reach, 1.25 * reach), aspect="equal", xlabel="real part", ylabel="imaginary part")
+    ax.legend(loc="upper center", ncols=3, fontsize=7, frameon=False)
+    return ax
+
+
 def plot_regions(graph: RegionGraph, ax: Axes | None = None) -> Axes:
     """Draw regions on a circle, area by units, and projections between them, width and opacity by expected synapses.
 

@@ -72,7 +72,7 @@ class mRNNBase(WeightMatrices):  # noqa: N801
         rec_constrained: bool = True,
         inp_constrained: bool = True,
         batch_first: bool = True,
-        spectral_radius: float | None = None,
+        spectral_radius: float | dict[str, float] | None = None,
         config_finalize: bool = True,
         device: str | torch.device | None = None,
         *,
@@ -231,10 +231,12 @@ class mRNNBase(WeightMatrices):  # noqa: N801
         )
         rec = SparseWeights(blocks, self.dtype, self.device)
         if self.spectral_radius is not None:
-            scale = self._scale(rec.matrix(constrained=self.rec_constrained))
             with torch.no_grad():
-                rec.values.mul_(scale)
-                rec.frozen.mul_(scale)
+                scale = self._scale(rec.matrix(constrained=self.rec_constrained), rec.pattern.row, rec.pattern.col)
+                if scale.dim() and rec.perm is not None:  # back from CSR to projection order
+                    scale = torch.empty_like(scale).scatter_(0, rec.perm.long(), scale)
+                rec.values.mul_(scale[: len(rec.values)] if scale.dim() else scale)
+                rec.frozen.mul_(scale[len(rec.values) :] if scale.dim() else scale)
 
         def per_unit(values: list[Any], dtype: torch.dtype | None = None) -> Tensor:
             parts = [np.broadcast_to(v, r.n) for v, r in zip(values, regions, strict=True)]

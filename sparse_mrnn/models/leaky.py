@@ -34,8 +34,9 @@ class mRNN(mRNNBase):  # noqa: N801
         Whether Dale's law holds for recurrent and input weights.
     batch_first : bool
         (batch, time, features) if True, else (time, batch, features).
-    spectral_radius : float, optional
-        Scale the initial effective recurrent weights to this radius.
+    spectral_radius : float or dict of region to float, optional
+        Scale the initial effective recurrent weights to this radius; or, of each region or parent named, the
+        weights within it.
     config_finalize : bool
         Finalise a network given as ``config`` at once.
     device : str or torch.device, optional
@@ -70,7 +71,7 @@ class mRNN(mRNNBase):  # noqa: N801
         rec_constrained: bool = True,
         inp_constrained: bool = True,
         batch_first: bool = True,
-        spectral_radius: float | None = None,
+        spectral_radius: float | dict[str, float] | None = None,
         config_finalize: bool = True,
         device: str | torch.device | None = None,
         dt: float = 10,

@@ -20,7 +20,7 @@ class WeightMatrices(RegionQueries):
     """The weight matrices of a network as CSR tensors; mixed into `mRNNBase`."""
 
     dtype: torch.dtype
-    spectral_radius: float | None
+    spectral_radius: float | dict[str, float] | None
 
     @property
     def W_rec(self) -> Tensor:  # noqa: N802
@@ -112,30 +112,56 @@ class WeightMatrices(RegionQueries):
         Raises
         ------
         SpectralError
-            If it cannot be certified; see `sparse_mrnn.spectral.spectral_radius`.
+            If it cannot be certified; see `sparse_mrnn.spectral_radius`.
         """
         return find_spectral_radius(weight)
 
     def set_spectral_radius(self, W: Tensor, W_tmp: Tensor | None = None) -> Tensor:  # noqa: N803
         """``W`` scaled so that the radius of ``W_tmp`` (default: W itself) would be ``self.spectral_radius``.
 
+        Where ``self.spectral_radius`` is a dict, only the weights within each region are scaled, each to its own.
+
         Raises
         ------
         SpectralError
-            If ``self.spectral_radius`` is not set, or the matrix has radius 0 and cannot be scaled.
+            If ``self.spectral_radius`` is not set, or a matrix has radius 0 and cannot be scaled.
+        UnknownNameError
+            If it names an unknown region.
         """
-        scale = self._scale(W if W_tmp is None else W_tmp)
         pattern, values = split_sparse(W)
-        return values * scale if pattern is None else pattern.matrix(values * scale)
+        if pattern is not None:
+            return pattern.matrix(values * self._scale(W if W_tmp is None else W_tmp, pattern.row, pattern.col))
+        n = torch.arange(W.shape[0], device=W.device)
+        return values * self._scale(W if W_tmp is None else W_tmp, n[:, None], n)
 
-    def _scale(self, weight: Tensor) -> float:
+    def _scale(self, weight: Tensor, row: Tensor, col: Tensor) -> Tensor:
+        """Factor of the entry at each (row, col) that gives ``weight`` the radius asked for, or each region its own."""
         goal = self.spectral_radius
-        if goal is None or not (math.isfinite(goal) and goal > 0):
+        if not isinstance(goal, dict):
+            return torch.as_tensor(self._factor(goal, weight, "the recurrent weights have"), dtype=weight.dtype, device=weight.device)
+        n = self.layout().n
+        group = torch.full((n,), -1, dtype=torch.int64)
+        factors: list[float] = []
+        for name, target in goal.items():
+            units = self.unit_indices(name)
+            if (taken := group[units]).max() >= 0:
+                other = list(goal)[int(taken.max())]
+                raise SpectralError(f"spectral_radius: {name!r} and {other!r} share units; name each region in one of them only.")
+            group[units] = len(factors)
+            part = self.get_weight_subset(name, W=weight, sparse=True)
+            factors.append(self._factor(target, part, f"the weights within {name!r} have"))
+        group = group.to(weight.device)
+        source, target_group = group[col.long()], group[row.long()]
+        table = torch.tensor([*factors, 1.0], dtype=weight.dtype, device=weight.device)
+        return table[torch.where(source == target_group, source, -1)]
+
+    def _factor(self, goal: float | None, weight: Tensor, what: str) -> float:
+        if isinstance(goal, bool) or not isinstance(goal, int | float) or not (math.isfinite(goal) and goal > 0):
             raise SpectralError(f"spectral_radius is {goal!r}; set a positive number first.")
         radius = self.compute_spectral_radius(weight)
         if radius == 0:
             raise SpectralError(
-                f"the recurrent weights have spectral radius 0 (no loop of synapses), so no factor makes it {goal}; "
+                f"{what} spectral radius 0 (no loop of synapses), so no factor makes it {goal}; "
                 "add a recurrent loop or leave spectral_radius out."
             )
         return goal / radius

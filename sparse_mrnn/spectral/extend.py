@@ -28,9 +28,10 @@ def extend(w: sp.csr_array, units: NDArray[np.integer], value: complex, x: Compl
         if len(down):
             rows = w[down]
             inner = rows[:, down]
-            feed: Complex = rows[:, units] @ x
+            feed = np.asarray(rows[:, units] @ x, dtype=np.complex128)
             whole[down] = _solve(inner, value, feed)
-    return whole / max(float(np.linalg.norm(whole)), 1e-300)
+    whole /= max(float(np.linalg.norm(whole)), 1e-300)
+    return whole
 
 
 def _solve(inner: sp.csr_array, value: complex, feed: Complex) -> Complex:
