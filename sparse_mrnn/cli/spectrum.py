@@ -71,5 +71,5 @@ def spectrum(
             ax = figures.plot_spectrum(values, disc, radius.value)
             ax.set_title(f"{net.graph.name or 'network'}: {len(values)} leading eigenvalues of {layout.n:,}")
             out_path.parent.mkdir(parents=True, exist_ok=True)
-            ax.figure.savefig(out_path, dpi=150)
+            ax.figure.savefig(out_path, dpi=150)  # type: ignore[union-attr]
             out.print(f"wrote {out_path}", soft_wrap=True, highlight=False)

@@ -74,7 +74,7 @@ def perron(block: sp.csr_array, rtol: float, seed: int, budget: Budget) -> Found
         if _noda(block, bracket, rtol):
             return bracket.found()
         search = Search(bracket.op.forward, block.shape[0], "LM", np.random.default_rng(seed))
-        for attempt in range(8):
+        for attempt in range(5):
             search.filter(256 * 2**attempt)
             search.expand(search.limit, 1, 1e-3 * rtol, patient=True)
             count = search.vectors.shape[1]
@@ -95,7 +95,7 @@ def _noda(block: sp.csr_array, bracket: _Bracket, rtol: float) -> bool:
     if n * 3 * int(np.abs(w.row - w.col).max()) > FILL:
         return False
     w, eye = w.tocsc(), sp.identity(n, format="csc")
-    for _ in range(60):
+    for _ in range(300):
         x: NDArray[np.float64] = bracket.x.numpy()[order]
         shift = float(np.max((w @ x) / x)) * (1 + 4e-16)
         try:
