@@ -54,7 +54,7 @@ def spectrum(
         bounds = "" if radius.lower is None or radius.upper is None else f", between {radius.lower:.6g} and {radius.upper:.6g}"
         out.print(f"spectral radius    {radius.value:.6g} ({radius.method}{bounds})", highlight=False)
         out.print(f"spectral abscissa  {abscissa.value:.6g} ({abscissa.method})", highlight=False)
-        out.print(f"disc radius        {disc:.6g} (of a random net with the regions' means and variances)", highlight=False)
+        out.print(f"disc radius        {disc:.6g} (a random net of these variances)", highlight=False)
         table = Table("region", "units", "radius", "method", title="each region by itself", title_justify="left", box=None)
         for row in rows:
             table.add_row(*row)
