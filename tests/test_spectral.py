@@ -63,6 +63,31 @@ def test_small_random_matrices(n, density, seed, lean):
         close(result, scale, scale + 1e-6 * np.abs(w.toarray()).sum())
 
 
+@pytest.mark.parametrize("kind", range(6))
+def test_searches_alone(kind, monkeypatch):
+    """Small matrices of odd kinds with hardly any block made dense: the searches have to find what LAPACK finds."""
+    for module in ("api", "component"):
+        monkeypatch.setattr(f"sparse_mrnn.spectral.{module}.DENSE_COMPONENT", 3)
+    for seed in range(12):
+        rng = np.random.default_rng([kind, seed])
+        n = int(rng.integers(4, 120))
+        w = rng.standard_normal((n, n)) * (rng.random((n, n)) < rng.uniform(1.2 / n, 1))
+        scales = np.exp(3 * rng.standard_normal(n))
+        w = [
+            lambda w=w: w,
+            lambda w=w, rng=rng, n=n: np.abs(w) * np.where(rng.random(n) < 0.7, 1, -1),
+            lambda w=w: w + w.T,
+            lambda w=w, scales=scales: w * scales[:, None] / scales,  # badly scaled
+            lambda w=w: np.sign(w),  # many ties
+            lambda w=w: np.triu(w) + 1e-3 * w,  # nearly acyclic
+        ][kind]()
+        eigenvalues = np.linalg.eigvals(w)
+        scale = np.abs(eigenvalues).max()
+        floor = 1e-5 * np.linalg.norm(w)
+        close(sm.spectral_radius(w, return_result=True), scale, scale + floor)
+        close(sm.spectral_abscissa(w, return_result=True), eigenvalues.real.max(), scale + floor)
+
+
 def test_weak_feedback_by_its_closed_form():
     """Every cycle is positive up to a change of signs: rho solves 10^(n-1) 1e-30 rho^-n + 10^(n/2) 1e-20 rho^-(n/2+1) = 1."""
     from scipy.optimize import brentq

@@ -84,10 +84,13 @@ def search(
             patient = attempt >= 6
             sides = [s for s in (right, left) if not s.settled(k, tol)] or [right, left]
             for side in sides:
+                if side is left and which != "LM":
+                    left.center = left.center or right.scale
                 side.filter(max(degree, FIRST_FILTER) if side is left else degree)
                 if not side.expand(room, k, tol, patient):
                     side.lock(k, 2 * max(degree, FIRST_FILTER))
                     break
+            budget.note(float(right.score(right.values[:1])[0]))
             found = _judge(op, right, left, k, found.method, normal, right.settled(k, tol) and left.settled(k, tol))
             if right.settled(k, tol) and left.settled(k, tol):
                 if found.error <= rtol:

@@ -71,6 +71,7 @@ def _choose(block: sp.csr_array, which: str, k: int, rtol: float, seed: int, bud
         found = _dense(scaled, which, k, rtol, normal != 0)
     else:
         size = norm_bound(scaled)
+        budget.unit = size
         unit = sp.csr_array((scaled.data / size, scaled.indices, scaled.indptr), shape=scaled.shape)
         try:
             found = _scaled(search([unit], which, k, rtol, seed, budget, normal=normal != 0, sharp=sharp), size)
@@ -154,6 +155,7 @@ def _by_classes(
     Analysis, 8.4 (Frobenius form).
     """
     h = cycles.period
+    budget.unit = 0.0
     size = np.bincount(cycles.level, minlength=h)
     first = int(np.argmin(size))
     small = size[first] <= DENSE_COMPONENT

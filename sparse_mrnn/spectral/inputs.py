@@ -37,7 +37,9 @@ def as_matrix(weights: Any, regions: str | Sequence[str] | None = None, seed: in
         raise SpectralInputError(f"regions needs a RegionGraph or a network; {kind} has no regions. Index the matrix instead.")
     else:
         _check_kind(weights)
-        matrix = to_scipy(weights.to(torch.float64) if isinstance(weights, torch.Tensor) else weights)
+        if isinstance(weights, torch.Tensor):
+            weights = weights.to(torch.float64)
+        matrix = to_scipy(weights if sp.issparse(weights) or isinstance(weights, torch.Tensor) else np.asarray(weights, dtype=np.float64))
     if matrix.shape[0] == 0:
         raise SpectralInputError("the matrix is empty (0 x 0); it has no eigenvalues.")
     w = sp.csr_array(matrix, dtype=np.float64, copy=True)

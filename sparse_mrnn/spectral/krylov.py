@@ -119,8 +119,8 @@ class Search:
         """Raise the degree of the filter of the start vector: powers of W, shifted towards the wanted side."""
         if self.which != "LM" and self.center == 0.0:
             self.center = self.scale
-            if self.center == 0.0:
-                return
+        if self.which != "LM" and self.center == 0.0:
+            return
         while self.degree < degree:
             y = self._step(self.v)
             if len(self.locked):

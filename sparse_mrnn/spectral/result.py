@@ -85,6 +85,8 @@ class Budget:
         self.start = self._told = time.perf_counter()
         self.products = 0
         self.best = 0.0
+        self.unit = 0.0
+        """What a search's values are to be multiplied by for the user (0: they mean nothing to one)."""
 
     @property
     def seconds(self) -> float:
@@ -106,6 +108,10 @@ class Budget:
         if self.progress is not None and now - self._told > 0.2:
             self._told = now
             self.progress(self.products, self.best)
+
+    def note(self, value: float) -> None:
+        """Remember the best value so far, for the progress report."""
+        self.best = max(self.best, value * self.unit)
 
     @property
     def why(self) -> str:
