@@ -131,18 +131,18 @@ def plot_spectrum(values: Any, disc: float | None = None, radius: float | None =
         Spectral radius, drawn as a dashed circle.
     ax : Axes, optional
     """
-    ax = _axes(ax, (6, 5.6))
+    ax = _axes(ax, (5.4, 6.2))
     from matplotlib.patches import Circle
 
     if disc is not None:
-        ax.add_patch(Circle((0, 0), disc, color="#dfe6e9", lw=0, label=f"disc of theory, {disc:.4g}"))
+        ax.add_patch(Circle((0, 0), disc, color="#dfe6e9", lw=0, zorder=0, label=f"disc of theory, {disc:.4g}"))
     if radius is not None:
         ax.add_patch(Circle((0, 0), radius, fill=False, ls="--", color="0.4", label=f"spectral radius, {radius:.4g}"))
     points = np.asarray(values)
-    ax.plot(points.real, points.imag, "o", ms=3, color=INHIBITORY, label="eigenvalues")
+    ax.plot(points.real, points.imag, "o", ms=3, color=INHIBITORY, label=f"{len(points)} eigenvalues")
     reach = 1.1 * max(float(np.abs(points).max(initial=0)), disc or 0, radius or 0) or 1.0
-    ax.set(xlim=(-reach, reach), ylim=(-reach, 1.25 * reach), aspect="equal", xlabel="real part", ylabel="imaginary part")
-    ax.legend(loc="upper center", ncols=3, fontsize=7, frameon=False)
+    ax.set(xlim=(-reach, reach), ylim=(-reach, 1.3 * reach), aspect="equal", xlabel="real part", ylabel="imaginary part")
+    ax.legend(loc="upper center", ncols=2, fontsize=7, frameon=False)
     return ax
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import scipy.sparse as sp
+from scipy.optimize import brentq
 
 import sparse_mrnn as sm
 from sparse_mrnn.data import example_path
@@ -60,15 +61,28 @@ def tied(n):
 
 
 def weak_feedback(n):
-    """A signed chain of strong synapses that closes through weak ones: tiny radius, huge norm."""
-    rng = np.random.default_rng(4)
-    w = sp.lil_array(sp.diags_array(10 * rng.choice([-1.0, 1.0], n - 1), offsets=-1))
-    w[0, n - 1], w[0, n // 2] = 1e-30, -1e-20
+    """A signed chain of strong synapses that closes through weak ones, both loops positive: dense LAPACK is wrong on it."""
+    sign = np.random.default_rng(4).choice([-1.0, 1.0], n - 1)
+    w = sp.lil_array(sp.diags_array(10 * sign, offsets=-1))
+    w[0, n - 1], w[0, n // 2] = 1e-30 * sign.prod(), 1e-20 * sign[: n // 2].prod()
     return sp.csr_array(w)
 
 
+def weak_feedback_radius(n):
+    """The root of 10^(n-1) 1e-30 rho^-n + 10^(n/2) 1e-20 rho^-(n/2+1) = 1: the sum over both loops."""
+
+    def excess(log_rho):
+        return 10 ** (n - 1 - 30 - n * log_rho) + 10 ** (n // 2 - 20 - (n // 2 + 1) * log_rho) - 1
+
+    return 10 ** brentq(excess, 0.8, 1.0, xtol=1e-13)
+
+
+def unequal_cycle(n):
+    return sp.csr_array(ring(n) @ sp.diags_array(np.random.default_rng(6).uniform(0.1, 3, n)))
+
+
 def celegans():
-    return sp.csr_array(sm.ops.convert.to_scipy(sm.mRNN(sm.read_config(example_path("celegans")), device="cpu", seed=0).effective_W_rec))
+    return sp.csr_array(sm.ops.convert.to_scipy(sm.mRNN(sm.read_config(example_path("celegans")), device="cpu", seed=0).effective_W_rec)).astype(np.float64)
 
 
 def flyvis():
@@ -104,7 +118,7 @@ FAMILIES = {
     "symmetric": symmetric,
     "skew-symmetric": skew,
     "cycle": lambda n: ring(n, 1.5),
-    "cycle, unequal weights": lambda n: sp.csr_array(ring(n) @ sp.diags_array(np.random.default_rng(6).uniform(0.1, 3, n))),
+    "cycle, unequal weights": unequal_cycle,
     "signed cyclic classes": classes,
     "ring lattice": lambda n: sp.csr_array(ring(n) @ sp.diags_array(1 + 0.3 * np.sin(np.arange(n))) + ring(n).T),
     "block-triangular, radius in 3 units": hidden,
@@ -118,3 +132,14 @@ FAMILIES = {
     "C. elegans": lambda n: celegans(),
     "flyvis": lambda n: flyvis(),
 }
+
+CLOSED_FORMS = {
+    "cycle, unequal weights": lambda n: float(np.exp(np.log(unequal_cycle(n).data).mean())),
+    "signed chain, weak feedback": weak_feedback_radius,
+}
+"""Radii where dense LAPACK itself is off by more than 1e-4 for large n."""
+
+
+def exact_radius(family, n, eigenvalues):
+    """The closed form where there is one, else the largest of the dense eigenvalues."""
+    return CLOSED_FORMS[family](n) if family in CLOSED_FORMS else float(np.abs(eigenvalues).max())

@@ -319,6 +319,8 @@ class _Whole:
             known = float(self.score(np.array(self.values[:1]))[0])
             lower = known if lower is None else max(lower, known)
             best = known if best is None else max(best, known)
+        if best is not None and not (-np.inf if lower is None else lower) <= best <= upper:
+            best = None  # the bounds refute it
         what = NAMES[self.which] if self.k == 1 else f"the {self.k} leading eigenvalues ({self.which})"
         size = self.parts.sizes[part]
         where = f" (component of {size:,} of {self.w.shape[0]:,} units)" if size < self.w.shape[0] else ""
