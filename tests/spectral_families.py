@@ -72,7 +72,8 @@ def weak_feedback_radius(n):
     """The root of 10^(n-1) 1e-30 rho^-n + 10^(n/2) 1e-20 rho^-(n/2+1) = 1: the sum over both loops."""
 
     def excess(log_rho):
-        return 10 ** (n - 1 - 30 - n * log_rho) + 10 ** (n // 2 - 20 - (n // 2 + 1) * log_rho) - 1
+        loops = (n - 1 - 30 - n * log_rho, n // 2 - 20 - (n // 2 + 1) * log_rho)
+        return np.logaddexp(*(np.log(10) * loop for loop in loops))
 
     return 10 ** brentq(excess, 0.8, 1.0, xtol=1e-13)
 
