@@ -254,7 +254,9 @@ def test_radius_per_region():
     assert sm.spectral_radius(net, regions="i") == pytest.approx(0.3, rel=1e-4)
     for to, source in (("e", "i"), ("i", "e")):
         assert torch.equal(net.get_projection(to, source), plain.get_projection(to, source))
-    again = net.set_spectral_radius(2 * net.effective_W_rec)
+    for w in (2 * net.effective_W_rec, 2 * net.effective_W_rec.to_dense()):
+        again = net.set_spectral_radius(w)
+        assert net.compute_spectral_radius(net.get_weight_subset("e", W=again)) == pytest.approx(0.8, rel=1e-4)
     assert net.compute_spectral_radius(net.get_weight_subset("e", W=again)) == pytest.approx(0.8, rel=1e-4)
 
 
@@ -262,6 +264,7 @@ def test_radius_per_region():
     ("target", "error", "message"),
     [
         ({"e": 0.5, "x": 1.0}, UnknownNameError, "unknown region 'x'"),
+        ({"cue": 1.0}, UnknownNameError, "unknown region 'cue'"),
         ({"e": 0.0}, SpectralError, "positive"),
         (-1.0, SpectralError, "positive"),
         ({"e": 0.5, "p": 0.5}, SpectralError, "share units"),
@@ -272,6 +275,7 @@ def test_bad_targets(target, error, message):
     g = sm.RegionGraph()
     g.add_region("e", 5, parent_region="p")
     g.add_region("c", 5)
+    g.add_input("cue", 2)
     g.add_projection("e", "e")
     g.add_projection("e", "c")
     with pytest.raises(error, match=message):

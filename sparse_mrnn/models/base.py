@@ -232,7 +232,7 @@ class mRNNBase(WeightMatrices):  # noqa: N801
         rec = SparseWeights(blocks, self.dtype, self.device)
         if self.spectral_radius is not None:
             with torch.no_grad():
-                scale = self._scale(rec.matrix(constrained=self.rec_constrained), rec.pattern.row, rec.pattern.col)
+                scale = self._scale(rec.matrix(constrained=self.rec_constrained), rec.pattern)
                 if scale.dim() and rec.perm is not None:  # back from CSR to projection order
                     scale = torch.empty_like(scale).scatter_(0, rec.perm.long(), scale)
                 rec.values.mul_(scale[: len(rec.values)] if scale.dim() else scale)

@@ -129,13 +129,11 @@ class WeightMatrices(RegionQueries):
             If it names an unknown region.
         """
         pattern, values = split_sparse(W)
-        if pattern is not None:
-            return pattern.matrix(values * self._scale(W if W_tmp is None else W_tmp, pattern.row, pattern.col))
-        n = torch.arange(W.shape[0], device=W.device)
-        return values * self._scale(W if W_tmp is None else W_tmp, n[:, None], n)
+        scale = self._scale(W if W_tmp is None else W_tmp, pattern)
+        return values * scale if pattern is None else pattern.matrix(values * scale)
 
-    def _scale(self, weight: Tensor, row: Tensor, col: Tensor) -> Tensor:
-        """Factor of the entry at each (row, col) that gives ``weight`` the radius asked for, or each region its own."""
+    def _scale(self, weight: Tensor, pattern: Pattern | None) -> Tensor:
+        """The factor that gives ``weight`` the radius asked for; for a dict, one per entry of the pattern (None: dense)."""
         goal = self.spectral_radius
         if not isinstance(goal, dict):
             return torch.as_tensor(self._factor(goal, weight, "the recurrent weights have"), dtype=weight.dtype, device=weight.device)
@@ -143,7 +141,7 @@ class WeightMatrices(RegionQueries):
         group = torch.full((n,), -1, dtype=torch.int64)
         factors: list[float] = []
         for name, target in goal.items():
-            units = self.unit_indices(name)
+            units = torch.from_numpy(self.layout().indices(name))
             if (taken := group[units]).max() >= 0:
                 other = list(goal)[int(taken.max())]
                 raise SpectralError(f"spectral_radius: {name!r} and {other!r} share units; name each region in one of them only.")
@@ -151,7 +149,10 @@ class WeightMatrices(RegionQueries):
             part = self.get_weight_subset(name, W=weight, sparse=True)
             factors.append(self._factor(target, part, f"the weights within {name!r} have"))
         group = group.to(weight.device)
-        source, target_group = group[col.long()], group[row.long()]
+        if pattern is None:
+            source, target_group = group, group[:, None]
+        else:
+            source, target_group = group[pattern.col.long()], group[pattern.row.long()]
         table = torch.tensor([*factors, 1.0], dtype=weight.dtype, device=weight.device)
         return table[torch.where(source == target_group, source, -1)]
 
