@@ -11,7 +11,7 @@ LAYERS = [
     {"config", "lowering", "ops"},
     {"models"},
     {"stimulus", "recording"},
-    {"simulate"},
+    {"simulate", "training", "tasks"},
     {"plot", "data"},
     {"cli"},
 ]
