@@ -32,8 +32,8 @@ class Leaves:
         self.parameters = [nn.Parameter(values.detach()[:0]) for _ in self.runs]
         self.bounds: list[tuple[int, int]] = [(0, 0)] * len(self.runs)
         self._handles = [
-            values.register_hook(lambda _: self._drop_stale(values)),
-            values.register_post_accumulate_grad_hook(lambda _: self._bind_gradients(values)),
+            values.register_hook(lambda _: self._drop_stale(values)),  # type: ignore[no-untyped-call]
+            values.register_post_accumulate_grad_hook(lambda _: self._bind_gradients(values)),  # type: ignore[no-untyped-call]
         ]
 
     def __reduce__(self) -> Any:

@@ -96,4 +96,5 @@ def sampled_gradient(row: Tensor, col: Tensor, shape: tuple[int, int], g: Tensor
     kind = torch.int32 if place.numel() < 2**31 else torch.int64
     crow, col, _ = fuse(place // shape[1], place % shape[1], shape, kind)
     empty = Pattern(crow, col, shape).matrix(g.new_zeros(place.numel()))
-    return torch.sparse.sampled_addmm(empty, g.contiguous(), h.t(), beta=0.0).values()[back]
+    found: Tensor = torch.sparse.sampled_addmm(empty, g.contiguous(), h.t(), beta=0.0).values()[back]
+    return found

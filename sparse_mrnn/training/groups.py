@@ -82,12 +82,12 @@ def parameter_groups(net: mRNNBase, options: Mapping[Key, Mapping[str, Any]], **
             continue
         runs = _runs(part, owners)
         leaves = part.split([run for _, run in runs])
-        for (key, _), leaf in zip(runs, leaves, strict=True):
-            groups[key].append(leaf)
+        for (group, _), leaf in zip(runs, leaves, strict=True):
+            groups[group].append(leaf)
     flat = {id(part.values) for part in weights}
     groups[None] += [p for name, p in named.items() if id(p) not in flat and name not in single]
-    for name, parameter in single.items():
-        groups[name].append(parameter)
+    for other, parameter in single.items():
+        groups[other].append(parameter)
     return [{**defaults, **options.get(key, {}), "params": params, "name": _title(key)} for key, params in groups.items()]  # type: ignore[arg-type]
 
 

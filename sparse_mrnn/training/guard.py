@@ -57,7 +57,7 @@ def check_finite(net: mRNNBase, states: Tensor, name: str = "h", *, hint: str = 
     step = int(bad.any(2).any(0).nonzero()[0])
     trials, units = bad[:, step].any(1).nonzero()[:, 0], bad[:, step].any(0).nonzero()[:, 0].cpu()
     place = torch.searchsorted(torch.from_numpy(layout.ptr[1:]), units, right=True)
-    regions = [layout.regions[k] for k in place.unique().tolist()]
+    regions = [layout.regions[k] for k in torch.unique(place).tolist()]
     region, count = regions[0], int((place == place[0]).sum())
     value = states[trials[0], step, units[0]] if net.batch_first else states[step, trials[0], units[0]]
     dt = getattr(net, "dt", None)
@@ -102,9 +102,9 @@ so the dynamics grow: a smaller spectral_radius, learning rate or dt, or a bound
     ]
     for part in parts(net):
         if part.values.requires_grad:
-            handles.append(part.values.register_hook(_gradient_check(part)))
+            handles.append(part.values.register_hook(_gradient_check(part)))  # type: ignore[no-untyped-call]
     if net.bias is not None:
-        handles.append(net.bias.register_hook(lambda gradient: _check_bias(net, gradient, "the gradient of the bias")))
+        handles.append(net.bias.register_hook(lambda gradient: _check_bias(net, gradient, "the gradient of the bias")))  # type: ignore[no-untyped-call]
     try:
         yield
     finally:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from itertools import repeat
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from sparse_mrnn.errors import ShapeError, TrainingError
@@ -83,8 +84,8 @@ def _windows(
     net: mRNNBase, inp: Tensor, state: Tensor, window: int, h0: Tensor | None, stim_input: Tensor | None, noise: bool
 ) -> Iterator[Any]:
     time = 1 if net.batch_first else 0
-    stims: Iterable[Tensor | None] = repeat(None) if stim_input is None else stim_input.split(window, time)
-    for u, stim in zip(inp.split(window, time), stims, strict=False):
+    stims: Iterable[Tensor | None] = repeat(None) if stim_input is None else torch.split(stim_input, window, time)
+    for u, stim in zip(torch.split(inp, window, time), stims, strict=False):
         if isinstance(net, ElmanmRNN):
             h = net(u, state, stim, noise)
             yield h
