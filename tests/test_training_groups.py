@@ -76,7 +76,7 @@ KEYS = [("a", "b"), ("c", "a"), ("i", "b")]
 def test_equals_projections_apart(name, foreach):
     kind, common, special = OPTIMIZERS[name]
     net, other = build(), build()
-    optimizer = kind(parameter_groups(net, {key: special for key in KEYS}, **common), foreach=foreach)
+    optimizer = kind(parameter_groups(net, dict.fromkeys(KEYS, special), **common), foreach=foreach)
     reference = Apart(other, kind, common, special, CHOSEN)
     start = net.rec.values.detach().clone()
     for _ in range(6):

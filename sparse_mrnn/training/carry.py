@@ -31,21 +31,27 @@ def change(weights: SparseWeights, table: SynapseTable, optimizer: Optimizers) -
     pending: list[tuple[dict[str, Any], str, Callable[[tuple[int, int]], Tensor], int]] = []
     origin = table.origin[: table.n_trainable]
     for one in optimizers:
+        if isinstance(one, torch.optim.LBFGS) and one.state:  # one state for all parameters, kept at the first
+            raise _refusal(one, "the history of all parameters")
         for place, (parameter, old) in enumerate(watched):
             state = one.state.get(parameter, {})
             for key, value in state.items():
                 if value is None or not isinstance(value, (Tensor, list, tuple)) or (isinstance(value, Tensor) and value.dim() == 0):
                     continue  # a step count
                 if not isinstance(value, Tensor) or value.shape != parameter.shape:
-                    raise OptimizerError(
-                        f"{type(one).__name__} keeps {key!r}, which is not one number per synapse, so it cannot follow "
-                        "a change of the synapses; make a new optimiser afterwards and leave out optimizer=."
-                    )
+                    raise _refusal(one, repr(key))
                 pending.append((state, key, _mover(value, origin, old), place))
     weights.set_table(table)
     now = [(0, weights.values.numel()), *(leaves.bounds if leaves is not None else [])]
     for state, key, move, place in pending:
         state[key] = move(now[place])
+
+
+def _refusal(optimizer: torch.optim.Optimizer, what: str) -> OptimizerError:
+    return OptimizerError(
+        f"{type(optimizer).__name__} keeps {what}, which is not one number per synapse, so it cannot follow a change of "
+        "the synapses; make a new optimiser afterwards and leave out optimizer=."
+    )
 
 
 def _mover(value: Tensor, origin: Tensor, old: tuple[int, int]) -> Callable[[tuple[int, int]], Tensor]:

@@ -10,7 +10,7 @@ from sparse_mrnn.training.select import select
 def freeze(net: mRNNBase, source: str | None, target: str | None, key: str | None = None, *, optimizer: Optimizers = None) -> None:
     """Stop training projections: their weights leave the parameters and cost no gradient and no optimiser state.
 
-    The dynamics stay exactly as they are. Frozen projections stay so; a network that loads the ``state_dict``
+    The weights stay exactly as they are. Frozen projections stay so; a network that loads the ``state_dict``
     has them frozen, too.
 
     Parameters

@@ -55,7 +55,7 @@ class Probe:
 
     def _columns(self, states: list[Tensor]) -> Tensor:
         """(units, time x trials), both orders of batch alike as long as all come through here."""
-        return torch.cat([s.detach().reshape(-1, s.shape[-1]) for s in states]).t().contiguous()
+        return torch.cat([s.detach().flatten(0, 1) for s in states]).t().contiguous()
 
     def _add_current(self, net: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         bound = self._signature.bind(*args, **kwargs)

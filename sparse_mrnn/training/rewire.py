@@ -151,7 +151,7 @@ def _crossed(weights: SparseWeights, table: SynapseTable, chosen: list[Name]) ->
     fresh = weights.orientation == 0  # a value of exactly 0 had no sign to lose
     weights.orientation = torch.where(fresh, now, weights.orientation)
     inside = set(chosen)
-    selected = np.repeat([name in inside for name in table.projections], table.lengths.numpy())
+    selected = np.repeat(np.array([name in inside for name in table.projections], dtype=bool), table.lengths.numpy())
     crossed: NDArray[np.bool_] = (now * weights.orientation < 0).cpu().numpy() & selected
     return crossed
 
