@@ -70,7 +70,7 @@ def clip_grad_by_region_(
         gradients.append((net.bias.grad, torch.searchsorted(starts, net.bias_units, right=True)))
     squares = torch.zeros(len(names), dtype=torch.float64, device=net.device)
     for gradient, place in gradients:
-        squares.index_add_(0, place, gradient.double().square_())
+        squares.index_add_(0, place, gradient.double().square())
     norms = squares.sqrt()
     most = torch.tensor(limits, dtype=torch.float64, device=norms.device)
     scale = torch.where(norms > most, most / norms, 1.0)
