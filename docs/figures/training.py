@@ -18,6 +18,7 @@ from sparse_mrnn.tasks import delayed_response, flip_flop
 
 HERE = Path(__file__).parent
 DPI = 110
+PANELS = {"figsize": (8, 3.4), "width_ratios": [1, 1.4], "layout": "constrained"}
 TEST_SEED = 10**6  # of trials no training step has seen
 
 
@@ -61,7 +62,7 @@ def train(net, region, outputs, make_trials, iterations, batch=64, lr=3e-3):
     curve = []
     for iteration in range(iterations):
         trials = make_trials(batch, iteration)
-        x, h = net(trials.inp, x0, h0, noise=True)
+        _, h = net(trials.inp, x0, h0, noise=True)
         output = readout(net.get_region_activity(h, region))
         loss = trials.loss(output)
         optimizer.zero_grad()
@@ -79,10 +80,10 @@ def accuracy(output, trials):
 
 
 @torch.no_grad()
-def test(net, readout, region, trials, stim_input=None):
-    """Output on new trials, and its accuracy."""
+def evaluate(net, readout, region, trials, stim_input=None):
+    """Output on new trials, its accuracy, and the activity."""
     x0, h0 = net.batched_initial_condition(len(trials.inp))
-    x, h = net(trials.inp, x0, h0, noise=True, stim_input=stim_input)
+    _, h = net(trials.inp, x0, h0, noise=True, stim_input=stim_input)
     output = readout(net.get_region_activity(h, region))
     return output, accuracy(output, trials), h
 
@@ -114,9 +115,10 @@ def flip_flop_figure(iterations=900):
     readout, curve = train(net, "exc", 3, lambda batch, k: flip_flop(batch, 100, rng=k), iterations)
     seconds = time.perf_counter() - begin
     trials = flip_flop(500, 100, rng=TEST_SEED)
-    output, right, _ = test(net, readout, "exc", trials)
-    print(f"flip-flop: {net.rec.nnz} synapses, {iterations} iterations, {seconds:.0f} s, accuracy on 500 new trials {100 * right:.1f}%")
-    figure, axes = plt.subplot_mosaic([["curve", "0"], ["curve", "1"], ["curve", "2"]], figsize=(8, 3.4), width_ratios=[1, 1.4], layout="constrained")
+    output, right, _ = evaluate(net, readout, "exc", trials)
+    print(f"flip-flop: {net.rec.nnz} synapses, {iterations} iterations, {seconds:.0f} s")
+    print(f"  accuracy on 500 new trials {100 * right:.1f}%")
+    figure, axes = plt.subplot_mosaic([["curve", "0"], ["curve", "1"], ["curve", "2"]], **PANELS)
     draw_curve(axes["curve"], curve)
     for bit in range(3):
         ax = axes[str(bit)]
@@ -136,15 +138,18 @@ def delayed_response_figure(iterations=600):
     readout, curve = train(net, "ALM_exc", 1, lambda batch, k: delayed_response(batch, rng=k), iterations)
     seconds = time.perf_counter() - begin
     trials = delayed_response(1000, rng=TEST_SEED)
-    output, right, h = test(net, readout, "ALM_exc", trials)
-    print(f"delayed response: {net.rec.nnz} synapses, {iterations} iterations, {seconds:.0f} s, accuracy on 1000 new trials {100 * right:.1f}%")
+    output, right, h = evaluate(net, readout, "ALM_exc", trials)
+    print(f"delayed response: {net.rec.nnz} synapses, {iterations} iterations, {seconds:.0f} s")
+    print(f"  accuracy on 1000 new trials {100 * right:.1f}%")
     there = trials.epochs["distractor"][1] > trials.epochs["distractor"][0]
     for name, chosen in (("with", there), ("without", ~there)):
         asked = trials.mask & (trials.target != 0) & chosen[:, None, None]
         print(f"  {name} distractor: {100 * ((output > 0) == (trials.target > 0))[asked].float().mean():.1f}%")
     for region in ("S1", "ALM_exc", "thalamus"):
-        print(f"  {region} silenced:", *(f"{e} {100 * test(net, readout, 'ALM_exc', trials, silence(net, trials, region, e))[1]:.1f}%" for e in ("sample", "delay")))
-    figure, axes = plt.subplot_mosaic([["curve", "out"], ["curve", "rate"]], figsize=(8, 3.4), width_ratios=[1, 1.4], layout="constrained")
+        for epoch in ("sample", "delay"):
+            held = silence(net, trials, region, epoch)
+            print(f"  {region} silenced during the {epoch}: {100 * evaluate(net, readout, 'ALM_exc', trials, held)[1]:.1f}%")
+    figure, axes = plt.subplot_mosaic([["curve", "out"], ["curve", "rate"]], **PANELS)
     draw_curve(axes["curve"], curve)
     right_side = trials.target[:, -1, 0] > 0
     go = trials.epochs["delay"][1]

@@ -60,7 +60,7 @@ class SparseWeights(nn.Module):
         self.register_buffer("sign", tensor(blocks.sign))
         self.register_buffer("synapse_sign", None if blocks.synapse_sign is None else tensor(blocks.synapse_sign))
         self.register_buffer("ptr", tensor(blocks.ptr))
-        self.register_buffer("order", self._order())
+        self.register_buffer("order", self._order().to(device))
         self.register_buffer("orientation", None, persistent=False)
         self.overrides = {name: SIGNS[b.sign] for name, b in zip(self.projections, blocks.blocks, strict=True) if b.sign != "inherit"}
         self._declared = {name: k for k, name in enumerate(self.projections)}
@@ -212,7 +212,9 @@ class SparseWeights(nn.Module):
 
     def all_values(self) -> Tensor:
         """Every synapse's parameter, in projection order: the trainable ones, then the frozen ones."""
-        return self.values if self.frozen.numel() == 0 else torch.cat([self.values, self.frozen])
+        if self.frozen.numel() == 0:
+            return self.values
+        return torch.cat([self.values, self.frozen]) if self.values.numel() else self.frozen  # frozen: no gradient work
 
     def csr_signs(self) -> Tensor:
         """Sign of each synapse (int8), in CSR order; 0 for a free one."""

@@ -8,7 +8,7 @@ from sparse_mrnn.training.select import select
 
 
 def freeze(net: mRNNBase, source: str | None, target: str | None, key: str | None = None, *, optimizer: Optimizers = None) -> None:
-    """Stop training projections: their weights leave the parameters and cost no gradient and no optimiser state.
+    """Stop training projections: their weights leave the parameters and take no optimiser state.
 
     The weights stay exactly as they are. Frozen projections stay so; a network that loads the ``state_dict``
     has them frozen, too.
