@@ -101,7 +101,7 @@ def silence(net, trials, region, epoch, strength=5.0):
 def draw_curve(ax, curve):
     loss, right = zip(*curve, strict=True)
     ax.plot(loss, color="C0", lw=0.8)
-    ax.set(xlabel="Iteration", yscale="log")
+    ax.set(xlabel="Iteration", yscale="log", ylim=(0.5 * min(loss), 3))
     ax.set_ylabel("Loss", color="C0")
     twin = ax.twinx()
     twin.plot([100 * r for r in right], color="C1", lw=0.8)
@@ -126,13 +126,13 @@ def flip_flop_figure(iterations=900):
         ax.plot(trials.target[0, :, bit], "k--", lw=1, label="target")
         ax.plot(output[0, :, bit], color=f"C{bit + 2}", label="output")
         ax.set(ylim=(-1.5, 1.5), yticks=[-1, 1], ylabel=f"Bit {bit + 1}")
-        ax.label_outer()
+        ax.tick_params(labelbottom=bit == 2)
     axes["0"].legend(ncol=3, loc="lower center", bbox_to_anchor=(0.5, 1), frameon=False, fontsize=8)
     axes["2"].set_xlabel("Time step (10 ms)")
     figure.savefig(HERE / "flip_flop.png", dpi=DPI)
 
 
-def delayed_response_figure(iterations=600):
+def delayed_response_figure(iterations=1200):
     net = delayed_response_net()
     begin = time.perf_counter()
     readout, curve = train(net, "ALM_exc", 1, lambda batch, k: delayed_response(batch, rng=k), iterations)
@@ -166,7 +166,7 @@ def delayed_response_figure(iterations=600):
         axes["rate"].plot(net.get_region_activity(h, region)[longest].mean((0, 2)), label=region)
     axes["rate"].set(ylabel="Mean activity", xlabel="Time step (10 ms)")
     axes["rate"].legend(frameon=False, fontsize=8)
-    axes["out"].label_outer()
+    axes["out"].tick_params(labelbottom=False)
     figure.savefig(HERE / "delayed_response.png", dpi=DPI)
 
 
