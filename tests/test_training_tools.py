@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from test_training_groups import build, loss
 
 import sparse_mrnn as sm
-from sparse_mrnn.errors import DivergenceError, ShapeError, TrainingError, UnknownNameError
+from sparse_mrnn.errors import DivergenceError, FinalizeError, ShapeError, TrainingError, UnknownNameError
 from sparse_mrnn.training import (
     activity_penalty,
     check_finite,
@@ -299,3 +299,10 @@ def test_truncated_refuses():
         truncated(net, inp[0], x0, 2)
     with pytest.raises(ShapeError, match="0 time steps"):
         next(truncated(net, inp[:, :0], x0, 2))
+
+
+def test_a_net_that_is_not_finalised():
+    net = sm.mRNN(device="cpu")
+    net.add_recurrent_region("a", 2)
+    with pytest.raises(FinalizeError, match="call finalize_connectivity"):
+        weight_penalty(net)

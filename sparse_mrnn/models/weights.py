@@ -64,7 +64,7 @@ class SparseWeights(nn.Module):
         self.register_buffer("orientation", None, persistent=False)
         self.overrides = {name: SIGNS[b.sign] for name, b in zip(self.projections, blocks.blocks, strict=True) if b.sign != "inherit"}
         self._declared = {name: k for k, name in enumerate(self.projections)}
-        self._leaves: Leaves | None = None
+        self.leaves: Leaves | None = None
         self._pattern: Pattern | None = None
 
     @property
@@ -117,7 +117,7 @@ class SparseWeights(nn.Module):
         self._reset_caches()
         super()._load_from_state_dict(state_dict, prefix, *args)
         self._reset_caches()
-        if self._leaves is not None:  # they may be neighbours in another order now
+        if self.leaves is not None:  # they may be neighbours in another order now
             self.set_table(self.in_declared_order(self.table(), set(self.projections[: self.n_trainable]).__contains__))
 
     # ---------------------------------------------------------------- changing which synapses there are
@@ -133,7 +133,7 @@ class SparseWeights(nn.Module):
 
     def in_declared_order(self, table: SynapseTable, trainable: Callable[[Name], bool]) -> SynapseTable:
         """The projections for which ``trainable`` holds, then the others: leaf by leaf, else as they were declared."""
-        rank = {} if self._leaves is None else self._leaves.rank
+        rank = {} if self.leaves is None else self.leaves.rank
 
         def place(k: int) -> tuple[bool, int, int]:
             name = table.projections[k]
@@ -192,16 +192,16 @@ class SparseWeights(nn.Module):
         runs : sequence of sequences of projections
             Every projection once, frozen ones too; trainable ones in the order of ``values``.
         """
-        if self._leaves is not None:
-            self._leaves.remove()
-        self._leaves = Leaves(self.values, runs)
+        if self.leaves is not None:
+            self.leaves.remove()
+        self.leaves = Leaves(self.values, runs)
         self._bind_leaves()
-        return self._leaves.parameters
+        return self.leaves.parameters
 
     def _bind_leaves(self) -> None:
-        if self._leaves is not None:
+        if self.leaves is not None:
             sizes = torch.diff(self.ptr).tolist()[: self.n_trainable]
-            self._leaves.bind(self.values, dict(zip(self.projections, sizes, strict=False)))
+            self.leaves.bind(self.values, dict(zip(self.projections, sizes, strict=False)))
 
     @property
     def n_trainable(self) -> int:

@@ -23,7 +23,7 @@ def change(weights: SparseWeights, table: SynapseTable, optimizer: Optimizers) -
     OptimizerError
         If the state is not per synapse, as that of L-BFGS; nothing has changed then.
     """
-    leaves = weights._leaves
+    leaves = weights.leaves
     watched: list[tuple[nn.Parameter, tuple[int, int]]] = [(weights.values, (0, weights.values.numel()))]
     if leaves is not None:
         watched += zip(leaves.parameters, leaves.bounds, strict=True)

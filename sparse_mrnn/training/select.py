@@ -5,15 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal
 
-from sparse_mrnn.errors import TrainingError, UnknownNameError, suggest
+from sparse_mrnn.errors import FinalizeError, TrainingError, UnknownNameError, suggest
 from sparse_mrnn.models.base import mRNNBase
 from sparse_mrnn.models.synapses import Name
 from sparse_mrnn.models.weights import SparseWeights
 
 
 def parts(net: mRNNBase) -> tuple[SparseWeights, SparseWeights]:
-    """The recurrent and the input weights of a finalised network."""
-    return net._weights("recurrent"), net._weights("input")
+    """The recurrent and the input weights.
+
+    Raises
+    ------
+    FinalizeError
+        If they are not built yet.
+    """
+    if net.rec is None or net.inp is None:
+        raise FinalizeError("the network's connectivity is not finalised; call finalize_connectivity() first.")
+    return net.rec, net.inp
 
 
 def label(name: Name) -> str:
@@ -31,7 +39,9 @@ def select(net: mRNNBase, source: str | None, target: str | None, key: str | Non
         If a region does not exist, or nothing connects the two.
     """
     recurrent, inputs = parts(net)
-    kind = "recurrent" if source is None else net._kind(source)
+    if source is not None:
+        net.get_region_size(source)  # says so where there is none
+    kind = "input" if source in net.inp_dict else "recurrent"
     weights = inputs if kind == "input" else recurrent
     sources = None if source is None else set(net.layout(kind).members(source))
     targets = None if target is None else set(net.layout().members(target))
