@@ -34,6 +34,7 @@ bench: .venv/run ## measure, and refresh docs/benchmarks.md
 
 figures: .venv/run ## redraw the figures of the docs from real runs
 	$(BIN)/python docs/figures/make_figures.py
+	$(BIN)/python docs/figures/training.py
 
 clean:
 	rm -rf .venv demo site build *.egg-info

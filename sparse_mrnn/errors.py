@@ -88,6 +88,31 @@ class SimulationStopped(SparseMRNNError, RuntimeError):  # noqa: N818 - stopping
         self.done, self.duration, self.recording = done, duration, recording
 
 
+class DivergenceError(SparseMRNNError, ArithmeticError, RuntimeError):
+    """A state, weight or gradient became NaN or infinite: at ``step`` (``time`` ms) in ``region``, or in ``projection``."""
+
+    def __init__(
+        self,
+        message: str,
+        time: float | None = None,
+        region: str = "",
+        recording: object = None,
+        *,
+        step: int | None = None,
+        projection: tuple[str, str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.time, self.region, self.recording, self.step, self.projection = time, region, recording, step, projection
+
+
+class OptimizerError(SparseMRNNError, ValueError):
+    """An optimiser's state cannot follow a change of the synapses."""
+
+
+class TrainingError(SparseMRNNError, ValueError):
+    """A training utility is asked for something it cannot do with this network."""
+
+
 class MissingExtraError(SparseMRNNError, ImportError):
     """An optional dependency is needed and not installed."""
 

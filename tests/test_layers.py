@@ -12,7 +12,7 @@ LAYERS = [
     {"spectral"},
     {"models"},
     {"stimulus", "recording"},
-    {"simulate"},
+    {"simulate", "training", "tasks"},
     {"plot", "data"},
     {"cli"},
 ]
