@@ -73,6 +73,10 @@ class SimulationStopped(SparseMRNNError, RuntimeError):  # noqa: N818 - stopping
         self.done, self.duration, self.recording = done, duration, recording
 
 
+class ConnectomeError(SparseMRNNError, ValueError):
+    """A connectome's file or table cannot be imported; the message names file, line and column."""
+
+
 class MissingExtraError(SparseMRNNError, ImportError):
     """An optional dependency is needed and not installed."""
 
