@@ -68,7 +68,8 @@ def find_regions(
             codes = np.where(missing, labels.index(settings.missing_region), codes)
         parts.append((codes.astype(np.int64), labels))
     if len(parts) == 1:
-        return Regions(parts[0][0], parts[0][1], [None] * len(parts[0][1]), notes)
+        codes, labels = parts[0]
+        return Regions(codes, labels, _parents(codes, labels, neurons, settings, notes), notes)
     table = np.stack([codes for codes, _ in parts], axis=1)
     rows, code = np.unique(table, axis=0, return_inverse=True)
     values = [[labels[k] for (_, labels), k in zip(parts, row, strict=True)] for row in rows.tolist()]
@@ -78,6 +79,26 @@ def find_regions(
     if twice or len(set(names)) != len(names):
         raise ConnectomeError(f"regions={columns}: joined values make the name {(twice or names)[0]!r} twice; use one column, or rename values.")
     return Regions(code.reshape(-1).astype(np.int64), names, parents, notes)
+
+
+def _parents(codes: NDArray[np.int64], labels: list[str], neurons: Table | None, settings: Settings, notes: list[str]) -> list[str | None]:
+    """The parent of every region, where its neurons agree on one."""
+    none: list[str | None] = [None] * len(labels)
+    if settings.parent is None:
+        return none
+    if neurons is None:
+        raise ConnectomeError("parent= needs a neuron table.")
+    own, names = neurons.labels(neurons.need(settings.parent))
+    clash = set(names) & set(labels)
+    if clash:
+        raise ConnectomeError(f"parent={settings.parent!r}: {sorted(clash)[0]!r} is the name of a region too; parents need names of their own.")
+    low, high = np.full(len(labels), len(names)), np.full(len(labels), -2)
+    np.minimum.at(low, codes[: len(own)], own)
+    np.maximum.at(high, codes[: len(own)], own)
+    mixed = int((low < high).sum())
+    if mixed:
+        notes.append(f"{mixed:,} regions have no parent: their neurons differ in {settings.parent}")
+    return [names[a] if a == b and a >= 0 else None for a, b in zip(low.tolist(), high.tolist(), strict=True)]
 
 
 def _most_synapses(

@@ -16,6 +16,7 @@ class Options(TypedDict, total=False):
     """Keyword arguments of every importer; `Settings` has their meaning and defaults."""
 
     regions: str | Sequence[str] | None
+    parent: str | None
     missing_region: str
     transmitter: str | None
     signs: str | Mapping[str, int] | None
@@ -49,6 +50,9 @@ class Settings:
         Column(s) of the neuron table whose values are the regions; several are joined by a dot, and the first is
         the parent. A column of the edge table (a neuropil) puts each neuron where most of its synapses are. None:
         one region.
+    parent : str, optional
+        Column of the neuron table with the parent of a neuron's region, where ``regions`` is one column. A region
+        whose neurons disagree has none.
     missing_region : str
         The region of neurons without a value there.
     transmitter : str, optional
@@ -93,6 +97,7 @@ class Settings:
     """
 
     regions: str | Sequence[str] | None = None
+    parent: str | None = None
     missing_region: str = "unassigned"
     transmitter: str | None = None
     signs: str | Mapping[str, int] | None = None
@@ -151,7 +156,7 @@ class Settings:
     def neuron_columns(self) -> list[str]:
         """Columns the neuron table may have to give."""
         chosen = list(self.select) if isinstance(self.select, Mapping) else []
-        return [c for c in (*self.region_columns, self.transmitter, self.confidence, self.sign, *chosen) if c]
+        return [c for c in (*self.region_columns, self.parent, self.transmitter, self.confidence, self.sign, *chosen) if c]
 
     def edge_columns(self) -> list[str]:
         """Columns the edge table may have to give, beside source, target and weight."""

@@ -200,6 +200,8 @@ def header(source: Any, delimiter: str | None = None, columns: Sequence[str] | N
     """Names of a table's columns, without reading the rest of it."""
     pa = arrow()
     if not isinstance(source, (str, os.PathLike)):
+        if hasattr(source, "columns") and hasattr(source, "to_numpy"):  # a DataFrame may have columns that arrow cannot hold
+            return [str(column) for column in source.columns]
         return list(_from_memory(source, "table").column_names)
     path = _existing(Path(source))
     if path.suffix == ".parquet":
@@ -239,6 +241,8 @@ def read(
     """
     pa = arrow()
     if not isinstance(source, (str, os.PathLike)):
+        if wanted is not None and hasattr(source, "columns") and hasattr(source, "to_numpy"):
+            source = source[[c for c in source.columns if c in wanted]]
         data = _from_memory(source, name)
         return Table(name, data if wanted is None else data.select([c for c in data.column_names if c in wanted]))
     path = _existing(Path(source))
