@@ -13,6 +13,8 @@ LAYERS = [
     {"stimulus", "recording"},
     {"simulate"},
     {"plot", "data"},
+    {"connectome"},
+    {"interop"},
     {"cli"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

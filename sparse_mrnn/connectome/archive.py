@@ -33,7 +33,9 @@ def checked(path: Path) -> dict[str, zipfile.ZipInfo]:
         if parts.is_absolute() or ".." in parts.parts or (parts.parts and parts.parts[0].endswith(":")):
             raise ConnectomeError(f"{path}: member {name!r} leads outside of the archive; it is not opened.")
         if info.file_size > 64 << 20 and info.file_size > RATIO * max(info.compress_size, 1):
-            raise ConnectomeError(f"{path}: member {name!r} unpacks from {info.compress_size:,} to {info.file_size:,} bytes; this looks like a zip bomb.")
+            raise ConnectomeError(
+                f"{path}: member {name!r} unpacks from {info.compress_size:,} to {info.file_size:,} bytes; this looks like a zip bomb."
+            )
     total = sum(info.file_size for info in members.values())
     if total > LARGEST:
         raise ConnectomeError(f"{path}: the archive unpacks to {total:,} bytes, more than {LARGEST:,}; this looks like a zip bomb.")

@@ -212,7 +212,9 @@ def _selected(tables: Tables, settings: Settings, ids: Any, extra: int) -> NDArr
     if not isinstance(settings.select, Mapping):
         wanted = pa.array(list(settings.select))
         if pa.types.is_floating(wanted.type):
-            raise ConnectomeError("select: ids are floating-point numbers, and 64-bit ids lose their last digits so; give integers or text.")
+            raise ConnectomeError(
+                "select: ids are floating-point numbers, and 64-bit ids lose their last digits so; give integers or text."
+            )
         try:
             wanted = wanted.cast(ids.type)
         except pa.ArrowInvalid as error:
@@ -238,7 +240,14 @@ def _selected(tables: Tables, settings: Settings, ids: Any, extra: int) -> NDArr
 
 
 def _groups(
-    edges: Table, settings: Settings, signs: Signs, source: Int32, target: Int32, weight: NDArray[np.float64], used: NDArray[np.bool_], n: int
+    edges: Table,
+    settings: Settings,
+    signs: Signs,
+    source: Int32,
+    target: Int32,
+    weight: NDArray[np.float64],
+    used: NDArray[np.bool_],
+    n: int,
 ) -> Groups:
     """Signed connections by projection key and, where every synapse has its own, sign. Rows between the same neurons are summed."""
     code, labels = np.zeros(len(source), dtype=np.int32), ["default"]
@@ -298,10 +307,16 @@ def _ordered(groups: Groups, order: NDArray[np.int64]) -> Groups:
 
 def _scale(groups: Groups, settings: Settings, label: str) -> str:
     """Turn counts into weights, in place; returns how."""
-    how = SCALES[settings.scale] if settings.counts else SCALES[settings.scale].replace("synapse count", "weight").replace("counts", "|weights|")
+    how = (
+        SCALES[settings.scale]
+        if settings.counts
+        else SCALES[settings.scale].replace("synapse count", "weight").replace("counts", "|weights|")
+    )
     matrices = list(groups.values())
     if settings.scale == "fraction":
-        total = sum((np.bincount(_rows(m), np.abs(m.data), m.shape[0]) for m in matrices), np.zeros(matrices[0].shape[0] if matrices else 0))
+        total = sum(
+            (np.bincount(_rows(m), np.abs(m.data), m.shape[0]) for m in matrices), np.zeros(matrices[0].shape[0] if matrices else 0)
+        )
         for m in matrices:
             m.data /= np.repeat(total, np.diff(m.indptr))
     elif settings.scale == "log":
@@ -334,7 +349,11 @@ def _sum(matrices: list[sp.csr_array]) -> sp.csr_array:
 
 
 def _add_regions(
-    graph: RegionGraph, order: NDArray[np.int64], names: NDArray[np.object_], regions: Regions, signs: NDArray[np.int8],
+    graph: RegionGraph,
+    order: NDArray[np.int64],
+    names: NDArray[np.object_],
+    regions: Regions,
+    signs: NDArray[np.int8],
     positions: NDArray[np.float64] | None,
 ) -> None:
     """Add the regions that have neurons, with ids, signs and positions in unit order."""
@@ -346,14 +365,27 @@ def _add_regions(
         sign = SIGN_NAMES[int(own[0])] if (own == own[0]).all() else own
         where = None if positions is None or (units >= len(positions)).any() else positions[units]
         graph.add_region(
-            regions.names[code[start]], stop - start, sign=sign, parent_region=regions.parents[code[start]],
-            unit_ids=[str(name) for name in names[units]], positions=where if where is not None and np.isfinite(where).all() else None,
+            regions.names[code[start]],
+            stop - start,
+            sign=sign,
+            parent_region=regions.parents[code[start]],
+            unit_ids=[str(name) for name in names[units]],
+            positions=where if where is not None and np.isfinite(where).all() else None,
         )
 
 
 def _report(
-    tables: Tables, dropped: dict[str, int], graph: RegionGraph, groups: Groups, signs: NDArray[np.int8], isolated: int,
-    rows: int, synapses: float, found: Signs, regions: Regions, how: str,
+    tables: Tables,
+    dropped: dict[str, int],
+    graph: RegionGraph,
+    groups: Groups,
+    signs: NDArray[np.int8],
+    isolated: int,
+    rows: int,
+    synapses: float,
+    found: Signs,
+    regions: Regions,
+    how: str,
 ) -> ImportReport:
     n, matrices = graph.n_units, list(groups.values())
     into = sum((np.diff(m.indptr) for m in matrices), np.zeros(n, dtype=np.int64))
@@ -364,9 +396,13 @@ def _report(
         start += region.n
         by_sign = np.bincount(signs[here] + 1, minlength=3).tolist()
         onto = int(into[here].sum())
-        table.append(RegionRow(region.name, region.n, by_sign[2], by_sign[0], by_sign[1], onto, int(outof[here].sum()), onto / (region.n * n)))
-    pairs = _sum([sp.csr_array((np.ones(m.nnz, dtype=np.int8), m.indices, m.indptr), shape=m.shape) for m in matrices]).nnz if len(matrices) > 1 else (
-        matrices[0].nnz if matrices else 0
+        table.append(
+            RegionRow(region.name, region.n, by_sign[2], by_sign[0], by_sign[1], onto, int(outof[here].sum()), onto / (region.n * n))
+        )
+    pairs = (
+        _sum([sp.csr_array((np.ones(m.nnz, dtype=np.int8), m.indices, m.indptr), shape=m.shape) for m in matrices]).nnz
+        if len(matrices) > 1
+        else (matrices[0].nnz if matrices else 0)
     )
     read = {tables.edges.name: len(tables.edges)}
     if tables.neurons is not None:
@@ -375,6 +411,18 @@ def _report(
     if tables.weight is None:
         notes.append("there is no column of weights, so every row is one synapse")
     return ImportReport(
-        tables.label, read, dropped, n, isolated, synapses, rows, sum(m.nnz for m in matrices), found.tally, how, tuple(table),
-        graph.number_of_edges(), pairs / n**2, tuple(notes),
+        tables.label,
+        read,
+        dropped,
+        n,
+        isolated,
+        synapses,
+        rows,
+        sum(m.nnz for m in matrices),
+        found.tally,
+        how,
+        tuple(table),
+        graph.number_of_edges(),
+        pairs / n**2,
+        tuple(notes),
     )

@@ -56,7 +56,7 @@ def read_flyvis(
     Lappalainen et al., Nature 634, 1132 (2024).
     """
     file = Path(path)
-    spec = _load(file)
+    spec: dict[str, Any] = _load(file)
     if not isinstance(extent, int) or extent < 0:
         raise ConnectomeError(f"extent is {extent!r}; it must be a whole number of columns, at least 0.")
     if not 0 <= fill < float("inf"):
@@ -83,7 +83,9 @@ def read_flyvis(
     for k, edge in enumerate(spec["edges"]):
         for end in ("src", "tar"):
             if edge[end] not in place:
-                raise ConnectomeError(f"{file}: edges[{k}].{end}: unknown cell type {edge[end]!r}. {suggest(edge[end], place, what='cell types')}")
+                raise ConnectomeError(
+                    f"{file}: edges[{k}].{end}: unknown cell type {edge[end]!r}. {suggest(edge[end], place, what='cell types')}"
+                )
         offsets = np.array([offset for offset, _ in edge["offsets"]], dtype=np.int64).reshape(-1, 2)
         counts = np.array([count for _, count in edge["offsets"]], dtype=np.float64)
         gaps = filled_offsets(offsets) if fill > 0 else np.empty((0, 2), dtype=np.int64)
@@ -93,15 +95,27 @@ def read_flyvis(
         parts.append((source, target, counts[which], np.full(len(source), int(np.sign(edge["alpha"])), dtype=np.int8)))
     pa = arrow()
     sources, targets, weights, signs = (np.concatenate(part) for part in zip(*parts, strict=True))
-    edges = {"source": columns_take(columns["id"], sources), "target": columns_take(columns["id"], targets), "weight": weights, "sign": signs}
+    edges = {
+        "source": columns_take(columns["id"], sources),
+        "target": columns_take(columns["id"], targets),
+        "weight": weights,
+        "sign": signs,
+    }
     cells = np.concatenate(centres)
     # Axial coordinates (u, v) of a hexagonal lattice with unit distance between neighbours.
     position = np.stack([cells[:, 0] * np.sqrt(3) / 2, cells[:, 1] + cells[:, 0] / 2], axis=1)
     listed = len(sources) - added
     notes = (f"extent {extent}: {listed:,} synapse groups at listed offsets and {added:,} at filled-in ones, {len(sources):,} in all",)
     tables = Tables(
-        f"{file} at extent {extent}", Table(file.name, pa.table(edges)), "source", "target", "weight",
-        Table(f"{file.name} (nodes)", pa.table(columns)), "id", position, notes,
+        f"{file} at extent {extent}",
+        Table(file.name, pa.table(edges)),
+        "source",
+        "target",
+        "weight",
+        Table(f"{file.name} (nodes)", pa.table(columns)),
+        "id",
+        position,
+        notes,
     )
     graph, report = build(tables, settings)
     return graph, report
@@ -123,7 +137,7 @@ def columns_of(pattern: Any, extent: int, where: str) -> Points:
     if kind == "single":
         extent, steps = 0, (1, 1)
     elif kind in ("stride", "tile"):
-        steps = (value, value) if kind == "tile" else tuple(value)
+        steps = (value, value) if kind == "tile" else tuple(value or ())
     else:
         raise ConnectomeError(f"{where}: pattern {pattern!r} is not known; use ['stride', [u, v]], ['tile', n] or ['single', null].")
     axis = np.arange(-extent, extent + 1)
@@ -175,6 +189,7 @@ def _unrolled(source: Points, target: Points, offsets: Points) -> tuple[Points, 
 
 
 def _load(file: Path) -> dict[str, Any]:
+    spec: dict[str, Any]
     try:
         spec = json.loads(file.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
@@ -193,7 +208,9 @@ def _load(file: Path) -> dict[str, Any]:
         for offset in entry["offsets"]:
             good = isinstance(offset, list) and len(offset) == 2 and isinstance(offset[0], list) and len(offset[0]) == 2
             if not good or not all(isinstance(x, int) for x in offset[0]) or not isinstance(offset[1], (int, float)) or not offset[1] >= 0:
-                raise ConnectomeError(f"{file}: edges[{k}].offsets: {offset!r} is not [[du, dv], count] with whole du, dv and a count of 0 or more.")
+                raise ConnectomeError(
+                    f"{file}: edges[{k}].offsets: {offset!r} is not [[du, dv], count] with whole du, dv and a count of 0 or more."
+                )
         if entry["alpha"] not in (1, -1):
             raise ConnectomeError(f"{file}: edges[{k}].alpha is {entry['alpha']!r}; it must be 1 or -1.")
     for part in ("input_units", "output_units"):

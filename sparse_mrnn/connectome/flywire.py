@@ -61,7 +61,9 @@ def read_flywire(
     if any("nt_type_score" in head for head in heads.values()):
         defaults["confidence"] = "nt_type_score"
     if not files and "regions" not in options:
-        raise ConnectomeError(f"{root}: there is no neurons, classification or consolidated_cell_types table; add one, or say regions='neuropil'.")
+        raise ConnectomeError(
+            f"{root}: there is no neurons, classification or consolidated_cell_types table; add one, or say regions='neuropil'."
+        )
     settings = Settings.of(options, **defaults)
     names = header(edges_file)
     wanted = {"pre_root_id": "id", "post_root_id": "id", "syn_count": "number"}

@@ -85,7 +85,9 @@ def read_matrix(
     found = _load(file, variable)
     matrix = found.matrix
     if matrix.shape[0] != matrix.shape[1]:
-        raise ConnectomeError(f"{file}: the matrix is {matrix.shape[0]} x {matrix.shape[1]}; a row and a column for every neuron are needed.")
+        raise ConnectomeError(
+            f"{file}: the matrix is {matrix.shape[0]} x {matrix.shape[1]}; a row and a column for every neuron are needed."
+        )
     if orientation not in (None, "target_source", "source_target"):
         raise ConnectomeError(f"orientation is {orientation!r}; use 'target_source' or 'source_target'.")
     if orientation is not None and found.orientation not in (None, orientation):
@@ -157,7 +159,9 @@ def _load(file: Path, variable: str | None) -> Found:
     bad = np.flatnonzero(~np.isfinite(found.matrix.data))
     if len(bad):
         k = bad[0]
-        raise ConnectomeError(f"{file}: entry ({found.matrix.row[k]}, {found.matrix.col[k]}) is {found.matrix.data[k]}; weights must be finite.")
+        raise ConnectomeError(
+            f"{file}: entry ({found.matrix.row[k]}, {found.matrix.col[k]}) is {found.matrix.data[k]}; weights must be finite."
+        )
     return found
 
 
@@ -165,7 +169,9 @@ def _sparse(value: Any) -> sp.coo_array:
     if not sp.issparse(value):
         value = np.asarray(value)
         if value.ndim != 2 or not (np.issubdtype(value.dtype, np.number) or value.dtype == bool) or np.iscomplexobj(value):
-            raise ConnectomeError(f"the matrix is of shape {value.shape} and type {value.dtype}; real numbers in rows and columns are needed.")
+            raise ConnectomeError(
+                f"the matrix is of shape {value.shape} and type {value.dtype}; real numbers in rows and columns are needed."
+            )
     matrix = sp.coo_array(value)
     matrix.sum_duplicates()
     return matrix
@@ -211,7 +217,11 @@ def _mat(file: Path, variable: str | None) -> Found:
         if head.read(10).startswith(b"MATLAB 7.3") or b"HDF" in head.read(16):
             raise ConnectomeError(f"{file}: MATLAB's version 7.3 format is not read here; save it with save(..., '-v7').")
     data: Mapping[str, Any] = scipy.io.loadmat(file)
-    matrices = [k for k, v in data.items() if not k.startswith("__") and (sp.issparse(v) or (np.ndim(v) == 2 and min(np.shape(v)) > 1 and np.issubdtype(v.dtype, np.number)))]
+    matrices = [
+        k
+        for k, v in data.items()
+        if not k.startswith("__") and (sp.issparse(v) or (np.ndim(v) == 2 and min(np.shape(v)) > 1 and np.issubdtype(v.dtype, np.number)))
+    ]
     name = _choose(file, matrices, variable)
     size = data[name].shape[0]
     labels = next((v for k, v in data.items() if k.lower() in ("labels", "names", "neurons") and np.size(v) == size), None)
@@ -244,7 +254,9 @@ def _text(file: Path, _: str | None) -> Found:
     columns = head[len(head) - out.shape[1] :] if has_head else None
     if rows is not None and columns is not None and rows != columns:
         k = next((k for k, (a, b) in enumerate(zip(rows, columns, strict=False)) if a != b), min(len(rows), len(columns)))
-        raise ConnectomeError(f"{file}: rows and columns are labelled differently, first at {k}: {rows[k : k + 1]} and {columns[k : k + 1]}.")
+        raise ConnectomeError(
+            f"{file}: rows and columns are labelled differently, first at {k}: {rows[k : k + 1]} and {columns[k : k + 1]}."
+        )
     corner = head[0] if has_head and has_names else ""
     said = "source_target" if ROWS_ARE_SOURCES.match(corner) else "target_source" if ROWS_ARE_TARGETS.match(corner) else None
     return Found(_sparse(out), rows or columns, said, f"the corner cell says {corner!r}")

@@ -48,7 +48,9 @@ def from_networkx(graph: nx.Graph, *, weight: str | None = "weight", **options: 
     return _import(graph, weight, f"networkx graph {graph.name!r}" if graph.name else "a networkx graph", graph.name, options)
 
 
-def read_graphml(path: str | os.PathLike[str], *, weight: str | None = "weight", **options: Unpack[Options]) -> tuple[RegionGraph, ImportReport]:
+def read_graphml(
+    path: str | os.PathLike[str], *, weight: str | None = "weight", **options: Unpack[Options]
+) -> tuple[RegionGraph, ImportReport]:
     """Import a GraphML file; arguments as `from_networkx`.
 
     Raises
@@ -89,7 +91,9 @@ def _import(graph: nx.Graph, weight: str | None, label: str, name: str, options:
     target = np.array([place[v] for _, v, _ in edges], dtype=np.int32)
     notes: list[str] = []
     wanted = {weight} if weight else set()
-    columns = {c: [data.get(c) for _, _, data in edges] for c in (*sorted(wanted), *settings.edge_columns()) if any(c in d for _, _, d in edges)}
+    columns = {
+        c: [data.get(c) for _, _, data in edges] for c in (*sorted(wanted), *settings.edge_columns()) if any(c in d for _, _, d in edges)
+    }
     if not graph.is_directed():
         both = source != target
         notes.append(f"the graph is undirected: {int(both.sum()):,} edges were taken in both directions")
@@ -101,10 +105,20 @@ def _import(graph: nx.Graph, weight: str | None, label: str, name: str, options:
             raise ConnectomeError(f"{label}: edge {names[source[bare]]!r} -> {names[target[bare]]!r} has no {weight!r}, but others do.")
     ends = {c: pa.DictionaryArray.from_arrays(pa.array(v), pa.array(names)) for c, v in (("source", source), ("target", target))}
     data = {**{c: _column(values, c == weight, label, c) for c, values in columns.items()}, **ends}
-    nodes = {c: _column([d.get(c) for _, d in graph.nodes(data=True)], False, label, c) for c in settings.neuron_columns() if any(c in d for _, d in graph.nodes(data=True))}
+    nodes = {
+        c: _column([d.get(c) for _, d in graph.nodes(data=True)], False, label, c)
+        for c in settings.neuron_columns()
+        if any(c in d for _, d in graph.nodes(data=True))
+    }
     tables = Tables(
-        label, Table("edges", pa.table(data)), "source", "target", weight if weight in columns else None,
-        Table("nodes", pa.table({**nodes, "neuron": names})), "neuron", notes=tuple(notes),
+        label,
+        Table("edges", pa.table(data)),
+        "source",
+        "target",
+        weight if weight in columns else None,
+        Table("nodes", pa.table({**nodes, "neuron": names})),
+        "neuron",
+        notes=tuple(notes),
     )
     return build(tables, settings)
 

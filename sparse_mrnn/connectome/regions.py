@@ -26,8 +26,14 @@ class Regions:
 
 
 def find_regions(
-    neurons: Table | None, edges: Table, extra: int, n: int, ends: tuple[Int32, Int32], weight: NDArray[np.float64],
-    used: NDArray[np.bool_], settings: Settings,
+    neurons: Table | None,
+    edges: Table,
+    extra: int,
+    n: int,
+    ends: tuple[Int32, Int32],
+    weight: NDArray[np.float64],
+    used: NDArray[np.bool_],
+    settings: Settings,
 ) -> Regions:
     """Put every neuron into a region.
 
@@ -54,6 +60,7 @@ def find_regions(
         return Regions(np.zeros(n, dtype=np.int64), [settings.name or "neurons"], [None], [])
     notes: list[str] = []
     parts: list[tuple[NDArray[np.int64], list[str]]] = []
+    code: NDArray[np.int64]
     for column in columns:
         if neurons is not None and column in neurons.columns:
             codes, labels = neurons.labels(column)
@@ -68,8 +75,8 @@ def find_regions(
             codes = np.where(missing, labels.index(settings.missing_region), codes)
         parts.append((codes.astype(np.int64), labels))
     if len(parts) == 1:
-        codes, labels = parts[0]
-        return Regions(codes, labels, _parents(codes, labels, neurons, settings, notes), notes)
+        code, labels = parts[0]
+        return Regions(code, labels, _parents(code, labels, neurons, settings, notes), notes)
     table = np.stack([codes for codes, _ in parts], axis=1)
     rows, code = np.unique(table, axis=0, return_inverse=True)
     values = [[labels[k] for (_, labels), k in zip(parts, row, strict=True)] for row in rows.tolist()]
@@ -77,7 +84,9 @@ def find_regions(
     parents: list[str | None] = [value[0] for value in values]
     twice = sorted({name for name in names if names.count(name) > 1} | (set(names) & set(parts[0][1]))) if len(names) < 10_000 else []
     if twice or len(set(names)) != len(names):
-        raise ConnectomeError(f"regions={columns}: joined values make the name {(twice or names)[0]!r} twice; use one column, or rename values.")
+        raise ConnectomeError(
+            f"regions={columns}: joined values make the name {(twice or names)[0]!r} twice; use one column, or rename values."
+        )
     return Regions(code.reshape(-1).astype(np.int64), names, parents, notes)
 
 
@@ -91,7 +100,9 @@ def _parents(codes: NDArray[np.int64], labels: list[str], neurons: Table | None,
     own, names = neurons.labels(neurons.need(settings.parent))
     clash = set(names) & set(labels)
     if clash:
-        raise ConnectomeError(f"parent={settings.parent!r}: {sorted(clash)[0]!r} is the name of a region too; parents need names of their own.")
+        raise ConnectomeError(
+            f"parent={settings.parent!r}: {sorted(clash)[0]!r} is the name of a region too; parents need names of their own."
+        )
     low, high = np.full(len(labels), len(names)), np.full(len(labels), -2)
     np.minimum.at(low, codes[: len(own)], own)
     np.maximum.at(high, codes[: len(own)], own)

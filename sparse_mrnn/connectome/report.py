@@ -83,8 +83,16 @@ class ImportReport:
     def _cells(self) -> list[tuple[str, ...]]:
         order = sorted(self.regions, key=lambda row: -row.units)[:SHOWN] if len(self.regions) > SHOWN else self.regions
         return [
-            (r.region, f"{r.units:,}", f"{r.excitatory:,}", f"{r.inhibitory:,}", f"{r.unsigned:,}", f"{r.edges_in:,}", f"{r.edges_out:,}",
-             f"{r.density_in:.3%}")
+            (
+                r.region,
+                f"{r.units:,}",
+                f"{r.excitatory:,}",
+                f"{r.inhibitory:,}",
+                f"{r.unsigned:,}",
+                f"{r.edges_in:,}",
+                f"{r.edges_out:,}",
+                f"{r.density_in:.3%}",
+            )
             for r in order
         ]
 

@@ -30,7 +30,21 @@ SIGNS: dict[str, dict[str, int]] = {
 """What transmitters do. In the fly's central brain glutamate inhibits through GluCl channels (Liu & Wilson, PNAS 2013, 110:10294),
 histamine through HisCl; in vertebrates glutamate excites. Modulators have no fixed sign."""
 
-WORDS = {"1": 1, "+1": 1, "1.0": 1, "pos": 1, "exc": 1, "excitatory": 1, "-1": -1, "-1.0": -1, "neg": -1, "inh": -1, "inhibitory": -1, "0": 0, "0.0": 0}
+WORDS = {
+    "1": 1,
+    "+1": 1,
+    "1.0": 1,
+    "pos": 1,
+    "exc": 1,
+    "excitatory": 1,
+    "-1": -1,
+    "-1.0": -1,
+    "neg": -1,
+    "inh": -1,
+    "inhibitory": -1,
+    "0": 0,
+    "0.0": 0,
+}
 
 
 @dataclass(frozen=True)
@@ -99,8 +113,14 @@ def of_labels(labels: list[str], settings: Settings) -> tuple[Int8, list[str]]:
 
 
 def find_signs(
-    neurons: Table | None, edges: Table, extra: int, source: NDArray[np.int32], weight: NDArray[np.float64], used: NDArray[np.bool_],
-    ids: list[str] | NDArray[np.object_], settings: Settings,
+    neurons: Table | None,
+    edges: Table,
+    extra: int,
+    source: NDArray[np.int32],
+    weight: NDArray[np.float64],
+    used: NDArray[np.bool_],
+    ids: list[str] | NDArray[np.object_],
+    settings: Settings,
 ) -> Signs:
     """Signs of all neurons, or with ``sign_per="synapse"`` of all edge rows.
 
@@ -138,7 +158,10 @@ def find_signs(
     elif (weight < 0).any():
         by_edge, tally = np.sign(weight).astype(np.int8), {"neurons by the sign of their weights": n}
     elif settings.counts:
-        by_edge, tally = np.full(len(source), UNKNOWN, dtype=np.int8), {"neurons: no transmitter or sign column, so their sign is unknown": n}
+        by_edge, tally = (
+            np.full(len(source), UNKNOWN, dtype=np.int8),
+            {"neurons: no transmitter or sign column, so their sign is unknown": n},
+        )
     else:
         by_edge, tally = np.ones(len(source), dtype=np.int8), {"neurons: all weights are positive": n}
     if settings.sign_per == "synapse":
@@ -199,8 +222,13 @@ def _settle(signs: Int8, settings: Settings, name: object, tally: dict[str, int]
 
 
 def _by_neuron(
-    by_edge: Int8, source: NDArray[np.int32], weight: NDArray[np.float64], used: NDArray[np.bool_], ids: list[str] | NDArray[np.object_],
-    settings: Settings, tally: dict[str, int],
+    by_edge: Int8,
+    source: NDArray[np.int32],
+    weight: NDArray[np.float64],
+    used: NDArray[np.bool_],
+    ids: list[str] | NDArray[np.object_],
+    settings: Settings,
+    tally: dict[str, int],
 ) -> Int8:
     """One sign per neuron from those of its synapses."""
     n, size = len(ids), np.abs(weight)
@@ -213,7 +241,8 @@ def _by_neuron(
                 f"neuron {ids[k]} has {total[1][k]:g} excitatory and {total[-1][k]:g} inhibitory synapses ({len(mixed):,} neurons are mixed). "
                 "Choose mixed='majority' or mixed='free', or sign_per='synapse' for a sign of every synapse."
             )
-        tally[f"neurons whose synapses disagree: sign by {settings.mixed}" if settings.mixed == "majority" else "neurons whose synapses disagree: unsigned"] = len(mixed)
+        how = "sign of most" if settings.mixed == "majority" else "unsigned"
+        tally[f"neurons whose synapses disagree: {how}"] = len(mixed)
     signs = np.sign(total[1] - total[-1]).astype(np.int8)
     if settings.mixed == "free":
         signs[mixed] = 0

@@ -39,6 +39,18 @@ def report_of(graph: RegionGraph, source: str, weights: str = "as in the file", 
         label = f"connections: {p.key}, {how}"
         kinds[label] = kinds.get(label, 0) + (p.synapses.nnz if p.synapses is not None else 0)
     return ImportReport(
-        source, {"nodes": n, "edges": edges}, {}, n, int(((into + outof) == 0).sum()), float(np.abs(blocks.values).sum()), edges, edges, kinds,
-        weights, tuple(rows), graph.number_of_edges(), pairs / n**2 if n else 0.0, notes,
+        source,
+        {"nodes": n, "edges": edges},
+        {},
+        n,
+        int(((into + outof) == 0).sum()),
+        float(np.abs(blocks.values).sum()),
+        edges,
+        edges,
+        kinds,
+        weights,
+        tuple(rows),
+        graph.number_of_edges(),
+        pairs / n**2 if n else 0.0,
+        notes,
     )

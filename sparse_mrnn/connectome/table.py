@@ -14,12 +14,37 @@ from sparse_mrnn.errors import ConnectomeError
 from sparse_mrnn.graph import RegionGraph
 
 SOURCES = (
-    "pre_root_id", "pre_pt_root_id", "bodyid_pre", "source", "src", "pre", "from", "pre_id", "source_id", "source_node_id", "presynaptic",
-    "pre_neuron", "presynaptic_id", "from_id",
+    "pre_root_id",
+    "pre_pt_root_id",
+    "bodyid_pre",
+    "source",
+    "src",
+    "pre",
+    "from",
+    "pre_id",
+    "source_id",
+    "source_node_id",
+    "presynaptic",
+    "pre_neuron",
+    "presynaptic_id",
+    "from_id",
 )
 TARGETS = (
-    "post_root_id", "post_pt_root_id", "bodyid_post", "target", "tgt", "dst", "post", "to", "post_id", "target_id", "target_node_id",
-    "postsynaptic", "post_neuron", "postsynaptic_id", "to_id",
+    "post_root_id",
+    "post_pt_root_id",
+    "bodyid_post",
+    "target",
+    "tgt",
+    "dst",
+    "post",
+    "to",
+    "post_id",
+    "target_id",
+    "target_node_id",
+    "postsynaptic",
+    "post_neuron",
+    "postsynaptic_id",
+    "to_id",
 )
 WEIGHTS = ("syn_count", "weight", "n_syn", "synapses", "synapse_count", "count", "n_synapses", "number", "nsyn", "strength", "weights")
 IDS = ("root_id", "bodyid", "pt_root_id", "id", "neuron_id", "node_id", "neuron", "name", "cell", "unit", "cell_id")
@@ -80,7 +105,9 @@ def read_table(
     ]
     for name, argument in zip(found[:2], ("source", "target"), strict=True):
         if name is None:
-            raise ConnectomeError(f"{label}: no column looks like the {argument}; name it with {argument}=. The columns are {', '.join(map(repr, names))}.")
+            raise ConnectomeError(
+                f"{label}: no column looks like the {argument}; name it with {argument}=. The columns are {', '.join(map(repr, names))}."
+            )
     roles = {str(found[0]): "id", str(found[1]): "id"}
     if found[2] is not None:
         roles[found[2]] = "number"
@@ -92,12 +119,16 @@ def read_table(
     return build(Tables(label, edge_table, str(found[0]), str(found[1]), found[2], neuron_table, identity), settings)
 
 
-def read_neurons(neurons: Any, neuron: str | None, settings: Settings, delimiter: str | None = None, also: Sequence[str] = ()) -> tuple[Any, str]:
+def read_neurons(
+    neurons: Any, neuron: str | None, settings: Settings, delimiter: str | None = None, also: Sequence[str] = ()
+) -> tuple[Any, str]:
     """The neuron table with the columns that are needed, and the name of its id column."""
     label = str(neurons) if isinstance(neurons, (str, os.PathLike)) else "the table of neurons"
     names = header(neurons, delimiter)
     identity = pick(names, label, neuron, IDS, "neuron")
     if identity is None:
-        raise ConnectomeError(f"{label}: no column looks like the neuron's id; name it with neuron=. The columns are {', '.join(map(repr, names))}.")
+        raise ConnectomeError(
+            f"{label}: no column looks like the neuron's id; name it with neuron=. The columns are {', '.join(map(repr, names))}."
+        )
     roles = {c: "label" for c in (*settings.neuron_columns(), *also) if c in names}
     return read(neurons, {**roles, identity: "id"}, name="neurons", delimiter=delimiter), identity

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -20,7 +18,7 @@ GROWTH = 300
 """A compressed text may become this many times larger (and always 2 GiB); more is taken for a decompression bomb."""
 
 
-def arrow() -> ModuleType:
+def arrow() -> Any:
     """pyarrow, or an error that says how to install it."""
     try:
         import pyarrow
@@ -90,7 +88,7 @@ class Table:
         kind = values.type
         if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
             raise ConnectomeError(
-                f"{self.name}, column {column!r}: ids are floating-point numbers, and 64-bit ids lose their last digits so. Read the "
+                f"{self.name}, column {column!r}: ids are floating-point numbers, which lose the last digits of 64-bit ids. Read the "
                 f"table again with dtype={{{column!r}: 'int64'}} (pandas; 'Int64' where rows have no id), or as text, before any arithmetic."
             )
         if pa.types.is_dictionary(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind):
@@ -318,10 +316,3 @@ def _guard(path: Path, action: Any) -> Any:
     except (pa.ArrowException, OSError) as error:
         raise ConnectomeError(f"{path}: cannot be read as {path.suffix[1:]}: {error}") from None
 
-
-def write_csv(path: Path, columns: Mapping[str, Sequence[object]], delimiter: str = ",") -> None:
-    """Write a small table as text."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, delimiter=delimiter, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows(zip(*columns.values(), strict=True))

@@ -15,7 +15,25 @@ from typing import Any, NoReturn
 from sparse_mrnn.errors import ConnectomeError
 
 DELIMITERS = {",": "comma", "\t": "tab", ";": "semicolon", "|": "bar", " ": "blank"}
-NULLS = {"", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "N/A", "NA", "NULL", "NaN", "n/a", "nan", "null"}
+NULLS = {
+    "",
+    "#N/A",
+    "#N/A N/A",
+    "#NA",
+    "-1.#IND",
+    "-1.#QNAN",
+    "-NaN",
+    "-nan",
+    "1.#IND",
+    "1.#QNAN",
+    "N/A",
+    "NA",
+    "NULL",
+    "NaN",
+    "n/a",
+    "nan",
+    "null",
+}
 """What pyarrow takes for a missing value."""
 
 
@@ -98,7 +116,7 @@ def sniff(path: Path, delimiter: str | None = None, columns: Sequence[str] | Non
     if first is None:
         raise ConnectomeError(f"{path}: the file is empty.")
     if delimiter is None:
-        delimiter = max(DELIMITERS, key=lambda d: (lines[first].count(d) if d != " " else 0.5 * (" " in lines[first].strip())))
+        delimiter = max(DELIMITERS, key=lambda d: lines[first].count(d) if d != " " else 0.5 * (" " in lines[first].strip()))
     if len(delimiter) != 1:
         raise ConnectomeError(f"{path}: the delimiter is {delimiter!r}; it must be one character, such as ',' or '\\t'.")
     parsed = [tuple(row) for row in csv.reader(lines[first : first + 1001], delimiter=delimiter) if row]
@@ -133,7 +151,9 @@ def explain(path: Path, dialect: Dialect, roles: Mapping[str, str], reason: str)
     text_ids: set[str] = set()
     for line, cells in dialect.rows(path):
         if len(cells) != len(dialect.columns):
-            raise ConnectomeError(f"{path.name}, line {line}: {len(cells)} columns where the header has {len(dialect.columns)}: {cells!r:.80}.")
+            raise ConnectomeError(
+                f"{path.name}, line {line}: {len(cells)} columns where the header has {len(dialect.columns)}: {cells!r:.80}."
+            )
         for column, at in places.items():
             value = cells[at].strip()
             if value in NULLS:

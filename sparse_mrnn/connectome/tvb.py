@@ -17,7 +17,12 @@ from sparse_mrnn.initializers import Constant
 
 
 def read_tvb(
-    path: str | os.PathLike[str], *, units: int | Mapping[str, int] = 100, fan_in: int = 10, speed: float = 3.0, gain: float = 1.0,
+    path: str | os.PathLike[str],
+    *,
+    units: int | Mapping[str, int] = 100,
+    fan_in: int = 10,
+    speed: float = 3.0,
+    gain: float = 1.0,
     name: str | None = None,
 ) -> tuple[RegionGraph, ImportReport]:
     """Import a TVB connectivity: one region per area, one projection per connection.
@@ -86,7 +91,9 @@ def read_tvb(
     into, outof = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
     for j, i in sorted(zip(sources.tolist(), targets.tolist(), strict=True)):
         if fan_in > count[j] or fan_in < 1:
-            raise ConnectomeError(f"fan_in is {fan_in}, but area {labels[j]!r} has {count[j]} units; give a fan_in of 1..{min(count)} or more units.")
+            raise ConnectomeError(
+                f"fan_in is {fan_in}, but area {labels[j]!r} has {count[j]} units; give a fan_in of 1..{min(count)} or more units."
+            )
         weight = float(weights[i, j])
         graph.add_projection(labels[j], labels[i], fan_in=fan_in, init=Constant(gain * weight / fan_in))
         edge = graph.edges[labels[j], labels[i], "default"]
@@ -96,25 +103,36 @@ def read_tvb(
         into[i] += fan_in * count[i]
         outof[j] += fan_in * count[i]
     total = sum(count)
-    rows = tuple(RegionRow(a, c, c, 0, 0, int(x), int(y), float(x / (c * total))) for a, c, x, y in zip(labels, count, into, outof, strict=True))
+    rows = tuple(
+        RegionRow(a, c, c, 0, 0, int(x), int(y), float(x / (c * total))) for a, c, x, y in zip(labels, count, into, outof, strict=True)
+    )
     used = {"weights", "centres", "tract_lengths", "hemispheres"}
     notes = [f"rows of weights.txt are targets; {len(sources):,} connections of areas, each {fan_in} synapses onto every target unit"]
     notes += [f"not used: {file}" for key, file in sorted(files.items()) if key not in used]
     notes.append(f"delays are length / {speed:g} mm/ms" if lengths is not None else "there is no tract_lengths.txt, so no delays")
     alone = sum(c for c, x, y in zip(count, into, outof, strict=True) if not x and not y)
     report = ImportReport(
-        str(root), {"centres.txt": n, "weights.txt": n}, {}, total, alone, float(weights.sum()), len(sources), int(into.sum()),
-        {"neurons: areas excite": total}, f"{gain:g} * weight / fan-in", rows, graph.number_of_edges(), float(into.sum()) / total**2, tuple(notes),
+        str(root),
+        {"centres.txt": n, "weights.txt": n},
+        {},
+        total,
+        alone,
+        float(weights.sum()),
+        len(sources),
+        int(into.sum()),
+        {"neurons: areas excite": total},
+        f"{gain:g} * weight / fan-in",
+        rows,
+        graph.number_of_edges(),
+        float(into.sum()) / total**2,
+        tuple(notes),
     )
     return graph, report
 
 
 def _files(root: Path) -> dict[str, str]:
     """Members by stem: weights, centres, ...."""
-    if root.is_dir():
-        names = [path.name for path in root.iterdir() if path.is_file()]
-    else:
-        names = list(checked(root))
+    names = [path.name for path in root.iterdir() if path.is_file()] if root.is_dir() else list(checked(root))
     stems: dict[str, str] = {}
     for name in sorted(names):
         file = PurePosixPath(name).name
@@ -132,7 +150,11 @@ def _files(root: Path) -> dict[str, str]:
 
 def _lines(root: Path, member: str) -> list[tuple[int, list[str]]]:
     content = (root / member).read_text(encoding="utf-8-sig") if root.is_dir() else text(root, member)
-    return [(k, line.replace(",", " ").split()) for k, line in enumerate(content.splitlines(), start=1) if line.strip() and not line.startswith("#")]
+    return [
+        (k, line.replace(",", " ").split())
+        for k, line in enumerate(content.splitlines(), start=1)
+        if line.strip() and not line.startswith("#")
+    ]
 
 
 def _numbers(root: Path, files: Mapping[str, str], stem: str) -> NDArray[np.float64]:

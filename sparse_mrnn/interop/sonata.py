@@ -93,7 +93,18 @@ def _files(nodes: Path, edges: Any, node_types: Any, edge_types: Any) -> tuple[P
 def _beside(file: Path, given: Any, name: str) -> Path | None:
     if given is not None:
         return Path(given)
-    return next((p for p in (file.with_name(name), file.with_name(file.stem.removesuffix("s") + "_types.csv"), file.with_name(file.stem.replace("nodes", "node_types").replace("edges", "edge_types") + ".csv")) if p.is_file()), None)
+    return next(
+        (
+            p
+            for p in (
+                file.with_name(name),
+                file.with_name(file.stem.removesuffix("s") + "_types.csv"),
+                file.with_name(file.stem.replace("nodes", "node_types").replace("edges", "edge_types") + ".csv"),
+            )
+            if p.is_file()
+        ),
+        None,
+    )
 
 
 def _from_config(folder: Path) -> tuple[Path, Path, Path | None, Path | None]:
@@ -105,7 +116,9 @@ def _from_config(folder: Path) -> tuple[Path, Path, Path | None, Path | None]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConnectomeError(f"{config}: cannot be read as a SONATA circuit: {type(error).__name__} {error}.") from None
     if [kind for kind, _ in found] != ["nodes", "edges"]:
-        raise ConnectomeError(f"{config}: {len(networks['nodes'])} nodes files and {len(networks['edges'])} edges files; read one pair at a time, by file.")
+        raise ConnectomeError(
+            f"{config}: {len(networks['nodes'])} nodes files and {len(networks['edges'])} edges files; read one pair at a time, by file."
+        )
     names = dict(content.get("manifest", {}))
 
     def resolve(entry: Any, key: str) -> Path | None:
@@ -115,7 +128,7 @@ def _from_config(folder: Path) -> tuple[Path, Path, Path | None, Path | None]:
         for _ in range(len(names) + 1):
             for name, value in names.items():
                 text = text.replace(name, value)
-        path = (folder / text).resolve()
+        path: Path = (folder / text).resolve()
         if not path.is_relative_to(folder.resolve()):
             raise ConnectomeError(f"{config}: {key} {entry[key]!r} leads outside of the folder; it is not opened.")
         return path
@@ -127,7 +140,9 @@ def _from_config(folder: Path) -> tuple[Path, Path, Path | None, Path | None]:
     return node_file, edge_file, resolve(node, "node_types_file"), resolve(edge, "edge_types_file")
 
 
-def _foreign(node_file: Path, edge_file: Path, node_csv: Path | None, edge_csv: Path | None, settings: Settings) -> tuple[RegionGraph, ImportReport]:
+def _foreign(
+    node_file: Path, edge_file: Path, node_csv: Path | None, edge_csv: Path | None, settings: Settings
+) -> tuple[RegionGraph, ImportReport]:
     """A network of others, by the path every importer takes."""
     pa = arrow()
     start: dict[str, int] = {}
@@ -159,7 +174,9 @@ def _foreign(node_file: Path, edge_file: Path, node_csv: Path | None, edge_csv: 
                 node_population = data.attrs.get("node_population", next(iter(start)))
                 node_population = node_population.decode() if isinstance(node_population, bytes) else str(node_population)
                 if node_population not in start:
-                    raise ConnectomeError(f"{edge_file}: population {population!r} has {side}s in {node_population!r}, which {node_file.name} does not have.")
+                    raise ConnectomeError(
+                        f"{edge_file}: population {population!r} has {side}s in {node_population!r}, which {node_file.name} does not have."
+                    )
                 size = sum(1 for name in names[start[node_population] :] if name.startswith(node_population + "/"))
                 index = data[:].astype(np.int64)
                 if len(index) and not 0 <= index.min() <= index.max() < size:
@@ -167,7 +184,10 @@ def _foreign(node_file: Path, edge_file: Path, node_csv: Path | None, edge_csv: 
                 ends.append((index + start[node_population]).astype(np.int32))
             found = _attributes(group, "edge", edge_csv, population, ["syn_weight", "nsyns", *settings.edge_columns()], edge_file)
             parts.append({"source": ends[0], "target": ends[1], "edge_population": [population] * len(ends[0]), **found})
-    edges = {c: [v for part in parts for v in part.get(c, [None] * len(part["source"]))] for c in {c for part in parts for c in part} - {"source", "target"}}
+    edges = {
+        c: [v for part in parts for v in part.get(c, [None] * len(part["source"]))]
+        for c in {c for part in parts for c in part} - {"source", "target"}
+    }
     weight = np.ones(sum(len(part["source"]) for part in parts))
     for name in ("syn_weight", "nsyns"):
         if name in edges:
@@ -177,10 +197,19 @@ def _foreign(node_file: Path, edge_file: Path, node_csv: Path | None, edge_csv: 
         index = np.concatenate([part[side] for part in parts]) if parts else np.empty(0, dtype=np.int32)
         table[side] = pa.DictionaryArray.from_arrays(pa.array(index), pa.array(names))
     table["weight"] = weight
-    neurons = {"neuron": names, **{c: pa.array([None if v is None else str(v) for v in values]) for c, values in columns.items() if c != "neuron"}}
+    neurons = {
+        "neuron": names,
+        **{c: pa.array([None if v is None else str(v) for v in values]) for c, values in columns.items() if c != "neuron"},
+    }
     tables = Tables(
-        f"{node_file} and {edge_file.name}", Table(edge_file.name, pa.table(table)), "source", "target", "weight",
-        Table(node_file.name, pa.table(neurons)), "neuron", notes=tuple(notes),
+        f"{node_file} and {edge_file.name}",
+        Table(edge_file.name, pa.table(table)),
+        "source",
+        "target",
+        "weight",
+        Table(node_file.name, pa.table(neurons)),
+        "neuron",
+        notes=tuple(notes),
     )
     return build(tables, settings)
 

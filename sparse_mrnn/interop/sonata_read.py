@@ -86,7 +86,10 @@ def _graph(file: Any, nodes: Path, node_types: Path) -> RegionGraph:
         if f"nodes/{population}" in file:
             group = file[f"nodes/{population}"]
             where[population] = (group["0"], group["node_type_id"][:])
-    data = {population: {name: own[name][:] for name in own if not name.startswith("@") and name != "region"} for population, (own, _) in where.items()}
+    data = {
+        population: {name: own[name][:] for name in own if not name.startswith("@") and name != "region"}
+        for population, (own, _) in where.items()
+    }
     for row in rows:
         type_id, population = int(row["node_type_id"]), row["population"]
         if population not in where:
@@ -138,7 +141,10 @@ def _projections(
             if row[end_of] not in layout.index:
                 raise ConnectomeError(f"{edge_types}: {end_of} {row[end_of]!r} is no region of the nodes.")
     lengths = end - begin
-    i, j = (np.array([layout.index[row[c]] for row in rows], dtype=np.int64) for c, layout in (("target_region", targets), ("source_region", sources)))
+    i, j = (
+        np.array([layout.index[row[c]] for row in rows], dtype=np.int64)
+        for c, layout in (("target_region", targets), ("source_region", sources))
+    )
     local = [node - np.repeat(layout.ptr[k], lengths) for node, layout, k in ((target, targets, i), (source, sources, j))]
     sizes = [np.diff(layout.ptr)[k] for layout, k in ((targets, i), (sources, j))]
     for place, size in zip(local, sizes, strict=True):

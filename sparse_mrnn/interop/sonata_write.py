@@ -8,7 +8,6 @@ import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -24,13 +23,23 @@ OWN = "sparse_mrnn"
 POPULATIONS = {"recurrent": "units", "input": "inputs"}
 NULL = "NULL"
 NODE_COLUMNS = (
-    "node_type_id", "population", "region", "model_type", "sign", "base_firing", "init", "parent_region", "learnable_bias", "tau",
-    "activation", "dimensions",
+    "node_type_id",
+    "population",
+    "region",
+    "model_type",
+    "sign",
+    "base_firing",
+    "init",
+    "parent_region",
+    "learnable_bias",
+    "tau",
+    "activation",
+    "dimensions",
 )
 EDGE_COLUMNS = ("edge_type_id", "population", "source_region", "target_region", "key", "sign", "trainable", "self_connections", "delay")
 
 
-def h5() -> ModuleType:
+def h5() -> Any:
     """h5py, or an error that says how to install it."""
     try:
         import h5py
@@ -139,7 +148,9 @@ def _nodes(h5py: Any, graph: RegionGraph, folder: Path) -> None:
                     _put(own, name, np.concatenate([np.broadcast_to(getattr(r, name), r.n) for r in regions]).astype(np.float64))
                 depth = max(0 if r.positions is None else r.positions.shape[1] for r in regions)
                 for k in range(depth):
-                    parts = [np.full(r.n, np.nan) if r.positions is None or k >= r.positions.shape[1] else r.positions[:, k] for r in regions]
+                    parts = [
+                        np.full(r.n, np.nan) if r.positions is None or k >= r.positions.shape[1] else r.positions[:, k] for r in regions
+                    ]
                     _put(own, axis_name(k), np.concatenate(parts))
             types += [_node_type(order[r.name], population, r) for r in regions]
     _types(folder / "node_types.csv", NODE_COLUMNS, types)
@@ -162,8 +173,17 @@ def _node_type(type_id: int, population: str, region: Region) -> Sequence[object
 
     sign = NULL if isinstance(region.sign, np.ndarray) else region.sign or "none"
     return (
-        type_id, population, region.name, "virtual" if region.kind == "input" else "rate_neuron", sign, scalar(region.base_firing),
-        scalar(region.init), scalar(region.parent_region), int(region.learnable_bias), scalar(region.tau), scalar(region.activation),
+        type_id,
+        population,
+        region.name,
+        "virtual" if region.kind == "input" else "rate_neuron",
+        sign,
+        scalar(region.base_firing),
+        scalar(region.init),
+        scalar(region.parent_region),
+        int(region.learnable_bias),
+        scalar(region.tau),
+        scalar(region.activation),
         0 if region.positions is None else region.positions.shape[1],
     )
 
@@ -192,8 +212,15 @@ def _edges(h5py: Any, graph: RegionGraph, folder: Path, seed: int | None) -> Non
             for type_id, block in zip(type_ids.tolist(), blocks.blocks, strict=True):
                 attrs = graph.edges[block.source, block.target, block.key]
                 types[type_id] = (
-                    type_id, population, block.source, block.target, block.key, block.sign or "none", int(block.trainable),
-                    int(attrs.get("self_connections", True)), repr(float(attrs["delay"])) if "delay" in attrs else NULL,
+                    type_id,
+                    population,
+                    block.source,
+                    block.target,
+                    block.key,
+                    block.sign or "none",
+                    int(block.trainable),
+                    int(attrs.get("self_connections", True)),
+                    repr(float(attrs["delay"])) if "delay" in attrs else NULL,
                 )
     _types(folder / "edge_types.csv", EDGE_COLUMNS, [types[k] for k in sorted(types)])
 
@@ -217,7 +244,10 @@ def _population(group: Any, blocks: BlockSparse, type_ids: NDArray[np.int64], so
     sign = blocks.sign[blocks.col] if blocks.synapse_sign is None else blocks.synapse_sign
     values = np.where(given | (sign == 0), values, np.abs(values) * sign).astype(values.dtype)
     target = np.repeat(np.arange(n_target, dtype=np.uint32), np.diff(blocks.crow))
-    for name, ids, population in (("source_node_id", blocks.col.astype(np.uint32), source), ("target_node_id", target, POPULATIONS["recurrent"])):
+    for name, ids, population in (
+        ("source_node_id", blocks.col.astype(np.uint32), source),
+        ("target_node_id", target, POPULATIONS["recurrent"]),
+    ):
         _put(group, name, ids).attrs["node_population"] = population
     _put(group, "edge_type_id", of_type.astype(np.int32))
     _zeros(group, "edge_group_id", nnz)
@@ -249,4 +279,3 @@ def _config(folder: Path, graph: RegionGraph) -> None:
     edges = [{"edges_file": "$NETWORK_DIR/edges.h5", "edge_types_file": "$NETWORK_DIR/edge_types.csv"}]
     config = {"manifest": {"$NETWORK_DIR": "."}, "networks": {"nodes": nodes, "edges": edges}}
     (folder / "circuit_config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
-
