@@ -410,6 +410,8 @@ def _report(
     notes = list(tables.notes) + list(regions.notes)
     if tables.weight is None:
         notes.append("there is no column of weights, so every row is one synapse")
+    if how == SCALES["none"]:
+        notes.append("raw counts make activity grow without bound in most models; give a spectral radius or a scale to simulate")
     return ImportReport(
         tables.label,
         read,

@@ -238,7 +238,8 @@ def _by_neuron(
         k = mixed[0]
         if settings.mixed == "error":
             raise ConnectomeError(
-                f"neuron {ids[k]} has {total[1][k]:g} excitatory and {total[-1][k]:g} inhibitory synapses ({len(mixed):,} neurons are mixed). "
+                f"neuron {ids[k]} has {total[1][k]:g} excitatory and {total[-1][k]:g} inhibitory synapses "
+                f"({len(mixed):,} neurons are mixed). "
                 "Choose mixed='majority' or mixed='free', or sign_per='synapse' for a sign of every synapse."
             )
         how = "sign of most" if settings.mixed == "majority" else "unsigned"

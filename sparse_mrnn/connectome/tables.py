@@ -89,7 +89,7 @@ class Table:
         if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
             raise ConnectomeError(
                 f"{self.name}, column {column!r}: ids are floating-point numbers, which lose the last digits of 64-bit ids. Read the "
-                f"table again with dtype={{{column!r}: 'int64'}} (pandas; 'Int64' where rows have no id), or as text, before any arithmetic."
+                f"table again with dtype={{{column!r}: 'int64'}} (pandas; 'Int64' where rows have no id), or as text."
             )
         if pa.types.is_dictionary(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind):
             values = _trimmed(values)
@@ -315,4 +315,3 @@ def _guard(path: Path, action: Any) -> Any:
         return action()
     except (pa.ArrowException, OSError) as error:
         raise ConnectomeError(f"{path}: cannot be read as {path.suffix[1:]}: {error}") from None
-
