@@ -29,6 +29,10 @@ SUPER_CLASSES = {
     "optic": 77_536, "central": 32_388, "sensory": 16_903, "visual_projection": 8_053, "ascending": 2_362, "descending": 1_303,
     "visual_centrifugal": 524, "motor": 106, "endocrine": 80,
 }  # fmt: skip
+PAIRED = (
+    "AL AME AOTU ATL AVLP BU CAN CRE EPA FLA GOR IB ICL IPS LA LAL LH LO LOP MB_CA MB_ML MB_PED MB_VL ME PLP "
+    "PVLP SAD SCL SIP SLP SMP SPS VES WED"
+)
 TRANSMITTERS = ["ACH", "GABA", "GLUT", "DA", "SER", "OCT"]
 
 MEASURE = """
@@ -75,59 +79,21 @@ def write(folder: Path) -> None:
     target_type = liked[type_of[partners], rng.integers(0, 40, ROWS)]
     near = by_type[first[target_type] + rng.integers(0, 2**31, ROWS) % count[target_type]]
     target = np.where(rng.random(ROWS) < 0.98, near, rng.choice(NEURONS, ROWS, p=size / size.sum()))
-    neuropils = [
-        f"{name}_{side}"
-        for name in (
-            "AL",
-            "AME",
-            "AOTU",
-            "ATL",
-            "AVLP",
-            "BU",
-            "CAN",
-            "CRE",
-            "EPA",
-            "FLA",
-            "GOR",
-            "IB",
-            "ICL",
-            "IPS",
-            "LA",
-            "LAL",
-            "LH",
-            "LO",
-            "LOP",
-            "MB_CA",
-            "MB_ML",
-            "MB_PED",
-            "MB_VL",
-            "ME",
-            "PLP",
-            "PVLP",
-            "SAD",
-            "SCL",
-            "SIP",
-            "SLP",
-            "SMP",
-            "SPS",
-            "VES",
-            "WED",
-        )
-        for side in "LR"
-    ]
-    neuropils += ["EB", "FB", "GNG", "NO", "PB", "PRW", "OCG", "UNASGD"]
-    pick = lambda names, n: pa.DictionaryArray.from_arrays(pa.array(rng.integers(0, len(names), n).astype(np.int32)), names).cast(
-        pa.string()
-    )  # noqa: E731
+    neuropils = [f"{name}_{side}" for name in PAIRED.split() for side in "LR"] + ["EB", "FB", "GNG", "NO", "PB", "PRW", "OCG", "UNASGD"]
+
+    def pick(names: list[str], n: int) -> pa.Array:
+        return pa.DictionaryArray.from_arrays(pa.array(rng.integers(0, len(names), n).astype(np.int32)), names).cast(pa.string())
+
     transmitter = rng.choice(6, NEURONS, p=[0.62, 0.15, 0.17, 0.03, 0.02, 0.01]).astype(np.int32)
     named = pa.DictionaryArray.from_arrays(pa.array(transmitter), TRANSMITTERS).cast(pa.string())
+    classes = np.repeat(list(SUPER_CLASSES), list(SUPER_CLASSES.values()))
     tables = {
         "connections": {"pre_root_id": ids[partners], "post_root_id": ids[target], "neuropil": pick(neuropils, ROWS),
                         "syn_count": rng.geometric(0.3, ROWS), "nt_type": named.take(pa.array(partners))},
         "neurons": {"root_id": ids, "group": pick(neuropils, NEURONS), "nt_type": named, "nt_type_score": rng.random(NEURONS).round(2)},
         "classification": {"root_id": ids, "flow": pick(["intrinsic", "afferent", "efferent"], NEURONS),
-                           "super_class": pa.array(np.repeat(list(SUPER_CLASSES), list(SUPER_CLASSES.values()))[rng.permutation(NEURONS)].tolist()),
-                           "side": pick(["left", "right", "center"], NEURONS)},
+                           "super_class": pa.array(classes[rng.permutation(NEURONS)].tolist()),
+                           "side": pick(["left", "right"], NEURONS)},
         "consolidated_cell_types": {"root_id": ids, "primary_type": pa.array([f"T{k:04d}" for k in type_of])},
     }  # fmt: skip
     for kind in ("csv", "parquet"):
@@ -165,9 +131,8 @@ def table(folder: Path | None = None, flyvis: Path | None = None) -> str:
             cases.append(("flyvis, extent 15", f"graph, report = read_flyvis({str(flyvis)!r})"))
         for name, code in cases:
             m = measure(code)
-            rows.append(
-                f"| {name} | {m['neurons']:,} | {m['merged']:,} | {m['projections']:,} | {m['read']:.1f} | {m['ready']:.1f} | {m['peak']:.2f} |"
-            )
+            size = f"{m['neurons']:,} | {m['merged']:,} | {m['projections']:,}"
+            rows.append(f"| {name} | {size} | {m['read']:.1f} | {m['ready']:.1f} | {m['peak']:.2f} |")
             print(rows[-1], flush=True)
     return "\n".join(rows)
 

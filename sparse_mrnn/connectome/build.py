@@ -126,12 +126,12 @@ Groups = dict[tuple[str, int | None], sp.csr_array]
 
 def _somewhere(column: str, tables: Tables) -> None:
     """Fail early for a column that neither table has."""
-    known = [*(tables.neurons.columns if tables.neurons is not None else ()), *tables.edges.columns]
-    if column not in known:
-        where = " or ".join(t.name for t in (tables.neurons, tables.edges) if t is not None)
-        listed = ", ".join(map(repr, dict.fromkeys(known)))
+    both = [t for t in (tables.neurons, tables.edges) if t is not None]
+    if not any(column in t.columns for t in both):
+        known = list(dict.fromkeys(c for t in both for c in (t.known or t.columns)))
         hint = suggest(column, known, what="columns")
-        raise ConnectomeError(f"{where}: there is no column {column!r}. {hint if hint.startswith('Did') else ''} The columns are {listed}.")
+        listed = f" The columns are {', '.join(map(repr, known))}." if hint.startswith("Did") else ""
+        raise ConnectomeError(f"{' and '.join(t.name for t in both)}: there is no column {column!r}. {hint}{listed}")
 
 
 def _endpoints(tables: Tables, settings: Settings, dropped: dict[str, int]) -> tuple[Any, Int32, Int32, int]:

@@ -134,4 +134,4 @@ def joined(files: Sequence[Path], heads: dict[Path, list[str]], key: str, column
             notes.append(f"{lost:,} neurons of {path.name} are not in {files[0].name} and were left out")
         for column in new:
             data = data.append_column(column, table.data.column(column).combine_chunks().take(place))
-    return Table(first.name, data, first.path, first.dialect), notes
+    return Table(first.name, data, first.path, first.dialect, tuple(dict.fromkeys(c for head in heads.values() for c in head))), notes

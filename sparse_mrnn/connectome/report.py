@@ -74,7 +74,7 @@ class ImportReport:
         out += [f"  rows read: {name}: {count:,}" for name, count in self.rows.items()]
         out += [f"  left out: {count:,}: {why}" for why, count in self.dropped.items() if count] or ["  left out: nothing"]
         out.append(f"  neurons: {self.neurons:,}, {self.isolated:,} of them without a connection")
-        out.append(f"  connections: {self.merged:,} from {self.edges:,} rows; {self.synapses:,.10g} synapses (sum of counts or |weights|)")
+        out.append(f"  connections: {self.merged:,} from {self.edges:,} rows; sum of counts {self.synapses:,.10g}")
         out.append(f"  density: {self.density:.4%} of all pairs; {self.projections:,} projections between {len(self.regions):,} regions")
         out += [f"  sign: {count:,} {why}" for why, count in self.signs.items() if count]
         out.append(f"  weight: {self.weights}")
@@ -110,12 +110,12 @@ class ImportReport:
         from rich.table import Table
         from rich.text import Text
 
-        table = Table()
+        table = Table(box=None, pad_edge=False, padding=(0, 1))
         for k, column in enumerate(HEAD):
-            table.add_column(column, justify="right" if k else "left", overflow="fold")
+            table.add_column(column, justify="right" if k else "left", no_wrap=True)
         for row in self._cells():
             table.add_row(*row)
         return Group(*(Text(line) for line in self.lines()), table, *(Text(line) for line in self._more()))
 
 
-HEAD = ("region", "units", "exc", "inh", "free", "in", "out", "density in")
+HEAD = ("region", "units", "exc", "inh", "free", "in", "out", "density")

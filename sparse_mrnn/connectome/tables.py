@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from sparse_mrnn.connectome.text import Dialect, explain, float_id, opened, sniff
 from sparse_mrnn.errors import ConnectomeError, MissingExtraError, suggest
 
-GROWTH = 300
-"""A compressed text may become this many times larger (and always 2 GiB); more is taken for a decompression bomb."""
+GROWTH, SPARED = 300, 2 << 30
+"""A compressed text may become this many times larger, and always this many bytes; more is taken for a decompression bomb."""
 
 
 def arrow() -> Any:
@@ -42,12 +42,15 @@ class Table:
         Of a text file, to find the line of a row.
     dialect : Dialect, optional
         Of a text file.
+    known : tuple of str
+        Columns the source has, read or not; what an error lists.
     """
 
     name: str
     data: Any
     path: Path | None = None
     dialect: Dialect | None = None
+    known: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return int(self.data.num_rows)
@@ -73,7 +76,7 @@ class Table:
         """
         if column in self.columns:
             return column
-        raise ConnectomeError(f"{self.name}: there is no column {column!r}. {_listed(column, self.columns)}")
+        raise ConnectomeError(f"{self.name}: there is no column {column!r}. {_listed(column, self.known or self.columns)}")
 
     def ids(self, column: str) -> Any:
         """Ids as a pyarrow array: int64, or text without surrounding blanks.
@@ -239,20 +242,23 @@ def read(
     """
     pa = arrow()
     if not isinstance(source, (str, os.PathLike)):
+        known = tuple(header(source))
         if wanted is not None and hasattr(source, "columns") and hasattr(source, "to_numpy"):
             source = source[[c for c in source.columns if c in wanted]]
         data = _from_memory(source, name)
-        return Table(name, data if wanted is None else data.select([c for c in data.column_names if c in wanted]))
+        return Table(name, data if wanted is None else data.select([c for c in data.column_names if c in wanted]), known=known)
     path = _existing(Path(source))
     some = None if wanted is None else list(wanted)
     if path.suffix == ".parquet":
         import pyarrow.parquet
 
-        return Table(path.name, _guard(path, lambda: pyarrow.parquet.read_table(path, columns=some)))
+        data = _guard(path, lambda: pyarrow.parquet.read_table(path, columns=some))
+        return Table(path.name, data, known=tuple(header(path)))
     if path.suffix in (".feather", ".arrow"):
         import pyarrow.feather
 
-        return Table(path.name, _guard(path, lambda: pyarrow.feather.read_table(path, columns=some)))
+        data = _guard(path, lambda: pyarrow.feather.read_table(path, columns=some))
+        return Table(path.name, data, known=tuple(header(path)))
     dialect = sniff(path, delimiter, columns)
     roles = dict.fromkeys(dialect.columns, "label") if wanted is None else dict(wanted)
     try:
@@ -260,7 +266,7 @@ def read(
     except pa.ArrowInvalid as error:
         text_ids = explain(path, dialect, roles, str(error))  # raises, unless ids are text after all
         data = _read_text(path, dialect, {column: "text" if column in text_ids else role for column, role in roles.items()})
-    return Table(path.name, data, path, dialect)
+    return Table(path.name, data, path, dialect, dialect.columns)
 
 
 def _read_text(path: Path, dialect: Dialect, roles: Mapping[str, str]) -> Any:
@@ -279,7 +285,7 @@ def _read_text(path: Path, dialect: Dialect, roles: Mapping[str, str]) -> Any:
     with opened(path) as stream:
         for batch in pa.csv.open_csv(stream, *options):
             total += batch.nbytes
-            if total > max(2 << 30, GROWTH * size):
+            if total > max(SPARED, GROWTH * size):
                 raise ConnectomeError(f"{path}: {size:,} compressed bytes hold more than {total:,}; this looks like a decompression bomb.")
             batches.append(batch)
     return pa.Table.from_batches(batches).unify_dictionaries()
