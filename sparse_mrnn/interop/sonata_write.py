@@ -275,7 +275,13 @@ def _index(group: Any, n: int, node: NDArray[np.int64], edge: NDArray[np.int64])
 
 
 def _config(folder: Path, graph: RegionGraph) -> None:
-    nodes = [{"nodes_file": "$NETWORK_DIR/nodes.h5", "node_types_file": "$NETWORK_DIR/node_types.csv"}]
-    edges = [{"edges_file": "$NETWORK_DIR/edges.h5", "edge_types_file": "$NETWORK_DIR/edge_types.csv"}]
-    config = {"manifest": {"$NETWORK_DIR": "."}, "networks": {"nodes": nodes, "edges": edges}}
+    """The circuit configuration; libsonata wants the populations named, too."""
+    sources = {kind: any(True for _ in graph.projections(kind)) for kind in POPULATIONS}
+    nodes = {POPULATIONS[kind]: {"type": "virtual" if kind == "input" else "point_neuron"} for kind in POPULATIONS if graph.regions(kind)}
+    edges = {f"{POPULATIONS[kind]}_to_units": {"type": "point_neuron"} for kind, some in sources.items() if some}
+    networks = {
+        "nodes": [{"nodes_file": "$NETWORK_DIR/nodes.h5", "node_types_file": "$NETWORK_DIR/node_types.csv", "populations": nodes}],
+        "edges": [{"edges_file": "$NETWORK_DIR/edges.h5", "edge_types_file": "$NETWORK_DIR/edge_types.csv", "populations": edges}],
+    }
+    config = {"manifest": {"$NETWORK_DIR": "."}, "networks": networks}
     (folder / "circuit_config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
