@@ -123,7 +123,7 @@ def table(folder: Path | None = None, flyvis: Path | None = None) -> str:
         if not (folder / "csv" / "consolidated_cell_types.csv.gz").exists():
             write(folder)
         rows = [
-            "| data | neurons | connections | projections | graph, s | ready to simulate, s | peak memory, GB |",
+            "| data | neurons | connections | projections | graph, s | ready to simulate, s | peak memory, GiB |",
             "|---|---|---|---|---|---|---|",
         ]
         cases = [(name, code.format(csv=str(folder / "csv"), parquet=str(folder / "parquet"))) for name, code in CASES]
