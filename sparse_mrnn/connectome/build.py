@@ -400,7 +400,7 @@ def _report(
             RegionRow(region.name, region.n, by_sign[2], by_sign[0], by_sign[1], onto, int(outof[here].sum()), onto / (region.n * n))
         )
     pairs = (
-        _sum([sp.csr_array((np.ones(m.nnz, dtype=np.int8), m.indices, m.indptr), shape=m.shape) for m in matrices]).nnz
+        _sum([sp.csr_array((np.ones(m.nnz, dtype=np.int32), m.indices, m.indptr), shape=m.shape) for m in matrices]).nnz
         if len(matrices) > 1
         else (matrices[0].nnz if matrices else 0)
     )
