@@ -113,6 +113,10 @@ class TrainingError(SparseMRNNError, ValueError):
     """A training utility is asked for something it cannot do with this network."""
 
 
+class ConnectomeError(SparseMRNNError, ValueError):
+    """A connectome's file or table cannot be imported; the message names file, line and column."""
+
+
 class MissingExtraError(SparseMRNNError, ImportError):
     """An optional dependency is needed and not installed."""
 

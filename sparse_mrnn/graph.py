@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sparse_mrnn.connectivity import AllToAll, Bernoulli, ConnectionRule, FixedFanIn, Site
 from sparse_mrnn.errors import GraphError, UnknownNameError, WeightError, suggest
-from sparse_mrnn.explicit import explicit_weights
+from sparse_mrnn.explicit import SynapseBlock, blocks_by_region, explicit_weights
 from sparse_mrnn.initializers import Initializer
 
 SIGNS: dict[str | None, int] = {"pos": 1, "neg": -1, None: 0}
@@ -59,15 +59,20 @@ class Projection:
     key: str
     site: Site = field(repr=False)
     rule: ConnectionRule | None
-    weights: sp.csr_array | None = field(default=None, repr=False)
+    synapses: sp.csr_array | SynapseBlock | None = field(default=None, repr=False)
     init: Initializer | None = None
     sign: str | None = "inherit"
     trainable: bool = True
 
     @property
+    def weights(self) -> sp.csr_array | None:
+        """Explicit weights, shape (target units, source units); None where a rule draws the synapses."""
+        return self.synapses.tocsr() if isinstance(self.synapses, SynapseBlock) else self.synapses
+
+    @property
     def expected_synapses(self) -> float:
         """Synapses the projection will have: exact for explicit weights and exact rules."""
-        return self.weights.nnz if self.weights is not None else self.rule.expected(self.site)  # type: ignore[union-attr]
+        return self.synapses.nnz if self.synapses is not None else self.rule.expected(self.site)  # type: ignore[union-attr]
 
 
 class RegionGraph(nx.MultiDiGraph):
@@ -267,6 +272,32 @@ class RegionGraph(nx.MultiDiGraph):
         if weights is None:
             _rule_of(attrs, label).check(self._site(source, target, key, attrs))
         self.add_edge(source, target, key=key, **attrs)
+
+    def add_projections(self, weights: Any, *, key: str = "default", sign: str | None = "inherit", trainable: bool = True) -> None:
+        """Add explicit synapses between all recurrent units: one projection for each pair of regions that has any.
+
+        O(synapses log synapses); the projections share one table, so 100,000 of them are cheap.
+
+        Parameters
+        ----------
+        weights : array or scipy sparse array, shape (units, units)
+            Entry (i, j) is from unit j to unit i, in unit order: region after region.
+        key, sign, trainable
+            Of every projection, as in `add_projection`; so are the errors.
+        """
+        regions, label = self.regions(), f"projections (key {key!r})"
+        ptr = np.cumsum([0, *(region.n for region in regions)])
+        if sign not in ("inherit", "pos", "neg", None):
+            raise GraphError(f"{label}: sign is {sign!r}; use 'inherit', 'pos', 'neg' or None.")
+        signs = [region.unit_signs if sign == "inherit" else np.full(region.n, SIGNS[sign], dtype=np.int8) for region in regions]
+        origin = np.concatenate([np.empty(0, dtype=np.int8), *signs])
+        matrix = explicit_weights(label, weights, (int(ptr[-1]), int(ptr[-1])), origin, (None, None))
+        attrs = {"trainable": bool(trainable), "self_connections": True, **({} if sign == "inherit" else {"sign": sign or "free"})}
+        edges = [(regions[j].name, regions[i].name, key, {**attrs, "weights": block}) for i, j, block in blocks_by_region(matrix, ptr)]
+        for source, target, _, _ in edges:
+            if self.has_edge(source, target, key):
+                raise GraphError(f"projection {source!r} -> {target!r} (key {key!r}) exists already; give the parallel one another key=.")
+        self.add_edges_from(edges)
 
     # ---------------------------------------------------------------- asking
 

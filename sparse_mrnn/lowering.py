@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from sparse_mrnn.connectivity import ConnectionRule, sample_many
 from sparse_mrnn.errors import GraphError, UnknownNameError, suggest
+from sparse_mrnn.explicit import coordinates
 from sparse_mrnn.graph import SIGNS, Projection, Region, RegionGraph
 from sparse_mrnn.initializers import Default, Initializer, Synapses
 
@@ -155,15 +156,15 @@ def lower(
     rng = np.random.default_rng(rng)
     targets, sources = Layout.of(graph), Layout.of(graph, kind)
     blocks = sorted(graph.projections(kind), key=lambda p: not p.trainable)  # stable: trainable first
-    sampled = [k for k, block in enumerate(blocks) if block.weights is None]
+    sampled = [k for k, block in enumerate(blocks) if block.synapses is None]
     rules: list[ConnectionRule] = [blocks[k].rule for k in sampled]  # type: ignore[misc]
     sample = sample_many(rng, rules, [blocks[k].site for k in sampled])
 
     lengths = np.zeros(len(blocks), dtype=np.int64)
     lengths[sampled] = sample.lengths
     for k, block in enumerate(blocks):
-        if block.weights is not None:
-            lengths[k] = block.weights.nnz
+        if block.synapses is not None:
+            lengths[k] = block.synapses.nnz
     ptr = np.concatenate([[0], np.cumsum(lengths)])
     nnz = int(ptr[-1])
     values = np.zeros(nnz, dtype=dtype)
@@ -176,10 +177,9 @@ def lower(
             rows[ptr[k] : ptr[k + 1]] = sample.rows[begin[at] : begin[at + 1]]
             cols[ptr[k] : ptr[k + 1]] = sample.cols[begin[at] : begin[at + 1]]
         for k, block in enumerate(blocks):
-            if block.weights is not None:
-                coo = block.weights.tocoo()
+            if block.synapses is not None:
                 here = slice(ptr[k], ptr[k + 1])
-                rows[here], cols[here], values[here] = coo.row, coo.col, coo.data
+                rows[here], cols[here], values[here] = coordinates(block.synapses)
     row_start = np.array([targets.ptr[targets.index[b.target]] for b in blocks], dtype=np.int32)
     col_start = np.array([sources.ptr[sources.index[b.source]] for b in blocks], dtype=np.int32)
     rows += np.repeat(row_start, lengths)

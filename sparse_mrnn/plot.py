@@ -6,6 +6,7 @@ drawn, so no picture needs a dense matrix.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -108,12 +109,11 @@ def plot_activity(recording: Recording, trial: int = 0, ax: Axes | None = None) 
     extent = (recording.time[0] - step, recording.time[-1], n, 0)
     colours = Normalize(low, top) if low else PowerNorm(0.5, 0.0, top)
     drawn = ax.imshow(image, aspect="auto", cmap="RdBu_r" if low else "magma", norm=colours, extent=extent, interpolation="nearest")
-    names = list(dict.fromkeys(recording.units.region))
-    sizes = [recording.units.region.count(name) for name in names]
-    ptr = np.concatenate([[0], np.cumsum(sizes)])
+    sizes = Counter(recording.units.region)  # in order of first appearance
+    ptr = np.concatenate([[0], np.cumsum(list(sizes.values()))])
     for border in ptr[1:-1]:
         ax.axhline(border, color="0.6", lw=0.4)
-    _region_ticks(ax, "y", ptr, names)
+    _region_ticks(ax, "y", ptr, list(sizes))
     ax.set(xlabel="time (ms)", title="activity h by region")
     ax.figure.colorbar(drawn, ax=ax, label="h", extend="both" if low else "max")
     return ax

@@ -14,6 +14,8 @@ LAYERS = [
     {"stimulus", "recording"},
     {"simulate", "training", "tasks"},
     {"plot", "data"},
+    {"connectome"},
+    {"interop"},
     {"cli"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

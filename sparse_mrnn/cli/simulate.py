@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from sparse_mrnn.cli.common import ConfigArgument, app, err, load, out, plain, settings_of, told
+from sparse_mrnn.cli.common import ConfigArgument, app, err, load_network, out, plain, settings_of, told
 from sparse_mrnn.errors import SimulationStopped
 
 if TYPE_CHECKING:
@@ -36,19 +36,18 @@ def simulate(
     with told():
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-        from sparse_mrnn.config import read_config
         from sparse_mrnn.simulate import build
         from sparse_mrnn.simulate import simulate as run
         from sparse_mrnn.stimulus import Stimulus
 
-        loaded = load(config)
-        settings = settings_of(loaded, duration=duration, dt=dt, batch=batch, seed=seed, noise=noise)
+        graph, simulation = load_network(config)
+        settings = settings_of(simulation, duration=duration, dt=dt, batch=batch, seed=seed, noise=noise)
         if stim:
             stimuli = [Stimulus.parse(text) for text in stim]
         else:
             given = [s.model_dump() for s in settings.stimulus]
             stimuli = [Stimulus(**{**s, "units": s["units"] and tuple(s["units"])}) for s in given]
-        net = build(read_config(loaded), settings, device)
+        net = build(graph, settings, device)
         rec = net.rec
         synapses = 0 if rec is None else rec.nnz
         out.print(f"{net.graph.n_units:,} units, {synapses:,} synapses on {net.device}; seed {net.seed}", highlight=False)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sparse_mrnn.cli.common import ConfigArgument, app, err, load, out, settings_of, told
+from sparse_mrnn.cli.common import ConfigArgument, app, err, load_network, out, settings_of, told
 
 
 @app.command()
@@ -23,16 +23,15 @@ def spectrum(
     with told():
         from rich.table import Table
 
-        from sparse_mrnn.config import read_config
         from sparse_mrnn.errors import ConfigError, SpectralError
         from sparse_mrnn.simulate import build
         from sparse_mrnn.spectral import disc_radius, leading_eigenpairs, spectral_abscissa, spectral_radius
 
         if out_path is not None and out_path.suffix not in (".png", ".svg", ".pdf"):
             raise ConfigError(f"--out {out_path}: the picture's name must end in .png, .svg or .pdf.")
-        loaded = load(config)
-        settings = settings_of(loaded, seed=seed)
-        net = build(read_config(loaded), settings.model_copy(update={"seed": settings.seed or 0}), "cpu")
+        graph, simulation = load_network(config)
+        settings = settings_of(simulation, seed=seed)
+        net = build(graph, settings.model_copy(update={"seed": settings.seed or 0}), "cpu")
         layout = net.layout()
         with err.status("searching") as status:
 
