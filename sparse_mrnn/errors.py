@@ -73,6 +73,10 @@ class SimulationStopped(SparseMRNNError, RuntimeError):  # noqa: N818 - stopping
         self.done, self.duration, self.recording = done, duration, recording
 
 
+class BenchmarkError(SparseMRNNError, RuntimeError):
+    """A benchmark cannot run as asked, or two entries that should agree do not."""
+
+
 class MissingExtraError(SparseMRNNError, ImportError):
     """An optional dependency is needed and not installed."""
 

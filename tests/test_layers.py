@@ -12,7 +12,7 @@ LAYERS = [
     {"models"},
     {"stimulus", "recording"},
     {"simulate"},
-    {"plot", "data"},
+    {"plot", "data", "benchmark"},
     {"cli"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
