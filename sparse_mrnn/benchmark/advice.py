@@ -97,15 +97,14 @@ def advice(results: Sequence[CaseResult]) -> str:
     if not results:
         return "Nothing was measured."
     here = next((r for r in results if r.group == "network"), None)
-    case = here or max((r for r in results if r.group == "units"), key=lambda r: r.units, default=results[0])
-    words = _here(point(case), "here" if here else f"at {case.units:,} units and a density of {case.density:.2g}")
+    case = here or max(results, key=lambda r: (point(r).speedup is not None, r.group == "units", r.units))
+    words = _here(point(case), "here" if here else f"at {case.units:,} units and {percent(case.density)} density")
     units, density = crossover(results, "units"), crossover(results, "density")
-    rest = []
-    if units is not None:
-        rest.append(_along(units, "units"))
-    if density is not None:
-        rest.append(_along(density, "density"))
-    return words + ("; " + ", and ".join(rest) if rest else "") + "."
+    found = [(c, group) for c, group in ((units, "units"), (density, "density")) if c is not None]
+    where = [_side(c.at, c.sparse_first, group) for c, group in found if c.at is not None]
+    rest = [f"use dense {' or '.join(where)}"] if where else []
+    rest += [_everywhere(c, group) for c, group in found if c.at is None]
+    return "; ".join([words, *rest]) + "."
 
 
 def _here(best: Point, where: str) -> str:
@@ -130,20 +129,26 @@ def _times(ratio: float, more: str, less: str) -> str:
     return f"{ratio:.2g}x {word}" if ratio < 10 else f"{ratio:,.0f}x {word}"
 
 
-def _along(found: Crossover, group: str) -> str:
+def _side(at: float, sparse_first: bool, group: str) -> str:
+    return f"{'above' if sparse_first else 'below'} {_amount(float(f'{at:.2g}'), group)} {group}"  # no better known than that
+
+
+def _everywhere(found: Crossover, group: str) -> str:
+    first = "sparse" if found.sparse_first else "dense"
     low, high = (_amount(x, group) for x in (found.low, found.high))
-    if found.at is None:
-        first = "sparse" if found.sparse_first else "dense"
-        return f"{first} is faster at all {'sizes' if group == 'units' else 'densities'} measured ({low} to {high})"
-    dense_side = "above" if found.sparse_first else "below"
-    what = _amount(_round(found.at), group)
-    return f"{dense_side} {what} units use dense" if group == "units" else f"{dense_side} {what} density use dense"
+    return f"{first} is faster at all {'sizes' if group == 'units' else 'densities'} measured ({low} to {high})"
 
 
 def _amount(value: float, group: str) -> str:
-    return f"{value:,.0f}" if group == "units" else f"{100 * value:.2g}%"
+    return f"{value:,.0f}" if group == "units" else percent(value)
 
 
-def _round(value: float) -> float:
-    """To two significant digits: a crossover is not known better."""
-    return float(f"{value:.2g}")
+def percent(share: float) -> str:
+    """Two significant digits.
+
+    Examples
+    --------
+    >>> percent(0.0513), percent(0.9998)
+    ('5.1%', '100%')
+    """
+    return f"{float(f'{100 * share:.2g}'):g}%"

@@ -33,6 +33,11 @@ class Timing:
     q1: float
     q3: float
 
+    @property
+    def spread(self) -> float:
+        """Distance of the quartiles, as a part of the median."""
+        return (self.q3 - self.q1) / self.median
+
     @classmethod
     def of(cls, seconds: Sequence[float]) -> Timing:
         """From the repeats."""
@@ -118,7 +123,7 @@ def measure(
     training : bool
         Measure forward and backward too.
     memory : bool
-        Measure peak memory (of training, if that is measured).
+        Measure peak memory (of training, if that is measured, and then only of entries that train).
     repeats : int
     limits : Limits, optional
     progress : callable
@@ -177,13 +182,13 @@ def measure(
         runs: dict[str, Callable[[], object]] = {name: _runner(made, what == "training") for name, made in able.items()}
         for name, timing in side_by_side(runs, repeats, order, case.device).items():
             setattr(next(r for r in results.values() if r.entry == name), what, timing)
-    names = [e for e in ready if memory]
+    names = [e for e in ready if memory and (e.trains or not training)]
     ready.clear()
     del problem, want
     for e in names:
         progress(f"{case.label}: memory of {e.name}")
         try:
-            results[e].memory_mb = peak_memory(case, e.name, training and e.trains) / 1e6
+            results[e].memory_mb = peak_memory(case, e.name, training) / 1e6
         except BenchmarkError as error:
             results[e].skipped = f"memory: {error}"
     facts = (case.label, case.group, n, synapses, synapses / n**2, case.batch, case.steps, case.model, case.activation)
@@ -225,10 +230,14 @@ def _seconds(run: Callable[[], object], device: str, count: int = 1) -> float:
 
 
 def _estimate(entry: Entry, training: bool) -> float:
-    """Seconds of a whole run, from runs of one and two steps (after a first one, which may compile)."""
-    steps = entry.given.case.steps
-    first = _seconds(lambda: entry.run(training, 1), entry.given.case.device)
-    if steps <= 2 or first < 0.05:
-        return first * steps
-    one, two = (_seconds(lambda k=k: entry.run(training, k), entry.given.case.device) for k in (1, 2))  # type: ignore[misc]
-    return one + max(0.0, two - one) * (steps - 1)
+    """Seconds of a whole run, from the fastest of two runs of one and of two steps (after a first one, which may compile)."""
+    case = entry.given.case
+
+    def fastest(steps: int) -> float:
+        return min(_seconds(lambda: entry.run(training, steps), case.device) for _ in range(2))
+
+    first = _seconds(lambda: entry.run(training, 1), case.device)
+    if first * case.steps < 1 or case.steps <= 2:
+        return first * case.steps
+    one, two = fastest(1), fastest(2)
+    return one + max(0.0, two - one) * (case.steps - 1)

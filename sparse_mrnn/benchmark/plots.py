@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sparse_mrnn.benchmark.advice import crossover, point
+from sparse_mrnn.benchmark.advice import crossover, percent, point
 from sparse_mrnn.benchmark.measure import CaseResult, EntryResult
 from sparse_mrnn.errors import MissingExtraError
 
@@ -46,12 +46,15 @@ def plot_crossover(results: Sequence[CaseResult]) -> Any:
         handles.update({label: handle for handle, label in zip(*ax.get_legend_handles_labels(), strict=True) if label in COLOURS})
     names = [name for name in COLOURS if name in handles]
     if names:
-        figure.legend([handles[n] for n in names], names, loc="outside lower center", ncols=min(len(names), 8), fontsize=8, frameon=False)
+        columns = len(names) if len(names) <= 8 else -(-len(names) // 2)
+        figure.legend([handles[n] for n in names], names, loc="outside lower center", ncols=columns, fontsize=8, frameon=False)
     return figure
 
 
 def _over_units(ax: Any, cases: Sequence[CaseResult], what: str, trained: bool) -> None:
     def value(e: EntryResult) -> float | None:
+        if trained and e.training is None:
+            return None
         if what == "memory":
             return e.memory_mb
         found = e.training if trained else e.forward
@@ -65,8 +68,8 @@ def _over_units(ax: Any, cases: Sequence[CaseResult], what: str, trained: bool) 
     doing = "forward and backward" if trained else "forward"
     ax.set(xscale="log", yscale="log", xlabel="units", ylabel=f"{doing} (ms)" if what == "time" else "peak memory (MB)")
     _unit_ticks(ax, sorted({r.units for r in cases}))
-    density = [r.density for r in cases]
-    spread = f"{100 * min(density):.2g}%" if max(density) < 1.2 * min(density) else f"{100 * min(density):.2g} to {100 * max(density):.2g}%"
+    low, high = min(r.density for r in cases), max(r.density for r in cases)
+    spread = percent(low) if high < 1.2 * low else f"{percent(low)} to {percent(high)}"
     ax.set_title(f"{what}, density {spread}", fontsize=10)
     found = crossover(cases, "units") if what == "time" else None
     if found is not None and found.at is not None:
@@ -89,7 +92,7 @@ def _over_density(ax: Any, cases: Sequence[CaseResult]) -> None:
     found = crossover(cases, "density")
     if found is not None and found.at is not None:
         ax.axvline(found.at, color="0.4", lw=0.8, ls=":")
-        _note(ax, found.at, f"equal at\n{100 * found.at:.2g}%")
+        _note(ax, found.at, f"equal at\n{percent(found.at)}")
     _plain_ticks(ax, x, [v for v in y if v is not None])
     ax.grid(True, which="major", color="0.9", lw=0.6)
     for r in cases:
@@ -104,18 +107,21 @@ def _note(ax: Any, x: float, text: str) -> None:
 
 
 def _unit_ticks(ax: Any, units: list[int]) -> None:
-    from matplotlib.ticker import NullFormatter, NullLocator
+    from matplotlib.ticker import NullLocator
 
     ax.set_xticks(units, [f"{u:,}" if u < 10_000 else f"{u / 1000:g}k" for u in units], fontsize=8)
     ax.xaxis.set_minor_locator(NullLocator())
-    ax.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _plain_ticks(ax: Any, x: Sequence[float], y: Sequence[float]) -> None:
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+    from matplotlib.ticker import NullLocator
 
-    for axis, form in ((ax.xaxis, lambda v, _: f"{100 * v:g}%"), (ax.yaxis, lambda v, _: f"{v:g}x")):
-        axis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5)))
-        axis.set_major_formatter(FuncFormatter(form))
-        axis.set_minor_formatter(NullFormatter())
+    fine: tuple[float, ...] = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0)
+    for axis, values, form in ((ax.xaxis, x, "{:g}%"), (ax.yaxis, y, "{:g}x")):
+        scale = 100 if axis is ax.xaxis else 1
+        span = max(values) / min(values)
+        steps: tuple[float, ...] = (1.0, 3.0) if span > 30 else fine if span < 5 else (1.0, 2.0, 5.0)
+        marks = [s * 10.0**k for k in range(-6, 7) for s in steps if 0.8 * min(values) <= s * 10.0**k <= 1.25 * max(values)]
+        axis.set_ticks(marks, [form.format(round(scale * m, 6)) for m in marks])
+        axis.set_minor_locator(NullLocator())
     ax.tick_params(labelsize=8)

@@ -141,7 +141,7 @@ class Problem(Given):
             inp = Synapses.of(net.effective_W_inp, net.W_inp_sign_matrix)
         alpha, bias = net.alpha.detach().clone(), net.tonic_inp.detach().clone()
         given = Given.to(case, graph.n_units, graph.n_inputs)
-        return cls(case, given.x0, given.drive, rec, inp, alpha, bias, net.bias is not None, _parts(net), build_s)
+        return cls(case, given.x0, given.drive, rec, inp, alpha, bias, net.bias is not None, _parts(net, case.activation), build_s)
 
     @property
     def units(self) -> int:
@@ -160,11 +160,11 @@ class Problem(Given):
         return self.x0 if self.case.model == "elman" else self.activation(self.x0.t()).t()
 
 
-def _parts(net: mRNNBase) -> tuple[tuple[int, int, str], ...]:
+def _parts(net: mRNNBase, default: str) -> tuple[tuple[int, int, str], ...]:
     parts: list[tuple[int, int, str]] = []
     start = 0
     for region in net.layout().regions:
-        name = region.activation or net.activation_name
+        name = region.activation or default
         if parts and parts[-1][2] == name:
             parts[-1] = (parts[-1][0], start + region.n, name)
         else:

@@ -79,12 +79,19 @@ def bench(
                         progress=lambda text: status.update(plain_text(text)),
                     )
                     results.append(result)
-                    out.print(report.case_table(result))
-                    for reason in report.skipped(result):
-                        out.print(f"  left out: {plain_text(reason)}", style="dim", highlight=False)
         except KeyboardInterrupt:
             stopped = True
             err.print(f"[yellow]stopped; {len(results)} of {len(cases)} cases are measured[/]")
+        for result in results:
+            if result.group == "network":
+                out.print(report.case_table(result))
+        for group in ("units", "density"):
+            for table in report.ladder_tables(results, group):
+                out.print(table)
+        for reason in report.skipped(results):
+            out.print(plain_text(reason), style="dim", highlight=False)
+        if (warning := report.unsteady(results)) is not None:
+            out.print(f"[yellow]{warning}[/]", highlight=False)
         out.print(f"[bold]{plain_text(advice(results))}[/]", highlight=False)
         if out_path is not None and results:
             for path in report.write(results, machine, settings, out_path):
