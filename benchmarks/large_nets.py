@@ -67,13 +67,7 @@ def measure(**case: object) -> dict[str, float]:
 
 
 def table(repeats: int = 3) -> str:
-    """Measure; a Markdown table.
-
-    Raises
-    ------
-    RuntimeError
-        If a case takes more time or memory than it may.
-    """
+    """Measure; a Markdown table, and below it what took more time or memory than it may."""
     threads = os.cpu_count() or 1
     base = statistics.median(measure(units=0, regions=1, density=0, steps=0, threads=threads)["peak_mb"] for _ in range(repeats))
     rows = ["| network | synapses | built in (s) | steps | simulated in (s) | peak over `import torch` (MB) |", "|---|---|---|---|---|---|"]
@@ -88,7 +82,7 @@ def table(repeats: int = 3) -> str:
         rows.append(f"| {name} | {int(middle['synapses']):,} | {middle['build_s']:.2f} | {steps:,} | {middle['run_s']:.2f} | {over:.0f} |")
         print(rows[-1], file=sys.stderr, flush=True)
     if missed:
-        raise RuntimeError("missed: " + "; ".join(missed))
+        rows += ["", f"Missed: {'; '.join(missed)}."]
     return "\n".join(rows)
 
 

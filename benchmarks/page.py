@@ -28,9 +28,7 @@ def crossover(device: str, figure: Path) -> str:
     known = b.entries()
     entries = [known[name] for name in ENTRIES.split() if name in known]
     cases = b.ladder(SIZES, DENSITY, device=device) + b.density_ladder(1000, DENSITIES, device=device)
-    results = [
-        b.measure(case, entries, memory=case.group == "units", repeats=5, progress=lambda text: print(text, file=sys.stderr)) for case in cases
-    ]
+    results = [b.measure(case, entries, memory=case.group == "units", repeats=5, progress=training.say) for case in cases]
     plot_crossover(results).savefig(figure, dpi=80)
     return advice(results)
 
