@@ -2,7 +2,7 @@
 
 from sparse_mrnn.benchmark.cases import BlockModel, Case, density_ladder, ladder, relatives, two_regions
 from sparse_mrnn.benchmark.entries import Entry, chosen, entries
-from sparse_mrnn.benchmark.machine import machine_facts, machine_line, physical_memory
+from sparse_mrnn.benchmark.machine import machine_facts, machine_line, physical_memory, usable_device
 from sparse_mrnn.benchmark.measure import CaseResult, EntryResult, Limits, Timing, measure, side_by_side
 from sparse_mrnn.benchmark.memory import PeakMeter, in_fresh_process, peak_memory
 
@@ -28,4 +28,5 @@ __all__ = [
     "relatives",
     "side_by_side",
     "two_regions",
+    "usable_device",
 ]

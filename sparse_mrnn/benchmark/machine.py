@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from sparse_mrnn.errors import BenchmarkError
+
 PACKAGES = ("torch", "numpy", "scipy", "numba", "torch_sparse")
 
 
@@ -35,6 +37,27 @@ def machine_facts(device: str | torch.device = "cpu") -> dict[str, Any]:
     if device.type == "cuda":
         facts["cuda"] = torch.version.cuda
     return {**facts, **{name: _version(name) for name in ("sparse-mrnn", *PACKAGES)}}
+
+
+def usable_device(name: str | None) -> str:
+    """The device of a name; None: CUDA where there is one, else the CPU.
+
+    Raises
+    ------
+    BenchmarkError
+        If torch knows no such device, or sees none.
+    """
+    if name is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        kind = torch.device(name).type
+    except RuntimeError:
+        raise BenchmarkError(f"device {name!r} is not a torch device; use cpu or cuda.") from None
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise BenchmarkError(f"device {name!r}: this torch sees no CUDA device; use cpu.")
+    if kind not in ("cpu", "cuda"):
+        raise BenchmarkError(f"device {name!r}: only cpu and cuda are measured.")
+    return name
 
 
 def machine_line(facts: dict[str, Any]) -> str:

@@ -43,8 +43,6 @@ def bench(
 ) -> None:
     """Dense or sparse? Time and memory of every way to run a network, and where the crossover lies."""
     with told():
-        import torch
-
         from sparse_mrnn import benchmark as b
         from sparse_mrnn.benchmark import report
         from sparse_mrnn.benchmark.advice import advice
@@ -52,8 +50,10 @@ def bench(
 
         if out_path is not None and (out_path / "results.json").exists() and not force:
             raise BenchmarkError(f"{out_path} already holds results; choose another folder or add --force.")
+        if max_seconds <= 0 or (max_memory is not None and max_memory <= 0):
+            raise BenchmarkError("--max-seconds and --max-memory must be positive.")
         which = b.chosen(_names(entries))
-        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        device = b.usable_device(device)
         run: dict[str, Any] = dict(batch=batch, steps=steps, seed=seed, device=device)
         grid = (_numbers("--sizes", sizes, int), _numbers("--densities", densities, float))
         if config is None:
