@@ -89,8 +89,8 @@ TRAINING = """## Training and inference
 
 `benchmarks/training.py`: forward and backward of the mean of h squared, float32, tanh, batch 32 unless the line says
 otherwise; the bare times are [below](#every-entry). A ratio is the other's time over ours. "The dense loop" is
-mRNNTorch's masked update with its states stacked at the end; "mRNNTorch's own loop" writes them, as mRNNTorch 0.1
-does, into arrays made beforehand, which is slower under autograd.
+mRNNTorch's masked update with its states stacked at the end; mRNNTorch 0.1 writes them into arrays made beforehand,
+which is slower under autograd. Both are written anew after its source.
 
 {table}
 
