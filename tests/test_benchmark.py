@@ -330,3 +330,19 @@ def test_gpu_page_without_a_gpu(tmp_path):
     assert found.returncode == 1
     assert found.stderr.startswith("no CUDA device here")
     assert not (tmp_path / "page.md").exists()
+
+
+@pytest.mark.parametrize(("problem", "code"), [(KeyboardInterrupt(), 130), (BenchmarkError("ours disagrees"), 1)])
+def test_what_was_measured_before_a_stop_is_kept(tmp_path, monkeypatch, problem, code):
+    measure = b.measure
+
+    def stops(case, *args, **kwargs):
+        if "80" in case.label:
+            raise problem
+        return measure(case, *args, **kwargs)
+
+    monkeypatch.setattr(b, "measure", stops)
+    text = run("--sizes", "20,40,80", *QUICK, "--out", tmp_path, code=code)
+    assert "stopped; 2 of 3 cases are measured" in text
+    assert ("ours disagrees" in text) == (code == 1)
+    assert len(json.loads((tmp_path / "results.json").read_text())["cases"]) == 2

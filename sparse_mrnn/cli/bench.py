@@ -70,7 +70,7 @@ def bench(
         machine = b.machine_facts(device)
         out.print(b.machine_line(machine), highlight=False)
         results: list[b.CaseResult] = []
-        stopped = False
+        stop: KeyboardInterrupt | BenchmarkError | None = None
         try:
             with err.status("starting") as status:
                 for case in cases:
@@ -79,9 +79,10 @@ def bench(
                         progress=lambda text: status.update(plain_text(text)),
                     )
                     results.append(result)
-        except KeyboardInterrupt:
-            stopped = True
-            err.print(f"[yellow]stopped; {len(results)} of {len(cases)} cases are measured[/]")
+        except (KeyboardInterrupt, BenchmarkError) as problem:  # what is measured by then is shown and written
+            stop = problem
+            if results or isinstance(stop, KeyboardInterrupt):
+                err.print(f"[yellow]stopped; {len(results)} of {len(cases)} cases are measured[/]")
         for result in results:
             if result.group == "network":
                 out.print(report.case_table(result))
@@ -92,11 +93,14 @@ def bench(
             out.print(plain_text(reason), style="dim", highlight=False)
         if (warning := report.unsteady(results)) is not None:
             out.print(f"[yellow]{warning}[/]", highlight=False)
-        out.print(f"[bold]{plain_text(advice(results))}[/]", highlight=False)
+        if results:
+            out.print(f"[bold]{plain_text(advice(results))}[/]", highlight=False)
         if out_path is not None and results:
             for path in report.write(results, machine, settings, out_path):
                 out.print(f"wrote {path}", soft_wrap=True, highlight=False)
-        if stopped:
+        if isinstance(stop, BenchmarkError):
+            raise stop
+        if stop is not None:
             raise typer.Exit(130)
 
 
