@@ -59,12 +59,13 @@ def main() -> None:
 
 
 def summary(bounds: list[training.Bound]) -> str:
-    """How many bounds are met, and which are not."""
-    missed = [bound for bound in bounds if not bound.met]
-    if not missed:
-        return f"All {len(bounds)} bounds are met."
-    names = "; ".join(f"{bound.case}: {bound.what}" for bound in missed)
-    return f"{len(bounds) - len(missed)} of {len(bounds)} bounds are met. Missed, or not measured: {names}."
+    """How many bounds are met."""
+    unknown = [bound for bound in bounds if bound.value is None]
+    missed = [bound for bound in bounds if not bound.met and bound.value is not None]
+    text = f"{len(bounds) - len(unknown) - len(missed)} of {len(bounds)} bounds are met, {len(missed)} are missed"
+    if unknown:
+        text += f", and {len(unknown)} were not measured, because an entry they need was left out or is not in this version"
+    return text + "."
 
 
 HEAD = """{title}
