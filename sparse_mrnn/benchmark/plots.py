@@ -67,9 +67,11 @@ def _over_units(ax: Any, cases: Sequence[CaseResult], what: str, trained: bool) 
             ax.plot(*zip(*line, strict=True), color=colour, ls="--" if dense else "-", marker="o", ms=3.5, lw=1.6, label=name)
     doing = "forward and backward" if trained else "forward"
     ax.set(xscale="log", yscale="log", xlabel="units", ylabel=f"{doing} (ms)" if what == "time" else "peak memory (MB)")
+    if what == "memory" and ax.get_ylim()[0] < 1 < ax.get_ylim()[1]:
+        ax.set_ylim(bottom=1)  # less is the allocator's, not the entry's
     _unit_ticks(ax, sorted({r.units for r in cases}))
     low, high = min(r.density for r in cases), max(r.density for r in cases)
-    spread = percent(low) if high < 1.2 * low else f"{percent(low)} to {percent(high)}"
+    spread = percent(cases[-1].density) if high < 1.2 * low else f"{percent(low)} to {percent(high)}"
     ax.set_title(f"{what}, density {spread}", fontsize=10)
     found = crossover(cases, "units") if what == "time" else None
     if found is not None and found.at is not None:
@@ -107,8 +109,10 @@ def _note(ax: Any, x: float, text: str) -> None:
 
 
 def _unit_ticks(ax: Any, units: list[int]) -> None:
-    from matplotlib.ticker import NullLocator
+    from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,.6g}"))
+    ax.yaxis.set_minor_formatter(NullFormatter())
     ax.set_xticks(units, [f"{u:,}" if u < 10_000 else f"{u / 1000:g}k" for u in units], fontsize=8)
     ax.xaxis.set_minor_locator(NullLocator())
 

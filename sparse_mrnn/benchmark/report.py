@@ -56,7 +56,7 @@ def ladder_tables(results: Sequence[CaseResult], group: str) -> list[Group]:
             rows = {name: cells for name, cells in rows.items() if set(cells) != {"-"}}
             if not rows:
                 continue
-            fixed = f"density {percent(part[0].density)}" if group == "units" else f"{part[0].units:,} units"
+            fixed = f"density {percent(part[-1].density)}" if group == "units" else f"{part[0].units:,} units"
             title = f"{doing}, ms" if what == "time" else "peak memory, MB"
             table = _table([f"{r.units:,}" if group == "units" else percent(r.density) for r in part])
             for name, cells in rows.items():
