@@ -117,6 +117,10 @@ class ConnectomeError(SparseMRNNError, ValueError):
     """A connectome's file or table cannot be imported; the message names file, line and column."""
 
 
+class BenchmarkError(SparseMRNNError, RuntimeError):
+    """A benchmark cannot run as asked, or two entries that should agree do not."""
+
+
 class MissingExtraError(SparseMRNNError, ImportError):
     """An optional dependency is needed and not installed."""
 

@@ -13,7 +13,7 @@ LAYERS = [
     {"models"},
     {"stimulus", "recording"},
     {"simulate", "training", "tasks"},
-    {"plot", "data"},
+    {"plot", "data", "benchmark"},
     {"connectome"},
     {"interop"},
     {"cli"},
