@@ -33,7 +33,7 @@ class Case:
     activation : str
     dt, tau : float
         ms; of a leaky network.
-    spectral_radius : float, optional
+    spectral_radius : float or dict, optional
         The weights are scaled to it.
     seed : int
         Makes synapses, weights, inputs and the initial state.
@@ -50,7 +50,7 @@ class Case:
     activation: str = "tanh"
     dt: float = 10.0
     tau: float = 100.0
-    spectral_radius: float | None = None
+    spectral_radius: float | dict[str, float] | None = None
     seed: int = 0
     device: str = "cpu"
     group: str = "network"

@@ -326,7 +326,7 @@ def _scale(groups: Groups, settings: Settings, label: str) -> str:
     if factor != 1:
         how += f", times {factor:g}"
     if settings.spectral_radius is not None and matrices:
-        radius = spectral_radius(_sum(matrices)).value * factor
+        radius = spectral_radius(_sum(matrices)) * factor
         if radius == 0:
             raise ConnectomeError(f"{label}: the graph has no cycle, so its spectral radius is 0 and cannot be scaled.")
         factor *= settings.spectral_radius / radius

@@ -58,4 +58,4 @@ def read_celegans(*, spectral_radius: float | None = None) -> tuple[RegionGraph,
 def _radius(graph: RegionGraph) -> float:
     blocks = lower(graph, rng=0, dtype=np.float64)
     values: Any = blocks.values if blocks.perm is None else blocks.values[blocks.perm]
-    return measure(sp.csr_array((values, blocks.col, blocks.crow), shape=blocks.shape)).value
+    return measure(sp.csr_array((values, blocks.col, blocks.crow), shape=blocks.shape))
