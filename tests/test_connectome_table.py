@@ -92,7 +92,7 @@ def test_options_by_hand(files, options, expected):
 def test_spectral_radius(files):
     graph, _ = fly(files, spectral_radius=0.5)
     net = sm.mRNN(graph, device="cpu")
-    assert sm.spectral_radius(net.rec.dense(constrained=True).detach().numpy()).value == pytest.approx(0.5, rel=1e-4)
+    assert sm.spectral_radius(net.rec.dense(constrained=True).detach().numpy()) == pytest.approx(0.5, rel=1e-4)
     with pytest.raises(ConnectomeError, match="no cycle"):
         fly(files, spectral_radius=0.5, select={"super_class": "central"})
 
