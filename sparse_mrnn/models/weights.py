@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,11 +11,29 @@ from torch import Tensor, nn
 
 from sparse_mrnn.errors import SizeError, UnknownNameError
 from sparse_mrnn.lowering import BlockSparse
+from sparse_mrnn.ops.backends import CsrOperator, DenseOperator, Extent, HybridOperator, Operator, TorchSparseOperator
+from sparse_mrnn.ops.backends.hybrid import BLOCK_ENTRIES, BLOCK_FILL
 from sparse_mrnn.ops.dale import effective
 from sparse_mrnn.ops.pattern import Pattern
 
 DENSE_LIMIT = 4096 * 4096
 """Entries a dense matrix may have without being asked for by force."""
+
+
+@dataclass(frozen=True)
+class Operand:
+    """A backend prepared for a weight matrix, and how parameters become its stored values.
+
+    Stored value e is that of synapse ``index[e]`` in projection order, or 0 where index[e] is the number of synapses.
+    """
+
+    operator: Operator
+    index: Tensor | None
+    signed: bool
+    sign: Tensor | None = None
+    """Sign of each stored value; None: in CSR order, which takes no memory."""
+    place: Tensor | None = None
+    """Where stored values are added in a dense matrix, for the dense backend."""
 
 
 class SparseWeights(nn.Module):
@@ -37,6 +56,7 @@ class SparseWeights(nn.Module):
     sign: Tensor
     synapse_sign: Tensor | None
     ptr: Tensor
+    extent: Tensor
 
     def __init__(self, blocks: BlockSparse, dtype: torch.dtype, device: torch.device) -> None:
         super().__init__()
@@ -55,7 +75,9 @@ class SparseWeights(nn.Module):
         self.register_buffer("sign", tensor(blocks.sign))
         self.register_buffer("synapse_sign", None if blocks.synapse_sign is None else tensor(blocks.synapse_sign))
         self.register_buffer("ptr", tensor(blocks.ptr))
+        self.register_buffer("extent", tensor(blocks.extent), persistent=False)
         self._pattern: Pattern | None = None
+        self._operands: dict[str, Operand] = {}
 
     @property
     def nnz(self) -> int:
@@ -69,8 +91,72 @@ class SparseWeights(nn.Module):
             self._pattern = Pattern(self.crow, self.col, self.shape)
         return self._pattern
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> SparseWeights:
+    def _reset(self) -> None:
+        """Forget what was derived from the pattern."""
         self._pattern = None
+        self._operands = {}
+
+    def extents(self) -> list[Extent]:
+        """Where each projection is, in the order of ``values``."""
+        ptr = self.ptr.tolist()
+        return [Extent(ptr[k], ptr[k + 1], *where) for k, where in enumerate(self.extent.tolist())]
+
+    @property
+    def dense_share(self) -> float:
+        """Fraction of the synapses in projections that "hybrid" multiplies densely."""
+        count = torch.diff(self.ptr)
+        entries = self.extent[:, 1] * self.extent[:, 3]
+        dense = (entries >= BLOCK_ENTRIES) & (count >= BLOCK_FILL * entries)
+        return float(count[dense].sum()) / max(self.nnz, 1)
+
+    def operand(self, backend: str) -> Operand:
+        """The matrix prepared for a backend ("csr", "dense", "hybrid" or "torch_sparse"), made when first asked for.
+
+        Raises
+        ------
+        MissingExtraError
+            If torch_sparse is not installed.
+        """
+        if backend not in self._operands:
+            self._operands[backend] = self._prepare(backend)
+        return self._operands[backend]
+
+    def _prepare(self, backend: str) -> Operand:
+        signed = bool((self.sign != 0).any()) or self.synapse_sign is not None
+        n = self.values.numel()
+        if backend == "hybrid":
+            dense = [e for e in self.extents() if e.is_dense]
+            operator = HybridOperator(self.pattern, self.perm, dense, self.nnz, n)
+            sign = self.csr_signs()
+            by_synapse = sign.new_zeros(self.nnz + 1)
+            by_synapse[: self.nnz] = sign if self.perm is None else torch.empty_like(sign).scatter_(0, self.perm.long(), sign)
+            return Operand(operator, operator.index, signed, by_synapse.index_select(0, operator.index))
+        if backend == "dense":
+            place = self.pattern.row.long() * self.shape[1] + self.col
+            return Operand(DenseOperator(self.shape), self.perm, signed, None, place)
+        trained = None
+        if 0 < n < self.nnz:
+            order = torch.arange(self.nnz, device=self.col.device) if self.perm is None else self.perm
+            trained = torch.nonzero(order < n)[:, 0].to(self.col.dtype)
+        kind = TorchSparseOperator if backend == "torch_sparse" else CsrOperator
+        return Operand(kind(self.pattern, trained), self.perm, signed)
+
+    def stored_values(self, operand: Operand, *, constrained: bool) -> Tensor:
+        """Values as the backend stores them, with Dale's law applied where ``constrained``. Differentiable."""
+        values = self.all_values()
+        if isinstance(operand.operator, HybridOperator) and operand.operator.padded:
+            values = torch.cat([values, values.new_zeros(1)])
+        sign = None
+        if constrained and operand.signed:
+            sign = self.csr_signs() if operand.sign is None else operand.sign
+        stored = effective(values, operand.index, sign)
+        if operand.place is None:
+            return stored
+        flat = stored.new_zeros(self.shape[0] * self.shape[1])
+        return flat.index_add(0, operand.place, stored).view(self.shape)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> SparseWeights:
+        self._reset()
         return super()._apply(fn, recurse)  # type: ignore[no-untyped-call, no-any-return]
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
@@ -86,12 +172,14 @@ class SparseWeights(nn.Module):
             new = saved.get("values")
             if new is not None and new.shape != self.values.shape:
                 self.values.data = self.values.new_empty(new.shape)
-        self._pattern = None
+        self._reset()
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def all_values(self) -> Tensor:
         """Every synapse's parameter, in projection order: the trainable ones, then the frozen ones."""
-        return self.values if self.frozen.numel() == 0 else torch.cat([self.values, self.frozen])
+        if self.frozen.numel() == 0:
+            return self.values
+        return self.frozen if self.values.numel() == 0 else torch.cat([self.values, self.frozen])
 
     def csr_signs(self) -> Tensor:
         """Sign of each synapse (int8), in CSR order; 0 for a free one."""
