@@ -102,6 +102,8 @@ class BlockSparse:
     ptr : ndarray of int64, shape (blocks + 1,)
     n_trainable : int
         How many leading values belong to trainable projections.
+    extent : ndarray of int64, shape (blocks, 4)
+        First row and number of rows (targets), first column and number of columns (sources) of each block.
     values : ndarray of float, shape (synapses,)
     crow, col : ndarray of int32 (int64 from 2^31 synapses), shapes (targets + 1,), (synapses,)
     perm : ndarray or None
@@ -115,6 +117,7 @@ class BlockSparse:
     blocks: tuple[Projection, ...]
     ptr: Int64
     n_trainable: int
+    extent: Int64
     values: NDArray[np.floating]
     crow: NDArray[np.integer]
     col: NDArray[np.integer]
@@ -182,6 +185,8 @@ def lower(
                 rows[here], cols[here], values[here] = coordinates(block.synapses)
     row_start = np.array([targets.ptr[targets.index[b.target]] for b in blocks], dtype=np.int32)
     col_start = np.array([sources.ptr[sources.index[b.source]] for b in blocks], dtype=np.int32)
+    n_rows = [targets.regions[targets.index[b.target]].n for b in blocks]
+    n_cols = [sources.regions[sources.index[b.source]].n for b in blocks]
     rows += np.repeat(row_start, lengths)
     cols += np.repeat(col_start, lengths)
 
@@ -195,6 +200,7 @@ def lower(
         tuple(blocks),
         ptr,
         n_trainable,
+        np.array([row_start, n_rows, col_start, n_cols], dtype=np.int64).T,
         values,
         crow,
         cols if perm is None else cols[perm],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -27,7 +28,9 @@ class mRNN(mRNNBase):  # noqa: N801
     ----------
     config : path, dict, NetworkConfig or RegionGraph, optional
         The network. Without one, declare it with ``add_*`` and call ``finalize_connectivity``.
-    activation : {"relu", "tanh", "sigmoid", "softplus", "linear"}
+    activation : {"relu", "tanh", "sigmoid", "softplus", "linear"} or callable
+        A function of your own must be pointwise and made of torch functions; it is differentiated step by step,
+        which is slower.
     noise_level_act, noise_level_inp : float
         Noise of units and inputs, drawn when ``forward(noise=True)``.
     rec_constrained, inp_constrained : bool
@@ -43,7 +46,9 @@ class mRNN(mRNNBase):  # noqa: N801
         Default: CUDA where there is one, else the CPU.
     dt, tau : float
         Time step and time constant, ms; alpha = dt / tau. A region's own tau takes precedence.
-    backend : {"auto", "csr", "dense"}
+    backend : {"auto", "csr", "dense", "hybrid", "torch_sparse"}
+        How weights are multiplied: as one sparse matrix, one dense one, dense blocks and a sparse rest, or by the
+        package torch_sparse. "auto" chooses by size and fill; results are the same to rounding.
     seed : int, optional
         Makes synapses, weights and noise. Default: drawn from torch's global generator.
     dtype : torch.float32 or torch.float64
@@ -65,7 +70,7 @@ class mRNN(mRNNBase):  # noqa: N801
     def __init__(
         self,
         config: str | os.PathLike[str] | dict[str, Any] | NetworkConfig | RegionGraph | None = None,
-        activation: str = "relu",
+        activation: str | Callable[[Tensor], Tensor] = "relu",
         noise_level_act: float = 0.01,
         noise_level_inp: float = 0.01,
         rec_constrained: bool = True,
@@ -116,6 +121,9 @@ class mRNN(mRNNBase):  # noqa: N801
         stim_input: Tensor | None = None,
         noise: bool = False,
         W_rec: Tensor | None = None,  # noqa: N803
+        *,
+        checkpoint_every: int | str | None = None,
+        record: str | Sequence[str] | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Run the dynamics over a sequence.
 
@@ -133,10 +141,16 @@ class mRNN(mRNNBase):  # noqa: N801
             Add Gaussian noise to units and inputs.
         W_rec : Tensor, shape (units, units), optional
             Use these recurrent weights (dense, COO or CSR) as they are, without Dale's law.
+        checkpoint_every : int or "auto", optional
+            Keep the states of every so many steps for the backward pass and compute the others again (Chen et al.
+            2016): memory for steps / k + k states instead of all, for one more forward pass. "auto": the square root
+            of the steps. The sequences returned take their own memory: use it with ``record``.
+        record : str or sequence of str, optional
+            Return these regions (or parents) only, in the order given. Default: every unit.
 
         Returns
         -------
-        x, h : Tensor, laid out like ``inp`` with the units last
+        x, h : Tensor, laid out like ``inp`` with the units, or the recorded ones, last
             States after each step; the initial state is not repeated.
 
         Raises
@@ -146,4 +160,4 @@ class mRNN(mRNNBase):  # noqa: N801
         ShapeError
             If a tensor has the wrong shape, dtype or device; the message says which and what is expected.
         """
-        return self._run(inp, x0, h0, stim_input, noise, W_rec)
+        return self._run(inp, x0, h0, stim_input, noise, W_rec, checkpoint_every, record)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,11 +14,28 @@ from sparse_mrnn.graph import SIGNS
 from sparse_mrnn.lowering import BlockSparse
 from sparse_mrnn.models.leaves import Leaves
 from sparse_mrnn.models.synapses import Name, SynapseTable, follow, fuse
+from sparse_mrnn.ops.backends import CsrOperator, DenseOperator, Extent, HybridOperator, Operator, TorchSparseOperator
 from sparse_mrnn.ops.dale import effective
 from sparse_mrnn.ops.pattern import Pattern
 
 DENSE_LIMIT = 4096 * 4096
 """Entries a dense matrix may have without being asked for by force."""
+
+
+@dataclass(frozen=True)
+class Operand:
+    """A backend prepared for a weight matrix, and how parameters become its stored values.
+
+    Stored value e is that of synapse ``index[e]`` in projection order, or 0 where index[e] is the number of synapses.
+    """
+
+    operator: Operator
+    index: Tensor | None
+    signed: bool
+    sign: Tensor | None = None
+    """Sign of each stored value; None: in CSR order, which takes no memory."""
+    place: Tensor | None = None
+    """Where stored values are added in a dense matrix, for the dense backend."""
 
 
 class SparseWeights(nn.Module):
@@ -66,6 +84,9 @@ class SparseWeights(nn.Module):
         self._declared = {name: k for k, name in enumerate(self.projections)}
         self.leaves: Leaves | None = None
         self._pattern: Pattern | None = None
+        self._places = blocks.extent  # in declared order
+        self._operands: dict[str, Operand] = {}
+        self._facts: dict[str, float] = {}
 
     @property
     def nnz(self) -> int:
@@ -82,6 +103,8 @@ class SparseWeights(nn.Module):
     def _reset_caches(self) -> None:
         """Forget what is derived from the pattern."""
         self._pattern = None
+        self._operands = {}
+        self._facts = {}
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> SparseWeights:
         self._reset_caches()
@@ -93,6 +116,64 @@ class SparseWeights(nn.Module):
         """Place of each projection among all in alphabetical order: how ``state_dict`` says which block is whose."""
         rank = {name: k for k, name in enumerate(sorted(self.projections))}
         return torch.tensor([rank[name] for name in self.projections], dtype=torch.int64)
+
+    def extents(self) -> list[Extent]:
+        """Where each projection is, in the order of ``values``."""
+        ptr = self.ptr.tolist()
+        return [Extent(ptr[k], ptr[k + 1], *self._places[self._declared[name]].tolist()) for k, name in enumerate(self.projections)]
+
+    @property
+    def dense_share(self) -> float:
+        """Fraction of the synapses in projections that "hybrid" multiplies densely."""
+        if "share" not in self._facts:
+            self._facts["share"] = sum(e.stop - e.start for e in self.extents() if e.is_dense) / max(self.nnz, 1)
+        return self._facts["share"]
+
+    def operand(self, backend: str) -> Operand:
+        """The matrix prepared for a backend ("csr", "dense", "hybrid" or "torch_sparse"), made when first asked for.
+
+        Raises
+        ------
+        MissingExtraError
+            If torch_sparse is not installed.
+        """
+        if backend not in self._operands:
+            self._operands[backend] = self._prepare(backend)
+        return self._operands[backend]
+
+    def _prepare(self, backend: str) -> Operand:
+        signed = bool((self.sign != 0).any()) or self.synapse_sign is not None
+        n = self.values.numel()
+        if backend == "hybrid":
+            dense = [e for e in self.extents() if e.is_dense]
+            operator = HybridOperator(self.pattern, self.perm, dense, self.nnz, n)
+            sign = self.csr_signs()
+            by_synapse = sign.new_zeros(self.nnz + 1)
+            by_synapse[: self.nnz] = sign if self.perm is None else torch.empty_like(sign).scatter_(0, self.perm.long(), sign)
+            return Operand(operator, operator.index, signed, by_synapse.index_select(0, operator.index))
+        if backend == "dense":
+            place = self.pattern.row.long() * self.shape[1] + self.col
+            return Operand(DenseOperator(self.shape), self.perm, signed, None, place)
+        trained = None
+        if 0 < n < self.nnz:
+            order = torch.arange(self.nnz, device=self.col.device) if self.perm is None else self.perm
+            trained = torch.nonzero(order < n)[:, 0].to(self.col.dtype)
+        kind = TorchSparseOperator if backend == "torch_sparse" else CsrOperator
+        return Operand(kind(self.pattern, trained), self.perm, signed)
+
+    def stored_values(self, operand: Operand, *, constrained: bool) -> Tensor:
+        """Values as the backend stores them, with Dale's law applied where ``constrained``. Differentiable."""
+        values = self.all_values()
+        if isinstance(operand.operator, HybridOperator) and operand.operator.padded:
+            values = torch.cat([values, values.new_zeros(1)])
+        sign = None
+        if constrained and operand.signed:
+            sign = self.csr_signs() if operand.sign is None else operand.sign
+        stored = effective(values, operand.index, sign)
+        if operand.place is None:
+            return stored
+        flat = stored.new_zeros(self.shape[0] * self.shape[1])
+        return flat.index_add(0, operand.place, stored).view(self.shape)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         """Take over the saved pattern, whose synapses may be others than the ones drawn here."""
