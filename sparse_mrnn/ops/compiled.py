@@ -111,5 +111,51 @@ def block_product() -> Block | None:
     return run
 
 
+@cache
+def signed_gather() -> tuple[Callable[..., None], Callable[..., None]] | None:
+    """Dale's law in one pass each way; None without numba.
+
+    ``forward(values, perm, sign, w)``: w[e] = values[perm[e]] by its sign. ``backward(values, perm, sign, grad, out)``:
+    out[perm[e]] = grad[e] times the slope. The slope at 0 is that of a positive value.
+
+    Examples
+    --------
+    >>> both, w = signed_gather(), torch.zeros(2)
+    >>> if both: both[0](torch.tensor([-1.0, 2.0]), torch.tensor([1, 0]), torch.tensor([-1, 1], dtype=torch.int8), w)
+    >>> w.tolist() if both else [-2.0, 1.0]
+    [-2.0, 1.0]
+    """
+    if importlib.util.find_spec("numba") is None:
+        return None
+    numba = importlib.import_module("numba")
+    prange = numba.prange
+
+    @numba.njit(parallel=True, cache=True)  # type: ignore[untyped-decorator]
+    def gather(values, perm, sign, w):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
+        for e in prange(len(w)):
+            v = values[perm[e]]
+            if (sign[e] > 0 and v < 0) or (sign[e] < 0 and not v < 0):
+                v = -v
+            w[e] = v
+
+    @numba.njit(parallel=True, cache=True)  # type: ignore[untyped-decorator]
+    def scatter(values, perm, sign, grad, out):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
+        for e in prange(len(grad)):
+            v, g = values[perm[e]], grad[e]
+            if (sign[e] > 0 and v < 0) or (sign[e] < 0 and not v < 0):
+                g = -g
+            out[perm[e]] = g
+
+    def forward(*tensors: Tensor) -> None:
+        _use_torch_threads(numba)
+        gather(*(t.numpy() for t in tensors))
+
+    def backward(*tensors: Tensor) -> None:
+        _use_torch_threads(numba)
+        scatter(*(t.numpy() for t in tensors))
+
+    return forward, backward
+
+
 def _use_torch_threads(numba: Any) -> None:
     numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))

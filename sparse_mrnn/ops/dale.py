@@ -7,12 +7,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sparse_mrnn.ops.compiled import signed_gather
+
 
 class _Effective(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, values: Tensor, perm: Tensor | None, sign: Tensor | None) -> Tensor:
-        w = values.clone() if perm is None else values.index_select(0, perm)
+        both = signed_gather() if values.device.type == "cpu" and perm is not None and sign is not None else None
+        ctx.compiled = None if both is None else both[1]
         ctx.perm, ctx.size = perm, values.shape
+        if both is not None:
+            w = values.new_empty(len(perm))  # type: ignore[arg-type]
+            both[0](values.detach(), perm, sign, w)
+            ctx.slope = sign
+            ctx.save_for_backward(values)
+            return w
+        w = values.clone() if perm is None else values.index_select(0, perm)
         if sign is None:
             ctx.slope = None
             return w
@@ -23,6 +33,10 @@ class _Effective(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        if ctx.compiled is not None:
+            out = grad.new_empty(ctx.size)
+            ctx.compiled(ctx.saved_tensors[0].detach(), ctx.perm, ctx.slope, grad.contiguous(), out)
+            return out, None, None
         if ctx.slope is not None:
             grad = grad * ctx.slope
         if ctx.perm is not None:
