@@ -156,6 +156,24 @@ class Running(WeightMatrices):
         checkpoint_every: int | str | None,
         record: str | Sequence[str] | None,
     ) -> tuple[Tensor, Tensor]:
+        """Run over a sequence; torch.compile, which cannot trace sparse tensors, goes around it."""
+        args = inp, x0, h0, stim, noise, W_rec, checkpoint_every, record
+        if torch.compiler.is_compiling():  # disable is asked for here: at import it would take seconds
+            result: tuple[Tensor, Tensor] = torch.compiler.disable(self._run_eagerly)(*args)
+            return result
+        return self._run_eagerly(*args)
+
+    def _run_eagerly(
+        self,
+        inp: Tensor,
+        x0: Tensor,
+        h0: Tensor | None,
+        stim: Tensor | None,
+        noise: bool,
+        W_rec: Tensor | None,  # noqa: N803
+        checkpoint_every: int | str | None,
+        record: str | Sequence[str] | None,
+    ) -> tuple[Tensor, Tensor]:
         """Check the arguments, bring them to (time, features, batch), run, and bring the states back."""
         if not (self.rec_finalized and self.inp_finalized):
             missing = "recurrent" if not self.rec_finalized else "input"
@@ -196,8 +214,6 @@ class Running(WeightMatrices):
         )
         back = (2, 0, 1) if self.batch_first else (0, 2, 1)
         return x_seq.permute(*back), h_seq.permute(*back)
-
-    _run._torchdynamo_disable = True  # type: ignore[attr-defined]  # torch.compile cannot trace sparse tensors: it goes around
 
     def _operand(self, rec: SparseWeights, given: Tensor | None) -> tuple[Operator, Tensor]:
         """The recurrent weights, or those given to ``forward``, on their backend."""
