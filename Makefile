@@ -3,11 +3,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test check bench figures clean
+.PHONY: demo test check bench bench-gpu figures clean
 
 .venv/run: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(PIP) -e '.[io,plot,fast]'
+	$(PIP) -e '.[io,plot,fast,connectome]'
 	touch $@
 
 .venv/test: pyproject.toml constraints.txt
@@ -29,11 +29,15 @@ check: .venv/test ## linter, type checker, docs
 	$(BIN)/mypy
 	$(BIN)/mkdocs build --quiet --strict --site-dir .venv/site
 
-bench: .venv/run ## measure, and refresh docs/benchmarks.md
-	$(BIN)/python benchmarks/large_nets.py --write docs/benchmarks.md
+bench: .venv/run ## measure, and refresh docs/benchmarks.md and its figure
+	$(BIN)/python benchmarks/page.py --write docs/benchmarks.md
+
+bench-gpu: .venv/run ## the same on a CUDA device; writes docs/benchmarks-gpu.md
+	$(BIN)/python benchmarks/page.py --device cuda --write docs/benchmarks-gpu.md
 
 figures: .venv/run ## redraw the figures of the docs from real runs
 	$(BIN)/python docs/figures/make_figures.py
+	$(BIN)/python docs/figures/training.py
 
 clean:
 	rm -rf .venv demo site build *.egg-info

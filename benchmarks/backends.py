@@ -1,53 +1,55 @@
-"""Where dense beats CSR: one training step (forward, backward) by network size, density and batch.
+"""Which backend is fastest: one training step and one forward by size, density, blocks and batch.
 
     python benchmarks/backends.py
 
-The two backends run the same network alternately in one process; figures are medians, and the results of both
-are compared first.
+The data behind ``backend="auto"``. Random networks first, then networks whose synapses are full blocks: eight regions,
+some of the 64 pairs connected all to all. The backends run alternately in one process, checked against a float64
+reference; figures are medians in ms, the fastest of a row in bold.
 """
 
 from __future__ import annotations
 
-import statistics
-import time
+import sys
+from collections.abc import Iterator
+from functools import partial
 
-import torch
+import training
 
-import sparse_mrnn as sm
+from sparse_mrnn import benchmark as b
 
-
-def step(net: sm.mRNN, inp: torch.Tensor, x0: torch.Tensor) -> torch.Tensor:
-    """One training step's loss and gradient."""
-    net.zero_grad()
-    loss = net(inp, x0)[1].square().mean()
-    loss.backward()  # type: ignore[no-untyped-call]
-    gradient = net.rec.values.grad if net.rec is not None else None
-    if gradient is None:
-        raise RuntimeError("no gradient reached the weights")
-    return gradient
+UNITS, DENSITIES = (50, 100, 200, 300, 500, 1000), (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0)
+BLOCK_UNITS, SHARES = (80, 160, 320, 640, 1600), (0.1, 0.25, 0.5, 0.75)
+BATCHES = (1, 32)
 
 
-def main() -> None:
-    """Print a table."""
-    print("| units | density | batch | csr (ms) | dense (ms) | dense is faster by |\n|---|---|---|---|---|---|")
-    for units in (50, 100, 200, 300, 500, 1000):
-        for density in (0.05, 0.2, 1.0):
-            for batch in (1, 32):
-                g = sm.RegionGraph()
-                g.add_region("a", units, sign=None, base_firing=0.1)
-                g.add_projection("a", "a", density=density)
-                nets = {b: sm.mRNN(g, "tanh", device="cpu", seed=0, backend=b) for b in ("csr", "dense")}
-                inp, x0 = torch.zeros(batch, 20, 0), torch.rand(batch, units)
-                torch.testing.assert_close(step(nets["csr"], inp, x0), step(nets["dense"], inp, x0), rtol=1e-3, atol=1e-6)
-                times: dict[str, list[float]] = {"csr": [], "dense": []}
-                for _ in range(15):
-                    for name, net in nets.items():
-                        start = time.perf_counter()
-                        step(net, inp, x0)
-                        times[name].append(1e3 * (time.perf_counter() - start))
-                csr, dense = (statistics.median(times[name]) for name in ("csr", "dense"))
-                print(f"| {units} | {density:g} | {batch} | {csr:.2f} | {dense:.2f} | {csr / dense:.2f} |", flush=True)
+def cases() -> Iterator[b.Case]:
+    """Random networks, then networks of full blocks."""
+    for units in UNITS:
+        for density in DENSITIES:
+            for batch in BATCHES:
+                yield b.Case(f"{units:,} units, {density:.0%} at random", partial(b.two_regions, units, density), batch)
+    for units in BLOCK_UNITS:
+        for share in SHARES:
+            for batch in BATCHES:
+                yield b.Case(f"{units:,} units, {share:.0%} of 8 x 8 blocks", partial(training.blocks, (units // 8,) * 8, share), batch)
+
+
+def table() -> str:
+    """Measure; a Markdown table."""
+    entries = [e for name, e in b.entries().items() if name in ("ours-csr", "ours-hybrid", "ours-dense")]
+    names = [e.name.removeprefix("ours-") for e in entries]
+    rows = [f"| network | batch | {' | '.join(f'{n}, forward' for n in names)} | {' | '.join(f'{n}, training' for n in names)} |"]
+    rows.append("|---|---|" + "---|" * (2 * len(names)))
+    for case in cases():
+        result = b.measure(case, entries, memory=False, repeats=7)
+        cells = []
+        for how in ("forward", "training"):
+            ms = [getattr(e, how).median for e in result.entries]
+            cells += [f"**{t:.3g}**" if t == min(ms) else f"{t:.3g}" for t in ms]
+        rows.append(f"| {case.label} | {case.batch} | {' | '.join(cells)} |")
+        print(rows[-1], file=sys.stderr, flush=True)
+    return "\n".join(rows)
 
 
 if __name__ == "__main__":
-    main()
+    print(table())

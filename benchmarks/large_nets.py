@@ -1,23 +1,18 @@
 """Build and simulate large networks: time and peak memory over a bare ``import torch``.
 
-    python benchmarks/large_nets.py [--write docs/benchmarks.md]
+    python benchmarks/large_nets.py
 
 Every case runs in a process of its own, so its peak memory is its own; the baseline is a process that only
-imports torch. Figures are medians of three runs; they are of one machine, which the table names.
+imports torch. Figures are medians of three runs.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
-from pathlib import Path
-
-import training
 
 MEASURE = """
 import json, resource, sys, time
@@ -71,73 +66,25 @@ def measure(**case: object) -> dict[str, float]:
     return found
 
 
-def machine(threads: int) -> str:
-    """What the figures were measured on."""
-    import torch
-
-    model = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        model = next((line.split(":")[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line), model)
-    return f"{model}, {threads} threads, Python {platform.python_version()}, torch {torch.__version__}"
-
-
-def main() -> None:
-    """Measure, print, and optionally write the page."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--write", type=Path, help="write the page here")
-    parser.add_argument("--repeats", type=int, default=3)
-    options = parser.parse_args()
+def table(repeats: int = 3) -> str:
+    """Measure; a Markdown table, and below it what took more time or memory than it may."""
     threads = os.cpu_count() or 1
-    base = statistics.median(measure(units=0, regions=1, density=0, steps=0, threads=threads)["peak_mb"] for _ in range(options.repeats))
+    base = statistics.median(measure(units=0, regions=1, density=0, steps=0, threads=threads)["peak_mb"] for _ in range(repeats))
     rows = ["| network | synapses | built in (s) | steps | simulated in (s) | peak over `import torch` (MB) |", "|---|---|---|---|---|---|"]
     missed = []
     for name, units, regions, density, steps, limits in CASES:
-        runs = [measure(units=units, regions=regions, density=density, steps=steps, threads=threads) for _ in range(options.repeats)]
+        runs = [measure(units=units, regions=regions, density=density, steps=steps, threads=threads) for _ in range(repeats)]
         middle = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
         over = middle["peak_mb"] - base
         for what, value, limit in zip(("build", "run", "memory"), (middle["build_s"], middle["run_s"], over), limits, strict=True):
             if limit is not None and value > limit:
                 missed.append(f"{name}: {what} {value:.3g} above {limit}")
         rows.append(f"| {name} | {int(middle['synapses']):,} | {middle['build_s']:.2f} | {steps:,} | {middle['run_s']:.2f} | {over:.0f} |")
-        print(rows[-1], flush=True)
-    table = "\n".join(rows)
-    print(f"\n{machine(threads)}\n{table}")
-    if options.write:
-        options.write.write_text(PAGE.format(machine=machine(threads), table=table, training=training.table()), encoding="utf-8")
+        print(rows[-1], file=sys.stderr, flush=True)
     if missed:
-        sys.exit("missed: " + "; ".join(missed))
-
-
-PAGE = """# Benchmarks
-
-Made by `make bench`, which asserts that what it compares computes the same.
-
-Measured on: {machine}. A GPU: not measured; the code is device-agnostic and has tests marked `gpu`.
-
-## Building and simulating
-
-`benchmarks/large_nets.py`. Each case runs in a process of its own, batch 1, float32, with every state kept; figures
-are medians of three runs. The last column is the process's peak resident memory less that of one which only imports
-torch: the network, its states x and h over all steps, and what building needed.
-
-{table}
-
-Building includes the declaration. The last case is about the number of projections: they are sampled together,
-rule by rule, so 100,000 of them take seconds.
-
-## Training
-
-`benchmarks/training.py`: forward and backward of a loss on h, batch 32, float32, two regions under Dale's law, tanh.
-The last two columns are the time of the other way over ours, run alternately in one process: a Python loop of
-torch.sparse CSR products under autograd, and a Python loop over a masked dense matrix.
-
-{training}
-
-`benchmarks/backends.py` measures where a dense backend is faster; the figures are in
-[a decision](decisions/0002-auto-backend.md).
-"""
+        rows += ["", f"Missed: {'; '.join(missed)}."]
+    return "\n".join(rows)
 
 
 if __name__ == "__main__":
-    main()
+    print(table())

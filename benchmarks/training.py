@@ -1,112 +1,265 @@
-"""One training step (forward, backward) against the two ways it is usually written.
+"""Training and simulation against dense and naive sparse loops: measured values, and the bounds they are held to.
 
-    python benchmarks/training.py
+    python benchmarks/training.py [--device cuda]
 
-Compared, on the same network, in one process, alternately and in random order:
-
-- ours: the sequence-level recurrence on CSR weights;
-- per step: a Python loop of torch.sparse CSR products under autograd;
-- dense: a Python loop with a masked dense matrix, mask * |W| * sign, as mRNNTorch writes it.
-
-Gradients are compared first. Figures are medians; a ratio is the other's time over ours.
+Every entry's states and gradients are compared with a float64 reference before anything is timed; the entries of a
+case run in one process, in a new random order in every repeat. Figures are medians.
 """
 
 from __future__ import annotations
 
+import argparse
 import random
-import statistics
-import time
-import warnings
+import sys
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 
+import numpy as np
 import torch
-from torch import Tensor
 
 import sparse_mrnn as sm
+from sparse_mrnn import benchmark as b
+from sparse_mrnn.benchmark.memory import resident_peak
 
-warnings.filterwarnings("ignore", message="Sparse CSR tensor support")
-SIZES = ((2_000, 0.05, 50, True), (5_000, 0.02, 20, True), (10_000, 0.01, 20, False), (50_000, 0.002, 5, False))
-"""units, density, steps, whether the dense loop runs too."""
-BATCH, REPEATS = 32, 5
-ALPHA = 0.1
-
-
-def loop(product: Callable[[Tensor], Tensor], bias: Tensor, x: Tensor, steps: int) -> Tensor:
-    """The leaky update, step by step; state is (units, batch). Returns the loss."""
-    h, loss = torch.tanh(x), x.new_zeros(())
-    for _ in range(steps):
-        x = (1 - ALPHA) * x + ALPHA * (product(h) + bias[:, None])
-        h = torch.tanh(x)
-        loss = loss + h.square().sum()
-    return loss / (steps * x.numel())
+REPEATS, STEPS = 7, 100
+"""Repeats of everything, and time steps of an inference run."""
+LIMITS = b.Limits(seconds=30)
 
 
-def entries(units: int, density: float, steps: int, dense: bool) -> dict[str, Callable[[], Tensor]]:
-    """A function per way that does one step and returns the gradient by synapse."""
+@dataclass(frozen=True)
+class Bound:
+    """One line of the table: what was measured, and what it should reach."""
+
+    case: str
+    what: str
+    value: float | None
+    target: float
+    unit: str = "x"
+    least: bool = True
+
+    @property
+    def met(self) -> bool:
+        """Whether it was measured and is good enough."""
+        return self.value is not None and (self.value >= self.target if self.least else self.value <= self.target)
+
+    def row(self) -> str:
+        """As a row of a Markdown table."""
+        sign = "at least" if self.least else "at most"
+        got = "not measured" if self.value is None else f"{self.value:.3g}{self.unit}"
+        verdict = "OK" if self.met else "" if self.value is None else "missed"
+        return f"| {self.case} | {self.what} | {got} | {sign} {self.target:g}{self.unit} | {verdict} |"
+
+
+# ------------------------------------------------------------------------------------------------ networks
+
+
+def blocks(sizes: tuple[int, ...], share: float, seed: int = 0) -> sm.RegionGraph:
+    """Regions of these sizes, every fifth inhibitory, and this share of the region pairs connected all to all."""
     g = sm.RegionGraph()
-    g.add_region("exc", units * 4 // 5, sign="pos", base_firing=0.1)
-    g.add_region("inh", units // 5, sign="neg", base_firing=0.1)
-    for source in ("exc", "inh"):
-        for target in ("exc", "inh"):
-            g.add_projection(source, target, density=density, init=sm.Normal())
-    net = sm.mRNN(g, "tanh", device="cpu", seed=0, backend="csr")
-    x0 = torch.rand(BATCH, units, generator=torch.Generator().manual_seed(0))
-    inp, bias = torch.zeros(BATCH, steps, 0), net.tonic_inp
-    pattern = net.W_rec.detach()
-    crow, col = pattern.crow_indices(), pattern.col_indices()
-    row = torch.repeat_interleave(torch.arange(units), crow.diff().long())
-    sign = net.W_rec_sign_matrix.values()
-    start = pattern.values().clone()
-
-    def ours() -> Tensor:
-        net.zero_grad()
-        net(inp, x0)[1].square().mean().backward()  # type: ignore[no-untyped-call]
-        values = net.rec.values  # type: ignore[union-attr]
-        perm = net.rec.perm  # type: ignore[union-attr]
-        return values.grad if perm is None else values.grad[perm.long()]  # type: ignore[index,return-value]
-
-    def per_step() -> Tensor:
-        w = start.clone().requires_grad_()
-        matrix = torch.sparse_csr_tensor(crow, col, w.abs() * sign, (units, units), check_invariants=False)
-        loop(lambda h: matrix @ h, bias, x0.t(), steps).backward()  # type: ignore[no-untyped-call]
-        return w.grad  # type: ignore[return-value]
-
-    ways: dict[str, Callable[[], Tensor]] = {"ours": ours, "per step": per_step}
-    if dense:
-        full = torch.zeros(units, units)
-        mask, signs = torch.zeros(units, units), torch.zeros(units, units)
-        full[row, col.long()], mask[row, col.long()], signs[row, col.long()] = start, 1.0, sign
-
-        def dense_loop() -> Tensor:
-            w = full.clone().requires_grad_()
-            matrix = mask * w.abs() * signs
-            loop(lambda h: matrix @ h, bias, x0.t(), steps).backward()  # type: ignore[no-untyped-call]
-            return w.grad[row, col.long()]  # type: ignore[index]
-
-        ways["dense"] = dense_loop
-    return ways
+    for k, n in enumerate(sizes):
+        g.add_region(f"r{k}", n, sign="neg" if k % 5 == 4 else "pos", base_firing=0.1)
+    pairs = len(sizes) ** 2
+    for pair in np.random.default_rng(seed).choice(pairs, round(share * pairs), replace=False):
+        g.add_projection(f"r{pair // len(sizes)}", f"r{pair % len(sizes)}")
+    return g
 
 
-def table() -> str:
-    """Measure, and return a Markdown table."""
-    rows = ["| units | synapses per unit | steps | ours (ms) | per-step torch.sparse | dense loop |", "|---|---|---|---|---|---|"]
-    order = random.Random(0)
-    for units, density, steps, dense in SIZES:
-        ways = entries(units, density, steps, dense)
-        reference = ways["ours"]().clone()
-        for name in list(ways)[1:]:
-            torch.testing.assert_close(ways[name](), reference, rtol=1e-3, atol=1e-8, msg=lambda m, name=name: f"{name}: {m}")
-        times: dict[str, list[float]] = {name: [] for name in ways}
-        for _ in range(REPEATS):
-            for name in order.sample(list(ways), len(ways)):
-                start = time.perf_counter()
-                ways[name]()
-                times[name].append(1e3 * (time.perf_counter() - start))
-        middle = {name: statistics.median(t) for name, t in times.items()}
-        ratios = [f"{middle[name] / middle['ours']:.1f}x" if name in middle else "not run" for name in ("per step", "dense")]
-        rows.append(f"| {units:,} | {units * density:.0f} | {steps} | {middle['ours']:.0f} | {' | '.join(ratios)} |")
+EIGHT = (40, 45) * 4
+FORTY = (200,) * 40
+
+
+# ------------------------------------------------------------------------------------------------ cases
+
+
+class Run:
+    """Measures the cases, keeps what every case gave, and collects the bounds."""
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+        self.results: list[b.CaseResult] = []
+        self.bounds: list[Bound] = []
+
+    def measure(self, label: str, make: Callable[[], sm.RegionGraph], names: str, memory: bool = False, **run: int) -> b.CaseResult:
+        """Measure entries on a network; those that this version does not have are left out."""
+        known = b.entries()
+        case = b.Case(label, make, device=self.device, **run)  # type: ignore[arg-type]
+        entries = [known[name] for name in names.split() if name in known]
+        result = b.measure(case, entries, memory=memory, repeats=REPEATS, limits=LIMITS, progress=say)
+        self.results.append(result)
+        return result
+
+    def ratio(self, result: b.CaseResult, what: str, slow: str, fast: str, target: float, how: str = "training") -> None:
+        """A bound on the time, or the memory, of one entry over another's."""
+        self.add(result.label, what, _ratio(result, slow, fast, how), target)
+
+    def add(self, *bound: object, **more: object) -> None:
+        """Add a bound, and say it."""
+        self.bounds.append(Bound(*bound, **more))  # type: ignore[arg-type]
+        say(self.bounds[-1].row())
+
+
+def _value(result: b.CaseResult, name: str, how: str) -> float | None:
+    entry = next((e for e in result.entries if e.entry == name), None)
+    found = None if entry is None else getattr(entry, how)
+    return found.median if isinstance(found, b.Timing) else found
+
+
+def _ratio(result: b.CaseResult, slow: str, fast: str, how: str) -> float | None:
+    over, under = _value(result, slow, how), _value(result, fast, how)
+    return None if over is None or not under else over / under
+
+
+def large(run: Run) -> None:
+    """Thin networks of thousands of units."""
+    r = run.measure("10,000 units, 100 synapses each, T = 20", partial(b.two_regions, 10_000, None, 100), "ours loop-csr", True)
+    run.ratio(r, "faster than a torch.sparse CSR product a step", "loop-csr", "ours", 12)
+    names = "ours ours-dense loop-dense mrnntorch loop-csr"
+    r = run.measure("5,000 units at 2%, T = 20", partial(b.two_regions, 5_000, 0.02), names, True)
+    run.ratio(r, "faster than the dense loop", "loop-dense", "ours", 15)
+    run.ratio(r, "faster than the loop as mRNNTorch 0.1 has it", "mrnntorch", "ours", 15)
+    run.ratio(r, "less memory than the dense loop", "loop-dense", "ours", 8, "memory_mb")
+    r = run.measure("2,000 units at 5%, T = 50", partial(b.two_regions, 2_000, 0.05), names, True, steps=50)
+    run.ratio(r, "faster than the dense loop", "loop-dense", "ours", 5)
+    run.ratio(r, "faster than the loop as mRNNTorch 0.1 has it", "mrnntorch", "ours", 5)
+    run.ratio(r, "faster than a torch.sparse CSR product a step", "loop-csr", "ours", 5)
+
+
+def small(run: Run) -> None:
+    """Small networks, where dense is at its best."""
+    names = "ours ours-csr ours-dense ours-hybrid loop-dense mrnntorch"
+    r = run.measure("340 units in 8 regions, half of the pairs full, T = 100", partial(blocks, EIGHT, 0.5), names, steps=100)
+    run.ratio(r, "faster than the dense loop", "loop-dense", "ours", 2)
+    run.ratio(r, "faster than the loop as mRNNTorch 0.1 has it", "mrnntorch", "ours", 2)
+    for density in (0.1, 0.5, 1.0):
+        r = run.measure(f"50 units at {density:.0%}, T = 100", partial(b.two_regions, 50, density), names, steps=100)
+        run.ratio(r, "as fast as the dense loop", "loop-dense", "ours", 1)
+        run.ratio(r, "as fast as the loop as mRNNTorch 0.1 has it", "mrnntorch", "ours", 1)
+
+
+def full_blocks(run: Run) -> None:
+    """A large network of few, full blocks."""
+    for batch, target in ((32, 2), (1, 3)):
+        label = f"8,000 units, 10% of 40 x 40 blocks full, batch {batch}"
+        make = partial(blocks, FORTY, 0.1)
+        step = None
+        if "ours-hybrid" in b.entries():
+            nets = {name: b.Case(label, make, device=run.device).network(name) for name in ("csr", "hybrid")}
+            step = _per_step(nets, batch, run.device)
+        run.add(label, "hybrid faster than csr, a time step", None if step is None else step["csr"] / step["hybrid"], target)
+        r = run.measure(f"{label}, T = 20", make, "ours ours-csr ours-hybrid", batch=batch)
+        run.ratio(r, "hybrid faster than csr, forward", "ours-csr", "ours-hybrid", target, "forward")
+        run.ratio(r, "hybrid faster than csr, training", "ours-csr", "ours-hybrid", target)
+
+
+@torch.no_grad()
+def _per_step(nets: dict[str, sm.mRNN], batch: int, device: str, short: int = 20, long: int = 60) -> dict[str, float]:
+    """Milliseconds of one more time step of inference: the difference of a long and a short run."""
+    runs: dict[str, Callable[[], object]] = {}
+    for name, net in nets.items():
+        x0 = torch.rand(batch, net.graph.n_units, generator=torch.Generator().manual_seed(0)).to(net.device)
+        for steps in (short, long):
+            inp = torch.zeros(batch, steps, 0, device=net.device)
+            runs[f"{name} {steps}"] = partial(_forward, net, inp, x0)
+    timed = b.side_by_side(runs, REPEATS, random.Random(0), device)
+    return {name: (timed[f"{name} {long}"].median - timed[f"{name} {short}"].median) / (long - short) for name in nets}
+
+
+def _forward(net: sm.mRNN, inp: torch.Tensor, x0: torch.Tensor) -> object:
+    with torch.no_grad():
+        return net(inp, x0)
+
+
+def inference(run: Run) -> None:
+    """A time step against the bare product in it."""
+    for units, batch in ((10_000, 32), (50_000, 1)):
+        net = b.Case("", partial(b.two_regions, units, None, 100), device=run.device).network("csr")
+        matrix = net.effective_W_rec.detach()
+        x0 = torch.rand(batch, units, generator=torch.Generator().manual_seed(0)).to(run.device)
+        h = x0.t().contiguous()
+        runs: dict[str, Callable[[], object]] = {
+            "step": partial(_forward, net, torch.zeros(batch, STEPS, 0, device=run.device), x0),
+            "product": partial(_products, matrix, h, torch.empty_like(h)),
+        }
+        if batch == 1:
+            runs["vector"] = partial(_products, matrix, h[:, 0].contiguous(), None)
+        timed = b.side_by_side(runs, REPEATS, random.Random(0), run.device)
+        bare = min(t.median for name, t in timed.items() if name != "step")
+        label = f"{units:,} units, 100 synapses each, batch {batch}, inference"
+        run.add(label, "time of a step over that of its bare sparse product", timed["step"].median / bare, 1.25, least=False)
+
+
+def _products(matrix: torch.Tensor, h: torch.Tensor, out: torch.Tensor | None) -> None:
+    for _ in range(STEPS):
+        _ = matrix @ h if out is None else torch.addmm(out, matrix, h, beta=0, out=out)
+
+
+def big(run: Run) -> None:
+    """5 million synapses, trained."""
+    gigabytes, losses = b.in_fresh_process(train_big, run.device)
+    label = "50,000 units, 5 million synapses, T = 50, batch 16"
+    what = f"peak memory of the process, 3 steps of Adam, loss {losses[0]:.3g} to {losses[-1]:.3g}"
+    if losses[-1] >= losses[0]:
+        raise RuntimeError(f"{label}: training did not lower the loss: {losses}")
+    run.add(label, what, gigabytes, 6, unit=" GB", least=False)
+
+
+def train_big(device: str) -> tuple[float, list[float]]:
+    """Train a large network in this process; its peak memory in GB (on CUDA: allocated there), and the losses."""
+    net = b.Case("", partial(b.two_regions, 50_000, None, 100), device=device).network("auto")
+    x0 = torch.rand(16, 50_000, generator=torch.Generator().manual_seed(0)).to(device)
+    adam, losses = torch.optim.Adam(net.parameters(), lr=1e-3), []
+    for _ in range(3):
+        adam.zero_grad()
+        loss = net(torch.zeros(16, 50, 0, device=device), x0)[1].square().mean()
+        loss.backward()  # type: ignore[no-untyped-call]
+        adam.step()
+        losses.append(loss.item())
+    peak = torch.cuda.max_memory_allocated() if torch.device(device).type == "cuda" else resident_peak()
+    return peak / 1e9, losses
+
+
+# ------------------------------------------------------------------------------------------------ the page
+
+
+def table(device: str = "cpu") -> tuple[str, list[Bound]]:
+    """Measure; Markdown of the bounds and of every entry, and the bounds."""
+    run = Run(device)
+    for part in (large, small, full_blocks, inference, big):
+        part(run)
+    head = ["| network | measured | value | bound | |", "|---|---|---|---|---|"]
+    text = "\n".join([*head, *(bound.row() for bound in run.bounds)])
+    return text + "\n\n" + details(run.results), run.bounds
+
+
+def details(results: list[b.CaseResult]) -> str:
+    """Every entry of every case."""
+    rows = ["| network | entry | forward (ms) | forward and backward (ms) | quartiles | peak memory (MB) |", "|---|---|---|---|---|---|"]
+    for r in results:
+        for e in r.entries:
+            if e.skipped:
+                rows.append(f"| {r.label} | {e.entry} | {e.skipped} | | | |")
+            elif e.forward and e.training:
+                memory = "" if e.memory_mb is None else f"{e.memory_mb:,.0f}"
+                quartiles = f"{e.training.q1:.4g} to {e.training.q3:.4g}"
+                rows.append(f"| {r.label} | {e.entry} | {e.forward.median:.4g} | {e.training.median:.4g} | {quartiles} | {memory} |")
     return "\n".join(rows)
 
 
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def main() -> None:
+    """Print the tables; exit status 1 if a bound is missed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cpu")
+    text, bounds = table(parser.parse_args().device)
+    print(text)
+    missed = [bound for bound in bounds if not bound.met]
+    if missed:
+        sys.exit("\n".join(["missed:", *(bound.row() for bound in missed)]))
+
+
 if __name__ == "__main__":
-    print(table())
+    main()

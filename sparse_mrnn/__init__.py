@@ -29,7 +29,7 @@ from sparse_mrnn.models.base import mRNNBase
 from sparse_mrnn.models.elman import ElmanmRNN
 from sparse_mrnn.models.leaky import mRNN
 from sparse_mrnn.ops.activations import linear
-from sparse_mrnn.spectral import SpectralResult, spectral_radius
+from sparse_mrnn.spectral import SpectralResult, differentiable_spectral_radius, leading_eigenpairs, spectral_abscissa, spectral_radius
 
 __version__ = "0.1.0"
 
@@ -60,12 +60,15 @@ __all__ = [
     "SpectralResult",
     "Uniform",
     "XavierNormal",
+    "differentiable_spectral_radius",
+    "leading_eigenpairs",
     "linear",
     "load_config",
     "lower",
     "mRNN",
     "mRNNBase",
     "read_config",
+    "spectral_abscissa",
     "spectral_radius",
     "to_config",
     "write_config",

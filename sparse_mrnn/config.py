@@ -19,6 +19,8 @@ from sparse_mrnn.graph import RegionGraph
 from sparse_mrnn.initializers import INITIALIZERS, Initializer
 from sparse_mrnn.simulation_config import INTERVENTION_MODELS, STIMULUS_MODELS, RecordConfig, SimulationConfig, Strict
 
+__all__ = ["NetworkConfig", "SimulationConfig", "json_schema", "load_config", "read_config", "to_config", "write_config"]
+
 Sign = Literal["pos", "neg"] | list[Literal[-1, 0, 1]] | None
 
 
@@ -77,10 +79,10 @@ class NetworkConfig(Strict):
     """A multi-regional network and, optionally, how to simulate it. Keys that start with __comment are ignored."""
 
     name: str = ""
-    recurrent_regions: list[RecurrentRegion] = []
-    input_regions: list[InputRegion] = []
-    recurrent_connections: list[Connection] = []
-    input_connections: list[Connection] = []
+    recurrent_regions: list[RecurrentRegion] = Field(default_factory=list)
+    input_regions: list[InputRegion] = Field(default_factory=list)
+    recurrent_connections: list[Connection] = Field(default_factory=list)
+    input_connections: list[Connection] = Field(default_factory=list)
     simulation: SimulationConfig | None = None
 
 
@@ -241,7 +243,7 @@ def to_config(graph: RegionGraph, simulation: SimulationConfig | None = None) ->
                 entry["rule"] = _spec(p.rule)
             if p.init is not None:
                 entry["init"] = _spec(p.init)
-            plain = {"key": (p.key, "default"), "sign": (p.sign, "inherit"), "trainable": (p.trainable, True)}
+            plain: dict[str, tuple[Any, Any]] = {"key": (p.key, "default"), "sign": (p.sign, "inherit"), "trainable": (p.trainable, True)}
             plain["delay"] = (p.delay, None)
             plain["self_connections"] = (graph.edges[p.source, p.target, p.key].get("self_connections", True), True)
             entry.update({name: value for name, (value, default) in plain.items() if value != default})

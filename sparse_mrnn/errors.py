@@ -53,6 +53,21 @@ class SpectralError(SparseMRNNError, RuntimeError):
     """A spectral radius could not be certified, or weights cannot be scaled to one."""
 
 
+class SpectralInputError(SpectralError, ValueError):
+    """A matrix has no spectrum to speak of (not square, not finite, empty), or an option is out of range."""
+
+
+class SpectralConvergenceError(SpectralError):
+    """A spectral search ended without a certified value.
+
+    ``lower`` and ``upper`` are the best bounds known (None: no bound), ``best`` the best value found, uncertified.
+    """
+
+    def __init__(self, message: str, *, lower: float | None = None, upper: float | None = None, best: float | None = None) -> None:
+        super().__init__(message)
+        self.lower, self.upper, self.best = lower, upper, best
+
+
 class SizeError(SparseMRNNError, ValueError):
     """A dense matrix was asked for that would be too large to make by accident."""
 
@@ -81,12 +96,37 @@ class SimulationStopped(SparseMRNNError, RuntimeError):  # noqa: N818 - stopping
         self.done, self.duration, self.recording = done, duration, recording
 
 
-class DivergenceError(SparseMRNNError, RuntimeError):
-    """A state became NaN or infinite at ``time`` ms in ``region``; ``recording`` is what was recorded until then."""
+class DivergenceError(SparseMRNNError, ArithmeticError, RuntimeError):
+    """A state, weight or gradient became NaN or infinite: at ``step`` (``time`` ms) in ``region``, or in ``projection``."""
 
-    def __init__(self, message: str, time: float, region: str, recording: object = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        time: float | None = None,
+        region: str = "",
+        recording: object = None,
+        *,
+        step: int | None = None,
+        projection: tuple[str, str, str] | None = None,
+    ) -> None:
         super().__init__(message)
-        self.time, self.region, self.recording = time, region, recording
+        self.time, self.region, self.recording, self.step, self.projection = time, region, recording, step, projection
+
+
+class OptimizerError(SparseMRNNError, ValueError):
+    """An optimiser's state cannot follow a change of the synapses."""
+
+
+class TrainingError(SparseMRNNError, ValueError):
+    """A training utility is asked for something it cannot do with this network."""
+
+
+class ConnectomeError(SparseMRNNError, ValueError):
+    """A connectome's file or table cannot be imported; the message names file, line and column."""
+
+
+class BenchmarkError(SparseMRNNError, RuntimeError):
+    """A benchmark cannot run as asked, or two entries that should agree do not."""
 
 
 class MissingExtraError(SparseMRNNError, ImportError):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import networkx as nx
@@ -13,6 +14,80 @@ from numpy.typing import NDArray
 from sparse_mrnn.errors import WeightError, suggest
 
 Ids = Sequence[str] | None
+
+
+@dataclass(frozen=True, eq=False)
+class SynapseTable:
+    """Synapses of many projections, projection after projection, row-major inside each, numbered within their regions."""
+
+    rows: NDArray[np.int32]
+    cols: NDArray[np.int32]
+    values: NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class SynapseBlock:
+    """One projection's synapses: a range of a `SynapseTable`. 100,000 of these are cheap; as many CSR arrays are not."""
+
+    table: SynapseTable
+    start: int
+    stop: int
+    shape: tuple[int, int]
+
+    @property
+    def nnz(self) -> int:
+        """Synapses."""
+        return self.stop - self.start
+
+    def tocoo(self) -> sp.coo_array:
+        """The synapses as a COO array that shares the table's memory."""
+        rows, cols, values = coordinates(self)
+        return sp.coo_array((values, (rows, cols)), shape=self.shape)
+
+    def tocsr(self) -> sp.csr_array:
+        """The synapses as a CSR array."""
+        return self.tocoo().tocsr()
+
+
+def coordinates(weights: sp.csr_array | SynapseBlock) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Rows, columns and values, row-major."""
+    if isinstance(weights, SynapseBlock):
+        here = slice(weights.start, weights.stop)
+        return weights.table.rows[here], weights.table.cols[here], weights.table.values[here]
+    coo = weights.tocoo()
+    return coo.row, coo.col, coo.data
+
+
+def blocks_by_region(matrix: sp.csr_array, ptr: NDArray[np.int64]) -> Iterator[tuple[int, int, SynapseBlock]]:
+    """Split a matrix over all units into (target region, source region, block), by source and then target region.
+
+    Parameters
+    ----------
+    matrix : csr_array, shape (units, units)
+        Without repeats, columns sorted within rows.
+    ptr : ndarray of int64, shape (regions + 1,)
+        First unit of each region, and the number of units.
+
+    Examples
+    --------
+    >>> w = sp.csr_array(np.array([[0, 2.0], [3.0, 4.0]]))
+    >>> [(i, j, block.tocsr().toarray().tolist()) for i, j, block in blocks_by_region(w, np.array([0, 1, 2]))]
+    [(1, 0, [[3.0]]), (0, 1, [[2.0]]), (1, 1, [[4.0]])]
+    """
+    if matrix.nnz == 0:
+        return
+    sizes, n = np.diff(ptr), len(ptr) - 1
+    region = np.repeat(np.arange(n, dtype=np.int32), sizes)
+    local = (np.arange(ptr[-1]) - np.repeat(ptr[:-1], sizes)).astype(np.int32)
+    row = np.repeat(np.arange(matrix.shape[0], dtype=np.int32), np.diff(matrix.indptr))
+    pair = region[matrix.indices].astype(np.int64) * n + region[row]
+    order = np.argsort(pair, kind="stable")  # rows stay in order inside a block
+    pair = pair[order]
+    begin = np.concatenate([[0], np.flatnonzero(np.diff(pair)) + 1, [len(pair)]])
+    pair = pair[begin[:-1]]
+    table = SynapseTable(local[row][order], local[matrix.indices][order], matrix.data[order])
+    for k, (source, target) in enumerate(zip((pair // n).tolist(), (pair % n).tolist(), strict=True)):
+        yield target, source, SynapseBlock(table, int(begin[k]), int(begin[k + 1]), (int(sizes[target]), int(sizes[source])))
 
 
 def explicit_weights(label: str, weights: Any, shape: tuple[int, int], signs: NDArray[np.int8], ids: tuple[Ids, Ids]) -> sp.csr_array:

@@ -4,72 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import networkx as nx
 import numpy as np
-import scipy.sparse as sp
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from sparse_mrnn.connectivity import AllToAll, Bernoulli, ConnectionRule, FixedFanIn, Site
 from sparse_mrnn.errors import GraphError, UnknownNameError, WeightError, suggest
-from sparse_mrnn.explicit import explicit_weights
+from sparse_mrnn.explicit import blocks_by_region, explicit_weights
+from sparse_mrnn.facts import SIGNS, Projection, Region
 from sparse_mrnn.initializers import Initializer
 
-SIGNS: dict[str | None, int] = {"pos": 1, "neg": -1, None: 0}
-
-
-@dataclass(frozen=True, eq=False)
-class Region:
-    """The facts of one region; see `RegionGraph.add_region` for their meaning."""
-
-    name: str
-    n: int
-    kind: str = "recurrent"
-    sign: str | NDArray[np.int8] | None = "pos"
-    base_firing: float | NDArray[np.float64] = 0.0
-    init: float | NDArray[np.float64] = 0.0
-    parent_region: str | None = None
-    learnable_bias: bool = False
-    tau: float | None = None
-    activation: str | None = None
-    noise_level: float | None = None
-    unit_ids: tuple[str, ...] | None = field(default=None, repr=False)
-    positions: NDArray[np.float64] | None = field(default=None, repr=False)
-
-    @property
-    def num_units(self) -> int:
-        """mRNNTorch's name for ``n``."""
-        return self.n
-
-    @property
-    def unit_signs(self) -> NDArray[np.int8]:
-        """One int8 per unit: +1, -1, or 0 for a unit without a sign."""
-        if isinstance(self.sign, np.ndarray):
-            return self.sign
-        return np.full(self.n, SIGNS[self.sign], dtype=np.int8)
-
-
-@dataclass(frozen=True, eq=False)
-class Projection:
-    """The facts of one projection; see `RegionGraph.add_projection` for their meaning."""
-
-    source: str
-    target: str
-    key: str
-    site: Site = field(repr=False)
-    rule: ConnectionRule | None
-    weights: sp.csr_array | None = field(default=None, repr=False)
-    init: Initializer | None = None
-    sign: str | None = "inherit"
-    trainable: bool = True
-    delay: float | None = None
-
-    @property
-    def expected_synapses(self) -> float:
-        """Synapses the projection will have: exact for explicit weights and exact rules."""
-        return self.weights.nnz if self.weights is not None else self.rule.expected(self.site)  # type: ignore[union-attr]
+__all__ = ["SIGNS", "Projection", "Region", "RegionGraph"]
 
 
 class RegionGraph(nx.MultiDiGraph):
@@ -282,6 +229,32 @@ class RegionGraph(nx.MultiDiGraph):
         if weights is None:
             _rule_of(attrs, label).check(self._site(source, target, key, attrs))
         self.add_edge(source, target, key=key, **attrs)
+
+    def add_projections(self, weights: Any, *, key: str = "default", sign: str | None = "inherit", trainable: bool = True) -> None:
+        """Add explicit synapses between all recurrent units: one projection for each pair of regions that has any.
+
+        O(synapses log synapses); the projections share one table, so 100,000 of them are cheap.
+
+        Parameters
+        ----------
+        weights : array or scipy sparse array, shape (units, units)
+            Entry (i, j) is from unit j to unit i, in unit order: region after region.
+        key, sign, trainable
+            Of every projection, as in `add_projection`; so are the errors.
+        """
+        regions, label = self.regions(), f"projections (key {key!r})"
+        ptr = np.cumsum([0, *(region.n for region in regions)])
+        if sign not in ("inherit", "pos", "neg", None):
+            raise GraphError(f"{label}: sign is {sign!r}; use 'inherit', 'pos', 'neg' or None.")
+        signs = [region.unit_signs if sign == "inherit" else np.full(region.n, SIGNS[sign], dtype=np.int8) for region in regions]
+        origin = np.concatenate([np.empty(0, dtype=np.int8), *signs])
+        matrix = explicit_weights(label, weights, (int(ptr[-1]), int(ptr[-1])), origin, (None, None))
+        attrs = {"trainable": bool(trainable), "self_connections": True, **({} if sign == "inherit" else {"sign": sign or "free"})}
+        edges = [(regions[j].name, regions[i].name, key, {**attrs, "weights": block}) for i, j, block in blocks_by_region(matrix, ptr)]
+        for source, target, _, _ in edges:
+            if self.has_edge(source, target, key):
+                raise GraphError(f"projection {source!r} -> {target!r} (key {key!r}) exists already; give the parallel one another key=.")
+        self.add_edges_from(edges)
 
     # ---------------------------------------------------------------- asking
 

@@ -177,22 +177,43 @@ class Gamma(Initializer):
 
 @dataclass(frozen=True)
 class BalancedEI(Initializer):
-    """Excitation and inhibition that cancel at every target unit (Rajan & Abbott 2006).
+    """Excitation and inhibition that cancel at every target unit, for a spectral radius near g under Dale's law.
 
-    Half-normal magnitudes of scale ``g / sqrt(fan_in)``; the inhibitory ones onto a unit are then scaled so
-    that its summed input weight is zero. Units that have only one kind of input are left as drawn.
+    The means of excitatory and inhibitory weights alone give a net an eigenvalue far outside the disc of its other
+    ones; it vanishes where the weights onto every unit sum to zero (Rajan & Abbott 2006). Magnitudes are
+    half-normal, ``sigma_E = g / sqrt((1 - 2 p / pi) n_E (1 + n_E / n_I))`` and likewise for I, with p the share of all
+    units that reach the unit: both kinds then have the same expected sum, and the variances of the entries of a row,
+    zeros included, add to g^2, which makes g the radius of the disc. What is left
+    of the sum is then taken off by scaling the inhibitory ones. Synapses of sources without a sign are normal,
+    of standard deviation ``g / sqrt(fan_in)``, less their mean onto the unit. A unit with only one signed kind
+    cannot be balanced; its magnitudes have the scale ``g / sqrt(fan_in)``.
     """
 
     g: float = 1.0
     kind: ClassVar[str] = "balanced_ei"
 
     def __call__(self, rng: np.random.Generator, synapses: Synapses) -> Values:
-        values = np.abs(Normal(self.g)(rng, synapses))
-        excitatory = np.bincount(synapses.rows, values * (synapses.sign > 0))
-        inhibitory = np.bincount(synapses.rows, values * (synapses.sign < 0))
-        both = (excitatory > 0) & (inhibitory > 0)
+        normal = Normal(self.g)(rng, synapses)
+        sign, rows = synapses.sign, synapses.rows
+        free = sign == 0
+
+        def onto(weight: NDArray[Any]) -> NDArray[np.float64]:
+            sums: NDArray[np.float64] = np.bincount(rows, weight)[rows]
+            return sums
+
+        n_e, n_i = onto(sign > 0), onto(sign < 0)
+        both = (n_e > 0) & (n_i > 0) & ~free
+        own, other = np.where(sign > 0, n_e, n_i), np.where(sign > 0, n_i, n_e)
+        signed = (n_e + n_i) / synapses.fan_in  # the signed ones' share of g^2; the free ones have the rest
+        density = np.minimum(synapses.fan_in / max(synapses.n_inputs if synapses.inputs else synapses.n_units, 1), 1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            wide = np.sqrt(synapses.fan_in * signed / ((1 - 2 / np.pi * density) * own * (1 + own / other)))
+        values = np.where(free, normal, np.abs(normal) * np.where(both, wide, 1))
+        count = onto(free)
+        values -= np.where(free, onto(values * free) / np.maximum(count, 1), 0)
+        excitatory, inhibitory = onto(values * (sign > 0)), onto(values * (sign < 0))
         scale = np.where(both, excitatory / np.where(both, inhibitory, 1), 1)
-        return np.where(synapses.sign < 0, values * scale[synapses.rows], values).astype(np.float32)
+        return np.where(sign < 0, values * scale, values).astype(np.float32)
 
 
 def _positive(initializer: Any, *names: str) -> None:

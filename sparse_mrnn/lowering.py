@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from sparse_mrnn.connectivity import ConnectionRule, sample_many
 from sparse_mrnn.errors import GraphError, UnknownNameError, suggest
+from sparse_mrnn.explicit import coordinates
 from sparse_mrnn.graph import SIGNS, Projection, Region, RegionGraph
 from sparse_mrnn.initializers import Default, Initializer, Synapses
 
@@ -101,6 +102,8 @@ class BlockSparse:
     ptr : ndarray of int64, shape (blocks + 1,)
     n_trainable : int
         How many leading values belong to trainable projections.
+    extent : ndarray of int64, shape (blocks, 4)
+        First row and number of rows (targets), first column and number of columns (sources) of each block.
     values : ndarray of float, shape (synapses,)
     crow, col : ndarray of int32 (int64 from 2^31 synapses), shapes (targets + 1,), (synapses,)
     perm : ndarray or None
@@ -114,6 +117,7 @@ class BlockSparse:
     blocks: tuple[Projection, ...]
     ptr: Int64
     n_trainable: int
+    extent: Int64
     values: NDArray[np.floating]
     crow: NDArray[np.integer]
     col: NDArray[np.integer]
@@ -155,15 +159,15 @@ def lower(
     rng = np.random.default_rng(rng)
     targets, sources = Layout.of(graph), Layout.of(graph, kind)
     blocks = sorted(graph.projections(kind), key=lambda p: not p.trainable)  # stable: trainable first
-    sampled = [k for k, block in enumerate(blocks) if block.weights is None]
+    sampled = [k for k, block in enumerate(blocks) if block.synapses is None]
     rules: list[ConnectionRule] = [blocks[k].rule for k in sampled]  # type: ignore[misc]
     sample = sample_many(rng, rules, [blocks[k].site for k in sampled])
 
     lengths = np.zeros(len(blocks), dtype=np.int64)
     lengths[sampled] = sample.lengths
     for k, block in enumerate(blocks):
-        if block.weights is not None:
-            lengths[k] = block.weights.nnz
+        if block.synapses is not None:
+            lengths[k] = block.synapses.nnz
     ptr = np.concatenate([[0], np.cumsum(lengths)])
     nnz = int(ptr[-1])
     values = np.zeros(nnz, dtype=dtype)
@@ -176,12 +180,13 @@ def lower(
             rows[ptr[k] : ptr[k + 1]] = sample.rows[begin[at] : begin[at + 1]]
             cols[ptr[k] : ptr[k + 1]] = sample.cols[begin[at] : begin[at + 1]]
         for k, block in enumerate(blocks):
-            if block.weights is not None:
-                coo = block.weights.tocoo()
+            if block.synapses is not None:
                 here = slice(ptr[k], ptr[k + 1])
-                rows[here], cols[here], values[here] = coo.row, coo.col, coo.data
+                rows[here], cols[here], values[here] = coordinates(block.synapses)
     row_start = np.array([targets.ptr[targets.index[b.target]] for b in blocks], dtype=np.int32)
     col_start = np.array([sources.ptr[sources.index[b.source]] for b in blocks], dtype=np.int32)
+    n_rows = [targets.regions[targets.index[b.target]].n for b in blocks]
+    n_cols = [sources.regions[sources.index[b.source]].n for b in blocks]
     rows += np.repeat(row_start, lengths)
     cols += np.repeat(col_start, lengths)
 
@@ -195,6 +200,7 @@ def lower(
         tuple(blocks),
         ptr,
         n_trainable,
+        np.array([row_start, n_rows, col_start, n_cols], dtype=np.int64).T,
         values,
         crow,
         cols if perm is None else cols[perm],

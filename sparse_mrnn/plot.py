@@ -13,7 +13,7 @@ import numpy as np
 from sparse_mrnn.errors import MissingExtraError, RecordingError
 from sparse_mrnn.graph import RegionGraph
 from sparse_mrnn.models.base import mRNNBase
-from sparse_mrnn.models.convert import to_scipy
+from sparse_mrnn.ops.convert import to_scipy
 
 if TYPE_CHECKING:
     import xarray
@@ -126,6 +126,33 @@ def plot_activity(recording: xarray.Dataset, trial: int = 0, ax: Axes | None = N
     _region_ticks(ax, "y", ptr, labels[first].tolist())
     ax.set(xlabel="time (ms)", title=f"activity {name} by region" if name == "h" else f"{name} by region")
     ax.figure.colorbar(drawn, ax=ax, label=str(name), extend="both" if low else "max")
+    return ax
+
+
+def plot_spectrum(values: Any, disc: float | None = None, radius: float | None = None, ax: Axes | None = None) -> Axes:
+    """Draw eigenvalues in the complex plane.
+
+    Parameters
+    ----------
+    values : array of complex
+    disc : float, optional
+        Radius of the disc that theory expects, drawn filled; see `sparse_mrnn.spectral.disc_radius`.
+    radius : float, optional
+        Spectral radius, drawn as a dashed circle.
+    ax : Axes, optional
+    """
+    ax = _axes(ax, (5.4, 6.2))
+    from matplotlib.patches import Circle
+
+    if disc is not None:
+        ax.add_patch(Circle((0, 0), disc, color="#dfe6e9", lw=0, zorder=0, label=f"disc of theory, {disc:.4g}"))
+    if radius is not None:
+        ax.add_patch(Circle((0, 0), radius, fill=False, ls="--", color="0.4", label=f"spectral radius, {radius:.4g}"))
+    points = np.asarray(values)
+    ax.plot(points.real, points.imag, "o", ms=3, color=INHIBITORY, label=f"{len(points)} eigenvalues")
+    reach = 1.1 * max(float(np.abs(points).max(initial=0)), disc or 0, radius or 0) or 1.0
+    ax.set(xlim=(-reach, reach), ylim=(-reach, 1.3 * reach), aspect="equal", xlabel="real part", ylabel="imaginary part")
+    ax.legend(loc="upper center", ncols=2, fontsize=7, frameon=False)
     return ax
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Union, get_type_hints
+from functools import reduce
+from operator import or_
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, create_model
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, PositiveFloat, Tag, create_model
 
 from sparse_mrnn.recording import Record
 from sparse_mrnn.stimulus import INTERVENTIONS, WAVEFORMS, Intervention, Stimulus
@@ -19,8 +21,8 @@ class Strict(BaseModel):
 
 
 class _Entry(Strict):
-    start: float = Field(0.0, description="ms")
-    stop: float | None = Field(None, description="ms; null until the end.")
+    start: float = Field(default=0.0, description="ms")
+    stop: float | None = Field(default=None, description="ms; null until the end.")
 
     def settings(self) -> dict[str, Any]:
         """What was given, apart from the type."""
@@ -31,8 +33,8 @@ class StimulusEntry(_Entry):
     """A current into a region, a parent or an input."""
 
     region: str = Field(description="Region, parent or input.")
-    units: list[str] | None = Field(None, description="Only these unit ids of the region.")
-    fraction: float | None = Field(None, description="Only this fraction of the region's units, drawn with the seed.")
+    units: list[str] | None = Field(default=None, description="Only these unit ids of the region.")
+    fraction: float | None = Field(default=None, description="Only this fraction of the region's units, drawn with the seed.")
 
     def build(self) -> Stimulus:
         """The stimulus."""
@@ -75,24 +77,29 @@ def _either(models: Mapping[str, type[_Entry]], default: str | None) -> Any:
     def kind_of(entry: Any) -> Any:
         return entry.get("type", default) if isinstance(entry, dict) else getattr(entry, "type", default)
 
-    return Annotated[Union[tuple(Annotated[model, Tag(name)] for name, model in models.items())], Discriminator(kind_of)]
+    union: Any = reduce(or_, (Annotated[model, Tag(name)] for name, model in models.items()))
+    return Annotated[union, Discriminator(kind_of)]
 
 
 STIMULUS_MODELS = _models(WAVEFORMS, StimulusEntry, "constant")
 INTERVENTION_MODELS = _models(INTERVENTIONS, InterventionEntry, None)
-StimulusConfig = _either(STIMULUS_MODELS, "constant")
-InterventionConfig = _either(INTERVENTION_MODELS, None)
+if TYPE_CHECKING:
+    StimulusConfig: TypeAlias = StimulusEntry
+    InterventionConfig: TypeAlias = InterventionEntry
+else:
+    StimulusConfig = _either(STIMULUS_MODELS, "constant")
+    InterventionConfig = _either(INTERVENTION_MODELS, None)
 
 
 class RecordConfig(Strict):
     """What is recorded."""
 
-    what: list[Literal["units", "mean", "variance"]] = Field(["units"], description="Every unit, or statistics per region.")
-    variables: list[Literal["h", "x"]] = Field(["h"], description="h, the activity, and x, the state.")
-    regions: list[str] | None = Field(None, description="Only these regions or parents.")
-    units: list[str] | None = Field(None, description="Only these unit ids.")
-    every: int = Field(1, ge=1, description="Every so many time steps.")
-    dtype: Literal["float16", "float32", "float64"] | None = Field(None, description="Default: the network's.")
+    what: list[Literal["units", "mean", "variance"]] = Field(default=["units"], description="Every unit, or statistics per region.")
+    variables: list[Literal["h", "x"]] = Field(default=["h"], description="h, the activity, and x, the state.")
+    regions: list[str] | None = Field(default=None, description="Only these regions or parents.")
+    units: list[str] | None = Field(default=None, description="Only these unit ids.")
+    every: int = Field(default=1, ge=1, description="Every so many time steps.")
+    dtype: Literal["float16", "float32", "float64"] | None = Field(default=None, description="Default: the network's.")
 
     def build(self) -> Record:
         """The specification."""
@@ -106,17 +113,19 @@ class SimulationConfig(Strict):
     duration: float = Field(default=1000.0, description="ms", gt=0)
     dt: float = Field(default=10.0, description="ms", gt=0)
     tau: float = Field(default=100.0, description="ms", gt=0)
-    integrator: Literal["euler", "exponential_euler"] = Field("euler", description="How alpha follows from dt and tau.")
+    integrator: Literal["euler", "exponential_euler"] = Field(default="euler", description="How alpha follows from dt and tau.")
     batch: int = Field(default=1, ge=1)
     seed: int | None = None
     activation: str = "relu"
     noise: bool = False
     noise_level_act: float = Field(default=0.01, ge=0)
     noise_level_inp: float = Field(default=0.01, ge=0)
-    spectral_radius: float | None = Field(default=None, gt=0)
+    spectral_radius: PositiveFloat | dict[str, PositiveFloat] | None = Field(
+        default=None, description="Of the recurrent weights; or one per region or parent, of the weights within it."
+    )
     stimulus: list[StimulusConfig] = []
     interventions: list[InterventionConfig] = []
-    record: RecordConfig = Field(default_factory=RecordConfig)
+    record: RecordConfig = RecordConfig()
 
     def stimuli(self) -> list[Stimulus]:
         """The stimuli, as objects.

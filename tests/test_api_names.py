@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import sparse_mrnn as sm
+from sparse_mrnn.errors import ShapeError
 from sparse_mrnn.models import base, elman, leaky
 
 SEED_ARGUMENTS = [
@@ -44,14 +45,14 @@ def test_mRNNBase():
 
 
 def test_forward_leaky(net):
-    assert arguments(net.forward) == ["inp", "x0", "h0", "stim_input", "noise", "W_rec"]
+    assert arguments(net.forward) == ["inp", "x0", "h0", "stim_input", "noise", "W_rec", "checkpoint_every", "record"]
     x0, h0 = net.batched_initial_condition(5)
     x, h = net(torch.zeros(5, 7, 3), x0, h0=h0, stim_input=None, noise=True, W_rec=None)
     assert x.shape == h.shape == (5, 7, 9)
 
 
 def test_forward_elman(elman):
-    assert arguments(elman.forward) == ["inp", "h0", "stim_input", "noise", "W_rec"]
+    assert arguments(elman.forward) == ["inp", "h0", "stim_input", "noise", "W_rec", "checkpoint_every", "record"]
     x0, h0 = elman.batched_initial_condition(5)
     h = elman(torch.zeros(5, 7, 3), h0)
     assert isinstance(h, torch.Tensor)
@@ -68,7 +69,7 @@ def test_batched_initial_condition(net):
     x0, h0 = net.batched_initial_condition(4)
     torch.testing.assert_close(x0[2], torch.tensor([0.0] * 4 + [0.5] * 2 + [-0.2] * 3))
     torch.testing.assert_close(h0, torch.relu(x0))
-    with pytest.raises(base.ShapeError, match="batch_size"):
+    with pytest.raises(ShapeError, match="batch_size"):
         net.batched_initial_condition(0)
 
 

@@ -111,3 +111,13 @@ def test_a_typo_in_the_config(tmp_path):
     path.write_text(json.dumps({**SMALL, "recurrent_regions": [{"name": "a", "num_unit": 5}]}))
     text = run("info", path, code=1)
     assert "recurrent_regions[0].num_unit: unknown key. Did you mean 'num_units'?" in text
+
+
+def test_spectrum(config, tmp_path):
+    out = tmp_path / "spectrum.png"
+    text = run("spectrum", config, "--k", 4, "--out", out)
+    for part in ("spectral radius", "spectral abscissa", "disc radius", "4 leading eigenvalues", "acyclic"):
+        assert part in text
+    assert out.stat().st_size > 5000
+    assert all(len(line) <= 80 for line in run("spectrum", "celegans").splitlines())
+    assert "--out x.gif" in run("spectrum", config, "--out", "x.gif", code=1)

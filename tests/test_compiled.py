@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from sparse_mrnn.ops import product as products
+from sparse_mrnn.ops.backends import csr as products
+from sparse_mrnn.ops.backends.csr import CsrOperator
 from sparse_mrnn.ops.pattern import Pattern
-from sparse_mrnn.ops.product import CsrProduct
 
 
 @pytest.mark.parametrize("compiled", [True, False])
@@ -20,7 +20,7 @@ def test_sampled_product(monkeypatch, compiled, dtype, width):
     col = torch.tensor([0, 1, 1, 1, 2, 4, 3, 3, 3], dtype=torch.int32)
     crow = torch.tensor([0, 6, 6, 8, 9], dtype=torch.int32)
     g, h = torch.randn(4, width, dtype=dtype), torch.randn(5, width, dtype=dtype)
-    product = CsrProduct(Pattern(crow, col, (4, 5)), torch.ones(9, dtype=dtype))
+    product = CsrOperator(Pattern(crow, col, (4, 5))).bind(torch.ones(9, dtype=dtype))
     assert (product.compiled is not None) == compiled
     product.accumulate_grad(g, h)
     product.accumulate_grad(2 * g, h)

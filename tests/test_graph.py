@@ -147,3 +147,32 @@ def test_a_node_without_units_is_named():
     g.add_node("bare")
     with pytest.raises(GraphError, match="'bare' has no number of units"):
         sm.lower(g)
+
+
+def test_add_projections_splits_a_matrix_as_single_projections_would():
+    rng = np.random.default_rng(0)
+    w = sp.random_array((9, 9), density=0.4, rng=rng, data_sampler=rng.standard_normal).tocsr()
+    at = [0, 2, 6, 9]
+    whole, single = sm.RegionGraph(), sm.RegionGraph()
+    for g in (whole, single):
+        for name, n in zip("abc", np.diff(at), strict=True):
+            g.add_region(name, int(n), sign=None)
+        g.add_input("cue", 2)
+    whole.add_projections(w, key="k", trainable=False)
+    for j, source in enumerate("abc"):
+        for i, target in enumerate("abc"):
+            block = w[at[i] : at[i + 1], at[j] : at[j + 1]]
+            if block.nnz:
+                single.add_projection(source, target, weights=block, key="k", trainable=False)
+    assert list(whole.edges(keys=True)) == list(single.edges(keys=True))
+    a, b = sm.lower(whole, dtype=np.float64), sm.lower(single, dtype=np.float64)
+    for name in ("ptr", "values", "crow", "col", "perm"):
+        assert (getattr(a, name) == getattr(b, name)).all()
+    assert whole.copy().summary() == single.summary()
+    with pytest.raises(GraphError, match=r"\(key 'k'\) exists already"):
+        whole.add_projections(w, key="k")
+    with pytest.raises(WeightError, match="conflict with the source's sign"):
+        whole.add_projections(w, key="other", sign="pos")
+    with pytest.raises(WeightError, match=r"weights have shape \(2, 2\), expected \(target, source\) = \(9, 9\)"):
+        whole.add_projections(np.ones((2, 2)), key="other")
+    assert whole.number_of_edges() == single.number_of_edges()

@@ -6,12 +6,16 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent.parent / "sparse_mrnn"
 LAYERS = [
     {"errors"},
-    {"connectivity", "explicit", "initializers", "spectral", "stimulus", "recording"},
-    {"graph", "simulation_config"},
+    {"connectivity", "explicit", "initializers", "stimulus", "recording"},
+    {"facts", "simulation_config"},
+    {"graph"},
     {"config", "lowering", "ops"},
+    {"spectral"},
     {"models"},
-    {"simulate"},
-    {"plot", "data"},
+    {"simulate", "training", "tasks"},
+    {"plot", "data", "benchmark"},
+    {"connectome"},
+    {"interop"},
     {"cli"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
@@ -44,7 +48,7 @@ def test_imports_point_downward():
 def test_ops_know_no_regions_and_the_graph_no_torch():
     for path in (PACKAGE / "ops").glob("*.py"):
         assert "region" not in path.read_text().lower().replace("knows no region names", ""), path
-    for name in ("graph", "explicit", "connectivity", "initializers", "config", "lowering"):
+    for name in ("graph", "facts", "explicit", "connectivity", "initializers", "config", "lowering"):
         assert "torch" not in (PACKAGE / f"{name}.py").read_text().replace("no torch", ""), name
 
 

@@ -80,7 +80,10 @@ def test_wrong_tensors(net, change, message):
     ("options", "error", "message"),
     [
         (dict(activation="rellu"), ActivationError, "Did you mean 'relu'"),
-        (dict(activation=torch.relu), ActivationError, "must be a name"),
+        (dict(activation=3), ActivationError, "must be a name or a function"),
+        (dict(activation=torch.sum), ActivationError, "'sum' is not pointwise"),
+        (dict(activation=lambda x: x.detach()), ActivationError, "not differentiable"),
+        (dict(activation=lambda x: 1 / 0), ActivationError, "fails on a tensor"),
         (dict(backend="gpu"), ConfigError, "backend 'gpu' is not available"),
         (dict(dtype=torch.float16), ConfigError, "float16"),
         (dict(dt=0), ConfigError, "dt is 0"),

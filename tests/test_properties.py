@@ -26,7 +26,7 @@ def make(case, model, activation, **options):
     st.sampled_from(list(MODELS)),
     st.sampled_from(list(FUNCTIONS)),
     st.booleans(),
-    st.sampled_from(["csr", "dense"]),
+    st.sampled_from(["csr", "dense", "hybrid"]),
     st.sampled_from([torch.float64, torch.float32]),
     st.integers(1, 3),
     st.integers(1, 4),
@@ -58,7 +58,7 @@ def test_forward_equals_dense_reference(case, model, activation, batch_first, ba
             np.testing.assert_allclose(got.detach().numpy(), expected, **tolerance)
 
 
-@given(networks(), st.sampled_from(list(MODELS)), st.sampled_from(list(FUNCTIONS)), st.sampled_from(["csr", "dense"]))
+@given(networks(), st.sampled_from(list(MODELS)), st.sampled_from(list(FUNCTIONS)), st.sampled_from(["csr", "dense", "hybrid"]))
 @settings(max_examples=40, deadline=None)
 def test_gradients_by_gradcheck(case, model, activation, backend):
     net = make(case, model, activation, backend=backend, dtype=torch.float64)

@@ -247,7 +247,7 @@ def test_log_lines(net, tmp_path):
     log = tmp_path / "logs" / "run.jsonl"
     simulate(net, 200, out=tmp_path / "run.zarr", log=log, checkpoint_every=0)
     lines = [json.loads(line) for line in log.read_text().splitlines()]
-    assert [line["event"] for line in lines][0] == "start"
+    assert next(line["event"] for line in lines) == "start"
     assert lines[-1]["event"] == "done"
     assert "checkpoint" in {line["event"] for line in lines}
     assert all({"time", "step", "ms", "steps_per_s", "rss_bytes"} <= set(line) for line in lines)

@@ -14,13 +14,16 @@ from sparse_mrnn.errors import SparseMRNNError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from sparse_mrnn.config import NetworkConfig, SimulationConfig
+    from sparse_mrnn.config import SimulationConfig
+    from sparse_mrnn.graph import RegionGraph
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Large multi-regional recurrent networks, sparse throughout.")
 out = Console()
 err = Console(stderr=True)
 
-ConfigArgument = Annotated[str, typer.Argument(metavar="CONFIG", help="A JSON configuration, or a shipped example: celegans.")]
+ConfigArgument = Annotated[
+    str, typer.Argument(metavar="NET", help="A JSON configuration, a shipped example (celegans), or a network made by import.")
+]
 
 
 @contextmanager
@@ -39,20 +42,37 @@ def plain(error: BaseException) -> str:
     return escape(str(error))
 
 
-def load(config: str) -> NetworkConfig:
-    from sparse_mrnn.config import load_config
+def load_network(source: str) -> tuple[RegionGraph, SimulationConfig | None]:
+    """The network a user names, and how its configuration says to simulate it.
+
+    Parameters
+    ----------
+    source : str
+        A JSON configuration, a shipped example, or a SONATA network such as ``sparse-mrnn import`` writes.
+    """
+    from sparse_mrnn.config import load_config, read_config
     from sparse_mrnn.data import EXAMPLES, example_path
+    from sparse_mrnn.errors import ConfigError
 
-    return load_config(example_path(config) if config in EXAMPLES and not Path(config).exists() else config)
+    path = Path(source)
+    if path.is_dir():
+        from sparse_mrnn.interop.sonata import is_network, read_sonata
+
+        if not is_network(path):
+            raise ConfigError(f"{path} is a folder without circuit_config.json, so no network; make one with: sparse-mrnn import")
+        return read_sonata(path)[0], None
+    config = load_config(example_path(source) if source in EXAMPLES and not path.exists() else source)
+    return read_config(config), config.simulation
 
 
-def settings_of(config: NetworkConfig, **options: Any) -> SimulationConfig:
+def settings_of(simulation: SimulationConfig | None, **options: Any) -> SimulationConfig:
+    """A configuration's settings with the options of the command line over them."""
     from pydantic import ValidationError
 
     from sparse_mrnn.config import SimulationConfig
     from sparse_mrnn.errors import ConfigError
 
-    chosen = (config.simulation or SimulationConfig()).model_dump()
+    chosen = (simulation or SimulationConfig()).model_dump()
     chosen.update({name: value for name, value in options.items() if value is not None})
     try:
         return SimulationConfig.model_validate(chosen)

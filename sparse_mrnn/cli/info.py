@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from sparse_mrnn.cli.common import ConfigArgument, app, load, out, settings_of, size, told
+from sparse_mrnn.cli.common import ConfigArgument, app, load_network, out, settings_of, size, told
 
 
 @app.command()
@@ -17,12 +17,10 @@ def info(
 ) -> None:
     """Show regions, projections, realised density and the memory a run needs."""
     with told():
-        from sparse_mrnn.config import read_config
         from sparse_mrnn.simulate import build
 
-        loaded = load(config)
-        graph = read_config(loaded)
-        settings = settings_of(loaded, spectral_radius=None)
+        graph, simulation = load_network(config)
+        settings = settings_of(simulation)
         net = build(graph, settings.model_copy(update={"spectral_radius": None}), "cpu")
         out.print(graph)
         if net.rec is None or net.inp is None:

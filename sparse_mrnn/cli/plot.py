@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from sparse_mrnn.cli.common import app, load, out, settings_of, told
+from sparse_mrnn.cli.common import app, load_network, out, settings_of, told
 
 
 class Kind(StrEnum):
@@ -21,15 +21,14 @@ class Kind(StrEnum):
 
 @app.command()
 def plot(
-    kind: Annotated[Kind, typer.Argument(help="weights and regions take a CONFIG, activity a recording.")],
-    source: Annotated[str, typer.Argument(help="A configuration or example; for activity, a recording.")],
+    kind: Annotated[Kind, typer.Argument(help="weights and regions take a NET, activity a recording.")],
+    source: Annotated[str, typer.Argument(help="A configuration, example or imported network; for activity, a recording.")],
     out_path: Annotated[Path, typer.Option("--out", help="Picture to write: .png, .svg or .pdf.")] = Path("figure.png"),
     trial: Annotated[int, typer.Option(help="Trial of a recording.")] = 0,
 ) -> None:
     """Draw the weight matrix, the graph of regions, or recorded activity."""
     with told():
         from sparse_mrnn import plot as figures
-        from sparse_mrnn.config import read_config
         from sparse_mrnn.errors import ConfigError
         from sparse_mrnn.recording import open_recording
         from sparse_mrnn.simulate import build
@@ -40,10 +39,9 @@ def plot(
         if kind is Kind.activity:
             ax = figures.plot_activity(open_recording(source), trial)
         else:
-            loaded = load(source)
-            graph = read_config(loaded)
+            graph, simulation = load_network(source)
             whole = kind is Kind.regions
-            ax = figures.plot_regions(graph) if whole else figures.plot_weights(build(graph, settings_of(loaded), "cpu"))
+            ax = figures.plot_regions(graph) if whole else figures.plot_weights(build(graph, settings_of(simulation), "cpu"))
         out_path.parent.mkdir(parents=True, exist_ok=True)
         ax.figure.savefig(out_path, dpi=150)  # type: ignore[union-attr]
         out.print(f"wrote {out_path}", soft_wrap=True, highlight=False)

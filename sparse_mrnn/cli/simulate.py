@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from sparse_mrnn.cli.common import ConfigArgument, app, err, load, out, plain, settings_of, size, told
+from sparse_mrnn.cli.common import ConfigArgument, app, err, load_network, out, plain, settings_of, size, told
 from sparse_mrnn.errors import ConfigError, DivergenceError, SimulationStopped
 
 if TYPE_CHECKING:
@@ -50,19 +50,18 @@ def simulate(
 ) -> None:
     """Simulate a network and record its activity."""
     with told():
-        from sparse_mrnn.config import read_config
         from sparse_mrnn.simulate import build
         from sparse_mrnn.simulate import simulate as run
         from sparse_mrnn.stimulus import Stimulus
 
         if out_path is None and (resume or overwrite):
             raise ConfigError(f"--{'resume' if resume else 'overwrite'} is about a recording on disk; say which with --out.")
-        loaded = load(config)
-        settings = settings_of(loaded, duration=duration, dt=dt, batch=batch, seed=seed, noise=noise)
+        graph, simulation = load_network(config)
+        settings = settings_of(simulation, duration=duration, dt=dt, batch=batch, seed=seed, noise=noise)
         chosen = {"what": what, "variables": variable, "regions": region, "units": unit, "every": every, "dtype": dtype}
         record = _record(settings, **{name: value for name, value in chosen.items() if value})
         stimuli = [Stimulus.parse(text) for text in stim] if stim else settings.stimuli()
-        net = build(read_config(loaded), settings, device)
+        net = build(graph, settings, device)
         if not quiet:
             synapses = 0 if net.rec is None else net.rec.nnz
             out.print(f"{net.graph.n_units:,} units, {synapses:,} synapses on {net.device}; seed {net.seed}", highlight=False)

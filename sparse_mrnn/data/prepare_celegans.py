@@ -146,8 +146,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("celegans.json"))
     options = parser.parse_args()
     touch = {"region": "touch", "amplitude": 1.0, "start": 200, "stop": 600, "units": ["ALML", "ALMR", "AVM"]}
-    settings = SimulationConfig(
-        duration=1200, dt=5, tau=50, seed=0, noise=True, noise_level_act=0.002, spectral_radius=0.9, stimulus=[touch]
+    settings = SimulationConfig.model_validate(
+        dict(duration=1200, dt=5, tau=50, seed=0, noise=True, noise_level_act=0.002, spectral_radius=0.9, stimulus=[touch])
     )
     write_config(build(options.directory), options.out, settings)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
@@ -43,12 +44,15 @@ class ElmanmRNN(mRNNBase):
         stim_input: Tensor | None = None,
         noise: bool = False,
         W_rec: Tensor | None = None,  # noqa: N803
+        *,
+        checkpoint_every: int | str | None = None,
+        record: str | Sequence[str] | None = None,
     ) -> Tensor:
         """Run the dynamics over a sequence.
 
         Parameters
         ----------
-        inp, stim_input, noise, W_rec
+        inp, stim_input, noise, W_rec, checkpoint_every, record
             As `mRNN.forward`.
         h0 : Tensor, shape (batch, units), or the pair of ``batched_initial_condition``
             Initial activation.
@@ -59,4 +63,4 @@ class ElmanmRNN(mRNNBase):
             h after each step.
         """
         start = h0[1] if isinstance(h0, tuple) else h0
-        return self._run(inp, start, start, stim_input, noise, W_rec)[1]
+        return self._run(inp, start, start, stim_input, noise, W_rec, checkpoint_every, record)[1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import warnings
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -30,22 +31,27 @@ class mRNN(mRNNBase):  # noqa: N801
     ----------
     config : path, dict, NetworkConfig or RegionGraph, optional
         The network. Without one, declare it with ``add_*`` and call ``finalize_connectivity``.
-    activation : {"relu", "tanh", "sigmoid", "softplus", "linear"}
+    activation : {"relu", "tanh", "sigmoid", "softplus", "linear"} or callable
+        A function of your own must be pointwise and made of torch functions; it is differentiated step by step,
+        which is slower.
     noise_level_act, noise_level_inp : float
         Noise of units and inputs, drawn when ``forward(noise=True)``.
     rec_constrained, inp_constrained : bool
         Whether Dale's law holds for recurrent and input weights.
     batch_first : bool
         (batch, time, features) if True, else (time, batch, features).
-    spectral_radius : float, optional
-        Scale the initial effective recurrent weights to this radius.
+    spectral_radius : float or dict of region to float, optional
+        Scale the initial effective recurrent weights to this radius; or, of each region or parent named, the
+        weights within it.
     config_finalize : bool
         Finalise a network given as ``config`` at once.
     device : str or torch.device, optional
         Default: CUDA where there is one, else the CPU.
     dt, tau : float
         Time step and time constant, ms; alpha = dt / tau. A region's own tau takes precedence.
-    backend : {"auto", "csr", "dense"}
+    backend : {"auto", "csr", "dense", "hybrid", "torch_sparse"}
+        How weights are multiplied: as one sparse matrix, one dense one, dense blocks and a sparse rest, or by the
+        package torch_sparse. "auto" chooses by size and fill; results are the same to rounding.
     integrator : {"euler", "exponential_euler"}
         alpha = dt / tau, or alpha = 1 - exp(-dt / tau), which is exact for a constant drive and stable for every dt
         (Hochbruck & Ostermann 2010, Acta Numerica 19:209).
@@ -76,13 +82,13 @@ class mRNN(mRNNBase):  # noqa: N801
     def __init__(
         self,
         config: str | os.PathLike[str] | dict[str, Any] | NetworkConfig | RegionGraph | None = None,
-        activation: str = "relu",
+        activation: str | Callable[[Tensor], Tensor] = "relu",
         noise_level_act: float = 0.01,
         noise_level_inp: float = 0.01,
         rec_constrained: bool = True,
         inp_constrained: bool = True,
         batch_first: bool = True,
-        spectral_radius: float | None = None,
+        spectral_radius: float | dict[str, float] | None = None,
         config_finalize: bool = True,
         device: str | torch.device | None = None,
         dt: float = 10,
@@ -126,14 +132,14 @@ class mRNN(mRNNBase):  # noqa: N801
             if self.dt > tau:
                 text = f"region {region.name!r}: dt = {self.dt:g} ms is above tau = {tau:g} ms; Euler steps overshoot and oscillate."
                 warnings.warn(text, StepSizeWarning, stacklevel=4)
-        return [self._rate(self.tau if region.tau is None else region.tau) for region in regions]
+        return [self._alpha_of(self.tau if region.tau is None else region.tau) for region in regions]
 
-    def _rate(self, tau: float) -> float:
+    def _alpha_of(self, tau: float) -> float:
         return self.dt / tau if self.integrator == "euler" else -math.expm1(-self.dt / tau)
 
     @property
     def _net_alpha(self) -> float:
-        return self._rate(self.tau)
+        return self._alpha_of(self.tau)
 
     def forward(
         self,
@@ -143,6 +149,9 @@ class mRNN(mRNNBase):  # noqa: N801
         stim_input: Tensor | None = None,
         noise: bool = False,
         W_rec: Tensor | None = None,  # noqa: N803
+        *,
+        checkpoint_every: int | str | None = None,
+        record: str | Sequence[str] | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Run the dynamics over a sequence.
 
@@ -160,10 +169,16 @@ class mRNN(mRNNBase):  # noqa: N801
             Add Gaussian noise to units and inputs.
         W_rec : Tensor, shape (units, units), optional
             Use these recurrent weights (dense, COO or CSR) as they are, without Dale's law.
+        checkpoint_every : int or "auto", optional
+            Keep the states of every so many steps for the backward pass and compute the others again (Chen et al.
+            2016): memory for steps / k + k states instead of all, for one more forward pass. "auto": the square root
+            of the steps. The sequences returned take their own memory: use it with ``record``.
+        record : str or sequence of str, optional
+            Return these regions (or parents) only, in the order given. Default: every unit.
 
         Returns
         -------
-        x, h : Tensor, laid out like ``inp`` with the units last
+        x, h : Tensor, laid out like ``inp`` with the units, or the recorded ones, last
             States after each step; the initial state is not repeated.
 
         Raises
@@ -173,4 +188,4 @@ class mRNN(mRNNBase):  # noqa: N801
         ShapeError
             If a tensor has the wrong shape, dtype or device; the message says which and what is expected.
         """
-        return self._run(inp, x0, h0, stim_input, noise, W_rec)
+        return self._run(inp, x0, h0, stim_input, noise, W_rec, checkpoint_every, record)

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from sparse_mrnn.errors import ConfigError, ShapeError, SpectralError
 from sparse_mrnn.graph import Region
-from sparse_mrnn.models.convert import split_sparse, to_scipy
 from sparse_mrnn.models.queries import RegionQueries
 from sparse_mrnn.models.weights import SparseWeights
+from sparse_mrnn.ops.convert import split_sparse
 from sparse_mrnn.ops.pattern import Pattern
 from sparse_mrnn.spectral import spectral_radius as find_spectral_radius
 
@@ -20,7 +20,7 @@ class WeightMatrices(RegionQueries):
     """The weight matrices of a network as CSR tensors; mixed into `mRNNBase`."""
 
     dtype: torch.dtype
-    spectral_radius: float | None
+    spectral_radius: float | dict[str, float] | None
 
     @property
     def W_rec(self) -> Tensor:  # noqa: N802
@@ -112,30 +112,57 @@ class WeightMatrices(RegionQueries):
         Raises
         ------
         SpectralError
-            If it cannot be certified; see `sparse_mrnn.spectral.spectral_radius`.
+            If it cannot be certified; see `sparse_mrnn.spectral_radius`.
         """
-        return find_spectral_radius(to_scipy(weight)).value
+        return find_spectral_radius(weight)
 
     def set_spectral_radius(self, W: Tensor, W_tmp: Tensor | None = None) -> Tensor:  # noqa: N803
         """``W`` scaled so that the radius of ``W_tmp`` (default: W itself) would be ``self.spectral_radius``.
 
+        Where ``self.spectral_radius`` is a dict, only the weights within each region are scaled, each to its own.
+
         Raises
         ------
         SpectralError
-            If ``self.spectral_radius`` is not set, or the matrix has radius 0 and cannot be scaled.
+            If ``self.spectral_radius`` is not set, or a matrix has radius 0 and cannot be scaled.
+        UnknownNameError
+            If it names an unknown region.
         """
-        scale = self._scale(W if W_tmp is None else W_tmp)
         pattern, values = split_sparse(W)
+        scale = self._scale(W if W_tmp is None else W_tmp, pattern)
         return values * scale if pattern is None else pattern.matrix(values * scale)
 
-    def _scale(self, weight: Tensor) -> float:
+    def _scale(self, weight: Tensor, pattern: Pattern | None) -> Tensor:
+        """The factor that gives ``weight`` the radius asked for; for a dict, one per entry of the pattern (None: dense)."""
         goal = self.spectral_radius
-        if goal is None or not (math.isfinite(goal) and goal > 0):
+        if not isinstance(goal, dict):
+            return torch.as_tensor(self._factor(goal, weight, "the recurrent weights have"), dtype=weight.dtype, device=weight.device)
+        n = self.layout().n
+        group = torch.full((n,), -1, dtype=torch.int64)
+        factors: list[float] = []
+        for name, target in goal.items():
+            units = torch.from_numpy(self.layout().indices(name))
+            if (taken := group[units]).max() >= 0:
+                other = list(goal)[int(taken.max())]
+                raise SpectralError(f"spectral_radius: {name!r} and {other!r} share units; name each region in one of them only.")
+            group[units] = len(factors)
+            part = self.get_weight_subset(name, W=weight, sparse=True)
+            factors.append(self._factor(target, part, f"the weights within {name!r} have"))
+        group = group.to(weight.device)
+        if pattern is None:
+            source, target_group = group, group[:, None]
+        else:
+            source, target_group = group[pattern.col.long()], group[pattern.row.long()]
+        table = torch.tensor([*factors, 1.0], dtype=weight.dtype, device=weight.device)
+        return table[torch.where(source == target_group, source, -1)]
+
+    def _factor(self, goal: float | None, weight: Tensor, what: str) -> float:
+        if isinstance(goal, bool) or not isinstance(goal, int | float) or not (math.isfinite(goal) and goal > 0):
             raise SpectralError(f"spectral_radius is {goal!r}; set a positive number first.")
         radius = self.compute_spectral_radius(weight)
         if radius == 0:
             raise SpectralError(
-                f"the recurrent weights have spectral radius 0 (no loop of synapses), so no factor makes it {goal}; "
+                f"{what} spectral radius 0 (no loop of synapses), so no factor makes it {goal}; "
                 "add a recurrent loop or leave spectral_radius out."
             )
         return goal / radius

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from sparse_mrnn.errors import FinalizeError, GraphError, ShapeError, UnknownNameError, suggest
 from sparse_mrnn.graph import Region, RegionGraph
 from sparse_mrnn.lowering import Layout
-from sparse_mrnn.models.convert import split_sparse
 from sparse_mrnn.models.weights import SparseWeights, check_dense, scatter_dense
+from sparse_mrnn.ops.convert import split_sparse
 from sparse_mrnn.ops.pattern import Pattern
 
 

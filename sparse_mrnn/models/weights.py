@@ -2,19 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from sparse_mrnn.errors import SizeError, UnknownNameError
+from sparse_mrnn.graph import SIGNS
 from sparse_mrnn.lowering import BlockSparse
+from sparse_mrnn.models.leaves import Leaves
+from sparse_mrnn.models.synapses import Name, SynapseTable, follow, fuse
+from sparse_mrnn.ops.backends import CsrOperator, DenseOperator, Extent, HybridOperator, Operator, TorchSparseOperator
 from sparse_mrnn.ops.dale import effective
 from sparse_mrnn.ops.pattern import Pattern
 
 DENSE_LIMIT = 4096 * 4096
 """Entries a dense matrix may have without being asked for by force."""
+
+
+@dataclass(frozen=True)
+class Operand:
+    """A backend prepared for a weight matrix, and how parameters become its stored values.
+
+    Stored value e is that of synapse ``index[e]`` in projection order, or 0 where index[e] is the number of synapses.
+    """
+
+    operator: Operator
+    index: Tensor | None
+    signed: bool
+    sign: Tensor | None = None
+    """Sign of each stored value; None: in CSR order, which takes no memory."""
+    place: Tensor | None = None
+    """Where stored values are added in a dense matrix, for the dense backend."""
 
 
 class SparseWeights(nn.Module):
@@ -37,6 +58,8 @@ class SparseWeights(nn.Module):
     sign: Tensor
     synapse_sign: Tensor | None
     ptr: Tensor
+    order: Tensor
+    orientation: Tensor | None
 
     def __init__(self, blocks: BlockSparse, dtype: torch.dtype, device: torch.device) -> None:
         super().__init__()
@@ -47,7 +70,7 @@ class SparseWeights(nn.Module):
         n = blocks.n_trainable
         self.shape = blocks.shape
         self.projections = tuple((b.source, b.target, b.key) for b in blocks.blocks)
-        self.delays = tuple(b.delay for b in blocks.blocks)
+        self._delays = {name: b.delay for name, b in zip(self.projections, blocks.blocks, strict=True)}
         self.values = nn.Parameter(tensor(blocks.values[:n], dtype))
         self.register_buffer("frozen", tensor(blocks.values[n:], dtype))
         self.register_buffer("crow", tensor(blocks.crow))
@@ -56,7 +79,15 @@ class SparseWeights(nn.Module):
         self.register_buffer("sign", tensor(blocks.sign))
         self.register_buffer("synapse_sign", None if blocks.synapse_sign is None else tensor(blocks.synapse_sign))
         self.register_buffer("ptr", tensor(blocks.ptr))
+        self.register_buffer("order", self._order().to(device))
+        self.register_buffer("orientation", None, persistent=False)
+        self.overrides = {name: SIGNS[b.sign] for name, b in zip(self.projections, blocks.blocks, strict=True) if b.sign != "inherit"}
+        self._declared = {name: k for k, name in enumerate(self.projections)}
+        self.leaves: Leaves | None = None
         self._pattern: Pattern | None = None
+        self._places = blocks.extent  # in declared order
+        self._operands: dict[str, Operand] = {}
+        self._facts: dict[str, float] = {}
 
     @property
     def nnz(self) -> int:
@@ -70,13 +101,100 @@ class SparseWeights(nn.Module):
             self._pattern = Pattern(self.crow, self.col, self.shape)
         return self._pattern
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> SparseWeights:
+    def _reset_caches(self) -> None:
+        """Forget what is derived from the pattern."""
         self._pattern = None
-        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call, no-any-return]
+        self._operands = {}
+        self._facts = {}
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> SparseWeights:
+        self._reset_caches()
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self._bind_leaves()
+        return self
+
+    def _order(self) -> Tensor:
+        """Place of each projection among all in alphabetical order: how ``state_dict`` says which block is whose."""
+        rank = {name: k for k, name in enumerate(sorted(self.projections))}
+        return torch.tensor([rank[name] for name in self.projections], dtype=torch.int64)
+
+    def extents(self) -> list[Extent]:
+        """Where each projection is, in the order of ``values``."""
+        ptr = self.ptr.tolist()
+        return [Extent(ptr[k], ptr[k + 1], *self._places[self._declared[name]].tolist()) for k, name in enumerate(self.projections)]
+
+    @property
+    def delays(self) -> tuple[float | None, ...]:
+        """Delay of each projection in ms (None: one time step), in the order of ``values``."""
+        return tuple(self._delays[name] for name in self.projections)
+
+    @property
+    def dense_share(self) -> float:
+        """Fraction of the synapses in projections that "hybrid" multiplies densely."""
+        if "share" not in self._facts:
+            self._facts["share"] = sum(e.stop - e.start for e in self.extents() if e.is_dense) / max(self.nnz, 1)
+        return self._facts["share"]
+
+    def operand(self, backend: str) -> Operand:
+        """The matrix prepared for a backend ("csr", "dense", "hybrid" or "torch_sparse"), made when first asked for.
+
+        Raises
+        ------
+        MissingExtraError
+            If torch_sparse is not installed.
+        """
+        if backend not in self._operands:
+            self._operands[backend] = self._prepare(backend)
+        return self._operands[backend]
+
+    def _prepare(self, backend: str) -> Operand:
+        signed = bool((self.sign != 0).any()) or self.synapse_sign is not None
+        n = self.values.numel()
+        if backend == "hybrid":
+            dense = [e for e in self.extents() if e.is_dense]
+            operator = HybridOperator(self.pattern, self.perm, dense, self.nnz, n)
+            sign = self.csr_signs()
+            by_synapse = sign.new_zeros(self.nnz + 1)
+            by_synapse[: self.nnz] = sign if self.perm is None else torch.empty_like(sign).scatter_(0, self.perm.long(), sign)
+            return Operand(operator, operator.index, signed, by_synapse.index_select(0, operator.index))
+        if backend == "dense":
+            place = self.pattern.row.long() * self.shape[1] + self.col
+            return Operand(DenseOperator(self.shape), self.perm, signed, None, place)
+        trained = None
+        if 0 < n < self.nnz:
+            order = torch.arange(self.nnz, device=self.col.device) if self.perm is None else self.perm
+            trained = torch.nonzero(order < n)[:, 0].to(self.col.dtype)
+        kind = TorchSparseOperator if backend == "torch_sparse" else CsrOperator
+        return Operand(kind(self.pattern, trained), self.perm, signed)
+
+    def stored_values(self, operand: Operand, *, constrained: bool, gain: Tensor | None = None) -> Tensor:
+        """Values as the backend stores them, with Dale's law applied where ``constrained``. Differentiable.
+
+        ``gain`` multiplies the weights of each projection; at least 0.
+        """
+        values = self.all_values()
+        if gain is not None:
+            values = values * torch.repeat_interleave(gain, torch.diff(self.ptr))
+        if isinstance(operand.operator, HybridOperator) and operand.operator.padded:
+            values = torch.cat([values, values.new_zeros(1)])
+        sign = None
+        if constrained and operand.signed:
+            sign = self.csr_signs() if operand.sign is None else operand.sign
+        stored = effective(values, operand.index, sign)
+        if operand.place is None:
+            return stored
+        flat = stored.new_zeros(self.shape[0] * self.shape[1])
+        return flat.index_add(0, operand.place, stored).view(self.shape)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         """Take over the saved pattern, whose synapses may be others than the ones drawn here."""
         saved = {k[len(prefix) :]: v for k, v in state_dict.items() if k.startswith(prefix)}
+        order = saved.get("order")
+        if order is None:  # saved before projections could change places
+            state_dict[f"{prefix}order"] = self.order
+        elif order.shape == self.order.shape:
+            names = sorted(self.projections)
+            self.projections = tuple(names[k] for k in order.tolist())
         if saved.get("ptr", self.ptr).shape == self.ptr.shape and saved.get("crow", self.crow).shape == self.crow.shape:
             for name in ("frozen", "col", "perm", "synapse_sign"):
                 old, new = getattr(self, name), saved.get(name)
@@ -86,13 +204,109 @@ class SparseWeights(nn.Module):
                     setattr(self, name, torch.empty_like(new, device=self.values.device))
             new = saved.get("values")
             if new is not None and new.shape != self.values.shape:
-                self.values.data = self.values.new_empty(new.shape)
-        self._pattern = None
+                self._resize(self.values.detach().new_empty(new.shape), None)
+        self.orientation = None
+        self._reset_caches()
         super()._load_from_state_dict(state_dict, prefix, *args)
+        self._reset_caches()
+        if self.leaves is not None:  # they may be neighbours in another order now
+            self.set_table(self.in_declared_order(self.table(), set(self.projections[: self.n_trainable]).__contains__))
+
+    # ---------------------------------------------------------------- changing which synapses there are
+
+    def table(self) -> SynapseTable:
+        """Every synapse in projection order, detached. O(synapses)."""
+        row, col = self.pattern.row.long(), self.col.long()
+        if self.perm is not None:
+            row, col = (torch.empty_like(t).scatter_(0, self.perm.long(), t) for t in (row, col))
+        origin = torch.arange(self.nnz, device=self.col.device)
+        lengths = torch.diff(self.ptr).cpu()
+        return SynapseTable(self.projections, lengths, self.values.numel(), row, col, self.all_values().detach(), origin)
+
+    def in_declared_order(self, table: SynapseTable, trainable: Callable[[Name], bool]) -> SynapseTable:
+        """The projections for which ``trainable`` holds, then the others: leaf by leaf, else as they were declared."""
+        rank = {} if self.leaves is None else self.leaves.rank
+
+        def place(k: int) -> tuple[bool, int, int]:
+            name = table.projections[k]
+            frozen = not trainable(name)
+            return frozen, 0 if frozen else rank.get(name, 0), self._declared[name]
+
+        order = sorted(range(len(table.projections)), key=place)
+        return table.reordered(order, sum(trainable(name) for name in table.projections))
+
+    def set_table(self, table: SynapseTable) -> None:
+        """Take other synapses: the one place where the pattern changes. O(n log n) for n synapses.
+
+        The parameter stays the same object; its gradient follows the synapses, 0 for new ones.
+
+        Parameters
+        ----------
+        table : SynapseTable
+            Made from `table`, so that its ``origin`` says which synapse was which.
+        """
+        kind = torch.int32 if table.row.numel() < 2**31 else torch.int64
+        crow, col, perm = fuse(table.row, table.col, self.shape, kind)
+        n, device = table.n_trainable, self.values.device
+        if self.overrides:
+            own = torch.tensor([self.overrides.get(name, 2) for name in table.projections], dtype=torch.int8, device=device)
+            own = torch.repeat_interleave(own, table.lengths.to(device))
+            sign = torch.where(own == 2, self.sign[table.col], own)
+            self.synapse_sign = sign if perm is None else sign[perm.long()]
+        gradient, origin = self.values.grad, table.origin[:n]
+        if gradient is not None:  # what was frozen has none
+            gradient = follow(gradient, torch.where(origin < gradient.numel(), origin, -1))
+        if self.orientation is not None:
+            self.orientation = follow(self.orientation, table.origin)
+        self._resize(table.values[:n].clone(), gradient)
+        self.frozen = table.values[n:].clone()
+        self.crow, self.col, self.perm, self.projections = crow, col, perm, table.projections
+        self.ptr = torch.tensor([0, *torch.cumsum(table.lengths, 0).tolist()], dtype=torch.int64, device=device)
+        self.order = self._order().to(device)
+        self._reset_caches()
+        self._bind_leaves()
+
+    def _resize(self, values: Tensor, gradient: Tensor | None) -> None:
+        """Give the parameter other values without making it another object, which optimisers would not know."""
+        self.values.grad = None
+        # A graph that is still alive keeps the node that accumulates gradients of the old shape; torch makes a new
+        # one only when the dtype changes.
+        other = torch.float16 if values.dtype != torch.float16 else torch.float32
+        self.values.data = values.new_empty(0, dtype=other)
+        self.values.data = values
+        self.values.grad = gradient
+
+    def split(self, runs: Sequence[Sequence[Name]]) -> list[nn.Parameter]:
+        """Parameters that share their storage with runs of ``values``, one for each; they replace earlier ones.
+
+        Parameters
+        ----------
+        runs : sequence of sequences of projections
+            Every projection once, frozen ones too; trainable ones in the order of ``values``.
+        """
+        if self.leaves is not None:
+            self.leaves.remove()
+        self.leaves = Leaves(self.values, runs)
+        self._bind_leaves()
+        return self.leaves.parameters
+
+    def _bind_leaves(self) -> None:
+        if self.leaves is not None:
+            sizes = torch.diff(self.ptr).tolist()[: self.n_trainable]
+            self.leaves.bind(self.values, dict(zip(self.projections, sizes, strict=False)))
+
+    @property
+    def n_trainable(self) -> int:
+        """Projections that are trainable; they come first in ``projections``."""
+        return int(torch.searchsorted(self.ptr[1:], self.values.numel(), right=True))
+
+    # ---------------------------------------------------------------- asking
 
     def all_values(self) -> Tensor:
         """Every synapse's parameter, in projection order: the trainable ones, then the frozen ones."""
-        return self.values if self.frozen.numel() == 0 else torch.cat([self.values, self.frozen])
+        if self.frozen.numel() == 0:
+            return self.values
+        return torch.cat([self.values, self.frozen]) if self.values.numel() else self.frozen  # frozen: no gradient work
 
     def csr_signs(self) -> Tensor:
         """Sign of each synapse (int8), in CSR order; 0 for a free one."""

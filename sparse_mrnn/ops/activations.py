@@ -1,4 +1,4 @@
-"""The five activation functions and their derivatives."""
+"""The five activation functions with their derivatives, and functions of the user's."""
 
 from __future__ import annotations
 
@@ -18,23 +18,83 @@ def linear(x: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Activation:
-    """A pointwise function h = f(x) and its derivative f'(x), given x and h."""
+    """A pointwise function h = f(x), and its derivative where the recurrence's own backward pass can use it.
+
+    ``apply_to(x, out)`` writes f(x) and ``slope_into(g, h)`` multiplies g by f'(x), with h = f(x); neither allocates.
+    A function of the user's has no ``slope_into`` and is differentiated by autograd, step by step.
+    """
 
     name: str
     function: Callable[[Tensor], Tensor]
-    derivative: Callable[[Tensor, Tensor], Tensor]
+    apply_to: Callable[[Tensor, Tensor], object]
+    slope_into: Callable[[Tensor, Tensor], object] | None
+
+    def __reduce__(self) -> tuple[Callable[..., Activation], tuple[object]]:
+        """Copies and pickles are made anew by name, or from the user's function."""
+        return (get_activation, (self.name,)) if self.slope_into is not None else (custom_activation, (self.function,))
 
 
+_aten = torch.ops.aten
 ACTIVATIONS: dict[str, Activation] = {
     a.name: a
     for a in (
-        Activation("relu", torch.relu, lambda x, h: (x > 0).to(x.dtype)),
-        Activation("tanh", torch.tanh, lambda x, h: 1 - h * h),
-        Activation("sigmoid", torch.sigmoid, lambda x, h: h * (1 - h)),
-        Activation("softplus", torch.nn.functional.softplus, lambda x, h: torch.sigmoid(x)),
-        Activation("linear", linear, lambda x, h: torch.ones_like(x)),
+        Activation(
+            "relu",
+            torch.relu,
+            lambda x, out: torch.clamp(x, min=0, out=out),
+            lambda g, h: _aten.threshold_backward.grad_input(g, h, 0, grad_input=g),
+        ),
+        Activation(
+            "tanh",
+            torch.tanh,
+            lambda x, out: torch.tanh(x, out=out),
+            lambda g, h: _aten.tanh_backward.grad_input(g, h, grad_input=g),
+        ),
+        Activation(
+            "sigmoid",
+            torch.sigmoid,
+            lambda x, out: torch.sigmoid(x, out=out),
+            lambda g, h: _aten.sigmoid_backward.grad_input(g, h, grad_input=g),
+        ),
+        Activation(
+            "softplus",
+            torch.nn.functional.softplus,
+            lambda x, out: _aten.softplus.out(x, out=out),
+            lambda g, h: g.mul_(torch.expm1(-h).neg_()),  # sigmoid(x) = 1 - exp(-softplus(x))
+        ),
+        Activation("linear", linear, lambda x, out: out.copy_(x), lambda g, h: g),
     )
 }
+
+
+def custom_activation(function: Callable[[Tensor], Tensor]) -> Activation:
+    """Wrap a function of the user's, which must be pointwise and differentiable by autograd.
+
+    Raises
+    ------
+    ActivationError
+        If it fails on a tensor, changes its shape or dtype, or autograd cannot differentiate it.
+
+    Examples
+    --------
+    >>> custom_activation(torch.sin).function(torch.zeros(2))
+    tensor([0., 0.])
+    """
+    name = getattr(function, "__name__", type(function).__name__)
+    with torch.enable_grad():
+        x = torch.linspace(-1, 1, 6, dtype=torch.float64).view(3, 2).requires_grad_()
+        try:
+            h = function(x)
+        except Exception as error:
+            raise ActivationError(f"activation {name!r} fails on a tensor of shape (3, 2): {error}") from error
+    if not isinstance(h, Tensor) or h.shape != x.shape or h.dtype != x.dtype:
+        got = f"{tuple(h.shape)}, {h.dtype}" if isinstance(h, Tensor) else type(h).__name__
+        raise ActivationError(f"activation {name!r} is not pointwise: a tensor of shape (3, 2), {x.dtype} became {got}.")
+    if not h.requires_grad:
+        raise ActivationError(
+            f"activation {name!r} is not differentiable: its result has no gradient. Use torch functions inside, without detach or numpy."
+        )
+    return Activation(name, function, lambda x, out: out.copy_(function(x)), None)
 
 
 def get_activation(name: str, where: str = "") -> Activation:
@@ -63,14 +123,25 @@ class Segments:
 
     parts: tuple[tuple[int, int, Activation], ...]
 
+    @property
+    def fused(self) -> bool:
+        """Whether every derivative is known, so that the recurrence has its own backward pass."""
+        return all(a.slope_into is not None for _, _, a in self.parts)
+
     def apply(self, x: Tensor) -> Tensor:
-        """h = f(x) for x of shape (units, ...)."""
+        """h = f(x) for x of shape (units, ...); differentiable."""
         if len(self.parts) == 1:
             return self.parts[0][2].function(x)
         return torch.cat([a.function(x[start:stop]) for start, stop, a in self.parts])
 
-    def derivative(self, x: Tensor, h: Tensor) -> Tensor:
-        """f'(x) for x and h of shape (units, ...)."""
-        if len(self.parts) == 1:
-            return self.parts[0][2].derivative(x, h)
-        return torch.cat([a.derivative(x[i:j], h[i:j]) for i, j, a in self.parts])
+    def apply_to(self, x: Tensor, out: Tensor) -> None:
+        """out = f(x)."""
+        for start, stop, activation in self.parts:
+            activation.apply_to(x[start:stop], out[start:stop])
+
+    def slope_into(self, g: Tensor, h: Tensor) -> None:
+        """g = g f'(x), where h = f(x)."""
+        for start, stop, activation in self.parts:
+            if activation.slope_into is None:
+                raise ActivationError(f"the derivative of activation {activation.name!r} is not known")
+            activation.slope_into(g[start:stop], h[start:stop])

@@ -7,22 +7,20 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from sparse_mrnn.ops.backends import CsrOperator, Operator, Product
 from sparse_mrnn.ops.events import EventProduct, events_pay
 from sparse_mrnn.ops.history import History
-from sparse_mrnn.ops.pattern import Pattern
-from sparse_mrnn.ops.product import Product, make_product
 
 
 @dataclass(frozen=True, eq=False)
 class DelayedWeights:
     """Synapses of one delay. ``delay`` counts steps; 1 is none, since a step takes one anyway.
 
-    A pattern of None means dense values. With a longer delay the columns are the units of ``ranges`` of the history,
-    below each other.
+    With a longer delay the columns are the units of ``ranges`` of the history, below each other.
     """
 
     delay: int
-    pattern: Pattern | None
+    operator: Operator
     values: Tensor
     ranges: tuple[int, ...] = ()
 
@@ -50,14 +48,12 @@ class DelayedProduct:
         self.products = []
         batch = self.source.shape[1]
         for group in groups:
-            if self.events and group.pattern is not None and events_pay(group.pattern, batch, self.source.device):
-                product: Product = EventProduct(group.pattern, group.values)
+            operator = group.operator
+            if self.events and isinstance(operator, CsrOperator) and events_pay(operator.pattern, batch, self.source.device):
+                product: Product = EventProduct(operator, group.values)
             else:
-                product = make_product(group.pattern, group.values)
-            if group.delay == 1:
-                past = self.source
-            else:
-                past = self.source.new_empty((group.pattern or group.values).shape[1], batch)
+                product = operator.bind(group.values)
+            past = self.source if group.delay == 1 else self.source.new_empty(operator.shape[1], batch)
             self.products.append((group, product, past))
 
     def advance(self) -> None:

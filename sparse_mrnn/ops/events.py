@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sparse_mrnn.ops.backends.csr import CsrOperator, CsrProduct
 from sparse_mrnn.ops.pattern import Pattern
-from sparse_mrnn.ops.product import CsrProduct
 
 MOST = 0.35
 """Largest fraction of synapses with an active source for which columns are faster than rows; measured."""
@@ -36,8 +36,9 @@ class EventProduct(CsrProduct):
     The column-wise copy (6 or 8 bytes a synapse in float32) is made when activity first is sparse enough.
     """
 
-    def __init__(self, pattern: Pattern, values: Tensor) -> None:
-        super().__init__(pattern, values)
+    def __init__(self, operator: CsrOperator, values: Tensor) -> None:
+        super().__init__(operator, values)
+        pattern = operator.pattern
         self.kernels = _kernels()
         self.columns: tuple[Any, ...] | None = None
         self.active = np.empty(pattern.shape[1], dtype=np.int32)
@@ -56,9 +57,9 @@ class EventProduct(CsrProduct):
         self.kernels[1](*self.columns, self.active[:count], sources, out.numpy()[:, 0], scale(beta), scale(alpha))
 
 
-def events_pay(pattern: Pattern | None, batch: int, device: torch.device) -> bool:
+def events_pay(pattern: Pattern, batch: int, device: torch.device) -> bool:
     """Whether `EventProduct` is available for a product and could make it faster."""
-    fits = pattern is not None and pattern.nnz >= FEWEST and pattern.col.dtype == torch.int32
+    fits = pattern.nnz >= FEWEST and pattern.col.dtype == torch.int32
     return fits and batch == 1 and device.type == "cpu" and importlib.util.find_spec("numba") is not None
 
 

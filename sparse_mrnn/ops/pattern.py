@@ -41,12 +41,19 @@ class Pattern:
         """A torch CSR matrix of this pattern, sharing ``values``."""
         return csr(self.crow, self.col, values, self.shape)
 
-    @cached_property
+    @property
     def row(self) -> Tensor:
-        """Row of every synapse. One more integer per synapse: only for scatter and export."""
+        """Row of every synapse, made anew each time: one more integer per synapse is not kept."""
         return torch.repeat_interleave(
             torch.arange(self.shape[0], dtype=self.col.dtype, device=self.col.device), torch.diff(self.crow).long()
         )
+
+    def select(self, entries: Tensor) -> Pattern:
+        """The pattern of some of the entries, given in ascending order."""
+        count = torch.bincount(self.row[entries].long(), minlength=self.shape[0])
+        crow = torch.zeros_like(self.crow)
+        torch.cumsum(count, 0, dtype=crow.dtype, out=crow[1:])
+        return Pattern(crow, self.col[entries], self.shape)
 
     @cached_property
     def unique(self) -> tuple[Pattern, Tensor | None]:
@@ -56,14 +63,12 @@ class Pattern:
         """
         if self.nnz < 2:
             return self, None
-        same = (self.col[1:] == self.col[:-1]) & (self.row[1:] == self.row[:-1])
+        row = self.row
+        same = (self.col[1:] == self.col[:-1]) & (row[1:] == row[:-1])
         if not same.any():
             return self, None
         first = torch.cat([same.new_ones(1), ~same])
-        count = torch.bincount(self.row[first].long(), minlength=self.shape[0])
-        crow = torch.zeros_like(self.crow)
-        torch.cumsum(count, 0, dtype=crow.dtype, out=crow[1:])
-        return Pattern(crow, self.col[first], self.shape), (torch.cumsum(first, 0) - 1).to(self.col.dtype)
+        return self.select(torch.nonzero(first)[:, 0]), (torch.cumsum(first, 0) - 1).to(self.col.dtype)
 
     @cached_property
     def transposed(self) -> tuple[Pattern, Tensor]:

@@ -2,25 +2,26 @@
 
     x[t+1] = (1 - alpha) x[t] + alpha (W h[t] + W_inp u[t] + b + noise + stim[t]),    h[t+1] = f(x[t+1])
 
-alpha = dt / tau; alpha = 1 is the Elman net. State is (units, batch). Forward: one product and a few pointwise
-passes a step. Backward (backpropagation through time, Werbos 1990): one transposed product a step; the weight
-gradient is one sampled product per chunk of steps instead of one per step.
+alpha = dt / tau; alpha = 1 is the Elman net. State is (units, batch). Forward: one product and two pointwise passes
+a step. Backward (backpropagation through time, Werbos 1990): one transposed product and about seven pointwise passes
+a step; the weight gradient is one sampled product per chunk of steps instead of one per step. Buffers are made once.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from sparse_mrnn.ops.activations import Segments
-from sparse_mrnn.ops.pattern import Pattern
-from sparse_mrnn.ops.product import make_product
+from sparse_mrnn.ops.backends.base import Operator, Product
 
 GRAD_COLUMNS = 128
 """Time x batch columns gathered before a sampled product: long enough to amortise it, small enough for cache."""
+UNSAVED_STEPS = 64
+"""Steps kept at a time where only some units are recorded and no gradient is needed."""
 
 
 @dataclass(frozen=True)
@@ -35,15 +36,41 @@ class Noise:
     input_generator: torch.Generator
     unit_generator: torch.Generator
 
+    def state(self) -> tuple[Tensor, Tensor]:
+        """Where both streams are, to draw the same noise again."""
+        return self.input_generator.get_state(), self.unit_generator.get_state()
+
+    def replay(self, state: tuple[Tensor, Tensor]) -> Noise:
+        """The same noise from ``state`` on, on generators of its own."""
+        pairs = zip((self.input_generator, self.unit_generator), state, strict=True)
+        copies = [torch.Generator(old.device).set_state(where) for old, where in pairs]
+        return replace(self, input_generator=copies[0], unit_generator=copies[1])
+
 
 @dataclass(frozen=True)
 class Plan:
-    """What the recurrence runs on, apart from differentiable tensors. A pattern of None means dense weights."""
+    """What the recurrence runs on, apart from differentiable tensors.
 
-    pattern: Pattern | None
-    input_pattern: Pattern | None
+    Parameters
+    ----------
+    operator, input_operator : Operator
+    activation : Segments
+    rate : float, optional
+        alpha where it is one fixed number: leak and product are then one pass.
+    noise : Noise, optional
+    checkpoint_every : int, optional
+        Keep the state at every so many steps only and compute the others again in the backward pass.
+    record : Tensor of int, shape (recorded,), optional
+        Return these units only.
+    """
+
+    operator: Operator
+    input_operator: Operator | None
     activation: Segments
+    rate: float | None = None
     noise: Noise | None = None
+    checkpoint_every: int | None = None
+    record: Tensor | None = None
 
 
 def recurrence(
@@ -62,8 +89,8 @@ def recurrence(
     Parameters
     ----------
     plan : Plan
-    weights : Tensor, shape (synapses,) in CSR order, or (units, units) where ``plan.pattern`` is None
-    input_weights : Tensor, shape (input synapses,), or None where there are no inputs
+    weights, input_weights : Tensor
+        Values in the order of the operators; no input weights where there are no inputs.
     inputs : Tensor, shape (time, inputs, batch)
     bias : Tensor, shape (units,), or None
     x0, h0 : Tensor, shape (units, batch)
@@ -72,141 +99,278 @@ def recurrence(
 
     Returns
     -------
-    x, h : Tensor, shape (time, units, batch)
+    x, h : Tensor, shape (time, units or recorded units, batch)
         States after each step.
     """
-    x, h = _Recurrence.apply(plan, weights, input_weights, inputs, bias, x0, h0, stim, alpha)  # type: ignore[no-untyped-call]
+    tensors = weights, input_weights, inputs, bias, x0, h0, stim, alpha
+    if not (torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)):
+        with torch.no_grad():
+            x, h, _ = _forward(plan, *tensors, saving=False)
+        return x, h
+    x, h = _Recurrence.apply(plan, *tensors)  # type: ignore[no-untyped-call]
     return x, h
+
+
+class _Steps:
+    """The forward loop, over buffers given to it."""
+
+    def __init__(
+        self, plan: Plan, weights: Tensor, input_weights: Tensor | None, bias: Tensor | None, alpha: Tensor, like: Tensor
+    ) -> None:
+        self.plan, self.alpha = plan, alpha
+        self.product = plan.operator.bind(weights)
+        self.input_product: Product | None = None
+        if input_weights is not None and plan.input_operator is not None:
+            self.input_product = plan.input_operator.bind(input_weights)
+        self.keep = 1 - alpha
+        self.drive = None if bias is None else alpha * bias[:, None]
+        self.noise = plan.noise
+        self.scratch = like.new_empty(like.shape if plan.rate is None or self.noise is not None else 0)
+
+    def run(self, x: Tensor, h: Tensor, inputs: Tensor, stim: Tensor | None, xs: Tensor, hs: Tensor) -> Tensor:
+        """Fill ``xs`` and ``hs`` from the state x, h; returns the inputs, contiguous and with their noise."""
+        rate, noise, alpha, scratch = self.plan.rate, self.noise, self.alpha, self.scratch
+        inputs = inputs.contiguous()
+        if noise is not None:
+            unit_std = alpha * noise.unit_std
+            draws = [
+                torch.randn(u.shape, dtype=u.dtype, device=u.device, generator=noise.input_generator) for u in inputs
+            ]
+            inputs = inputs + noise.input_std * torch.stack(draws)
+        for t in range(len(inputs)):
+            new = xs[t]
+            if self.drive is None:
+                torch.mul(x, self.keep, out=new)
+            elif rate is not None:
+                torch.add(self.drive, x, alpha=1 - rate, out=new)
+            else:
+                torch.addcmul(self.drive, x, self.keep, out=new)
+            if rate is not None:
+                self.product.add_to(new, h, beta=1.0, alpha=rate, out=new)
+                if self.input_product is not None:
+                    self.input_product.add_to(new, inputs[t], beta=1.0, alpha=rate, out=new)
+            else:
+                self.product.add_to(scratch, h, beta=0.0, alpha=1.0, out=scratch)
+                if self.input_product is not None:
+                    self.input_product.add_to(scratch, inputs[t], beta=1.0, alpha=1.0, out=scratch)
+                new.addcmul_(scratch, alpha)
+            if noise is not None:
+                new.addcmul_(scratch.normal_(generator=noise.unit_generator), unit_std)
+            if stim is not None:
+                new.addcmul_(stim[t], alpha)
+            self.plan.activation.apply_to(new, hs[t])
+            x, h = new, hs[t]
+        return inputs
+
+
+@dataclass
+class _Saved:
+    """What the backward pass needs beside the arguments: whole states, or states at segment starts."""
+
+    every: int
+    xs: Tensor | None
+    hs: Tensor | None
+    inputs: Tensor
+    starts: list[tuple[Tensor, Tensor]]
+    noise: list[tuple[Tensor, Tensor]]
+
+
+def _forward(
+    plan: Plan,
+    weights: Tensor,
+    input_weights: Tensor | None,
+    inputs: Tensor,
+    bias: Tensor | None,
+    x0: Tensor,
+    h0: Tensor,
+    stim: Tensor | None,
+    alpha: Tensor,
+    *,
+    saving: bool,
+) -> tuple[Tensor, Tensor, _Saved]:
+    steps, record = len(inputs), plan.record
+    every = plan.checkpoint_every if saving else None if record is None else UNSAVED_STEPS
+    every = min(every or steps, steps)
+    loop = _Steps(plan, weights, input_weights, bias, alpha, x0)
+    xs, hs = x0.new_empty((every, *x0.shape)), x0.new_empty((every, *x0.shape))
+    whole = every == steps
+    shape = (steps, x0.shape[0] if record is None else len(record), x0.shape[1])
+    own = whole and record is None
+    out_x, out_h = (xs, hs) if own else (x0.new_empty(shape), x0.new_empty(shape))
+    saved = _Saved(every, xs if whole else None, hs if whole else None, inputs, [], [])
+    x, h = x0, h0
+    for begin in range(0, steps, every):
+        end = min(begin + every, steps)
+        if saving and not whole:
+            saved.starts.append((x.clone(), h.clone()))
+            if plan.noise is not None:
+                saved.noise.append(plan.noise.state())
+        n = end - begin
+        noisy = loop.run(x, h, inputs[begin:end], None if stim is None else stim[begin:end], xs[:n], hs[:n])
+        x, h = xs[n - 1], hs[n - 1]
+        if whole:
+            saved.inputs = noisy
+        if not own:
+            for states, out in ((xs, out_x), (hs, out_h)):
+                out[begin:end] = states[:n] if record is None else states[:n].index_select(1, record)
+    return out_x, out_h, saved
 
 
 class _Recurrence(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any,
-        plan: Plan,
-        weights: Tensor,
-        input_weights: Tensor | None,
-        inputs: Tensor,
-        bias: Tensor | None,
-        x0: Tensor,
-        h0: Tensor,
-        stim: Tensor | None,
-        alpha: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        steps, batch = inputs.shape[0], x0.shape[1]
-        xs, hs = x0.new_empty((2, steps, *x0.shape)).unbind(0)
-        product = make_product(plan.pattern, weights)
-        input_product = None if input_weights is None else make_product(plan.input_pattern, input_weights)
-        rate = float(alpha) if alpha.numel() == 1 else None  # one rate: leak and product in one pass
-        keep = 1 - alpha
-        drive = None if bias is None else alpha * bias[:, None]
-        noise = plan.noise
-        if noise is not None:
-            inputs = inputs.clone(memory_format=torch.contiguous_format)
-            unit_noise = torch.empty_like(xs[0])
-            unit_std = alpha * noise.unit_std
-        x, h = x0, h0.contiguous()
-        for t in range(steps):
-            new = xs[t]
-            if rate is not None:
-                product.add_to(x, h, beta=1 - rate, alpha=rate, out=new)
-            else:
-                product.add_to(x, h, beta=0.0, alpha=1.0, out=new)
-                new.mul_(alpha).addcmul_(keep, x)
-            if noise is not None:
-                inputs[t] += noise.input_std * torch.randn(
-                    inputs.shape[1], batch, dtype=x.dtype, device=x.device, generator=noise.input_generator
-                )
-                unit_noise.normal_(generator=noise.unit_generator)
-                new.addcmul_(unit_noise, unit_std)
-            if input_product is not None:
-                u = inputs[t].contiguous()
-                if rate is not None:
-                    input_product.add_to(new, u, beta=1.0, alpha=rate, out=new)
-                else:
-                    current = torch.zeros_like(new)
-                    input_product.add_to(current, u, beta=0.0, alpha=1.0, out=current)
-                    new.addcmul_(alpha, current)
-            if drive is not None:
-                new.add_(drive)
-            if stim is not None:
-                new.addcmul_(alpha, stim[t])
-            hs[t] = plan.activation.apply(new)
-            x, h = new, hs[t]
-        ctx.plan = plan
-        ctx.has_bias, ctx.has_stim = bias is not None, stim is not None
-        ctx.save_for_backward(weights, input_weights, inputs, x0, h0, xs, hs, alpha)
+    def forward(ctx: Any, plan: Plan, *tensors: Any) -> tuple[Tensor, Tensor]:
+        out_x, out_h, saved = _forward(plan, *tensors, saving=True)
+        weights, input_weights, _, bias, x0, h0, stim, alpha = tensors
+        need_x = ctx.needs_input_grad[8]
+        again = saved.hs is None  # bias and stim are needed to compute steps again
+        ctx.plan, ctx.every, ctx.noise, ctx.steps = plan, saved.every, saved.noise, len(saved.inputs)
+        ctx.save_for_backward(
+            weights,
+            input_weights,
+            saved.inputs,
+            bias if again else None,
+            x0,
+            h0,
+            stim if again else None,
+            alpha,
+            saved.xs if need_x else None,
+            saved.hs,
+            *(state for start in saved.starts for state in start),
+        )
         ctx.set_materialize_grads(False)
-        return xs, hs
+        return out_x, out_h
 
     @staticmethod
     def backward(ctx: Any, grad_x: Tensor | None, grad_h: Tensor | None) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():  # create_graph=True: a second derivative would silently miss terms
             raise RuntimeError("the recurrence is differentiable once; call backward or grad without create_graph=True.")
-        weights, input_weights, inputs, x0, h0, xs, hs, alpha = ctx.saved_tensors
-        plan: Plan = ctx.plan
-        _, need_w, need_w_inp, need_u, need_bias, _, _, need_stim, need_alpha = ctx.needs_input_grad
         if grad_x is None and grad_h is None:
             return (None,) * 9
-        steps, units, batch = xs.shape
-        product = make_product(plan.pattern, weights)
-        input_product = None if input_weights is None else make_product(plan.input_pattern, input_weights)
-        grad_u = torch.zeros_like(inputs) if need_u else None
-        grad_bias = x0.new_zeros(units) if need_bias else None
-        grad_stim = torch.empty_like(xs) if need_stim else None
-        grad_alpha = x0.new_zeros(units, 1) if need_alpha else None
-        width = min(steps, max(1, GRAD_COLUMNS // batch))
-        gathered = x0.new_empty(units, width, batch)
-        activity = x0.new_empty(units, width, batch)
-        gathered_u = x0.new_empty(inputs.shape[1], width, batch)
-        filled = 0
-        carry_x: Tensor | None = None  # gradient reaching x[t] through the leak of the next step
-        carry_h: Tensor | None = None  # and reaching h[t] through the weights
-        for t in reversed(range(steps)):
-            carry_h = _plus(carry_h, None if grad_h is None else grad_h[t])
-            total = _plus(carry_x, None if grad_x is None else grad_x[t])
-            if carry_h is not None:
-                total = _plus(total, carry_h * plan.activation.derivative(xs[t], hs[t]))
-            if total is None:
-                raise RuntimeError("no gradient reaches the recurrence")  # unreachable: one of the two is given
-            before_x, before_h = (xs[t - 1], hs[t - 1]) if t else (x0, h0)
-            scaled = (alpha * total).contiguous()
-            if grad_stim is not None:
-                grad_stim[t] = scaled
-            if grad_bias is not None:
-                grad_bias += scaled.sum(1)
-            if grad_alpha is not None:
-                grad_alpha += (total * (xs[t] - before_x)).sum(1, keepdim=True)
-            if grad_u is not None and input_product is not None:
-                grad_u[t] = input_product.transposed(scaled)
-            if need_w or need_w_inp:
-                gathered[:, filled], activity[:, filled], gathered_u[:, filled] = scaled, before_h, inputs[t]
-                filled += 1
-                if filled == width or t == 0:
-                    g = gathered[:, :filled].reshape(units, -1)
-                    if need_w:
-                        product.accumulate_grad(g, activity[:, :filled].reshape(units, -1))
-                    if need_w_inp and input_product is not None:
-                        input_product.accumulate_grad(g, gathered_u[:, :filled].reshape(gathered_u.shape[0], -1))
-                    filled = 0
-            carry_h = product.transposed(scaled)
-            carry_x = total - scaled
+        weights, input_weights, inputs, bias, x0, h0, stim, alpha, xs, hs, *starts = ctx.saved_tensors
+        plan: Plan = ctx.plan
+        loop = _Steps(plan, weights, input_weights, bias, alpha, x0)
+        back = _Backward(ctx.needs_input_grad[1:], plan, loop, inputs, x0, alpha, ctx.steps)
+        if hs is not None:
+            back.run(0, xs, hs, inputs, x0, h0, grad_x, grad_h)
+        else:
+            xs, hs = x0.new_empty((ctx.every, *x0.shape)), x0.new_empty((ctx.every, *x0.shape))
+            for k in reversed(range(len(starts) // 2)):
+                x, h = starts[2 * k : 2 * k + 2]
+                part = slice(k * ctx.every, min((k + 1) * ctx.every, ctx.steps))
+                n = part.stop - part.start
+                if plan.noise is not None:
+                    loop.noise = plan.noise.replay(ctx.noise[k])
+                noisy = loop.run(x, h, inputs[part], None if stim is None else stim[part], xs[:n], hs[:n])
+                back.run(part.start, xs[:n], hs[:n], noisy, x, h, grad_x, grad_h)
+        return None, *back.result()
+
+
+class _Backward:
+    """Backpropagation through time, segment by segment from the last."""
+
+    def __init__(
+        self, needs: tuple[bool, ...], plan: Plan, loop: _Steps, inputs: Tensor, x0: Tensor, alpha: Tensor, steps: int
+    ) -> None:
+        self.plan, self.loop, self.alpha = plan, loop, alpha
+        self.need_w, self.need_w_inp, need_u, need_bias, self.need_x0, self.need_h0, need_stim, need_alpha = needs
+        self.need_w_inp = self.need_w_inp and loop.input_product is not None
+        units, batch = x0.shape
+        self.carry_x, self.carry_h = torch.zeros_like(x0), torch.zeros_like(x0)  # gradients reaching x[t], h[t]
+        self.scaled = torch.empty_like(x0)
+        self.grad_u = torch.zeros(inputs.shape, dtype=x0.dtype, device=x0.device) if need_u else None
+        self.grad_bias = x0.new_zeros(units) if need_bias else None
+        self.grad_stim = x0.new_empty(steps, units, batch) if need_stim else None
+        self.grad_alpha = x0.new_zeros(units, 1) if need_alpha else None
+        self.width = min(steps, max(1, GRAD_COLUMNS // batch))
+        gathering = self.width if (self.need_w or self.need_w_inp) and self.width > 1 else 0
+        self.gathered = x0.new_empty(units, gathering, batch)
+        self.activity = x0.new_empty(units, gathering if self.need_w else 0, batch)
+        self.gathered_u = x0.new_empty(inputs.shape[1], gathering if self.need_w_inp else 0, batch)
+        self.filled = 0
+
+    def run(
+        self,
+        begin: int,
+        xs: Tensor | None,
+        hs: Tensor,
+        inputs: Tensor,
+        x_start: Tensor,
+        h_start: Tensor,
+        grad_x: Tensor | None,
+        grad_h: Tensor | None,
+    ) -> None:
+        """Go back over the steps of one segment, which began at step ``begin`` in the state x_start, h_start."""
+        loop, carry_x, carry_h, scaled = self.loop, self.carry_x, self.carry_h, self.scaled
+        rate = self.plan.rate
+        for t in reversed(range(len(hs))):
+            self._add(carry_h, grad_h, begin + t)
+            self.plan.activation.slope_into(carry_h, hs[t])
+            carry_x += carry_h
+            self._add(carry_x, grad_x, begin + t)
+            torch.mul(carry_x, self.alpha if rate is None else rate, out=scaled)
+            if self.grad_stim is not None:
+                self.grad_stim[begin + t] = scaled
+            if self.grad_bias is not None:
+                self.grad_bias += scaled.sum(1)
+            if self.grad_alpha is not None and xs is not None:
+                self.grad_alpha += (carry_x * (xs[t] - (xs[t - 1] if t else x_start))).sum(1, keepdim=True)
+            if self.grad_u is not None and loop.input_product is not None:
+                self.grad_u[begin + t] = loop.input_product.transposed(scaled)
+            if self.need_w or self.need_w_inp:
+                self._gather(scaled, hs[t - 1] if t else h_start, inputs[t])
+            carry_x -= scaled
+            if begin or t or self.need_h0:
+                loop.product.transposed(scaled, out=carry_h)
+
+    def _add(self, carry: Tensor, grad: Tensor | None, t: int) -> None:
+        if grad is None:
+            return
+        if self.plan.record is None:
+            carry += grad[t]
+        else:
+            carry.index_add_(0, self.plan.record, grad[t])
+
+    def _gather(self, g: Tensor, h: Tensor, u: Tensor) -> None:
+        """Add a step to the columns of the next sampled product."""
+        if self.width == 1:
+            self._sample(g, h.contiguous(), u)
+            return
+        k = self.filled
+        self.gathered[:, k] = g
+        if self.need_w:
+            self.activity[:, k] = h
+        if self.need_w_inp:
+            self.gathered_u[:, k] = u
+        self.filled += 1
+        if self.filled == self.width:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self.filled:
+            # the same width every time keeps the rows contiguous; a last, shorter one is copied
+            buffers = self.gathered, self.activity, self.gathered_u
+            self._sample(*(b[:, : self.filled].reshape(len(b), b.shape[2] * min(self.filled, b.shape[1])) for b in buffers))
+            self.filled = 0
+
+    def _sample(self, g: Tensor, h: Tensor, u: Tensor) -> None:
+        if self.need_w:
+            self.loop.product.accumulate_grad(g, h)
+        if self.need_w_inp and self.loop.input_product is not None:
+            self.loop.input_product.accumulate_grad(g, u)
+
+    def result(self) -> tuple[Tensor | None, ...]:
+        """Gradients in the order of the arguments."""
+        self._flush()
+        loop, grad_alpha = self.loop, self.grad_alpha
         if grad_alpha is not None:
-            grad_alpha = (grad_alpha / alpha).sum_to_size(alpha.shape)
+            grad_alpha = (grad_alpha / self.alpha).sum_to_size(self.alpha.shape)
         return (
-            None,
-            product.grad() if need_w else None,
-            input_product.grad() if need_w_inp and input_product is not None else None,
-            grad_u,
-            grad_bias,
-            carry_x,
-            carry_h,
-            grad_stim,
+            loop.product.grad() if self.need_w else None,
+            loop.input_product.grad() if self.need_w_inp and loop.input_product is not None else None,
+            self.grad_u,
+            self.grad_bias,
+            self.carry_x if self.need_x0 else None,
+            self.carry_h if self.need_h0 else None,
+            self.grad_stim,
             grad_alpha,
         )
-
-
-def _plus(a: Tensor | None, b: Tensor | None) -> Tensor | None:
-    if a is None or b is None:
-        return b if a is None else a
-    return a + b

@@ -7,9 +7,8 @@ Cost of a step: one product per distinct delay (bytes of the matrix) and about s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -63,7 +62,7 @@ class Stepper:
         self.x, self.h, self.recurrent, self.inputs, self.noise = x, h, recurrent, inputs, noise
         self.alpha, self.keep = alpha, 1 - alpha
         self.rate = float(alpha) if alpha.numel() == 1 else None  # one rate: leak and product in one pass
-        self.activate = [partial(INTO[a.name], x[i:j], h[i:j]) for i, j, a in activation.parts]
+        self.activation = activation
         self.drive = None if bias is None else (alpha * bias[:, None]).expand_as(x).contiguous()
         self.current = x if self.rate is not None else torch.empty_like(x)
         if noise is not None:
@@ -121,8 +120,7 @@ class Stepper:
     def _update_h(self) -> None:
         for units, value in self.held.x:
             self.x[units] = value
-        for function in self.activate:
-            function()
+        self.activation.apply_to(self.x, self.h)
         for units, value in self.held.h:
             self.h[units] = value
         for units in self.held.silent:
@@ -151,17 +149,3 @@ class Stepper:
         if self.noise is not None:
             self.noise.input_generator.set_state(state["input_noise"])
             self.noise.unit_generator.set_state(state["unit_noise"])
-
-
-def _softplus(x: Tensor, h: Tensor) -> None:
-    torch.logaddexp(x, x.new_zeros(()), out=h)
-
-
-INTO: dict[str, Callable[[Tensor, Tensor], object]] = {
-    "relu": lambda x, h: torch.clamp_min(x, 0, out=h),
-    "tanh": lambda x, h: torch.tanh(x, out=h),
-    "sigmoid": lambda x, h: torch.sigmoid(x, out=h),
-    "softplus": _softplus,
-    "linear": lambda x, h: h.copy_(x),
-}
-"""Activations that write into a given h."""

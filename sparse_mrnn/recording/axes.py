@@ -65,4 +65,4 @@ class Axes:
 
     def times(self, start: int, stop: int) -> NDArray[np.float64]:
         """Recorded times in ms."""
-        return np.arange(start + 1, stop + 1) * self.interval
+        return np.arange(start + 1, stop + 1, dtype=np.float64) * self.interval

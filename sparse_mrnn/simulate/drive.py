@@ -27,7 +27,8 @@ class Placed:
         self.shape, self.dt, self.length = (len(units), batch), dt, (self.stop - self.start) * dt
         self.waveform: Waveform = stimulus.waveform  # type: ignore[assignment]  # a number became a Constant
         self.waveform.check(dt, self.length, *self.shape)
-        self.rng, self.last = values, None
+        self.rng = values
+        self.last: NDArray[np.float64] | None = None
         self.device, self.dtype = net.device, net.dtype
 
     def current(self, step: int) -> Tensor:

@@ -107,7 +107,7 @@ def plan(
             if unit not in unit_id[units]:
                 raise RecordingError(f"record: there is no unit {unit!r}. {suggest(unit, unit_id[units], what='unit ids')}")
         units = units[np.isin(unit_id[units], record.units)]
-    groups = record.regions if record.regions is not None else tuple(net.hid_regions)
+    groups = tuple(net.hid_regions if record.regions is None else record.regions)
     axes = Axes(
         record,
         batch,

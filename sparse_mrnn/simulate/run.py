@@ -23,10 +23,10 @@ from sparse_mrnn.simulate import checkpoint as checkpoints
 from sparse_mrnn.simulate.drive import Drive, Placed
 from sparse_mrnn.simulate.fingerprint import differences, digest, graph_config, network_facts, versions
 from sparse_mrnn.simulate.interrupt import Interrupt
-from sparse_mrnn.simulate.operator import Operator
 from sparse_mrnn.simulate.plan import Plan, check_size, plan, run_noise, statistics
 from sparse_mrnn.simulate.progress import Progress
 from sparse_mrnn.simulate.schedule import Schedule
+from sparse_mrnn.simulate.simulator import Simulator
 from sparse_mrnn.stimulus import Intervention, Stimulus
 
 if TYPE_CHECKING:
@@ -142,25 +142,25 @@ class _Run:
 
     def __init__(self, net: mRNNBase, the_plan: Plan, out: Path | None, *, event_driven: bool) -> None:
         self.net, self.plan, self.out, self.step = net, the_plan, out, 0
-        axes = the_plan.axes
         self.schedule = Schedule(net, the_plan.acts, the_plan.steps, the_plan.seeds[1])
         noise = run_noise(net, the_plan.seed) if the_plan.noise else None
-        self.operator = Operator(net, the_plan.batch, noise, events=event_driven)
-        self.stepper = self.operator.stepper
+        self.simulator = Simulator(net, the_plan.batch, noise, events=event_driven)
+        self.stepper = self.simulator.stepper
         seeds = the_plan.seeds[0].spawn(len(the_plan.stimuli))
         placed = [
             Placed(net, s, net.dt, the_plan.steps, the_plan.batch, own) for s, own in zip(the_plan.stimuli, seeds, strict=True)
         ]
-        self.drive = Drive(placed, self.operator.u, self.operator.inputs.longest)
-        self.store = None if out is None else ZarrStore(out, axes, the_plan.chunk)
+        self.drive = Drive(placed, self.simulator.u, self.simulator.inputs.longest)
+        self.store = None if out is None else ZarrStore(out, the_plan.axes, the_plan.chunk)
         self.kept: Arrays = {}
-        length = the_plan.chunk if self.store is not None else axes.samples
-        whole = len(axes.units) == net.layout().n
         self.recorder: Recorder | None = None
-        self._recorder = lambda: Recorder(
-            axes, length, statistics(net, axes), self._keep if self.store is None else self.store.put, whole=whole
-        )
         self.saved = 0  # steps of the last checkpoint
+
+    def _new_recorder(self) -> Recorder:
+        axes, store = self.plan.axes, self.store
+        length = axes.samples if store is None else self.plan.chunk
+        whole = len(axes.units) == self.net.layout().n
+        return Recorder(axes, length, statistics(self.net, axes), self._keep if store is None else store.put, whole=whole)
 
     def _keep(self, start: int, arrays: Arrays) -> None:
         self.kept = arrays
@@ -183,9 +183,9 @@ class _Run:
             self.facts = {"options": self.plan.options(net), "network": network_facts(net), "versions": versions()}
             if out.exists() and resume:
                 return self._resume(store)
-            self.recorder = self._recorder()
+            self.recorder = self._new_recorder()
             store.create(self._attrs(), lambda path: checkpoints.save(path, *self._state()))
-        self.recorder = self.recorder or self._recorder()
+        self.recorder = self.recorder or self._new_recorder()
         self._intervene(first=True)
         return None
 
@@ -215,7 +215,7 @@ class _Run:
             warnings.warn(f"resuming {self.out} in another environment ({'; '.join(changed)}): last bits may differ.", stacklevel=4)
         self.step = self.saved = int(facts["step"])
         store.reopen()
-        self.recorder = self._recorder()
+        self.recorder = self._new_recorder()
         self.recorder.load(int(facts["taken"]), {n.removeprefix("part_"): a for n, a in arrays.items() if n.startswith("part_")})
         states = {n.removeprefix("state_"): torch.from_numpy(a) for n, a in arrays.items() if n.startswith("state_")}
         self._intervene(first=True)
@@ -227,7 +227,9 @@ class _Run:
         found = [d for part in parts for d in differences(old.get(part), self.facts[part])]
         if found:
             shown = "; ".join(found[:5]) + (f"; and {len(found) - 5} more" if len(found) > 5 else "")
-            raise ResumeError(f"{self.out} cannot be resumed, for this is another run: {shown}. Restore that, or overwrite it (--overwrite).")
+            raise ResumeError(
+                f"{self.out} cannot be resumed, for this is another run: {shown}. Restore that, or overwrite it (--overwrite)."
+            )
 
     # ---------------------------------------------------------------- running
 
@@ -273,7 +275,7 @@ class _Run:
     def _intervene(self, *, first: bool = False) -> None:
         """Change what interventions hold: weights for the coming step, states for its end."""
         if first or self.step in self.schedule.edges:
-            self.operator.set_factors(self.schedule.factors(self.step))
+            self.simulator.set_factors(self.schedule.factors(self.step))
             self.stepper.silent_inputs = self.schedule.silent_inputs(self.step)
         if first:
             self.stepper.hold(self.schedule.held(self.step))

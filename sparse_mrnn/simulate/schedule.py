@@ -97,5 +97,6 @@ def _projections(net: mRNNBase, act: Gain) -> tuple[str, tuple[int, ...]]:
         raise InterventionError(f"{act.label}: there is no such projection.")
     found = tuple(k for k, key in between if act.key in (None, key))
     if not found:
-        raise InterventionError(f"{act.label}: no projection has the key {act.key!r}. {suggest(act.key, [k for _, k in between], what='keys')}")
+        known = suggest(act.key, [k for _, k in between], what="keys")
+        raise InterventionError(f"{act.label}: no projection has the key {act.key!r}. {known}")
     return kind, found

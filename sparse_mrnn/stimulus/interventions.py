@@ -94,6 +94,7 @@ class Gain(Intervention):
     source, target : str
         Regions or parents; the source may be an input. Every projection between them is meant.
     factor : float
+        At least 0: a gain changes no sign.
     key : str, optional
         Only the parallel projections of this key.
     start, stop : float, optional
@@ -113,8 +114,8 @@ class Gain(Intervention):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not math.isfinite(self.factor):
-            raise InterventionError(f"{self.label}: the factor is {self.factor}; it must be finite.")
+        if not (math.isfinite(self.factor) and self.factor >= 0):
+            raise InterventionError(f"{self.label}: the factor is {self.factor}; it must be finite and at least 0.")
 
     @property
     def label(self) -> str:

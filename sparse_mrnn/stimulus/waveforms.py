@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -34,7 +34,7 @@ class Waveform(ABC):
     def value(self, t: float, length: float) -> float | Floats:
         """The current at ``t`` of a window of ``length`` ms: a number, or an array (units,) or (units, trials)."""
 
-    def check(self, dt: float, length: float, units: int, batch: int) -> None:
+    def check(self, dt: float, length: float, units: int, batch: int) -> None:  # noqa: B027 - most fit whatever there is
         """Raise a StimulusError if the waveform does not fit a time step, a window, or a number of units or trials."""
 
     def to_spec(self) -> dict[str, Any]:
@@ -233,7 +233,7 @@ class OrnsteinUhlenbeck(RandomWaveform):
 
     def draw(self, rng: np.random.Generator, shape: tuple[int, int], dt: float, last: Floats | None) -> Floats:
         """The formula above."""
-        normal = rng.standard_normal(_drawn(shape, self.shared))
+        normal: Floats = rng.standard_normal(_drawn(shape, self.shared))
         if last is None:
             return self.mean + self.std * normal
         keep = math.exp(-dt / self.tau)
@@ -262,7 +262,8 @@ class Poisson(RandomWaveform):
 
     def draw(self, rng: np.random.Generator, shape: tuple[int, int], dt: float, last: Floats | None) -> Floats:
         """Amplitude times the number of events in the step."""
-        return self.amplitude * rng.poisson(self.rate * dt / 1000, _drawn(shape, self.shared))
+        events: Floats = rng.poisson(self.rate * dt / 1000, _drawn(shape, self.shared)).astype(np.float64)
+        return self.amplitude * events
 
 
 @dataclass(frozen=True, eq=False)
@@ -278,9 +279,9 @@ class Samples(Waveform):
     """
 
     kind: ClassVar[str] = "samples"
-    values: ArrayLike | None = says("The samples.", default=None)
+    values: ArrayLike | None = says("The samples.", default=None)  # noqa: RUF009
     interval: float = says("How long each sample holds, ms.", default=1.0)
-    path: str | os.PathLike[str] | None = says("A .npy file with the samples, in place of values.", default=None)
+    path: str | os.PathLike[str] | None = says("A .npy file with the samples, in place of values.", default=None)  # noqa: RUF009
 
     def __post_init__(self) -> None:
         self._need((self.values is None) != (self.path is None), "give either values or a path")
@@ -290,7 +291,7 @@ class Samples(Waveform):
     def array(self) -> Floats:
         """The samples; a file is mapped, not read whole."""
         if self.path is None:
-            array = np.asarray(self.values, dtype=np.float64)
+            array: Any = np.asarray(self.values, dtype=np.float64)
         else:
             try:
                 array = np.load(Path(self.path), mmap_mode="r", allow_pickle=False)
@@ -298,7 +299,7 @@ class Samples(Waveform):
                 raise StimulusError(f"Samples: cannot read {self.path}: {error}; it must be a .npy file of numbers.") from None
         self._need(array.dtype.kind in "fiu" and 1 <= array.ndim <= 3 and len(array) > 0, "they must be numbers of shape (time,), "
                    f"(time, units) or (time, units, trials); got {array.dtype} of shape {array.shape}")
-        return array
+        return cast(Floats, array)
 
     @property
     def duration(self) -> float:
@@ -367,4 +368,5 @@ def _drawn(shape: tuple[int, int], shared: bool) -> tuple[int, int]:
 
 
 def _nyquist(waveform: Waveform, frequency: float, dt: float) -> None:
-    waveform._need(frequency * dt <= 500, f"{frequency:g} Hz needs time steps of at most {500 / frequency if frequency else 0:g} ms; dt is {dt:g} ms")
+    longest = 500 / frequency if frequency else dt
+    waveform._need(dt <= longest, f"{frequency:g} Hz needs time steps of at most {longest:g} ms; dt is {dt:g} ms")

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from sparse_mrnn.models.base import mRNNBase
-from sparse_mrnn.models.delays import DelayGroup, block_of_entry, delay_steps, group_by_delay
-from sparse_mrnn.models.weights import SparseWeights, scatter_dense
+from sparse_mrnn.models.delays import DelayGroup, delay_steps, group_by_delay
+from sparse_mrnn.models.weights import SparseWeights
+from sparse_mrnn.ops.backends import CsrOperator, Operator
 from sparse_mrnn.ops.delayed import DelayedProduct, DelayedWeights
 from sparse_mrnn.ops.pattern import Pattern
 from sparse_mrnn.ops.recurrence import Noise
@@ -27,9 +28,11 @@ class Side:
         steps = delay_steps(self.weights.projections, self.weights.delays, net.dt)
         self.longest = int(steps.max(initial=1))
         self.groups = group_by_delay(self.weights, steps)
+        plain = self.longest == 1 and kind == "recurrent"  # with delays, each one is a CSR matrix
+        self.operand = self.weights.operand(net.chosen_backend if plain else "csr")
         self.ranges: list[tuple[int, int, int]] = []
         self.members: list[tuple[int, ...]] = []  # per group, which ranges its sources are
-        self.compact: list[Pattern] = []
+        self.operators: list[Operator] = []
         self._plan_history(steps)
 
     def _plan_history(self, steps: np.ndarray) -> None:
@@ -48,38 +51,39 @@ class Side:
         for group in self.groups:
             regions = sorted(wanted.get(group.delay, ())) if group.delay > 1 else []
             self.members.append(tuple(at[region] for region in regions))
-            self.compact.append(self._compact(group, regions))
+            self.operators.append(self._operator(group, regions))
 
-    def _compact(self, group: DelayGroup, regions: Sequence[int]) -> Pattern:
-        """The pattern with only the source units of some regions as columns."""
+    def _operator(self, group: DelayGroup, regions: Sequence[int]) -> Operator:
+        """The synapses of a delay, with only the source units of some regions as columns where there is a delay."""
         if group.delay == 1:
-            return group.pattern
+            return self.operand.operator if group.entries is None else CsrOperator(group.pattern)
         layout = self.net.layout(self.kind)
         sources = np.concatenate([np.arange(layout.ptr[r], layout.ptr[r + 1]) for r in regions])
         column = np.zeros(layout.n, dtype=np.int64)
         column[sources] = np.arange(len(sources))
         col = torch.from_numpy(column).to(group.pattern.col)[group.pattern.col.long()]
-        return Pattern(group.pattern.crow, col, (group.pattern.shape[0], len(sources)))
+        return CsrOperator(Pattern(group.pattern.crow, col, (group.pattern.shape[0], len(sources))))
 
     @torch.no_grad()
     def delayed_weights(self, factors: dict[int, float]) -> list[DelayedWeights]:
         """Effective weights, with the gain of the projections that have one."""
-        net = self.net
-        values = self.weights.csr_values(constrained=net.rec_constrained if self.kind == "recurrent" else net.inp_constrained).detach()
+        net, weights = self.net, self.weights
+        gain = None
         if factors:
-            factor = values.new_ones(len(self.weights.projections))
+            gain = weights.all_values().new_ones(len(weights.projections))
             for block, by in factors.items():
-                factor[block] = by
-            values = values * factor[block_of_entry(self.weights).long()]
+                gain[block] = by
+        constrained = net.rec_constrained if self.kind == "recurrent" else net.inp_constrained
+        values = weights.stored_values(self.operand, constrained=constrained, gain=gain).detach()
         found = []
-        for group, pattern, members in zip(self.groups, self.compact, self.members, strict=True):
+        for group, operator, members in zip(self.groups, self.operators, self.members, strict=True):
             own = values if group.entries is None else values[group.entries.long()]
-            dense = self.kind == "recurrent" and net.multiplies_densely(self.weights)
-            found.append(DelayedWeights(group.delay, None if dense else pattern, scatter_dense(pattern, own) if dense else own, members))
-        return [group for group in found if group.values.numel()]
+            if own.numel():
+                found.append(DelayedWeights(group.delay, operator, own, members))
+        return found
 
 
-class Operator:
+class Simulator:
     """The stepper of a network, and how interventions change its weights."""
 
     @torch.no_grad()
@@ -94,7 +98,7 @@ class Operator:
             h,
             DelayedProduct(h, self.recurrent.ranges, events=events),
             DelayedProduct(self.u, self.inputs.ranges, events=False),
-            alpha=net.alpha,
+            alpha=net.current_alpha.detach(),
             activation=net._segments,
             bias=net.tonic_inp.detach() if net._has_bias else None,
             noise=noise,

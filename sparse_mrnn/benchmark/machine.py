@@ -1,0 +1,93 @@
+"""What figures were measured on: hardware and versions, without anything that names the machine or its files."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sparse_mrnn.errors import BenchmarkError
+
+PACKAGES = ("torch", "numpy", "scipy", "numba", "torch_sparse")
+
+
+def machine_facts(device: str | torch.device = "cpu") -> dict[str, Any]:
+    """Processor, threads, memory, versions and device.
+
+    Examples
+    --------
+    >>> sorted(machine_facts())[:4]
+    ['cores', 'cpu', 'device', 'memory_gb']
+    """
+    device = torch.device(device)
+    facts: dict[str, Any] = {
+        "cpu": _processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "memory_gb": round(physical_memory() / 1e9, 1),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "mkl": bool(torch.backends.mkl.is_available()),  # type: ignore[no-untyped-call]
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+    }
+    if device.type == "cuda":
+        facts["cuda"] = torch.version.cuda
+    return {**facts, **{name: _version(name) for name in ("sparse-mrnn", *PACKAGES)}}
+
+
+def usable_device(name: str | None) -> str:
+    """The device of a name; None: CUDA where there is one, else the CPU.
+
+    Raises
+    ------
+    BenchmarkError
+        If torch knows no such device, or sees none.
+    """
+    if name is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        kind = torch.device(name).type
+    except RuntimeError:
+        raise BenchmarkError(f"device {name!r} is not a torch device; use cpu or cuda.") from None
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise BenchmarkError(f"device {name!r}: this torch sees no CUDA device; use cpu.")
+    if kind not in ("cpu", "cuda"):
+        raise BenchmarkError(f"device {name!r}: only cpu and cuda are measured.")
+    return name
+
+
+def machine_line(facts: dict[str, Any]) -> str:
+    """The facts as one line for a page."""
+    words = [f"{facts['cpu']}, {facts['threads']} threads, {facts['memory_gb']:.0f} GB", f"Python {facts['python']}"]
+    words += [f"{name} {facts[name]}" for name in PACKAGES if facts[name]]
+    if facts["device"] != "cpu":
+        words.insert(0, f"{facts['device']} (CUDA {facts.get('cuda')})")
+    return ", ".join(words)
+
+
+def physical_memory() -> int:
+    """Bytes of memory the machine has; 8 GB where the system does not say."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return 8 * 10**9
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,135 @@
+"""Peak memory of one entry, each in a process of its own."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from sparse_mrnn.benchmark.cases import Case, two_regions
+from sparse_mrnn.benchmark.entries import Ours, entries
+from sparse_mrnn.benchmark.problem import Given, Problem
+from sparse_mrnn.errors import BenchmarkError
+from sparse_mrnn.graph import RegionGraph
+
+T = TypeVar("T")
+
+
+def peak_memory(case: Case, name: str, training: bool) -> int:
+    """Bytes that building and once running an entry takes, at its peak, above what the process holds before.
+
+    Before means: everything is imported and small networks have run the same way, so libraries, compiled
+    kernels and thread pools are not counted. An entry other than ours is not charged for sampling the synapses.
+    On a CUDA device the memory allocated there.
+
+    Raises
+    ------
+    BenchmarkError
+        If the process died, as it does where the system ran out of memory.
+    """
+    return in_fresh_process(_peak, case, name, training, torch.get_num_threads())
+
+
+def in_fresh_process(function: Callable[..., T], *args: Any) -> T:
+    """``function(*args)`` in a new interpreter, which imports what it needs; function and arguments are sent to it.
+
+    Raises
+    ------
+    BenchmarkError
+        If the process died.
+    """
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        try:
+            return pool.submit(function, *args).result()
+        except BrokenProcessPool:
+            raise BenchmarkError("the process was stopped by the system, most likely for want of memory") from None
+
+
+class PeakMeter:
+    """Peak resident memory (on CUDA: allocated there) from now on, above what is held now."""
+
+    def __init__(self, device: str | torch.device = "cpu") -> None:
+        self.device = torch.device(device)
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+            torch.cuda.reset_peak_memory_stats(self.device)
+            self.before = torch.cuda.memory_allocated(self.device)
+        else:
+            self.before = _forget_peak()
+
+    def restart(self) -> None:
+        """Forget the peak until now; what was held at first stays the base."""
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+        else:
+            _forget_peak()
+
+    def bytes(self) -> int:
+        """The peak, less the base."""
+        peak = torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else resident_peak()
+        return max(0, peak - self.before)
+
+
+def resident_peak() -> int:
+    """The process's peak resident memory in bytes."""
+    found = _status("VmHWM")
+    if found is not None:
+        return found
+    import resource
+    import sys
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
+
+
+def _forget_peak() -> int:
+    """Reset the peak to what is resident now, where the system can (Linux); the bytes the next peak is above."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    except OSError:
+        return resident_peak()
+    return _status("VmRSS") or resident_peak()
+
+
+def _status(field: str) -> int | None:
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith(f"{field}:")), None)
+
+
+def _mixed() -> RegionGraph:
+    g = RegionGraph()
+    for name in ("a", "b"):
+        g.add_region(name, 150)
+        g.add_projection(name, name)
+    g.add_projection("a", "b", density=0.05)
+    return g
+
+
+def _peak(case: Case, name: str, training: bool, threads: int) -> int:
+    torch.set_num_threads(threads)
+    case = replace(case, spectral_radius=None)  # to find it takes memory of its own, once
+    entry = entries()[name]
+    for make in (partial(two_regions, 50, 0.5), partial(two_regions, 300, 0.05), _mixed):  # whichever kernel the backend takes
+        entry(Problem.of(replace(case, make=make, batch=2, steps=2))).run(training)
+    meter = PeakMeter(case.device)
+    if issubclass(entry, Ours):
+        graph = case.make()
+        entry(Given.to(case, graph.n_units, graph.n_inputs)).run(training)
+    else:
+        problem = Problem.of(case)  # the network it was taken from is gone by now
+        meter.restart()
+        entry(problem).run(training)
+    return meter.bytes()

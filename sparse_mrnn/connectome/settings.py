@@ -1,0 +1,173 @@
+"""The options every importer takes, in one place."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypedDict
+
+from sparse_mrnn.errors import ConnectomeError, suggest
+
+Select = Mapping[str, Any] | Iterable[Any]
+
+
+class Options(TypedDict, total=False):
+    """Keyword arguments of every importer; `Settings` has their meaning and defaults."""
+
+    regions: str | Sequence[str] | None
+    parent: str | None
+    missing_region: str
+    transmitter: str | None
+    signs: str | Mapping[str, int] | None
+    confidence: str | None
+    min_confidence: float
+    sign: str | None
+    sign_per: Literal["neuron", "synapse"]
+    mixed: Literal["error", "majority", "free"]
+    unknown_sign: Literal["free", "pos", "neg", "error"]
+    counts: bool
+    scale: Literal["none", "fraction", "log"]
+    gain: float
+    spectral_radius: float | None
+    min_count: float
+    parallel: str
+    self_connections: bool
+    select: Select | None
+    keep_isolated: bool
+    unknown: Literal["error", "drop", "keep"]
+    trainable: bool
+    name: str
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How neurons and edges become regions and projections.
+
+    Parameters
+    ----------
+    regions : str or sequence of str, optional
+        Column(s) of the neuron table whose values are the regions; several are joined by a dot, and the first is
+        the parent. A column of the edge table (a neuropil) puts each neuron where most of its synapses are. None:
+        one region.
+    parent : str, optional
+        Column of the neuron table with the parent of a neuron's region, where ``regions`` is one column. A region
+        whose neurons disagree has none.
+    missing_region : str
+        The region of neurons without a value there.
+    transmitter : str, optional
+        Column with transmitters, of the neuron table (or else the edge table).
+    signs : {"fly", "vertebrate"} or mapping of transmitter to +1, -1 or 0, optional
+        What transmitters do. They disagree about glutamate, so nothing is assumed.
+    confidence, min_confidence : str, float
+        Column of the transmitter's confidence, and the least that counts; below it the transmitter is unknown.
+    sign : str, optional
+        Column (neuron or edge table) with +1, -1, 0, "pos" or "neg", instead of transmitters.
+    sign_per : {"neuron", "synapse"}
+        Dale's law by neuron, or a sign for every synapse: excitatory and inhibitory synapses then are parallel
+        projections of fixed sign.
+    mixed : {"error", "majority", "free"}
+        Neurons whose synapses disagree about the sign: refused, by most synapses, or unsigned.
+    unknown_sign : {"free", "pos", "neg", "error"}
+        Neurons or synapses whose sign is not known. Free ones start positive and may change in training.
+    counts : bool
+        Weights are synapse counts, whole and not negative. False: any finite real number; a negative one is
+        inhibitory where no other sign is given.
+    scale : {"none", "fraction", "log"}
+        Weight of a connection: its count; as a fraction of all counts onto the target neuron; or log(1 + count).
+    gain : float
+        Factor on all weights.
+    spectral_radius : float, optional
+        Scale all weights so that the matrix has this spectral radius.
+    min_count : float
+        Pairs of neurons with fewer synapses in all are left out.
+    parallel : str
+        "sum", or a column of the edge table: rows with different values become parallel projections of that key.
+    self_connections : bool
+        Keep connections of a neuron with itself.
+    select : mapping or iterable, optional
+        Neurons to keep: a mapping of neuron column to the value(s) wanted, or ids.
+    keep_isolated : bool
+        Keep neurons without any connection.
+    unknown : {"error", "drop", "keep"}
+        Edges with neurons that the neuron table does not have; "keep" adds those neurons.
+    trainable : bool
+    name : str
+        Of the graph.
+    """
+
+    regions: str | Sequence[str] | None = None
+    parent: str | None = None
+    missing_region: str = "unassigned"
+    transmitter: str | None = None
+    signs: str | Mapping[str, int] | None = None
+    confidence: str | None = None
+    min_confidence: float = 0.0
+    sign: str | None = None
+    sign_per: str = "neuron"
+    mixed: str = "error"
+    unknown_sign: str = "free"
+    counts: bool = True
+    scale: str = "fraction"
+    gain: float = 1.0
+    spectral_radius: float | None = None
+    min_count: float = 0.0
+    parallel: str = "sum"
+    self_connections: bool = True
+    select: Select | None = None
+    keep_isolated: bool = True
+    unknown: str = "error"
+    trainable: bool = True
+    name: str = ""
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any], **defaults: Any) -> Settings:
+        """Check the options of an importer, over its own defaults.
+
+        Raises
+        ------
+        ConnectomeError
+            For an unknown option or value.
+        """
+        known = [f.name for f in dataclasses.fields(cls)]
+        for name in options:
+            if name not in known:
+                raise ConnectomeError(f"unknown option {name!r}. {suggest(name, known, what='options')}")
+        settings = cls(**{**defaults, **options})
+        for name, values in CHOICES.items():
+            value = getattr(settings, name)
+            if value not in values:
+                raise ConnectomeError(f"{name} is {value!r}; use {', '.join(map(repr, values))}.")
+        if settings.transmitter is not None and settings.sign is not None:
+            raise ConnectomeError("transmitter and sign exclude each other; give one.")
+        if not (settings.gain > 0 and settings.gain < float("inf")):
+            raise ConnectomeError(f"gain is {settings.gain!r}; it must be a positive number.")
+        if settings.spectral_radius is not None and not settings.spectral_radius > 0:
+            raise ConnectomeError(f"spectral_radius is {settings.spectral_radius!r}; it must be positive.")
+        return settings
+
+    @property
+    def region_columns(self) -> list[str]:
+        """Columns that name regions."""
+        if self.regions is None:
+            return []
+        return [self.regions] if isinstance(self.regions, str) else list(self.regions)
+
+    def neuron_columns(self) -> list[str]:
+        """Columns the neuron table may have to give."""
+        chosen = list(self.select) if isinstance(self.select, Mapping) else []
+        return [c for c in (*self.region_columns, self.parent, self.transmitter, self.confidence, self.sign, *chosen) if c]
+
+    def edge_columns(self) -> list[str]:
+        """Columns the edge table may have to give, beside source, target and weight."""
+        key = None if self.parallel == "sum" else self.parallel
+        return [c for c in (*self.region_columns, self.transmitter, self.confidence, self.sign, key) if c]
+
+
+CHOICES: dict[str, tuple[str, ...]] = {
+    "sign_per": ("neuron", "synapse"),
+    "mixed": ("error", "majority", "free"),
+    "unknown_sign": ("free", "pos", "neg", "error"),
+    "scale": ("none", "fraction", "log"),
+    "unknown": ("error", "drop", "keep"),
+}

@@ -1,0 +1,9 @@
+"""Backends: how W h, its transpose and the gradient of W are computed. One a file, behind `base.Operator`."""
+
+from sparse_mrnn.ops.backends.base import Operator, Product
+from sparse_mrnn.ops.backends.csr import CsrOperator
+from sparse_mrnn.ops.backends.dense import DenseOperator
+from sparse_mrnn.ops.backends.hybrid import Extent, HybridOperator
+from sparse_mrnn.ops.backends.torch_sparse import TorchSparseOperator
+
+__all__ = ["CsrOperator", "DenseOperator", "Extent", "HybridOperator", "Operator", "Product", "TorchSparseOperator"]

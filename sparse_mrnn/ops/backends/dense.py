@@ -1,0 +1,50 @@
+"""Backend "dense": one dense matrix, for nets that are small or mostly full, and for dense weights a user passes in."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sparse_mrnn.ops.backends.base import Operator, Product
+from sparse_mrnn.ops.backends.csr import multiply_add
+
+
+class DenseOperator(Operator):
+    """A dense matrix; stored values are the matrix itself.
+
+    Examples
+    --------
+    >>> DenseOperator((1, 2)).bind(torch.tensor([[2.0, 3.0]])).transposed(torch.ones(1, 1)).tolist()
+    [[2.0], [3.0]]
+    """
+
+    name = "dense"
+
+    def __init__(self, shape: tuple[int, int]) -> None:
+        self.shape = shape
+
+    def bind(self, stored: Tensor) -> DenseProduct:
+        return DenseProduct(stored)
+
+
+class DenseProduct(Product):
+    """A dense matrix."""
+
+    def __init__(self, matrix: Tensor) -> None:
+        self.matrix = matrix.detach()
+        self._grad: Tensor | None = None
+
+    def add_to(self, y: Tensor, h: Tensor, *, beta: float, alpha: float, out: Tensor) -> None:
+        multiply_add(self.matrix, y, h, beta=beta, alpha=alpha, out=out)
+
+    def transposed(self, g: Tensor, out: Tensor | None = None) -> Tensor:
+        return torch.mm(self.matrix.t(), g) if out is None else torch.mm(self.matrix.t(), g, out=out)
+
+    def accumulate_grad(self, g: Tensor, h: Tensor) -> None:
+        if self._grad is None:
+            self._grad = torch.mm(g, h.t())
+        else:
+            self._grad.addmm_(g, h.t())
+
+    def grad(self) -> Tensor:
+        return torch.zeros_like(self.matrix) if self._grad is None else self._grad

@@ -1,0 +1,254 @@
+"""Backend "hybrid": dense blocks by batched GEMM, everything else as one CSR matrix.
+
+A full projection costs 4 bytes a synapse and runs at GEMM speed; in CSR it costs 8 bytes and about a quarter of
+that speed. Blocks of one shape are multiplied by one ``bmm`` over gathered source rows; blocks whose shape is rare
+are joined side by side, one matrix per target range. The results, one row per block and target, are
+summed into the targets by a CSR matrix of ones, which is faster than ``index_add`` (docs/decisions/0004).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sparse_mrnn.ops.backends.base import Operator, Product
+from sparse_mrnn.ops.backends.csr import CsrOperator, multiply_add
+from sparse_mrnn.ops.compiled import block_product
+from sparse_mrnn.ops.pattern import Pattern, csr
+
+BLOCK_FILL, BLOCK_ENTRIES, RARE = 0.5, 1024, 4
+"""A block is multiplied densely from this density and from this many entries on; shapes with fewer blocks are joined."""
+
+
+class Extent(NamedTuple):
+    """Where a projection is: its range in the values, and its rows (targets) and columns (sources) in the matrix."""
+
+    start: int
+    stop: int
+    row: int
+    n_rows: int
+    col: int
+    n_cols: int
+
+    @property
+    def entries(self) -> int:
+        """Possible synapses."""
+        return self.n_rows * self.n_cols
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether it is worth a dense block."""
+        return self.entries >= BLOCK_ENTRIES and self.stop - self.start >= BLOCK_FILL * self.entries
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Matrices of one shape: where they are in the store, and in the gathered rows of either side."""
+
+    store: slice
+    shape: tuple[int, int, int]
+    trained: bool
+    rows: slice
+    cols: slice
+
+
+class HybridOperator(Operator):
+    """Dense blocks and a CSR rest.
+
+    Parameters
+    ----------
+    pattern : Pattern
+        The whole matrix.
+    perm : Tensor or None
+        Entry e of the pattern is ``values[perm[e]]``; None: identity.
+    extents : sequence of Extent
+        The blocks to multiply densely.
+    n_values, n_trained : int
+        Values in all, and how many of the leading ones need a gradient.
+
+    Attributes
+    ----------
+    index : Tensor of int, shape (stored,)
+        Stored value e is ``values[index[e]]``; a zero, which fills a block, where index[e] is n_values.
+
+    Examples
+    --------
+    >>> p = Pattern(torch.arange(0, 65 * 64, 64, dtype=torch.int32), torch.arange(64, dtype=torch.int32).repeat(64), (64, 64))
+    >>> operator = HybridOperator(p, None, [Extent(0, 4096, 0, 64, 0, 64)], 4096, 4096)
+    >>> operator.rest.pattern.nnz, operator.bind(torch.ones(4096)).transposed(torch.ones(64, 1))[0].tolist()
+    (0, [64.0])
+    """
+
+    name = "hybrid"
+
+    def __init__(self, pattern: Pattern, perm: Tensor | None, extents: Sequence[Extent], n_values: int, n_trained: int) -> None:
+        self.shape = pattern.shape
+        device, kind = pattern.col.device, pattern.col.dtype
+        order = np.arange(n_values) if perm is None else perm.cpu().numpy()
+        inside = np.zeros(n_values, dtype=bool)
+        for e in extents:
+            inside[e.start : e.stop] = True
+        kept = np.flatnonzero(~inside[order])
+        rest = pattern.select(torch.from_numpy(kept).to(device))
+        trained = None if n_trained == n_values else np.flatnonzero(order[kept] < n_trained)
+        self.rest = CsrOperator(rest, None if trained is None else torch.from_numpy(trained).to(device))
+
+        place = _places(pattern, order, extents)
+        self.groups: list[_Group] = []
+        index: list[NDArray[np.int64]] = [order[kept]]
+        rows: list[NDArray[np.int64]] = []
+        cols: list[NDArray[np.int64]] = []
+        at = [len(kept), 0, 0]
+        for joined in _group(extents, n_trained):
+            shape = len(joined), joined[0][0].n_rows, sum(e.n_cols for e in joined[0])
+            for panel in joined:
+                blocks = []
+                for e in panel:
+                    full = np.full(e.entries, n_values)
+                    full[place[e]] = np.arange(e.start, e.stop)
+                    blocks.append(full.reshape(e.n_rows, e.n_cols))
+                index.append(np.concatenate(blocks, axis=1).ravel())
+                rows.append(np.arange(panel[0].row, panel[0].row + panel[0].n_rows))
+                cols.extend(np.arange(e.col, e.col + e.n_cols) for e in panel)
+            sizes = shape[0] * shape[1] * shape[2], shape[0] * shape[1], shape[0] * shape[2]
+            store, row, col = (slice(a, a + size) for a, size in zip(at, sizes, strict=True))
+            self.groups.append(_Group(store, shape, joined[0][0].start < n_trained, row, col))
+            at = [s.stop for s in (store, row, col)]
+
+        def tensor(parts: list[NDArray[np.int64]]) -> Tensor:
+            return torch.from_numpy(np.concatenate([np.empty(0, np.int64), *parts])).to(device, kind)
+
+        self.index, self.rows, self.cols = tensor(index), tensor(rows), tensor(cols)
+        self.padded = len(self.index) > n_values
+        self.sum_rows, self.sum_cols = (_summing(i, n) for i, n in zip((self.rows, self.cols), self.shape, strict=True))
+
+    def bind(self, stored: Tensor) -> HybridProduct:
+        return HybridProduct(self, stored)
+
+
+def _places(pattern: Pattern, order: NDArray[np.integer], extents: Sequence[Extent]) -> dict[Extent, NDArray[np.int64]]:
+    """Where the values of each block are in its dense form, row-major."""
+    place: dict[Extent, NDArray[np.int64]] = {}
+    partial = [e for e in extents if e.stop - e.start < e.entries]
+    if partial:
+        back = np.empty(len(order), dtype=np.int64)
+        back[order] = np.arange(len(order))
+        row, col = pattern.row.cpu().numpy(), pattern.col.cpu().numpy()
+    for e in extents:
+        if e.stop - e.start == e.entries:
+            place[e] = np.arange(e.entries)
+        else:
+            here = back[e.start : e.stop]
+            place[e] = (row[here].astype(np.int64) - e.row) * e.n_cols + col[here] - e.col
+    return place
+
+
+def _group(extents: Sequence[Extent], n_trained: int) -> list[list[list[Extent]]]:
+    """Groups of panels of one shape; a panel is blocks side by side. Trained and fixed blocks do not mix."""
+    groups: list[list[list[Extent]]] = []
+    for trained in (True, False):
+        by_shape: dict[tuple[int, int], list[Extent]] = {}
+        for e in extents:
+            if (e.start < n_trained) == trained:
+                by_shape.setdefault((e.n_rows, e.n_cols), []).append(e)
+        rare: dict[tuple[int, int], list[Extent]] = {}
+        for same in by_shape.values():
+            if len(same) >= RARE:
+                groups.append([[e] for e in same])
+            else:
+                for e in same:
+                    rare.setdefault((e.row, e.n_rows), []).append(e)
+        groups += [[panel] for panel in rare.values()]
+    return groups
+
+
+def _summing(index: Tensor, n: int) -> Tensor:
+    """A CSR matrix of ones, shape (n, len(index)), that adds row k to row index[k]."""
+    crow = torch.zeros(n + 1, dtype=index.dtype, device=index.device)
+    torch.cumsum(torch.bincount(index.long(), minlength=n), 0, dtype=index.dtype, out=crow[1:])
+    col = torch.argsort(index, stable=True).to(index.dtype)
+    return csr(crow, col, torch.ones(len(index), device=index.device), (n, len(index)))
+
+
+class HybridProduct(Product):
+    """Dense blocks and a CSR rest, with values."""
+
+    def __init__(self, operator: HybridOperator, values: Tensor) -> None:
+        self.operator, self.values = operator, values.detach()
+        nnz = operator.rest.pattern.nnz
+        self.rest = operator.rest.bind(self.values[:nnz])
+        self.blocks = [self.values[g.store].view(g.shape) for g in operator.groups]
+        self.vector = block_product() if values.device.type == "cpu" else None
+        ones = operator.sum_rows.values().to(values.dtype)
+        self.sum_rows = _revalued(operator.sum_rows, ones)
+        self.sum_cols = _revalued(operator.sum_cols, ones.new_ones(len(operator.cols)))
+        self._buffers: dict[tuple[str, int], Tensor] = {}
+        self._grad: Tensor | None = None
+
+    def add_to(self, y: Tensor, h: Tensor, *, beta: float, alpha: float, out: Tensor) -> None:
+        self.rest.add_to(y, h, beta=beta, alpha=alpha, out=out)
+        if not self.blocks:
+            return
+        op = self.operator
+        sources, result = self._buffer("cols", h), self._buffer("rows", h)
+        torch.index_select(h, 0, op.cols, out=sources)
+        for group, block in zip(op.groups, self.blocks, strict=True):
+            n, m, k = group.shape
+            if self.vector is not None and h.shape[1] == 1:  # bmm takes twice as long for one column
+                self.vector(block, sources[group.cols].view(n, k), result[group.rows].view(n, m))
+            else:
+                torch.bmm(block, sources[group.cols].view(n, k, -1), out=result[group.rows].view(n, m, -1))
+        multiply_add(self.sum_rows, out, result, beta=1.0, alpha=alpha, out=out)
+
+    def transposed(self, g: Tensor, out: Tensor | None = None) -> Tensor:
+        out = self.rest.transposed(g, out)
+        if not self.blocks:
+            return out
+        op = self.operator
+        targets, result = self._buffer("rows", g), self._buffer("cols", g)
+        torch.index_select(g, 0, op.rows, out=targets)
+        for group, block in zip(op.groups, self.blocks, strict=True):
+            n, m, k = group.shape
+            torch.bmm(block.transpose(1, 2), targets[group.rows].view(n, m, -1), out=result[group.cols].view(n, k, -1))
+        multiply_add(self.sum_cols, out, result, beta=1.0, alpha=1.0, out=out)
+        return out
+
+    def accumulate_grad(self, g: Tensor, h: Tensor) -> None:
+        self.rest.accumulate_grad(g, h)
+        op = self.operator
+        if self._grad is None:
+            self._grad = torch.zeros_like(self.values)
+        if not self.blocks:
+            return
+        targets, sources = self._buffer("rows", g), self._buffer("cols", h)
+        torch.index_select(g, 0, op.rows, out=targets)
+        torch.index_select(h, 0, op.cols, out=sources)
+        for group in op.groups:
+            if group.trained:
+                n, m, k = group.shape
+                grad = self._grad[group.store].view(group.shape)
+                torch.baddbmm(
+                    grad, targets[group.rows].view(n, m, -1), sources[group.cols].view(n, k, -1).transpose(1, 2), out=grad
+                )
+
+    def grad(self) -> Tensor:
+        grad = torch.zeros_like(self.values) if self._grad is None else self._grad
+        grad[: self.rest.pattern.nnz] = self.rest.grad()
+        return grad
+
+    def _buffer(self, side: str, like: Tensor) -> Tensor:
+        key = side, like.shape[1]
+        if key not in self._buffers:
+            rows = len(self.operator.rows if side == "rows" else self.operator.cols)
+            self._buffers[key] = like.new_empty(rows, like.shape[1])
+        return self._buffers[key]
+
+
+def _revalued(matrix: Tensor, values: Tensor) -> Tensor:
+    return csr(matrix.crow_indices(), matrix.col_indices(), values, (matrix.shape[0], matrix.shape[1]))

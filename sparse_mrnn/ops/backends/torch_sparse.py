@@ -1,0 +1,73 @@
+"""Backend "torch_sparse": products by the package of that name, where it is installed; an optional peer."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sparse_mrnn.errors import MissingExtraError
+from sparse_mrnn.ops.backends.csr import CsrOperator, CsrProduct
+
+
+def available() -> bool:
+    """Whether torch_sparse is installed."""
+    return importlib.util.find_spec("torch_sparse") is not None
+
+
+class TorchSparseOperator(CsrOperator):
+    """A CSR matrix multiplied by torch_sparse; the sampled product, which it has not, is that of "csr".
+
+    Raises
+    ------
+    MissingExtraError
+        If torch_sparse is not installed.
+
+    Examples
+    --------
+    >>> from sparse_mrnn.ops.pattern import Pattern
+    >>> p = Pattern(torch.tensor([0, 1, 2]), torch.tensor([1, 0]), (2, 2))
+    >>> operator = TorchSparseOperator(p) if available() else CsrOperator(p)
+    >>> operator.bind(torch.tensor([2.0, 3.0])).transposed(torch.ones(2, 1)).tolist()
+    [[3.0], [2.0]]
+    """
+
+    name = "torch_sparse"
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        if not available():
+            raise MissingExtraError("backend 'torch_sparse' needs the package torch_sparse; install it, or use backend='auto'.")
+        super().__init__(*args, **kwargs)
+
+    def bind(self, stored: Tensor) -> TorchSparseProduct:
+        return TorchSparseProduct(self, stored)
+
+
+class TorchSparseProduct(CsrProduct):
+    """A torch_sparse matrix with values."""
+
+    def __init__(self, operator: CsrOperator, values: Tensor) -> None:
+        super().__init__(operator, values)
+        self.library = importlib.import_module("torch_sparse")
+        self.sparse = self._tensor(self.pattern.crow, self.pattern.col, self.values, self.pattern.shape)
+        self.sparse_transposed: Any = None
+
+    def _tensor(self, crow: Tensor, col: Tensor, values: Tensor, shape: tuple[int, int]) -> Any:
+        return self.library.SparseTensor(rowptr=crow.long(), col=col.long(), value=values, sparse_sizes=shape, is_sorted=True)
+
+    def add_to(self, y: Tensor, h: Tensor, *, beta: float, alpha: float, out: Tensor) -> None:
+        product = self.library.matmul(self.sparse, h)
+        if beta == 0:
+            torch.mul(product, alpha, out=out)
+        else:
+            torch.add(y * beta, product, alpha=alpha, out=out)
+
+    def transposed(self, g: Tensor, out: Tensor | None = None) -> Tensor:
+        if self.sparse_transposed is None:
+            pattern, order = self.pattern.transposed
+            self.sparse_transposed = self._tensor(pattern.crow, pattern.col, self.values.index_select(0, order), pattern.shape)
+        result: Tensor = self.library.matmul(self.sparse_transposed, g)
+        return result if out is None else out.copy_(result)

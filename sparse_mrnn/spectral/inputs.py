@@ -1,0 +1,92 @@
+"""From what a user has (graph, model, scipy, numpy, torch) to a checked scipy CSR matrix of float64."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+
+from sparse_mrnn.errors import SpectralInputError
+from sparse_mrnn.graph import RegionGraph
+from sparse_mrnn.lowering import Layout, lower
+from sparse_mrnn.ops.convert import to_scipy
+
+
+def as_matrix(weights: Any, regions: str | Sequence[str] | None = None, seed: int = 0) -> sp.csr_array:
+    """The weight matrix to analyse, a copy without stored zeros or repeats.
+
+    Raises
+    ------
+    SpectralInputError
+        If it is not a square matrix of finite floats, or is empty.
+    UnknownNameError
+        If there is no such region.
+    """
+    names = () if regions is None else (regions,) if isinstance(regions, str) else tuple(regions)
+    if regions is not None and not names:
+        raise SpectralInputError("regions is empty; name at least one region, or leave it out for the whole network.")
+    if isinstance(weights, RegionGraph):
+        matrix = _of_graph(weights, names, seed)
+    elif hasattr(weights, "get_weight_subset"):  # a model, of a layer above this one
+        matrix = to_scipy(weights.get_weight_subset(*names, sparse=True) if names else weights.effective_W_rec)
+    elif names:
+        kind = type(weights).__name__
+        raise SpectralInputError(f"regions needs a RegionGraph or a network; {kind} has no regions. Index the matrix instead.")
+    else:
+        _check_kind(weights)
+        if isinstance(weights, torch.Tensor):
+            weights = weights.to(torch.float64)
+        matrix = to_scipy(weights if sp.issparse(weights) or isinstance(weights, torch.Tensor) else np.asarray(weights, dtype=np.float64))
+    if matrix.shape[0] == 0:
+        raise SpectralInputError("the matrix is empty (0 x 0); it has no eigenvalues.")
+    w = sp.csr_array(matrix, dtype=np.float64, copy=True)
+    bad = np.flatnonzero(~np.isfinite(w.data))
+    if len(bad):
+        row = int(np.searchsorted(w.indptr, bad[0], side="right")) - 1
+        raise SpectralInputError(
+            f"the matrix has {len(bad)} NaN or infinite entries, the first at row {row}, column {w.indices[bad[0]]}: {w.data[bad[0]]}."
+        )
+    w.sum_duplicates()
+    w.eliminate_zeros()
+    if w.nnz < 2**31 and w.indices.dtype != np.int32:
+        w.indices, w.indptr = w.indices.astype(np.int32), w.indptr.astype(np.int32)
+    return w
+
+
+def _check_kind(weights: Any) -> None:
+    """Refuse what is no real, square, floating-point matrix, before it is converted."""
+    if not hasattr(weights, "shape"):
+        try:
+            weights = np.asarray(weights)
+        except ValueError as error:
+            raise SpectralInputError(f"cannot read a matrix from {type(weights).__name__}: {error}.") from None
+    shape = tuple(weights.shape)
+    if len(shape) != 2 or shape[0] != shape[1]:
+        raise SpectralInputError(f"eigenvalues need a square matrix; this one is {' x '.join(map(str, shape)) or 'a single number'}.")
+    if isinstance(weights, torch.Tensor):
+        if not weights.dtype.is_floating_point:
+            hint = "weights are real floating-point numbers: use W.to(torch.float64)"
+            raise SpectralInputError(f"the matrix has dtype {weights.dtype}; {hint}.")
+    elif not np.issubdtype(weights.dtype, np.floating):
+        hint = "weights are real floating-point numbers: use W.astype(float)"
+        if np.issubdtype(weights.dtype, np.complexfloating):
+            hint = "complex matrices are not supported; use scipy.sparse.linalg.eigs"
+        raise SpectralInputError(f"the matrix has dtype {weights.dtype}; {hint}.")
+
+
+def _of_graph(graph: RegionGraph, names: Sequence[str], seed: int) -> sp.csr_array:
+    """The effective weights that ``mRNN(graph, seed=seed)`` starts with: the same stream, the same synapses."""
+    if not graph.regions():
+        raise SpectralInputError("the graph has no recurrent region; add one with add_region.")
+    blocks = lower(graph, rng=np.random.default_rng(np.random.SeedSequence(seed).spawn(4)[0]))
+    values = blocks.values if blocks.perm is None else blocks.values[blocks.perm]
+    sign = blocks.sign[blocks.col] if blocks.synapse_sign is None else blocks.synapse_sign
+    values = np.where(sign == 0, values, np.abs(values) * sign)
+    matrix = sp.csr_array((values, blocks.col, blocks.crow), shape=blocks.shape)
+    if names:
+        units = Layout.of(graph).indices(*names)
+        matrix = matrix[units][:, units]
+    return matrix

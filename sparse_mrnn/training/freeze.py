@@ -1,0 +1,61 @@
+"""Freezing projections and thawing them again, in the middle of training."""
+
+from __future__ import annotations
+
+from sparse_mrnn.models.base import mRNNBase
+from sparse_mrnn.training.carry import Optimizers, change
+from sparse_mrnn.training.select import select
+
+
+def freeze(net: mRNNBase, source: str | None, target: str | None, key: str | None = None, *, optimizer: Optimizers = None) -> None:
+    """Stop training projections: their weights leave the parameters and take no optimiser state.
+
+    The weights stay exactly as they are. Frozen projections stay so; a network that loads the ``state_dict``
+    has them frozen, too.
+
+    Parameters
+    ----------
+    net : mRNN or ElmanmRNN
+    source, target : str or None
+        Regions, parents, or an input as source. None: any (recurrent) region.
+    key : str, optional
+        One of parallel projections. Default: all.
+    optimizer : torch.optim.Optimizer or several, optional
+        Whose moments follow the synapses. Needed if one exists and has made a step.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such projection.
+    OptimizerError
+        If the optimiser's state is not per synapse; nothing has changed then.
+
+    Examples
+    --------
+    >>> import sparse_mrnn as sm
+    >>> g = sm.RegionGraph(); g.add_region("a", 4); g.add_region("b", 4)
+    >>> g.add_projection("a", "b"); g.add_projection("b", "a")
+    >>> net = sm.mRNN(g, device="cpu", seed=0)
+    >>> freeze(net, "a", "b"); net.rec.values.numel()
+    16
+    >>> unfreeze(net, "a", "b"); net.rec.values.numel()
+    32
+    """
+    _move(net, source, target, key, optimizer, trainable=False)
+
+
+def unfreeze(net: mRNNBase, source: str | None, target: str | None, key: str | None = None, *, optimizer: Optimizers = None) -> None:
+    """Train projections that were frozen, or declared with ``trainable=False``; arguments as `freeze`.
+
+    The optimiser starts them without momentum. With `parameter_groups` they are trained with the options given for
+    them there, without it with those of the parameter.
+    """
+    _move(net, source, target, key, optimizer, trainable=True)
+
+
+def _move(net: mRNNBase, source: str | None, target: str | None, key: str | None, optimizer: Optimizers, *, trainable: bool) -> None:
+    weights, names = select(net, source, target, key)
+    now = set(weights.projections[: weights.n_trainable])
+    after = now | set(names) if trainable else now - set(names)
+    if after != now:
+        change(weights, weights.in_declared_order(weights.table(), after.__contains__), optimizer)

@@ -1,0 +1,110 @@
+"""Parameter groups: learning rates and other options of an optimiser by projection."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from sparse_mrnn.errors import TrainingError, UnknownNameError, suggest
+from sparse_mrnn.models.base import mRNNBase
+from sparse_mrnn.models.synapses import Name
+from sparse_mrnn.models.weights import SparseWeights
+from sparse_mrnn.training.select import label, parts, select
+
+Key = tuple[str, str] | tuple[str, str, str] | str
+
+
+def parameter_groups(net: mRNNBase, options: Mapping[Key, Mapping[str, Any]], **defaults: Any) -> list[dict[str, Any]]:
+    """Groups for a torch optimiser, with options by projection.
+
+    The weights of a network are one flat parameter. The groups hold parameters that share its storage and its
+    gradient, so an optimiser that works in place (all of torch's) trains the network through them. Use the groups in
+    place of ``net.parameters()``, with one optimiser or several; a later call replaces the earlier one's groups.
+    Clip gradients on ``net.parameters()``.
+
+    Parameters
+    ----------
+    net : mRNN or ElmanmRNN
+    options : mapping
+        From (source, target) or (source, target, key), regions or parents, to the options of these projections.
+        Without a key, all parallel projections are meant. A string names another parameter, such as "bias".
+        Projections that are frozen get their options when they are unfrozen.
+    **defaults
+        Options of all groups, such as ``lr``.
+
+    Returns
+    -------
+    list of dict
+        The first group has all other parameters; then one per entry, with the key "name".
+
+    Raises
+    ------
+    UnknownNameError
+        If a projection or parameter does not exist.
+    TrainingError
+        If a projection falls into two groups.
+
+    Examples
+    --------
+    >>> import torch, sparse_mrnn as sm
+    >>> g = sm.RegionGraph(); g.add_region("a", 4); g.add_region("b", 4)
+    >>> g.add_projection("a", "b"); g.add_projection("b", "a")
+    >>> net = sm.mRNN(g, device="cpu", seed=0)
+    >>> optimizer = torch.optim.Adam(parameter_groups(net, {("a", "b"): {"lr": 1e-4}}, lr=1e-3))
+    >>> [(group.get("name"), group["lr"]) for group in optimizer.param_groups]
+    [('rest', 0.001), ('a -> b', 0.0001)]
+    """
+    weights = parts(net)
+    owner: dict[tuple[int, Name], Key] = {}
+    named = dict(net.named_parameters())
+    single: dict[str, nn.Parameter] = {}
+    for key in options:
+        if isinstance(key, str):
+            if key not in named or any(named[key] is part.values for part in weights):
+                known = [name for name, p in named.items() if all(p is not part.values for part in weights)]
+                raise UnknownNameError(f"parameter_groups: no parameter {key!r}. {suggest(key, known, what='other parameters')}")
+            single[key] = named[key]
+            continue
+        if not (isinstance(key, tuple) and len(key) in (2, 3)):
+            raise TrainingError(f"parameter_groups: {key!r} is no projection; use (source, target) or (source, target, key).")
+        part, found = select(net, *key)
+        for name in found:
+            before = owner.setdefault((weights.index(part), name), key)
+            if before != key:
+                raise TrainingError(f"parameter_groups: {label(name)} is in the groups {before} and {key}; leave it out of one.")
+    groups: dict[Key | None, list[nn.Parameter]] = {None: [], **{key: [] for key in options}}
+    for place, part in enumerate(weights):
+        owners = {name: key for (k, name), key in owner.items() if k == place}
+        if not owners:
+            groups[None].append(part.values)
+            continue
+        runs = _runs(part, owners)
+        leaves = part.split([run for _, run in runs])
+        for (group, _), leaf in zip(runs, leaves, strict=True):
+            groups[group].append(leaf)
+    flat = {id(part.values) for part in weights}
+    groups[None] += [p for name, p in named.items() if id(p) not in flat and name not in single]
+    for other, parameter in single.items():
+        groups[other].append(parameter)
+    return [{**defaults, **options.get(key, {}), "params": params, "name": _title(key)} for key, params in groups.items()]  # type: ignore[arg-type]
+
+
+def _runs(weights: SparseWeights, owners: Mapping[Name, Key]) -> list[tuple[Key | None, list[Name]]]:
+    """Runs of neighbouring projections of one group: of the trainable ones, then of the frozen ones."""
+    n = weights.n_trainable
+    runs: list[tuple[Key | None, list[Name]]] = []
+    for k, name in enumerate(weights.projections):
+        key = owners.get(name)
+        if runs and runs[-1][0] == key and k != n:
+            runs[-1][1].append(name)
+        else:
+            runs.append((key, [name]))
+    return runs
+
+
+def _title(key: Key | None) -> str:
+    if key is None:
+        return "rest"
+    return key if isinstance(key, str) else f"{key[0]} -> {key[1]}" + (f" ({key[2]})" if len(key) == 3 else "")

@@ -1,0 +1,91 @@
+"""Magnitude pruning: the weakest synapses of each projection, or of all together, are removed for good."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import torch
+
+from sparse_mrnn.errors import TrainingError
+from sparse_mrnn.models.base import mRNNBase
+from sparse_mrnn.training.carry import Optimizers, change
+from sparse_mrnn.training.select import select, trainable_only
+from sparse_mrnn.training.weakest import weakest
+
+
+def prune(
+    net: mRNNBase,
+    fraction: float,
+    source: str | None = None,
+    target: str | None = None,
+    key: str | None = None,
+    *,
+    scope: Literal["projection", "network"] = "projection",
+    optimizer: Optimizers = None,
+) -> int:
+    """Remove the trainable synapses with the smallest magnitudes. They take no memory and no time any more.
+
+    O(n log n) in time and O(n) in memory for n synapses.
+
+    Parameters
+    ----------
+    net : mRNN or ElmanmRNN
+    fraction : float in [0, 1]
+        Of the synapses, rounded to a whole number of them.
+    source, target, key
+        As `freeze`. Default: all recurrent projections. Frozen ones are left alone.
+    scope : {"projection", "network"}
+        Whether each projection loses this fraction, or the selected projections together.
+    optimizer : torch.optim.Optimizer or several, optional
+        Whose moments follow the synapses. Needed if one exists and has made a step.
+
+    Returns
+    -------
+    int
+        Synapses removed.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such projection.
+    TrainingError
+        If the fraction is outside [0, 1], or the projections are all frozen.
+    OptimizerError
+        If the optimiser's state is not per synapse; nothing has changed then.
+
+    References
+    ----------
+    Han et al. 2015, Learning both weights and connections for efficient neural networks.
+
+    Examples
+    --------
+    >>> import sparse_mrnn as sm
+    >>> g = sm.RegionGraph(); g.add_region("a", 10); g.add_projection("a", "a")
+    >>> net = sm.mRNN(g, device="cpu", seed=0)
+    >>> prune(net, 0.75), net.rec.nnz
+    (75, 25)
+    """
+    check_fraction("prune", fraction)
+    if scope not in ("projection", "network"):
+        raise TrainingError(f"prune: scope is {scope!r}; use 'projection' or 'network'.")
+    weights, names = select(net, source, target, key)
+    chosen = set(trainable_only(weights, names, "prune"))
+    table = weights.table()
+    lengths = table.lengths.numpy()
+    inside = np.array([name in chosen for name in table.projections], dtype=bool)
+    group = np.repeat(np.where(inside, np.arange(len(lengths)) if scope == "projection" else 0, -1), lengths)
+    gone = weakest(table.values.abs().cpu().numpy(), group, fraction, len(lengths))
+    if not gone.any():
+        return 0
+    left = np.bincount(np.repeat(np.arange(len(lengths)), lengths)[~gone], minlength=len(lengths))
+    places = torch.from_numpy(np.flatnonzero(~gone)).to(table.row.device)
+    n = int(left[: weights.n_trainable].sum())
+    change(weights, table.take(places, table.projections, torch.from_numpy(left), n), optimizer)
+    return int(gone.sum())
+
+
+def check_fraction(function: str, fraction: float) -> None:
+    """Raise `TrainingError` unless 0 <= fraction <= 1."""
+    if not 0 <= fraction <= 1:
+        raise TrainingError(f"{function}: fraction is {fraction!r}; it must be between 0 and 1.")

@@ -1,0 +1,348 @@
+"""The comparison of dense and sparse: that it compares the same thing, measures it, and draws the right conclusion."""
+
+import csv
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+import sparse_mrnn as sm
+from sparse_mrnn import benchmark as b
+from sparse_mrnn.benchmark import advice, report
+from sparse_mrnn.benchmark.entries import LoopCSR
+from sparse_mrnn.benchmark.measure import side_by_side
+from sparse_mrnn.benchmark.plots import plot_crossover
+from sparse_mrnn.benchmark.problem import Problem
+from sparse_mrnn.benchmark.reference import check, reference
+from sparse_mrnn.cli import app
+from sparse_mrnn.errors import BenchmarkError
+
+ROOT = Path(__file__).parent.parent
+
+
+def awkward():
+    """Parallel synapses, some of opposite sign, a region without a sign, one with its own tau and activation, frozen weights."""
+    g = sm.RegionGraph()
+    g.add_region("a", 12, base_firing=0.3, learnable_bias=True)
+    g.add_region("b", 9, sign="neg", tau=40.0, activation="softplus")
+    g.add_region("c", 7, sign=None)
+    g.add_input("cue", 3)
+    g.add_input("idle", 2)
+    for source, target, density in (("a", "b", 0.5), ("b", "a", 0.4), ("c", "a", 0.6), ("a", "c", 0.3), ("c", "c", 0.5)):
+        g.add_projection(source, target, density=density)
+    g.add_projection("a", "b", density=0.7, key="more")
+    g.add_projection("a", "c", density=0.9, key="against", sign="neg")
+    g.add_projection("b", "b", density=0.5, key="fixed", trainable=False)
+    g.add_projection("cue", "a", density=0.8)
+    return g
+
+
+def no_recurrence():
+    g = sm.RegionGraph()
+    g.add_region("a", 6, base_firing=0.2)
+    g.add_input("cue", 2)
+    g.add_projection("cue", "a")
+    return g
+
+
+NETWORKS = {"awkward": awkward, "two regions": partial(b.two_regions, 60, 0.2), "feedforward": no_recurrence}
+
+
+def installed(name):
+    if name.endswith(("torch-sparse", "torch_sparse")):
+        pytest.importorskip("torch_sparse")
+    return b.entries()[name]
+
+
+@pytest.mark.parametrize("model", ["leaky", "elman"])
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("name", b.entries())
+def test_every_entry_agrees_with_the_reference(name, network, model):
+    entry = installed(name)
+    problem = Problem.of(b.Case(network, NETWORKS[network], batch=3, steps=6, model=model))
+    made = entry(problem)
+    check(made, reference(problem, entry.trains), entry.trains)
+    check(made, reference(problem, False), False)
+    assert made.build_s > 0
+
+
+def test_the_reference_is_the_derivative():
+    """By finite differences of its own loss."""
+    problem = Problem.of(b.Case("", awkward, batch=2, steps=4))
+    want = reference(problem, True)
+    for name, synapses in (("recurrent", problem.rec), ("input", problem.inp)):
+        for k in (0, 5, 11):
+            where, losses = want.places[name][k], []
+            for step in (1e-3, -1e-3):
+                moved = synapses.weight.clone()
+                moved[where] += step * (synapses.sign[where] or 1)
+                changed = type(synapses)(synapses.shape, synapses.crow, synapses.col, moved, synapses.sign, synapses.first)
+                parts = {**vars(problem), "rec" if name == "recurrent" else "inp": changed}
+                losses.append((reference(Problem(**parts), False).h ** 2).mean())
+            assert (losses[0] - losses[1]) / 2e-3 == pytest.approx(want.gradient[name][k], rel=2e-3, abs=1e-9)
+
+
+class Wrong(LoopCSR):
+    """Overrates every weight by a hundredth."""
+
+    name = "wrong"
+
+    def product(self, matrix, h):
+        return 1.01 * super().product(matrix, h)
+
+
+class WrongGradient(LoopCSR):
+    """Right states, wrong gradient."""
+
+    name = "wrong-gradient"
+
+    def gradients(self):
+        return {name: grad * 1.01 for name, grad in super().gradients().items()}
+
+
+@pytest.mark.parametrize(("entry", "what"), [(Wrong, "h differs"), (WrongGradient, "gradient of the recurrent weights differs")])
+def test_an_entry_that_disagrees_is_an_error(entry, what):
+    case = b.Case("net", partial(b.two_regions, 60, 0.2), batch=2, steps=5)
+    with pytest.raises(BenchmarkError, match=f"{entry.name} on net: {what} from the float64 reference"):
+        b.measure(case, [entry], memory=False, repeats=1)
+
+
+def test_activity_without_bounds_is_an_error():
+    g = sm.RegionGraph()
+    g.add_region("a", 5, base_firing=1.0)
+    g.add_projection("a", "a", init=sm.Constant(1e30))
+    with pytest.raises(BenchmarkError, match="not finite"), np.errstate(all="ignore"):
+        b.measure(b.Case("net", g.copy, activation="relu"), [LoopCSR], memory=False, repeats=1)
+
+
+def test_entries_that_would_not_fit_are_left_out():
+    case = b.Case("net", partial(b.two_regions, 200, 0.05), batch=2, steps=300)
+    which = [b.entries()[name] for name in ("ours-csr", "loop-dense", "loop-coo")]
+    small = b.measure(case, which, memory=False, repeats=1, limits=b.Limits(bytes=1.5e6 + 4 * 200**2 * 4))
+    assert small["loop-dense"].skipped.startswith("would take about 0.00")
+    assert small["ours-csr"].skipped is None
+    slow = b.measure(case, which, memory=False, repeats=1, limits=b.Limits(seconds=1e-6))
+    assert all(re.match(r"one run would take about \S+ s", e.skipped) for e in slow.entries)
+    assert report.skipped([small])[0].startswith("left out: loop-dense: would take")
+
+
+def test_a_missing_package_is_said(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    result = b.measure(b.Case("", partial(b.two_regions, 20, 0.2), 2, 2), [b.entries()["loop-torch-sparse"]], memory=False, repeats=1)
+    assert result["loop-torch-sparse"].skipped == "torch_sparse is not installed"
+
+
+def test_scipy_is_not_asked_to_train_and_forward_only_measures_no_training():
+    case = b.Case("", partial(b.two_regions, 20, 0.2), 2, 2)
+    which = [b.entries()["loop-scipy"], b.entries()["ours"]]
+    result = b.measure(case, which, memory=False, repeats=2)
+    assert result["loop-scipy"].forward is not None
+    assert result["loop-scipy"].training is None
+    assert b.measure(case, which, training=False, memory=False, repeats=2)["ours"].training is None
+
+
+def test_timing_is_interleaved_in_random_order():
+    import random
+
+    calls = []
+    runs = {name: partial(calls.append, name) for name in "abc"}
+    timed = side_by_side(runs, 20, random.Random(0))
+    order = "".join(name for name, after in zip(calls, [*calls[1:], ""], strict=True) if name != after)[3:]
+    assert len({order[k : k + 3] for k in range(0, len(order) - 2, 3)}) > 3
+    assert set(timed) == {"a", "b", "c"}
+    assert timed["a"].q1 <= timed["a"].median <= timed["a"].q3
+
+
+def test_peak_meter():
+    meter = b.PeakMeter()
+    held = np.ones(8_000_000)
+    del held
+    assert 60e6 < meter.bytes() < 90e6
+    meter.restart()
+    assert meter.bytes() < 30e6
+
+
+def test_memory_of_an_entry_in_its_own_process():
+    case = b.Case("", partial(b.two_regions, 1500, 0.01), batch=2, steps=2)
+    dense, ours = (b.peak_memory(case, name, True) for name in ("loop-dense", "ours-csr"))
+    assert 6 * 4 * 1500**2 < dense < 14 * 4 * 1500**2
+    assert ours < dense / 3
+
+
+def test_a_process_that_dies_is_said():
+    with pytest.raises(BenchmarkError, match="stopped by the system"):
+        b.in_fresh_process(os._exit, 1)
+
+
+def test_block_models_keep_what_they_should():
+    g = awkward()
+    model = b.BlockModel.of(g)
+    assert model.mean_density == pytest.approx(b.BlockModel.of(model.make()).mean_density)
+    bigger = model.make(units=280)
+    assert [r.n for r in bigger.regions()] == [120, 90, 70]
+    assert b.BlockModel.of(bigger).mean_density == pytest.approx(model.mean_density)
+    assert bigger.region("b").activation == "softplus"
+    for density in (0.05, 0.3, 0.8, 1.0):
+        assert b.BlockModel.of(model.make(density=density)).mean_density == pytest.approx(density)
+    net = sm.mRNN(model.make(units=2800, density=0.1), seed=0, device="cpu")
+    assert net.rec.nnz / 2800**2 == pytest.approx(0.1, rel=0.01)
+
+
+# ------------------------------------------------------------------------------------------------ conclusions
+
+
+def result(units, density, sparse, dense, group="units", memory=(None, None), skipped=None):
+    def entry(name, kind, ms, mb):
+        t = None if ms is None else b.Timing(ms, ms, ms)
+        return b.EntryResult(name, name, kind, 0.1, t, t, mb, skipped if ms is None else None)
+
+    entries = [entry("ours-csr", "sparse", sparse, memory[0]), entry("loop-dense", "dense", dense, memory[1])]
+    return b.CaseResult(f"{units}", group, units, int(density * units**2), density, 32, 20, "leaky", "tanh", entries)
+
+
+def test_crossover_on_power_laws():
+    """Sparse takes n, dense n^2 / 3000: equal at 3,000 units. By density, sparse 100 d against 30: equal at 30%."""
+    sizes = [result(n, 0.1, n, n**2 / 3000) for n in (500, 2000, 8000)]
+    densities = [result(4000, d, 100 * d, 30, "density") for d in (0.1, 0.2, 0.5, 1)]
+    assert advice.crossover(sizes, "units").at == pytest.approx(3000)
+    assert advice.crossover(densities, "density").at == pytest.approx(0.3)
+    here = result(42_000, 0.1, 10, 140, "network", (5, 150))
+    text = advice.advice([here, *sizes, *densities])
+    assert text == (
+        "Use sparse here: sparse is 14x faster and 30x smaller (ours-csr, against loop-dense, training); "
+        "use dense below 3,000 units or above 30% density."
+    )
+
+
+def test_advice_in_other_cases():
+    one_sided = [result(n, 0.1, n, 2 * n) for n in (500, 2000)]
+    assert "sparse is faster at all sizes measured (500 to 2,000)" in advice.advice(one_sided)
+    assert advice.advice([result(100, 0.5, 3, 1, "network", (1, 2))]).startswith("Use dense here: sparse is 3x slower and 2x smaller")
+    assert advice.advice([result(100, 0.5, 1, 1.05, "network")]).startswith("Sparse is as fast as dense here")
+    unfit = advice.advice([result(10**5, 0.001, 70, None, "network", skipped="would take about 400 GB of memory")])
+    assert unfit == "Use sparse here: training takes 70 ms (ours-csr); dense was not measured (would take about 400 GB of memory)."
+    assert advice.advice([]) == "Nothing was measured."
+
+
+def test_plot_has_the_panels_there_is_data_for():
+    sizes = [result(n, 0.1, n, n**2 / 3000, memory=(n, n)) for n in (500, 2000, 8000)]
+    densities = [result(4000, d, 100 * d, 30, "density") for d in (0.1, 0.5)]
+    assert [ax.get_xlabel() for ax in plot_crossover(sizes + densities).axes] == ["units", "units", "density"]
+    assert [ax.get_ylabel() for ax in plot_crossover(densities).axes] == ["time of the best dense / the best sparse"]
+
+
+def test_a_busy_machine_is_noticed():
+    r = result(100, 0.1, 1, 1)
+    assert report.unsteady([r]) is None
+    r.entries[0].training = r.entries[1].training = b.Timing(1.0, 0.5, 1.5)
+    assert "quiet machine" in report.unsteady([r])
+
+
+def test_machine_facts_name_no_machine():
+    text = json.dumps(b.machine_facts())
+    assert "/" not in text
+    assert socket.gethostname() not in text
+    assert torch.__version__ in b.machine_line(b.machine_facts())
+
+
+# ------------------------------------------------------------------------------------------------ command line
+
+
+def run(*args, code=0):
+    found = CliRunner().invoke(app, ["bench", *map(str, args)], env={"COLUMNS": "80"})
+    assert found.exit_code == code, found.output
+    assert "Traceback" not in found.output
+    return re.sub(r"\x1b\[[0-9;]*m", "", found.output)
+
+
+QUICK = ("--entries", "ours-csr,loop-dense,loop-csr", "--no-memory", "--repeats", 2, "--batch", 2, "--steps", 3, "--device", "cpu")
+
+
+def test_bench_of_a_ladder(tmp_path):
+    text = run("--sizes", "20,40,80", "--densities", "0.1,1", "--density", 0.2, *QUICK, "--out", tmp_path / "out")
+    assert all(len(line) <= 80 for line in text.splitlines() if "wrote" not in line)
+    data = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert [(c["group"], c["units"]) for c in data["cases"]] == [("units", 20), ("units", 40), ("units", 80), ("density", 40), ("density", 40)]
+    assert data["advice"].rstrip(".").split()[-1] in text
+    assert str(tmp_path) not in json.dumps(data)
+    rows = list(csv.DictReader((tmp_path / "out" / "results.csv").read_text().splitlines()))
+    assert len(rows) == 15
+    assert all(float(row["training_ms"]) > 0 for row in rows)
+    assert (tmp_path / "out" / "crossover.png").stat().st_size > 10_000
+    assert "already holds results" in run("--sizes", "20", "--out", tmp_path / "out", code=1)
+
+
+def test_bench_of_a_network(tmp_path):
+    text = run("celegans", "--alone", *QUICK, "--forward-only", "--out", tmp_path)
+    assert "celegans: 302 units, 5,089 synapses, batch 2, 3 steps" in text
+    assert "fwd+bwd" not in text
+    assert not (tmp_path / "crossover.png").exists()
+    config = tmp_path / "net.json"
+    sm.write_config(awkward(), config)
+    text = run(config, *QUICK)
+    assert "by units" in text
+    assert "by density" in text
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("--entries", "ours,lop-dense"), "no entry 'lop-dense'"),
+        (("--entries", "ours,lop-dense"), "Did you mean 'loop-dense'?"),
+        (("--sizes", "100,many"), "--sizes '100,many': give whole numbers"),
+        (("--sizes", "0,100"), "units must be positive"),
+        (("--sizes", "3"), "too few to measure"),
+        (("--densities", "0.5,2"), "a density is above 0 and at most 1"),
+        (("--density", "1.5"), "density is 1.5"),
+        (("--fan-in", 100, "--sizes", "50"), "a fan-in of 100 is impossible with 50 units"),
+        (("--fan-in", 10, "--density", "0.1"), "one of the two"),
+        (("--batch", 0), "batch is 0; it must be at least 1"),
+        (("--repeats", 0), "repeats is 0"),
+        (("--alone",), "--alone measures a CONFIG alone"),
+        (("celegans", "--density", "0.1"), "--density and --fan-in are for random networks"),
+        (("nowhere.json",), "cannot read the configuration"),
+        (("--device", "tpu9"), "device 'tpu9' is not a torch device"),
+        (("--max-seconds", 0), "--max-seconds and --max-memory must be positive"),
+    ],
+)
+def test_bad_options_are_one_message(args, message):
+    assert message in run(*args, code=1).replace("\n", " ")
+
+
+def test_a_network_without_synapses_is_an_error(tmp_path):
+    sm.write_config(no_recurrence(), tmp_path / "net.json")
+    assert "no recurrent projections" in run(tmp_path / "net.json", code=1)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="says that there is no CUDA device")
+def test_gpu_page_without_a_gpu(tmp_path):
+    command = [sys.executable, ROOT / "benchmarks" / "page.py", "--device", "cuda", "--write", tmp_path / "page.md"]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert found.returncode == 1
+    assert found.stderr.startswith("no CUDA device here")
+    assert not (tmp_path / "page.md").exists()
+
+
+@pytest.mark.parametrize(("problem", "code"), [(KeyboardInterrupt(), 130), (BenchmarkError("ours disagrees"), 1)])
+def test_what_was_measured_before_a_stop_is_kept(tmp_path, monkeypatch, problem, code):
+    measure = b.measure
+
+    def stops(case, *args, **kwargs):
+        if "80" in case.label:
+            raise problem
+        return measure(case, *args, **kwargs)
+
+    monkeypatch.setattr(b, "measure", stops)
+    text = run("--sizes", "20,40,80", *QUICK, "--out", tmp_path, code=code)
+    assert "stopped; 2 of 3 cases are measured" in text
+    assert ("ours disagrees" in text) == (code == 1)
+    assert len(json.loads((tmp_path / "results.json").read_text())["cases"]) == 2

@@ -1,0 +1,272 @@
+"""SONATA: exact round trip, read back by libsonata, networks of others, damaged files; and the command line over it."""
+
+import json
+
+import h5py
+import libsonata
+import numpy as np
+import pytest
+import scipy.sparse as sp
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_cli import run
+from test_connectome_table import EDGES, NEURONS, dense
+
+import sparse_mrnn as sm
+from sparse_mrnn.connectome import read_celegans
+from sparse_mrnn.errors import ConnectomeError
+from sparse_mrnn.interop import read_sonata, write_sonata
+
+
+def rich_graph(rng=None):
+    """All a graph can say: inputs between regions, arrays and scalars, parallel keys, own signs, frozen, float64, delays."""
+    rng = rng or np.random.default_rng(0)
+    g = sm.RegionGraph(name="all kinds")
+    g.add_input("cue", 2, sign=None)
+    g.add_region("a b", 4, sign=[1, -1, 0, 1], base_firing=[0.1, 0.2, 0.3, 0.4], parent_region="p", tau=20.0, unit_ids=["x y", 'q"', "ü", "4"])
+    g.add_region("inh", 3, sign="neg", init=0.1, learnable_bias=True, activation="tanh", positions=rng.normal(size=(3, 2)))
+    g.add_input("go", 1, sign="neg")
+    g.add_region("free", 2, sign=None, parent_region="p", init=[1 / 3, -2.0], positions=rng.normal(size=(2, 4)))
+    w = sp.random_array((4, 4), density=0.5, rng=rng)
+    g.add_projection("a b", "a b", weights=abs(w) @ sp.diags_array([1.0, -1, 1, 1]), self_connections=True)
+    g.add_projection("free", "inh", weights=rng.normal(size=(3, 2)), key="second")
+    g.add_projection("free", "inh", weights=rng.normal(size=(3, 2)).astype(np.float32), trainable=False)
+    g.add_projection("inh", "free", weights=np.ones((2, 3)), sign="pos", key="gap")
+    g.add_projection("cue", "free", weights=np.array([[1.0, 0], [0, -2]]))
+    g.add_projection("go", "a b", weights=-np.ones((4, 1)))
+    g.add_projection("inh", "a b", weights=sp.csr_array((4, 3)), key="none yet")
+    g.edges["inh", "free", "gap"]["delay"] = 1.5
+    return g
+
+
+def assert_same(g, h):
+    assert g.name == h.name
+    assert list(g) == list(h)
+    assert list(g.edges(keys=True)) == list(h.edges(keys=True))
+    for name in g:
+        a, b = g.region(name), h.region(name)
+        for fact in ("n", "kind", "parent_region", "learnable_bias", "tau", "activation", "unit_ids"):
+            assert getattr(a, fact) == getattr(b, fact), fact
+        for fact in ("sign", "base_firing", "init", "positions"):
+            x, y = getattr(a, fact), getattr(b, fact)
+            assert type(x) is type(y), fact
+            assert (np.asarray(x) == np.asarray(y)).all(), fact
+    for p, q in zip(g.projections(), h.projections(), strict=True):
+        assert (p.sign, p.trainable) == (q.sign, q.trainable)
+        assert p.weights.shape == q.weights.shape
+        assert p.weights.nnz == q.weights.nnz
+        assert (p.weights != q.weights).nnz == 0
+    for e in g.edges:
+        assert g.edges[e].get("delay") == h.edges[e].get("delay")
+
+
+def test_round_trip_is_exact(tmp_path):
+    g = rich_graph()
+    write_sonata(g, tmp_path / "net")
+    h, report = read_sonata(tmp_path / "net")
+    assert_same(g, h)
+    assert report.neurons == 9
+    write_sonata(h, tmp_path / "again")
+    for name in ("nodes.h5", "edges.h5", "node_types.csv", "edge_types.csv"):
+        assert (tmp_path / "net" / name).read_bytes() == (tmp_path / "again" / name).read_bytes(), name
+    a, b = (sm.mRNN(x, device="cpu", seed=0, dtype=torch.float64) for x in (g, h))
+    assert (a.rec.values == b.rec.values).all()
+    assert (a.rec.dense(constrained=True) == b.rec.dense(constrained=True)).all()
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 2**32), st.lists(st.integers(1, 5), min_size=1, max_size=4))
+def test_round_trip_of_any_matrix(tmp_path_factory, seed, sizes):
+    rng = np.random.default_rng(seed)
+    g = sm.RegionGraph()
+    for k, n in enumerate(sizes):
+        g.add_region(f"r{k}", n, sign=None)
+    n = sum(sizes)
+    for key in ("x", "y"):
+        g.add_projections(sp.random_array((n, n), density=0.3, rng=rng, data_sampler=rng.standard_normal), key=key, trainable=key == "x")
+    folder = tmp_path_factory.mktemp("net") / "net"
+    write_sonata(g, folder)
+    assert_same(g, read_sonata(folder)[0])
+
+
+def test_libsonata_reads_it(tmp_path):
+    graph, _ = read_celegans()
+    write_sonata(graph, tmp_path / "net")
+    nodes = libsonata.NodeStorage(str(tmp_path / "net" / "nodes.h5")).open_population("units")
+    ids = nodes.get_attribute("unit_id", nodes.select_all()).tolist()
+    assert ids == [u for r in graph.regions() for u in r.unit_ids]
+    regions = nodes.enumeration_values("region")
+    assert [regions[k] for k in nodes.get_enumeration("region", nodes.select_all())] == [r.name for r in graph.regions() for _ in range(r.n)]
+    edges = libsonata.EdgeStorage(str(tmp_path / "net" / "edges.h5")).open_population("units_to_units")
+    assert (edges.size, edges.source, edges.target) == (5811, "units", "units")
+    w = sm.mRNN(graph, device="cpu", seed=0).rec.dense(constrained=True).detach().numpy()
+    found = np.zeros_like(w)
+    everything = edges.select_all()
+    np.add.at(found, (edges.target_nodes(everything), edges.source_nodes(everything)), edges.get_attribute("syn_weight", everything))
+    assert (found == w).all()
+    for unit in (0, 57, 120, ids.index("CANL")):
+        onto, out = edges.afferent_edges([unit]), edges.efferent_edges([unit])
+        assert set(edges.source_nodes(onto)) == set(np.flatnonzero(w[unit]))
+        assert set(edges.target_nodes(out)) == set(np.flatnonzero(w[:, unit]))
+        assert set(edges.target_nodes(onto)) <= {unit}
+    config = libsonata.CircuitConfig.from_file(str(tmp_path / "net" / "circuit_config.json"))
+    assert config.node_populations == {"units"}
+    assert config.edge_population("units_to_units").size == 5811
+
+
+def test_rules_are_drawn_as_the_model_draws_them(tmp_path):
+    g = sm.RegionGraph()
+    g.add_region("e", 30)
+    g.add_region("i", 10, sign="neg")
+    g.add_input("cue", 3)
+    for s in "ei":
+        for t in "ei":
+            g.add_projection(s, t, density=0.3)
+    g.add_projection("cue", "e")
+    with pytest.raises(ConnectomeError, match=r"projection 'e' -> 'e' \(key 'default'\) has a rule and no synapses yet; give seed="):
+        write_sonata(g, tmp_path / "net")
+    assert list(tmp_path.iterdir()) == []
+    write_sonata(g, tmp_path / "net", seed=3)
+    a, b = sm.mRNN(g, device="cpu", seed=3), sm.mRNN(read_sonata(tmp_path / "net")[0], device="cpu")
+    for kind in ("rec", "inp"):
+        assert (getattr(a, kind).dense(constrained=True) == getattr(b, kind).dense(constrained=True)).all()
+
+
+def test_writing_is_careful(tmp_path):
+    g = rich_graph()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("words")
+    with pytest.raises(ConnectomeError, match="mine exists"):
+        write_sonata(g, tmp_path / "mine")
+    with pytest.raises(ConnectomeError, match="is no SONATA network; it is not overwritten"):
+        write_sonata(g, tmp_path / "mine", overwrite=True)
+    write_sonata(g, tmp_path / "net")
+    write_sonata(read_celegans()[0], tmp_path / "net", overwrite=True)
+    assert read_sonata(tmp_path / "net")[0].n_units == 302
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["mine", "net"]
+
+
+def bmtk_like(folder):
+    """A network as BMTK writes one: two populations, two node groups, weights in the edge types."""
+    with h5py.File(folder / "nodes.h5", "w") as f:
+        for population, types in (("v1", [100, 100, 101]), ("lgn", [200, 200])):
+            g = f.create_group(f"nodes/{population}")
+            n = len(types)
+            g["node_type_id"], g["node_id"] = types, np.arange(n)
+            g["node_group_id"] = [0] * (n - 1) + [1]
+            g["node_group_index"] = [*range(n - 1), 0]
+            g["0/layer"], g["1/layer"] = np.array([f"L{k}" for k in range(n - 1)], dtype="S4"), np.array(["L9"], dtype="S4")
+    (folder / "node_types.csv").write_text(
+        "node_type_id population pop_name model_type\n100 v1 Exc point_neuron\n101 v1 \"Pv alb\" point_neuron\n200 lgn tON virtual\n"
+    )
+    with h5py.File(folder / "edges.h5", "w") as f:
+        for source, pairs in (("v1", [(0, 1), (2, 0)]), ("lgn", [(1, 2)])):
+            g = f.create_group(f"edges/{source}_v1")
+            g["source_node_id"], g["target_node_id"] = [s for s, _ in pairs], [t for _, t in pairs]
+            g["source_node_id"].attrs["node_population"], g["target_node_id"].attrs["node_population"] = source, "v1"
+            g["edge_type_id"] = [1, 2] if source == "v1" else [3]
+            g["edge_group_id"], g["edge_group_index"] = np.zeros(len(pairs), int), np.arange(len(pairs))
+            g["0/nsyns"] = np.arange(1, len(pairs) + 1) * 2
+    (folder / "edge_types.csv").write_text("edge_type_id population syn_weight\n1 v1_v1 0.5\n2 v1_v1 -0.25\n3 lgn_v1 0.125\n")
+    return folder / "nodes.h5", folder / "edges.h5"
+
+
+def test_networks_of_others(tmp_path):
+    graph, report = read_sonata(*bmtk_like(tmp_path))
+    assert {r.name: r.unit_ids for r in graph.regions()} == {"lgn": ("lgn/0", "lgn/1"), "v1": ("v1/0", "v1/1", "v1/2")}
+    assert dense(graph) == {("1", "0"): 1.0, ("0", "2"): -1.0, ("2", "1"): 0.25}
+    assert "population 'lgn' is virtual" in str(report)
+    graph, _ = read_sonata(tmp_path / "nodes.h5", tmp_path / "edges.h5", regions="pop_name")
+    assert list(graph) == ["Exc", "Pv alb", "tON"]
+    graph, _ = read_sonata(tmp_path / "nodes.h5", tmp_path / "edges.h5", regions=("population", "layer"))
+    assert "v1.L9" in graph
+
+
+def test_damaged_networks(tmp_path):
+    g = rich_graph()
+    write_sonata(g, tmp_path / "net")
+    net = tmp_path / "net"
+    with pytest.raises(ConnectomeError, match="has its regions already; regions cannot be given"):
+        read_sonata(net, regions="layer")
+    with h5py.File(net / "edges.h5", "a") as f:
+        f["edges/units_to_units/0/syn_weight"][0] = np.nan
+    with pytest.raises(ConnectomeError, match="edge 0 has weight nan"):
+        read_sonata(net)
+    write_sonata(g, net, overwrite=True)
+    with h5py.File(net / "edges.h5", "a") as f:
+        f["edges/units_to_units/target_node_id"][0] = 8
+    with pytest.raises(ConnectomeError, match="leads outside of the regions of its type"):
+        read_sonata(net)
+    write_sonata(g, net, overwrite=True)
+    (net / "node_types.csv").write_text("node_type_id population\n0 units\n")
+    with pytest.raises(ConnectomeError, match="node_types.csv, line 1: there is no column 'region'"):
+        read_sonata(net)
+    write_sonata(g, net, overwrite=True)
+    (net / "nodes.h5").write_bytes((net / "nodes.h5").read_bytes()[:500])
+    with pytest.raises(ConnectomeError, match="nodes.h5: cannot be read as SONATA"):
+        read_sonata(net)
+    config = json.loads((net / "circuit_config.json").read_text())
+    config["networks"]["nodes"][0]["nodes_file"] = "$NETWORK_DIR/../../secret.h5"
+    (net / "circuit_config.json").write_text(json.dumps(config))
+    with pytest.raises(ConnectomeError, match="leads outside of the folder"):
+        read_sonata(net)
+
+
+# ---------------------------------------------------------------- the command line
+
+
+@pytest.fixture
+def tables(tmp_path):
+    (tmp_path / "connections.csv").write_text(EDGES)
+    (tmp_path / "neurons.csv").write_text(NEURONS)
+    return tmp_path
+
+
+def test_import_then_every_command(tables):
+    net = tables / "net"
+    text = run("import", "flywire", tables, "--regions", "super_class", "--out", net)
+    assert "4 from 5 rows" in text
+    assert all(len(line) <= 80 for line in text.splitlines() if "wrote" not in line and "imported" not in line)
+    assert "central" in run("info", net)
+    run("simulate", net, "--duration", 100, "--stim", "central:1", "--out", tables / "run.zarr")
+    run("plot", "activity", tables / "run.zarr", "--out", tables / "activity.png")
+    run("plot", "weights", net, "--out", tables / "weights.png")
+    run("plot", "regions", net, "--out", tables / "regions.png")
+    assert "exists" in run("import", "flywire", tables, "--out", net, code=1)
+    run("import", "flywire", tables, "--out", net, "--force", "--select", "super_class=central", "--scale", "none", "--signs", "ach=-1,gaba=1")
+    graph = read_sonata(net)[0]
+    assert dense(graph) == {("2", "1"): -7}
+
+
+def test_import_of_the_other_kinds(tables):
+    run("import", "table", tables / "connections.csv", "--neurons", tables / "neurons.csv", "--regions", "super_class,side", "--out", tables / "a")
+    assert list(read_sonata(tables / "a")[0]) == ["central.left", "central.right", "optic.left"]
+    run("import", "celegans", "--spectral-radius", 0.9, "--out", tables / "b")
+    np.save(tables / "m.npy", np.array([[0, 1.0], [2.0, 0]]))
+    run("import", "matrix", tables / "m.npy", "--orientation", "target_source", "--out", tables / "c")
+    assert dense(read_sonata(tables / "c")[0]) == {("0", "1"): 1, ("1", "0"): 2}
+    run("import", "sonata", tables / "c", "--out", tables / "d")
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("table",), "table needs a path"),
+        (("celegans", "x.csv"), "celegans takes no path"),
+        (("matrix", "m.npy", "--extent", 4), "--extent is an option of flyvis, not of matrix"),
+        (("tvb", "t.zip", "--scale", "log"), "tvb takes no --scale"),
+        (("table", "nowhere.csv"), "nowhere.csv does not exist"),
+        (("table", "connections.csv", "--select", "side"), "write COLUMN=VALUE"),
+        (("table", "connections.csv", "--regions", "nuropil"), "Did you mean 'neuropil'"),
+        (("flywire", "nowhere"), "not there; give the folder"),
+    ],
+)
+def test_import_errors_are_one_message(tables, monkeypatch, args, message):
+    monkeypatch.chdir(tables)
+    assert message in run("import", *args, code=1)
+    assert not (tables / "network").exists()
+
+
+def test_a_folder_that_is_no_network(tmp_path):
+    assert "no network" in run("info", tmp_path, code=1)

@@ -1,0 +1,114 @@
+"""Task data: targets recomputed trial by trial from the inputs, epochs, reproducibility, and a net that learns."""
+
+import numpy as np
+import pytest
+import torch
+
+import sparse_mrnn as sm
+from sparse_mrnn.errors import TrainingError
+from sparse_mrnn.tasks import delayed_response, flip_flop
+
+
+def test_flip_flop_holds_the_last_pulse():
+    trials = flip_flop(8, 120, bits=2, rate=0.05, width=3, settle=6, rng=0)
+    assert trials.inp.shape == trials.target.shape == trials.mask.shape == (8, 120, 2)
+    pulses = 0
+    for inp, target, mask in zip(*(t.permute(0, 2, 1).reshape(-1, 120).tolist() for t in (trials.inp, trials.target, trials.mask)), strict=True):
+        last, begun = 0, 0
+        for t in range(120):
+            if inp[t] != 0 and (t == 0 or inp[t - 1] == 0 or inp[t] != inp[t - 1] or t - begun == 3):
+                last, begun, pulses = inp[t], t, pulses + 1
+                assert inp[t : t + 3] == [last] * len(inp[t : t + 3])
+            assert target[t] == last
+            assert mask[t] == (t - begun >= 6)
+    assert 8 * 2 * (1 + 4) < pulses < 8 * 2 * (1 + 7)
+
+
+def test_delayed_response_epochs():
+    trials = delayed_response(200, rng=0)
+    inp, target, mask = trials.inp, trials.target[..., 0], trials.mask[..., 0]
+    side = target[:, -1]
+    assert set(side.tolist()) == {-1.0, 1.0}
+    quiet = delayed_response(200, noise=0.0, rng=0)
+    distracted = 0
+    for k in range(200):
+        (s0, s1), (d0, d1), (r0, r1), (x0, x1) = ((int(a[k]), int(b[k])) for a, b in (trials.epochs[e] for e in ("sample", "delay", "response", "distractor")))
+        assert s1 == d0
+        assert d1 == r0
+        assert r1 == 60
+        assert 15 <= d1 - d0 <= 30
+        assert d0 < x0 <= x1 <= d1
+        assert (target[k, :r0] == 0).all()
+        assert (target[k, r0:] == side[k]).all()
+        assert (mask[k, :r0]).all()
+        assert not mask[k, r0 : r0 + 5].any()
+        assert mask[k, r0 + 5 :].all()
+        cue = quiet.inp[k, :, :2]
+        chosen = int(side[k] > 0)
+        assert (cue[s0:s1, chosen] == 1).all()
+        assert (cue[s0:s1, 1 - chosen] == 0).all()
+        outside = cue.clone()
+        outside[s0:s1] = 0
+        assert (outside[x0:x1].sum(1) == 0.5).all()
+        outside[x0:x1] = 0
+        assert (outside == 0).all()
+        assert torch.equal(inp[k, :, 2], (torch.arange(60) >= r0).float())
+        distracted += x1 > x0
+    assert 70 < distracted < 130
+    residual = (trials.inp - quiet.inp)[..., :2]
+    assert residual.std().item() == pytest.approx(0.05, rel=0.05)
+
+
+@pytest.mark.parametrize("make", [lambda rng: flip_flop(3, 40, rng=rng), lambda rng: delayed_response(3, rng=rng)])
+def test_seeds(make):
+    assert torch.equal(make(1).inp, make(1).inp)
+    assert not torch.equal(make(1).inp, make(2).inp)
+    assert torch.equal(make(np.random.default_rng(1)).inp, make(1).inp)
+    torch.manual_seed(4)
+    first = make(None).inp
+    torch.manual_seed(4)
+    assert torch.equal(make(None).inp, first)
+
+
+def test_loss_counts_only_what_counts():
+    trials = delayed_response(2, rng=0)
+    output = trials.target.clone()
+    output[~trials.mask] = 100
+    assert trials.loss(output) == 0
+    assert trials.loss(trials.target + 2) == 4
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: flip_flop(0, 10), "batch is 0; it must be at least 1"),
+        (lambda: flip_flop(1, 10, rate=1.5), "rate is 1.5; it must be a probability"),
+        (lambda: delayed_response(0), "batch is 0"),
+        (lambda: delayed_response(1, delay=(5, 4)), "delay is (5, 4)"),
+        (lambda: delayed_response(1, steps=50), "the longest trial takes 51 steps; steps is 50"),
+        (lambda: delayed_response(1, distractor_probability=2), "must be a probability"),
+    ],
+)
+def test_bad_arguments(call, message):
+    with pytest.raises(TrainingError) as caught:
+        call()
+    assert message in str(caught.value)
+
+
+def test_a_small_net_learns_one_bit_with_plain_adam():
+    torch.manual_seed(0)
+    g = sm.RegionGraph()
+    g.add_region("a", 40, sign=None, learnable_bias=True)
+    g.add_input("pulse", 1, sign=None)
+    g.add_projection("a", "a", density=0.3)
+    g.add_projection("pulse", "a")
+    net, readout = sm.mRNN(g, "tanh", tau=30, spectral_radius=1.1, seed=0, device="cpu"), torch.nn.Linear(40, 1)
+    optimizer = torch.optim.Adam([*net.parameters(), *readout.parameters()], lr=5e-3)
+    start = net.batched_initial_condition(32)
+    for step in range(60):
+        trials = flip_flop(32, 30, bits=1, settle=5, rng=step)
+        out = readout(net(trials.inp, *start)[1])
+        optimizer.zero_grad()
+        trials.loss(out).backward()
+        optimizer.step()
+    assert ((out > 0) == (trials.target > 0))[trials.mask].float().mean() > 0.95
