@@ -314,9 +314,10 @@ def _explain(where: str, error: ValidationError) -> str:
         if problem["type"] == "extra_forbidden":
             lines[f"{path}: unknown key. {suggest(loc[-1], keys, what='keys')}"] = None
         elif problem["type"].startswith("union_tag"):
-            kind = problem.get("ctx", {}).get("tag", "none")
             known = INTERVENTION_MODELS if "interventions" in loc else STIMULUS_MODELS
-            lines[f"{path}.type: unknown type {kind!r}. {suggest(kind, known, what='types')}"] = None
+            kind = problem.get("ctx", {}).get("tag")
+            told = "field required." if kind in (None, "None") else f"unknown type {kind!r}."
+            lines[f"{path}.type: {told} {suggest(kind, known, what='types')}"] = None
         else:
             shown = "" if problem["type"] == "missing" else f" (got {problem['input']!r:.60})"
             lines[f"{path}: {problem['msg'][0].lower()}{problem['msg'][1:]}{shown}"] = None

@@ -26,7 +26,7 @@ def main(path: str) -> None:
     print(report)
     net = mRNN(graph, dt=5, tau=50, seed=0, device="cpu")
     drive = [Stimulus(role, 0.5) for role in graph.parents]
-    recording = simulate(net, 800, stimulus=[*drive, Stimulus("input", 1.0, 300, 500)])
+    recording = simulate(net, 800, stimulus=[*drive, Stimulus("input", 1.0, start=300, stop=500)])
     for name, ax in (("flyvis_activity", plot_activity(recording)), ("flyvis_weights", plot_weights(net))):
         ax.figure.savefig(HERE / f"{name}.png", dpi=DPI)
         print(f"wrote {name}.png")

@@ -49,6 +49,8 @@ class Schedule:
                 continue
             if not isinstance(act, (Lesion, Clamp)):
                 raise InterventionError(f"{type(act).__name__} is no intervention; use Lesion, Clamp or Gain.")
+            if act.stop is None or act.stop > (steps + 0.5) * net.dt:
+                stop = steps + 1  # the state at the end, too
             kind, units = find_units(net, act, act.region, np.random.default_rng(seed))
             if isinstance(act, Clamp):
                 if kind == "input":
@@ -56,8 +58,8 @@ class Schedule:
                 for other, first, last, those in taken:
                     if act.variable == other.variable and start < last and first < stop and those & set(units.tolist()):
                         raise InterventionError(
-                            f"{act.label} from {start * net.dt:g} to {stop * net.dt:g} ms contradicts the {other.label} from "
-                            f"{first * net.dt:g} to {last * net.dt:g} ms: they share units and time; separate them."
+                            f"{act.label} from {start * net.dt:g} to {min(stop, steps) * net.dt:g} ms contradicts the {other.label} from "
+                            f"{first * net.dt:g} to {min(last, steps) * net.dt:g} ms: they share units and time; separate them."
                         )
                 taken.append((act, start, stop, set(units.tolist())))
             self.placed.append(Placed(act, start, stop, kind, as_index(units, net.device)))

@@ -1,0 +1,129 @@
+"""Delays of projections: shifted closed forms, a dense reference with a whole history, ring buffers."""
+
+import numpy as np
+import pytest
+import torch
+
+import sparse_mrnn as sm
+from sparse_mrnn.errors import ConfigError, GraphError, RoundingWarning
+from sparse_mrnn.ops.history import History
+from sparse_mrnn.simulate import simulate
+from sparse_mrnn.simulate.simulator import Simulator
+from sparse_mrnn.stimulus import Constant, Sine, Stimulus
+
+
+def test_a_delayed_projection_answers_the_same_later():
+    """x' = (-x + a(t - d)) / tau with a(t) = c (1 - exp(-t / tau)): c (1 - (1 + s / tau) exp(-s / tau)), s = t - d."""
+    dt, tau, c = 0.1, 20.0, 2.0
+    g = sm.RegionGraph()
+    g.add_region("a", 1, sign=None)
+    for delay in (5.0, 30.0):
+        g.add_region(f"b{delay:g}", 1, sign=None)
+        g.add_projection("a", f"b{delay:g}", weights=[[1.0]], delay=delay)
+    net = sm.mRNN(g, "linear", dt=dt, tau=tau, device="cpu", dtype=torch.float64)
+    run = simulate(net, 150, stimulus=Stimulus("a", Constant(c)))
+    t = run.time.values
+    for k, delay in ((1, 5.0), (2, 30.0)):
+        s = np.maximum(t - delay, 0)
+        np.testing.assert_allclose(run.h[0, :, k], c * (1 - (1 + s / tau) * np.exp(-s / tau)), atol=0.01 * c)
+    early, late = run.h.values[0, :, 1], run.h.values[0, :, 2]
+    np.testing.assert_allclose(late[250:], early[:-250], atol=1e-14)  # exactly the same, 25 ms later
+
+
+def delayed(seed=0, dtype=torch.float64, **options):
+    rng = np.random.default_rng(seed)
+    g = sm.RegionGraph()
+    for name, n in (("a", 4), ("b", 3), ("c", 5)):
+        g.add_region(name, n, sign=None, init=float(rng.normal()), base_firing=0.1, tau=40 if name == "b" else None)
+    g.add_input("i", 2, sign=None)
+    blocks = [("a", "b", 30), ("a", "a", None), ("b", "a", 10), ("b", "c", 70), ("c", "c", 30), ("c", "a", 50), ("i", "a", 20), ("i", "c", None)]
+    for k, (s, t, delay) in enumerate(blocks):
+        shape = (g.region(t).n, g.region(s).n)
+        g.add_projection(s, t, weights=rng.normal(size=shape) * (rng.random(shape) < 0.7) * 0.5, delay=delay, key=f"k{k}")
+    return sm.mRNN(g, "tanh", device="cpu", dtype=dtype, seed=1, **options), g
+
+
+def reference(net, g, steps, u, stim, x0=None):
+    """One unit vector at a time, with the whole history in a list."""
+    place, channel = net.layout(), net.layout("input")
+    n, alpha = place.n, net.alpha.numpy().ravel() if net.alpha.numel() > 1 else np.full(place.n, float(net.alpha))
+    x = net.initial_condition.numpy().copy() if x0 is None else x0
+    hs, us, xs = [np.tanh(x)], [], []
+    for t in range(steps):
+        us.append(u[t])
+        current = np.full(n, 0.1) + stim[t]
+        for p in g.projections():
+            d = round((p.delay or net.dt) / net.dt)
+            kind = p.source == "i"
+            past = (us[t + 1 - d] if t + 1 - d >= 0 else np.zeros(2)) if kind else hs[max(t + 1 - d, 0)]
+            source = (channel if kind else place).slice(p.source)
+            current[place.slice(p.target)] += p.weights.toarray() @ past[source]
+        x = (1 - alpha) * x + alpha * current
+        xs.append(x)
+        hs.append(np.tanh(x))
+    return np.stack(xs), np.stack(hs[1:])
+
+
+@pytest.mark.parametrize("backend", ["auto", "csr", "dense"])
+def test_delays_equal_a_reference_with_the_whole_history(backend):
+    net, g = delayed(backend=backend)
+    steps = 40
+    t = np.arange(steps) * net.dt
+    u = np.zeros((steps, 2))
+    u[5:20] = 0.7
+    stim = np.zeros((steps, 12))
+    stim[:, 4:7] = np.sin(2 * np.pi * 5 * t / 1000)[:, None]
+    run = simulate(net, steps=steps, stimulus=[Stimulus("i", 0.7, start=50, stop=200), Stimulus("b", Sine(1.0, frequency=5))])
+    np.testing.assert_allclose(run.h[0], reference(net, g, steps, u, stim)[1], atol=1e-12)
+
+
+def test_memory_is_what_the_delays_need():
+    net, _ = delayed()
+    simulator = Simulator(net, 3, None, events=False)
+    history = simulator.stepper.recurrent.history
+    assert history.ranges == ((0, 4, 3), (4, 7, 7), (7, 12, 5))  # b for 7 steps, a for 3, c for 5; nothing else
+    assert history.nbytes == 8 * 3 * (4 * 3 + 3 * 7 + 5 * 5)
+    assert simulator.stepper.inputs.history.ranges == ((0, 2, 2),)
+    simulator.set_factors({"recurrent": {}, "input": {}})
+    assert [group.delay for group, _, _ in simulator.stepper.recurrent.products] == [1, 3, 5, 7]  # one product each
+
+
+def test_history():
+    rng = np.random.default_rng(0)
+    past = [torch.from_numpy(rng.normal(size=(6, 2)))]
+    history = History([(0, 2, 4), (3, 6, 2)], past[0])
+    for _ in range(11):
+        past.append(torch.from_numpy(rng.normal(size=(6, 2))))
+        history.push(past[-1])
+        out = torch.empty(5, 2, dtype=torch.float64)
+        history.gather([0, 1], 2, out)
+        torch.testing.assert_close(out, past[-2][[0, 1, 3, 4, 5]])
+        out = torch.empty(2, 2, dtype=torch.float64)
+        history.gather([0], 4, out)
+        torch.testing.assert_close(out, past[max(len(past) - 4, 0)][:2])
+
+
+def test_config_and_round_trip():
+    config = {
+        "recurrent_regions": [{"name": "a", "num_units": 2, "noise_level": 0.3}],
+        "recurrent_connections": [{"src_region": "a", "dst_region": "a", "delay": 20}],
+    }
+    g = sm.read_config(config)
+    assert next(g.projections()).delay == 20.0
+    assert sm.to_config(g)["recurrent_connections"][0]["delay"] == 20.0
+    assert sm.to_config(g)["recurrent_regions"][0]["noise_level"] == 0.3
+
+
+def test_bad_delays():
+    g = sm.RegionGraph()
+    g.add_region("a", 2)
+    for delay in (0, -1, float("nan")):
+        with pytest.raises(GraphError, match="delay is"):
+            g.add_projection("a", "a", delay=delay)
+    with pytest.raises(GraphError, match="noise_level is -1"):
+        g.add_region("b", 2, noise_level=-1)
+    g.add_projection("a", "a", delay=4)
+    with pytest.raises(ConfigError, match=r"'a' -> 'a' .*delay 4 ms is shorter than a time step, dt = 10 ms"):
+        simulate(sm.mRNN(g, device="cpu"), 100)
+    with pytest.warns(RoundingWarning, match=r"'a' -> 'a' .*delay 4 ms .* rounded to 3 ms"):
+        simulate(sm.mRNN(g, device="cpu", dt=3.0), 99)
