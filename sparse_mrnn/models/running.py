@@ -159,7 +159,7 @@ class Running(WeightMatrices):
         """Run over a sequence; torch.compile, which cannot trace sparse tensors, goes around it."""
         args = inp, x0, h0, stim, noise, W_rec, checkpoint_every, record
         if torch.compiler.is_compiling():  # disable is asked for here: at import it would take seconds
-            result: tuple[Tensor, Tensor] = torch.compiler.disable(self._run_eagerly)(*args)
+            result: tuple[Tensor, Tensor] = torch.compiler.disable(self._run_eagerly)(*args)  # type: ignore[no-untyped-call]
             return result
         return self._run_eagerly(*args)
 
