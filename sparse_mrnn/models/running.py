@@ -53,9 +53,6 @@ class Running(WeightMatrices):
     initial_x: Tensor
     bias: nn.Parameter | None
     bias_units: Tensor
-    alpha_logit: nn.Parameter | None
-    alpha_units: Tensor
-    alpha_member: Tensor
     _has_bias: bool
     _streams: list[np.random.SeedSequence]
     _generators: tuple[torch.Generator, torch.Generator] | None
@@ -70,14 +67,6 @@ class Running(WeightMatrices):
         if self.bias is None:
             return self.base_firing
         return self.base_firing.index_copy(0, self.bias_units, self.bias)
-
-    @property
-    def current_alpha(self) -> Tensor:
-        """dt / tau, shape (1, 1) or (units, 1), as the dynamics use it; differentiable where a region's tau is learnt."""
-        self._weights("recurrent")
-        if self.alpha_logit is None:
-            return self.alpha
-        return self.alpha.index_copy(0, self.alpha_units, torch.sigmoid(self.alpha_logit)[self.alpha_member, None])
 
     @property
     def initial_condition(self) -> Tensor:
@@ -108,10 +97,10 @@ class Running(WeightMatrices):
     def hid_noise_const(self) -> float | Tensor:
         """Standard deviation of the unit noise, sqrt(2 alpha) * noise_level_act / alpha; per unit if tau differs."""
         self._weights("recurrent")
-        alpha = self.current_alpha.detach()
-        if alpha.numel() == 1:
-            return math.sqrt(2 * float(alpha)) * self.noise_level_act / float(alpha)
-        return (torch.sqrt(2 * alpha) * self.noise_level_act / alpha)[:, 0]
+        if self.alpha.numel() == 1:
+            alpha = float(self.alpha)
+            return math.sqrt(2 * alpha) * self.noise_level_act / alpha
+        return (torch.sqrt(2 * self.alpha) * self.noise_level_act / self.alpha)[:, 0]
 
     @property
     def inp_noise_const(self) -> float:
@@ -210,7 +199,7 @@ class Running(WeightMatrices):
             x,
             segments.apply(x) if h0 is None else h0.t().contiguous(),
             None if stim is None else stim.permute(*to_internal),
-            self.current_alpha,
+            self.alpha,
         )
         back = (2, 0, 1) if self.batch_first else (0, 2, 1)
         return x_seq.permute(*back), h_seq.permute(*back)
@@ -237,8 +226,8 @@ class Running(WeightMatrices):
         return "hybrid" if rec.dense_share >= HYBRID_SHARE else "csr"
 
     def _fixed_rate(self) -> float | None:
-        """alpha as a number where it is one for all and not learnt; read from the device once."""
-        if self.alpha.numel() > 1 or self.alpha_logit is not None:
+        """alpha as a number where it is one for all; read from the device once."""
+        if self.alpha.numel() > 1:
             return None
         if self._rate is None or self._rate[0] is not self.alpha or self._rate[1] != self.alpha._version:
             self._rate = self.alpha, self.alpha._version, float(self.alpha)
