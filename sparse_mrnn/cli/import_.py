@@ -91,7 +91,7 @@ def import_(
     edge_types: Annotated[Path | None, typer.Option(help="sonata: the edge types.")] = None,
     seed: Annotated[int, typer.Option(help="tvb: draws the synapses.")] = 0,
 ) -> None:
-    """Turn a connectome into a network that info, simulate and plot take."""
+    """Turn a connectome into a network that info, simulate, plot, spectrum and bench take."""
     given = dict(locals())
     with told():
         from sparse_mrnn.errors import ConnectomeError

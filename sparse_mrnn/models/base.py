@@ -234,7 +234,6 @@ class mRNNBase(Running):  # noqa: N801
         self.register_buffer(
             "alpha", torch.full((1, 1), alpha[0], dtype=self.dtype, device=self.device) if same else per_unit(alpha)[:, None]
         )
-        self.alpha_logit = None
         self.rec = rec
         self.rec_finalized = True
 

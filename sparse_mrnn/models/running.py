@@ -53,9 +53,6 @@ class Running(WeightMatrices):
     initial_x: Tensor
     bias: nn.Parameter | None
     bias_units: Tensor
-    alpha_logit: nn.Parameter | None
-    alpha_units: Tensor
-    alpha_member: Tensor
     _has_bias: bool
     _streams: list[np.random.SeedSequence]
     _generators: tuple[torch.Generator, torch.Generator] | None
@@ -70,14 +67,6 @@ class Running(WeightMatrices):
         if self.bias is None:
             return self.base_firing
         return self.base_firing.index_copy(0, self.bias_units, self.bias)
-
-    @property
-    def current_alpha(self) -> Tensor:
-        """dt / tau, shape (1, 1) or (units, 1), as the dynamics use it; differentiable where a region's tau is learnt."""
-        self._weights("recurrent")
-        if self.alpha_logit is None:
-            return self.alpha
-        return self.alpha.index_copy(0, self.alpha_units, torch.sigmoid(self.alpha_logit)[self.alpha_member, None])
 
     @property
     def initial_condition(self) -> Tensor:
@@ -108,7 +97,7 @@ class Running(WeightMatrices):
     def hid_noise_const(self) -> float | Tensor:
         """Standard deviation of the unit noise, sqrt(2 alpha) * noise_level_act / alpha; per unit if regions differ."""
         self._weights("recurrent")
-        alpha = self.current_alpha.detach()
+        alpha = self.alpha
         regions = self.layout().regions
         if alpha.numel() == 1 and all(r.noise_level is None for r in regions):
             return math.sqrt(2 * float(alpha)) * self.noise_level_act / float(alpha)
@@ -188,6 +177,12 @@ class Running(WeightMatrices):
                 return self._run(*args, checkpoint_every, record)
         steps = self._check_all(inp, x0, h0, stim)
         rec, inputs = self._weights("recurrent"), self._weights("input")
+        delayed = rec.delayed or inputs.delayed
+        if delayed is not None:
+            raise ConfigError(
+                f"forward: projection {delayed[0]!r} -> {delayed[1]!r} (key {delayed[2]!r}) has a delay, which only simulate() "
+                "applies; remove it to call or train the network."
+            )
         segments = self._segments
         operator, weights = self._operand(rec, W_rec)
         input_operand = inputs.operand("csr")
@@ -213,7 +208,7 @@ class Running(WeightMatrices):
             x,
             segments.apply(x) if h0 is None else h0.t().contiguous(),
             None if stim is None else stim.permute(*to_internal),
-            self.current_alpha,
+            self.alpha,
         )
         back = (2, 0, 1) if self.batch_first else (0, 2, 1)
         return x_seq.permute(*back), h_seq.permute(*back)
@@ -240,8 +235,8 @@ class Running(WeightMatrices):
         return "hybrid" if rec.dense_share >= HYBRID_SHARE else "csr"
 
     def _fixed_rate(self) -> float | None:
-        """alpha as a number where it is one for all and not learnt; read from the device once."""
-        if self.alpha.numel() > 1 or self.alpha_logit is not None:
+        """alpha as a number where it is one for all; read from the device once."""
+        if self.alpha.numel() > 1:
             return None
         if self._rate is None or self._rate[0] is not self.alpha or self._rate[1] != self.alpha._version:
             self._rate = self.alpha, self.alpha._version, float(self.alpha)

@@ -71,6 +71,7 @@ class SparseWeights(nn.Module):
         self.shape = blocks.shape
         self.projections = tuple((b.source, b.target, b.key) for b in blocks.blocks)
         self._delays = {name: b.delay for name, b in zip(self.projections, blocks.blocks, strict=True)}
+        self.delayed = next((name for name, delay in self._delays.items() if delay is not None), None)
         self.values = nn.Parameter(tensor(blocks.values[:n], dtype))
         self.register_buffer("frozen", tensor(blocks.values[n:], dtype))
         self.register_buffer("crow", tensor(blocks.crow))

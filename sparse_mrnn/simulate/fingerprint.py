@@ -28,7 +28,7 @@ def network_facts(net: mRNNBase) -> dict[str, Any]:
         "inputs": {r.name: r.n for r in net.layout("input").regions},
         "dtype": str(net.dtype).removeprefix("torch."),
         "activations": digest(*(f"{r.activation or net.activation.name}:{r.n}".encode() for r in net.layout().regions)),
-        "time constants": digest(net.current_alpha),
+        "time constants": digest(net.alpha),
         "tonic input": digest(net.tonic_inp),
         "initial state": digest(net.initial_condition),
         "unit noise": digest(torch.as_tensor(net.hid_noise_const, dtype=torch.float64)),

@@ -98,7 +98,7 @@ class Simulator:
             h,
             DelayedProduct(h, self.recurrent.ranges, events=events),
             DelayedProduct(self.u, self.inputs.ranges, events=False),
-            alpha=net.current_alpha.detach(),
+            alpha=net.alpha,
             activation=net._segments,
             bias=net.tonic_inp.detach() if net._has_bias else None,
             noise=noise,
