@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from sparse_mrnn.config import NetworkConfig
 from sparse_mrnn.errors import ConfigError
+from sparse_mrnn.graph import RegionGraph
 from sparse_mrnn.models.base import mRNNBase
 from sparse_mrnn.ops.activations import linear
 
@@ -31,11 +35,42 @@ class ElmanmRNN(mRNNBase):
     torch.Size([2, 4, 3])
     """
 
-    def __init__(self, *args: Any, dt: float = 1.0, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        config: str | os.PathLike[str] | dict[str, Any] | NetworkConfig | RegionGraph | None = None,
+        activation: str | Callable[[Tensor], Tensor] = "relu",
+        noise_level_act: float = 0.01,
+        noise_level_inp: float = 0.01,
+        rec_constrained: bool = True,
+        inp_constrained: bool = True,
+        batch_first: bool = True,
+        spectral_radius: float | dict[str, float] | None = None,
+        config_finalize: bool = True,
+        device: str | torch.device | None = None,
+        *,
+        dt: float = 1.0,
+        backend: str = "auto",
+        seed: int | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
         if not (math.isfinite(dt) and dt > 0):
             raise ConfigError(f"dt is {dt!r}; it must be a positive time in ms.")
         self.dt = dt
-        super().__init__(*args, **kwargs)
+        super().__init__(
+            config,
+            activation,
+            noise_level_act,
+            noise_level_inp,
+            rec_constrained,
+            inp_constrained,
+            batch_first,
+            spectral_radius,
+            config_finalize,
+            device,
+            backend=backend,
+            seed=seed,
+            dtype=dtype,
+        )
 
     def forward(
         self,
