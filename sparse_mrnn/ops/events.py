@@ -22,7 +22,7 @@ from torch import Tensor
 from sparse_mrnn.ops.backends.csr import CsrOperator, CsrProduct
 from sparse_mrnn.ops.pattern import Pattern
 
-MOST = 0.35
+MOST = 0.3
 """Largest fraction of synapses with an active source for which columns are faster than rows; measured."""
 FEWEST = 300_000
 """Synapses below which a product is so short that the switch costs more than it gains; measured."""
@@ -41,14 +41,14 @@ class EventProduct(CsrProduct):
         pattern = operator.pattern
         self.kernels = _kernels()
         self.columns: tuple[Any, ...] | None = None
-        self.active = np.empty(pattern.shape[1], dtype=np.int32)
-        self.fan_out = np.bincount(pattern.col.numpy(), minlength=pattern.shape[1]).astype(np.int64)
+        self.active = np.empty(pattern.shape[1] + 1, dtype=np.int32)
+        self.fan_out = np.bincount(pattern.col.numpy(), minlength=pattern.shape[1]).astype(np.int32)
 
     def add_to(self, y: Tensor, h: Tensor, *, beta: float, alpha: float, out: Tensor) -> None:
         """As `CsrProduct.add_to`, in place only (``out`` is ``y``)."""
         sources = h.numpy()[:, 0]
-        count, work = self.kernels[0](sources, self.fan_out, self.active)
-        if work > MOST * self.pattern.nnz:
+        count = self.kernels[0](sources, self.fan_out, self.active, MOST * self.pattern.nnz)
+        if count < 0:
             super().add_to(y, h, beta=beta, alpha=alpha, out=out)
             return
         if self.columns is None:
@@ -84,15 +84,17 @@ def _kernels() -> tuple[Callable[..., Any], Callable[..., Any], Callable[..., An
     prange = numba.prange
 
     @numba.njit(cache=True)  # type: ignore[untyped-decorator]
-    def collect(h, fan_out, active):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
-        count = 0
+    def collect(h, fan_out, active, most):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
         work = 0
+        for j in range(len(h)):  # != 0 is also true for NaN, which must spread
+            work += fan_out[j] if h[j] != 0 else 0
+        if work > most:
+            return -1
+        count = 0
         for j in range(len(h)):
-            active[count] = j
-            if h[j] != 0:  # also true for NaN, which must spread
-                count += 1
-                work += fan_out[j]
-        return count, work
+            active[count] = j  # overwritten by the next one unless it is active
+            count += h[j] != 0
+        return count
 
     @numba.njit(parallel=True, cache=True)  # type: ignore[untyped-decorator]
     def multiply(limits, pointers, row_of, values, active, h, y, beta, alpha):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled

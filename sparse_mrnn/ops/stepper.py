@@ -15,6 +15,7 @@ from torch import Tensor
 
 from sparse_mrnn.ops.activations import Segments
 from sparse_mrnn.ops.delayed import DelayedProduct
+from sparse_mrnn.ops.fused import finishing_relu
 from sparse_mrnn.ops.recurrence import Noise
 
 Units = Tensor | slice
@@ -63,6 +64,8 @@ class Stepper:
         self.alpha, self.keep = alpha, 1 - alpha
         self.rate = float(alpha) if alpha.numel() == 1 else None  # one rate: leak and product in one pass
         self.activation = activation
+        self.finish = finishing_relu(x, activation)
+        self._finite: bool | None = None  # what the last step found
         self.drive = None if bias is None else (alpha * bias[:, None]).expand_as(x).contiguous()
         self.current = x if self.rate is not None else torch.empty_like(x)
         if noise is not None:
@@ -107,27 +110,33 @@ class Stepper:
             x.mul_(self.keep).addcmul_(self.alpha, self.current)
         if noise is not None:
             x.addcmul_(self.unit_noise.normal_(generator=noise.unit_generator), self.unit_std)
-        if self.drive is not None:
-            x.add_(self.drive)
         for units, values in currents:
             scaled = values * (self.rate if self.rate is not None else self.alpha[units])
             if isinstance(units, slice):
                 x[units].add_(scaled)
             else:
                 x.index_add_(0, units, scaled.expand(len(units), x.shape[1]))
-        self._update_h()
+        self._update_h(self.drive)
 
-    def _update_h(self) -> None:
-        for units, value in self.held.x:
-            self.x[units] = value
-        self.activation.apply_to(self.x, self.h)
+    def _update_h(self, drive: Tensor | None = None) -> None:
+        if self.finish is not None and not self.held.x:
+            self._finite = self.finish(self.x, drive, self.h)
+        else:
+            self._finite = None
+            if drive is not None:
+                self.x.add_(drive)
+            for units, value in self.held.x:
+                self.x[units] = value
+            self.activation.apply_to(self.x, self.h)
         for units, value in self.held.h:
             self.h[units] = value
         for units in self.held.silent:
             self.h[units] = 0
 
     def finite(self) -> bool:
-        """Whether every state is finite: one pass, and the exact check only where the sum is not finite."""
+        """Whether every state is finite: one pass at most, and the exact check only where the sum is not finite."""
+        if self._finite is not None:
+            return self._finite
         return bool(self.x.sum().isfinite()) or bool(self.x.isfinite().all())
 
     def state(self) -> dict[str, Tensor]:

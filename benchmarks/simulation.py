@@ -1,0 +1,193 @@
+"""Simulate a network of a whole fly brain's size: time a step against the bare sparse product, and memory.
+
+    python benchmarks/simulation.py
+
+139,255 units in 80 regions, 15 million synapses, batch 1, float32, relu; weights are random. What is compared runs in one
+process, in turn; memory is measured in processes of their own.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import sparse_mrnn as sm
+from sparse_mrnn.recording import Record
+from sparse_mrnn.simulate import simulate
+from sparse_mrnn.simulate.simulator import Simulator
+from sparse_mrnn.stimulus import Clamp
+
+UNITS, REGIONS, SYNAPSES = 139_255, 80, 15_000_000
+ROUNDS = 5
+
+
+def network() -> sm.mRNN:
+    """Random projections between all regions; weak enough that activity stays where it is put."""
+    g = sm.RegionGraph(name="fly-sized")
+    sizes = np.full(REGIONS, UNITS // REGIONS)
+    sizes[: UNITS - int(sizes.sum())] += 1
+    for k, n in enumerate(sizes.tolist()):
+        g.add_region(f"r{k}", n, sign="neg" if k % 5 == 4 else "pos", init=-1.0)
+    density = SYNAPSES / UNITS**2
+    for s in range(REGIONS):
+        for t in range(REGIONS):
+            g.add_projection(f"r{s}", f"r{t}", density=density, init=sm.Constant(1e-6))
+    return sm.mRNN(g, device="cpu", seed=0, backend="csr")
+
+
+def blocks(calls: dict[str, Callable[[], object]], each: int) -> dict[str, float]:
+    """Median seconds of a call; each is called ``each`` times on end, as in a run, in turn, for several rounds."""
+    found: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(ROUNDS):
+        for name, call in calls.items():
+            for _ in range(each):
+                begin = time.perf_counter()
+                call()
+                found[name].append(time.perf_counter() - begin)
+    return {name: statistics.median(times) for name, times in found.items()}
+
+
+def set_active(simulator: Simulator, fraction: float) -> None:
+    """Make a fraction of the units active, and keep them there by their tonic input; the others stay below zero."""
+    stepper = simulator.stepper
+    active = torch.from_numpy(np.random.default_rng(1).choice(UNITS, round(fraction * UNITS), replace=False))
+    stepper.x.fill_(-1.0)
+    stepper.x[active] = 1.0
+    stepper.drive = stepper.alpha * stepper.x
+    stepper.activation.apply_to(stepper.x, stepper.h)
+
+
+def step_table(net: sm.mRNN) -> list[str]:
+    """A step with and without skipping silent units, at several fractions of active ones, beside the bare product."""
+    matrix = net.effective_W_rec.detach()
+    rows = ["| active units | bare product, ms | step, rows, ms | step, event-driven, ms | rows / bare | rows / event-driven |", "|---|---|---|---|---|---|"]
+    simulators = {name: Simulator(net, 1, None, events=events) for name, events in (("rows", False), ("events", True))}
+    for simulator in simulators.values():
+        simulator.set_factors({"recurrent": {}, "input": {}})
+    y = torch.zeros(UNITS)
+    for fraction in (0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 1.0):
+        for simulator in simulators.values():
+            set_active(simulator, fraction)
+        h = simulators["rows"].stepper.h[:, 0].clone()
+
+        def run(simulator: Simulator) -> None:
+            simulator.stepper.step(inputs=False)
+            simulator.stepper.finite()
+
+        calls = {
+            "bare": lambda h=h: torch.addmv(y, matrix, h, beta=0.9, alpha=0.1, out=y),
+            "rows": lambda: run(simulators["rows"]),
+            "events": lambda: run(simulators["events"]),
+        }
+        t = {name: 1e3 * seconds for name, seconds in blocks(calls, 40).items()}
+        rows.append(
+            f"| {fraction:.0%} | {t['bare']:.2f} | {t['rows']:.2f} | {t['events']:.2f} | {t['rows'] / t['bare']:.2f} | {t['rows'] / t['events']:.2f} |"
+        )
+        print(rows[-1], flush=True)
+    return rows
+
+
+def run_table(net: sm.mRNN, steps: int = 300) -> list[str]:
+    """Whole runs: what recording costs. Half of the units are active, by clamps."""
+    records = {
+        "means, once": (Record(what=["mean"], every=steps), True),
+        "means of all regions, every step": (Record(what=["mean"]), True),
+        "means and variances, every step": (Record(what=["mean", "variance"]), True),
+        "every unit, every step": (Record(), True),
+        "every unit, every step, float16": (Record(dtype="float16"), True),
+    }
+    matrix, h, y = net.effective_W_rec.detach(), torch.rand(UNITS), torch.zeros(UNITS)
+    bare = blocks({"bare": lambda: torch.addmv(y, matrix, h, beta=0.9, alpha=0.1, out=y)}, 30)["bare"]
+    times: dict[str, list[float]] = {name: [] for name in records}
+    active = [Clamp(f"r{k}", 1.0) for k in range(0, REGIONS, 2)]
+    with tempfile.TemporaryDirectory() as folder:
+        for k in range(4):
+            for name, (record, stored) in records.items():
+                out = Path(folder) / f"{k}.zarr" if stored else None
+                took = timed_loop(lambda r=record, o=out: simulate(net, steps=steps, interventions=active, record=r, out=o, overwrite=o is not None, progress=False))
+                if k:  # the first round warms up
+                    times[name].append(took)
+    base = statistics.median(times["means, once"])
+    rows = ["| recorded | ms a step | over the bare product | over the first row |", "|---|---|---|---|"]
+    for name, seconds in times.items():
+        each = statistics.median(seconds)
+        rows.append(f"| {name} | {1e3 * each / steps:.2f} | {each / steps / bare:.2f} | {each / base - 1:+.0%} |")
+        print(rows[-1], flush=True)
+    return rows
+
+
+def timed_loop(call: Callable[[], object]) -> float:
+    """Seconds of a run's steps, to the last byte written: without checking and preparing it, which does not grow with the steps."""
+    from sparse_mrnn.simulate.run import _Run
+
+    begin = [0.0]
+    go = _Run.go
+
+    def timed(self: _Run, *args: object) -> object:
+        begin[0] = time.perf_counter()
+        return go(self, *args)  # type: ignore[arg-type]
+
+    _Run.go = timed  # type: ignore[method-assign, assignment]
+    try:
+        call()
+        return time.perf_counter() - begin[0]
+    finally:
+        _Run.go = go  # type: ignore[method-assign]
+
+
+MEMORY = """
+import json, sys, tempfile, time
+sys.path.insert(0, {here!r})
+import simulation
+from sparse_mrnn.recording import Record
+from sparse_mrnn.simulate import simulate
+from sparse_mrnn.simulate.progress import memory
+from sparse_mrnn.stimulus import Stimulus, WhiteNoise
+net = simulation.network()
+before = memory()
+with open("/proc/self/clear_refs", "w") as file:  # start the peak anew
+    file.write("5")
+with tempfile.TemporaryDirectory() as folder:
+    stimulus = Stimulus("r0", WhiteNoise(1.0, mean=2.0), fraction=0.5)
+    begin = time.perf_counter()
+    simulate(net, steps={steps}, stimulus=stimulus, record={record}, out=folder + "/run.zarr", progress=False)
+    rate = {steps} / (time.perf_counter() - begin)
+high = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
+print(json.dumps(dict(before=before / 2**20, peak=high / 2**10, rate=rate)))
+"""
+
+
+def memory_table() -> list[str]:
+    """Peak memory above the network, in a process of its own."""
+    rows = ["| steps | recorded | network, MiB | peak above it, MiB | steps/s |", "|---|---|---|---|---|"]
+    cases = [(1_000, "Record(what=['mean'])"), (10_000, "Record(what=['mean'])"), (100_000, "Record(what=['mean'])"), (200, "Record()"), (1_000, "Record()")]
+    for steps, record in cases:
+        code = MEMORY.format(here=str(Path(__file__).parent), steps=steps, record=record)
+        result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        if result.returncode:
+            sys.exit(result.stderr)
+        found = json.loads(result.stdout)
+        what = "region means" if "mean" in record else "every unit"
+        rows.append(f"| {steps:,} | {what}, every step | {found['before']:.0f} | {found['peak'] - found['before']:.0f} | {found['rate']:.0f} |")
+        print(rows[-1], flush=True)
+    return rows
+
+
+def table() -> str:
+    """The large-net tables, as Markdown."""
+    net = network()
+    size = f"{UNITS:,} units, {REGIONS} regions, {net.rec.nnz:,} synapses, batch 1, float32, {torch.get_num_threads()} threads"
+    return "\n\n".join([size, "\n".join(step_table(net)), "\n".join(run_table(net)), "\n".join(memory_table())])
+
+
+if __name__ == "__main__":
+    print("\n" + table())
