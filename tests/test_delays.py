@@ -34,7 +34,7 @@ def delayed(seed=0, dtype=torch.float64, **options):
     rng = np.random.default_rng(seed)
     g = sm.RegionGraph()
     for name, n in (("a", 4), ("b", 3), ("c", 5)):
-        g.add_region(name, n, sign=None, init=float(rng.normal()), base_firing=0.1, tau=40 if name == "b" else None)
+        g.add_region(name, n, sign=None, init=float(rng.normal()), base_firing=0.1, learnable_bias=name == "c", tau=40 if name == "b" else None)
     g.add_input("i", 2, sign=None)
     blocks = [("a", "b", 30), ("a", "a", None), ("b", "a", 10), ("b", "c", 70), ("c", "c", 30), ("c", "a", 50), ("i", "a", 20), ("i", "c", None)]
     for k, (s, t, delay) in enumerate(blocks):
@@ -75,6 +75,83 @@ def test_delays_equal_a_reference_with_the_whole_history(backend):
     stim[:, 4:7] = np.sin(2 * np.pi * 5 * t / 1000)[:, None]
     run = simulate(net, steps=steps, stimulus=[Stimulus("i", 0.7, start=50, stop=200), Stimulus("b", Sine(1.0, frequency=5))])
     np.testing.assert_allclose(run.h[0], reference(net, g, steps, u, stim)[1], atol=1e-12)
+
+
+def sequences(net, steps, batch, seed=0):
+    rng = np.random.default_rng(seed)
+    draw = lambda *shape: torch.from_numpy(rng.normal(size=shape))  # noqa: E731
+    return draw(batch, steps, 2), draw(batch, 12), draw(batch, 12), draw(batch, steps, 12)
+
+
+@pytest.mark.parametrize("steps", [1, 4, 30])
+@pytest.mark.parametrize("checkpoint_every", [None, 1, 3, 7])
+def test_forward_equals_the_reference(steps, checkpoint_every):
+    net, g = delayed()
+    u, x0, _, stim = sequences(net, steps, 3)
+    x, h = net(u, x0, stim_input=stim, checkpoint_every=checkpoint_every)
+    for k in range(3):
+        expected = reference(net, g, steps, u[k].numpy(), stim[k].numpy(), x0[k].numpy())
+        np.testing.assert_allclose(x[k].detach(), expected[0], atol=1e-12)
+        np.testing.assert_allclose(h[k].detach(), expected[1], atol=1e-12)
+    some = net(u, x0, stim_input=stim, checkpoint_every=checkpoint_every, record=["c", "a"])[1]
+    torch.testing.assert_close(some, h[..., [7, 8, 9, 10, 11, 0, 1, 2, 3]])
+
+
+@pytest.mark.parametrize("checkpoint_every", [None, 2, 5])
+@pytest.mark.parametrize("batch", [1, 2])
+def test_gradients_through_delays(batch, checkpoint_every):
+    net, _ = delayed()
+    parameters = dict(net.named_parameters())
+    arguments = [t.requires_grad_() for t in sequences(net, 11, batch)]
+
+    def run(u, x0, h0, stim, *values):
+        named = dict(zip(parameters, values, strict=True))
+        return torch.func.functional_call(net, named, (u, x0, h0, stim), dict(checkpoint_every=checkpoint_every))
+
+    assert torch.autograd.gradcheck(run, (*arguments, *parameters.values()))
+
+
+def test_gradients_of_a_loss_on_some_steps_and_frozen_projections():
+    net, g = delayed()
+    u, x0, h0, stim = sequences(net, 20, 2)
+    net(u, x0, h0, stim)[1][:, [3, 17]].square().sum().backward()
+    whole = net.rec.values.grad.clone()
+    net.zero_grad()
+    net(u, x0, h0, stim, checkpoint_every="auto")[1][:, [3, 17]].square().sum().backward()
+    torch.testing.assert_close(net.rec.values.grad, whole)
+    eps, loss = 1e-6, []
+    for sign in (1, -1):
+        with torch.no_grad():
+            net.rec.projection("b", "c", "k3").view(-1)[0] += sign * eps
+            loss.append(net(u, x0, h0, stim)[1][:, [3, 17]].square().sum())
+            net.rec.projection("b", "c", "k3").view(-1)[0] -= sign * eps
+    start = next(e.start for e, name in zip(net.rec.extents(), net.rec.projections, strict=True) if name == ("b", "c", "k3"))
+    assert float(whole[start]) == pytest.approx(float(loss[0] - loss[1]) / (2 * eps), rel=1e-6)
+
+
+@pytest.mark.parametrize("backend", ["csr", "dense"])
+def test_noise_of_forward_and_simulation_agree(backend):
+    net, _ = delayed(backend=backend, noise_level_act=0.3, noise_level_inp=0.2)
+    run = simulate(net, steps=30, batch=2, noise=True, seed=4, stimulus=Stimulus("i", 1.0, start=50))
+    u = torch.zeros(2, 30, 2, dtype=torch.float64)
+    u[:, 5:] = 1.0
+    for checkpoint_every in (None, 4):
+        net.reset_noise(4)
+        h = net(u, *net.batched_initial_condition(2), noise=True, checkpoint_every=checkpoint_every)[1]
+        np.testing.assert_allclose(run.h, h.detach(), atol=1e-12)
+
+
+def test_what_delays_do_not_go_with():
+    net, _ = delayed()
+    u, x0, _, _ = sequences(net, 5, 1)
+    with pytest.raises(ConfigError, match="W_rec does not say which synapse has which delay"):
+        net(u, x0, W_rec=torch.zeros(12, 12, dtype=torch.float64))
+    g = sm.RegionGraph()
+    g.add_region("a", 2)
+    g.add_projection("a", "a", delay=20)
+    net = sm.mRNN(g, torch.sin, device="cpu")
+    with pytest.raises(ConfigError, match="function of its own"):
+        net(torch.zeros(1, 3, 0), torch.zeros(1, 2))
 
 
 def test_memory_is_what_the_delays_need():

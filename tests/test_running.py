@@ -163,12 +163,3 @@ def test_all_projections_frozen_need_no_gradient():
     g.add_projection("a", "a", trainable=False)
     net = sm.mRNN(g, device="cpu", seed=0)
     assert not net(torch.zeros(1, 3, 0), torch.ones(1, 4))[1].requires_grad
-
-
-def test_delays_are_refused_where_they_are_not_applied():
-    g = sm.RegionGraph()
-    g.add_region("a", 3)
-    g.add_projection("a", "a", delay=20.0)
-    net = sm.mRNN(g, device="cpu", seed=0)
-    with pytest.raises(ConfigError, match=r"'a' -> 'a' .*has a delay, which only simulate"):
-        net(torch.zeros(1, 2, 0), torch.zeros(1, 3))

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from sparse_mrnn.errors import ConfigError, RoundingWarning
 from sparse_mrnn.models.weights import SparseWeights
+from sparse_mrnn.ops.backends import CsrOperator
+from sparse_mrnn.ops.lagged import Lag
 from sparse_mrnn.ops.pattern import Pattern
 
 
@@ -51,6 +53,15 @@ def delay_steps(projections: tuple[tuple[str, str, str], ...], delays: tuple[flo
     return steps
 
 
+def steps_of(weights: SparseWeights, dt: float) -> NDArray[np.int64]:
+    """`delay_steps` of a weight matrix, kept until its projections change."""
+    key = ("steps", dt)
+    if key not in weights.derived:
+        weights.derived[key] = delay_steps(weights.projections, weights.delays, dt)
+    found: NDArray[np.int64] = weights.derived[key]
+    return found
+
+
 def block_of_entry(weights: SparseWeights) -> Tensor:
     """Which projection each synapse belongs to, in CSR order."""
     lengths = torch.diff(weights.ptr)
@@ -59,7 +70,55 @@ def block_of_entry(weights: SparseWeights) -> Tensor:
 
 
 def group_by_delay(weights: SparseWeights, steps: NDArray[np.int64]) -> tuple[DelayGroup, ...]:
-    """Synapses grouped by delay, the shortest first. O(synapses) for each distinct delay."""
+    """Synapses grouped by delay, the shortest first. O(synapses) for each distinct delay; kept until the synapses change."""
+    key = ("delays", *steps.tolist())
+    if key not in weights.derived:
+        weights.derived[key] = _group(weights, steps)
+    found: tuple[DelayGroup, ...] = weights.derived[key]
+    return found
+
+
+def lags(weights: SparseWeights, dt: float) -> tuple[Lag, ...]:
+    """The groups, for the recurrence; empty where there is no delay."""
+    steps = steps_of(weights, dt)
+    if steps.max(initial=1) == 1:
+        return ()
+    return tuple(Lag(g.delay, CsrOperator(g.pattern), g.entries) for g in group_by_delay(weights, steps))
+
+
+def delayed_inputs(weights: SparseWeights, inputs: Tensor, dt: float) -> tuple[Tensor, CsrOperator | None]:
+    """Inputs with their past beside them, one copy of the channels for each distinct delay, and what multiplies them.
+
+    Parameters
+    ----------
+    weights : SparseWeights
+        The input weights.
+    inputs : Tensor, shape (time, channels, batch)
+        Before the start they are 0.
+
+    Returns
+    -------
+    Tensor, shape (time, delays x channels, batch), and CsrOperator
+        The inputs as they are, and None, where no input projection has a delay.
+    """
+    steps = steps_of(weights, dt)
+    if steps.max(initial=1) == 1:
+        return inputs, None
+    time, channels = inputs.shape[:2]
+    groups = group_by_delay(weights, steps)
+    col = weights.col.clone()
+    for k, group in enumerate(groups):
+        here = slice(None) if group.entries is None else group.entries.long()
+        col[here] += k * channels
+    shifted = []
+    for group in groups:
+        late = min(group.delay - 1, time)
+        shifted.append(torch.cat([inputs.new_zeros(late, *inputs.shape[1:]), inputs[: time - late]]))
+    operator = CsrOperator(Pattern(weights.crow, col, (weights.shape[0], channels * len(groups))))
+    return torch.cat(shifted, dim=1), operator
+
+
+def _group(weights: SparseWeights, steps: NDArray[np.int64]) -> tuple[DelayGroup, ...]:
     distinct = np.unique(steps)
     if len(distinct) <= 1:
         return (DelayGroup(int(distinct[0]) if len(distinct) else 1, weights.pattern, None),)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from sparse_mrnn.errors import ConfigError, FinalizeError, ShapeError
+from sparse_mrnn.models.delays import delayed_inputs, lags
 from sparse_mrnn.models.matrices import WeightMatrices
 from sparse_mrnn.models.weights import DENSE_LIMIT, SparseWeights
 from sparse_mrnn.ops.activations import Activation, Segments, get_activation
@@ -48,6 +49,7 @@ class Running(WeightMatrices):
     batch_first: bool
     backend: str
     device: torch.device
+    dt: float
     alpha: Tensor
     base_firing: Tensor
     initial_x: Tensor
@@ -177,33 +179,38 @@ class Running(WeightMatrices):
                 return self._run(*args, checkpoint_every, record)
         steps = self._check_all(inp, x0, h0, stim)
         rec, inputs = self._weights("recurrent"), self._weights("input")
-        delayed = rec.delayed or inputs.delayed
-        if delayed is not None:
-            raise ConfigError(
-                f"forward: projection {delayed[0]!r} -> {delayed[1]!r} (key {delayed[2]!r}) has a delay, which only simulate() "
-                "applies; remove it to call or train the network."
-            )
         segments = self._segments
         operator, weights = self._operand(rec, W_rec)
+        slow = lags(rec, self.dt)
+        if slow:
+            self._check_lags(W_rec, segments)
+            weights = rec.stored_values(rec.operand("csr"), constrained=self.rec_constrained)
         input_operand = inputs.operand("csr")
+        to_internal = (1, 2, 0) if self.batch_first else (0, 2, 1)
+        drawn = self._noise() if noise else None
+        u, input_operator = inp.permute(*to_internal), None
+        if inputs.nnz:
+            if drawn is not None and any(d is not None for d in inputs.delays):  # before it is delayed with the input
+                u, drawn = with_noise(u, drawn)
+            u, input_operator = delayed_inputs(inputs, u, self.dt)
         plan = Plan(
             operator,
-            input_operand.operator,
+            input_operator or input_operand.operator,
             segments,
             self._fixed_rate(),
-            self._noise() if noise else None,
+            drawn,
             _every(checkpoint_every, steps),
             None if record is None else self._recorded(record),
+            slow,
         )
         if not segments.fused and plan.checkpoint_every is not None:
             raise ConfigError("checkpoint_every needs the activations that have a name; this network has a function of its own.")
         x = x0.t().contiguous()
-        to_internal = (1, 2, 0) if self.batch_first else (0, 2, 1)
         x_seq, h_seq = (recurrence if segments.fused else _stepwise)(
             plan,
             weights,
             inputs.stored_values(input_operand, constrained=self.inp_constrained) if inputs.nnz else None,
-            inp.permute(*to_internal),
+            u,
             self.tonic_inp if self._has_bias else None,
             x,
             segments.apply(x) if h0 is None else h0.t().contiguous(),
@@ -233,6 +240,12 @@ class Running(WeightMatrices):
         if n <= DENSE_UNITS or (rec.nnz >= DENSE_FILL * n * n and n * n <= DENSE_LIMIT):
             return "dense"
         return "hybrid" if rec.dense_share >= HYBRID_SHARE else "csr"
+
+    def _check_lags(self, given: Tensor | None, segments: Segments) -> None:
+        if given is not None:
+            raise ConfigError("forward: W_rec does not say which synapse has which delay; this network has delays, so leave it out.")
+        if not segments.fused:
+            raise ConfigError("delays need the activations that have a name; this network has a function of its own.")
 
     def _fixed_rate(self) -> float | None:
         """alpha as a number where it is one for all; read from the device once."""
@@ -293,6 +306,13 @@ class Running(WeightMatrices):
         if training:
             training_bytes += size * n * batch * 6 + 2 * size * n * max(GRAD_COLUMNS, batch)
         return MemoryEstimate(weights, pattern, states, training_bytes)
+
+
+def with_noise(inputs: Tensor, noise: Noise) -> tuple[Tensor, Noise]:
+    """Inputs of shape (time, channels, batch) with their noise, and the noise that is left for the units."""
+    draws = [torch.randn(u.shape, dtype=u.dtype, device=u.device, generator=noise.input_generator) for u in inputs]
+    spent = torch.Generator(inputs.device)  # draws for a standard deviation of 0
+    return inputs + noise.input_std * torch.stack(draws), replace(noise, input_std=0.0, input_generator=spent)
 
 
 def _every(checkpoint_every: int | str | None, steps: int) -> int | None:

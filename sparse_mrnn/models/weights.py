@@ -71,7 +71,6 @@ class SparseWeights(nn.Module):
         self.shape = blocks.shape
         self.projections = tuple((b.source, b.target, b.key) for b in blocks.blocks)
         self._delays = {name: b.delay for name, b in zip(self.projections, blocks.blocks, strict=True)}
-        self.delayed = next((name for name, delay in self._delays.items() if delay is not None), None)
         self.values = nn.Parameter(tensor(blocks.values[:n], dtype))
         self.register_buffer("frozen", tensor(blocks.values[n:], dtype))
         self.register_buffer("crow", tensor(blocks.crow))
@@ -89,6 +88,7 @@ class SparseWeights(nn.Module):
         self._places = blocks.extent  # in declared order
         self._operands: dict[str, Operand] = {}
         self._facts: dict[str, float] = {}
+        self.derived: dict[tuple[Any, ...], Any] = {}  # what others derive from the pattern; forgotten when it changes
 
     @property
     def nnz(self) -> int:
@@ -107,6 +107,7 @@ class SparseWeights(nn.Module):
         self._pattern = None
         self._operands = {}
         self._facts = {}
+        self.derived = {}
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> SparseWeights:
         self._reset_caches()

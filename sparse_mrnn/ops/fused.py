@@ -8,7 +8,6 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from sparse_mrnn.ops.activations import Segments
@@ -22,6 +21,7 @@ def finishing_relu(x: Tensor, activation: Segments) -> Callable[[Tensor, Tensor 
 
     Examples
     --------
+    >>> import torch
     >>> from sparse_mrnn.ops.activations import get_activation
     >>> finishing_relu(torch.zeros(3, 1), Segments(((0, 3, get_activation("tanh")),))) is None
     True
@@ -55,4 +55,5 @@ def _kernel() -> Callable[..., Any]:
             check += v * zero  # NaN as soon as one v is not finite
         return check == zero
 
-    return kernel
+    found: Callable[..., Any] = kernel
+    return found

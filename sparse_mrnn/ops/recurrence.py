@@ -2,6 +2,7 @@
 
     x[t+1] = (1 - alpha) x[t] + alpha (W h[t] + W_inp u[t] + b + noise + stim[t]),    h[t+1] = f(x[t+1])
 
+With delays, W h[t] is the sum over delays d, in steps, of W_d h[t + 1 - d]; before the start, h is h0.
 alpha = dt / tau; alpha = 1 is the Elman net. State is (units, batch). Forward: one product and two pointwise passes
 a step. Backward (backpropagation through time, Werbos 1990): one transposed product and about seven pointwise passes
 a step; the weight gradient is one sampled product per chunk of steps instead of one per step. Buffers are made once.
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from sparse_mrnn.ops.activations import Segments
 from sparse_mrnn.ops.backends.base import Operator, Product
+from sparse_mrnn.ops.lagged import Carry, Lag, LaggedProduct, Past, first_past
 
 GRAD_COLUMNS = 128
 """Time x batch columns gathered before a sampled product: long enough to amortise it, small enough for cache."""
@@ -62,6 +64,8 @@ class Plan:
         Keep the state at every so many steps only and compute the others again in the backward pass.
     record : Tensor of int, shape (recorded,), optional
         Return these units only.
+    lags : sequence of Lag
+        The recurrent synapses by delay, in place of ``operator``, where there are delays.
     """
 
     operator: Operator
@@ -71,6 +75,7 @@ class Plan:
     noise: Noise | None = None
     checkpoint_every: int | None = None
     record: Tensor | None = None
+    lags: tuple[Lag, ...] = ()
 
 
 def recurrence(
@@ -118,7 +123,7 @@ class _Steps:
         self, plan: Plan, weights: Tensor, input_weights: Tensor | None, bias: Tensor | None, alpha: Tensor, like: Tensor
     ) -> None:
         self.plan, self.alpha = plan, alpha
-        self.product = plan.operator.bind(weights)
+        self.product = LaggedProduct(plan.lags or (Lag(1, plan.operator),), weights)
         self.input_product: Product | None = None
         if input_weights is not None and plan.input_operator is not None:
             self.input_product = plan.input_operator.bind(input_weights)
@@ -127,8 +132,9 @@ class _Steps:
         self.noise = plan.noise
         self.scratch = like.new_empty(like.shape if plan.rate is None or self.noise is not None else 0)
 
-    def run(self, x: Tensor, h: Tensor, inputs: Tensor, stim: Tensor | None, xs: Tensor, hs: Tensor) -> Tensor:
-        """Fill ``xs`` and ``hs`` from the state x, h; returns the inputs, contiguous and with their noise."""
+    def run(self, x: Tensor, past: Past, inputs: Tensor, stim: Tensor | None, xs: Tensor) -> Tensor:
+        """Fill ``xs`` and ``past.hs`` from the state x, past; returns the inputs, contiguous and with their noise."""
+        hs = past.hs
         rate, noise, alpha, scratch = self.plan.rate, self.noise, self.alpha, self.scratch
         inputs = inputs.contiguous()
         if noise is not None:
@@ -146,11 +152,11 @@ class _Steps:
             else:
                 torch.addcmul(self.drive, x, self.keep, out=new)
             if rate is not None:
-                self.product.add_to(new, h, beta=1.0, alpha=rate, out=new)
+                self.product.add_to(new, past, t, beta=1.0, alpha=rate)
                 if self.input_product is not None:
                     self.input_product.add_to(new, inputs[t], beta=1.0, alpha=rate, out=new)
             else:
-                self.product.add_to(scratch, h, beta=0.0, alpha=1.0, out=scratch)
+                self.product.add_to(scratch, past, t, beta=0.0, alpha=1.0)
                 if self.input_product is not None:
                     self.input_product.add_to(scratch, inputs[t], beta=1.0, alpha=1.0, out=scratch)
                 new.addcmul_(scratch, alpha)
@@ -159,7 +165,7 @@ class _Steps:
             if stim is not None:
                 new.addcmul_(stim[t], alpha)
             self.plan.activation.apply_to(new, hs[t])
-            x, h = new, hs[t]
+            x = new
         return inputs
 
 
@@ -171,7 +177,7 @@ class _Saved:
     xs: Tensor | None
     hs: Tensor | None
     inputs: Tensor
-    starts: list[tuple[Tensor, Tensor]]
+    starts: list[tuple[Tensor, Tensor, Tensor]]
     noise: list[tuple[Tensor, Tensor]]
 
 
@@ -198,16 +204,19 @@ def _forward(
     own = whole and record is None
     out_x, out_h = (xs, hs) if own else (x0.new_empty(shape), x0.new_empty(shape))
     saved = _Saved(every, xs if whole else None, hs if whole else None, inputs, [], [])
-    x, h = x0, h0
+    x, h, before = x0, h0, first_past(h0, loop.product.longest)
     for begin in range(0, steps, every):
         end = min(begin + every, steps)
         if saving and not whole:
-            saved.starts.append((x.clone(), h.clone()))
+            saved.starts.append((x.clone(), h.clone(), before))
             if plan.noise is not None:
                 saved.noise.append(plan.noise.state())
         n = end - begin
-        noisy = loop.run(x, h, inputs[begin:end], None if stim is None else stim[begin:end], xs[:n], hs[:n])
-        x, h = xs[n - 1], hs[n - 1]
+        past = Past(h, hs[:n], before)
+        noisy = loop.run(x, past, inputs[begin:end], None if stim is None else stim[begin:end], xs[:n])
+        if end < steps:
+            before = past.tail(n)
+            x, h = (xs[n - 1].clone(), hs[n - 1].clone()) if len(before) else (xs[n - 1], hs[n - 1])
         if whole:
             saved.inputs = noisy
         if not own:
@@ -249,19 +258,21 @@ class _Recurrence(torch.autograd.Function):
         weights, input_weights, inputs, bias, x0, h0, stim, alpha, xs, hs, *starts = ctx.saved_tensors
         plan: Plan = ctx.plan
         loop = _Steps(plan, weights, input_weights, bias, alpha, x0)
+        before = first_past(h0, loop.product.longest)
         back = _Backward(ctx.needs_input_grad[1:], plan, loop, inputs, x0, alpha, ctx.steps)
         if hs is not None:
-            back.run(0, xs, hs, inputs, x0, h0, grad_x, grad_h)
+            back.run(0, xs, Past(h0, hs, before), inputs, x0, grad_x, grad_h)
         else:
             xs, hs = x0.new_empty((ctx.every, *x0.shape)), x0.new_empty((ctx.every, *x0.shape))
-            for k in reversed(range(len(starts) // 2)):
-                x, h = starts[2 * k : 2 * k + 2]
+            for k in reversed(range(len(starts) // 3)):
+                x, h, before = starts[3 * k : 3 * k + 3]
                 part = slice(k * ctx.every, min((k + 1) * ctx.every, ctx.steps))
                 n = part.stop - part.start
                 if plan.noise is not None:
                     loop.noise = plan.noise.replay(ctx.noise[k])
-                noisy = loop.run(x, h, inputs[part], None if stim is None else stim[part], xs[:n], hs[:n])
-                back.run(part.start, xs[:n], hs[:n], noisy, x, h, grad_x, grad_h)
+                past = Past(h, hs[:n], before)
+                noisy = loop.run(x, past, inputs[part], None if stim is None else stim[part], xs[:n])
+                back.run(part.start, xs[:n], past, noisy, x, grad_x, grad_h)
         return None, *back.result()
 
 
@@ -276,6 +287,7 @@ class _Backward:
         self.need_w_inp = self.need_w_inp and loop.input_product is not None
         units, batch = x0.shape
         self.carry_x, self.carry_h = torch.zeros_like(x0), torch.zeros_like(x0)  # gradients reaching x[t], h[t]
+        self.carry = Carry(loop.product, x0)
         self.scaled = torch.empty_like(x0)
         self.grad_u = torch.zeros(inputs.shape, dtype=x0.dtype, device=x0.device) if need_u else None
         self.grad_bias = x0.new_zeros(units) if need_bias else None
@@ -284,7 +296,7 @@ class _Backward:
         self.width = min(steps, max(1, GRAD_COLUMNS // batch))
         gathering = self.width if (self.need_w or self.need_w_inp) and self.width > 1 else 0
         self.gathered = x0.new_empty(units, gathering, batch)
-        self.activity = x0.new_empty(units, gathering if self.need_w else 0, batch)
+        self.activity = [x0.new_empty(units, gathering if self.need_w else 0, batch) for _ in loop.product.parts]
         self.gathered_u = x0.new_empty(inputs.shape[1], gathering if self.need_w_inp else 0, batch)
         self.filled = 0
 
@@ -292,14 +304,14 @@ class _Backward:
         self,
         begin: int,
         xs: Tensor | None,
-        hs: Tensor,
+        past: Past,
         inputs: Tensor,
         x_start: Tensor,
-        h_start: Tensor,
         grad_x: Tensor | None,
         grad_h: Tensor | None,
     ) -> None:
-        """Go back over the steps of one segment, which began at step ``begin`` in the state x_start, h_start."""
+        """Go back over the steps of one segment, which began at step ``begin`` in the state x_start, past."""
+        hs = past.hs
         loop, carry_x, carry_h, scaled = self.loop, self.carry_x, self.carry_h, self.scaled
         rate = self.plan.rate
         for t in reversed(range(len(hs))):
@@ -317,10 +329,9 @@ class _Backward:
             if self.grad_u is not None and loop.input_product is not None:
                 self.grad_u[begin + t] = loop.input_product.transposed(scaled)
             if self.need_w or self.need_w_inp:
-                self._gather(scaled, hs[t - 1] if t else h_start, inputs[t])
+                self._gather(scaled, loop.product.sources(past, t), inputs[t])
             carry_x -= scaled
-            if begin or t or self.need_h0:
-                loop.product.transposed(scaled, out=carry_h)
+            self.carry.back(scaled, begin + t, carry_h, last=not (begin or t or self.need_h0))
 
     def _add(self, carry: Tensor, grad: Tensor | None, t: int) -> None:
         if grad is None:
@@ -330,15 +341,15 @@ class _Backward:
         else:
             carry.index_add_(0, self.plan.record, grad[t])
 
-    def _gather(self, g: Tensor, h: Tensor, u: Tensor) -> None:
+    def _gather(self, g: Tensor, hs: list[Tensor], u: Tensor) -> None:
         """Add a step to the columns of the next sampled product."""
         if self.width == 1:
-            self._sample(g, h.contiguous(), u)
+            self._sample(g, u, [h.contiguous() for h in hs])
             return
         k = self.filled
         self.gathered[:, k] = g
-        if self.need_w:
-            self.activity[:, k] = h
+        for activity, h in zip(self.activity, hs if self.need_w else (), strict=False):
+            activity[:, k] = h
         if self.need_w_inp:
             self.gathered_u[:, k] = u
         self.filled += 1
@@ -348,13 +359,14 @@ class _Backward:
     def _flush(self) -> None:
         if self.filled:
             # the same width every time keeps the rows contiguous; a last, shorter one is copied
-            buffers = self.gathered, self.activity, self.gathered_u
-            self._sample(*(b[:, : self.filled].reshape(len(b), b.shape[2] * min(self.filled, b.shape[1])) for b in buffers))
+            buffers = self.gathered, self.gathered_u, *self.activity
+            g, u, *hs = (b[:, : self.filled].reshape(len(b), b.shape[2] * min(self.filled, b.shape[1])) for b in buffers)
+            self._sample(g, u, hs)
             self.filled = 0
 
-    def _sample(self, g: Tensor, h: Tensor, u: Tensor) -> None:
-        if self.need_w:
-            self.loop.product.accumulate_grad(g, h)
+    def _sample(self, g: Tensor, u: Tensor, hs: list[Tensor]) -> None:
+        for part, h in enumerate(hs if self.need_w else ()):
+            self.loop.product.accumulate_grad(part, g, h)
         if self.need_w_inp and self.loop.input_product is not None:
             self.loop.input_product.accumulate_grad(g, u)
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sparse_mrnn.models.base import mRNNBase
-from sparse_mrnn.models.delays import DelayGroup, delay_steps, group_by_delay
+from sparse_mrnn.models.delays import DelayGroup, group_by_delay, steps_of
 from sparse_mrnn.models.weights import SparseWeights
 from sparse_mrnn.ops.backends import CsrOperator, Operator
 from sparse_mrnn.ops.delayed import DelayedProduct, DelayedWeights
@@ -25,7 +25,7 @@ class Side:
     def __init__(self, net: mRNNBase, kind: str) -> None:
         self.net, self.kind = net, kind
         self.weights: SparseWeights = net._weights(kind)
-        steps = delay_steps(self.weights.projections, self.weights.delays, net.dt)
+        steps = steps_of(self.weights, net.dt)
         self.longest = int(steps.max(initial=1))
         self.groups = group_by_delay(self.weights, steps)
         plain = self.longest == 1 and kind == "recurrent"  # with delays, each one is a CSR matrix
