@@ -29,8 +29,9 @@ check: .venv/test ## linter, type checker, docs
 	$(BIN)/mypy
 	$(BIN)/mkdocs build --quiet --strict --site-dir .venv/site
 
-bench: .venv/run ## measure, and refresh docs/benchmarks.md and its figure
+bench: .venv/run ## measure, and refresh docs/benchmarks.md and the tables of docs/large_runs.md and its figure
 	$(BIN)/python benchmarks/page.py --write docs/benchmarks.md
+	$(BIN)/python benchmarks/simulation.py --write docs/large_runs.md
 
 bench-gpu: .venv/run ## the same on a CUDA device; writes docs/benchmarks-gpu.md
 	$(BIN)/python benchmarks/page.py --device cuda --write docs/benchmarks-gpu.md
@@ -38,6 +39,7 @@ bench-gpu: .venv/run ## the same on a CUDA device; writes docs/benchmarks-gpu.md
 figures: .venv/run ## redraw the figures of the docs from real runs
 	$(BIN)/python docs/figures/make_figures.py
 	$(BIN)/python docs/figures/training.py
+	$(BIN)/python docs/figures/simulation_figures.py
 
 clean:
 	rm -rf .venv demo site build *.egg-info

@@ -1,6 +1,6 @@
 """Simulate a network of a whole fly brain's size: time a step against the bare sparse product, and memory.
 
-    python benchmarks/simulation.py
+    python benchmarks/simulation.py [--write docs/large_runs.md]
 
 139,255 units in 80 regions, 15 million synapses, batch 1, float32, relu; weights are random. What is compared runs in one
 process, in turn; memory is measured in processes of their own.
@@ -8,7 +8,9 @@ process, in turn; memory is measured in processes of their own.
 
 from __future__ import annotations
 
+import argparse
 import json
+import platform
 import statistics
 import subprocess
 import sys
@@ -179,17 +181,73 @@ def memory_table() -> list[str]:
             sys.exit(result.stderr)
         found = json.loads(result.stdout)
         what = "region means" if "mean" in record else "every unit"
-        rows.append(f"| {steps:,} | {what}, every step | {found['before']:.0f} | {found['peak'] - found['before']:.0f} | {found['rate']:.0f} |")
+        above = found["peak"] - found["before"]
+        rows.append(f"| {steps:,} | {what}, every step | {found['before']:.0f} | {above:.0f} | {found['rate']:.0f} |")
         print(rows[-1], flush=True)
     return rows
+
+
+def machine() -> str:
+    """What the figures were measured on."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    model = next((line.split(":")[1].strip() for line in lines if "model name" in line), platform.machine())
+    return f"{model}, {torch.get_num_threads()} threads, torch {torch.__version__}"
 
 
 def table() -> str:
     """The large-net tables, as Markdown."""
     net = network()
-    size = f"{UNITS:,} units, {REGIONS} regions, {net.rec.nnz:,} synapses, batch 1, float32, {torch.get_num_threads()} threads"
-    return "\n\n".join([size, "\n".join(step_table(net)), "\n".join(run_table(net)), "\n".join(memory_table())])
+    facts = {
+        "machine": machine(),
+        "size": f"{UNITS:,} units in {REGIONS} regions, {net.rec.nnz:,} synapses, batch 1, float32, relu",
+        "step": "\n".join(step_table(net)),
+        "run": "\n".join(run_table(net)),
+    }
+    del net
+    return PAGE.format(**facts, memory="\n".join(memory_table()))
+
+
+PAGE = """## What it costs
+
+Made by `benchmarks/simulation.py`, part of `make bench`: {size}, random weights. {machine}.
+
+### A step
+
+A step with everything that belongs to it (leak, drive, relu, the check for NaN), beside the bare sparse product of
+torch (MKL), each run on end as in a simulation; medians. "By rows" multiplies the whole matrix; "event-driven" skips silent
+units while at most 30% of the synapses have an active source ([decision](decisions/0015-event-driven-products.md)).
+
+{step}
+
+### Recording
+
+Whole runs on disk, half of the units active, so that every step multiplies the whole matrix; medians of three.
+
+{run}
+
+### Memory
+
+Peak resident memory above that of the built network, each in a process of its own, recording to disk: it does not grow
+with the duration. It holds the effective weights, the column-wise copy of the matrix and, where every unit is recorded, the
+chunks on their way to the disk.
+
+{memory}
+"""
+MARK = "## What it costs"
+
+
+def main() -> None:
+    """Measure, print, and optionally write the tables into a page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--write", type=Path, help="replace the tables of this page")
+    options = parser.parse_args()
+    found = table()
+    print("\n" + found)
+    if options.write:
+        text = options.write.read_text(encoding="utf-8")
+        options.write.write_text(text.partition(MARK)[0] + found, encoding="utf-8")
 
 
 if __name__ == "__main__":
-    print("\n" + table())
+    main()

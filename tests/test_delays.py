@@ -112,7 +112,7 @@ def test_gradients_through_delays(batch, checkpoint_every):
 
 
 def test_gradients_of_a_loss_on_some_steps_and_frozen_projections():
-    net, g = delayed()
+    net, _ = delayed()
     u, x0, h0, stim = sequences(net, 20, 2)
     net(u, x0, h0, stim)[1][:, [3, 17]].square().sum().backward()
     whole = net.rec.values.grad.clone()

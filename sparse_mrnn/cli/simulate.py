@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from sparse_mrnn.cli.common import ConfigArgument, app, err, load_network, out, plain, settings_of, size, told
@@ -61,13 +64,12 @@ def simulate(
         chosen = {"what": what, "variables": variable, "regions": region, "units": unit, "every": every, "dtype": dtype}
         record = _record(settings, **{name: value for name, value in chosen.items() if value})
         stimuli = [Stimulus.parse(text) for text in stim] if stim else settings.stimuli()
-        net = build(graph, settings, device)
-        if not quiet:
-            synapses = 0 if net.rec is None else net.rec.nnz
-            out.print(f"{net.graph.n_units:,} units, {synapses:,} synapses on {net.device}; seed {net.seed}", highlight=False)
         try:
-            with warnings.catch_warnings(record=True) as noticed:
-                warnings.simplefilter("always")
+            with _notes():
+                net = build(graph, settings, device)
+                if not quiet:
+                    synapses = 0 if net.rec is None else net.rec.nnz
+                    out.print(f"{net.graph.n_units:,} units, {synapses:,} synapses on {net.device}; seed {net.seed}", highlight=False)
                 recording = run(
                     net,
                     settings.duration,
@@ -91,14 +93,27 @@ def simulate(
         except DivergenceError as error:
             err.print(f"[bold red]error:[/] {plain(error)}", soft_wrap=True)
             raise typer.Exit(2) from None
-        finally:
-            for text in dict.fromkeys(str(w.message) for w in noticed):
-                err.print(f"[yellow]note:[/] {text}", soft_wrap=True, highlight=False)
         if quiet:
             return
         if out_path is not None:
             out.print(f"wrote {out_path}, {size(recording.nbytes)} uncompressed", soft_wrap=True, highlight=False)
         out.print(_activity_table(recording))
+
+
+@contextmanager
+def _notes() -> Iterator[None]:
+    """Show each warning at once, as a note of one line."""
+    shown: set[str] = set()
+
+    def show(message: Warning | str, *where: object, **more: object) -> None:
+        if str(message) not in shown:
+            shown.add(str(message))
+            err.print(f"[yellow]note:[/] {escape(str(message))}", soft_wrap=True, highlight=False)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.showwarning = show
+        yield
 
 
 def _record(settings: SimulationConfig, **options: object) -> RecordConfig:

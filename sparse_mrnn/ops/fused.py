@@ -26,7 +26,7 @@ def finishing_relu(x: Tensor, activation: Segments) -> Callable[[Tensor, Tensor 
     >>> finishing_relu(torch.zeros(3, 1), Segments(((0, 3, get_activation("tanh")),))) is None
     True
     """
-    relu = [a.name for _, _, a in activation.parts] == ["relu"]
+    relu = activation.fused and [a.name for _, _, a in activation.parts] == ["relu"]  # not a function of the user's
     if not relu or x.device.type != "cpu" or x.numel() < SMALLEST or importlib.util.find_spec("numba") is None:
         return None
     kernel = _kernel()

@@ -155,6 +155,7 @@ class _Run:
         self.kept: Arrays = {}
         self.recorder: Recorder | None = None
         self.saved = 0  # steps of the last checkpoint
+        self.facts = {"options": the_plan.options(net), "network": network_facts(net), "versions": versions()}
 
     def _new_recorder(self) -> Recorder:
         axes, store = self.plan.axes, self.store
@@ -169,7 +170,7 @@ class _Run:
 
     def begin(self, *, overwrite: bool, resume: bool, allow_large: bool) -> xarray.Dataset | None:
         """Make or reopen what is written to; the recording, if it is finished already."""
-        store, out, net = self.store, self.out, self.net
+        store, out = self.store, self.out
         if not allow_large and not (resume and out is not None and out.exists()):
             check_size(self.plan.axes, out)
         if store is not None and out is not None:
@@ -180,7 +181,6 @@ class _Run:
                 raise RecordingError(f"{out} exists; choose another path, overwrite it (--overwrite) or resume it (--resume).")
             if out.exists() and not is_recording(out):
                 raise RecordingError(f"{out} is not a recording; it is not {'resumed' if resume else 'overwritten'}. Choose another path.")
-            self.facts = {"options": self.plan.options(net), "network": network_facts(net), "versions": versions()}
             if out.exists() and resume:
                 return self._resume(store)
             self.recorder = self._new_recorder()
@@ -190,7 +190,6 @@ class _Run:
         return None
 
     def _attrs(self, *, complete: bool = False) -> dict[str, Any]:
-        facts = {"options": self.plan.options(self.net), "versions": versions()}
         return {
             "complete": int(complete),
             "recorded": 0,
@@ -198,9 +197,10 @@ class _Run:
             "seed": self.plan.seed,
             "model": type(self.net).__name__,
             "network_seed": str(self.net.seed),
-            "graph_hash": digest(json.dumps(network_facts(self.net)).encode()),
+            "graph_hash": digest(json.dumps(self.facts["network"]).encode()),
             "config": graph_config(self.net),
-            **{name: json.dumps(value) for name, value in facts.items()},
+            "options": json.dumps(self.facts["options"]),
+            "versions": json.dumps(self.facts["versions"]),
         }
 
     def _resume(self, store: ZarrStore) -> xarray.Dataset | None:
