@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
-import os
 import re
 import subprocess
 import sys
@@ -22,7 +21,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
-from large_nets import machine
+
+from sparse_mrnn.benchmark import machine_facts, machine_line
 
 NEURONS, ROWS, TYPES = 139_255, 15_000_000, 8_453
 SUPER_CLASSES = {
@@ -144,7 +144,7 @@ def main() -> None:
     parser.add_argument("--flyvis", type=Path, help="fib25-fib19_v2.2.json of flyvis, if you have it")
     parser.add_argument("--write", type=Path, help="page to refresh")
     options = parser.parse_args()
-    found = f"{machine(len(os.sched_getaffinity(0)))}\n\n{table(options.folder, options.flyvis)}"
+    found = f"{machine_line(machine_facts())}\n\n{table(options.folder, options.flyvis)}"
     print(f"\n{found}")
     if options.write:
         page = options.write.read_text(encoding="utf-8")

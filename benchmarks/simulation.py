@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
 import subprocess
 import sys
@@ -23,6 +22,7 @@ import numpy as np
 import torch
 
 import sparse_mrnn as sm
+from sparse_mrnn.benchmark import machine_facts, machine_line
 from sparse_mrnn.recording import Record
 from sparse_mrnn.simulate import simulate
 from sparse_mrnn.simulate.simulator import Simulator
@@ -187,19 +187,11 @@ def memory_table() -> list[str]:
     return rows
 
 
-def machine() -> str:
-    """What the figures were measured on."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    model = next((line.split(":")[1].strip() for line in lines if "model name" in line), platform.machine())
-    return f"{model}, {torch.get_num_threads()} threads, torch {torch.__version__}"
-
-
 def table() -> str:
     """The large-net tables, as Markdown."""
     net = network()
     facts = {
-        "machine": machine(),
+        "machine": machine_line(machine_facts()),
         "size": f"{UNITS:,} units in {REGIONS} regions, {net.rec.nnz:,} synapses, batch 1, float32, relu",
         "step": "\n".join(step_table(net)),
         "run": "\n".join(run_table(net)),

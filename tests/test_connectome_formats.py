@@ -343,6 +343,7 @@ def test_flyvis_published_numbers():
     graph, report = read_flyvis(path, scale="none")
     assert graph.n_units == 45_669
     assert report.merged == 1_513_231  # published: flyvis, examples/01_flyvision_connectome
+    assert any("Lawf1 -> Lawf1" in note for note in report.notes)
     assert read_flyvis(path, fill=0)[1].merged == 1_357_269
     _, edges = by_hand({**spec, "edges": spec["edges"][:40]}, 15, 1.0)
     found = by_id(graph)

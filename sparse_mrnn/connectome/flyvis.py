@@ -80,6 +80,7 @@ def read_flyvis(
         columns["role"] += [role.get(node["name"], "intermediate")] * len(cells)
     parts: list[tuple[Any, ...]] = []
     added = 0
+    apart: list[str] = []
     for k, edge in enumerate(spec["edges"]):
         for end in ("src", "tar"):
             if edge[end] not in place:
@@ -91,6 +92,8 @@ def read_flyvis(
         gaps = filled_offsets(offsets) if fill > 0 else np.empty((0, 2), dtype=np.int64)
         offsets, counts = np.concatenate([offsets, gaps]), np.concatenate([counts, np.full(len(gaps), fill)])
         source, target, which = _unrolled(place[edge["src"]], place[edge["tar"]], offsets)
+        if not len(source):
+            apart.append(f"{edge['src']} -> {edge['tar']}")
         added += int((which >= len(counts) - len(gaps)).sum())
         parts.append((source, target, counts[which], np.full(len(source), int(np.sign(edge["alpha"])), dtype=np.int8)))
     pa = arrow()
@@ -105,7 +108,10 @@ def read_flyvis(
     # Axial coordinates (u, v) of a hexagonal lattice with unit distance between neighbours.
     position = np.stack([cells[:, 0] * np.sqrt(3) / 2, cells[:, 1] + cells[:, 0] / 2], axis=1)
     listed = len(sources) - added
-    notes = (f"extent {extent}: {listed:,} synapse groups at listed offsets and {added:,} at filled-in ones, {len(sources):,} in all",)
+    groups = f"{listed:,} synapse groups at listed offsets and {added:,} at filled-in ones, {len(sources):,} in all"
+    notes: tuple[str, ...] = (f"extent {extent}: {groups}",)
+    if apart:
+        notes += (f"listed type pairs without two cells at any of their offsets: {', '.join(apart)}",)
     tables = Tables(
         f"{file} at extent {extent}",
         Table(file.name, pa.table(edges)),

@@ -150,25 +150,11 @@ class Running(WeightMatrices):
         checkpoint_every: int | str | None,
         record: str | Sequence[str] | None,
     ) -> tuple[Tensor, Tensor]:
-        """Run over a sequence; torch.compile, which cannot trace sparse tensors, goes around it."""
-        args = inp, x0, h0, stim, noise, W_rec, checkpoint_every, record
-        if torch.compiler.is_compiling():  # disable is asked for here: at import it would take seconds
-            result: tuple[Tensor, Tensor] = torch.compiler.disable(self._run_eagerly)(*args)  # type: ignore[no-untyped-call]
-            return result
-        return self._run_eagerly(*args)
-
-    def _run_eagerly(
-        self,
-        inp: Tensor,
-        x0: Tensor,
-        h0: Tensor | None,
-        stim: Tensor | None,
-        noise: bool,
-        W_rec: Tensor | None,  # noqa: N803
-        checkpoint_every: int | str | None,
-        record: str | Sequence[str] | None,
-    ) -> tuple[Tensor, Tensor]:
         """Check the arguments, bring them to (time, features, batch), run, and bring the states back."""
+        if torch.compiler.is_compiling():  # sparse tensors cannot be traced; at import, disable would cost seconds
+            around = torch.compiler.disable(self._run)  # type: ignore[no-untyped-call]
+            result: tuple[Tensor, Tensor] = around(inp, x0, h0, stim, noise, W_rec, checkpoint_every, record)
+            return result
         if not (self.rec_finalized and self.inp_finalized):
             missing = "recurrent" if not self.rec_finalized else "input"
             raise FinalizeError(f"forward: the {missing} connectivity is not finalised; call finalize_connectivity() first.")
