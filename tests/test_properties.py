@@ -8,6 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sparse_mrnn as sm
+from sparse_mrnn.ops.backends import hybrid
+
+
+@pytest.fixture(autouse=True, scope="module")
+def blocks_of_any_size():
+    """Let "hybrid" have dense blocks in networks this small."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hybrid, "BLOCK_ENTRIES", 1)
+        yield
+
 
 MODELS = {"leaky": sm.mRNN, "elman": sm.ElmanmRNN}
 

@@ -5,7 +5,14 @@ import torch
 
 import sparse_mrnn as sm
 from sparse_mrnn.errors import ConfigError, MissingExtraError
+from sparse_mrnn.ops.backends import hybrid
 from sparse_mrnn.ops.backends.torch_sparse import available
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch):
+    monkeypatch.setattr(hybrid, "BLOCK_ENTRIES", 1000)  # so that small networks have dense blocks
+
 
 BACKENDS = ["csr", "dense", "hybrid", pytest.param("torch_sparse", marks=pytest.mark.skipif(not available(), reason="not installed"))]
 
@@ -63,8 +70,9 @@ def test_auto_chooses_by_size_and_fill():
         return sm.mRNN(g, device="cpu", seed=0).chosen_backend
 
     assert chosen(40) == "dense"
-    assert chosen(200) == "hybrid"
-    assert chosen(200, density=0.1) == "csr"
+    assert chosen(330) == "hybrid"
+    assert chosen(200) == "csr"  # too few synapses in blocks
+    assert chosen(330, density=0.3) == "csr"
 
 
 @pytest.mark.parametrize("model", [sm.mRNN, sm.ElmanmRNN])

@@ -20,9 +20,10 @@ from sparse_mrnn.ops.backends import CsrOperator, DenseOperator, Operator
 from sparse_mrnn.ops.convert import split_sparse
 from sparse_mrnn.ops.recurrence import GRAD_COLUMNS, Noise, Plan, recurrence
 
-DENSE_UNITS, DENSE_FILL, HYBRID_SHARE = 100, 0.5, 0.1
-"""``backend="auto"`` multiplies densely up to this many units, or from this fraction of all entries on (never above
-`DENSE_LIMIT` entries), and by "hybrid" where dense blocks hold this share of the synapses; docs/decisions/0002, 0004."""
+DENSE_UNITS, DENSE_FILL, HYBRID_SHARE, HYBRID_SYNAPSES = 100, 0.4, 0.1, 100_000
+"""``backend="auto"`` multiplies densely up to this many units; by "hybrid" where dense blocks hold this share of the
+synapses, and so many; else densely from this fraction of all entries on (never above `DENSE_LIMIT` entries).
+docs/decisions/0002 has the measurements."""
 
 
 @dataclass(frozen=True)
@@ -222,10 +223,12 @@ class Running(WeightMatrices):
         if self.backend != "auto":
             return self.backend
         rec = self._weights("recurrent")
-        n = rec.shape[0]
-        if n <= DENSE_UNITS or (rec.nnz >= DENSE_FILL * n * n and n * n <= DENSE_LIMIT):
+        n, blocks = rec.shape[0], rec.dense_synapses
+        if n <= DENSE_UNITS:
             return "dense"
-        return "hybrid" if rec.dense_share >= HYBRID_SHARE else "csr"
+        if blocks >= max(HYBRID_SYNAPSES, HYBRID_SHARE * rec.nnz):
+            return "hybrid"
+        return "dense" if rec.nnz >= DENSE_FILL * n * n and n * n <= DENSE_LIMIT else "csr"
 
     def _check_lags(self, given: Tensor | None, segments: Segments) -> None:
         if given is not None:

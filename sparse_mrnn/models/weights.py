@@ -87,7 +87,7 @@ class SparseWeights(nn.Module):
         self._pattern: Pattern | None = None
         self._places = blocks.extent  # in declared order
         self._operands: dict[str, Operand] = {}
-        self._facts: dict[str, float] = {}
+        self._dense_synapses: int | None = None
         self.derived: dict[tuple[Any, ...], Any] = {}  # what others derive from the pattern; forgotten when it changes
 
     @property
@@ -106,7 +106,7 @@ class SparseWeights(nn.Module):
         """Forget what is derived from the pattern."""
         self._pattern = None
         self._operands = {}
-        self._facts = {}
+        self._dense_synapses = None
         self.derived = {}
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> SparseWeights:
@@ -131,11 +131,11 @@ class SparseWeights(nn.Module):
         return tuple(self._delays[name] for name in self.projections)
 
     @property
-    def dense_share(self) -> float:
-        """Fraction of the synapses in projections that "hybrid" multiplies densely."""
-        if "share" not in self._facts:
-            self._facts["share"] = sum(e.stop - e.start for e in self.extents() if e.is_dense) / max(self.nnz, 1)
-        return self._facts["share"]
+    def dense_synapses(self) -> int:
+        """Synapses in projections that "hybrid" multiplies densely; counted when first asked for."""
+        if self._dense_synapses is None:
+            self._dense_synapses = sum(e.stop - e.start for e in self.extents() if e.is_dense)
+        return self._dense_synapses
 
     def operand(self, backend: str) -> Operand:
         """The matrix prepared for a backend ("csr", "dense", "hybrid" or "torch_sparse"), made when first asked for.

@@ -22,7 +22,7 @@ from sparse_mrnn.ops.backends.csr import CsrOperator, multiply_add
 from sparse_mrnn.ops.compiled import block_product
 from sparse_mrnn.ops.pattern import Pattern, csr
 
-BLOCK_FILL, BLOCK_ENTRIES, RARE = 0.5, 1024, 4
+BLOCK_FILL, BLOCK_ENTRIES, RARE = 0.6, 4096, 4
 """A block is multiplied densely from this density and from this many entries on; shapes with fewer blocks are joined."""
 
 
