@@ -25,3 +25,21 @@ def test_sampled_product(monkeypatch, compiled, dtype, width):
     product.accumulate_grad(g, h)
     product.accumulate_grad(2 * g, h)
     torch.testing.assert_close(product.grad(), 3 * (g @ h.T)[rows, col.long()])
+
+
+@pytest.mark.parametrize("sort", [True, False])
+def test_sampled_product_in_bands(monkeypatch, sort):
+    pytest.importorskip("numba")
+    monkeypatch.setattr(products, "BAND_BYTES", 7 * 3 * 4)  # seven rows of three columns
+    g, h = torch.randn(9, 3), torch.randn(30, 3)
+    counts = torch.randint(0, 30, (9,))
+    rows = torch.repeat_interleave(torch.arange(9), counts)
+    col = torch.cat([torch.randint(30, (int(n),), dtype=torch.int32).sort().values for n in counts])
+    if not sort:
+        col = col.flip(0)
+    crow = torch.cat([torch.zeros(1), counts.cumsum(0)]).int()
+    product = CsrOperator(Pattern(crow, col, (9, 30))).bind(torch.ones(len(col)))
+    product.accumulate_grad(g, h)
+    bands = product.operator.bands(12)
+    assert bands.shape == (6 if sort else 2, 9)
+    torch.testing.assert_close(product.grad(), (g @ h.T)[rows, col.long()])

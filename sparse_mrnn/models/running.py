@@ -18,7 +18,7 @@ from sparse_mrnn.models.weights import DENSE_LIMIT, SparseWeights
 from sparse_mrnn.ops.activations import Activation, Segments, get_activation
 from sparse_mrnn.ops.backends import CsrOperator, DenseOperator, Operator
 from sparse_mrnn.ops.convert import split_sparse
-from sparse_mrnn.ops.recurrence import GRAD_COLUMNS, Noise, Plan, recurrence
+from sparse_mrnn.ops.recurrence import Noise, Plan, grad_columns, recurrence
 
 DENSE_UNITS, DENSE_FILL, HYBRID_SHARE, HYBRID_SYNAPSES = 100, 0.4, 0.1, 100_000
 """``backend="auto"`` multiplies densely up to this many units; by "hybrid" where dense blocks hold this share of the
@@ -293,7 +293,7 @@ class Running(WeightMatrices):
         n = self._weights("recurrent").shape[0]
         states = 2 * size * n * batch * (steps + 1)
         if training:
-            training_bytes += size * n * batch * 6 + 2 * size * n * max(GRAD_COLUMNS, batch)
+            training_bytes += size * n * batch * 6 + 2 * size * n * max(grad_columns(n, size), batch)
         return MemoryEstimate(weights, pattern, states, training_bytes)
 
 

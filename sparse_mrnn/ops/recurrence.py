@@ -20,8 +20,8 @@ from sparse_mrnn.ops.activations import Segments
 from sparse_mrnn.ops.backends.base import Operator, Product
 from sparse_mrnn.ops.lagged import Carry, Lag, LaggedProduct, Past, first_past
 
-GRAD_COLUMNS = 128
-"""Time x batch columns gathered before a sampled product: long enough to amortise it, small enough for cache."""
+GRAD_COLUMNS, GRAD_BYTES = (128, 256), 2**21
+"""Time x batch columns gathered before a sampled product: the more the better it is amortised, within so many bytes."""
 UNSAVED_STEPS = 64
 """Steps kept at a time where only some units are recorded and no gradient is needed."""
 
@@ -276,6 +276,12 @@ class _Recurrence(torch.autograd.Function):
         return None, *back.result()
 
 
+def grad_columns(units: int, size: int) -> int:
+    """Time x batch columns gathered before a sampled product, for so many units of ``size`` bytes."""
+    least, most = GRAD_COLUMNS
+    return max(least, min(most, GRAD_BYTES // (units * size)))
+
+
 class _Backward:
     """Backpropagation through time, segment by segment from the last."""
 
@@ -293,7 +299,7 @@ class _Backward:
         self.grad_bias = x0.new_zeros(units) if need_bias else None
         self.grad_stim = x0.new_empty(steps, units, batch) if need_stim else None
         self.grad_alpha = x0.new_zeros(units, 1) if need_alpha else None
-        self.width = min(steps, max(1, GRAD_COLUMNS // batch))
+        self.width = min(steps, max(1, grad_columns(units, x0.element_size()) // batch))
         gathering = self.width if (self.need_w or self.need_w_inp) and self.width > 1 else 0
         self.gathered = x0.new_empty(units, gathering, batch)
         self.activity = [x0.new_empty(units, gathering if self.need_w else 0, batch) for _ in loop.product.parts]

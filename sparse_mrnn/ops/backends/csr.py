@@ -6,8 +6,11 @@ import torch
 from torch import Tensor
 
 from sparse_mrnn.ops.backends.base import Operator, Product
-from sparse_mrnn.ops.compiled import sampled_product
+from sparse_mrnn.ops.compiled import bands, sampled_product
 from sparse_mrnn.ops.pattern import Pattern
+
+BAND_BYTES = 2**20
+"""Bytes of the activity that a sampled product reads at a time: it should stay in a core's cache (docs/decisions/0003)."""
 
 
 class CsrOperator(Operator):
@@ -32,6 +35,7 @@ class CsrOperator(Operator):
     def __init__(self, pattern: Pattern, trained: Tensor | None = None) -> None:
         self.pattern, self.trained, self.shape = pattern, trained, pattern.shape
         self._sampled: Pattern | None = None
+        self._bands: tuple[int, Tensor] | None = None
 
     @property
     def sampled(self) -> Pattern:
@@ -39,6 +43,13 @@ class CsrOperator(Operator):
         if self._sampled is None:
             self._sampled = self.pattern if self.trained is None else self.pattern.select(self.trained)
         return self._sampled
+
+    def bands(self, row_bytes: int) -> Tensor:
+        """The bands of the compiled sampled product for rows of activity of so many bytes, or fewer."""
+        if self._bands is None or row_bytes > self._bands[0]:
+            p = self.sampled
+            self._bands = row_bytes, bands(p.crow, p.col, columns=p.shape[1], height=max(1, BAND_BYTES // row_bytes))
+        return self._bands[1]
 
     def bind(self, stored: Tensor) -> CsrProduct:
         return CsrProduct(self, stored)
@@ -79,7 +90,7 @@ class CsrProduct(Product):
         if self.compiled is not None:
             if self._grad is None:
                 self._grad = self.values.new_zeros(pattern.nnz)
-            self.compiled(pattern.crow, pattern.col, g, h, self._grad)
+            self.compiled(self.operator.bands(h.shape[1] * h.element_size()), pattern.col, g, h, self._grad)
             return
         if self._grad is None:
             once = pattern.unique[0]
