@@ -16,9 +16,11 @@ from sparse_mrnn.models.delays import delayed_inputs, lags
 from sparse_mrnn.models.matrices import WeightMatrices
 from sparse_mrnn.models.weights import DENSE_LIMIT, SparseWeights
 from sparse_mrnn.ops.activations import Activation, Segments, get_activation
+from sparse_mrnn.ops.backward import grad_columns
 from sparse_mrnn.ops.backends import CsrOperator, DenseOperator, Operator
 from sparse_mrnn.ops.convert import split_sparse
-from sparse_mrnn.ops.recurrence import Noise, Plan, grad_columns, recurrence
+from sparse_mrnn.ops.recurrence import recurrence
+from sparse_mrnn.ops.steps import Noise, Plan
 
 DENSE_UNITS, DENSE_FILL, HYBRID_SHARE, HYBRID_SYNAPSES = 100, 0.4, 0.1, 100_000
 """``backend="auto"`` multiplies densely up to this many units; by "hybrid" where dense blocks hold this share of the

@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+SLOPES = {"linear": 0, "relu": 1, "tanh": 2, "sigmoid": 3}
+"""Activations whose derivative `backward_step` computes from h, by kind; with kind 0 it is 1."""
 Sampled = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], None]
 Block = Callable[[Tensor, Tensor, Tensor], None]
 SAFE = {"reassoc", "contract", "nsz"}
@@ -134,6 +136,64 @@ def _split() -> Callable[..., bool]:
 
     found: Callable[..., bool] = kernel
     return found
+
+
+@cache
+def backward_step() -> Callable[..., None] | None:
+    """The pointwise part of a step backward in one pass. None without numba.
+
+    ``f(kind, rate, h, t, source, carry_h, carry_x, scaled, gathered, activity, k, bias)``, for every unit and trial:
+    carry_h *= f'(x), from h[t] and the kind of the unit's activation (`SLOPES`); carry_x += carry_h; scaled = rate * carry_x;
+    carry_x -= scaled; gathered[:, k] = scaled; activity[:, k] = source; bias += the sum of scaled over trials. The last
+    three arrays may be empty. Arrays are C-contiguous.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> f, one, scaled, none = backward_step(), np.ones((1, 1)), np.zeros((1, 1)), np.zeros((1, 0, 1))
+    >>> if f: f(np.array([2], np.int8), np.array([0.5]), 0.5 * np.ones((1, 1, 1)), 0, one, one, one + 0, scaled, none, none, 0, np.zeros(0))
+    >>> scaled.tolist() if f else [[0.875]]
+    [[0.875]]
+    """
+    if importlib.util.find_spec("numba") is None:
+        return None
+    numba = importlib.import_module("numba")
+    prange = numba.prange
+
+    @numba.njit(parallel=True, fastmath=SAFE, cache=True)  # type: ignore[untyped-decorator]
+    def kernel(kind, rate, h, t, source, carry_h, carry_x, scaled, gathered, activity, k, bias):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
+        one = scaled.dtype.type(1)
+        for i in prange(len(kind)):
+            now, back_h, back_x, out = h[t, i], carry_h[i], carry_x[i], scaled[i]
+            slope = kind[i]
+            if slope == 1:
+                for b in range(len(now)):
+                    back_h[b] = back_h[b] if now[b] > 0 else one - one
+            elif slope == 2:
+                for b in range(len(now)):
+                    back_h[b] *= one - now[b] * now[b]
+            elif slope == 3:
+                for b in range(len(now)):
+                    back_h[b] *= now[b] * (one - now[b])
+            share = rate[i]
+            total = one - one
+            for b in range(len(now)):
+                x = back_x[b] + back_h[b]
+                out[b] = share * x
+                back_x[b] = x - out[b]
+                total += out[b]
+            if len(bias):
+                bias[i] += total
+            if gathered.shape[1]:
+                gathered[i, k] = out
+            if activity.shape[1]:
+                activity[i, k] = source[i]
+
+    def run(*arguments: Any) -> None:
+        _use_torch_threads(numba)
+        kernel(*arguments)
+
+    return run
 
 
 @cache

@@ -37,11 +37,12 @@ class Past:
 
     def __init__(self, start: Tensor, hs: Tensor, before: Tensor) -> None:
         self.start, self.hs, self.before = start, hs, before
+        self.states = hs.unbind(0)
 
     def at(self, step: int) -> Tensor:
         """Activity at a step."""
         if step > 0:
-            return self.hs[step - 1]
+            return self.states[step - 1]
         return self.start if step == 0 else self.before[step]
 
     def tail(self, steps: int) -> Tensor:

@@ -4,78 +4,23 @@
 
 With delays, W h[t] is the sum over delays d, in steps, of W_d h[t + 1 - d]; before the start, h is h0.
 alpha = dt / tau; alpha = 1 is the Elman net. State is (units, batch). Forward: one product and two pointwise passes
-a step. Backward (backpropagation through time, Werbos 1990): one transposed product and about seven pointwise passes
-a step; the weight gradient is one sampled product per chunk of steps instead of one per step. Buffers are made once.
+a step (`Steps`). Backward (`Backward`): one transposed product and one pass a step; the weight gradient is one sampled product per chunk of steps instead of one per step. Buffers are made once.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from sparse_mrnn.ops.activations import Segments
-from sparse_mrnn.ops.backends.base import Operator, Product
-from sparse_mrnn.ops.lagged import Carry, Lag, LaggedProduct, Past, first_past
+from sparse_mrnn.ops.backward import Backward
+from sparse_mrnn.ops.lagged import Past, first_past
+from sparse_mrnn.ops.steps import Plan, Steps
 
-GRAD_COLUMNS, GRAD_BYTES = (128, 256), 2**21
-"""Time x batch columns gathered before a sampled product: the more the better it is amortised, within so many bytes."""
-UNSAVED_STEPS = 64
-"""Steps kept at a time where only some units are recorded and no gradient is needed."""
-
-
-@dataclass(frozen=True)
-class Noise:
-    """Gaussian noise on inputs and units: standard deviations and where it is drawn from.
-
-    The two streams are separate and drawn step by step, so a run in pieces has the noise of one long run.
-    """
-
-    input_std: float
-    unit_std: float | Tensor
-    input_generator: torch.Generator
-    unit_generator: torch.Generator
-
-    def state(self) -> tuple[Tensor, Tensor]:
-        """Where both streams are, to draw the same noise again."""
-        return self.input_generator.get_state(), self.unit_generator.get_state()
-
-    def replay(self, state: tuple[Tensor, Tensor]) -> Noise:
-        """The same noise from ``state`` on, on generators of its own."""
-        pairs = zip((self.input_generator, self.unit_generator), state, strict=True)
-        copies = [torch.Generator(old.device).set_state(where) for old, where in pairs]
-        return replace(self, input_generator=copies[0], unit_generator=copies[1])
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What the recurrence runs on, apart from differentiable tensors.
-
-    Parameters
-    ----------
-    operator, input_operator : Operator
-    activation : Segments
-    rate : float, optional
-        alpha where it is one fixed number: leak and product are then one pass.
-    noise : Noise, optional
-    checkpoint_every : int, optional
-        Keep the state at every so many steps only and compute the others again in the backward pass.
-    record : Tensor of int, shape (recorded,), optional
-        Return these units only.
-    lags : sequence of Lag
-        The recurrent synapses by delay, in place of ``operator``, where there are delays.
-    """
-
-    operator: Operator
-    input_operator: Operator | None
-    activation: Segments
-    rate: float | None = None
-    noise: Noise | None = None
-    checkpoint_every: int | None = None
-    record: Tensor | None = None
-    lags: tuple[Lag, ...] = ()
+UNSAVED_BYTES, UNSAVED_STEPS = 2**20, 64
+"""States kept at a time where only some units are recorded and no gradient is needed: few enough to stay in cache."""
 
 
 def recurrence(
@@ -116,59 +61,6 @@ def recurrence(
     return x, h
 
 
-class _Steps:
-    """The forward loop, over buffers given to it."""
-
-    def __init__(
-        self, plan: Plan, weights: Tensor, input_weights: Tensor | None, bias: Tensor | None, alpha: Tensor, like: Tensor
-    ) -> None:
-        self.plan, self.alpha = plan, alpha
-        self.product = LaggedProduct(plan.lags or (Lag(1, plan.operator),), weights)
-        self.input_product: Product | None = None
-        if input_weights is not None and plan.input_operator is not None:
-            self.input_product = plan.input_operator.bind(input_weights)
-        self.keep = 1 - alpha
-        self.drive = None if bias is None else alpha * bias[:, None]
-        self.noise = plan.noise
-        self.scratch = like.new_empty(like.shape if plan.rate is None or self.noise is not None else 0)
-
-    def run(self, x: Tensor, past: Past, inputs: Tensor, stim: Tensor | None, xs: Tensor) -> Tensor:
-        """Fill ``xs`` and ``past.hs`` from the state x, past; returns the inputs, contiguous and with their noise."""
-        hs = past.hs
-        rate, noise, alpha, scratch = self.plan.rate, self.noise, self.alpha, self.scratch
-        inputs = inputs.contiguous()
-        if noise is not None:
-            unit_std = alpha * noise.unit_std
-            draws = [
-                torch.randn(u.shape, dtype=u.dtype, device=u.device, generator=noise.input_generator) for u in inputs
-            ]
-            inputs = inputs + noise.input_std * torch.stack(draws)
-        for t in range(len(inputs)):
-            new = xs[t]
-            if self.drive is None:
-                torch.mul(x, self.keep, out=new)
-            elif rate is not None:
-                torch.add(self.drive, x, alpha=1 - rate, out=new)
-            else:
-                torch.addcmul(self.drive, x, self.keep, out=new)
-            if rate is not None:
-                self.product.add_to(new, past, t, beta=1.0, alpha=rate)
-                if self.input_product is not None:
-                    self.input_product.add_to(new, inputs[t], beta=1.0, alpha=rate, out=new)
-            else:
-                self.product.add_to(scratch, past, t, beta=0.0, alpha=1.0)
-                if self.input_product is not None:
-                    self.input_product.add_to(scratch, inputs[t], beta=1.0, alpha=1.0, out=scratch)
-                new.addcmul_(scratch, alpha)
-            if noise is not None:
-                new.addcmul_(scratch.normal_(generator=noise.unit_generator), unit_std)
-            if stim is not None:
-                new.addcmul_(stim[t], alpha)
-            self.plan.activation.apply_to(new, hs[t])
-            x = new
-        return inputs
-
-
 @dataclass
 class _Saved:
     """What the backward pass needs beside the arguments: whole states, or states at segment starts."""
@@ -195,9 +87,13 @@ def _forward(
     saving: bool,
 ) -> tuple[Tensor, Tensor, _Saved]:
     steps, record = len(inputs), plan.record
-    every = plan.checkpoint_every if saving else None if record is None else UNSAVED_STEPS
+    if saving:
+        every = plan.checkpoint_every
+    else:
+        fitting = UNSAVED_BYTES // (x0.numel() * x0.element_size())
+        every = None if record is None else max(1, min(fitting, UNSAVED_STEPS))
     every = min(every or steps, steps)
-    loop = _Steps(plan, weights, input_weights, bias, alpha, x0)
+    loop = Steps(plan, weights, input_weights, bias, alpha, x0)
     xs, hs = x0.new_empty((every, *x0.shape)), x0.new_empty((every, *x0.shape))
     whole = every == steps
     shape = (steps, x0.shape[0] if record is None else len(record), x0.shape[1])
@@ -220,8 +116,11 @@ def _forward(
         if whole:
             saved.inputs = noisy
         if not own:
-            for states, out in ((xs, out_x), (hs, out_h)):
-                out[begin:end] = states[:n] if record is None else states[:n].index_select(1, record)
+            for states, out in ((xs[:n], out_x[begin:end]), (hs[:n], out_h[begin:end])):
+                if record is None:
+                    out.copy_(states)
+                else:
+                    torch.index_select(states, 1, record, out=out)
     return out_x, out_h, saved
 
 
@@ -257,9 +156,9 @@ class _Recurrence(torch.autograd.Function):
             return (None,) * 9
         weights, input_weights, inputs, bias, x0, h0, stim, alpha, xs, hs, *starts = ctx.saved_tensors
         plan: Plan = ctx.plan
-        loop = _Steps(plan, weights, input_weights, bias, alpha, x0)
+        loop = Steps(plan, weights, input_weights, bias, alpha, x0)
         before = first_past(h0, loop.product.longest)
-        back = _Backward(ctx.needs_input_grad[1:], plan, loop, inputs, x0, alpha, ctx.steps)
+        back = Backward(ctx.needs_input_grad[1:], plan, loop, inputs, x0, alpha, ctx.steps)
         if hs is not None:
             back.run(0, xs, Past(h0, hs, before), inputs, x0, grad_x, grad_h)
         else:
@@ -276,119 +175,3 @@ class _Recurrence(torch.autograd.Function):
         return None, *back.result()
 
 
-def grad_columns(units: int, size: int) -> int:
-    """Time x batch columns gathered before a sampled product, for so many units of ``size`` bytes."""
-    least, most = GRAD_COLUMNS
-    return max(least, min(most, GRAD_BYTES // (units * size)))
-
-
-class _Backward:
-    """Backpropagation through time, segment by segment from the last."""
-
-    def __init__(
-        self, needs: tuple[bool, ...], plan: Plan, loop: _Steps, inputs: Tensor, x0: Tensor, alpha: Tensor, steps: int
-    ) -> None:
-        self.plan, self.loop, self.alpha = plan, loop, alpha
-        self.need_w, self.need_w_inp, need_u, need_bias, self.need_x0, self.need_h0, need_stim, need_alpha = needs
-        self.need_w_inp = self.need_w_inp and loop.input_product is not None
-        units, batch = x0.shape
-        self.carry_x, self.carry_h = torch.zeros_like(x0), torch.zeros_like(x0)  # gradients reaching x[t], h[t]
-        self.carry = Carry(loop.product, x0)
-        self.scaled = torch.empty_like(x0)
-        self.grad_u = torch.zeros(inputs.shape, dtype=x0.dtype, device=x0.device) if need_u else None
-        self.grad_bias = x0.new_zeros(units) if need_bias else None
-        self.grad_stim = x0.new_empty(steps, units, batch) if need_stim else None
-        self.grad_alpha = x0.new_zeros(units, 1) if need_alpha else None
-        self.width = min(steps, max(1, grad_columns(units, x0.element_size()) // batch))
-        gathering = self.width if (self.need_w or self.need_w_inp) and self.width > 1 else 0
-        self.gathered = x0.new_empty(units, gathering, batch)
-        self.activity = [x0.new_empty(units, gathering if self.need_w else 0, batch) for _ in loop.product.parts]
-        self.gathered_u = x0.new_empty(inputs.shape[1], gathering if self.need_w_inp else 0, batch)
-        self.filled = 0
-
-    def run(
-        self,
-        begin: int,
-        xs: Tensor | None,
-        past: Past,
-        inputs: Tensor,
-        x_start: Tensor,
-        grad_x: Tensor | None,
-        grad_h: Tensor | None,
-    ) -> None:
-        """Go back over the steps of one segment, which began at step ``begin`` in the state x_start, past."""
-        hs = past.hs
-        loop, carry_x, carry_h, scaled = self.loop, self.carry_x, self.carry_h, self.scaled
-        rate = self.plan.rate
-        for t in reversed(range(len(hs))):
-            self._add(carry_h, grad_h, begin + t)
-            self.plan.activation.slope_into(carry_h, hs[t])
-            carry_x += carry_h
-            self._add(carry_x, grad_x, begin + t)
-            torch.mul(carry_x, self.alpha if rate is None else rate, out=scaled)
-            if self.grad_stim is not None:
-                self.grad_stim[begin + t] = scaled
-            if self.grad_bias is not None:
-                self.grad_bias += scaled.sum(1)
-            if self.grad_alpha is not None and xs is not None:
-                self.grad_alpha += (carry_x * (xs[t] - (xs[t - 1] if t else x_start))).sum(1, keepdim=True)
-            if self.grad_u is not None and loop.input_product is not None:
-                self.grad_u[begin + t] = loop.input_product.transposed(scaled)
-            if self.need_w or self.need_w_inp:
-                self._gather(scaled, loop.product.sources(past, t), inputs[t])
-            carry_x -= scaled
-            self.carry.back(scaled, begin + t, carry_h, last=not (begin or t or self.need_h0))
-
-    def _add(self, carry: Tensor, grad: Tensor | None, t: int) -> None:
-        if grad is None:
-            return
-        if self.plan.record is None:
-            carry += grad[t]
-        else:
-            carry.index_add_(0, self.plan.record, grad[t])
-
-    def _gather(self, g: Tensor, hs: list[Tensor], u: Tensor) -> None:
-        """Add a step to the columns of the next sampled product."""
-        if self.width == 1:
-            self._sample(g, u, [h.contiguous() for h in hs])
-            return
-        k = self.filled
-        self.gathered[:, k] = g
-        for activity, h in zip(self.activity, hs if self.need_w else (), strict=False):
-            activity[:, k] = h
-        if self.need_w_inp:
-            self.gathered_u[:, k] = u
-        self.filled += 1
-        if self.filled == self.width:
-            self._flush()
-
-    def _flush(self) -> None:
-        if self.filled:
-            # the same width every time keeps the rows contiguous; a last, shorter one is copied
-            buffers = self.gathered, self.gathered_u, *self.activity
-            g, u, *hs = (b[:, : self.filled].reshape(len(b), b.shape[2] * min(self.filled, b.shape[1])) for b in buffers)
-            self._sample(g, u, hs)
-            self.filled = 0
-
-    def _sample(self, g: Tensor, u: Tensor, hs: list[Tensor]) -> None:
-        for part, h in enumerate(hs if self.need_w else ()):
-            self.loop.product.accumulate_grad(part, g, h)
-        if self.need_w_inp and self.loop.input_product is not None:
-            self.loop.input_product.accumulate_grad(g, u)
-
-    def result(self) -> tuple[Tensor | None, ...]:
-        """Gradients in the order of the arguments."""
-        self._flush()
-        loop, grad_alpha = self.loop, self.grad_alpha
-        if grad_alpha is not None:
-            grad_alpha = (grad_alpha / self.alpha).sum_to_size(self.alpha.shape)
-        return (
-            loop.product.grad() if self.need_w else None,
-            loop.input_product.grad() if self.need_w_inp and loop.input_product is not None else None,
-            self.grad_u,
-            self.grad_bias,
-            self.carry_x if self.need_x0 else None,
-            self.carry_h if self.need_h0 else None,
-            self.grad_stim,
-            grad_alpha,
-        )

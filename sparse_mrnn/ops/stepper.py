@@ -16,7 +16,7 @@ from torch import Tensor
 from sparse_mrnn.ops.activations import Segments
 from sparse_mrnn.ops.delayed import DelayedProduct
 from sparse_mrnn.ops.fused import finishing_relu
-from sparse_mrnn.ops.recurrence import Noise
+from sparse_mrnn.ops.steps import Noise
 
 Units = Tensor | slice
 """Which units: a range, or their numbers without repeats."""

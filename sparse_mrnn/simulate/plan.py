@@ -15,7 +15,7 @@ import torch
 
 from sparse_mrnn.errors import RecordingError, RoundingWarning, ShapeError, StimulusError, suggest
 from sparse_mrnn.models.base import mRNNBase
-from sparse_mrnn.ops.recurrence import Noise
+from sparse_mrnn.ops.steps import Noise
 from sparse_mrnn.recording import Record
 from sparse_mrnn.recording.axes import Axes
 from sparse_mrnn.recording.recorder import Statistics
