@@ -8,6 +8,9 @@ from torch import Tensor
 from sparse_mrnn.ops.backends.base import Operator, Product
 from sparse_mrnn.ops.backends.csr import multiply_add
 
+COPIED_AFTER = 8
+"""Transposed products after which the matrix is copied in transposed order: they take a third less time, a copy that of four."""
+
 
 class DenseOperator(Operator):
     """A dense matrix; stored values are the matrix itself.
@@ -33,12 +36,16 @@ class DenseProduct(Product):
     def __init__(self, matrix: Tensor) -> None:
         self.matrix = matrix.detach()
         self._grad: Tensor | None = None
+        self._transposed, self._calls = self.matrix.t(), 0
 
     def add_to(self, y: Tensor, h: Tensor, *, beta: float, alpha: float, out: Tensor) -> None:
         multiply_add(self.matrix, y, h, beta=beta, alpha=alpha, out=out)
 
     def transposed(self, g: Tensor, out: Tensor | None = None) -> Tensor:
-        return torch.mm(self.matrix.t(), g) if out is None else torch.mm(self.matrix.t(), g, out=out)
+        self._calls += 1
+        if self._calls == COPIED_AFTER and g.shape[1] > 1:
+            self._transposed = self._transposed.contiguous()
+        return torch.mm(self._transposed, g) if out is None else torch.mm(self._transposed, g, out=out)
 
     def accumulate_grad(self, g: Tensor, h: Tensor) -> None:
         if self._grad is None:

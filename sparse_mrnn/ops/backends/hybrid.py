@@ -19,7 +19,7 @@ from torch import Tensor
 
 from sparse_mrnn.ops.backends.base import Operator, Product
 from sparse_mrnn.ops.backends.csr import CsrOperator, multiply_add
-from sparse_mrnn.ops.compiled import block_product
+from sparse_mrnn.ops.compiled import block_products
 from sparse_mrnn.ops.pattern import Pattern, csr
 
 BLOCK_FILL, BLOCK_ENTRIES, RARE = 0.6, 4096, 4
@@ -184,7 +184,7 @@ class HybridProduct(Product):
         nnz = operator.rest.pattern.nnz
         self.rest = operator.rest.bind(self.values[:nnz])
         self.blocks = [self.values[g.store].view(g.shape) for g in operator.groups]
-        self.vector = block_product() if values.device.type == "cpu" else None
+        self.vector = block_products() if values.device.type == "cpu" else None
         ones = operator.sum_rows.values().to(values.dtype)
         self.sum_rows = _revalued(operator.sum_rows, ones)
         self.sum_cols = _revalued(operator.sum_cols, ones.new_ones(len(operator.cols)))
@@ -197,11 +197,11 @@ class HybridProduct(Product):
             return
         op = self.operator
         sources, result = self._buffer("cols", h), self._buffer("rows", h)
-        torch.index_select(h, 0, op.cols, out=sources)
+        _take(h, op.cols, sources)
         for group, block in zip(op.groups, self.blocks, strict=True):
             n, m, k = group.shape
             if self.vector is not None and h.shape[1] == 1:  # bmm takes twice as long for one column
-                self.vector(block, sources[group.cols].view(n, k), result[group.rows].view(n, m))
+                self.vector[0](block, sources[group.cols].view(n, k), result[group.rows].view(n, m))
             else:
                 torch.bmm(block, sources[group.cols].view(n, k, -1), out=result[group.rows].view(n, m, -1))
         multiply_add(self.sum_rows, out, result, beta=1.0, alpha=alpha, out=out)
@@ -212,10 +212,13 @@ class HybridProduct(Product):
             return out
         op = self.operator
         targets, result = self._buffer("rows", g), self._buffer("cols", g)
-        torch.index_select(g, 0, op.rows, out=targets)
+        _take(g, op.rows, targets)
         for group, block in zip(op.groups, self.blocks, strict=True):
             n, m, k = group.shape
-            torch.bmm(block.transpose(1, 2), targets[group.rows].view(n, m, -1), out=result[group.cols].view(n, k, -1))
+            if self.vector is not None and g.shape[1] == 1:
+                self.vector[1](block, targets[group.rows].view(n, m), result[group.cols].view(n, k))
+            else:
+                torch.bmm(block.transpose(1, 2), targets[group.rows].view(n, m, -1), out=result[group.cols].view(n, k, -1))
         multiply_add(self.sum_cols, out, result, beta=1.0, alpha=1.0, out=out)
         return out
 
@@ -227,8 +230,8 @@ class HybridProduct(Product):
         if not self.blocks:
             return
         targets, sources = self._buffer("rows", g), self._buffer("cols", h)
-        torch.index_select(g, 0, op.rows, out=targets)
-        torch.index_select(h, 0, op.cols, out=sources)
+        _take(g, op.rows, targets)
+        _take(h, op.cols, sources)
         for group in op.groups:
             if group.trained:
                 n, m, k = group.shape
@@ -248,6 +251,14 @@ class HybridProduct(Product):
             rows = len(self.operator.rows if side == "rows" else self.operator.cols)
             self._buffers[key] = like.new_empty(rows, like.shape[1])
         return self._buffers[key]
+
+
+def _take(h: Tensor, rows: Tensor, out: Tensor) -> None:
+    """out = h[rows], by the faster way for one column."""
+    if h.shape[1] == 1:
+        torch.index_select(h[:, 0], 0, rows, out=out[:, 0])
+    else:
+        torch.index_select(h, 0, rows, out=out)
 
 
 def _revalued(matrix: Tensor, values: Tensor) -> Tensor:
