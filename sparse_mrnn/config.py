@@ -35,6 +35,7 @@ class RecurrentRegion(Strict):
     parent_region: str | None = Field(None, description="Name of a group of regions.")
     learnable_bias: bool = Field(False, description="Train the tonic input.")
     tau: float | None = Field(None, description="Time constant in ms, if not the network's.")
+    learnable_tau: bool = Field(False, description="Train the time constant.")
     activation: str | None = Field(None, description="Activation, if not the network's.")
     noise_level: float | None = Field(None, description="Noise of the units, if not the network's.")
     unit_ids: list[str] | None = Field(None, description="A name per unit.")
@@ -276,7 +277,7 @@ def _spec(part: ConnectionRule | Initializer) -> Any:
 
 def _region(region: Any) -> dict[str, Any]:
     entry = {"name": region.name, "num_units": region.n, "sign": region.sign}
-    for name in ("base_firing", "init", "parent_region", "learnable_bias", "tau", "activation", "noise_level", "unit_ids", "positions"):
+    for name in [field for field in RecurrentRegion.model_fields if field not in entry]:
         value = getattr(region, name)
         if value is not None and not (np.isscalar(value) and value == RecurrentRegion.model_fields[name].default):
             entry[name] = value

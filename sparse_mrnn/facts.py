@@ -28,6 +28,7 @@ class Region:
     parent_region: str | None = None
     learnable_bias: bool = False
     tau: float | None = None
+    learnable_tau: bool = False
     activation: str | None = None
     noise_level: float | None = None
     unit_ids: tuple[str, ...] | None = field(default=None, repr=False)

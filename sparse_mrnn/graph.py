@@ -58,6 +58,7 @@ class RegionGraph(nx.MultiDiGraph):
         parent_region: str | None = None,
         learnable_bias: bool = False,
         tau: float | None = None,
+        learnable_tau: bool = False,
         activation: str | None = None,
         noise_level: float | None = None,
         unit_ids: list[str] | None = None,
@@ -83,6 +84,8 @@ class RegionGraph(nx.MultiDiGraph):
             Whether the tonic input is trained.
         tau : float, optional
             Time constant in ms, where it differs from the network's.
+        learnable_tau : bool
+            Whether the time constant is trained, one for the region.
         activation : str, optional
             Activation, where it differs from the network's.
         unit_ids : list of str, optional
@@ -107,6 +110,7 @@ class RegionGraph(nx.MultiDiGraph):
             if not (math.isfinite(tau) and tau > 0):
                 raise GraphError(f"region {name!r}: tau is {tau!r}; it must be a positive time in ms.")
             attrs["tau"] = float(tau)
+        attrs["learnable_tau"] = bool(learnable_tau)
         if activation is not None:
             attrs["activation"] = activation
         if noise_level is not None:

@@ -64,7 +64,7 @@ def networks(draw) -> Case:
         tau = draw(st.sampled_from([None, None, 40.0]))
         own = draw(st.sampled_from([None, None, "tanh", "softplus"]))
         graph.add_region(
-            f"r{k}", n, sign=sign, base_firing=base, tau=tau, activation=own, learnable_bias=draw(st.booleans()),
+            f"r{k}", n, sign=sign, base_firing=base, tau=tau, activation=own, learnable_bias=draw(st.booleans()), learnable_tau=draw(st.booleans()),
             parent_region=draw(st.sampled_from([None, "group"])), init=float(rng.normal()),
         )
         signs.append(np.asarray(sign) if kind == "array" else np.full(n, {"pos": 1, "neg": -1, None: 0}[kind]))

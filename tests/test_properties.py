@@ -23,6 +23,9 @@ MODELS = {"leaky": sm.mRNN, "elman": sm.ElmanmRNN}
 
 
 def make(case, model, activation, **options):
+    if model == "elman":  # it has no time constants
+        for _, attributes in case.graph.nodes(data=True):
+            attributes["learnable_tau"] = False
     net = MODELS[model](case.graph, activation, device="cpu", seed=0, **options)
     with torch.no_grad():
         for source, target, key, values in case.projections:

@@ -25,7 +25,7 @@ def rich_graph(rng=None):
     g = sm.RegionGraph(name="all kinds")
     g.add_input("cue", 2, sign=None)
     g.add_region("a b", 4, sign=[1, -1, 0, 1], base_firing=[0.1, 0.2, 0.3, 0.4], parent_region="p", tau=20.0, unit_ids=["x y", 'q"', "ü", "4"])
-    g.add_region("inh", 3, sign="neg", init=0.1, learnable_bias=True, activation="tanh", positions=rng.normal(size=(3, 2)))
+    g.add_region("inh", 3, sign="neg", init=0.1, learnable_bias=True, learnable_tau=True, noise_level=0.3, activation="tanh", positions=rng.normal(size=(3, 2)))
     g.add_input("go", 1, sign="neg")
     g.add_region("free", 2, sign=None, parent_region="p", init=[1 / 3, -2.0], positions=rng.normal(size=(2, 4)))
     w = sp.random_array((4, 4), density=0.5, rng=rng)
@@ -46,7 +46,7 @@ def assert_same(g, h):
     assert list(g.edges(keys=True)) == list(h.edges(keys=True))
     for name in g:
         a, b = g.region(name), h.region(name)
-        for fact in ("n", "kind", "parent_region", "learnable_bias", "tau", "activation", "unit_ids"):
+        for fact in ("n", "kind", "parent_region", "learnable_bias", "tau", "learnable_tau", "noise_level", "activation", "unit_ids"):
             assert getattr(a, fact) == getattr(b, fact), fact
         for fact in ("sign", "base_firing", "init", "positions"):
             x, y = getattr(a, fact), getattr(b, fact)

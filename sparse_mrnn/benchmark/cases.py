@@ -147,15 +147,16 @@ class BlockModel:
         for r in old.regions():
             n = max(1, round(r.n * factor))
             pick = np.arange(n) * r.n // n
-            facts = {k: getattr(r, k) for k in ("sign", "base_firing", "init")}
+            names = ("sign", "base_firing", "init", "tau", "activation", "learnable_bias", "learnable_tau")
+            facts = {k: getattr(r, k) for k in names}
             each: dict[str, Any] = {k: v[pick] if isinstance(v, np.ndarray) else v for k, v in facts.items()}
-            g.add_region(r.name, n, tau=r.tau, activation=r.activation, learnable_bias=r.learnable_bias, **each)
+            g.add_region(r.name, n, **each)
         for r in old.regions("input"):
             g.add_input(r.name, r.n, sign=r.sign)
-        names = [r.name for r in old.regions()]
+        regions = [r.name for r in old.regions()]
         init = Uniform(0.0, 1 / max(1.0, g.n_units * (mean if density is None else density)))  # sums to less than 1: activity stays finite
-        for source in [*names, *(r.name for r in old.regions("input"))]:
-            for target in names:
+        for source in [*regions, *(r.name for r in old.regions("input"))]:
+            for target in regions:
                 d = self.density.get((source, target), 0.0)
                 if density is not None and self._recurrent(source):
                     d = d * density / mean if density <= mean else d + (1 - d) * (density - mean) / (1 - mean)

@@ -81,7 +81,8 @@ class Entry(ABC):
 
 def mean_square(h: Tensor) -> Tensor:
     """The loss of a training run, as one pass each way: h.square().mean() takes as long as a sparse network."""
-    return torch.linalg.vector_norm(h).square() / h.numel()
+    loss: Tensor = torch.linalg.vector_norm(h).square() / h.numel()
+    return loss
 
 
 def states_bytes(units: int, batch: int, steps: int, copies: int) -> float:

@@ -114,7 +114,9 @@ def _graph(file: Any, nodes: Path, node_types: Path) -> RegionGraph:
             parent_region=None if row["parent_region"] == NULL else row["parent_region"],
             learnable_bias=row["learnable_bias"] == "1",
             tau=None if row["tau"] == NULL else float(row["tau"]),
+            learnable_tau=row["learnable_tau"] == "1",
             activation=None if row["activation"] == NULL else row["activation"],
+            noise_level=None if row["noise_level"] == NULL else float(row["noise_level"]),
             unit_ids=ids if ids[0] else None,
             positions=np.stack([values[axis_name(k)] for k in range(depth)], axis=1) if depth else None,
         )

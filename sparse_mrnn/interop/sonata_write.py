@@ -33,7 +33,9 @@ NODE_COLUMNS = (
     "parent_region",
     "learnable_bias",
     "tau",
+    "learnable_tau",
     "activation",
+    "noise_level",
     "dimensions",
 )
 EDGE_COLUMNS = ("edge_type_id", "population", "source_region", "target_region", "key", "sign", "trainable", "self_connections", "delay")
@@ -183,7 +185,9 @@ def _node_type(type_id: int, population: str, region: Region) -> Sequence[object
         scalar(region.parent_region),
         int(region.learnable_bias),
         scalar(region.tau),
+        int(region.learnable_tau),
         scalar(region.activation),
+        scalar(region.noise_level),
         0 if region.positions is None else region.positions.shape[1],
     )
 

@@ -38,10 +38,10 @@ class mRNNBase(Running):  # noqa: N801
     """
 
     dt: float
-    alpha: Tensor
     base_firing: Tensor
     initial_x: Tensor
     bias_units: Tensor
+    keep_logit: nn.Parameter | None
 
     def __init__(
         self,
@@ -230,10 +230,7 @@ class mRNNBase(Running):  # noqa: N801
         self.register_buffer("bias_units", torch.nonzero(learned)[:, 0], persistent=False)
         self.bias = nn.Parameter(self.base_firing[self.bias_units].clone()) if learned.any() else None
         self._has_bias = bool(learned.any()) or bool(self.base_firing.any())
-        same = len(set(alpha)) == 1
-        self.register_buffer(
-            "alpha", torch.full((1, 1), alpha[0], dtype=self.dtype, device=self.device) if same else per_unit(alpha)[:, None]
-        )
+        self._prepare_alpha(regions, alpha)
         self.rec = rec
         self.rec_finalized = True
 
@@ -248,6 +245,26 @@ class mRNNBase(Running):  # noqa: N801
         blocks = lower(self.graph, "input", rng, constrained=self.inp_constrained, dtype=dtype)
         self.inp = SparseWeights(blocks, self.dtype, self.device)
         self.inp_finalized = True
+
+    def _prepare_alpha(self, regions: tuple[Region, ...], alpha: list[float]) -> None:
+        """alpha as declared, one number where it is one and fixed; and a parameter for those that are trained."""
+        learnt = [k for k, region in enumerate(regions) if region.learnable_tau]
+        each = torch.tensor(alpha, dtype=self.dtype, device=self.device)
+        units = torch.tensor([region.n for region in regions], device=self.device)
+        same = len(set(alpha)) == 1 and not learnt
+        self.register_buffer("base_alpha", each[:1, None] if same else torch.repeat_interleave(each, units)[:, None])
+        own = each[learnt]
+        self.keep_logit = nn.Parameter(torch.log1p(-own) - torch.log(own)) if learnt else None
+        which = units.new_full((len(regions),), -1)
+        which[learnt] = torch.arange(len(learnt), device=self.device)
+        of_unit = torch.repeat_interleave(which, units)
+        self.register_buffer("alpha_units", torch.nonzero(of_unit >= 0)[:, 0], persistent=False)
+        self.register_buffer("alpha_of", of_unit[of_unit >= 0], persistent=False)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        if f"{prefix}alpha" in state_dict:  # its name in 0.1
+            state_dict[f"{prefix}base_alpha"] = state_dict.pop(f"{prefix}alpha")
+        super()._load_from_state_dict(state_dict, prefix, *args)  # type: ignore[no-untyped-call]
 
     def _region_alpha(self, regions: tuple[Region, ...]) -> list[float]:
         """alpha of each region; 1 without a time constant."""

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sparse_mrnn.config import NetworkConfig
 from sparse_mrnn.errors import ConfigError
-from sparse_mrnn.graph import RegionGraph
+from sparse_mrnn.graph import Region, RegionGraph
 from sparse_mrnn.models.base import mRNNBase
 from sparse_mrnn.ops.activations import linear
 
@@ -71,6 +71,12 @@ class ElmanmRNN(mRNNBase):
             seed=seed,
             dtype=dtype,
         )
+
+    def _region_alpha(self, regions: tuple[Region, ...]) -> list[float]:
+        for region in regions:
+            if region.learnable_tau:
+                raise ConfigError(f"region {region.name!r}: learnable_tau, but an Elman network has no time constants; use mRNN.")
+        return super()._region_alpha(regions)
 
     def forward(
         self,

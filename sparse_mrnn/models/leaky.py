@@ -132,7 +132,20 @@ class mRNN(mRNNBase):  # noqa: N801
             if self.dt > tau:
                 text = f"region {region.name!r}: dt = {self.dt:g} ms is above tau = {tau:g} ms; Euler steps overshoot and oscillate."
                 warnings.warn(text, StepSizeWarning, stacklevel=4)
+            if region.learnable_tau and self.dt >= tau:
+                raise ConfigError(
+                    f"region {region.name!r}: learnable_tau needs dt < tau, and dt = {self.dt:g} ms, tau = {tau:g} ms; "
+                    "use a smaller dt or integrator='exponential_euler'."
+                )
         return [self._alpha_of(self.tau if region.tau is None else region.tau) for region in regions]
+
+    @property
+    def time_constants(self) -> dict[str, float]:
+        """Time constant of each region in ms; of those with ``learnable_tau``, as it is now."""
+        alpha = self.alpha.detach().cpu().double().expand(self.layout().n, 1)[:, 0]
+        first = alpha[torch.from_numpy(self.layout().ptr[:-1])]
+        tau = self.dt / first if self.integrator == "euler" else -self.dt / torch.log1p(-first)
+        return dict(zip(self.hid_regions, tau.tolist(), strict=True))
 
     def _alpha_of(self, tau: float) -> float:
         return self.dt / tau if self.integrator == "euler" else -math.expm1(-self.dt / tau)

@@ -16,8 +16,8 @@ from sparse_mrnn.models.delays import delayed_inputs, lags
 from sparse_mrnn.models.matrices import WeightMatrices
 from sparse_mrnn.models.weights import DENSE_LIMIT, SparseWeights
 from sparse_mrnn.ops.activations import Activation, Segments, get_activation
-from sparse_mrnn.ops.backward import grad_columns
 from sparse_mrnn.ops.backends import CsrOperator, DenseOperator, Operator
+from sparse_mrnn.ops.backward import grad_columns
 from sparse_mrnn.ops.convert import split_sparse
 from sparse_mrnn.ops.recurrence import recurrence
 from sparse_mrnn.ops.steps import Noise, Plan
@@ -53,7 +53,10 @@ class Running(WeightMatrices):
     backend: str
     device: torch.device
     dt: float
-    alpha: Tensor
+    base_alpha: Tensor
+    keep_logit: nn.Parameter | None
+    alpha_units: Tensor
+    alpha_of: Tensor
     base_firing: Tensor
     initial_x: Tensor
     bias: nn.Parameter | None
@@ -72,6 +75,18 @@ class Running(WeightMatrices):
         if self.bias is None:
             return self.base_firing
         return self.base_firing.index_copy(0, self.bias_units, self.bias)
+
+    @property
+    def alpha(self) -> Tensor:
+        """Share of the state replaced in a step: of every unit, shape (units, 1), or one for all, shape (1, 1).
+
+        Of regions with ``learnable_tau`` it is 1 - sigmoid(keep_logit), one parameter a region, which stays between 0
+        and 1 whatever an optimiser does; differentiable.
+        """
+        self._weights("recurrent")
+        if self.keep_logit is None:
+            return self.base_alpha
+        return self.base_alpha.index_copy(0, self.alpha_units, torch.sigmoid(-self.keep_logit)[self.alpha_of, None])
 
     @property
     def initial_condition(self) -> Tensor:
@@ -100,9 +115,11 @@ class Running(WeightMatrices):
 
     @property
     def hid_noise_const(self) -> float | Tensor:
-        """Standard deviation of the unit noise, sqrt(2 alpha) * noise_level_act / alpha; per unit if regions differ."""
-        self._weights("recurrent")
-        alpha = self.alpha
+        """Standard deviation of the unit noise, sqrt(2 alpha) * noise_level_act / alpha; per unit if regions differ.
+
+        Not differentiated: a learnt alpha gets no gradient from how much noise it lets in.
+        """
+        alpha = self.alpha.detach()
         regions = self.layout().regions
         if alpha.numel() == 1 and all(r.noise_level is None for r in regions):
             return math.sqrt(2 * float(alpha)) * self.noise_level_act / float(alpha)
@@ -240,10 +257,11 @@ class Running(WeightMatrices):
 
     def _fixed_rate(self) -> float | None:
         """alpha as a number where it is one for all; read from the device once."""
-        if self.alpha.numel() > 1:
+        alpha = self.base_alpha
+        if alpha.numel() > 1 or self.keep_logit is not None:
             return None
-        if self._rate is None or self._rate[0] is not self.alpha or self._rate[1] != self.alpha._version:
-            self._rate = self.alpha, self.alpha._version, float(self.alpha)
+        if self._rate is None or self._rate[0] is not alpha or self._rate[1] != alpha._version:
+            self._rate = alpha, alpha._version, float(alpha)
         return self._rate[2]
 
     def _recorded(self, record: str | Sequence[str]) -> Tensor:

@@ -93,7 +93,7 @@ def sampled_product() -> Sampled | None:
                     grad[e] += s0
 
     def run(first: Tensor, col: Tensor, g: Tensor, h: Tensor, grad: Tensor) -> None:
-        _use_torch_threads(numba)
+        use_torch_threads()
         kernel(first.numpy(), col.numpy(), g.numpy(), h.numpy(), grad.numpy())
 
     return run
@@ -192,7 +192,7 @@ def backward_step() -> Callable[..., None] | None:
                 activity[i, k] = source[i]
 
     def run(*arguments: Any) -> None:
-        _use_torch_threads(numba)
+        use_torch_threads()
         kernel(*arguments)
 
     return run
@@ -273,7 +273,7 @@ def block_products() -> tuple[Block, Block] | None:
 
     def compiled(kernel: Any) -> Block:
         def run(*tensors: Tensor) -> None:
-            _use_torch_threads(numba)
+            use_torch_threads()
             kernel(*(t.numpy() for t in tensors))
 
         return run
@@ -317,15 +317,17 @@ def signed_gather() -> tuple[Callable[..., None], Callable[..., None]] | None:
             out[perm[e]] = g
 
     def forward(*tensors: Tensor) -> None:
-        _use_torch_threads(numba)
+        use_torch_threads()
         gather(*(t.numpy() for t in tensors))
 
     def backward(*tensors: Tensor) -> None:
-        _use_torch_threads(numba)
+        use_torch_threads()
         scatter(*(t.numpy() for t in tensors))
 
     return forward, backward
 
 
-def _use_torch_threads(numba: Any) -> None:
+def use_torch_threads() -> None:
+    """Let compiled kernels have as many threads as torch has."""
+    numba = importlib.import_module("numba")
     numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))

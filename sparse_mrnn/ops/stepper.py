@@ -66,7 +66,7 @@ class Stepper:
         self.activation = activation
         self.finish = finishing_relu(x, activation)
         self._finite: bool | None = None  # what the last step found
-        self.drive = None if bias is None else (alpha * bias[:, None]).expand_as(x).contiguous()
+        self.drive = None if bias is None else alpha * bias[:, None]
         self.current = x if self.rate is not None else torch.empty_like(x)
         if noise is not None:
             self.unit_noise, self.unit_std = torch.empty_like(x), alpha * noise.unit_std

@@ -14,8 +14,8 @@ from sparse_mrnn.models.weights import SparseWeights
 from sparse_mrnn.ops.backends import CsrOperator, Operator
 from sparse_mrnn.ops.delayed import DelayedProduct, DelayedWeights
 from sparse_mrnn.ops.pattern import Pattern
-from sparse_mrnn.ops.steps import Noise
 from sparse_mrnn.ops.stepper import Stepper
+from sparse_mrnn.ops.steps import Noise
 from sparse_mrnn.simulate.schedule import Factors
 
 

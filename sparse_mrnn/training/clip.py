@@ -28,7 +28,7 @@ def clip_grad_by_region_(
     max_norm : float or mapping
         For all regions, or by region; regions left out of a mapping are not clipped.
     by : {"target", "source"}
-        A region's synapses are those onto it (recurrent ones, inputs, and its learnt biases), or those its units make.
+        A region's synapses are those onto it (recurrent ones, inputs, and its learnt biases and time constant), or those its units make.
         Inputs are regions too where ``by="source"``.
 
     Returns
@@ -68,6 +68,9 @@ def clip_grad_by_region_(
     if by == "target" and net.bias is not None and net.bias.grad is not None:
         starts = torch.from_numpy(net.layout().ptr[1:]).to(net.bias_units.device)
         gradients.append((net.bias.grad, torch.searchsorted(starts, net.bias_units, right=True)))
+    if by == "target" and net.keep_logit is not None and net.keep_logit.grad is not None:
+        learnt = [k for k, region in enumerate(net.layout().regions) if region.learnable_tau]
+        gradients.append((net.keep_logit.grad, torch.tensor(learnt, device=net.device)))
     squares = torch.zeros(len(names), dtype=torch.float64, device=net.device)
     for gradient, place in gradients:
         squares.index_add_(0, place, gradient.double().square())
