@@ -162,17 +162,3 @@ def test_memory_estimate_counts_bytes_per_synapse():
     assert estimate.pattern == pytest.approx(4 * net.rec.nnz, rel=0.1)
     assert estimate.states == 2 * 4 * 1000 * 2 * 11
     assert net.memory_estimate(2, 10, training=True).total > 2 * estimate.total - estimate.states
-
-
-@pytest.mark.gpu
-@pytest.mark.parametrize("model", [sm.mRNN, sm.ElmanmRNN])
-def test_cuda_equals_cpu(model):
-    nets = [small(model), small(model).to("cuda")]
-    results = []
-    for n in nets:
-        start = n.batched_initial_condition(4)[0]
-        out = n(torch.ones(4, 5, 3, device=n.device), start)
-        h = out[1] if isinstance(out, tuple) else out
-        h.square().sum().backward()
-        results.append((h.detach().cpu(), n.rec.values.grad.cpu()))
-    torch.testing.assert_close(*results, rtol=1e-4, atol=1e-5)

@@ -5,9 +5,11 @@ import tracemalloc
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 import sparse_mrnn as sm
 from sparse_mrnn import training
+from sparse_mrnn.ops.backends import hybrid
 
 UNITS = 3000
 
@@ -49,6 +51,7 @@ def test_no_square_array_while_training():
         penalty = training.activity_penalty(net, h) + training.weight_penalty(net, "b", None) + training.rate_penalty(net, h, {"a": 0.1})
         return h.square().mean() + penalty
 
+    loss().backward()  # loads the compiled kernels
     tracemalloc.start()  # numpy's arrays
     with NoSquare(UNITS**2) as mode, training.detect_nan(net):
         for change in (
@@ -81,3 +84,53 @@ def test_no_square_array_while_training():
 def test_the_mode_sees_a_square_array():
     with pytest.raises(AssertionError, match="made"), NoSquare(100):
         torch.ones(10, 10)
+
+
+class Made(TorchDispatchMode):
+    """Counts operators that make a tensor with memory of its own, and those that wait for a value on the host."""
+
+    def __init__(self):
+        super().__init__()
+        self.count, self.waits = 0, []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default):
+            self.waits.append(func)
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        held = {t.untyped_storage().data_ptr() for t in tree_leaves((args, kwargs)) if self._strided(t)}
+        self.count += any(self._strided(t) and t.untyped_storage().data_ptr() not in held for t in tree_leaves(out))
+        return out
+
+    @staticmethod
+    def _strided(t):
+        return isinstance(t, torch.Tensor) and t.layout == torch.strided and t.numel() > 0
+
+
+@pytest.mark.parametrize("backend", ["csr", "dense", "hybrid"])
+@pytest.mark.parametrize("learnable", [False, True])
+def test_a_step_makes_no_tensor_and_waits_for_nothing(monkeypatch, backend, learnable):
+    """As on a GPU: without the compiled CPU kernels. Needed to replay a run as a CUDA graph."""
+    monkeypatch.setattr(hybrid, "BLOCK_ENTRIES", 1)
+    monkeypatch.setattr("sparse_mrnn.ops.backward.backward_step", lambda: None)
+    monkeypatch.setattr("sparse_mrnn.ops.backends.hybrid.block_products", lambda: None)
+    monkeypatch.setattr("sparse_mrnn.ops.backends.csr.sampled_product", lambda: None)
+    g = sm.RegionGraph()
+    g.add_region("a", 20, learnable_bias=True, learnable_tau=learnable)
+    g.add_region("b", 10, sign="neg", activation="tanh")
+    g.add_input("i", 3)
+    g.add_projection("a", "b")
+    g.add_projection("b", "b", density=0.5)
+    g.add_projection("i", "a")
+    net = sm.mRNN(g, device="cpu", seed=0, backend=backend)
+    x0, h0 = net.batched_initial_condition(128)  # so that every step has a sampled product of its own
+
+    def made(steps):
+        inp, stim = torch.ones(128, steps, 3, requires_grad=True), torch.ones(128, steps, 30, requires_grad=True)
+        with Made() as mode:
+            h = net(inp, x0, h0, stim, noise=True)[1]
+            torch.autograd.backward(h, torch.ones_like(h))
+        return mode.count, mode.waits
+
+    made(2)  # makes what is kept for later runs
+    assert made(20) == made(10) == (made(10)[0], [])

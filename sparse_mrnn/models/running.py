@@ -119,10 +119,10 @@ class Running(WeightMatrices):
 
         Not differentiated: a learnt alpha gets no gradient from how much noise it lets in.
         """
-        alpha = self.alpha.detach()
+        alpha, rate = self.alpha.detach(), self._fixed_rate()
         regions = self.layout().regions
-        if alpha.numel() == 1 and all(r.noise_level is None for r in regions):
-            return math.sqrt(2 * float(alpha)) * self.noise_level_act / float(alpha)
+        if rate is not None and all(r.noise_level is None for r in regions):
+            return math.sqrt(2 * rate) * self.noise_level_act / rate
         levels = [(self.noise_level_act if r.noise_level is None else r.noise_level, r.n) for r in regions]
         level = torch.cat([alpha.new_full((n, 1), value) for value, n in levels])
         return (torch.sqrt(2 * alpha) * level / alpha)[:, 0]

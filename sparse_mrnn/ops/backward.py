@@ -38,6 +38,7 @@ class Backward:
         self.grad_bias = x0.new_zeros(units) if need_bias else None
         self.grad_stim = x0.new_empty(steps, units, batch) if need_stim else None
         self.grad_alpha = x0.new_zeros(units, 1) if need_alpha else None
+        self.change, self.of_unit = torch.empty_like(x0) if need_alpha else None, x0.new_empty(units)
         self.width = min(steps, max(1, grad_columns(units, x0.element_size()) // batch))
         gathering = self.width if (self.need_w or self.need_w_inp) and self.width > 1 else 0
         self.gathered = x0.new_empty(units, gathering, batch)
@@ -84,10 +85,11 @@ class Backward:
                 self.compiled(*self.fixed, hs, t, sources[0].contiguous().numpy(), *self.carried, self.filled, self.bias_sum)
             if self.grad_stim is not None:
                 self.grad_stim[begin + t] = scaled
-            if self.grad_alpha is not None and xs is not None:
-                self.grad_alpha += (scaled * (xs[t] - (xs[t - 1] if t else x_start))).sum(1, keepdim=True)
+            if self.grad_alpha is not None and xs is not None and self.change is not None:
+                torch.sub(xs[t], xs[t - 1] if t else x_start, out=self.change)
+                self.grad_alpha[:, 0] += torch.sum(self.change.mul_(scaled), 1, out=self.of_unit)
             if self.grad_u is not None and loop.input_product is not None:
-                self.grad_u[begin + t] = loop.input_product.transposed(scaled)
+                loop.input_product.transposed(scaled, out=self.grad_u[begin + t])
             if self.need_w or self.need_w_inp:
                 self._gather(sources, us[t])
             self.carry.back(scaled, begin + t, self.carry_h, last=not (begin or t or self.need_h0))
@@ -100,7 +102,7 @@ class Backward:
         torch.mul(carry_x, self.alpha if rate is None else rate, out=scaled)
         carry_x -= scaled
         if self.grad_bias is not None:
-            self.grad_bias += scaled.sum(1)
+            self.grad_bias += torch.sum(scaled, 1, out=self.of_unit)
         if self.gathered.shape[1]:
             self.gathered[:, self.filled] = scaled
             if len(self.activity) == 1 and self.need_w:

@@ -86,10 +86,10 @@ class Steps:
         inputs = inputs.contiguous()
         if noise is not None:
             unit_std = alpha * noise.unit_std
-            draws = [
-                torch.randn(u.shape, dtype=u.dtype, device=u.device, generator=noise.input_generator) for u in inputs
-            ]
-            inputs = inputs + noise.input_std * torch.stack(draws)
+            drawn = torch.empty_like(inputs)
+            for step in drawn.unbind(0):
+                step.normal_(generator=noise.input_generator)
+            inputs = inputs + drawn.mul_(noise.input_std)
         hs, us, stims = past.states, inputs.unbind(0), None if stim is None else stim.unbind(0)
         for t, new in enumerate(xs.unbind(0)):
             if self.drive is None:

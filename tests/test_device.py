@@ -1,0 +1,85 @@
+"""What runs on a GPU: the same tests on CUDA, and on the CPU by the same torch operators, without its compiled kernels."""
+
+import pytest
+import torch
+
+import sparse_mrnn as sm
+from sparse_mrnn.ops.backends import hybrid
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def device(request, monkeypatch):
+    monkeypatch.setattr(hybrid, "BLOCK_ENTRIES", 1)
+    for kernel in ("backward.backward_step", "backends.hybrid.block_products", "backends.csr.sampled_product", "dale.signed_gather"):
+        monkeypatch.setattr(f"sparse_mrnn.ops.{kernel}", lambda: None)
+    return request.param
+
+
+def graph():
+    g = sm.RegionGraph()
+    g.add_region("a", 7, learnable_bias=True, base_firing=0.1, activation="tanh", learnable_tau=True)
+    g.add_region("b", 5, sign="neg", activation="softplus")
+    g.add_region("c", 4, sign=None)
+    g.add_input("i", 2)
+    for source in "abc":
+        for target in "abc":
+            g.add_projection(source, target, density=1.0 if source == "a" else 0.4, init=sm.Normal(), self_connections=True)
+    g.add_projection("a", "b", density=0.3, key="parallel", trainable=False)
+    g.add_projection("i", "a")
+    return g
+
+
+def run(net, batch, **options):
+    generator = torch.Generator().manual_seed(0)
+    inp, x0 = (torch.randn(*shape, dtype=net.dtype, generator=generator).to(net.device) for shape in ((batch, 6, 2), (batch, 16)))
+    x, h = net(inp.requires_grad_(), x0.requires_grad_(), **options)
+    (h.square().sum() + x.sin().sum()).backward()
+    gradients = [p.grad for p in net.parameters()] + [inp.grad, x0.grad]
+    return [t.detach().cpu() for t in (x, h, *gradients)]
+
+
+@pytest.mark.parametrize("backend", ["csr", "dense", "hybrid"])
+@pytest.mark.parametrize("batch", [1, 5])
+@pytest.mark.parametrize("options", [{}, {"checkpoint_every": 2}, {"record": "b"}])
+def test_equals_the_dense_network_on_the_cpu(device, backend, batch, options):
+    net, reference = (sm.mRNN(graph(), device=d, backend=b, seed=0, dtype=torch.float64) for d, b in ((device, backend), ("cpu", "dense")))
+    for got, expected in zip(run(net, batch, **options), run(reference, batch, **options), strict=True):
+        torch.testing.assert_close(got, expected)
+
+
+@pytest.mark.parametrize("backend", ["csr", "dense", "hybrid"])
+def test_gradients(device, backend):
+    net = sm.mRNN(graph(), "tanh", device=device, backend=backend, seed=0, dtype=torch.float64)
+    names = [name for name, _ in net.named_parameters()]
+    values = [p.detach().clone().requires_grad_() for p in net.parameters()]
+    shapes = (2, 3, 2), (2, 16), (2, 16), (2, 3, 16)
+    data = [torch.randn(*shape, dtype=torch.float64, device=device, requires_grad=True) for shape in shapes]
+
+    def outputs(*tensors):
+        return torch.func.functional_call(net, dict(zip(names, tensors[4:], strict=True)), tensors[:4])
+
+    assert torch.autograd.gradcheck(outputs, (*data, *values), atol=1e-6)
+
+
+@pytest.mark.parametrize("model", [sm.mRNN, sm.ElmanmRNN])
+def test_noise_is_drawn_on_the_device_and_repeats(device, model):
+    g = graph()
+    g.nodes["a"]["learnable_tau"] = False
+    net = model(g, device=device, seed=0)
+    found = []
+    for seed in (1, 1, 2):
+        net.reset_noise(seed)
+        out = net(torch.zeros(2, 4, 2, device=device), torch.zeros(2, 16, device=device), noise=True)
+        found.append(out[1] if isinstance(out, tuple) else out)
+    assert found[0].device.type == device
+    torch.testing.assert_close(found[0], found[1])
+    assert not torch.equal(found[0], found[2])
+
+
+@pytest.mark.gpu
+def test_replay_as_a_cuda_graph():
+    net = sm.mRNN(graph(), device="cuda", backend="csr", seed=0)
+    inp, x0 = torch.randn(5, 6, 2, device="cuda"), torch.randn(5, 16, device="cuda")
+    expected = [t.detach().clone() for t in net(inp, x0)]
+    replayed = torch.cuda.make_graphed_callables(net, (torch.zeros_like(inp), torch.zeros_like(x0)))
+    torch.testing.assert_close(list(replayed(inp, x0)), expected)
