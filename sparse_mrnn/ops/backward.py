@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from sparse_mrnn.ops.activations import Segments
-from sparse_mrnn.ops.compiled import SLOPES, backward_step
+from sparse_mrnn.ops.compiled import SLOPES, backward_step, use_torch_threads
 from sparse_mrnn.ops.lagged import Carry, Past
 from sparse_mrnn.ops.steps import Plan, Steps
 
@@ -69,7 +69,10 @@ class Backward:
     ) -> None:
         """Go back over the steps of one segment, which began at step ``begin`` in the state x_start, past."""
         loop, scaled, steps = self.loop, self.scaled, len(past.states)
-        hs = past.hs.numpy() if self.compiled is not None else None
+        hs = None
+        if self.compiled is not None:
+            use_torch_threads()
+            hs = past.hs.numpy()
         grads_h, grads_x = (None if g is None else g[begin : begin + steps].unbind(0) for g in (grad_h, grad_x))
         us = inputs.unbind(0)
         for t in reversed(range(steps)):

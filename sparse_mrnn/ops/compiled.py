@@ -147,7 +147,7 @@ def backward_step() -> Callable[..., None] | None:
     ``f(kind, rate, h, t, source, carry_h, carry_x, scaled, gathered, activity, k, bias)``, for every unit and trial:
     carry_h *= f'(x), from h[t] and the kind of the unit's activation (`SLOPES`); carry_x += carry_h; scaled = rate * carry_x;
     carry_x -= scaled; gathered[:, k] = scaled; activity[:, k] = source; bias += the sum of scaled over trials. The last
-    three arrays may be empty. Arrays are C-contiguous.
+    three arrays may be empty. Arrays are C-contiguous. Call `use_torch_threads` before the first step.
 
     Examples
     --------
@@ -191,11 +191,8 @@ def backward_step() -> Callable[..., None] | None:
             if activity.shape[1]:
                 activity[i, k] = source[i]
 
-    def run(*arguments: Any) -> None:
-        use_torch_threads()
-        kernel(*arguments)
-
-    return run
+    found: Callable[..., None] = kernel
+    return found
 
 
 @cache
@@ -329,5 +326,10 @@ def signed_gather() -> tuple[Callable[..., None], Callable[..., None]] | None:
 
 def use_torch_threads() -> None:
     """Let compiled kernels have as many threads as torch has."""
-    numba = importlib.import_module("numba")
+    numba = _numba()
     numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
+
+
+@cache
+def _numba() -> Any:
+    return importlib.import_module("numba")
