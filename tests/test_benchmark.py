@@ -223,6 +223,14 @@ def test_crossover_on_power_laws():
     )
 
 
+def test_curves_that_meet_again():
+    """Full blocks are dense products in both, so sparse may draw level again at the highest density."""
+    densities = [result(1000, d, ms, 30, "density") for d, ms in ((0.1, 15), (0.2, 60), (0.5, 60), (1, 29))]
+    assert advice.crossover(densities, "density").at == pytest.approx(0.1 * 2**0.5)
+    sizes = [result(n, 0.1, ms, 10) for n, ms in ((100, 20), (200, 5), (400, 20), (800, 5))]
+    assert advice.crossover(sizes, "units").at == pytest.approx(400 * 2**0.5)
+
+
 def test_advice_in_other_cases():
     one_sided = [result(n, 0.1, n, 2 * n) for n in (500, 2000)]
     assert "sparse is faster at all sizes measured (500 to 2,000)" in advice.advice(one_sided)

@@ -75,8 +75,8 @@ class Crossover:
 def crossover(results: Sequence[CaseResult], group: str) -> Crossover | None:
     """The crossover over "units" or "density", interpolated between neighbours on logarithmic axes; None if unknown.
 
-    The network itself belongs to both ladders. Where the curves cross more than once, the crossing at the most
-    units, or at the highest density.
+    The network itself belongs to both ladders. Where the curves cross more than once, the crossing on whose one side
+    sparse is always faster (full blocks are a dense product in both, so curves may meet again at the highest density).
     """
     points = [point(r) for r in results if r.group in (group, "network")]
     found = sorted(
@@ -84,12 +84,14 @@ def crossover(results: Sequence[CaseResult], group: str) -> Crossover | None:
     )
     if len(found) < 2:
         return None
-    at = None
+    crossings = []
     for (x0, y0), (x1, y1) in pairwise(found):
         if (y0 - 1) * (y1 - 1) < 0:
             share = math.log(y0) / (math.log(y0) - math.log(y1))
-            at = math.exp(math.log(x0) + share * (math.log(x1) - math.log(x0)))
-    return Crossover(at, found[0][0], found[-1][0], found[0][1] > 1)
+            crossings.append(math.exp(math.log(x0) + share * (math.log(x1) - math.log(x0))))
+    sparse_first = found[0][1] > 1
+    at = None if not crossings else crossings[0] if sparse_first else crossings[-1]
+    return Crossover(at, found[0][0], found[-1][0], sparse_first)
 
 
 def advice(results: Sequence[CaseResult]) -> str:

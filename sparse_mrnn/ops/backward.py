@@ -150,7 +150,7 @@ class Backward:
         self._flush()
         loop, grad_alpha = self.loop, self.grad_alpha
         if grad_alpha is not None:
-            grad_alpha = (grad_alpha / self.alpha.square()).sum_to_size(self.alpha.shape)
+            grad_alpha = (grad_alpha / self.alpha / self.alpha).sum_to_size(self.alpha.shape)  # once for scaled, once for the step
         return (
             loop.product.grad() if self.need_w else None,
             loop.input_product.grad() if self.need_w_inp and loop.input_product is not None else None,
