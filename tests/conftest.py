@@ -1,5 +1,9 @@
 """Shared networks."""
 
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch and numba: idle threads of one process leave the cores to others
+
 import pytest
 import torch
 
