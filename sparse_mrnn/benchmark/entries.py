@@ -23,6 +23,7 @@ from torch import Tensor
 from sparse_mrnn.benchmark.problem import Given, Problem, Synapses
 from sparse_mrnn.errors import BenchmarkError, suggest
 from sparse_mrnn.models import base
+from sparse_mrnn.ops.backends.torch_sparse import library
 
 
 class Entry(ABC):
@@ -194,10 +195,9 @@ class LoopTorchSparse(_Loop):
         self.index = {name: (s.crow.long(), s.col.long(), s.rows) for name, s in self._synapses().items()}
 
     def matrix(self, synapses: Synapses, values: Tensor) -> Any:
-        from torch_sparse import SparseTensor
-
         ptr, col, row = self.index["recurrent" if synapses is self.problem.rec else "input"]
-        return SparseTensor(row=row, rowptr=ptr, col=col, value=values, sparse_sizes=synapses.shape, is_sorted=True, trust_data=True)
+        known = dict(sparse_sizes=synapses.shape, is_sorted=True, trust_data=True)
+        return library().SparseTensor(row=row, rowptr=ptr, col=col, value=values, **known)
 
 
 class LoopScipy(_Loop):

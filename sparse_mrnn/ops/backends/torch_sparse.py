@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import warnings
+from functools import cache
 from typing import Any
 
 import torch
@@ -16,6 +18,14 @@ from sparse_mrnn.ops.backends.csr import CsrOperator, CsrProduct
 def available() -> bool:
     """Whether torch_sparse is installed."""
     return importlib.util.find_spec("torch_sparse") is not None
+
+
+@cache
+def library() -> Any:
+    """The package, imported without the deprecation warnings that torch shows for its scripted functions."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`torch.jit", DeprecationWarning)
+        return importlib.import_module("torch_sparse")
 
 
 class TorchSparseOperator(CsrOperator):
@@ -51,7 +61,7 @@ class TorchSparseProduct(CsrProduct):
 
     def __init__(self, operator: CsrOperator, values: Tensor) -> None:
         super().__init__(operator, values)
-        self.library = importlib.import_module("torch_sparse")
+        self.library = library()
         self.sparse = self._tensor(self.pattern.crow, self.pattern.col, self.values, self.pattern.shape)
         self.sparse_transposed: Any = None
 
