@@ -92,9 +92,10 @@ TRAINING = """## Training and inference
 `benchmarks/training.py`: forward and backward of the mean of h squared, float32, tanh, batch 32 unless the line says
 otherwise; the bare times are [below](#every-entry). A ratio is the other's time over ours. "The dense loop" is
 mRNNTorch's masked update with its states stacked at the end; mRNNTorch 0.1 writes them into arrays made beforehand,
-which is slower under autograd. Both are written anew after its source. Lines without a bound are there to compare with:
-a step of one trial is bound by reading the weights, and since csr reads 8 bytes a synapse and hybrid 4, twice as fast is
-about as much as there is; and a step of `forward` writes all states to new memory, which a step of a simulation does not.
+which is slower under autograd. Both are written anew after its source. A step of one trial is
+bound by reading the weights, and since csr reads 8 bytes a synapse and hybrid 4, twice as fast is about as much as there
+is. Lines without a bound are there to compare with; a step of `forward` writes all states to new memory, which a step of
+a simulation does not.
 
 {table}
 

@@ -148,7 +148,7 @@ def small(run: Run) -> None:
 
 def full_blocks(run: Run) -> None:
     """A large network of few, full blocks."""
-    for batch, target in ((32, 2), (1, None)):
+    for batch, target in ((32, 2), (1, 3)):
         label = f"8,000 units, 10% of 40 x 40 blocks full, batch {batch}"
         make = partial(blocks, FORTY, 0.1)
         step = None
