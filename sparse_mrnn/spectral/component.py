@@ -195,7 +195,7 @@ def _dense_product(w: sp.csr_array, everything: bool, rtol: float) -> Found:
     n = w.shape[0]
     if n == 1:
         one = np.ones((1, 1), dtype=complex)
-        value = float(w.toarray()[0, 0])
+        value = float(w.sum())
         return Found(np.array([value + 0j]), 4 * EPS, 0.0, abs(value) * (1 - 4 * EPS), abs(value) * (1 + 4 * EPS), "cycle", one, one)
     scaled, d = balance(w)
     return _unbalanced(_dense(scaled, "LM", n if everything else 1, rtol, normal=False), d)
@@ -276,8 +276,8 @@ def gradient_entries(block: sp.csr_array, found: Found) -> NDArray[np.float64]:
 
     Magnus 1985, On differentiating eigenvalues and eigenvectors.
     """
-    assert found.right is not None  # a sharp search has both
-    assert found.left is not None
+    if found.right is None or found.left is None:
+        raise ValueError("a gradient needs both eigenvectors, which a sharp search finds.")
     x, y, value = found.right[:, 0], found.left[:, 0], found.values[0]
     direction = np.conj(value) / np.abs(value) / (y @ x)
     grad: NDArray[np.float64] = np.real(direction * y[rows_of(block)] * x[block.indices])

@@ -95,9 +95,12 @@ class Search:
         self.values: Complex = np.empty(0, dtype=complex)
         self.residuals: Float = np.empty(0)
         self.vectors: Complex = np.empty((n, 0), dtype=complex)
-        self._basis: Tensor | None = None
-        self._small: Complex | None = None
+        self._forget()
         self._restart()
+
+    def _forget(self) -> None:
+        self._basis: Tensor = torch.empty(0, self.n, dtype=torch.float64)
+        self._small: Complex = np.empty((0, 0), dtype=complex)
 
     def _restart(self) -> None:
         self.v = self._fresh(self.locked)
@@ -218,13 +221,11 @@ class Search:
 
     def _keep(self, k: int) -> None:
         """Ritz vectors of the leading values, of unit length; the basis is let go."""
-        assert self._small is not None  # both are set by _ritz
-        assert self._basis is not None
         small = self._small[:, : k + 8]
         x = (self._basis.t() @ torch.from_numpy(np.concatenate([small.real, small.imag], axis=1))).numpy()
         pairs = x[:, : small.shape[1]] + 1j * x[:, small.shape[1] :]
         self.vectors = pairs / np.linalg.norm(pairs, axis=0)
-        self._basis = self._small = None
+        self._forget()
 
     def lock(self, k: int, degree: int) -> None:
         """Set aside converged values so dominant that a filter of this degree would leave nothing else in the vector."""
