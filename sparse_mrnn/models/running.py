@@ -319,9 +319,8 @@ class Running(WeightMatrices):
 
 def with_noise(inputs: Tensor, noise: Noise) -> tuple[Tensor, Noise]:
     """Inputs of shape (time, channels, batch) with their noise, and the noise that is left for the units."""
-    draws = [torch.randn(u.shape, dtype=u.dtype, device=u.device, generator=noise.input_generator) for u in inputs]
     spent = torch.Generator(inputs.device)  # draws for a standard deviation of 0
-    return inputs + noise.input_std * torch.stack(draws), replace(noise, input_std=0.0, input_generator=spent)
+    return noise.on_inputs(inputs), replace(noise, input_std=0.0, input_generator=spent)
 
 
 def _every(checkpoint_every: int | str | None, steps: int) -> int | None:

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from sparse_mrnn.ops.backends.csr import CsrOperator, CsrProduct
+from sparse_mrnn.ops.compiled import use_torch_threads
 from sparse_mrnn.ops.pattern import Pattern
 
 MOST = 0.3
@@ -133,7 +134,7 @@ def _kernels() -> tuple[Callable[..., Any], Callable[..., Any], Callable[..., An
             start = pointer[-1]
 
     def threaded(*args: Any) -> None:
-        numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
+        use_torch_threads()
         multiply(*args)
 
     return collect, threaded, build

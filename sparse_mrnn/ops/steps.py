@@ -24,6 +24,13 @@ class Noise:
     input_generator: torch.Generator
     unit_generator: torch.Generator
 
+    def on_inputs(self, inputs: Tensor) -> Tensor:
+        """Inputs of shape (time, channels, batch) with their noise, drawn step by step."""
+        drawn = torch.empty_like(inputs, memory_format=torch.contiguous_format)
+        for step in drawn.unbind(0):
+            step.normal_(generator=self.input_generator)
+        return inputs + drawn.mul_(self.input_std)
+
     def state(self) -> tuple[Tensor, Tensor]:
         """Where both streams are, to draw the same noise again."""
         return self.input_generator.get_state(), self.unit_generator.get_state()
@@ -86,10 +93,7 @@ class Steps:
         inputs = inputs.contiguous()
         if noise is not None:
             unit_std = alpha * noise.unit_std
-            drawn = torch.empty_like(inputs)
-            for step in drawn.unbind(0):
-                step.normal_(generator=noise.input_generator)
-            inputs = inputs + drawn.mul_(noise.input_std)
+            inputs = noise.on_inputs(inputs)
         hs, us, stims = past.states, inputs.unbind(0), None if stim is None else stim.unbind(0)
         for t, new in enumerate(xs.unbind(0)):
             if self.drive is None:
