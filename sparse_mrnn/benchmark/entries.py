@@ -23,7 +23,7 @@ from torch import Tensor
 from sparse_mrnn.benchmark.problem import Given, Problem, Synapses
 from sparse_mrnn.errors import BenchmarkError, suggest
 from sparse_mrnn.models import base
-from sparse_mrnn.ops.backends.torch_sparse import library
+from sparse_mrnn.ops.backends.torch_sparse import package
 
 
 class Entry(ABC):
@@ -92,7 +92,7 @@ def states_bytes(units: int, batch: int, steps: int, copies: int) -> float:
 
 
 class _Loop(Entry):
-    """A Python loop over the steps, state (units, batch); weights as a flat vector of places."""
+    """A Python loop over the steps."""
 
     kind = "other"
 
@@ -111,9 +111,16 @@ class _Loop(Entry):
         both = {"recurrent": self.problem.rec, "input": self.problem.inp}
         return {name: s for name, s in both.items() if s.col.numel()}
 
+    def parameters(self) -> list[Tensor]:
+        return [*self.weight.values(), self.bias]
+
+
+class _SparseLoop(_Loop):
+    """A loop with state (units, batch), and weights as a flat vector of places."""
+
+    @abstractmethod
     def matrix(self, synapses: Synapses, values: Tensor) -> Any:
         """What ``product`` multiplies with, from effective weights."""
-        raise NotImplementedError
 
     def product(self, matrix: Any, h: Tensor) -> Tensor:
         result: Tensor = matrix @ h
@@ -136,9 +143,6 @@ class _Loop(Entry):
             out.append(h)
         return torch.stack(out).permute(2, 0, 1)
 
-    def parameters(self) -> list[Tensor]:
-        return [*self.weight.values(), self.bias]
-
     def gradients(self) -> dict[str, Tensor]:
         found = {}
         for name, s in self._synapses().items():
@@ -151,7 +155,7 @@ class _Loop(Entry):
         return 60.0 * synapses + states_bytes(units, batch, steps, 6 if training else 1)
 
 
-class LoopCSR(_Loop):
+class LoopCSR(_SparseLoop):
     name, about = "loop-csr", "torch.sparse CSR product a step"
 
     def matrix(self, synapses: Synapses, values: Tensor) -> Tensor:
@@ -162,7 +166,7 @@ class LoopCSR(_Loop):
             return torch.sparse_csr_tensor(synapses.crow, synapses.col, values, synapses.shape, check_invariants=False)
 
 
-class LoopCOO(_Loop):
+class LoopCOO(_SparseLoop):
     name, about = "loop-coo", "torch.sparse COO product a step"
 
     def build(self) -> None:
@@ -183,7 +187,7 @@ class LoopCOO(_Loop):
         return dense + super().bytes_needed(units, synapses, batch, steps, training)
 
 
-class LoopTorchSparse(_Loop):
+class LoopTorchSparse(_SparseLoop):
     name, about = "loop-torch-sparse", "torch_sparse product a step"
 
     @classmethod
@@ -197,10 +201,10 @@ class LoopTorchSparse(_Loop):
     def matrix(self, synapses: Synapses, values: Tensor) -> Any:
         ptr, col, row = self.index["recurrent" if synapses is self.problem.rec else "input"]
         known = dict(sparse_sizes=synapses.shape, is_sorted=True, trust_data=True)
-        return library().SparseTensor(row=row, rowptr=ptr, col=col, value=values, **known)
+        return package().SparseTensor(row=row, rowptr=ptr, col=col, value=values, **known)
 
 
-class LoopScipy(_Loop):
+class LoopScipy(_SparseLoop):
     name, about, trains = "loop-scipy", "scipy CSR product a step, no gradient", False
 
     @classmethod

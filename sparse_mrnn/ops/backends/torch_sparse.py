@@ -21,7 +21,7 @@ def available() -> bool:
 
 
 @cache
-def library() -> Any:
+def package() -> Any:
     """The package, imported without the deprecation warnings that torch shows for its scripted functions."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`torch.jit", DeprecationWarning)
@@ -61,15 +61,15 @@ class TorchSparseProduct(CsrProduct):
 
     def __init__(self, operator: CsrOperator, values: Tensor) -> None:
         super().__init__(operator, values)
-        self.library = library()
+        self.package = package()
         self.sparse = self._tensor(self.pattern.crow, self.pattern.col, self.values, self.pattern.shape)
         self.sparse_transposed: Any = None
 
     def _tensor(self, crow: Tensor, col: Tensor, values: Tensor, shape: tuple[int, int]) -> Any:
-        return self.library.SparseTensor(rowptr=crow.long(), col=col.long(), value=values, sparse_sizes=shape, is_sorted=True)
+        return self.package.SparseTensor(rowptr=crow.long(), col=col.long(), value=values, sparse_sizes=shape, is_sorted=True)
 
     def add_to(self, y: Tensor, h: Tensor, *, beta: float, alpha: float, out: Tensor) -> None:
-        product = self.library.matmul(self.sparse, h)
+        product = self.package.matmul(self.sparse, h)
         if beta == 0:
             torch.mul(product, alpha, out=out)
         else:
@@ -79,5 +79,5 @@ class TorchSparseProduct(CsrProduct):
         if self.sparse_transposed is None:
             pattern, order = self.pattern.transposed
             self.sparse_transposed = self._tensor(pattern.crow, pattern.col, self.values.index_select(0, order), pattern.shape)
-        result: Tensor = self.library.matmul(self.sparse_transposed, g)
+        result: Tensor = self.package.matmul(self.sparse_transposed, g)
         return result if out is None else out.copy_(result)
