@@ -33,7 +33,7 @@ if {units}:
     net = sm.mRNN(g, device="cpu", seed=0)
     out["build_s"] = time.perf_counter() - start
     out["synapses"] = net.rec.nnz
-    from sparse_mrnn.simulate import simulate
+    from sparse_mrnn.simulation import simulate
     from sparse_mrnn.stimulus import Stimulus
     if {steps}:
         start = time.perf_counter()

@@ -24,8 +24,8 @@ import torch
 import sparse_mrnn as sm
 from sparse_mrnn.benchmark import machine_facts, machine_line
 from sparse_mrnn.recording import Record
-from sparse_mrnn.simulate import simulate
-from sparse_mrnn.simulate.simulator import Simulator
+from sparse_mrnn.simulation import simulate
+from sparse_mrnn.simulation.simulator import Simulator
 from sparse_mrnn.stimulus import Clamp
 
 UNITS, REGIONS, SYNAPSES = 139_255, 80, 15_000_000
@@ -42,7 +42,7 @@ def network() -> sm.mRNN:
     density = SYNAPSES / UNITS**2
     for s in range(REGIONS):
         for t in range(REGIONS):
-            g.add_projection(f"r{s}", f"r{t}", density=density, init=sm.Constant(1e-6))
+            g.add_projection(f"r{s}", f"r{t}", density=density, initializer=sm.Constant(1e-6))
     return sm.mRNN(g, device="cpu", seed=0, backend="csr")
 
 
@@ -116,7 +116,7 @@ def run_table(net: sm.mRNN, steps: int = 300) -> list[str]:
         for k in range(4):
             for name, record in records.items():
                 out = Path(folder) / "run.zarr"
-                options = dict(interventions=active, record=record, out=out, overwrite=True, progress=False)
+                options = dict(interventions=active, record=record, out=out, mode="overwrite", progress=False)
                 took = timed_loop(lambda o=options: simulate(net, steps=steps, **o))
                 if k:  # the first round warms up
                     times[name].append(took)
@@ -131,7 +131,7 @@ def run_table(net: sm.mRNN, steps: int = 300) -> list[str]:
 
 def timed_loop(call: Callable[[], object]) -> float:
     """Seconds of a run's steps, to the last byte written; checking and preparing it, which is done once, is left out."""
-    from sparse_mrnn.simulate.run import _Run
+    from sparse_mrnn.simulation.run import _Run
 
     begin = [0.0]
     go = _Run.go
@@ -153,8 +153,8 @@ import json, sys, tempfile, time
 sys.path.insert(0, {here!r})
 import simulation
 from sparse_mrnn.recording import Record
-from sparse_mrnn.simulate import simulate
-from sparse_mrnn.simulate.progress import memory
+from sparse_mrnn.simulation import simulate
+from sparse_mrnn.simulation.progress import memory
 from sparse_mrnn.stimulus import Stimulus, WhiteNoise
 net = simulation.network()
 before = memory()

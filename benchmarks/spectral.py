@@ -43,7 +43,7 @@ def families(size: int) -> str:
         exact = exact_radius(name, size, eigenvalues)
         off = abs(float(np.abs(eigenvalues).max()) - exact) / max(exact, 1e-300)
         note = f" (off by {off:.1e})" if name in CLOSED_FORMS else ""
-        result = sm.spectral_radius(w, return_result=True)
+        result = sm.spectral_search(w)
         error = abs(result.value - exact) / max(exact, 1e-300)
         rows.append(
             f"| {name} | {dense.shape[0]:,} | {result.value:.6g} | {error:.1e} | {result.error:.1e} | {result.method} | "
@@ -65,7 +65,7 @@ def one(n: int) -> None:
     w = random_net(n)
     sm.spectral_radius(sparse(450))  # load what is loaded once
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    result = sm.spectral_radius(w, return_result=True)
+    result = sm.spectral_search(w)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     print(f"{result.seconds:.2f} {result.matvecs} {peak / 2**10:.0f} {(peak - before) / 2**10:.0f} {result.value!r} {result.upper!r}")
 
@@ -86,7 +86,7 @@ def against(n: int = 5000) -> str:
     """Dense eigenvalues and one plain ARPACK call, at one size."""
     w = random_net(n)
     sm.spectral_radius(sparse(450))  # load what is loaded once
-    runs = sorted((sm.spectral_radius(w, return_result=True) for _ in range(3)), key=lambda r: r.seconds)
+    runs = sorted((sm.spectral_search(w) for _ in range(3)), key=lambda r: r.seconds)
     result = runs[1]
     start = time.perf_counter()
     exact = float(np.abs(np.linalg.eigvals(w.toarray())).max())

@@ -21,7 +21,7 @@ import torch
 import sparse_mrnn as sm
 from sparse_mrnn import benchmark as b
 from sparse_mrnn.benchmark.memory import resident_peak
-from sparse_mrnn.simulate.simulator import Simulator
+from sparse_mrnn.simulation.simulator import Simulator
 
 REPEATS, STEPS = 7, 100
 """Repeats of everything, and time steps of an inference run."""

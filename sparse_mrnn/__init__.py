@@ -29,7 +29,17 @@ from sparse_mrnn.models.base import mRNNBase
 from sparse_mrnn.models.elman import ElmanmRNN
 from sparse_mrnn.models.leaky import mRNN
 from sparse_mrnn.ops.activations import linear
-from sparse_mrnn.spectral import SpectralResult, differentiable_spectral_radius, leading_eigenpairs, spectral_abscissa, spectral_radius
+from sparse_mrnn.recording import Record, open_recording
+from sparse_mrnn.simulation import simulate
+from sparse_mrnn.spectral import (
+    SpectralResult,
+    differentiable_spectral_radius,
+    leading_eigenpairs,
+    spectral_abscissa,
+    spectral_radius,
+    spectral_search,
+)
+from sparse_mrnn.stimulus import Clamp, Gain, Lesion, Stimulus
 
 __version__ = "0.1.0"
 
@@ -38,6 +48,7 @@ __all__ = [
     "BalancedEI",
     "Bernoulli",
     "BlockSparse",
+    "Clamp",
     "ConnectionRule",
     "Constant",
     "Default",
@@ -47,17 +58,21 @@ __all__ = [
     "FixedFanIn",
     "FixedFanOut",
     "FixedNumber",
+    "Gain",
     "Gamma",
     "Initializer",
     "Layout",
+    "Lesion",
     "LogNormal",
     "NetworkConfig",
     "Normal",
     "OneToOne",
     "Projection",
+    "Record",
     "Region",
     "RegionGraph",
     "SpectralResult",
+    "Stimulus",
     "Uniform",
     "XavierNormal",
     "differentiable_spectral_radius",
@@ -67,9 +82,12 @@ __all__ = [
     "lower",
     "mRNN",
     "mRNNBase",
+    "open_recording",
     "read_config",
+    "simulate",
     "spectral_abscissa",
     "spectral_radius",
+    "spectral_search",
     "to_config",
     "write_config",
 ]

@@ -69,8 +69,8 @@ class Connection(Strict):
     rule: str | dict[str, Any] | None = Field(None, description="A connection rule: its type, or an object with a type.")
     weights: ExplicitWeights | None = None
     key: str = Field("default", description="Tells parallel projections apart.")
-    init: str | dict[str, Any] | None = Field(None, description="An initialiser: its type, or an object with a type.")
-    sign: Literal["inherit", "pos", "neg"] | None = Field("inherit", description="Overrides the source's sign.")
+    initializer: str | dict[str, Any] | None = Field(None, description="Initial weights: a type, or an object with a type.")
+    sign: Literal["inherit", "pos", "neg", "free"] = Field("inherit", description="Overrides the source's sign.")
     trainable: bool = True
     self_connections: bool = True
     delay: float | None = Field(None, description="Conduction delay, ms; null for one time step.")
@@ -186,7 +186,7 @@ def _apply(graph: RegionGraph, section: str, step: Any) -> None:
             rule=None if step.rule is None else _make(step.rule, RULES, "rule"),
             weights=None if step.weights is None else _explicit(graph, step),
             key=step.key,
-            init=None if step.init is None else _make(step.init, INITIALIZERS, "init"),
+            initializer=None if step.initializer is None else _make(step.initializer, INITIALIZERS, "initializer"),
             sign=step.sign,
             trainable=step.trainable,
             self_connections=step.self_connections,
@@ -242,8 +242,8 @@ def to_config(graph: RegionGraph, simulation: SimulationConfig | None = None) ->
                 entry["sparsity"] = p.rule.density  # type: ignore[attr-defined]
             elif p.rule is not None and p.rule.kind != "all_to_all":
                 entry["rule"] = _spec(p.rule)
-            if p.init is not None:
-                entry["init"] = _spec(p.init)
+            if p.initializer is not None:
+                entry["initializer"] = _spec(p.initializer)
             plain: dict[str, tuple[Any, Any]] = {"key": (p.key, "default"), "sign": (p.sign, "inherit"), "trainable": (p.trainable, True)}
             plain["delay"] = (p.delay, None)
             plain["self_connections"] = (graph.edges[p.source, p.target, p.key].get("self_connections", True), True)
@@ -317,8 +317,8 @@ def _explain(where: str, error: ValidationError) -> str:
         elif problem["type"].startswith("union_tag"):
             known = INTERVENTION_MODELS if "interventions" in loc else STIMULUS_MODELS
             kind = problem.get("ctx", {}).get("tag")
-            told = "field required." if kind in (None, "None") else f"unknown type {kind!r}."
-            lines[f"{path}.type: {told} {suggest(kind, known, what='types')}"] = None
+            problem_text = "field required." if kind in (None, "None") else f"unknown type {kind!r}."
+            lines[f"{path}.type: {problem_text} {suggest(kind, known, what='types')}"] = None
         else:
             shown = "" if problem["type"] == "missing" else f" (got {problem['input']!r:.60})"
             lines[f"{path}: {problem['msg'][0].lower()}{problem['msg'][1:]}{shown}"] = None

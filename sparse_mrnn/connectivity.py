@@ -111,10 +111,10 @@ def _dims(sites: Sequence[Site]) -> tuple[IntArray, IntArray, NDArray[np.bool_]]
 
 
 def sample_distinct(rng: np.random.Generator, counts: IntArray, sizes: IntArray) -> IntArray:
-    """Draw ``counts[k]`` distinct integers from ``range(sizes[k])``, for every urn k at once.
+    """Draw ``counts[k]`` distinct integers from ``range(sizes[k])``, for every k at once.
 
-    Returns them urn after urn, sorted inside each. Every subset of the given size is equally likely:
-    repeats are redrawn, and for more than half of an urn its complement is drawn. O(n log n) for n draws.
+    Returns them range after range, sorted inside each. Every subset of the given size is equally likely:
+    repeats are redrawn, and for more than half of a range its complement is drawn. O(n log n) for n draws.
 
     Examples
     --------
@@ -128,11 +128,11 @@ def sample_distinct(rng: np.random.Generator, counts: IntArray, sizes: IntArray)
     flipped = counts > sizes // 2
     keys = _draw(rng, np.where(flipped, sizes - counts, counts), start, sizes)
     if flipped.any():
-        full = _ranges(start[:-1][flipped], sizes[flipped])
-        urn = np.searchsorted(start, keys, side="right") - 1
-        left_out = keys[flipped[urn]]
+        full = ranges(start[:-1][flipped], sizes[flipped])
+        of_range = np.searchsorted(start, keys, side="right") - 1
+        left_out = keys[flipped[of_range]]
         kept = full[~np.isin(full, left_out, assume_unique=True)]
-        keys = np.sort(np.concatenate([keys[~flipped[urn]], kept]))
+        keys = np.sort(np.concatenate([keys[~flipped[of_range]], kept]))
     local: IntArray = keys - np.repeat(start[:-1], counts)
     return local
 
@@ -152,15 +152,19 @@ def _draw(rng: np.random.Generator, counts: IntArray, start: IntArray, sizes: In
     return have
 
 
-def _ranges(starts: IntArray, lengths: IntArray) -> IntArray:
-    """Concatenate ``range(start, start + length)``."""
+def ranges(starts: IntArray, lengths: IntArray) -> IntArray:
+    """Concatenate ``range(start, start + length)``.
+
+    >>> ranges(np.array([5, 0]), np.array([2, 1])).tolist()
+    [5, 6, 0]
+    """
     before = np.cumsum(lengths) - lengths
     joined: IntArray = np.arange(int(lengths.sum()), dtype=np.int64) + np.repeat(starts - before, lengths)
     return joined
 
 
 def _split(keys: IntArray, width: IntArray, exclude: NDArray[np.bool_]) -> tuple[IntArray, IntArray]:
-    """Turn linear positions into (row, col), stepping over the diagonal where it is left out."""
+    """Turn row-major slots into (row, col), stepping over the diagonal where it is left out."""
     width = np.maximum(width, 1)
     rows = keys // width
     cols = keys - rows * width
@@ -181,7 +185,7 @@ def _per_unit(
     """For every unit of every site draw ``count`` distinct partners; the lengths, units and partners."""
     keys = sample_distinct(rng, np.repeat(count, units), np.repeat(partners, units))
     lengths = units * count
-    unit = np.repeat(_ranges(np.zeros_like(units), units), np.repeat(count, units))
+    unit = np.repeat(ranges(np.zeros_like(units), units), np.repeat(count, units))
     return lengths, unit, keys + (np.repeat(exclude, lengths) & (keys >= unit))
 
 
@@ -198,14 +202,14 @@ class AllToAll(ConnectionRule):
     def sample_batch(cls, rng: np.random.Generator, rules: Sequence[Any], sites: Sequence[Site]) -> Sample:
         rows, columns, exclude = _dims(sites)
         lengths = rows * columns
-        return _pairs(_ranges(np.zeros_like(lengths), lengths), lengths, columns, exclude)
+        return _pairs(ranges(np.zeros_like(lengths), lengths), lengths, columns, exclude)
 
 
 @dataclass(frozen=True)
 class Bernoulli(ConnectionRule):
     """Each possible synapse exists with probability ``density``, independently.
 
-    Drawn as a binomial number of distinct positions, which is the same distribution in O(synapses).
+    Drawn as a binomial number of distinct slots, which is the same distribution in O(synapses).
     """
 
     density: float
@@ -227,7 +231,7 @@ class Bernoulli(ConnectionRule):
 
 @dataclass(frozen=True)
 class FixedNumber(ConnectionRule):
-    """Exactly ``number`` synapses, at distinct positions drawn uniformly."""
+    """Exactly ``number`` synapses, at distinct slots drawn uniformly."""
 
     number: int
     kind: ClassVar[str] = "fixed_number"
@@ -314,7 +318,7 @@ class OneToOne(ConnectionRule):
     @classmethod
     def sample_batch(cls, rng: np.random.Generator, rules: Sequence[Any], sites: Sequence[Site]) -> Sample:
         lengths, _, _ = _dims(sites)
-        unit = _ranges(np.zeros_like(lengths), lengths).astype(np.int32)
+        unit = ranges(np.zeros_like(lengths), lengths).astype(np.int32)
         return Sample(lengths, unit, unit.copy())
 
 
@@ -453,6 +457,6 @@ def sample_many(rng: np.random.Generator, rules: Sequence[ConnectionRule], sites
     start = np.cumsum(lengths) - lengths
     rows, cols = np.empty((2, int(lengths.sum())), dtype=np.int32)
     for members, sample in drawn:
-        at = _ranges(start[members], sample.lengths)
+        at = ranges(start[members], sample.lengths)
         rows[at], cols[at] = sample.rows, sample.cols
     return Sample(lengths, rows, cols)

@@ -17,7 +17,7 @@ Ids = Sequence[str] | None
 
 
 @dataclass(frozen=True, eq=False)
-class SynapseTable:
+class SynapseArrays:
     """Synapses of many projections, projection after projection, row-major inside each, numbered within their regions."""
 
     rows: NDArray[np.int32]
@@ -27,9 +27,9 @@ class SynapseTable:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class SynapseBlock:
-    """One projection's synapses: a range of a `SynapseTable`. 100,000 of these are cheap; as many CSR arrays are not."""
+    """One projection's synapses: a range of a `SynapseArrays`. 100,000 of these are cheap; as many CSR arrays are not."""
 
-    table: SynapseTable
+    arrays: SynapseArrays
     start: int
     stop: int
     shape: tuple[int, int]
@@ -40,7 +40,7 @@ class SynapseBlock:
         return self.stop - self.start
 
     def tocoo(self) -> sp.coo_array:
-        """The synapses as a COO array that shares the table's memory."""
+        """The synapses as a COO array that shares the memory."""
         rows, cols, values = coordinates(self)
         return sp.coo_array((values, (rows, cols)), shape=self.shape)
 
@@ -53,7 +53,7 @@ def coordinates(weights: sp.csr_array | SynapseBlock) -> tuple[NDArray[Any], NDA
     """Rows, columns and values, row-major."""
     if isinstance(weights, SynapseBlock):
         here = slice(weights.start, weights.stop)
-        return weights.table.rows[here], weights.table.cols[here], weights.table.values[here]
+        return weights.arrays.rows[here], weights.arrays.cols[here], weights.arrays.values[here]
     coo = weights.tocoo()
     return coo.row, coo.col, coo.data
 
@@ -85,12 +85,15 @@ def blocks_by_region(matrix: sp.csr_array, ptr: NDArray[np.int64]) -> Iterator[t
     pair = pair[order]
     begin = np.concatenate([[0], np.flatnonzero(np.diff(pair)) + 1, [len(pair)]])
     pair = pair[begin[:-1]]
-    table = SynapseTable(local[row][order], local[matrix.indices][order], matrix.data[order])
+    arrays = SynapseArrays(local[row][order], local[matrix.indices][order], matrix.data[order])
     for k, (source, target) in enumerate(zip((pair // n).tolist(), (pair % n).tolist(), strict=True)):
-        yield target, source, SynapseBlock(table, int(begin[k]), int(begin[k + 1]), (int(sizes[target]), int(sizes[source])))
+        shape = int(sizes[target]), int(sizes[source])
+        yield target, source, SynapseBlock(arrays, int(begin[k]), int(begin[k + 1]), shape)
 
 
-def explicit_weights(label: str, weights: Any, shape: tuple[int, int], signs: NDArray[np.int8], ids: tuple[Ids, Ids]) -> sp.csr_array:
+def explicit_weights(
+    label: str, weights: Any, *, shape: tuple[int, int], signs: NDArray[np.int8], ids: tuple[Ids, Ids]
+) -> sp.csr_array:
     """The weights of a projection as CSR, without repeats.
 
     Parameters
@@ -113,7 +116,7 @@ def explicit_weights(label: str, weights: Any, shape: tuple[int, int], signs: ND
 
     Examples
     --------
-    >>> explicit_weights("a -> b", [[0, 2.0]], (1, 2), np.ones(2, np.int8), (None, None)).nnz
+    >>> explicit_weights("a -> b", [[0, 2.0]], shape=(1, 2), signs=np.ones(2, np.int8), ids=(None, None)).nnz
     1
     """
     if isinstance(weights, nx.Graph):
@@ -147,19 +150,20 @@ def explicit_weights(label: str, weights: Any, shape: tuple[int, int], signs: ND
 
 def _from_networkx(label: str, graph: nx.Graph, shape: tuple[int, int], ids: tuple[Ids, Ids]) -> sp.coo_array:
     """Edges u -> v of unit ids; the ``weight`` attribute, 1 where there is none."""
-    places: list[dict[str, int]] = []
+    index: list[dict[str, int]] = []
     for side, names in zip(("target", "source"), ids, strict=True):
         if names is None:
             raise WeightError(f"{label}: weights from a networkx graph need unit_ids on the {side} region.")
-        places.append({unit: k for k, unit in enumerate(names)})
+        index.append({unit: k for k, unit in enumerate(names)})
     edges = list(graph.edges(data="weight", default=1.0))
     if not graph.is_directed():
         edges += [(v, u, w) for u, v, w in edges if u != v]
     for u, v, _ in edges:
-        for unit, place, side in ((u, places[1], "source"), (v, places[0], "target")):
-            if unit not in place:
-                raise WeightError(f"{label}: edge {u!r} -> {v!r}: {unit!r} is no unit of the {side}. {suggest(unit, place, what='units')}")
-    rows = np.array([places[0][v] for _, v, _ in edges], dtype=np.int64)
-    cols = np.array([places[1][u] for u, _, _ in edges], dtype=np.int64)
+        for unit, known, side in ((u, index[1], "source"), (v, index[0], "target")):
+            if unit not in known:
+                hint = suggest(unit, known, what="units")
+                raise WeightError(f"{label}: edge {u!r} -> {v!r}: {unit!r} is no unit of the {side}. {hint}")
+    rows = np.array([index[0][v] for _, v, _ in edges], dtype=np.int64)
+    cols = np.array([index[1][u] for u, _, _ in edges], dtype=np.int64)
     values = np.array([w for _, _, w in edges], dtype=np.float64)
     return sp.coo_array((values, (rows, cols)), shape=shape)

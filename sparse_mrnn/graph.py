@@ -4,19 +4,89 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import networkx as nx
 import numpy as np
-from numpy.typing import ArrayLike
+import scipy.sparse as sp
+from numpy.typing import ArrayLike, NDArray
 
 from sparse_mrnn.connectivity import AllToAll, Bernoulli, ConnectionRule, FixedFanIn, Site
-from sparse_mrnn.errors import GraphError, UnknownNameError, WeightError, suggest
-from sparse_mrnn.explicit import blocks_by_region, explicit_weights
-from sparse_mrnn.facts import SIGNS, Projection, Region
+from sparse_mrnn.errors import FinalizeError, GraphError, UnknownNameError, WeightError, suggest
+from sparse_mrnn.explicit import SynapseBlock, blocks_by_region, explicit_weights
 from sparse_mrnn.initializers import Initializer
 
-__all__ = ["SIGNS", "Projection", "Region", "RegionGraph"]
+REGION_SIGNS: dict[str | None, int] = {"pos": 1, "neg": -1, None: 0}
+PROJECTION_SIGNS: dict[str, int] = {"pos": 1, "neg": -1, "free": 0}
+"""Signs by which a projection overrides those of its source units; "inherit" is no override."""
+
+
+@dataclass(frozen=True, eq=False)
+class Region:
+    """A region or an input; see `RegionGraph.add_region` for the meaning of its fields."""
+
+    name: str
+    n: int
+    kind: str = "recurrent"
+    sign: str | NDArray[np.int8] | None = "pos"
+    base_firing: float | NDArray[np.float64] = 0.0
+    init: float | NDArray[np.float64] = 0.0
+    parent_region: str | None = None
+    learnable_bias: bool = False
+    tau: float | None = None
+    learnable_tau: bool = False
+    activation: str | None = None
+    noise_level: float | None = None
+    unit_ids: tuple[str, ...] | None = field(default=None, repr=False)
+    positions: NDArray[np.float64] | None = field(default=None, repr=False)
+
+    @property
+    def num_units(self) -> int:
+        """mRNNTorch's name for ``n``."""
+        return self.n
+
+    @property
+    def unit_signs(self) -> NDArray[np.int8]:
+        """One int8 per unit: +1, -1, or 0 for a unit without a sign."""
+        if isinstance(self.sign, np.ndarray):
+            return self.sign
+        return np.full(self.n, REGION_SIGNS[self.sign], dtype=np.int8)
+
+
+@dataclass(frozen=True, eq=False)
+class Projection:
+    """A projection; see `RegionGraph.add_projection` for the meaning of its fields."""
+
+    source: str
+    target: str
+    key: str
+    site: Site = field(repr=False)
+    rule: ConnectionRule | None
+    synapses: sp.csr_array | SynapseBlock | None = field(default=None, repr=False)
+    initializer: Initializer | None = None
+    sign: str = "inherit"
+    trainable: bool = True
+    delay: float | None = None
+
+    @property
+    def weights(self) -> sp.csr_array | None:
+        """Explicit weights, shape (target units, source units); None where a rule draws the synapses."""
+        return self.synapses.tocsr() if isinstance(self.synapses, SynapseBlock) else self.synapses
+
+    @property
+    def expected_synapses(self) -> float:
+        """Synapses the projection will have: exact for explicit weights and exact rules."""
+        return self.synapses.nnz if self.synapses is not None else self.rule.expected(self.site)  # type: ignore[union-attr]
+
+
+def projection_label(source: str, target: str, key: str = "default") -> str:
+    """A projection as messages name it.
+
+    >>> projection_label("thal", "cortex"), projection_label("thal", "cortex", "fast")
+    ("projection 'thal' -> 'cortex'", "projection 'thal' -> 'cortex' (key 'fast')")
+    """
+    return f"projection {source!r} -> {target!r}" + ("" if key == "default" else f" (key {key!r})")
 
 
 class RegionGraph(nx.MultiDiGraph):
@@ -150,8 +220,8 @@ class RegionGraph(nx.MultiDiGraph):
         rule: ConnectionRule | None = None,
         weights: Any = None,
         key: str = "default",
-        init: Initializer | None = None,
-        sign: str | None = "inherit",
+        initializer: Initializer | None = None,
+        sign: str = "inherit",
         trainable: bool = True,
         self_connections: bool = True,
         delay: float | None = None,
@@ -173,10 +243,10 @@ class RegionGraph(nx.MultiDiGraph):
             Zeros of a dense array are no synapses. A networkx graph has the unit ids of both regions as nodes.
         key : str
             Names parallel projections between the same two regions; their effects add.
-        init : Initializer, optional
-            Initial values. Default: mRNNTorch's.
-        sign : {"inherit", "pos", "neg", None}
-            Overrides the sign of the source units, as for gap junctions.
+        initializer : Initializer, optional
+            Initial weights. Default: mRNNTorch's.
+        sign : {"inherit", "pos", "neg", "free"}
+            Overrides the sign of the source units, as for gap junctions; "free": weights may be of either sign.
         trainable : bool
             False keeps the weights out of the parameters.
         self_connections : bool
@@ -196,26 +266,27 @@ class RegionGraph(nx.MultiDiGraph):
         WeightError
             If explicit weights have the wrong shape or sign, or are not finite.
         """
+        self._check_open()
         src, dst = self._endpoint(source, "source"), self._endpoint(target, "target")
-        label = f"projection {source!r} -> {target!r} (key {key!r})"
+        label = projection_label(source, target, key)
         if dst["kind"] == "input":
             raise GraphError(f"{label}: {target!r} is an input; projections end in recurrent regions.")
         if self.has_edge(source, target, key):
             raise GraphError(f"{label} exists already; give the parallel one another key=.")
-        given = [w for w, v in (("density", density), ("fan_in", fan_in), ("rule", rule), ("weights", weights)) if v is not None]
+        ways = {"density": density, "fan_in": fan_in, "rule": rule, "weights": weights}
+        given = [name for name, value in ways.items() if value is not None]
         if len(given) > 1:
             raise GraphError(f"{label}: {' and '.join(given)} exclude each other; give one.")
-        if sign not in ("inherit", "pos", "neg", None):
-            raise GraphError(f"{label}: sign is {sign!r}; use 'inherit', 'pos', 'neg' or None.")
+        source_signs = _source_signs(label, sign, self.region(source))
         attrs: dict[str, Any] = {"trainable": bool(trainable), "self_connections": bool(self_connections)}
         if delay is not None:
             if not (math.isfinite(delay) and delay > 0):
                 raise GraphError(f"{label}: delay is {delay!r}; it must be a positive time in ms.")
             attrs["delay"] = float(delay)
         if sign != "inherit":
-            attrs["sign"] = sign if sign is not None else "free"
-        if init is not None:
-            attrs["init"] = init
+            attrs["sign"] = sign
+        if initializer is not None:
+            attrs["initializer"] = initializer
         if density is not None:
             attrs["density"] = density
         elif fan_in is not None:
@@ -223,21 +294,22 @@ class RegionGraph(nx.MultiDiGraph):
         elif rule is not None:
             attrs["rule"] = rule
         elif weights is not None:
-            if init is not None:
-                raise GraphError(f"{label}: explicit weights need no init; remove one.")
-            origin = self.region(source).unit_signs if sign == "inherit" else np.full(src["n"], SIGNS[sign], dtype=np.int8)
-            ids = dst.get("unit_ids"), src.get("unit_ids")
-            attrs["weights"] = explicit_weights(label, weights, (dst["n"], src["n"]), origin, ids)
+            if initializer is not None:
+                raise GraphError(f"{label}: explicit weights need no initializer; remove one.")
+            shape, ids = (dst["n"], src["n"]), (dst.get("unit_ids"), src.get("unit_ids"))
+            attrs["weights"] = explicit_weights(label, weights, shape=shape, signs=source_signs, ids=ids)
             if source == target and not self_connections and attrs["weights"].diagonal().any():
                 raise WeightError(f"{label}: weights have self-connections, but self_connections=False.")
         if weights is None:
             _rule_of(attrs, label).check(self._site(source, target, key, attrs))
         self.add_edge(source, target, key=key, **attrs)
 
-    def add_projections(self, weights: Any, *, key: str = "default", sign: str | None = "inherit", trainable: bool = True) -> None:
+    def add_projections(
+        self, weights: Any, *, key: str = "default", sign: str = "inherit", trainable: bool = True
+    ) -> None:
         """Add explicit synapses between all recurrent units: one projection for each pair of regions that has any.
 
-        O(synapses log synapses); the projections share one table, so 100,000 of them are cheap.
+        O(synapses log synapses); the projections share their arrays, so 100,000 of them are cheap.
 
         Parameters
         ----------
@@ -246,24 +318,28 @@ class RegionGraph(nx.MultiDiGraph):
         key, sign, trainable
             Of every projection, as in `add_projection`; so are the errors.
         """
+        self._check_open()
         regions, label = self.regions(), f"projections (key {key!r})"
         ptr = np.cumsum([0, *(region.n for region in regions)])
-        if sign not in ("inherit", "pos", "neg", None):
-            raise GraphError(f"{label}: sign is {sign!r}; use 'inherit', 'pos', 'neg' or None.")
-        signs = [region.unit_signs if sign == "inherit" else np.full(region.n, SIGNS[sign], dtype=np.int8) for region in regions]
-        origin = np.concatenate([np.empty(0, dtype=np.int8), *signs])
-        matrix = explicit_weights(label, weights, (int(ptr[-1]), int(ptr[-1])), origin, (None, None))
-        attrs = {"trainable": bool(trainable), "self_connections": True, **({} if sign == "inherit" else {"sign": sign or "free"})}
-        edges = [(regions[j].name, regions[i].name, key, {**attrs, "weights": block}) for i, j, block in blocks_by_region(matrix, ptr)]
-        for source, target, _, _ in edges:
-            if self.has_edge(source, target, key):
-                raise GraphError(f"projection {source!r} -> {target!r} (key {key!r}) exists already; give the parallel one another key=.")
+        none = np.empty(0, dtype=np.int8)
+        signs = np.concatenate([none, *(_source_signs(label, sign, region) for region in regions)])
+        shape = (int(ptr[-1]), int(ptr[-1]))
+        matrix = explicit_weights(label, weights, shape=shape, signs=signs, ids=(None, None))
+        attrs: dict[str, Any] = {"trainable": bool(trainable), "self_connections": True}
+        if sign != "inherit":
+            attrs["sign"] = sign
+        edges = []
+        for target, source, block in blocks_by_region(matrix, ptr):
+            pair = regions[source].name, regions[target].name
+            if self.has_edge(*pair, key):
+                raise GraphError(f"{projection_label(*pair, key)} exists already; give the parallel one another key=.")
+            edges.append((*pair, key, {**attrs, "weights": block}))
         self.add_edges_from(edges)
 
     # ---------------------------------------------------------------- asking
 
     def region(self, name: str) -> Region:
-        """The facts of region or input ``name``.
+        """The region or input ``name``.
 
         Raises
         ------
@@ -285,19 +361,18 @@ class RegionGraph(nx.MultiDiGraph):
         """Projections in insertion order of their sources, optionally those of "recurrent" or "input" sources."""
         for source, target, key, attrs in self.edges(keys=True, data=True):
             if kind is None or self.nodes[source].get("kind") == kind:
-                label = f"projection {source!r} -> {target!r} (key {key!r})"
-                sign = attrs.get("sign", "inherit")
+                label = projection_label(source, target, key)
                 yield Projection(
                     source,
                     target,
                     key,
-                    self._site(source, target, key, attrs),
-                    None if "weights" in attrs else _rule_of(attrs, label),
-                    attrs.get("weights"),
-                    attrs.get("init"),
-                    None if sign == "free" else sign,
-                    attrs.get("trainable", True),
-                    attrs.get("delay"),
+                    site=self._site(source, target, key, attrs),
+                    rule=None if "weights" in attrs else _rule_of(attrs, label),
+                    synapses=attrs.get("weights"),
+                    initializer=attrs.get("initializer"),
+                    sign=attrs.get("sign", "inherit"),
+                    trainable=attrs.get("trainable", True),
+                    delay=attrs.get("delay"),
                 )
 
     def members(self, name: str) -> list[str]:
@@ -381,7 +456,12 @@ class RegionGraph(nx.MultiDiGraph):
 
     # ---------------------------------------------------------------- checking
 
+    def _check_open(self) -> None:
+        if nx.is_frozen(self):
+            raise FinalizeError("this graph belongs to a finalised network and is read-only; change a copy of it and build a new one.")
+
     def _check_new(self, name: str, n: int) -> None:
+        self._check_open()
         if not isinstance(name, str) or not name:
             raise GraphError(f"a region's name must be a non-empty string, not {name!r}.")
         if name in self:
@@ -419,12 +499,12 @@ class RegionGraph(nx.MultiDiGraph):
     def _site(self, source: str, target: str, key: str, attrs: Mapping[str, Any]) -> Site:
         src, dst = self.nodes[source], self.nodes[target]
         return Site(
-            f"projection {source!r} -> {target!r} (key {key!r})",
-            dst["n"],
-            src["n"],
-            source == target and not attrs.get("self_connections", True),
-            dst.get("positions"),
-            src.get("positions"),
+            projection_label(source, target, key),
+            n_target=dst["n"],
+            n_source=src["n"],
+            exclude_self=source == target and not attrs.get("self_connections", True),
+            target_positions=dst.get("positions"),
+            source_positions=src.get("positions"),
         )
 
 
@@ -443,13 +523,22 @@ def _rule_of(attrs: Mapping[str, Any], label: str) -> ConnectionRule:
 def _sign(name: str, sign: Any, n: int) -> dict[str, Any]:
     """The sign attribute; None is left out, since networkx writers take no None."""
     if sign is None or isinstance(sign, str):
-        if sign not in SIGNS:
+        if sign not in REGION_SIGNS:
             raise GraphError(f"region {name!r}: sign is {sign!r}; use 'pos', 'neg', None, or an array of +1/-1/0.")
         return {} if sign is None else {"sign": sign}
     array = np.asarray(sign)
     if array.shape != (n,) or not np.isin(array, (-1, 0, 1)).all():
         raise GraphError(f"region {name!r}: sign must be {n} values of +1, -1 or 0; got shape {array.shape}.")
     return {"sign": array.astype(np.int8)}
+
+
+def _source_signs(label: str, sign: str, source: Region) -> NDArray[np.int8]:
+    """Signs that a projection's weights must have, by source unit: the region's, or the projection's own."""
+    if sign == "inherit":
+        return source.unit_signs
+    if sign not in PROJECTION_SIGNS:
+        raise GraphError(f"{label}: sign is {sign!r}; use 'inherit', 'pos', 'neg' or 'free'.")
+    return np.full(source.n, PROJECTION_SIGNS[sign], dtype=np.int8)
 
 
 def _per_unit(name: str, what: str, value: Any, n: int) -> Any:

@@ -1,26 +1,28 @@
 """Initial synaptic weights.
 
-An initialiser gets facts about the synapses it fills (`Synapses`) and returns one value each. Under Dale's
+An initialiser is told about the synapses it fills (`Synapses`) and returns one value each. Under Dale's
 law a value is a magnitude: the sign of its source unit is applied later, so negative draws lose their sign.
 Initialisers that compare equal are called once for all their projections together.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sparse_mrnn.connectivity import ranges
 from sparse_mrnn.errors import WeightError
 
 Values = NDArray[np.float32]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Synapses:
-    """The synapses an initialiser fills.
+    """The synapses an initialiser fills: those of some projections, projection after projection.
 
     Parameters
     ----------
@@ -28,10 +30,10 @@ class Synapses:
         Target unit of each synapse in the whole weight matrix.
     sign : ndarray of int8, shape (synapses,)
         +1, -1, or 0 where the source is free to take either sign.
-    fan_in : ndarray of int, shape (synapses,)
-        Synapses onto the same target unit, over the whole weight matrix.
-    block_source, block_target : ndarray of int, shape (synapses,)
-        Sizes of the source and target region of the synapse's projection.
+    unit_fan_in : ndarray of int, shape (target units,)
+        Synapses onto each unit, over the whole weight matrix.
+    lengths, source_sizes, target_sizes : ndarray of int, shape (projections,)
+        Synapses of each projection, and units of its source and target region.
     n_units, n_inputs : int
         Recurrent units H and input channels I of the network.
     inputs : bool
@@ -40,15 +42,46 @@ class Synapses:
 
     rows: NDArray[np.integer]
     sign: NDArray[np.int8]
-    fan_in: NDArray[np.int64]
-    block_source: NDArray[np.int64]
-    block_target: NDArray[np.int64]
+    unit_fan_in: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+    source_sizes: NDArray[np.int64]
+    target_sizes: NDArray[np.int64]
     n_units: int
     n_inputs: int
     inputs: bool
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    @property
+    def fan_in(self) -> NDArray[np.int64]:
+        """Synapses onto the target unit of each synapse, over the whole weight matrix."""
+        found: NDArray[np.int64] = self.unit_fan_in[self.rows]
+        return found
+
+    @property
+    def source_size(self) -> NDArray[np.int64]:
+        """Units of the source region of each synapse."""
+        return np.repeat(self.source_sizes, self.lengths)
+
+    @property
+    def target_size(self) -> NDArray[np.int64]:
+        """Units of the target region of each synapse."""
+        return np.repeat(self.target_sizes, self.lengths)
+
+    def of_projections(self, members: Sequence[int]) -> tuple[NDArray[np.int64], Synapses]:
+        """The synapses of some of the projections, and which ones of these they are."""
+        lengths = self.lengths[members]
+        slots = ranges((np.cumsum(self.lengths) - self.lengths)[members], lengths)
+        part = replace(
+            self,
+            rows=self.rows[slots],
+            sign=self.sign[slots],
+            lengths=lengths,
+            source_sizes=self.source_sizes[members],
+            target_sizes=self.target_sizes[members],
+        )
+        return slots, part
 
 
 @dataclass(frozen=True)
@@ -94,7 +127,7 @@ class XavierNormal(Initializer):
     kind: ClassVar[str] = "xavier_normal"
 
     def __call__(self, rng: np.random.Generator, synapses: Synapses) -> Values:
-        std = self.gain * np.sqrt(2 / (synapses.block_source + synapses.block_target))
+        std = self.gain * np.sqrt(2 / (synapses.source_size + synapses.target_size))
         return rng.standard_normal(len(synapses), dtype=np.float32) * std.astype(np.float32)
 
 
@@ -194,7 +227,7 @@ class BalancedEI(Initializer):
 
     def __call__(self, rng: np.random.Generator, synapses: Synapses) -> Values:
         normal = Normal(self.g)(rng, synapses)
-        sign, rows = synapses.sign, synapses.rows
+        sign, rows, fan_in = synapses.sign, synapses.rows, synapses.fan_in
         free = sign == 0
 
         def onto(weight: NDArray[Any]) -> NDArray[np.float64]:
@@ -204,10 +237,10 @@ class BalancedEI(Initializer):
         n_e, n_i = onto(sign > 0), onto(sign < 0)
         both = (n_e > 0) & (n_i > 0) & ~free
         own, other = np.where(sign > 0, n_e, n_i), np.where(sign > 0, n_i, n_e)
-        signed = (n_e + n_i) / synapses.fan_in  # the signed ones' share of g^2; the free ones have the rest
-        density = np.minimum(synapses.fan_in / max(synapses.n_inputs if synapses.inputs else synapses.n_units, 1), 1)
+        signed = (n_e + n_i) / fan_in  # the signed ones' share of g^2; the free ones have the rest
+        density = np.minimum(fan_in / max(synapses.n_inputs if synapses.inputs else synapses.n_units, 1), 1)
         with np.errstate(divide="ignore", invalid="ignore"):
-            wide = np.sqrt(synapses.fan_in * signed / ((1 - 2 / np.pi * density) * own * (1 + own / other)))
+            wide = np.sqrt(fan_in * signed / ((1 - 2 / np.pi * density) * own * (1 + own / other)))
         values = np.where(free, normal, np.abs(normal) * np.where(both, wide, 1))
         count = onto(free)
         values -= np.where(free, onto(values * free) / np.maximum(count, 1), 0)

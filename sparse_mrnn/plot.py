@@ -13,7 +13,7 @@ import numpy as np
 from sparse_mrnn.errors import MissingExtraError, RecordingError
 from sparse_mrnn.graph import RegionGraph
 from sparse_mrnn.models.base import mRNNBase
-from sparse_mrnn.ops.convert import to_scipy
+from sparse_mrnn.ops.pattern import to_scipy
 
 if TYPE_CHECKING:
     import xarray

@@ -36,7 +36,7 @@ class StimulusEntry(_Entry):
     units: list[str] | None = Field(default=None, description="Only these unit ids of the region.")
     fraction: float | None = Field(default=None, description="Only this fraction of the region's units, drawn with the seed.")
 
-    def build(self) -> Stimulus:
+    def to_stimulus(self) -> Stimulus:
         """The stimulus."""
         given = self.settings()
         where = {key: given.pop(key) for key in ("region", "start", "stop", "units", "fraction") if key in given}
@@ -46,7 +46,7 @@ class StimulusEntry(_Entry):
 class InterventionEntry(_Entry):
     """A lesion, clamp or gain change."""
 
-    def build(self) -> Intervention:
+    def to_intervention(self) -> Intervention:
         """The intervention."""
         return INTERVENTIONS[self.type](**self.settings())  # type: ignore[attr-defined]
 
@@ -101,7 +101,7 @@ class RecordConfig(Strict):
     every: int = Field(default=1, ge=1, description="Every so many time steps.")
     dtype: Literal["float16", "float32", "float64"] | None = Field(default=None, description="Default: the network's.")
 
-    def build(self) -> Record:
+    def to_record(self) -> Record:
         """The specification."""
         return Record(**self.model_dump())
 
@@ -135,8 +135,8 @@ class SimulationConfig(Strict):
         >>> SimulationConfig(stimulus=[{"region": "cue", "type": "sine", "amplitude": 1, "frequency": 4}]).stimuli()[0].waveform
         Sine(amplitude=1.0, frequency=4.0, phase=0.0, offset=0.0)
         """
-        return [entry.build() for entry in self.stimulus]
+        return [entry.to_stimulus() for entry in self.stimulus]
 
     def acts(self) -> list[Intervention]:
         """The interventions, as objects."""
-        return [entry.build() for entry in self.interventions]
+        return [entry.to_intervention() for entry in self.interventions]

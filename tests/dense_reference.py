@@ -85,7 +85,7 @@ def networks(draw) -> Case:
         width = 2 if from_input else sizes[src]
         mask = rng.random((sizes[dst], width)) < draw(st.sampled_from([0.0, 0.4, 1.0]))
         own = signs[src] if not from_input else np.full(2, {"pos": 1, "neg": -1, None: 0}[graph.region(source).sign])
-        override = draw(st.sampled_from(["inherit", "inherit", "pos", None]))
+        override = draw(st.sampled_from(["inherit", "inherit", "pos", "free"]))
         own = own if override == "inherit" else np.full(width, 1 if override == "pos" else 0)
         w = apply_sign(rng.normal(size=mask.shape), own) * mask
         graph.add_projection(

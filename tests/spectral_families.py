@@ -83,7 +83,7 @@ def unequal_cycle(n):
 
 
 def celegans():
-    return sp.csr_array(sm.ops.convert.to_scipy(sm.mRNN(sm.read_config(example_path("celegans")), device="cpu", seed=0).effective_W_rec)).astype(np.float64)
+    return sp.csr_array(sm.ops.pattern.to_scipy(sm.mRNN(sm.read_config(example_path("celegans")), device="cpu", seed=0).effective_W_rec)).astype(np.float64)
 
 
 def flyvis():

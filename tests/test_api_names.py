@@ -45,14 +45,14 @@ def test_mRNNBase():
 
 
 def test_forward_leaky(net):
-    assert arguments(net.forward) == ["inp", "x0", "h0", "stim_input", "noise", "W_rec", "checkpoint_every", "record"]
+    assert arguments(net.forward) == ["inp", "x0", "h0", "stim_input", "noise", "W_rec", "checkpoint_steps", "regions"]
     x0, h0 = net.batched_initial_condition(5)
     x, h = net(torch.zeros(5, 7, 3), x0, h0=h0, stim_input=None, noise=True, W_rec=None)
     assert x.shape == h.shape == (5, 7, 9)
 
 
 def test_forward_elman(elman):
-    assert arguments(elman.forward) == ["inp", "h0", "stim_input", "noise", "W_rec", "checkpoint_every", "record"]
+    assert arguments(elman.forward) == ["inp", "h0", "stim_input", "noise", "W_rec", "checkpoint_steps", "regions"]
     x0, h0 = elman.batched_initial_condition(5)
     h = elman(torch.zeros(5, 7, 3), h0)
     assert isinstance(h, torch.Tensor)
@@ -213,8 +213,9 @@ def test_get_projection(net):
 
 def test_get_weight_subset(net):
     full = dense(net.effective_W_rec)
-    order = [6, 7, 8, 4, 5]
+    order = [4, 5, 6, 7, 8]  # of the network, as in mRNNTorch, whatever the order asked for
     torch.testing.assert_close(net.get_weight_subset("thal", "spine"), full[order][:, order])
+    torch.testing.assert_close(net.get_weight_subset(), full)
     given = torch.arange(81.0).reshape(9, 9)
     for w in (given, given.to_sparse(), given.to_sparse_csr()):
         torch.testing.assert_close(net.get_weight_subset("thal", "spine", W=w), given[order][:, order])

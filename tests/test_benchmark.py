@@ -81,7 +81,7 @@ def test_the_reference_is_the_derivative():
     want = reference(problem, True)
     for name, synapses in (("recurrent", problem.rec), ("input", problem.inp)):
         for k in (0, 5, 11):
-            where, losses = want.places[name][k], []
+            where, losses = want.entries[name][k], []
             for step in (1e-3, -1e-3):
                 moved = synapses.weight.clone()
                 moved[where] += step * (synapses.sign[where] or 1)
@@ -119,7 +119,7 @@ def test_an_entry_that_disagrees_is_an_error(entry, what):
 def test_activity_without_bounds_is_an_error():
     g = sm.RegionGraph()
     g.add_region("a", 5, base_firing=1.0)
-    g.add_projection("a", "a", init=sm.Constant(1e30))
+    g.add_projection("a", "a", initializer=sm.Constant(1e30))
     with pytest.raises(BenchmarkError, match="not finite"), np.errstate(all="ignore"):
         b.measure(b.Case("net", g.copy, activation="relu"), [LoopCSR], memory=False, repeats=1)
 

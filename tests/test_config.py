@@ -38,7 +38,7 @@ def test_round_trip_keeps_everything(tmp_path):
     g.add_region("a", 3, sign=[1, -1, 0], base_firing=[1, 2, 3.0], tau=20, activation="tanh", unit_ids=list("xyz"))
     g.add_region("b", 3, sign=None, positions=np.eye(3), parent_region="p", learnable_bias=True)
     g.add_input("i", 2, sign="neg")
-    g.add_projection("a", "b", density=0.5, trainable=False, init=sm.Gamma(mean=0.3))
+    g.add_projection("a", "b", density=0.5, trainable=False, initializer=sm.Gamma(mean=0.3))
     g.add_projection("a", "b", weights=np.diag([1.0, -2, 3]), key="w")
     g.add_projection("b", "b", rule=sm.DistanceDependent(2.0, cutoff=5.0), self_connections=False, sign="pos")
     g.add_projection("b", "a", rule=sm.Explicit((0, 1), (2, 0)))
@@ -84,7 +84,7 @@ def broken(**changes):
         (broken(recurrent_connections=[{"src_region": "b", "dst_region": "b", "rule": "one_to_on"}]), "Did you mean 'one_to_one'"),
         (broken(recurrent_connections=[{"src_region": "b", "dst_region": "b", "rule": {"type": "fixed_fan_in", "k": 3}}]), "takes no 'k'"),
         (broken(recurrent_connections=[{"src_region": "b", "dst_region": "b", "rule": "fixed_fan_in"}]), "fan_in"),
-        (broken(recurrent_connections=[{"src_region": "b", "dst_region": "b", "init": "gama"}]), "Did you mean 'gamma'"),
+        (broken(recurrent_connections=[{"src_region": "b", "dst_region": "b", "initializer": "gama"}]), "Did you mean 'gamma'"),
         (broken(recurrent_connections=[{"src_region": "b", "dst_region": "b", "weights": {"rows": [5], "cols": [0], "values": [1]}}]), "outside 0..1"),
         (broken(recurrent_connections=[{"src_region": "b", "dst_region": "b", "weights": {"rows": [0], "cols": [], "values": [1]}}]), "same length"),
         (broken(simulation={"durration": 3}), "simulation.durration: unknown key. Did you mean 'duration'"),

@@ -6,9 +6,9 @@ import torch
 
 import sparse_mrnn as sm
 from sparse_mrnn.errors import ConfigError, GraphError, RoundingWarning
-from sparse_mrnn.ops.history import History
-from sparse_mrnn.simulate import simulate
-from sparse_mrnn.simulate.simulator import Simulator
+from sparse_mrnn.ops.streaming.delays import RingHistory
+from sparse_mrnn.simulation import simulate
+from sparse_mrnn.simulation.simulator import Simulator
 from sparse_mrnn.stimulus import Constant, Sine, Stimulus
 
 
@@ -84,29 +84,29 @@ def sequences(net, steps, batch, seed=0):
 
 
 @pytest.mark.parametrize("steps", [1, 4, 30])
-@pytest.mark.parametrize("checkpoint_every", [None, 1, 3, 7])
-def test_forward_equals_the_reference(steps, checkpoint_every):
+@pytest.mark.parametrize("checkpoint_steps", [None, 1, 3, 7])
+def test_forward_equals_the_reference(steps, checkpoint_steps):
     net, g = delayed()
     u, x0, _, stim = sequences(net, steps, 3)
-    x, h = net(u, x0, stim_input=stim, checkpoint_every=checkpoint_every)
+    x, h = net(u, x0, stim_input=stim, checkpoint_steps=checkpoint_steps)
     for k in range(3):
         expected = reference(net, g, steps, u[k].numpy(), stim[k].numpy(), x0[k].numpy())
         np.testing.assert_allclose(x[k].detach(), expected[0], atol=1e-12)
         np.testing.assert_allclose(h[k].detach(), expected[1], atol=1e-12)
-    some = net(u, x0, stim_input=stim, checkpoint_every=checkpoint_every, record=["c", "a"])[1]
+    some = net(u, x0, stim_input=stim, checkpoint_steps=checkpoint_steps, regions=["c", "a"])[1]
     torch.testing.assert_close(some, h[..., [7, 8, 9, 10, 11, 0, 1, 2, 3]])
 
 
-@pytest.mark.parametrize("checkpoint_every", [None, 2, 5])
+@pytest.mark.parametrize("checkpoint_steps", [None, 2, 5])
 @pytest.mark.parametrize("batch", [1, 2])
-def test_gradients_through_delays(batch, checkpoint_every):
+def test_gradients_through_delays(batch, checkpoint_steps):
     net, _ = delayed()
     parameters = dict(net.named_parameters())
     arguments = [t.requires_grad_() for t in sequences(net, 11, batch)]
 
     def run(u, x0, h0, stim, *values):
         named = dict(zip(parameters, values, strict=True))
-        return torch.func.functional_call(net, named, (u, x0, h0, stim), dict(checkpoint_every=checkpoint_every))
+        return torch.func.functional_call(net, named, (u, x0, h0, stim), dict(checkpoint_steps=checkpoint_steps))
 
     assert torch.autograd.gradcheck(run, (*arguments, *parameters.values()))
 
@@ -117,14 +117,14 @@ def test_gradients_of_a_loss_on_some_steps_and_frozen_projections():
     net(u, x0, h0, stim)[1][:, [3, 17]].square().sum().backward()
     whole = net.rec.values.grad.clone()
     net.zero_grad()
-    net(u, x0, h0, stim, checkpoint_every="auto")[1][:, [3, 17]].square().sum().backward()
+    net(u, x0, h0, stim, checkpoint_steps="auto")[1][:, [3, 17]].square().sum().backward()
     torch.testing.assert_close(net.rec.values.grad, whole)
     eps, loss = 1e-6, []
     for sign in (1, -1):
         with torch.no_grad():
-            net.rec.projection("b", "c", "k3").view(-1)[0] += sign * eps
+            net.rec.projection_values(source="b", target="c", key="k3").view(-1)[0] += sign * eps
             loss.append(net(u, x0, h0, stim)[1][:, [3, 17]].square().sum())
-            net.rec.projection("b", "c", "k3").view(-1)[0] -= sign * eps
+            net.rec.projection_values(source="b", target="c", key="k3").view(-1)[0] -= sign * eps
     start = next(e.start for e, name in zip(net.rec.extents(), net.rec.projections, strict=True) if name == ("b", "c", "k3"))
     assert float(whole[start]) == pytest.approx(float(loss[0] - loss[1]) / (2 * eps), rel=1e-6)
 
@@ -135,9 +135,9 @@ def test_noise_of_forward_and_simulation_agree(backend):
     run = simulate(net, steps=30, batch=2, noise=True, seed=4, stimulus=Stimulus("i", 1.0, start=50))
     u = torch.zeros(2, 30, 2, dtype=torch.float64)
     u[:, 5:] = 1.0
-    for checkpoint_every in (None, 4):
+    for checkpoint_steps in (None, 4):
         net.reset_noise(4)
-        h = net(u, *net.batched_initial_condition(2), noise=True, checkpoint_every=checkpoint_every)[1]
+        h = net(u, *net.batched_initial_condition(2), noise=True, checkpoint_steps=checkpoint_steps)[1]
         np.testing.assert_allclose(run.h, h.detach(), atol=1e-12)
 
 
@@ -156,28 +156,28 @@ def test_what_delays_do_not_go_with():
 
 def test_memory_is_what_the_delays_need():
     net, _ = delayed()
-    simulator = Simulator(net, 3, None, events=False)
+    simulator = Simulator(net, 3, None, event_driven=False)
     history = simulator.stepper.recurrent.history
-    assert history.ranges == ((0, 4, 3), (4, 7, 7), (7, 12, 5))  # b for 7 steps, a for 3, c for 5; nothing else
+    assert {units: len(ring) for units, ring in history.rings.items()} == {(0, 4): 3, (4, 7): 7, (7, 12): 5}  # b for 7 steps, a for 3, c for 5; nothing else
     assert history.nbytes == 8 * 3 * (4 * 3 + 3 * 7 + 5 * 5)
-    assert simulator.stepper.inputs.history.ranges == ((0, 2, 2),)
+    assert list(simulator.stepper.inputs.history.rings) == [(0, 2)]
     simulator.set_factors({"recurrent": {}, "input": {}})
-    assert [group.delay for group, _, _ in simulator.stepper.recurrent.products] == [1, 3, 5, 7]  # one product each
+    assert [group.delay for group, _ in simulator.stepper.recurrent.products] == [1, 3, 5, 7]  # one product each
 
 
 def test_history():
     rng = np.random.default_rng(0)
     past = [torch.from_numpy(rng.normal(size=(6, 2)))]
-    history = History([(0, 2, 4), (3, 6, 2)], past[0])
+    history = RingHistory({(3, 6): 2, (0, 2): 4}, past[0])
     for _ in range(11):
         past.append(torch.from_numpy(rng.normal(size=(6, 2))))
         history.push(past[-1])
-        out = torch.empty(5, 2, dtype=torch.float64)
-        history.gather([0, 1], 2, out)
-        torch.testing.assert_close(out, past[-2][[0, 1, 3, 4, 5]])
-        out = torch.empty(2, 2, dtype=torch.float64)
-        history.gather([0], 4, out)
-        torch.testing.assert_close(out, past[max(len(past) - 4, 0)][:2])
+        out = torch.zeros(6, 2, dtype=torch.float64)
+        history.gather([(0, 2), (3, 6)], 2, out)
+        torch.testing.assert_close(out[[0, 1, 3, 4, 5]], past[-2][[0, 1, 3, 4, 5]])
+        assert not out[2].any()
+        history.gather([(0, 2)], 4, out)
+        torch.testing.assert_close(out[:2], past[-4 if len(past) > 4 else 0][:2])
 
 
 def test_config_and_round_trip():
@@ -200,7 +200,7 @@ def test_bad_delays():
     with pytest.raises(GraphError, match="noise_level is -1"):
         g.add_region("b", 2, noise_level=-1)
     g.add_projection("a", "a", delay=4)
-    with pytest.raises(ConfigError, match=r"'a' -> 'a' .*delay 4 ms is shorter than a time step, dt = 10 ms"):
+    with pytest.raises(ConfigError, match=r"'a' -> 'a': delay 4 ms is shorter than a time step, dt = 10 ms"):
         simulate(sm.mRNN(g, device="cpu"), 100)
-    with pytest.warns(RoundingWarning, match=r"'a' -> 'a' .*delay 4 ms .* rounded to 3 ms"):
+    with pytest.warns(RoundingWarning, match=r"'a' -> 'a': delay 4 ms .* rounded to 3 ms"):
         simulate(sm.mRNN(g, device="cpu", dt=3.0), 99)

@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sparse_mrnn as sm
-from sparse_mrnn.ops import events
+from sparse_mrnn.ops.backends import event_driven
 from sparse_mrnn.ops.backends.csr import CsrOperator
 from sparse_mrnn.ops.pattern import Pattern
-from sparse_mrnn.simulate import simulate
+from sparse_mrnn.simulation import simulate
 from sparse_mrnn.stimulus import Stimulus
 
 pytest.importorskip("numba")
@@ -28,14 +28,14 @@ def test_equal_to_the_dense_product(seed, rows, columns, nnz, active, dtype):
     rng = np.random.default_rng(seed)
     pattern = random_pattern(rng, rows, columns, nnz)
     values = torch.from_numpy(rng.normal(size=nnz)).to(dtype)
-    product = events.EventProduct(CsrOperator(pattern), values)
+    product = event_driven.EventDrivenProduct(CsrOperator(pattern), values)
     h = torch.from_numpy(rng.normal(size=(columns, 1)) * (rng.random((columns, 1)) < active)).to(dtype)
     y = torch.from_numpy(rng.normal(size=(rows, 1))).to(dtype)
     dense = np.zeros((rows, columns))
     np.add.at(dense, (pattern.row.numpy(), pattern.col.numpy()), values.double().numpy())
     for beta, alpha in ((0.0, 1.0), (1.0, 0.5), (0.9, 0.1)):
         out = y.clone()
-        product.add_to(out, h, beta=beta, alpha=alpha, out=out)
+        product.addmm(out, h, beta=beta, alpha=alpha, out=out)
         expected = beta * y.double().numpy() + alpha * dense @ h.double().numpy()
         np.testing.assert_allclose(out.numpy(), expected, rtol=1e-4, atol=1e-5)
 
@@ -49,29 +49,29 @@ def test_switches_by_the_synapses_of_active_sources_and_is_the_same_on_any_threa
     before, found = torch.get_num_threads(), []
     for threads in (1, 2):
         torch.set_num_threads(threads)
-        product = events.EventProduct(CsrOperator(pattern), values)
+        product = event_driven.EventDrivenProduct(CsrOperator(pattern), values)
         out = torch.zeros(500, 1)
-        product.add_to(out, h, beta=0.9, alpha=0.1, out=out)
+        product.addmm(out, h, beta=0.9, alpha=0.1, out=out)
         found.append(out)
         assert product.columns is not None
     torch.set_num_threads(before)
     assert torch.equal(*found)
-    product = events.EventProduct(CsrOperator(pattern), values)
-    product.add_to(out, torch.ones(400, 1), beta=0.0, alpha=1.0, out=out)
+    product = event_driven.EventDrivenProduct(CsrOperator(pattern), values)
+    product.addmm(out, torch.ones(400, 1), beta=0.0, alpha=1.0, out=out)
     assert product.columns is None  # everything is active: rows
 
 
 def test_nan_spreads():
-    product = events.EventProduct(CsrOperator(random_pattern(np.random.default_rng(0), 5, 5, 25)), torch.ones(25))
+    product = event_driven.EventDrivenProduct(CsrOperator(random_pattern(np.random.default_rng(0), 5, 5, 25)), torch.ones(25))
     h = torch.zeros(5, 1)
     h[2] = float("nan")
     out = torch.zeros(5, 1)
-    product.add_to(out, h, beta=1.0, alpha=1.0, out=out)
+    product.addmm(out, h, beta=1.0, alpha=1.0, out=out)
     assert out.isnan().any()
 
 
 def test_a_run_is_the_same_with_and_without(monkeypatch):
-    monkeypatch.setattr(events, "FEWEST", 1)
+    monkeypatch.setattr(event_driven, "FEWEST", 1)
     g = sm.RegionGraph()
     g.add_region("a", 300, sign=None)
     g.add_region("b", 200, sign="neg")
@@ -80,8 +80,8 @@ def test_a_run_is_the_same_with_and_without(monkeypatch):
             g.add_projection(s, t, density=0.05, delay=30 if s == "a" else None)
     net = sm.mRNN(g, device="cpu", seed=0, backend="csr", spectral_radius=1.5)
     used = []
-    real = events._kernels()
-    monkeypatch.setattr(events, "_kernels", lambda: (real[0], lambda *args: (used.append(1), real[1](*args)), real[2]))
+    real = event_driven.by_column
+    monkeypatch.setattr(event_driven, "by_column", lambda *args: (used.append(1), real(*args))[1])
     stimulus = Stimulus("a", 1.0, fraction=0.05)
     event = simulate(net, 1000, stimulus=stimulus).h.values
     assert used

@@ -21,7 +21,7 @@ def chain(n_regions=4, n=5, **projection):
 def test_projections_are_contiguous_views_of_one_parameter():
     net = sm.mRNN(chain(density=0.5), device="cpu", seed=0)
     assert [name for name, _ in net.named_parameters()] == ["rec.values", "inp.values"]
-    view = net.rec.projection("r1", "r2")
+    view = net.rec.projection_values(source="r1", target="r2")
     assert view.data_ptr() >= net.rec.values.data_ptr()
     with torch.no_grad():
         net.rec.values.fill_(1.0)
@@ -30,7 +30,7 @@ def test_projections_are_contiguous_views_of_one_parameter():
     assert set(block.flatten().tolist()) == {0.0, 5.0}
     assert not set(net.get_projection("r1", "r1").flatten().tolist()) & {5.0, -5.0}
     with pytest.raises(UnknownNameError, match="no projection 'r1' -> 'x'"):
-        net.rec.projection("r1", "x")
+        net.rec.projection_values(source="r1", target="x")
 
 
 def test_pattern_is_int32_sorted_and_row_major_within_a_projection():
@@ -99,7 +99,7 @@ def values(init, *, signs=("pos",), n=60, rec_constrained=True, **projection):
         g.add_region(f"r{k}", n, sign=sign)
     for k in range(len(signs)):
         for j in range(len(signs)):
-            g.add_projection(f"r{k}", f"r{j}", init=init, **projection)
+            g.add_projection(f"r{k}", f"r{j}", initializer=init, **projection)
     return sm.lower(g, rng=0, constrained=rec_constrained)
 
 
@@ -135,7 +135,7 @@ def test_balanced_weights_sum_to_zero_at_every_unit():
         net_graph.add_region(name, n, sign=sign)
     for s in "ei":
         for t in "ei":
-            net_graph.add_projection(s, t, density=0.5, init=sm.BalancedEI(1.0))
+            net_graph.add_projection(s, t, density=0.5, initializer=sm.BalancedEI(1.0))
     w = sm.mRNN(net_graph, device="cpu", seed=0).effective_W_rec.detach().to_dense()
     torch.testing.assert_close(w.sum(1), torch.zeros(100), atol=1e-5, rtol=0)
     assert (w[:, :80] >= 0).all()

@@ -139,11 +139,11 @@ def test_a_large_dense_matrix_is_refused_unless_forced():
     g = sm.RegionGraph()
     g.add_region("a", 5000)
     net = sm.mRNN(g, device="cpu")
-    for ask in (lambda: net.get_weight_subset("a"), lambda: net.rec.dense(constrained=True)):
+    for ask in (lambda: net.get_weight_subset("a"), lambda: net.rec.dense()):
         with pytest.raises(SizeError, match="5000 x 5000"):
             ask()
     assert net.get_weight_subset("a", sparse=True).shape == (5000, 5000)
-    assert net.rec.dense(constrained=True, force=True).shape == (5000, 5000)
+    assert net.rec.dense(force=True).shape == (5000, 5000)
 
 
 def test_no_gradient_state_is_kept_without_grad(net):

@@ -92,9 +92,9 @@ def test_frozen_projections_do_not_train():
     g.add_projection("a", "a", trainable=False)
     g.add_projection("a", "a", key="plastic")
     net = sm.mRNN(g, device="cpu", seed=0)
-    frozen = net.rec.projection("a", "a").clone()
+    frozen = net.rec.projection_values(source="a", target="a").clone()
     optimiser = torch.optim.AdamW(net.parameters(), lr=0.1, weight_decay=0.5)
     net(torch.zeros(1, 4, 0), torch.ones(1, 3))[1].sum().backward()
     optimiser.step()
-    assert torch.equal(net.rec.projection("a", "a"), frozen)
+    assert torch.equal(net.rec.projection_values(source="a", target="a"), frozen)
     assert net.rec.values.numel() == 9

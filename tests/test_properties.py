@@ -30,7 +30,7 @@ def make(case, model, activation, **options):
     with torch.no_grad():
         for source, target, key, values in case.projections:
             weights = net.inp if source.startswith("i") else net.rec
-            weights.projection(source, target, key).copy_(torch.from_numpy(values))
+            weights.projection_values(source=source, target=target, key=key).copy_(torch.from_numpy(values))
     return net
 
 

@@ -13,7 +13,7 @@ import pytest
 import sparse_mrnn as sm
 from sparse_mrnn.errors import ResumeError
 from sparse_mrnn.recording import Record, open_recording
-from sparse_mrnn.simulate import simulate
+from sparse_mrnn.simulation import simulate
 from sparse_mrnn.stimulus import Gain, Lesion, OrnsteinUhlenbeck, Poisson, Sine, Stimulus
 
 
@@ -58,7 +58,7 @@ def small_chunks(module):
 
 @pytest.fixture
 def chunked(monkeypatch):
-    from sparse_mrnn.simulate import plan
+    from sparse_mrnn.simulation import plan
 
     monkeypatch.setattr(plan, "CHUNK_BYTES", 100 * 2 * 4 * 37)
 
@@ -68,10 +68,10 @@ import sys, torch
 sys.path.insert(0, {tests!r})
 torch.set_num_threads(1)
 import test_resume
-from sparse_mrnn.simulate import plan
+from sparse_mrnn.simulation import plan
 test_resume.small_chunks(plan)
 print("ready", flush=True)
-test_resume.begin({out!r}, resume=True, checkpoint_every={every})
+test_resume.begin({out!r}, mode="resume", checkpoint_seconds={every})
 print("done", flush=True)
 """
 
@@ -130,7 +130,7 @@ def test_twenty_kills_at_random_moments(tmp_path, chunked):
 
 @pytest.mark.parametrize("chunk", [1, 7, 10**6])
 def test_noise_does_not_depend_on_chunks(tmp_path, monkeypatch, chunk):
-    from sparse_mrnn.simulate import plan
+    from sparse_mrnn.simulation import plan
 
     monkeypatch.setattr(plan, "LONGEST_CHUNK", chunk)
     identical(begin(tmp_path / "run.zarr", **SHORT), begin(None, **SHORT))
@@ -138,7 +138,7 @@ def test_noise_does_not_depend_on_chunks(tmp_path, monkeypatch, chunk):
 
 def interrupted(out, monkeypatch, at=900):
     from sparse_mrnn.errors import SimulationStopped
-    from sparse_mrnn.simulate.progress import Progress
+    from sparse_mrnn.simulation.progress import Progress
 
     with monkeypatch.context() as patch:
         patch.setattr(Progress, "update", lambda self, done: os.kill(os.getpid(), signal.SIGINT) if done == at else None)
@@ -152,8 +152,8 @@ def test_a_stopped_run_keeps_every_sample_and_goes_on(tmp_path, chunked, monkeyp
     kept, whole = open_recording(out), begin(None)
     assert kept.attrs["recorded"] == kept.h.shape[1] == 450
     np.testing.assert_array_equal(kept.h, whole.h[:, :450])
-    identical(begin(out, resume=True), whole)
-    identical(begin(out, resume=True), whole)  # a finished run is returned as it is
+    identical(begin(out, mode="resume"), whole)
+    identical(begin(out, mode="resume"), whole)  # a finished run is returned as it is
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_another_run_is_refused_and_the_difference_named(tmp_path, monkeypatch, 
     if "net" in change:
         change = {"net": network(**change["net"])}
     with pytest.raises(ResumeError, match=message):
-        begin(out, resume=True, **change)
+        begin(out, mode="resume", **change)
     assert open_recording(out).attrs["recorded"] == 20
 
 
@@ -188,11 +188,11 @@ def test_a_damaged_checkpoint_is_said(tmp_path, monkeypatch):
     interrupted(out, monkeypatch, 40)
     (out / ".checkpoint.npz").write_bytes(b"nonsense")
     with pytest.raises(ResumeError, match="cannot read the checkpoint"):
-        begin(out, resume=True)
+        begin(out, mode="resume")
 
 
 def test_an_overwrite_that_is_killed_loses_nothing(tmp_path, chunked):
     out = tmp_path / "run.zarr"
     begin(out, **SHORT)
     out.rename(tmp_path / "run.zarr.old")  # as a kill between two renames leaves it
-    assert begin(out, **SHORT, resume=True).h.shape[1] == 30
+    assert begin(out, **SHORT, mode="resume").h.shape[1] == 30

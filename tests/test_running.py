@@ -25,10 +25,10 @@ def graph(sizes=(40, 40, 33), trainable=True):
     g.add_input("u", 2)
     for a in range(3):
         for b in range(3):
-            g.add_projection(f"r{a}", f"r{b}", init=sm.Normal(), self_connections=a != b, trainable=trainable or (a + b) % 2 == 0)
-    g.add_projection("r0", "r1", density=0.2, key="thin", init=sm.Normal())
-    g.add_projection("r0", "r0", density=0.7, key="most", sign="neg", init=sm.Normal())
-    g.add_projection("u", "r2", init=sm.Normal())
+            g.add_projection(f"r{a}", f"r{b}", initializer=sm.Normal(), self_connections=a != b, trainable=trainable or (a + b) % 2 == 0)
+    g.add_projection("r0", "r1", density=0.2, key="thin", initializer=sm.Normal())
+    g.add_projection("r0", "r0", density=0.7, key="most", sign="neg", initializer=sm.Normal())
+    g.add_projection("u", "r2", initializer=sm.Normal())
     return g
 
 
@@ -87,7 +87,7 @@ def test_checkpoints_change_nothing(model, every, noise):
         h.square().sum().backward()
         return h.detach(), net.rec.values.grad, net.inp.values.grad
 
-    for got, expected in zip(once(checkpoint_every=every), once(), strict=True):
+    for got, expected in zip(once(checkpoint_steps=every), once(), strict=True):
         torch.testing.assert_close(got, expected)
 
 
@@ -100,13 +100,13 @@ def test_recorded_regions(every):
     part.square().sum().backward()
     expected = net.rec.values.grad.clone()
     net.zero_grad()
-    rx, rh = net(inp, x0, record=["r2", "r0"], checkpoint_every=every)
+    rx, rh = net(inp, x0, regions=["r2", "r0"], checkpoint_steps=every)
     torch.testing.assert_close(rh, part)
     torch.testing.assert_close(rx[..., :33], x[..., 80:])
     rh.square().sum().backward()
     torch.testing.assert_close(net.rec.values.grad, expected)
     with torch.no_grad():
-        torch.testing.assert_close(net(inp, x0, record="r1")[1], h[..., 40:80])
+        torch.testing.assert_close(net(inp, x0, regions="r1")[1], h[..., 40:80])
 
 
 def test_a_function_of_ones_own():
@@ -116,22 +116,22 @@ def test_a_function_of_ones_own():
     own, named = (sm.mRNN(graph(), f, device="cpu", seed=0, dtype=torch.float64) for f in (mine, "tanh"))
     for got, expected in zip(run(own), run(named), strict=True):
         torch.testing.assert_close(got, expected)
-    torch.testing.assert_close(run(own, record="r1")[1], run(named, record="r1")[1])
+    torch.testing.assert_close(run(own, regions="r1")[1], run(named, regions="r1")[1])
     with pytest.raises(ConfigError, match="a function of its own"):
-        run(own, checkpoint_every=2)
+        run(own, checkpoint_steps=2)
 
 
 @pytest.mark.parametrize("every", [0, -1, 1.5, "sqrt", True])
 def test_wrong_checkpoints(net, every):
-    with pytest.raises(ConfigError, match="checkpoint_every is"):
-        net(torch.zeros(1, 2, 3), torch.zeros(1, 9), checkpoint_every=every)
+    with pytest.raises(ConfigError, match="checkpoint_steps is"):
+        net(torch.zeros(1, 2, 3), torch.zeros(1, 9), checkpoint_steps=every)
 
 
 def test_wrong_records(net):
     with pytest.raises(KeyError, match="Did you mean 'spine'"):
-        net(torch.zeros(1, 2, 3), torch.zeros(1, 9), record="spin")
-    with pytest.raises(ConfigError, match="record is empty"):
-        net(torch.zeros(1, 2, 3), torch.zeros(1, 9), record=[])
+        net(torch.zeros(1, 2, 3), torch.zeros(1, 9), regions="spin")
+    with pytest.raises(ConfigError, match="regions is empty"):
+        net(torch.zeros(1, 2, 3), torch.zeros(1, 9), regions=[])
 
 
 @pytest.mark.skipif(available(), reason="torch_sparse is installed")

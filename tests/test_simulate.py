@@ -22,7 +22,7 @@ from sparse_mrnn.errors import (
     UnknownNameError,
 )
 from sparse_mrnn.recording import Record, open_recording
-from sparse_mrnn.simulate import build, simulate
+from sparse_mrnn.simulation import build_network, simulate
 from sparse_mrnn.stimulus import Stimulus
 
 
@@ -69,7 +69,7 @@ def test_own_time_constants_activations_and_noise_levels(activation):
 
 def test_recording_on_disk_equals_that_in_memory(net, tmp_path, monkeypatch):
     path = tmp_path / "deep" / "run.zarr"
-    monkeypatch.setattr("sparse_mrnn.simulate.plan.CHUNK_BYTES", 9 * 2 * 4 * 3)  # 3 samples
+    monkeypatch.setattr("sparse_mrnn.simulation.plan.CHUNK_BYTES", 9 * 2 * 4 * 3)  # 3 samples
     options = dict(batch=2, stimulus=Stimulus("cue", 1.0), noise=True)
     memory = simulate(net, 100, **options)
     lazy = simulate(net, 100, **options, out=path)
@@ -110,7 +110,7 @@ def test_what_is_recorded(net, tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_keeps_what_was_simulated(net, tmp_path, number, monkeypatch):
-    from sparse_mrnn.simulate.progress import Progress
+    from sparse_mrnn.simulation.progress import Progress
 
     told = Progress.update
     monkeypatch.setattr(Progress, "update", lambda self, done: os.kill(os.getpid(), number) if done == 200 else told(self, done))
@@ -126,7 +126,7 @@ def test_a_signal_keeps_what_was_simulated(net, tmp_path, number, monkeypatch):
     np.testing.assert_array_equal(kept.h, caught.value.recording.h)
     assert signal.getsignal(number) is before
     monkeypatch.undo()
-    whole = simulate(net, 10_000, out=path, resume=True)
+    whole = simulate(net, 10_000, out=path, mode="resume")
     np.testing.assert_array_equal(whole.h, simulate(net, 10_000).h)
 
 
@@ -144,7 +144,7 @@ def test_divergence_names_time_region_and_checkpoint(tmp_path):
 
 
 def _diverge(net, tmp_path):
-    from sparse_mrnn.simulate import run as running
+    from sparse_mrnn.simulation import run as running
 
     class Clock:
         now = 0.0
@@ -155,7 +155,7 @@ def _diverge(net, tmp_path):
 
     real, running.time = running.time, Clock()
     try:
-        simulate(net, 1000, out=tmp_path / "run.zarr", checkpoint_every=5)
+        simulate(net, 1000, out=tmp_path / "run.zarr", checkpoint_seconds=5)
     finally:
         running.time = real
 
@@ -164,7 +164,7 @@ def test_a_disk_that_fills_leaves_a_run_to_resume(net, tmp_path, monkeypatch):
     import zarr.storage._local as local
 
     path = tmp_path / "run.zarr"
-    monkeypatch.setattr("sparse_mrnn.simulate.plan.CHUNK_BYTES", 9 * 4 * 5)  # 5 samples
+    monkeypatch.setattr("sparse_mrnn.simulation.plan.CHUNK_BYTES", 9 * 4 * 5)  # 5 samples
     put, count = local._put, iter(range(10**6))
 
     def full(target, *args, **kwargs):
@@ -174,10 +174,10 @@ def test_a_disk_that_fills_leaves_a_run_to_resume(net, tmp_path, monkeypatch):
 
     monkeypatch.setattr(local, "_put", full)
     with pytest.raises(RecordingError, match="No space left on device.*resume"):
-        simulate(net, 1000, out=path, noise=True, checkpoint_every=0)
+        simulate(net, 1000, out=path, noise=True, checkpoint_seconds=0)
     monkeypatch.setattr(local, "_put", put)
     assert np.isfinite(open_recording(path).h.values).all()
-    run = simulate(net, 1000, out=path, noise=True, resume=True)
+    run = simulate(net, 1000, out=path, noise=True, mode="resume")
     np.testing.assert_array_equal(run.h, simulate(net, 1000, noise=True).h)
 
 
@@ -199,18 +199,18 @@ def test_an_existing_recording_is_replaced_only_when_asked(net, tmp_path):
     with pytest.raises(RecordingError, match="exists; choose another path, overwrite it"):
         simulate(net, 200, out=path)
     assert open_recording(path).h.shape[1] == 10
-    simulate(net, 200, out=path, overwrite=True)
+    simulate(net, 200, out=path, mode="overwrite")
     assert open_recording(path).h.shape[1] == 20
     other = tmp_path / "notes"
     other.mkdir()
-    for how in ("overwrite", "resume"):
+    for mode in ("overwrite", "resume"):
         with pytest.raises(RecordingError, match="not a recording"):
-            simulate(net, 200, out=other, **{how: True})
+            simulate(net, 200, out=other, mode=mode)
     with pytest.raises(RecordingError, match="not a recording"):
         open_recording(other)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["notes", "run.zarr"]
     with pytest.raises(RecordingError, match="give its path as out"):
-        simulate(net, 200, resume=True)
+        simulate(net, 200, mode="resume")
 
 
 def test_an_unwritable_folder(net, tmp_path):
@@ -223,7 +223,7 @@ def test_a_recording_that_would_not_fit(net, tmp_path, monkeypatch):
     import shutil
 
     monkeypatch.setattr(shutil, "disk_usage", lambda path: type("Usage", (), {"free": 100})())
-    monkeypatch.setattr("sparse_mrnn.simulate.plan._free_memory", lambda: 100)
+    monkeypatch.setattr("sparse_mrnn.simulation.plan._free_memory", lambda: 100)
     with pytest.raises(RecordingError, match=r"takes 0\.0 GiB uncompressed.*every.*--yes"):
         simulate(net, 1000, out=tmp_path / "run.zarr")
     assert list(tmp_path.iterdir()) == []
@@ -245,7 +245,7 @@ def test_missing_extra(monkeypatch, net):
 
 def test_log_lines(net, tmp_path):
     log = tmp_path / "logs" / "run.jsonl"
-    simulate(net, 200, out=tmp_path / "run.zarr", log=log, checkpoint_every=0)
+    simulate(net, 200, out=tmp_path / "run.zarr", log=log, checkpoint_seconds=0)
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     assert next(line["event"] for line in lines) == "start"
     assert lines[-1]["event"] == "done"
@@ -296,7 +296,7 @@ def test_celegans():
     expected = [f"DD{k}" for k in range(1, 7)] + [f"VD{k}" for k in range(1, 14)]
     expected += ["RMED", "RMEV", "RMEL", "RMER", "AVL", "DVB", "RIS"]
     assert {u for u, (_, sign) in units.items() if sign < 0} == set(expected)
-    net = build(g, config.simulation, "cpu")
+    net = build_network(g, config.simulation, "cpu")
     electrical = {(p.source, p.target): p.weights.toarray() for p in g.projections() if p.key == "electrical"}
     assert all(np.array_equal(w, electrical[t, s].T) for (s, t), w in electrical.items())
     assert all((w >= 0).all() for w in electrical.values())

@@ -72,7 +72,7 @@ def test_round_trip_is_exact(tmp_path):
         assert (tmp_path / "net" / name).read_bytes() == (tmp_path / "again" / name).read_bytes(), name
     a, b = (sm.mRNN(x, device="cpu", seed=0, dtype=torch.float64) for x in (g, h))
     assert (a.rec.values == b.rec.values).all()
-    assert (a.rec.dense(constrained=True) == b.rec.dense(constrained=True)).all()
+    assert (a.rec.dense() == b.rec.dense()).all()
 
 
 @settings(max_examples=15, deadline=None)
@@ -100,7 +100,7 @@ def test_libsonata_reads_it(tmp_path):
     assert [regions[k] for k in nodes.get_enumeration("region", nodes.select_all())] == [r.name for r in graph.regions() for _ in range(r.n)]
     edges = libsonata.EdgeStorage(str(tmp_path / "net" / "edges.h5")).open_population("units_to_units")
     assert (edges.size, edges.source, edges.target) == (5811, "units", "units")
-    w = sm.mRNN(graph, device="cpu", seed=0).rec.dense(constrained=True).detach().numpy()
+    w = sm.mRNN(graph, device="cpu", seed=0).rec.dense().detach().numpy()
     found = np.zeros_like(w)
     everything = edges.select_all()
     np.add.at(found, (edges.target_nodes(everything), edges.source_nodes(everything)), edges.get_attribute("syn_weight", everything))
@@ -130,7 +130,7 @@ def test_rules_are_drawn_as_the_model_draws_them(tmp_path):
     write_sonata(g, tmp_path / "net", seed=3)
     a, b = sm.mRNN(g, device="cpu", seed=3), sm.mRNN(read_sonata(tmp_path / "net")[0], device="cpu")
     for kind in ("rec", "inp"):
-        assert (getattr(a, kind).dense(constrained=True) == getattr(b, kind).dense(constrained=True)).all()
+        assert (getattr(a, kind).dense() == getattr(b, kind).dense()).all()
 
 
 def test_writing_is_careful(tmp_path):

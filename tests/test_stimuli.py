@@ -10,7 +10,7 @@ import sparse_mrnn as sm
 from sparse_mrnn.config import load_config
 from sparse_mrnn.errors import ConfigError, InterventionError, StimulusError, UnknownNameError
 from sparse_mrnn.recording import Record
-from sparse_mrnn.simulate import simulate
+from sparse_mrnn.simulation import simulate
 from sparse_mrnn.stimulus import (
     Chirp,
     Clamp,

@@ -6,7 +6,7 @@ import torch
 import sparse_mrnn as sm
 from sparse_mrnn import training
 from sparse_mrnn.errors import ConfigError
-from sparse_mrnn.simulate import simulate
+from sparse_mrnn.simulation import simulate
 
 
 def graph(**second):
@@ -15,7 +15,7 @@ def graph(**second):
     g.add_region("b", 2, sign=None, **second)
     for s in "ab":
         for t in "ab":
-            g.add_projection(s, t, init=sm.Normal())
+            g.add_projection(s, t, initializer=sm.Normal())
     return g
 
 
@@ -45,7 +45,7 @@ def test_only_learnable_regions_change_and_stay_valid():
             assert net.time_constants["a"] >= 10
 
 
-@pytest.mark.parametrize("options", [{}, {"checkpoint_every": 2}, {"record": "a"}])
+@pytest.mark.parametrize("options", [{}, {"checkpoint_steps": 2}, {"regions": "a"}])
 def test_gradient_is_right(options):
     net = make(learnable_tau=True, tau=15.0)
     x0 = torch.randn(2, 5, dtype=torch.float64)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from helpers import values_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_training_groups import build, loss
@@ -41,13 +42,13 @@ def test_dynamics_stay_and_only_trainable_weights_learn(calls, groups):
             if name[0] in members.get(source, source or "") and name[1] in members.get(target, target or "") and key in (None, name[2])
         }
         frozen = frozen - named if thaw else frozen | named
-        assert {n for part in (net.rec, net.inp) for n in part.projections[part.n_trainable :]} == frozen
-        values = {name: part.projection(*name).detach().clone() for part in (net.rec, net.inp) for name in part.projections}
+        assert {n for part in (net.rec, net.inp) for n in part.projections[part.trainable_projections :]} == frozen
+        values = {name: values_of(part, name).detach().clone() for part in (net.rec, net.inp) for name in part.projections}
         alive.append(step(net, optimizer))
         for part in (net.rec, net.inp):
             for name in part.projections:
                 still = name in frozen or (groups and name == ("j", "a", "default"))
-                assert torch.equal(part.projection(*name), values[name]) == still, name
+                assert torch.equal(values_of(part, name), values[name]) == still, name
 
 
 @pytest.mark.parametrize("groups", [False, True])
@@ -59,20 +60,20 @@ def test_moments_follow_the_synapses(groups):
     for _ in range(3):
         step(net, first)
         step(other, second)
-    held = other.rec.projection("c", "b").detach().clone()
+    held = other.rec.projection_values(source="c", target="b").detach().clone()
     freeze(net, "c", "b", optimizer=first)
     for _ in range(3):
         step(net, first)
         step(other, second)
         with torch.no_grad():
-            other.rec.projection("c", "b").copy_(held)
+            other.rec.projection_values(source="c", target="b").copy_(held)
     torch.testing.assert_close(net.effective_W_rec.to_dense(), other.effective_W_rec.to_dense(), rtol=1e-11, atol=1e-13)
     unfreeze(net, "c", "b", optimizer=first)
     assert net.rec.projections == other.rec.projections
     moments = {k: v for p, s in first.state.items() for k, v in s.items() if p is net.rec.values or groups}
     assert moments
     step(net, first)
-    assert not torch.equal(net.rec.projection("c", "b"), held)
+    assert not torch.equal(net.rec.projection_values(source="c", target="b"), held)
 
 
 def test_state_dict_round_trip():
@@ -80,9 +81,9 @@ def test_state_dict_round_trip():
     freeze(net, "a", None)
     fresh.load_state_dict(net.state_dict())
     assert fresh.rec.projections == net.rec.projections
-    assert fresh.rec.n_trainable == net.rec.n_trainable
+    assert fresh.rec.trainable_projections == net.rec.trainable_projections
     for name in net.rec.projections:
-        assert torch.equal(fresh.rec.projection(*name), net.rec.projection(*name))
+        assert torch.equal(values_of(fresh.rec, name), values_of(net.rec, name))
     torch.testing.assert_close(loss(fresh), loss(net))
     unfreeze(fresh, "a", None)
     torch.testing.assert_close(loss(fresh), loss(net))
@@ -149,7 +150,7 @@ def test_signs_of_a_projection_survive():
     g = sm.RegionGraph()
     g.add_region("a", 4, sign="neg")
     g.add_projection("a", "a", density=0.7, sign="pos", key="gap")
-    g.add_projection("a", "a", density=0.7, sign=None, key="free", init=sm.Normal(1.0))
+    g.add_projection("a", "a", density=0.7, sign="free", key="free", initializer=sm.Normal(1.0))
     g.add_projection("a", "a", density=0.7)
     net = sm.mRNN(g, device="cpu", seed=0)
     before = net.effective_W_rec.to_dense().detach()

@@ -5,6 +5,7 @@ import io
 
 import pytest
 import torch
+from helpers import values_of
 from torch import nn
 
 import sparse_mrnn as sm
@@ -49,8 +50,8 @@ class Apart:
         self.pieces = []
         groups = {False: [], True: []}
         for part in (net.rec, net.inp):
-            for name in part.projections[: part.n_trainable]:
-                view = part.projection(*name)
+            for name in part.projections[: part.trainable_projections]:
+                view = values_of(part, name)
                 own = nn.Parameter(view.detach().clone())
                 self.pieces.append((part, name, own))
                 groups[name in chosen].append(own)
@@ -64,7 +65,7 @@ class Apart:
         self.optimizer.step()
         with torch.no_grad():
             for part, name, own in self.pieces:
-                part.projection(*name).copy_(own)
+                values_of(part, name).copy_(own)
 
 
 CHOSEN = {("a", "b", "default"), ("a", "b", "second"), ("c", "a", "default"), ("i", "b", "default")}
@@ -161,12 +162,12 @@ def test_groups_by_parent_parameter_name_and_frozen():
     optimizer = torch.optim.SGD(groups)
     unfreeze(net, "a", "a", optimizer=optimizer)
     assert sum(p.numel() for p in by_name["a -> a"]["params"]) == lengths["a", "a", "default"]
-    before = net.rec.projection("a", "a").detach().clone()
+    before = net.rec.projection_values(source="a", target="a").detach().clone()
     loss(net).backward()
     optimizer.step()
     k = net.rec.projections.index(("a", "a", "default"))
     gradient = net.rec.values.grad[net.rec.ptr[k] : net.rec.ptr[k + 1]]
-    torch.testing.assert_close(net.rec.projection("a", "a").detach(), before - 4.0 * gradient)
+    torch.testing.assert_close(net.rec.projection_values(source="a", target="a").detach(), before - 4.0 * gradient)
 
 
 def test_schedulers_and_optimiser_checkpoints_work():
@@ -198,11 +199,11 @@ def test_a_state_with_other_frozen_projections_loads_into_a_net_with_groups():
     again.load_state_dict(net.state_dict())
     torch.testing.assert_close(loss(again), loss(net))
     assert again.rec.values.numel() == net.rec.values.numel()
-    before = again.rec.projection("b", "b").detach().clone(), again.rec.projection("a", "a").detach().clone()
+    before = again.rec.projection_values(source="b", target="b").detach().clone(), again.rec.projection_values(source="a", target="a").detach().clone()
     loss(again).backward()
     optimizer.step()
-    assert torch.equal(again.rec.projection("b", "b"), before[0])
-    assert not torch.equal(again.rec.projection("a", "a"), before[1])
+    assert torch.equal(again.rec.projection_values(source="b", target="b"), before[0])
+    assert not torch.equal(again.rec.projection_values(source="a", target="a"), before[1])
 
 
 def test_copies_pickles_and_conversions():

@@ -112,9 +112,7 @@ class Made(TorchDispatchMode):
 def test_a_step_makes_no_tensor_and_waits_for_nothing(monkeypatch, backend, learnable):
     """As on a GPU: without the compiled CPU kernels. Needed to replay a run as a CUDA graph."""
     monkeypatch.setattr(hybrid, "BLOCK_ENTRIES", 1)
-    monkeypatch.setattr("sparse_mrnn.ops.backward.backward_step", lambda: None)
-    monkeypatch.setattr("sparse_mrnn.ops.backends.hybrid.block_products", lambda: None)
-    monkeypatch.setattr("sparse_mrnn.ops.backends.csr.sampled_product", lambda: None)
+    monkeypatch.setattr("sparse_mrnn.ops.kernels.load", lambda name: None)
     g = sm.RegionGraph()
     g.add_region("a", 20, learnable_bias=True, learnable_tau=learnable)
     g.add_region("b", 10, sign="neg", activation="tanh")
@@ -123,7 +121,7 @@ def test_a_step_makes_no_tensor_and_waits_for_nothing(monkeypatch, backend, lear
     g.add_projection("b", "b", density=0.5)
     g.add_projection("i", "a")
     net = sm.mRNN(g, device="cpu", seed=0, backend=backend)
-    x0, h0 = net.batched_initial_condition(128)  # so that every step has a sampled product of its own
+    x0, h0 = net.batched_initial_condition(128)  # so that every step has an SDDMM of its own
 
     def made(steps):
         inp, stim = torch.ones(128, steps, 3, requires_grad=True), torch.ones(128, steps, 30, requires_grad=True)

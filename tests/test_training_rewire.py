@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from helpers import values_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_training_groups import build, loss
@@ -10,7 +11,7 @@ from test_training_groups import build, loss
 import sparse_mrnn as sm
 from sparse_mrnn.errors import TrainingError
 from sparse_mrnn.training import freeze, parameter_groups, prune, rewire, unfreeze
-from sparse_mrnn.training.places import free_places, urns_of
+from sparse_mrnn.training.candidate_slots import CandidateSlots
 
 
 @st.composite
@@ -61,11 +62,11 @@ def check_pattern(net):
         reference = torch.zeros(part.shape, dtype=torch.float64)
         constrained = net.rec_constrained if kind == "recurrent" else net.inp_constrained
         for name in part.projections:
-            values, edge = part.projection(*name).detach(), edges[name]
+            values, edge = values_of(part, name).detach(), edges[name]
             for (row, col), v in zip(pairs(net, part)[name], values.tolist(), strict=True):
-                sign = int(part.sign[col]) if edge.sign == "inherit" else {"pos": 1, "neg": -1, None: 0}[edge.sign]
+                sign = int(part.sign[col]) if edge.sign == "inherit" else {"pos": 1, "neg": -1, "free": 0}[edge.sign]
                 reference[row, col] += abs(v) * sign if constrained and sign else v
-        torch.testing.assert_close(part.dense(constrained=constrained).detach(), reference)
+        torch.testing.assert_close(part.dense().detach(), reference)
 
 
 @given(nets(), st.sampled_from(["set", "rigl", "deepr"]), st.sampled_from([0.0, 0.3, 1.0]), st.booleans(), st.integers(0, 9))
@@ -77,7 +78,7 @@ def test_rewiring_invariants(net, method, fraction, inputs, seed):
     if inputs and not part.projections:
         return
     names = part.projections
-    if names and part.n_trainable == 0:
+    if names and part.trainable_projections == 0:
         with pytest.raises(TrainingError, match="frozen; call unfreeze first"):
             rewire(net, fraction, source, rng=seed)
         return
@@ -88,10 +89,10 @@ def test_rewiring_invariants(net, method, fraction, inputs, seed):
             value.backward()
             optimizer.step()
         before, lengths = pairs(net, part), torch.diff(part.ptr).tolist()
-        old = {name: dict(zip(before[name], part.projection(*name).tolist(), strict=True)) for name in names}
+        old = {name: dict(zip(before[name], values_of(part, name).tolist(), strict=True)) for name in names}
         moments = {} if part.values not in optimizer.state else {
             name: dict(zip(before[name], optimizer.state[part.values]["exp_avg"][part.ptr[k] : part.ptr[k + 1]].tolist(), strict=True))
-            for k, name in enumerate(names[: part.n_trainable])
+            for k, name in enumerate(names[: part.trainable_projections])
         }
         options = {"fraction": None} if method == "deepr" else {"fraction": fraction}
         if method == "rigl":
@@ -106,12 +107,12 @@ def test_rewiring_invariants(net, method, fraction, inputs, seed):
         if method == "deepr" and turn == 0:
             assert moved == 0
         elif method != "deepr":
-            assert moved == sum(int(fraction * n + 0.5) for n in lengths[: part.n_trainable])
+            assert moved == sum(int(fraction * n + 0.5) for n in lengths[: part.trainable_projections])
         come = 0
         for k, name in enumerate(names):
-            frozen = k >= part.n_trainable
+            frozen = k >= part.trainable_projections
             assert not frozen or after[name] == before[name]
-            values = dict(zip(after[name], part.projection(*name).tolist(), strict=True))
+            values = dict(zip(after[name], values_of(part, name).tolist(), strict=True))
             kept = {place for place in values if place in old[name] and values[place] == old[name][place]}
             come += len(values) - len(kept)
             if moments and not frozen:
@@ -128,15 +129,15 @@ def test_set_removes_the_weakest_and_keeps_the_magnitudes():
     g.add_projection("a", "b", density=0.2)
     g.add_projection("b", "a", density=0.2)
     net = sm.mRNN(g, device="cpu", seed=0)
-    before = {name: (pairs(net, net.rec)[name], net.rec.projection(*name).detach().clone()) for name in net.rec.projections}
+    before = {name: (pairs(net, net.rec)[name], values_of(net.rec, name).detach().clone()) for name in net.rec.projections}
     rewire(net, 0.25, rng=1)
     for name, (places, values) in before.items():
         n = int(0.25 * len(values) + 0.5)
         stayed = {p for p, m in zip(places, values.abs().argsort().argsort().tolist(), strict=True) if m >= n}
         assert stayed <= set(pairs(net, net.rec)[name])
-        now = net.rec.projection(*name).detach()
+        now = values_of(net.rec, name).detach()
         torch.testing.assert_close(now.abs().sort()[0], values.abs().sort()[0])
-    new = net.rec.projection("b", "a").detach()
+    new = net.rec.projection_values(source="b", target="a").detach()
     assert (new < 0).any()
     assert (new > 0).any()
 
@@ -160,25 +161,25 @@ def test_rewiring_is_reproducible_and_uniform():
     for _ in range(600):
         for row, col in drawn(rng):
             counts[row, col] += 1
-    assert abs(counts - 100).max() < 5 * np.sqrt(100)  # 600 draws of 6 of 36 places: 100 each
+    assert abs(counts - 100).max() < 5 * np.sqrt(100)  # 600 draws of 6 of 36 slots: 100 each
 
 
-def test_free_places_by_brute_force():
+def test_free_slots_by_brute_force():
     rng = np.random.default_rng(0)
     for trial in range(30):
         net = build(seed=trial)
         table = net.rec.table()
-        urns = urns_of(net, net.rec, table)
+        slots = CandidateSlots.of(net, net.rec, table)
         kept_mask = rng.random(len(table.row)) < 0.5
-        kept = (urns.start[urns.block] + urns.positions(table))[kept_mask]
+        kept = (slots.start[slots.block] + slots.occupied(table))[kept_mask]
         assert (np.diff(kept) > 0).all()
-        counts = np.bincount(urns.block[kept_mask], minlength=len(urns.size))
-        want = (urns.size - counts) * rng.integers(0, 2, len(counts))  # none, or every free place
-        got = free_places(rng, kept, counts, want, urns)
+        counts = np.bincount(slots.block[kept_mask], minlength=len(slots.size))
+        want = (slots.size - counts) * rng.integers(0, 2, len(counts))  # none, or every free slot
+        got = slots.draw_free(rng, kept, counts, want)
         for k in range(len(counts)):
-            all_places = set(range(urns.start[k], urns.start[k] + urns.size[k]))
-            inside = set(got[(got >= urns.start[k]) & (got < urns.start[k] + urns.size[k])].tolist())
-            assert inside == (all_places - set(kept.tolist()) if want[k] else set())
+            all_slots = set(range(slots.start[k], slots.start[k] + slots.size[k]))
+            inside = set(got[(got >= slots.start[k]) & (got < slots.start[k] + slots.size[k])].tolist())
+            assert inside == (all_slots - set(kept.tolist()) if want[k] else set())
 
 
 @pytest.mark.parametrize("model", [sm.mRNN, sm.ElmanmRNN])
@@ -286,22 +287,22 @@ def test_a_rewired_net_loads_into_a_fresh_one_and_trains_on():
 @settings(max_examples=30, deadline=None)
 def test_pruning_removes_the_weakest(net, fraction, scope):
     part = net.rec
-    if part.projections and part.n_trainable == 0:
+    if part.projections and part.trainable_projections == 0:
         return
-    before = {name: part.projection(*name).detach().abs() for name in part.projections}
-    trainable = part.projections[: part.n_trainable]
+    before = {name: values_of(part, name).detach().abs() for name in part.projections}
+    trainable = part.projections[: part.trainable_projections]
     removed = prune(net, fraction, scope=scope)
     check_pattern(net)
-    for name in part.projections[part.n_trainable :]:
+    for name in part.projections[part.trainable_projections :]:
         if before[name].numel():
-            assert torch.equal(part.projection(*name).abs(), before[name])
+            assert torch.equal(values_of(part, name).abs(), before[name])
     groups = [[name] for name in trainable] if scope == "projection" else [list(trainable)]
     total = 0
     for group in groups:
         values = torch.cat([before[name] for name in group]) if group else torch.zeros(0)
         n = int(fraction * len(values) + 0.5)
         total += n
-        left = torch.cat([part.projection(*name).detach().abs() for name in group]) if group else torch.zeros(0)
+        left = torch.cat([values_of(part, name).detach().abs() for name in group]) if group else torch.zeros(0)
         torch.testing.assert_close(left.sort()[0].to(values), values.sort()[0][n:])
     assert removed == total
 

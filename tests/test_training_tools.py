@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from helpers import values_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_training_groups import build, loss
@@ -48,24 +49,24 @@ def test_clamp_and_norm():
     net = build()
     with torch.no_grad():
         net.rec.values.mul_(10)
-    other = net.rec.projection("c", "c").detach().clone()
+    other = net.rec.projection_values(source="c", target="c").detach().clone()
     clamp_weights_(net, 0.05, "ab", "c")
     assert net.get_projection("c", "ab").abs().max() <= 0.05
-    assert torch.equal(net.rec.projection("c", "c"), other)
+    assert torch.equal(net.rec.projection_values(source="c", target="c"), other)
     norms = limit_norm_(net, 1.0)
     assert norms["c", "c", "default"] == pytest.approx(other.norm().item())
     for name in net.rec.projections:
-        assert net.rec.projection(*name).norm() <= 1.0 + 1e-12
-    assert net.rec.projection("c", "c").norm().item() == pytest.approx(1.0)
-    torch.testing.assert_close(net.rec.projection("c", "c").detach(), other / other.norm())
+        assert values_of(net.rec, name).norm() <= 1.0 + 1e-12
+    assert net.rec.projection_values(source="c", target="c").norm().item() == pytest.approx(1.0)
+    torch.testing.assert_close(net.rec.projection_values(source="c", target="c").detach(), other / other.norm())
     clamp_weights_(net, 0.0, "i")
-    assert (net.inp.projection("i", "a") == 0).all()
+    assert (net.inp.projection_values(source="i", target="a") == 0).all()
     with pytest.raises(TrainingError, match="high is -1"):
         clamp_weights_(net, -1)
     with pytest.raises(TrainingError, match="max_norm is nan"):
         limit_norm_(net, float("nan"))
     freeze(net, "c", "c")
-    with pytest.raises(TrainingError, match="limit_norm_: 'c' -> 'c' is frozen; call unfreeze first"):
+    with pytest.raises(TrainingError, match="limit_norm_: projection 'c' -> 'c' is frozen; call unfreeze first"):
         limit_norm_(net, 1.0, "c", "c")
 
 
@@ -81,11 +82,11 @@ def test_penalties_equal_their_formulas():
     expected = (h.mean((0, 1))[:10] - 2).square().mean() + (h.mean((0, 1))[10:] - rates).square().mean()
     torch.testing.assert_close(rate_penalty(net, h, {"ab": 2.0, "c": rates}), expected)
     assert torch.autograd.gradcheck(lambda h: rate_penalty(net, h, {"ab": 2.0, "c": rates}), (h,))
-    w = torch.cat([net.rec.projection("a", "b", k) for k in ("default", "second")])
+    w = torch.cat([net.rec.projection_values(source="a", target="b", key=k) for k in ("default", "second")])
     torch.testing.assert_close(weight_penalty(net, "a", "b", norm="l1"), w.abs().mean())
-    torch.testing.assert_close(weight_penalty(net, "a", "b", "second"), net.rec.projection("a", "b", "second").square().mean())
+    torch.testing.assert_close(weight_penalty(net, "a", "b", "second"), net.rec.projection_values(source="a", target="b", key="second").square().mean())
     torch.testing.assert_close(weight_penalty(net), net.rec.values.square().mean())
-    torch.testing.assert_close(weight_penalty(net, "j"), net.inp.projection("j", "a").square().mean())
+    torch.testing.assert_close(weight_penalty(net, "j"), net.inp.projection_values(source="j", target="a").square().mean())
 
 
 def test_weight_penalty_reaches_trainable_weights_only_and_shrinks_them():
@@ -93,7 +94,7 @@ def test_weight_penalty_reaches_trainable_weights_only_and_shrinks_them():
     freeze(net, "b", None)
     net.zero_grad()
     weight_penalty(net, "ab", None).backward()
-    n = sum(net.rec.projection(s, t).numel() for s in "ab" for t in "abc") + net.rec.projection("a", "b", "second").numel()
+    n = sum(net.rec.projection_values(source=s, target=t).numel() for s in "ab" for t in "abc") + net.rec.projection_values(source="a", target="b", key="second").numel()
     start = net.rec.projections.index(("a", "a", "default"))
     part = slice(net.rec.ptr[start], net.rec.ptr[start + 1])
     torch.testing.assert_close(net.rec.values.grad[part], 2 * net.rec.values.detach()[part] / n)
@@ -195,8 +196,8 @@ def test_detect_nan_in_forward():
         with pytest.raises(DivergenceError, match="inp is not finite at step 2 in input 'j', channel 2"):
             states(net, inp={(0, 2, 2): float("nan")})
         with torch.no_grad():
-            net.rec.projection("b", "c")[1] = float("inf")
-        with pytest.raises(DivergenceError, match="the weights of 'b' -> 'c' are not finite \\(1 of ") as caught:
+            net.rec.projection_values(source="b", target="c")[1] = float("inf")
+        with pytest.raises(DivergenceError, match="the weights of projection 'b' -> 'c' are not finite \\(1 of ") as caught:
             states(net)
         assert caught.value.projection == ("b", "c", "default")
         assert caught.value.region == "c"
@@ -204,8 +205,8 @@ def test_detect_nan_in_forward():
     g = sm.RegionGraph()
     g.add_region("a", 2)
     g.add_region("b", 2, base_firing=1.0)
-    g.add_projection("b", "b", init=sm.Constant(1e30))
-    g.add_projection("b", "a", init=sm.Constant(1.0))
+    g.add_projection("b", "b", initializer=sm.Constant(1e30))
+    g.add_projection("b", "a", initializer=sm.Constant(1.0))
     with detect_nan(elman := sm.ElmanmRNN(g, device="cpu")), pytest.raises(DivergenceError, match="h is infinite at step 2 \\(3 ms\\) in region 'b'") as caught:
         elman(torch.zeros(1, 5, 0), torch.zeros(1, 4))
     assert caught.value.time == 3.0
@@ -219,11 +220,11 @@ def test_detect_nan_in_backward():
             (x[0, 4, 11] - x[0, 4, 11].detach()).sqrt().backward()
     g = sm.RegionGraph()
     g.add_region("a", 2, base_firing=1.0, learnable_bias=True)
-    g.add_projection("a", "a", init=sm.Constant(1e15), key="strong")
+    g.add_projection("a", "a", initializer=sm.Constant(1e15), key="strong")
     strong = sm.ElmanmRNN(g, "linear", device="cpu")
     with detect_nan(strong):
         h = strong(torch.zeros(1, 2, 0), torch.ones(1, 2) * 1e5)
-        with pytest.raises(DivergenceError, match="the gradient of 'a' -> 'a' \\(key 'strong'\\) is not finite") as caught:
+        with pytest.raises(DivergenceError, match="the gradient of projection 'a' -> 'a' \\(key 'strong'\\) is not finite") as caught:
             (h[:, 1] * 1e20).sum().backward()
     assert caught.value.projection == ("a", "a", "strong")
     with torch.no_grad():
@@ -304,5 +305,5 @@ def test_truncated_refuses():
 def test_a_net_that_is_not_finalised():
     net = sm.mRNN(device="cpu")
     net.add_recurrent_region("a", 2)
-    with pytest.raises(FinalizeError, match="call finalize_connectivity"):
+    with pytest.raises(FinalizeError, match="call finalize_rec_connectivity"):
         weight_penalty(net)

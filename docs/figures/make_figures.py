@@ -13,7 +13,7 @@ from sparse_mrnn import load_config, read_config
 from sparse_mrnn.config import SimulationConfig
 from sparse_mrnn.data import example_path
 from sparse_mrnn.plot import plot_activity, plot_regions, plot_weights
-from sparse_mrnn.simulate import build, simulate
+from sparse_mrnn.simulation import build_network, simulate
 
 HERE = Path(__file__).parent
 DPI = 110
@@ -24,7 +24,7 @@ def main() -> None:
     config = load_config(example_path("celegans"))
     settings = config.simulation or SimulationConfig()
     graph = read_config(config)
-    net = build(graph, settings, "cpu")
+    net = build_network(graph, settings, "cpu")
     recording = simulate(net, settings.duration, stimulus=settings.stimuli(), noise=settings.noise, seed=settings.seed or 0)
     figures = {
         "celegans_activity": plot_activity(recording),

@@ -17,7 +17,7 @@ import numpy as np
 
 import sparse_mrnn as sm
 from sparse_mrnn.recording import Record
-from sparse_mrnn.simulate import simulate
+from sparse_mrnn.simulation import simulate
 from sparse_mrnn.stimulus import Lesion, OrnsteinUhlenbeck, PulseTrain, Stimulus
 
 HERE = Path(__file__).parent
@@ -34,11 +34,11 @@ def ring() -> sm.RegionGraph:
         g.add_region(f"i{k}", n // 5, sign="neg", parent_region=f"area{k}")
     for k in range(AREAS):
         for source, target, fan_in, total in (("e", "e", 60, 0.75), ("e", "i", 60, 1.0), ("i", "e", 25, -0.5), ("i", "i", 25, -0.3)):
-            g.add_projection(f"{source}{k}", f"{target}{k}", fan_in=fan_in, init=sm.Constant(total / fan_in))
+            g.add_projection(f"{source}{k}", f"{target}{k}", fan_in=fan_in, initializer=sm.Constant(total / fan_in))
         for hop, fan_in, total in ((1, 10, 0.22), (2, 6, 0.08)):
             for side in (-1, 1):
                 other = (k + side * hop) % AREAS
-                g.add_projection(f"e{k}", f"e{other}", fan_in=fan_in, init=sm.Constant(total / fan_in), delay=8.0 * hop)
+                g.add_projection(f"e{k}", f"e{other}", fan_in=fan_in, initializer=sm.Constant(total / fan_in), delay=8.0 * hop)
     return g
 
 

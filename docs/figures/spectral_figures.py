@@ -26,7 +26,7 @@ def random_graph(n: int = UNITS) -> sm.RegionGraph:
     """One region without signs, 100 synapses onto every unit, standard deviation 1 / sqrt(100)."""
     g = sm.RegionGraph()
     g.add_region("r", n, sign=None)
-    g.add_projection("r", "r", fan_in=100, init=sm.Normal(1.0))
+    g.add_projection("r", "r", fan_in=100, initializer=sm.Normal(1.0))
     return g
 
 
@@ -90,7 +90,7 @@ def outlier() -> None:
         g.add_region("i", 400, sign="neg")
         for s in "ei":
             for t in "ei":
-                g.add_projection(s, t, density=0.1, init=init)
+                g.add_projection(s, t, density=0.1, initializer=init)
         net = sm.mRNN(g, seed=0, device="cpu")
         values, _ = sm.leading_eigenpairs(net, 60, vectors=False)
         disc = disc_radius(net, net.layout().ptr)

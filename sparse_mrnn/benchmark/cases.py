@@ -148,20 +148,21 @@ class BlockModel:
             n = max(1, round(r.n * factor))
             pick = np.arange(n) * r.n // n
             names = ("sign", "base_firing", "init", "tau", "activation", "learnable_bias", "learnable_tau")
-            facts = {k: getattr(r, k) for k in names}
-            each: dict[str, Any] = {k: v[pick] if isinstance(v, np.ndarray) else v for k, v in facts.items()}
-            g.add_region(r.name, n, **each)
+            fields: dict[str, Any] = {k: getattr(r, k) for k in names}
+            thinned: dict[str, Any] = {k: v[pick] if isinstance(v, np.ndarray) else v for k, v in fields.items()}
+            g.add_region(r.name, n, **thinned)
         for r in old.regions("input"):
             g.add_input(r.name, r.n, sign=r.sign)
         regions = [r.name for r in old.regions()]
-        init = Uniform(0.0, 1 / max(1.0, g.n_units * (mean if density is None else density)))  # sums to less than 1: activity stays finite
+        fan_in = max(1.0, g.n_units * (mean if density is None else density))
+        initializer = Uniform(0.0, 1 / fan_in)  # sums to less than 1: activity stays finite
         for source in [*regions, *(r.name for r in old.regions("input"))]:
             for target in regions:
                 d = self.density.get((source, target), 0.0)
                 if density is not None and self._recurrent(source):
                     d = d * density / mean if density <= mean else d + (1 - d) * (density - mean) / (1 - mean)
                 if d > 0:
-                    g.add_projection(source, target, rule=Bernoulli(min(1.0, d)), init=init)
+                    g.add_projection(source, target, rule=Bernoulli(min(1.0, d)), initializer=initializer)
         return g
 
     def _area(self, source: str, target: str) -> int:

@@ -20,7 +20,7 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-from sparse_mrnn.benchmark.problem import Given, Problem, Synapses
+from sparse_mrnn.benchmark.problem import CaseInputs, CsrWeights, Problem
 from sparse_mrnn.errors import BenchmarkError, suggest
 from sparse_mrnn.models import base
 from sparse_mrnn.ops.backends.torch_sparse import package
@@ -36,7 +36,7 @@ class Entry(ABC):
     trains: ClassVar[bool] = True
 
     build_s: float
-    given: Given
+    given: CaseInputs
 
     @abstractmethod
     def __init__(self, problem: Problem) -> None:
@@ -62,7 +62,7 @@ class Entry(ABC):
 
     @abstractmethod
     def gradients(self) -> dict[str, Tensor]:
-        """After a training run: the derivative by the effective weight of each place, "recurrent" and "input".
+        """After a training run: the derivative by the effective weight of each entry, "recurrent" and "input".
 
         NaN where the entry does not differentiate (a frozen projection).
         """
@@ -107,7 +107,7 @@ class _Loop(Entry):
         self.weight = {name: s.weight.clone().requires_grad_() for name, s in self._synapses().items()}
         self.bias = self.problem.bias.clone().requires_grad_(self.problem.learns_bias)
 
-    def _synapses(self) -> dict[str, Synapses]:
+    def _synapses(self) -> dict[str, CsrWeights]:
         both = {"recurrent": self.problem.rec, "input": self.problem.inp}
         return {name: s for name, s in both.items() if s.col.numel()}
 
@@ -116,10 +116,10 @@ class _Loop(Entry):
 
 
 class _SparseLoop(_Loop):
-    """A loop with state (units, batch), and weights as a flat vector of places."""
+    """A loop with state (units, batch), and weights as a flat vector of CSR entries."""
 
     @abstractmethod
-    def matrix(self, synapses: Synapses, values: Tensor) -> Any:
+    def matrix(self, synapses: CsrWeights, values: Tensor) -> Any:
         """What ``product`` multiplies with, from effective weights."""
 
     def product(self, matrix: Any, h: Tensor) -> Tensor:
@@ -158,7 +158,7 @@ class _SparseLoop(_Loop):
 class LoopCSR(_SparseLoop):
     name, about = "loop-csr", "torch.sparse CSR product a step"
 
-    def matrix(self, synapses: Synapses, values: Tensor) -> Tensor:
+    def matrix(self, synapses: CsrWeights, values: Tensor) -> Tensor:
         import warnings
 
         with warnings.catch_warnings():
@@ -173,7 +173,7 @@ class LoopCOO(_SparseLoop):
         super().build()
         self.index = {name: torch.stack([s.rows, s.col.long()]) for name, s in self._synapses().items()}
 
-    def matrix(self, synapses: Synapses, values: Tensor) -> Tensor:
+    def matrix(self, synapses: CsrWeights, values: Tensor) -> Tensor:
         index = self.index["recurrent" if synapses is self.problem.rec else "input"]
         return torch.sparse_coo_tensor(index, values, synapses.shape, is_coalesced=True, check_invariants=False)
 
@@ -198,7 +198,7 @@ class LoopTorchSparse(_SparseLoop):
         super().build()
         self.index = {name: (s.crow.long(), s.col.long(), s.rows) for name, s in self._synapses().items()}
 
-    def matrix(self, synapses: Synapses, values: Tensor) -> Any:
+    def matrix(self, synapses: CsrWeights, values: Tensor) -> Any:
         ptr, col, row = self.index["recurrent" if synapses is self.problem.rec else "input"]
         known = dict(sparse_sizes=synapses.shape, is_sorted=True, trust_data=True)
         return package().SparseTensor(row=row, rowptr=ptr, col=col, value=values, **known)
@@ -211,7 +211,7 @@ class LoopScipy(_SparseLoop):
     def missing(cls, device: str) -> str | None:
         return None if torch.device(device).type == "cpu" else "scipy runs on the CPU only"
 
-    def matrix(self, synapses: Synapses, values: Tensor) -> Any:
+    def matrix(self, synapses: CsrWeights, values: Tensor) -> Any:
         arrays = (values.detach().numpy(), synapses.col.numpy(), synapses.crow.numpy())
         return sp.csr_array(arrays, shape=synapses.shape)
 
@@ -294,12 +294,12 @@ class MRNNTorch(LoopDense):
         return new_h
 
 
-class Ours(Entry):
+class LibraryEntry(Entry):
     """This library on one backend."""
 
     backend: ClassVar[str]
 
-    def __init__(self, problem: Problem | Given) -> None:
+    def __init__(self, problem: Problem | CaseInputs) -> None:
         self.given = problem
         graph = problem.case.make()
         start = time.perf_counter()
@@ -317,18 +317,16 @@ class Ours(Entry):
     def gradients(self) -> dict[str, Tensor]:
         found = {}
         first = (self.given.rec.first, self.given.inp.first) if isinstance(self.given, Problem) else (None, None)
-        for name, weights, places in (("recurrent", self.net.rec, first[0]), ("input", self.net.inp, first[1])):
-            if weights is None or not weights.nnz:
+        for weights, entries in zip(self.net.weight_matrices(), first, strict=True):
+            if not weights.nnz:
                 continue
             grad = weights.values.grad
             grad = torch.zeros_like(weights.values) if grad is None else grad
             every = torch.cat([grad, torch.full_like(weights.frozen, torch.nan)])
             every = every if weights.perm is None else every[weights.perm.long()]
-            matrix = self.net.W_rec if name == "recurrent" else self.net.W_inp
-            sign = (self.net.W_rec_sign_matrix if name == "recurrent" else self.net.W_inp_sign_matrix).values()
-            raw = matrix.detach().values()
+            sign, raw = weights.csr_signs(), weights.csr_values(effective_weights=False).detach()
             every = every * torch.where(sign == 0, 1, torch.where(raw < 0, -sign, sign))
-            found[name] = every if places is None else every[torch.from_numpy(places).to(every.device)]
+            found[weights.kind] = every if entries is None else every[torch.from_numpy(entries).to(every.device)]
         return found
 
     @classmethod
@@ -338,16 +336,11 @@ class Ours(Entry):
         return (80 if training else 40) * synapses + states_bytes(units, batch, steps, 4 if training else 2)
 
 
-def _ours(backend: str) -> type[Ours]:
+def _library_entry(backend: str) -> type[LibraryEntry]:
     name = "ours" if backend == "auto" else f"ours-{backend}"
     kind = {"auto": "other", "dense": "dense"}.get(backend, "sparse")
     about = "sparse_mrnn, the backend it chooses" if backend == "auto" else f"sparse_mrnn, backend={backend!r}"
-    return type(f"Ours_{backend}", (Ours,), dict(name=name, about=about, kind=kind, backend=backend, __doc__=about, __module__=__name__))
-
-
-def available_backends() -> tuple[str, ...]:
-    """The library's backends that can be used here."""
-    return tuple(b for b in base.BACKENDS if b != "torch_sparse" or importlib.util.find_spec("torch_sparse"))
+    return type(f"Library_{backend}", (LibraryEntry,), dict(name=name, about=about, kind=kind, backend=backend, __doc__=about, __module__=__name__))
 
 
 LOOPS: tuple[type[Entry], ...] = (MRNNTorch, LoopDense, LoopCOO, LoopCSR, LoopTorchSparse, LoopScipy)
@@ -355,7 +348,7 @@ LOOPS: tuple[type[Entry], ...] = (MRNNTorch, LoopDense, LoopCOO, LoopCSR, LoopTo
 
 def entries() -> dict[str, type[Entry]]:
     """Every entry by name: this library's backends first."""
-    found: list[type[Entry]] = [_ours(b) for b in base.BACKENDS]
+    found: list[type[Entry]] = [_library_entry(b) for b in base.BACKENDS]
     return {e.name: e for e in [*found, *LOOPS]}
 
 

@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 import torch
 
 from sparse_mrnn.benchmark.cases import Case, two_regions
-from sparse_mrnn.benchmark.entries import Ours, entries
-from sparse_mrnn.benchmark.problem import Given, Problem
+from sparse_mrnn.benchmark.entries import LibraryEntry, entries
+from sparse_mrnn.benchmark.problem import CaseInputs, Problem
 from sparse_mrnn.errors import BenchmarkError
 from sparse_mrnn.graph import RegionGraph
 
@@ -125,9 +125,9 @@ def _peak(case: Case, name: str, training: bool, threads: int) -> int:
     for make in (partial(two_regions, 50, 0.5), partial(two_regions, 300, 0.05), _mixed):  # whichever kernel the backend takes
         entry(Problem.of(replace(case, make=make, batch=2, steps=2))).run(training)
     meter = PeakMeter(case.device)
-    if issubclass(entry, Ours):
+    if issubclass(entry, LibraryEntry):
         graph = case.make()
-        entry(Given.to(case, graph.n_units, graph.n_inputs)).run(training)
+        entry(CaseInputs.draw(case, graph.n_units, graph.n_inputs)).run(training)
     else:
         problem = Problem.of(case)  # the network it was taken from is gone by now
         meter.restart()

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sparse_mrnn.benchmark.cases import Case
 from sparse_mrnn.models.base import mRNNBase
+from sparse_mrnn.ops.pattern import Pattern
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu,
@@ -25,19 +26,19 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 @dataclass(frozen=True, eq=False)
-class Synapses:
-    """A weight matrix in CSR, one entry a place: parallel synapses are added up.
+class CsrWeights:
+    """A weight matrix in CSR, one entry a pair of units: parallel synapses are added up.
 
     Parameters
     ----------
     shape : tuple of int
         (targets, sources).
     crow, col : Tensor of int32
-    weight : Tensor, shape (places,)
+    weight : Tensor, shape (entries,)
         Before Dale's law, which makes ``|weight| * sign`` of it; as it is where the sign is 0.
-    sign : Tensor, shape (places,)
+    sign : Tensor, shape (entries,)
     first : ndarray or None
-        Which of the network's synapses is the first of each place; None where every place has one.
+        Which of the network's synapses is the first of each entry; None where every entry has one.
     """
 
     shape: tuple[int, int]
@@ -48,42 +49,43 @@ class Synapses:
     first: NDArray[np.int64] | None
 
     @classmethod
-    def of(cls, weight: Tensor, sign: Tensor) -> Synapses:
+    def of(cls, weight: Tensor, sign: Tensor) -> CsrWeights:
         """From effective weights and signs, CSR tensors of one pattern."""
         crow, col = weight.crow_indices(), weight.col_indices()
         values, signs = weight.values().detach(), sign.values().to(weight.dtype)
         shape = (int(weight.shape[0]), int(weight.shape[1]))
         first = None
-        place = _rows(crow, shape[0]) * shape[1] + col.cpu().numpy()
-        if place.size and not (np.diff(place) > 0).all():
-            unique, first, inverse = np.unique(place, return_index=True, return_inverse=True)
-            where = torch.from_numpy(inverse).to(values.device)
-            values = values.new_zeros(len(unique)).index_add_(0, where, values)
-            low, high = (signs.new_zeros(len(unique)).scatter_reduce_(0, where, signs, how, include_self=False) for how in ("amin", "amax"))
+        slot = _rows(crow, shape[0]) * shape[1] + col.cpu().numpy()
+        if slot.size and not (np.diff(slot) > 0).all():
+            distinct, first, inverse = np.unique(slot, return_index=True, return_inverse=True)
+            which = torch.from_numpy(inverse).to(values.device)
+            values = values.new_zeros(len(distinct)).index_add_(0, which, values)
+            empty = signs.new_zeros(len(distinct))
+            low, high = (empty.scatter_reduce(0, which, signs, how, include_self=False) for how in ("amin", "amax"))
             signs = torch.where(low == high, low, 0)
-            rows, columns = np.divmod(unique, shape[1])
-            start = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=shape[0]))])
-            crow, col = (torch.from_numpy(a.astype(np.int32)).to(values.device) for a in (start, columns))
+            rows, columns = (torch.from_numpy(part).to(values.device) for part in np.divmod(distinct, shape[1]))
+            pattern, _ = Pattern.from_coo(rows, columns, shape)
+            crow, col = pattern.crow, pattern.col
         return cls(shape, crow, col, torch.where(signs == 0, values, values.abs()), signs, first)
 
     @property
     def rows(self) -> Tensor:
-        """Target of each place (int64)."""
+        """Target of each entry (int64)."""
         return torch.from_numpy(_rows(self.crow, self.shape[0])).to(self.weight.device)
 
     def effective(self, weight: Tensor | None = None) -> Tensor:
-        """Dale's law as mRNNTorch applies it, |w| * sign, for the stored places; differentiable."""
+        """Dale's law as mRNNTorch applies it, |w| * sign, for the stored entries; differentiable."""
         w = self.weight if weight is None else weight
         return w.abs() * self.sign if self.signed else torch.where(self.sign == 0, w, w.abs() * self.sign)
 
     @property
     def signed(self) -> bool:
-        """Whether every place has a sign."""
+        """Whether every entry has a sign."""
         return bool((self.sign != 0).all())
 
 
 @dataclass(frozen=True, eq=False)
-class Given:
+class CaseInputs:
     """A case and what its network is given.
 
     Parameters
@@ -98,21 +100,21 @@ class Given:
     drive: Tensor
 
     @classmethod
-    def to(cls, case: Case, units: int, channels: int) -> Given:
+    def draw(cls, case: Case, units: int, channels: int) -> CaseInputs:
         """Drawn uniformly between 0 and 1, from the case's seed."""
         made = np.random.default_rng(case.seed)
         x0 = made.random((case.batch, units), dtype=np.float32)
         drive = made.random((case.batch, case.steps, channels), dtype=np.float32)
-        return Given(case, torch.from_numpy(x0).to(case.device), torch.from_numpy(drive).to(case.device))
+        return cls(case, torch.from_numpy(x0).to(case.device), torch.from_numpy(drive).to(case.device))
 
 
 @dataclass(frozen=True, eq=False)
-class Problem(Given):
+class Problem(CaseInputs):
     """One case, ready to be computed by any entry.
 
     Parameters
     ----------
-    rec, inp : Synapses
+    rec, inp : CsrWeights
     alpha : Tensor, shape (units or 1, 1)
     bias : Tensor, shape (units,)
     learns_bias : bool
@@ -121,8 +123,8 @@ class Problem(Given):
         Time from the graph to our network.
     """
 
-    rec: Synapses
-    inp: Synapses
+    rec: CsrWeights
+    inp: CsrWeights
     alpha: Tensor
     bias: Tensor
     learns_bias: bool
@@ -137,10 +139,10 @@ class Problem(Given):
         net = case.network("csr", graph)
         build_s = time.perf_counter() - start
         with torch.no_grad():
-            rec = Synapses.of(net.effective_W_rec, net.W_rec_sign_matrix)
-            inp = Synapses.of(net.effective_W_inp, net.W_inp_sign_matrix)
+            rec = CsrWeights.of(net.effective_W_rec, net.W_rec_sign_matrix)
+            inp = CsrWeights.of(net.effective_W_inp, net.W_inp_sign_matrix)
         alpha, bias = net.alpha.detach().clone(), net.tonic_inp.detach().clone()
-        given = Given.to(case, graph.n_units, graph.n_inputs)
+        given = CaseInputs.draw(case, graph.n_units, graph.n_inputs)
         return cls(case, given.x0, given.drive, rec, inp, alpha, bias, net.bias is not None, _parts(net, case.activation), build_s)
 
     @property

@@ -10,7 +10,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from sparse_mrnn.benchmark.entries import Entry, as_numpy
-from sparse_mrnn.benchmark.problem import Problem, Synapses
+from sparse_mrnn.benchmark.problem import CsrWeights, Problem
 from sparse_mrnn.errors import BenchmarkError
 
 SAMPLED, TOLERANCE = 20_000, 1e-3
@@ -24,7 +24,7 @@ class Reference:
     """h (batch, time, units), and the derivative of the loss by some effective weights."""
 
     h: Array
-    places: dict[str, NDArray[np.int64]]
+    entries: dict[str, NDArray[np.int64]]
     gradient: dict[str, Array]
 
 
@@ -53,16 +53,16 @@ def reference(problem: Problem, training: bool) -> Reference:
         towards[t] = alpha * by_x
         by_h = rec.T @ towards[t]
     rng = np.random.default_rng(case.seed)
-    places, gradient = {}, {}
+    entries, gradient = {}, {}
     for name, synapses, source in (("recurrent", problem.rec, before[:-1]), ("input", problem.inp, list(drive))):
         total = synapses.col.numel()
         if total:
-            where = np.sort(rng.choice(total, min(total, SAMPLED), replace=False))
-            row, col = synapses.rows.cpu().numpy()[where], synapses.col.cpu().numpy()[where]
-            places[name] = where
+            chosen = np.sort(rng.choice(total, min(total, SAMPLED), replace=False))
+            row, col = synapses.rows.cpu().numpy()[chosen], synapses.col.cpu().numpy()[chosen]
+            entries[name] = chosen
             steps = zip(towards, source, strict=True)
-            gradient[name] = sum((np.einsum("sb,sb->s", g[row], h[col]) for g, h in steps), np.zeros(len(where)))
-    return Reference(after.transpose(2, 0, 1), places, gradient)
+            gradient[name] = sum((np.einsum("sb,sb->s", g[row], h[col]) for g, h in steps), np.zeros(len(chosen)))
+    return Reference(after.transpose(2, 0, 1), entries, gradient)
 
 
 def check(entry: Entry, want: Reference, training: bool) -> None:
@@ -77,8 +77,8 @@ def check(entry: Entry, want: Reference, training: bool) -> None:
     _compare(f"{entry.name} on {label}: h", as_numpy(entry.run(training)), want.h)
     if training:
         found = entry.gradients()
-        for name, places in want.places.items():
-            got = as_numpy(found[name])[places]
+        for name, entries in want.entries.items():
+            got = as_numpy(found[name])[entries]
             known = ~np.isnan(got)
             _compare(f"{entry.name} on {label}: gradient of the {name} weights", got[known], want.gradient[name][known])
 
@@ -95,7 +95,7 @@ def _compare(what: str, got: Array, want: Array) -> None:
         raise BenchmarkError(f"{what} differs from the float64 reference by {worst:.3g}, where the largest value is {scale:.3g}.")
 
 
-def _scipy(synapses: Synapses) -> Any:
+def _scipy(synapses: CsrWeights) -> Any:
     arrays = (as_numpy(synapses.effective()), synapses.col.cpu().numpy(), synapses.crow.cpu().numpy())
     return sp.csr_array(arrays, shape=synapses.shape)
 

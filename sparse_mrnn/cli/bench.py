@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sparse_mrnn.cli.common import app, err, load_network, out, plain, told
+from sparse_mrnn.cli.common import app, err, load_network, out, plain, report_errors
 
 if TYPE_CHECKING:
     from sparse_mrnn.benchmark import Case
@@ -42,7 +42,7 @@ def bench(
     force: Annotated[bool, typer.Option("--force", help="Replace results in that folder.")] = False,
 ) -> None:
     """Dense or sparse? Time and memory of every way to run a network, and where the crossover lies."""
-    with told():
+    with report_errors():
         from sparse_mrnn import benchmark as b
         from sparse_mrnn.benchmark import report
         from sparse_mrnn.benchmark.advice import advice

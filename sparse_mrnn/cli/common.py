@@ -27,7 +27,7 @@ ConfigArgument = Annotated[
 
 
 @contextmanager
-def told() -> Iterator[None]:
+def report_errors() -> Iterator[None]:
     """Turn our errors, and an error reading or writing a file, into one message and exit status 1."""
     try:
         yield

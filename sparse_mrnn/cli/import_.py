@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sparse_mrnn.cli.common import app, out, told
+from sparse_mrnn.cli.common import app, out, report_errors
 
 if TYPE_CHECKING:
     from sparse_mrnn.connectome import ImportReport
@@ -93,7 +93,7 @@ def import_(
 ) -> None:
     """Turn a connectome into a network that info, simulate, plot, spectrum and bench take."""
     given = dict(locals())
-    with told():
+    with report_errors():
         from sparse_mrnn.errors import ConnectomeError
         from sparse_mrnn.interop.sonata import write_sonata
 

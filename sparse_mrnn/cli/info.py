@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from sparse_mrnn.cli.common import ConfigArgument, app, load_network, out, settings_of, size, told
+from sparse_mrnn.cli.common import ConfigArgument, app, load_network, out, report_errors, settings_of, size
 
 
 @app.command()
@@ -16,12 +16,12 @@ def info(
     steps: Annotated[int, typer.Option(help="Time steps of the estimate.")] = 100,
 ) -> None:
     """Show regions, projections, realised density and the memory a run needs."""
-    with told():
-        from sparse_mrnn.simulate import build
+    with report_errors():
+        from sparse_mrnn.simulation import build_network
 
         graph, simulation = load_network(config)
         settings = settings_of(simulation)
-        net = build(graph, settings.model_copy(update={"spectral_radius": None}), "cpu")
+        net = build_network(graph, settings.model_copy(update={"spectral_radius": None}), "cpu")
         out.print(graph)
         if net.rec is None or net.inp is None:
             return

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from sparse_mrnn.cli.common import app, load_network, out, settings_of, told
+from sparse_mrnn.cli.common import app, load_network, out, report_errors, settings_of
 
 
 class Kind(StrEnum):
@@ -27,11 +27,11 @@ def plot(
     trial: Annotated[int, typer.Option(help="Trial of a recording.")] = 0,
 ) -> None:
     """Draw the weight matrix, the graph of regions, or recorded activity."""
-    with told():
+    with report_errors():
         from sparse_mrnn import plot as figures
         from sparse_mrnn.errors import ConfigError
         from sparse_mrnn.recording import open_recording
-        from sparse_mrnn.simulate import build
+        from sparse_mrnn.simulation import build_network
 
         if out_path.suffix not in (".png", ".svg", ".pdf"):
             raise ConfigError(f"--out {out_path}: the picture's name must end in .png, .svg or .pdf.")
@@ -41,7 +41,7 @@ def plot(
         else:
             graph, simulation = load_network(source)
             whole = kind is Kind.regions
-            ax = figures.plot_regions(graph) if whole else figures.plot_weights(build(graph, settings_of(simulation), "cpu"))
+            ax = figures.plot_regions(graph) if whole else figures.plot_weights(build_network(graph, settings_of(simulation), "cpu"))
         out_path.parent.mkdir(parents=True, exist_ok=True)
         ax.figure.savefig(out_path, dpi=150)  # type: ignore[union-attr]
         out.print(f"wrote {out_path}", soft_wrap=True, highlight=False)

@@ -12,7 +12,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from sparse_mrnn.cli.common import ConfigArgument, app, err, load_network, out, plain, settings_of, size, told
+from sparse_mrnn.cli.common import ConfigArgument, app, err, load_network, out, plain, report_errors, settings_of, size
 from sparse_mrnn.errors import ConfigError, DivergenceError, SimulationStopped
 
 if TYPE_CHECKING:
@@ -47,18 +47,19 @@ def simulate(
     unit: Annotated[list[str] | None, typer.Option(help="Record only this unit id; repeatable.")] = None,
     every: Annotated[int | None, typer.Option(help="Record every so many steps.")] = None,
     dtype: Annotated[str | None, typer.Option(help="Record as float16, float32 or float64.")] = None,
-    checkpoint_every: Annotated[float, typer.Option(help="Seconds between two checkpoints.")] = 30.0,
+    checkpoint_seconds: Annotated[float, typer.Option(help="Seconds between two checkpoints.")] = 30.0,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No bar, no summary; errors and warnings only.")] = False,
     log: Annotated[Path | None, typer.Option(help="Append JSON lines about the run to this file.")] = None,
 ) -> None:
     """Simulate a network and record its activity."""
-    with told():
-        from sparse_mrnn.simulate import build
-        from sparse_mrnn.simulate import simulate as run
+    with report_errors():
+        from sparse_mrnn.simulation import build_network
+        from sparse_mrnn.simulation import simulate as run
         from sparse_mrnn.stimulus import Stimulus
 
         if out_path is None and (resume or overwrite):
-            raise ConfigError(f"--{'resume' if resume else 'overwrite'} is about a recording on disk; say which with --out.")
+            option = "resume" if resume else "overwrite"
+            raise ConfigError(f"--{option} is about a recording on disk; say which with --out.")
         graph, simulation = load_network(config)
         settings = settings_of(simulation, duration=duration, dt=dt, batch=batch, seed=seed, noise=noise)
         chosen = {"what": what, "variables": variable, "regions": region, "units": unit, "every": every, "dtype": dtype}
@@ -66,7 +67,7 @@ def simulate(
         stimuli = [Stimulus.parse(text) for text in stim] if stim else settings.stimuli()
         try:
             with _notes():
-                net = build(graph, settings, device)
+                net = build_network(graph, settings, device)
                 if not quiet:
                     synapses = 0 if net.rec is None else net.rec.nnz
                     out.print(f"{net.graph.n_units:,} units, {synapses:,} synapses on {net.device}; seed {net.seed}", highlight=False)
@@ -76,13 +77,12 @@ def simulate(
                     batch=settings.batch,
                     stimulus=stimuli,
                     interventions=settings.acts(),
-                    record=record.build(),
+                    record=record.to_record(),
                     noise=settings.noise,
                     seed=settings.seed or 0,
                     out=out_path,
-                    overwrite=overwrite,
-                    resume=resume,
-                    checkpoint_every=checkpoint_every,
+                    mode="resume" if resume else "overwrite" if overwrite else "create",
+                    checkpoint_seconds=checkpoint_seconds,
                     allow_large=yes,
                     progress=not quiet,
                     log=log,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sparse_mrnn.cli.common import ConfigArgument, app, err, load_network, out, settings_of, told
+from sparse_mrnn.cli.common import ConfigArgument, app, err, load_network, out, report_errors, settings_of
 
 
 @app.command()
@@ -20,33 +20,35 @@ def spectrum(
     max_seconds: Annotated[float | None, typer.Option(help="Time for each search.")] = None,
 ) -> None:
     """Show the spectral radius and abscissa, the radius of each region, and the leading eigenvalues."""
-    with told():
+    with report_errors():
         from rich.table import Table
 
         from sparse_mrnn.errors import ConfigError, SpectralError
-        from sparse_mrnn.simulate import build
-        from sparse_mrnn.spectral import disc_radius, leading_eigenpairs, spectral_abscissa, spectral_radius
+        from sparse_mrnn.simulation import build_network
+        from sparse_mrnn.spectral import disc_radius, leading_eigenpairs, spectral_search
+        from sparse_mrnn.spectral.api import SearchOptions
 
         if out_path is not None and out_path.suffix not in (".png", ".svg", ".pdf"):
             raise ConfigError(f"--out {out_path}: the picture's name must end in .png, .svg or .pdf.")
         graph, simulation = load_network(config)
         settings = settings_of(simulation, seed=seed)
-        net = build(graph, settings.model_copy(update={"seed": settings.seed or 0}), "cpu")
+        net = build_network(graph, settings.model_copy(update={"seed": settings.seed or 0}), "cpu")
         layout = net.layout()
         with err.status("searching") as status:
 
-            def told_progress(products: int, best: float) -> None:
+            def show(products: int, best: float) -> None:
                 status.update(f"{products:,} products, best so far {best:.5g}")
 
-            common = {"rtol": rtol, "max_seconds": max_seconds, "progress": told_progress}
-            radius = spectral_radius(net, return_result=True, **common)  # type: ignore[call-overload]
-            abscissa = spectral_abscissa(net, return_result=True, **common)  # type: ignore[call-overload]
-            values = leading_eigenpairs(net, min(k, layout.n), vectors=False, **common)[0]  # type: ignore[call-overload]
+            common: SearchOptions = {"rtol": rtol, "max_seconds": max_seconds, "progress": show}
+            within = common.copy()
+            radius, abscissa = (spectral_search(net, which, **common) for which in ("LM", "LR"))
+            values, _ = leading_eigenpairs(net, min(k, layout.n), vectors=False, **common)
             disc = disc_radius(net, layout.ptr)
             rows = []
             for region in layout.regions:
+                within["regions"] = region.name
                 try:
-                    found = spectral_radius(net, regions=region.name, return_result=True, **common)  # type: ignore[call-overload]
+                    found = spectral_search(net, **within)
                     rows.append((region.name, f"{region.n:,}", f"{found.value:.5g}", found.method))
                 except SpectralError as error:
                     rows.append((region.name, f"{region.n:,}", "?", str(error)))

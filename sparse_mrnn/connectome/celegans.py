@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import scipy.sparse as sp
 
 from sparse_mrnn.config import read_config
 from sparse_mrnn.connectome.report import ImportReport
@@ -56,6 +53,4 @@ def read_celegans(*, spectral_radius: float | None = None) -> tuple[RegionGraph,
 
 
 def _radius(graph: RegionGraph) -> float:
-    blocks = lower(graph, rng=0, dtype=np.float64)
-    values: Any = blocks.values if blocks.perm is None else blocks.values[blocks.perm]
-    return measure(sp.csr_array((values, blocks.col, blocks.crow), shape=blocks.shape))
+    return measure(lower(graph, rng=0, dtype=np.float64).to_scipy())

@@ -10,10 +10,10 @@ from typing import Any, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from sparse_mrnn.connectome.build import Tables, build
+from sparse_mrnn.connectome.assemble import ConnectomeTables, graph_from_tables
+from sparse_mrnn.connectome.column_table import ColumnTable, arrow
 from sparse_mrnn.connectome.report import ImportReport
 from sparse_mrnn.connectome.settings import Options, Settings
-from sparse_mrnn.connectome.tables import Table, arrow
 from sparse_mrnn.errors import ConnectomeError, suggest
 from sparse_mrnn.graph import RegionGraph
 
@@ -112,18 +112,18 @@ def read_flyvis(
     notes: tuple[str, ...] = (f"extent {extent}: {groups}",)
     if apart:
         notes += (f"listed type pairs without two cells at any of their offsets: {', '.join(apart)}",)
-    tables = Tables(
+    tables = ConnectomeTables(
         f"{file} at extent {extent}",
-        Table(file.name, pa.table(edges)),
+        ColumnTable(file.name, pa.table(edges)),
         "source",
         "target",
         "weight",
-        Table(f"{file.name} (nodes)", pa.table(columns)),
+        ColumnTable(f"{file.name} (nodes)", pa.table(columns)),
         "id",
         position,
         notes,
     )
-    graph, report = build(tables, settings)
+    graph, report = graph_from_tables(tables, settings)
     return graph, report
 
 

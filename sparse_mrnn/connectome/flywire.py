@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Unpack
 
-from sparse_mrnn.connectome.build import Tables, build
+from sparse_mrnn.connectome.assemble import ConnectomeTables, graph_from_tables
+from sparse_mrnn.connectome.column_table import ColumnTable, arrow, header, read
 from sparse_mrnn.connectome.report import ImportReport
 from sparse_mrnn.connectome.settings import Options, Settings
-from sparse_mrnn.connectome.tables import Table, arrow, header, read
 from sparse_mrnn.errors import ConnectomeError
 from sparse_mrnn.graph import RegionGraph
 
@@ -73,8 +73,8 @@ def read_flywire(
         raise ConnectomeError(f"{edges_file}: there is no column {missing[0]!r}. The columns are {', '.join(map(repr, names))}.")
     edges = read(edges_file, roles)
     neurons, notes = joined(files, heads, "root_id", settings.neuron_columns())
-    tables = Tables(str(root), edges, "pre_root_id", "post_root_id", "syn_count", neurons, "root_id", notes=tuple(notes))
-    return build(tables, settings)
+    tables = ConnectomeTables(str(root), edges, "pre_root_id", "post_root_id", "syn_count", neurons, "root_id", notes=tuple(notes))
+    return graph_from_tables(tables, settings)
 
 
 def folder_of(folder: str | os.PathLike[str], what: str) -> Path:
@@ -102,7 +102,7 @@ def _connections(root: Path, name: str | None) -> Path:
     raise ConnectomeError(f"{root}: there are several tables of connections ({listed}); choose one with connections=.")
 
 
-def joined(files: Sequence[Path], heads: dict[Path, list[str]], key: str, columns: Sequence[str]) -> tuple[Table | None, list[str]]:
+def joined(files: Sequence[Path], heads: dict[Path, list[str]], key: str, columns: Sequence[str]) -> tuple[ColumnTable | None, list[str]]:
     """The first table of neurons with the columns of the others that are needed, and notes on neurons only others have.
 
     Raises
@@ -125,7 +125,7 @@ def joined(files: Sequence[Path], heads: dict[Path, list[str]], key: str, column
             again = pa.compute.value_counts(other)
             value = again.filter(pa.compute.greater(again.field("counts"), 1)).field("values")[0]
             row = int(pa.compute.index(other, value).as_py())
-            raise ConnectomeError(f"{table.place(row, key)}: neuron {value.as_py()} is there more than once. Keep one row for each neuron.")
+            raise ConnectomeError(f"{table.location(row, key)}: neuron {value.as_py()} is there more than once. Keep one row for each neuron.")
         if other.type != ids.type:
             ids, other = ids.cast(pa.string()), other.cast(pa.string())
         place = pa.compute.index_in(ids, value_set=other)
@@ -134,4 +134,4 @@ def joined(files: Sequence[Path], heads: dict[Path, list[str]], key: str, column
             notes.append(f"{lost:,} neurons of {path.name} are not in {files[0].name} and were left out")
         for column in new:
             data = data.append_column(column, table.data.column(column).combine_chunks().take(place))
-    return Table(first.name, data, first.path, first.dialect, tuple(dict.fromkeys(c for head in heads.values() for c in head))), notes
+    return ColumnTable(first.name, data, first.path, first.dialect, tuple(dict.fromkeys(c for head in heads.values() for c in head))), notes

@@ -17,12 +17,12 @@ import scipy.io
 import scipy.sparse as sp
 
 from sparse_mrnn.connectome.archive import checked
-from sparse_mrnn.connectome.build import Tables, build
+from sparse_mrnn.connectome.assemble import ConnectomeTables, graph_from_tables
+from sparse_mrnn.connectome.column_table import ColumnTable, arrow
+from sparse_mrnn.connectome.delimited_text import sniff
+from sparse_mrnn.connectome.edge_list import read_neurons
 from sparse_mrnn.connectome.report import ImportReport
 from sparse_mrnn.connectome.settings import Options, Settings
-from sparse_mrnn.connectome.table import read_neurons
-from sparse_mrnn.connectome.tables import Table, arrow
-from sparse_mrnn.connectome.text import sniff
 from sparse_mrnn.errors import ConnectomeError
 from sparse_mrnn.graph import RegionGraph
 
@@ -64,7 +64,7 @@ def read_matrix(
     labels : path or sequence of str, optional
         A name per neuron, or a text file with one a line. Default: those in the file, or 0, 1, ....
     neurons : path or DataFrame, optional
-        Table with a row per neuron, whose ids (``neuron``) are the labels, for regions and signs.
+        ColumnTable with a row per neuron, whose ids (``neuron``) are the labels, for regions and signs.
     variable : str, optional
         Name of the matrix in a .npz or .mat with several.
     **options
@@ -105,13 +105,13 @@ def read_matrix(
     pa = arrow()
     source, target = (matrix.col, matrix.row) if chosen == "target_source" else (matrix.row, matrix.col)
     entry = [pa.DictionaryArray.from_arrays(pa.array(index.astype(np.int32)), pa.array(names)) for index in (source, target)]
-    edges = Table(file.name, pa.table({"source": entry[0], "target": entry[1], "weight": matrix.data.astype(np.float64)}))
+    edges = ColumnTable(file.name, pa.table({"source": entry[0], "target": entry[1], "weight": matrix.data.astype(np.float64)}))
     notes = [f"rows of the matrix are {'targets' if chosen == 'target_source' else 'sources'} ({how})"]
     if neurons is None:
-        table, identity = Table(f"{file.name} (labels)", pa.table({"neuron": names})), "neuron"
+        table, identity = ColumnTable(f"{file.name} (labels)", pa.table({"neuron": names})), "neuron"
     else:
         table, identity = read_neurons(neurons, neuron, settings)
-    return build(Tables(str(file), edges, "source", "target", "weight", table, identity, notes=tuple(notes)), settings)
+    return graph_from_tables(ConnectomeTables(str(file), edges, "source", "target", "weight", table, identity, notes=tuple(notes)), settings)
 
 
 def _symmetric(matrix: sp.coo_array) -> bool:

@@ -10,10 +10,10 @@ from xml.etree.ElementTree import ParseError
 import networkx as nx
 import numpy as np
 
-from sparse_mrnn.connectome.build import Tables, build
+from sparse_mrnn.connectome.assemble import ConnectomeTables, graph_from_tables
+from sparse_mrnn.connectome.column_table import ColumnTable, arrow
 from sparse_mrnn.connectome.report import ImportReport
 from sparse_mrnn.connectome.settings import Options, Settings
-from sparse_mrnn.connectome.tables import Table, arrow
 from sparse_mrnn.errors import ConnectomeError
 from sparse_mrnn.graph import RegionGraph
 
@@ -110,17 +110,17 @@ def _import(graph: nx.Graph, weight: str | None, label: str, name: str, options:
         for c in settings.neuron_columns()
         if any(c in d for _, d in graph.nodes(data=True))
     }
-    tables = Tables(
+    tables = ConnectomeTables(
         label,
-        Table("edges", pa.table(data)),
+        ColumnTable("edges", pa.table(data)),
         "source",
         "target",
         weight if weight in columns else None,
-        Table("nodes", pa.table({**nodes, "neuron": names})),
+        ColumnTable("nodes", pa.table({**nodes, "neuron": names})),
         "neuron",
         notes=tuple(notes),
     )
-    return build(tables, settings)
+    return graph_from_tables(tables, settings)
 
 
 def _column(values: list[Any], number: bool, label: str, name: str) -> Any:

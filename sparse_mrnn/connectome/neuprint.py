@@ -6,12 +6,12 @@ import os
 from pathlib import Path
 from typing import Any, Unpack
 
-from sparse_mrnn.connectome.build import Tables, build
+from sparse_mrnn.connectome.assemble import ConnectomeTables, graph_from_tables
+from sparse_mrnn.connectome.column_table import header, read
+from sparse_mrnn.connectome.edge_list import read_neurons
 from sparse_mrnn.connectome.flywire import folder_of
 from sparse_mrnn.connectome.report import ImportReport
 from sparse_mrnn.connectome.settings import Options, Settings
-from sparse_mrnn.connectome.table import read_neurons
-from sparse_mrnn.connectome.tables import header, read
 from sparse_mrnn.errors import ConnectomeError
 from sparse_mrnn.graph import RegionGraph
 
@@ -61,7 +61,7 @@ def read_neuprint(source: str | os.PathLike[str] | tuple[Any, Any], **options: U
     roles.update({c: "label" for c in settings.edge_columns() if c in names})
     neurons, identity = read_neurons(neurons_at, "bodyId", settings)
     edges = read(edges_at, roles, name="connections")
-    return build(Tables(label, edges, "bodyId_pre", "bodyId_post", "weight", neurons, identity), settings)
+    return graph_from_tables(ConnectomeTables(label, edges, "bodyId_pre", "bodyId_post", "weight", neurons, identity), settings)
 
 
 def _file(root: Path, *names: str) -> Path:

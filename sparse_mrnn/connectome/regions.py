@@ -8,8 +8,8 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from sparse_mrnn.connectome.column_table import ColumnTable
 from sparse_mrnn.connectome.settings import Settings
-from sparse_mrnn.connectome.tables import Table
 from sparse_mrnn.errors import ConnectomeError
 
 Int32 = NDArray[np.int32]
@@ -26,8 +26,8 @@ class Regions:
 
 
 def find_regions(
-    neurons: Table | None,
-    edges: Table,
+    neurons: ColumnTable | None,
+    edges: ColumnTable,
     extra: int,
     n: int,
     ends: tuple[Int32, Int32],
@@ -39,7 +39,7 @@ def find_regions(
 
     Parameters
     ----------
-    neurons, edges : Table
+    neurons, edges : ColumnTable
     extra : int
         Neurons after those of the table, which have no row there.
     n : int
@@ -90,7 +90,7 @@ def find_regions(
     return Regions(code.reshape(-1).astype(np.int64), names, parents, notes)
 
 
-def _parents(codes: NDArray[np.int64], labels: list[str], neurons: Table | None, settings: Settings, notes: list[str]) -> list[str | None]:
+def _parents(codes: NDArray[np.int64], labels: list[str], neurons: ColumnTable | None, settings: Settings, notes: list[str]) -> list[str | None]:
     """The parent of every region, where its neurons agree on one."""
     none: list[str | None] = [None] * len(labels)
     if settings.parent is None:
@@ -113,7 +113,7 @@ def _parents(codes: NDArray[np.int64], labels: list[str], neurons: Table | None,
 
 
 def _most_synapses(
-    edges: Table, column: str, n: int, ends: tuple[Int32, Int32], weight: NDArray[np.float64], used: NDArray[np.bool_]
+    edges: ColumnTable, column: str, n: int, ends: tuple[Int32, Int32], weight: NDArray[np.float64], used: NDArray[np.bool_]
 ) -> tuple[Int32, list[str]]:
     """The value of an edge column under which a neuron has most synapses; the first of equals; -1 without any."""
     codes, labels = edges.labels(edges.need(column))

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from sparse_mrnn.connectome.column_table import ColumnTable
 from sparse_mrnn.connectome.settings import Settings
-from sparse_mrnn.connectome.tables import Table
 from sparse_mrnn.errors import ConnectomeError
 
 Int8 = NDArray[np.int8]
@@ -113,8 +113,8 @@ def of_labels(labels: list[str], settings: Settings) -> tuple[Int8, list[str]]:
 
 
 def find_signs(
-    neurons: Table | None,
-    edges: Table,
+    neurons: ColumnTable | None,
+    edges: ColumnTable,
     extra: int,
     source: NDArray[np.int32],
     weight: NDArray[np.float64],
@@ -126,7 +126,7 @@ def find_signs(
 
     Parameters
     ----------
-    neurons, edges : Table
+    neurons, edges : ColumnTable
     extra : int
         Neurons after those of the table, which have no row there.
     source, weight : ndarray, shape (edge rows,)
@@ -169,14 +169,14 @@ def find_signs(
     return Signs(_by_neuron(by_edge, source, weight, used, ids, settings, tally), None, tally)
 
 
-def _column(table: Table, column: str, settings: Settings, used: NDArray[np.bool_], what: str) -> tuple[Int8, dict[str, int]]:
+def _column(table: ColumnTable, column: str, settings: Settings, used: NDArray[np.bool_], what: str) -> tuple[Int8, dict[str, int]]:
     codes, labels = table.labels(column)
     of_label, several = of_labels(labels, settings)
     for label in several:
         hit = np.flatnonzero((codes == labels.index(label)) & used)
         if len(hit) and settings.mixed != "free":
             raise ConnectomeError(
-                f"{table.place(int(hit[0]), column)}: {label!r} names transmitters of different sign ({len(hit):,} {what}). "
+                f"{table.location(int(hit[0]), column)}: {label!r} names transmitters of different sign ({len(hit):,} {what}). "
                 "Correct the table, or leave such neurons unsigned with mixed='free'."
             )
         of_label[labels.index(label)] = 0
@@ -198,7 +198,7 @@ def _column(table: Table, column: str, settings: Settings, used: NDArray[np.bool
     return signs, tally
 
 
-def _numbers_or_nan(table: Table, column: str) -> NDArray[np.float64]:
+def _numbers_or_nan(table: ColumnTable, column: str) -> NDArray[np.float64]:
     """Numbers of a column; where they are missing, NaN."""
     codes, labels = table.labels(column)
     try:

@@ -35,7 +35,7 @@ def report_of(graph: RegionGraph, source: str, weights: str = "as in the file", 
         rows.append(RegionRow(region.name, region.n, excitatory, inhibitory, unsigned, onto, int(outof[here].sum()), onto / (region.n * n)))
     kinds: dict[str, int] = {}
     for p in graph.projections("recurrent"):
-        how = {"inherit": "by the source neuron", "pos": "excitatory", "neg": "inhibitory", None: "unsigned"}[p.sign]
+        how = {"inherit": "by the source neuron", "pos": "excitatory", "neg": "inhibitory", "free": "unsigned"}[p.sign]
         label = f"connections: {p.key}, {how}"
         kinds[label] = kinds.get(label, 0) + (p.synapses.nnz if p.synapses is not None else 0)
     return ImportReport(

@@ -95,7 +95,7 @@ def read_tvb(
                 f"fan_in is {fan_in}, but area {labels[j]!r} has {count[j]} units; give a fan_in of 1..{min(count)} or more units."
             )
         weight = float(weights[i, j])
-        graph.add_projection(labels[j], labels[i], fan_in=fan_in, init=Constant(gain * weight / fan_in))
+        graph.add_projection(labels[j], labels[i], fan_in=fan_in, initializer=Constant(gain * weight / fan_in))
         edge = graph.edges[labels[j], labels[i], "default"]
         edge["weight"] = weight
         if lengths is not None:

@@ -9,11 +9,11 @@ from typing import Any, Unpack
 
 import numpy as np
 
-from sparse_mrnn.connectome.build import Tables, build
+from sparse_mrnn.connectome.assemble import ConnectomeTables, graph_from_tables
+from sparse_mrnn.connectome.column_table import ColumnTable, arrow
 from sparse_mrnn.connectome.report import ImportReport
 from sparse_mrnn.connectome.settings import Options, Settings
 from sparse_mrnn.connectome.summary import report_of
-from sparse_mrnn.connectome.tables import Table, arrow
 from sparse_mrnn.errors import ConnectomeError
 from sparse_mrnn.graph import RegionGraph
 from sparse_mrnn.interop.sonata_read import opened, read_own, types
@@ -201,17 +201,17 @@ def _foreign(
         "neuron": names,
         **{c: pa.array([None if v is None else str(v) for v in values]) for c, values in columns.items() if c != "neuron"},
     }
-    tables = Tables(
+    tables = ConnectomeTables(
         f"{node_file} and {edge_file.name}",
-        Table(edge_file.name, pa.table(table)),
+        ColumnTable(edge_file.name, pa.table(table)),
         "source",
         "target",
         "weight",
-        Table(node_file.name, pa.table(neurons)),
+        ColumnTable(node_file.name, pa.table(neurons)),
         "neuron",
         notes=tuple(notes),
     )
-    return build(tables, settings)
+    return graph_from_tables(tables, settings)
 
 
 def _attributes(group: Any, what: str, csv_file: Path | None, population: str, wanted: list[str], file: Path) -> dict[str, list[Any]]:

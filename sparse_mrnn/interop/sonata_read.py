@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparse_mrnn.errors import ConnectomeError
-from sparse_mrnn.explicit import SynapseBlock, SynapseTable
-from sparse_mrnn.graph import SIGNS, RegionGraph
+from sparse_mrnn.explicit import SynapseArrays, SynapseBlock
+from sparse_mrnn.graph import PROJECTION_SIGNS, RegionGraph
 from sparse_mrnn.interop.sonata_write import EDGE_COLUMNS, NODE_COLUMNS, NULL, OWN, POPULATIONS, axis_name, h5
 from sparse_mrnn.lowering import Layout
 
@@ -126,7 +126,7 @@ def _graph(file: Any, nodes: Path, node_types: Path) -> RegionGraph:
 def _projections(
     group: Any, graph: RegionGraph, kind: str, rows: list[dict[str, str]], edges: Path, edge_types: Path
 ) -> Iterator[tuple[int, tuple[str, str, str, dict[str, Any]]]]:
-    """Edges of one population as projections, which share a table."""
+    """Edges of one population as projections, which share their arrays."""
     targets, sources = Layout.of(graph), Layout.of(graph, kind)
     kind_of, target, source = (group[name][:].astype(np.int64) for name in ("edge_type_id", "target_node_id", "source_node_id"))
     values = group["0/syn_weight"][:]
@@ -149,28 +149,32 @@ def _projections(
     )
     local = [node - np.repeat(layout.ptr[k], lengths) for node, layout, k in ((target, targets, i), (source, sources, j))]
     sizes = [np.diff(layout.ptr)[k] for layout, k in ((targets, i), (sources, j))]
-    for place, size in zip(local, sizes, strict=True):
-        if ((place < 0) | (place >= np.repeat(size, lengths))).any():
+    for unit, size in zip(local, sizes, strict=True):
+        if ((unit < 0) | (unit >= np.repeat(size, lengths))).any():
             raise ConnectomeError(f"{edges}: an edge leads outside of the regions of its type.")
-    own = np.array([SIGNS.get(None if row["sign"] == "none" else row["sign"], 0) for row in rows], dtype=np.int8)
+    own = np.array([PROJECTION_SIGNS.get(row["sign"], 0) for row in rows], dtype=np.int8)
     inherits = np.array([row["sign"] == "inherit" for row in rows], dtype=bool)
-    by_unit = np.concatenate([np.empty(0, dtype=np.int8), *(r.unit_signs for r in sources.regions)])
-    sign = np.where(np.repeat(inherits, lengths), by_unit[source], np.repeat(own, lengths))
+    sign = np.where(np.repeat(inherits, lengths), sources.unit_signs[source], np.repeat(own, lengths))
     wrong = np.flatnonzero(~np.isfinite(values) | (values * sign < 0))
     if len(wrong):
         k = int(order[wrong[0]])
-        raise ConnectomeError(f"{edges}: edge {k} has weight {values[wrong[0]]:g}, which is not finite or against the sign of its source.")
+        raise ConnectomeError(
+            f"{edges}: edge {k} has weight {values[wrong[0]]:g}, which is not finite or against the sign of its source."
+        )
     twice = (np.diff(kind_of) == 0) & (np.diff(target) == 0) & (np.diff(source) <= 0)
     if twice.any() or ((np.diff(kind_of) == 0) & (np.diff(target) < 0)).any():
         raise ConnectomeError(f"{edges}: edges are not sorted by target and source, or one is there twice.")
-    table = SynapseTable(local[0].astype(np.int32), local[1].astype(np.int32), values)
+    arrays = SynapseArrays(local[0].astype(np.int32), local[1].astype(np.int32), values)
     for k, row in enumerate(rows):
-        if row["sign"] not in ("inherit", "pos", "neg", "none"):
-            raise ConnectomeError(f"{edge_types}: sign is {row['sign']!r}; it must be inherit, pos, neg or none.")
-        block = SynapseBlock(table, int(begin[k]), int(end[k]), (int(sizes[0][k]), int(sizes[1][k])))
-        attrs: dict[str, Any] = {"trainable": row["trainable"] == "1", "self_connections": row["self_connections"] == "1", "weights": block}
+        if row["sign"] != "inherit" and row["sign"] not in PROJECTION_SIGNS:
+            raise ConnectomeError(f"{edge_types}: sign is {row['sign']!r}; it must be inherit, pos, neg or free.")
+        attrs: dict[str, Any] = {
+            "trainable": row["trainable"] == "1",
+            "self_connections": row["self_connections"] == "1",
+            "weights": SynapseBlock(arrays, int(begin[k]), int(end[k]), (int(sizes[0][k]), int(sizes[1][k]))),
+        }
         if row["sign"] != "inherit":
-            attrs["sign"] = "free" if row["sign"] == "none" else row["sign"]
+            attrs["sign"] = row["sign"]
         if row["delay"] != NULL:
             attrs["delay"] = float(row["delay"])
         yield int(row["edge_type_id"]), (row["source_region"], row["target_region"], row["key"], attrs)

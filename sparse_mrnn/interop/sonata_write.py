@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from sparse_mrnn.errors import ConnectomeError, MissingExtraError
 from sparse_mrnn.graph import Region, RegionGraph
-from sparse_mrnn.lowering import BlockSparse, counting_sort, lower
+from sparse_mrnn.lowering import BlockSparse, lower
+from sparse_mrnn.ops.pattern import stable_order
+from sparse_mrnn.random_streams import synapse_stream
 
 MAGIC, VERSION = 0x0A7A, (0, 1)
 OWN = "sparse_mrnn"
@@ -201,15 +204,15 @@ def _types(path: Path, columns: Sequence[str], rows: Sequence[Sequence[object]])
 
 def _edges(h5py: Any, graph: RegionGraph, folder: Path, seed: int | None) -> None:
     type_of = {edge: k for k, edge in enumerate(graph.edges(keys=True))}
-    streams = np.random.SeedSequence(0 if seed is None else seed).spawn(4)
     types: dict[int, Sequence[object]] = {}
     with h5py.File(folder / "edges.h5", "w") as file:
         _root(file)
-        for kind, stream in zip(POPULATIONS, streams, strict=False):
+        for kind in POPULATIONS:
             if not any(True for _ in graph.projections(kind)):
                 continue
             wide = any(p.synapses is not None and dtype_of(p.synapses) == np.float64 for p in graph.projections(kind))
-            blocks = lower(graph, kind, np.random.default_rng(stream), dtype=np.float64 if wide else np.float32)
+            stream = synapse_stream(0 if seed is None else seed, kind)
+            blocks = lower(graph, kind, stream, dtype=np.float64 if wide else np.float32)
             population = f"{POPULATIONS[kind]}_to_{POPULATIONS['recurrent']}"
             type_ids = np.array([type_of[b.source, b.target, b.key] for b in blocks.blocks], dtype=np.int64)
             _population(file.create_group(f"edges/{population}"), blocks, type_ids, POPULATIONS[kind])
@@ -221,7 +224,7 @@ def _edges(h5py: Any, graph: RegionGraph, folder: Path, seed: int | None) -> Non
                     block.source,
                     block.target,
                     block.key,
-                    block.sign or "none",
+                    block.sign,
                     int(block.trainable),
                     int(attrs.get("self_connections", True)),
                     repr(float(attrs["delay"])) if "delay" in attrs else NULL,
@@ -231,7 +234,7 @@ def _edges(h5py: Any, graph: RegionGraph, folder: Path, seed: int | None) -> Non
 
 def dtype_of(synapses: Any) -> np.dtype[Any]:
     """Type of explicit weights."""
-    found: np.dtype[Any] = synapses.table.values.dtype if hasattr(synapses, "table") else synapses.dtype
+    found: np.dtype[Any] = synapses.arrays.values.dtype if hasattr(synapses, "arrays") else synapses.dtype
     return found
 
 
@@ -240,13 +243,9 @@ def _population(group: Any, blocks: BlockSparse, type_ids: NDArray[np.int64], so
     n_target, n_source = blocks.shape
     nnz = len(blocks.col)
     lengths = np.diff(blocks.ptr)
-    explicit = np.array([b.synapses is not None for b in blocks.blocks], dtype=bool)
-    of_type, given = np.repeat(type_ids, lengths), np.repeat(explicit, lengths)
-    values = blocks.values
+    of_type = np.repeat(type_ids, lengths)
     if blocks.perm is not None:
-        of_type, given, values = of_type[blocks.perm], given[blocks.perm], values[blocks.perm]
-    sign = blocks.sign[blocks.col] if blocks.synapse_sign is None else blocks.synapse_sign
-    values = np.where(given | (sign == 0), values, np.abs(values) * sign).astype(values.dtype)
+        of_type = of_type[blocks.perm]
     target = np.repeat(np.arange(n_target, dtype=np.uint32), np.diff(blocks.crow))
     for name, ids, population in (
         ("source_node_id", blocks.col.astype(np.uint32), source),
@@ -257,11 +256,11 @@ def _population(group: Any, blocks: BlockSparse, type_ids: NDArray[np.int64], so
     _zeros(group, "edge_group_id", nnz)
     _put(group, "edge_group_index", np.arange(nnz, dtype=np.uint32 if nnz < 2**32 else np.uint64))
     own = group.create_group("0")
-    _put(own, "syn_weight", values)
+    _put(own, "syn_weight", blocks.effective_values())
     edge = np.arange(nnz, dtype=np.int64)
     _index(group.create_group("indices/target_to_source"), n_target, target.astype(np.int64), edge)
-    by_source = counting_sort(blocks.col, n_source)
-    _index(group.create_group("indices/source_to_target"), n_source, blocks.col[by_source].astype(np.int64), by_source.astype(np.int64))
+    by_source = stable_order(torch.from_numpy(blocks.col), n_source).numpy().astype(np.int64)
+    _index(group.create_group("indices/source_to_target"), n_source, blocks.col[by_source].astype(np.int64), by_source)
 
 
 def _index(group: Any, n: int, node: NDArray[np.int64], edge: NDArray[np.int64]) -> None:

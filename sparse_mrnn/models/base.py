@@ -1,30 +1,60 @@
-"""mRNNBase: regions and connections by mRNNTorch's names, finalised into sparse weights."""
+"""mRNNBase: a network declared by mRNNTorch's names, finalised into sparse weights, and run over sequences."""
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import networkx as nx
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from sparse_mrnn.config import NetworkConfig, read_config
-from sparse_mrnn.errors import ActivationError, ConfigError, FinalizeError, MissingExtraError, suggest
+from sparse_mrnn.errors import ActivationError, ConfigError, FinalizeError, MissingExtraError, ShapeError, suggest
 from sparse_mrnn.graph import Region, RegionGraph
 from sparse_mrnn.lowering import lower
-from sparse_mrnn.models.running import MemoryEstimate, Running
-from sparse_mrnn.models.weights import SparseWeights
-from sparse_mrnn.ops.activations import custom_activation, get_activation, linear
-from sparse_mrnn.ops.backends.torch_sparse import available as torch_sparse_available
+from sparse_mrnn.models.delays import delay_groups, delayed_inputs, has_delays
+from sparse_mrnn.models.queries import RegionQueries
+from sparse_mrnn.models.weights import DENSE_LIMIT, SparseWeights
+from sparse_mrnn.ops.activations import Activation, ActivationSegments, custom_activation, get_activation, linear
+from sparse_mrnn.ops.backends import CsrOperator, DenseOperator, Operator, torch_sparse
+from sparse_mrnn.ops.delays import DelayGroup
+from sparse_mrnn.ops.noise import Noise
+from sparse_mrnn.ops.pattern import split_sparse
+from sparse_mrnn.ops.recurrence import RecurrenceSpec, recurrence, stepwise_recurrence
+from sparse_mrnn.ops.recurrence.backward import grad_columns
+from sparse_mrnn.random_streams import network_noise_seeds, noise_seeds, synapse_stream
 
 __all__ = ["MemoryEstimate", "linear", "mRNNBase"]
 
 BACKENDS = ("auto", "csr", "dense", "hybrid", "torch_sparse")
 
+DENSE_UNITS, DENSE_FILL, HYBRID_SHARE, HYBRID_SYNAPSES = 100, 0.4, 0.1, 100_000
+"""``backend="auto"`` multiplies densely up to this many units; by "hybrid" where dense blocks hold this share of the
+synapses, and so many; else densely from this fraction of all entries on (never above `DENSE_LIMIT` entries).
+docs/decisions/0002 has the measurements."""
 
-class mRNNBase(Running):  # noqa: N801
+
+@dataclass(frozen=True)
+class MemoryEstimate:
+    """Bytes a run needs, by what holds them."""
+
+    weights: int
+    pattern: int
+    states: int
+    training: int
+
+    @property
+    def total(self) -> int:
+        """Sum of all parts."""
+        return self.weights + self.pattern + self.states + self.training
+
+
+class mRNNBase(RegionQueries):  # noqa: N801
     """What the leaky and the Elman network share; see `mRNN` for the parameters.
 
     Examples
@@ -41,7 +71,9 @@ class mRNNBase(Running):  # noqa: N801
     base_firing: Tensor
     initial_x: Tensor
     bias_units: Tensor
-    keep_logit: nn.Parameter | None
+    base_alpha: Tensor
+    alpha_units: Tensor
+    alpha_of: Tensor
 
     def __init__(
         self,
@@ -52,7 +84,7 @@ class mRNNBase(Running):  # noqa: N801
         rec_constrained: bool = True,
         inp_constrained: bool = True,
         batch_first: bool = True,
-        spectral_radius: float | dict[str, float] | None = None,
+        spectral_radius: float | Mapping[str, float] | None = None,
         config_finalize: bool = True,
         device: str | torch.device | None = None,
         *,
@@ -60,31 +92,37 @@ class mRNNBase(Running):  # noqa: N801
         seed: int | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        super().__init__()
+        if isinstance(config, RegionGraph):
+            graph = config.copy()
+        else:
+            graph = RegionGraph() if config is None else read_config(config)
+        super().__init__(
+            graph,
+            rec_constrained=rec_constrained,
+            inp_constrained=inp_constrained,
+            spectral_radius=spectral_radius,
+        )
         if not (isinstance(activation, str) or callable(activation)):
             raise ActivationError(f"activation must be a name or a function, not {type(activation).__name__}.")
-        self.activation = get_activation(activation) if isinstance(activation, str) else custom_activation(activation)
         if backend not in BACKENDS:
-            raise ConfigError(f"backend {backend!r} is not available; use one of {', '.join(BACKENDS)}. {suggest(backend, BACKENDS)}")
-        if backend == "torch_sparse" and not torch_sparse_available():
-            raise MissingExtraError("backend 'torch_sparse' needs the package torch_sparse; install it, or use backend='auto'.")
+            known = ", ".join(BACKENDS)
+            raise ConfigError(f"backend {backend!r} is not available; use one of {known}. {suggest(backend, BACKENDS)}")
+        if backend == "torch_sparse" and not torch_sparse.available():
+            raise MissingExtraError(torch_sparse.NOT_INSTALLED)
         if dtype not in (torch.float32, torch.float64):
             raise ConfigError(f"dtype {dtype} is not supported; use torch.float32 or torch.float64.")
+        self.activation = get_activation(activation) if isinstance(activation, str) else custom_activation(activation)
         self.noise_level_act, self.noise_level_inp = noise_level_act, noise_level_inp
-        self.rec_constrained, self.inp_constrained = rec_constrained, inp_constrained
-        self.batch_first, self.backend, self.spectral_radius = batch_first, backend, spectral_radius
+        self.batch_first, self.backend = batch_first, backend
         self.device, self.dtype = _device(device), dtype
         self.seed = int(torch.randint(2**62, ()).item()) if seed is None else seed
-        self._streams = np.random.SeedSequence(self.seed).spawn(4)
+        self._noise_seeds = network_noise_seeds(self.seed)
         self._generators: tuple[torch.Generator, torch.Generator] | None = None
         self.rec_finalized = self.inp_finalized = False
-        self.rec: SparseWeights | None = None
-        self.inp: SparseWeights | None = None
-        self._layouts = {}
-        if isinstance(config, RegionGraph):
-            self.graph = config.copy()
-        else:
-            self.graph = RegionGraph() if config is None else read_config(config)
+        self.bias: nn.Parameter | None = None
+        self.keep_logit: nn.Parameter | None = None
+        self._has_bias = False
+        self._rate: tuple[Tensor, int, float] | None = None  # alpha, its version, and its value on the host
         if config is not None and config_finalize:
             self.finalize_connectivity()
 
@@ -139,7 +177,7 @@ class mRNNBase(Running):  # noqa: N801
         sparsity : float in [0, 1], optional
             Fraction of the connections that exist. None: all.
         **more
-            As in `RegionGraph.add_projection`: fan_in, rule, weights, key, init, trainable, ...
+            As in `RegionGraph.add_projection`: fan_in, rule, weights, key, initializer, trainable, ...
         """
         self._connect("recurrent", src_region, dst_region, sparsity, more, self.rec_finalized)
 
@@ -161,27 +199,30 @@ class mRNNBase(Running):  # noqa: N801
         if not isinstance(region, Region):
             raise TypeError(f"net[{name!r}] = ... takes a Region, not {type(region).__name__}.")
         self._still_open("region", name, self.rec_finalized or self.inp_finalized)
-        scratch = RegionGraph()
-        facts = {k: getattr(region, k) for k in Region.__dataclass_fields__ if k not in ("name", "n", "kind")}
+        alone = RegionGraph()
         if region.kind == "input":
-            scratch.add_input(name, region.n, sign=region.sign)
+            alone.add_input(name, region.n, sign=region.sign)
         else:
-            scratch.add_region(name, region.n, **facts)
+            fields = [f for f in Region.__dataclass_fields__ if f not in ("name", "n", "kind")]
+            alone.add_region(name, region.n, **{f: getattr(region, f) for f in fields})
         if name in self.graph:
-            if self.graph.region(name).n != region.n and self.graph.degree(name):
-                raise ConfigError(f"region {name!r} has projections; replace it by one of {self.graph.region(name).n} units.")
+            n = self.graph.region(name).n
+            if n != region.n and self.graph.degree(name):
+                raise ConfigError(f"region {name!r} has projections; replace it by one of {n} units.")
             self.graph.nodes[name].clear()
-        self.graph.add_node(name, **scratch.nodes[name])
+        self.graph.add_node(name, **alone.nodes[name])
         self._layouts.clear()
 
     def _still_open(self, what: str, name: str, closed: bool) -> None:
         if closed:
-            raise FinalizeError(f"cannot add {what} {name!r}: the connectivity is finalised; add everything before, or build a new net.")
+            raise FinalizeError(
+                f"cannot add {what} {name!r}: the connectivity is finalised; add everything before, or build a new net."
+            )
 
     # ---------------------------------------------------------------- finalising
 
     def finalize_connectivity(self) -> None:
-        """Finalise the recurrent and the input connectivity."""
+        """Finalise the recurrent and the input connectivity; ``net.graph`` is read-only from then on."""
         self.finalize_rec_connectivity()
         self.finalize_inp_connectivity()
 
@@ -197,28 +238,16 @@ class mRNNBase(Running):  # noqa: N801
         """
         if self.rec_finalized:
             return
-        if not self.graph.regions():
-            raise FinalizeError("the network has no recurrent region; add one before finalising.")
+        self._check_regions()
         regions = self.layout().regions
         for region in regions:
             if region.activation is not None:
                 get_activation(region.activation, f"region {region.name!r}")
         alpha = self._region_alpha(regions)
-        blocks = lower(
-            self.graph,
-            "recurrent",
-            np.random.default_rng(self._streams[0]),
-            constrained=self.rec_constrained,
-            dtype=np.float64 if self.dtype == torch.float64 else np.float32,
-        )
-        rec = SparseWeights(blocks, self.dtype, self.device)
+        rec = self._lowered("recurrent")
         if self.spectral_radius is not None:
             with torch.no_grad():
-                scale = self._scale(rec.matrix(constrained=self.rec_constrained), rec.pattern)
-                if scale.dim() and rec.perm is not None:  # back from CSR to projection order
-                    scale = torch.empty_like(scale).scatter_(0, rec.perm.long(), scale)
-                rec.values.mul_(scale[: len(rec.values)] if scale.dim() else scale)
-                rec.frozen.mul_(scale[len(rec.values) :] if scale.dim() else scale)
+                rec.scale_(self._scale(rec.matrix(), rec.pattern))
 
         def per_unit(values: list[Any], dtype: torch.dtype | None = None) -> Tensor:
             parts = [np.broadcast_to(v, r.n) for v, r in zip(values, regions, strict=True)]
@@ -231,20 +260,34 @@ class mRNNBase(Running):  # noqa: N801
         self.bias = nn.Parameter(self.base_firing[self.bias_units].clone()) if learned.any() else None
         self._has_bias = bool(learned.any()) or bool(self.base_firing.any())
         self._prepare_alpha(regions, alpha)
-        self.rec = rec
-        self.rec_finalized = True
+        self.rec, self.rec_finalized = rec, True
+        self._freeze_graph()
 
     def finalize_inp_connectivity(self) -> None:
         """Sample the input synapses and make the parameters; a second call does nothing."""
         if self.inp_finalized:
             return
+        self._check_regions()
+        self.inp, self.inp_finalized = self._lowered("input"), True
+        self._freeze_graph()
+
+    def _check_regions(self) -> None:
         if not self.graph.regions():
             raise FinalizeError("the network has no recurrent region; add one before finalising.")
-        dtype = np.float64 if self.dtype == torch.float64 else np.float32
-        rng = np.random.default_rng(self._streams[1])
-        blocks = lower(self.graph, "input", rng, constrained=self.inp_constrained, dtype=dtype)
-        self.inp = SparseWeights(blocks, self.dtype, self.device)
-        self.inp_finalized = True
+
+    def _lowered(self, kind: str) -> SparseWeights:
+        blocks = lower(
+            self.graph,
+            kind,
+            synapse_stream(self.seed, kind),
+            constrained=self._constrained[kind],
+            dtype=np.float64 if self.dtype == torch.float64 else np.float32,
+        )
+        return SparseWeights(blocks, self.dtype, self.device)
+
+    def _freeze_graph(self) -> None:
+        if self.rec_finalized and self.inp_finalized:
+            nx.freeze(self.graph)
 
     def _prepare_alpha(self, regions: tuple[Region, ...], alpha: list[float]) -> None:
         """alpha as declared, one number where it is one and fixed; and a parameter for those that are trained."""
@@ -262,7 +305,7 @@ class mRNNBase(Running):  # noqa: N801
         self.register_buffer("alpha_of", of_unit[of_unit >= 0], persistent=False)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        if f"{prefix}alpha" in state_dict:  # its name in 0.1
+        if f"{prefix}alpha" in state_dict:  # the buffer's name in 0.1
             state_dict[f"{prefix}base_alpha"] = state_dict.pop(f"{prefix}alpha")
         super()._load_from_state_dict(state_dict, prefix, *args)  # type: ignore[no-untyped-call]
 
@@ -275,6 +318,282 @@ class mRNNBase(Running):  # noqa: N801
         if self.rec is not None:
             self.device, self.dtype = self.rec.values.device, self.rec.values.dtype
         return self
+
+
+    # ---------------------------------------------------------------- state and noise
+
+    @property
+    def tonic_inp(self) -> Tensor:
+        """Tonic input of every unit, shape (units,), in unit order; differentiable where it is learnt."""
+        self.weights("recurrent")
+        if self.bias is None:
+            return self.base_firing
+        return self.base_firing.index_copy(0, self.bias_units, self.bias)
+
+    @property
+    def alpha(self) -> Tensor:
+        """Share of the state replaced in a step: of every unit, shape (units, 1), or one for all, shape (1, 1).
+
+        Of regions with ``learnable_tau`` it is 1 - sigmoid(keep_logit), one parameter a region, which stays between 0
+        and 1 whatever an optimiser does; differentiable.
+        """
+        self.weights("recurrent")
+        if self.keep_logit is None:
+            return self.base_alpha
+        return self.base_alpha.index_copy(0, self.alpha_units, torch.sigmoid(-self.keep_logit)[self.alpha_of, None])
+
+    @property
+    def initial_condition(self) -> Tensor:
+        """Initial pre-activation of every unit, shape (units,)."""
+        self.weights("recurrent")
+        return self.initial_x
+
+    def batched_initial_condition(self, batch_size: int) -> tuple[Tensor, Tensor]:
+        """Initial states ``(x0, h0)``, each (batch, units), with h0 = activation(x0)."""
+        if batch_size < 1:
+            raise ShapeError(f"batch_size is {batch_size}; it must be at least 1.")
+        x0 = self.initial_condition.repeat(batch_size, 1)
+        return x0, self.activation_segments.apply(x0.t()).t()
+
+    @property
+    def activation_segments(self) -> ActivationSegments:
+        """Which activation applies to which range of units."""
+        parts: list[tuple[int, int, Activation]] = []
+        for region in self.layout().regions:
+            activation = self.activation if region.activation is None else get_activation(region.activation)
+            start = parts[-1][1] if parts else 0
+            if parts and parts[-1][2] is activation:
+                parts[-1] = (parts[-1][0], start + region.n, activation)
+            else:
+                parts.append((start, start + region.n, activation))
+        return ActivationSegments(tuple(parts))
+
+    @property
+    def hid_noise_const(self) -> float | Tensor:
+        """Standard deviation of the unit noise, sqrt(2 alpha) * noise_level_act / alpha; per unit if regions differ.
+
+        Not differentiated: a learnt alpha gets no gradient from how much noise it lets in.
+        """
+        alpha, rate = self.alpha.detach(), self._fixed_rate()
+        regions = self.layout().regions
+        if rate is not None and all(r.noise_level is None for r in regions):
+            return math.sqrt(2 * rate) * self.noise_level_act / rate
+        levels = [(self.noise_level_act if r.noise_level is None else r.noise_level, r.n) for r in regions]
+        level = torch.cat([alpha.new_full((n, 1), value) for value, n in levels])
+        return (torch.sqrt(2 * alpha) * level / alpha)[:, 0]
+
+    @property
+    def inp_noise_const(self) -> float:
+        """Standard deviation of the input noise, sqrt(2 alpha) * noise_level_inp / alpha, with the network's alpha."""
+        alpha = self._net_alpha
+        return math.sqrt(2 * alpha) * self.noise_level_inp / alpha
+
+    @property
+    def _net_alpha(self) -> float:
+        return 1.0
+
+    def reset_noise(self, seed: int | None = None) -> None:
+        """Restart the noise from the network's seed, or from another one."""
+        self._generators = None
+        if seed is not None:
+            self._noise_seeds = noise_seeds(seed)
+
+    def make_noise(self, seeds: tuple[int, int] | None = None) -> Noise:
+        """The network's noise: from generators with these seeds for inputs and units, or as ``forward`` left it."""
+        if seeds is None:
+            if self._generators is None or self._generators[0].device != self.device:
+                self._generators = self._seeded(self._noise_seeds)
+            generators = self._generators
+        else:
+            generators = self._seeded(seeds)
+        std = self.hid_noise_const
+        return Noise(self.inp_noise_const, std[:, None] if isinstance(std, Tensor) else std, *generators)
+
+    def _seeded(self, seeds: tuple[int, int]) -> tuple[torch.Generator, torch.Generator]:
+        first, second = (torch.Generator(self.device).manual_seed(seed) for seed in seeds)
+        return first, second
+
+    # ---------------------------------------------------------------- running
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the dynamics; `mRNN` and `ElmanmRNN` define it."""
+        raise TypeError("mRNNBase has no dynamics; use mRNN or ElmanmRNN.")
+
+    def _run(
+        self,
+        inp: Tensor,
+        x0: Tensor,
+        h0: Tensor | None,
+        stim: Tensor | None,
+        noise: bool,
+        W_rec: Tensor | None,  # noqa: N803
+        checkpoint_steps: int | str | None,
+        regions: str | Sequence[str] | None,
+    ) -> tuple[Tensor, Tensor]:
+        """Check the arguments, bring them to (time, features, batch), run, and bring the states back."""
+        if torch.compiler.is_compiling():  # sparse tensors cannot be traced; at import, disable would cost seconds
+            around = torch.compiler.disable(self._run)  # type: ignore[no-untyped-call]
+            result: tuple[Tensor, Tensor] = around(inp, x0, h0, stim, noise, W_rec, checkpoint_steps, regions)
+            return result
+        if not (self.rec_finalized and self.inp_finalized):
+            missing = "recurrent" if not self.rec_finalized else "input"
+            raise FinalizeError(
+                f"forward: the {missing} connectivity is not finalised; call finalize_connectivity() first."
+            )
+        if torch.is_autocast_enabled(self.device.type):  # sparse kernels have no half precision: run in the net's own
+            own = [t if t is None else t.to(self.dtype) for t in (h0, stim, W_rec)]
+            with torch.autocast(self.device.type, enabled=False):
+                args = inp.to(self.dtype), x0.to(self.dtype), own[0], own[1], noise, own[2]
+                return self._run(*args, checkpoint_steps, regions)
+        steps = self._check_arguments(inp, x0, h0, stim)
+        segments, inputs = self.activation_segments, self.weights("input")
+        groups, weights = self._recurrent_groups(W_rec, segments)
+        to_internal = (1, 2, 0) if self.batch_first else (0, 2, 1)
+        u = inp.permute(*to_internal)
+        input_operator: Operator | None = None
+        input_weights: Tensor | None = None
+        drawn = self.make_noise() if noise else None
+        if inputs.nnz:
+            if drawn is not None and has_delays(inputs, self.dt):  # noise is delayed with the input
+                u, drawn = drawn.on_inputs(u), drawn.without_inputs()
+            operand = inputs.operand("csr")
+            u, delayed = delayed_inputs(inputs, u, self.dt)
+            input_operator = delayed or operand.operator
+            input_weights = inputs.stored_values(operand)
+        spec = RecurrenceSpec(
+            groups=groups,
+            input_operator=input_operator,
+            activation=segments,
+            rate=self._fixed_rate(),
+            noise=drawn,
+            checkpoint_steps=_checkpoint_steps(checkpoint_steps, steps),
+            units=None if regions is None else self._returned_units(regions),
+        )
+        if not segments.has_derivatives and spec.checkpoint_steps is not None:
+            raise ConfigError(
+                "checkpoint_steps needs the activations that have a name; this network has a function of its own."
+            )
+        x = x0.t().contiguous()
+        run = recurrence if segments.has_derivatives else stepwise_recurrence
+        x_seq, h_seq = run(
+            spec,
+            weights,
+            input_weights,
+            u,
+            self.tonic_inp if self._has_bias else None,
+            x,
+            segments.apply(x) if h0 is None else h0.t().contiguous(),
+            None if stim is None else stim.permute(*to_internal),
+            self.alpha,
+        )
+        back = (2, 0, 1) if self.batch_first else (0, 2, 1)
+        return x_seq.permute(*back), h_seq.permute(*back)
+
+    def _recurrent_groups(
+        self, given: Tensor | None, segments: ActivationSegments
+    ) -> tuple[tuple[DelayGroup, ...], Tensor]:
+        """The recurrent weights, or those given to ``forward``, by delay; and their stored values."""
+        rec = self.weights("recurrent")
+        if has_delays(rec, self.dt):
+            if given is not None:
+                raise ConfigError(
+                    "forward: W_rec does not say which synapse has which delay; this network has delays, so leave it out."
+                )
+            if not segments.has_derivatives:
+                raise ConfigError("delays need the activations that have a name; this network has a function of its own.")
+            operand = rec.operand("csr")
+        elif given is not None:
+            n = rec.shape[0]
+            self._check("W_rec", given, (n, n), f"(units, units) = ({n}, {n})")
+            pattern, values = split_sparse(given)
+            return (DelayGroup(1, DenseOperator((n, n)) if pattern is None else CsrOperator(pattern)),), values
+        else:
+            operand = rec.operand(self.chosen_backend)
+        return delay_groups(rec, self.dt, operand.operator), rec.stored_values(operand)
+
+    @property
+    def chosen_backend(self) -> str:
+        """The backend of the recurrent product: ``backend``, or what "auto" stands for in this network."""
+        if self.backend != "auto":
+            return self.backend
+        rec = self.weights("recurrent")
+        n, blocks = rec.shape[0], rec.dense_synapses
+        if n <= DENSE_UNITS:
+            return "dense"
+        if blocks >= max(HYBRID_SYNAPSES, HYBRID_SHARE * rec.nnz):
+            return "hybrid"
+        return "dense" if rec.nnz >= DENSE_FILL * n * n and n * n <= DENSE_LIMIT else "csr"
+
+    def _fixed_rate(self) -> float | None:
+        """alpha as a number where it is one for all; read from the device once."""
+        alpha = self.base_alpha
+        if alpha.numel() > 1 or self.keep_logit is not None:
+            return None
+        if self._rate is None or self._rate[0] is not alpha or self._rate[1] != alpha._version:
+            self._rate = alpha, alpha._version, float(alpha)
+        return self._rate[2]
+
+    def _returned_units(self, regions: str | Sequence[str]) -> Tensor:
+        names = [regions] if isinstance(regions, str) else list(regions)
+        if not names:
+            raise ConfigError("regions is empty; name at least one region, or leave it out to get every unit.")
+        return torch.from_numpy(self.layout().indices(*names)).to(self.device)
+
+    def _check_arguments(self, inp: Tensor, x0: Tensor, h0: Tensor | None, stim: Tensor | None) -> int:
+        """The number of steps, after every shape, dtype and device was found right."""
+        inputs, n = self.weights("input").shape[1], self.weights("recurrent").shape[0]
+        order = "(batch, time, " if self.batch_first else "(time, batch, "
+        widths = ", ".join(f"{r.name} {r.n}" for r in self.layout("input").regions) or "no inputs"
+        self._check("inp", inp, (None, None, inputs), f"{order}{inputs}): {widths}")
+        batch, steps = inp.shape[:2] if self.batch_first else (inp.shape[1], inp.shape[0])
+        if steps == 0 or batch == 0:
+            raise ShapeError(f"forward: inp has {steps} time steps and a batch of {batch}; both must be at least 1.")
+        for name, state in (("x0", x0), ("h0", h0)):
+            if state is not None:
+                self._check(name, state, (batch, n), f"(batch, units) = ({batch}, {n})")
+        if stim is not None:
+            self._check("stim_input", stim, (*inp.shape[:2], n), f"{order}units), batch {batch}, time {steps}, units {n}")
+        return steps
+
+    def _check(self, name: str, tensor: Tensor, shape: tuple[int | None, ...], expected: str) -> None:
+        got = tuple(tensor.shape)
+        if len(got) != len(shape) or any(e is not None and g != e for g, e in zip(got, shape, strict=True)):
+            raise ShapeError(f"forward: {name} has shape {got}; expected {expected}.")
+        if tensor.dtype != self.dtype or tensor.device != self.device:
+            raise ShapeError(
+                f"forward: {name} is {tensor.dtype} on {tensor.device}, the network {self.dtype} on {self.device}; "
+                f"use {name}.to(net.device, net.dtype)."
+            )
+
+    def memory_estimate(self, batch: int = 1, steps: int = 1, training: bool = False) -> MemoryEstimate:
+        """Bytes that ``forward`` over ``steps`` steps needs, and with ``training`` its backward and Adam.
+
+        Simulation: parameter, effective value, column index, and permutation and sign where there are any.
+        """
+        size = torch.empty((), dtype=self.dtype).element_size()
+        weights = pattern = training_bytes = 0
+        for part in (self.weights("recurrent"), self.weights("input")):
+            index = part.col.element_size()
+            weights += 2 * size * part.nnz
+            extra = sum(t.element_size() for t in (part.perm, part.synapse_sign) if t is not None)
+            pattern += part.nnz * (index + extra) + index * (sum(part.shape) + 1)
+            if training:  # gradient (effective, own), Adam's two moments, transposed values, pattern and order
+                training_bytes += part.nnz * (5 * size + 3 * index)
+        n = self.weights("recurrent").shape[0]
+        states = 2 * size * n * batch * (steps + 1)
+        if training:
+            training_bytes += size * n * batch * 6 + 2 * size * n * max(grad_columns(n, size), batch)
+        return MemoryEstimate(weights, pattern, states, training_bytes)
+
+
+def _checkpoint_steps(given: int | str | None, steps: int) -> int | None:
+    if given is None:
+        return None
+    if given == "auto":
+        return math.ceil(math.sqrt(steps))
+    if isinstance(given, bool) or not isinstance(given, int) or given < 1:
+        raise ConfigError(f"checkpoint_steps is {given!r}; use a whole number of steps of at least 1, or 'auto'.")
+    return given
 
 
 def _device(device: str | torch.device | None) -> torch.device:

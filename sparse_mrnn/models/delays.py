@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -11,26 +10,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sparse_mrnn.errors import ConfigError, RoundingWarning
+from sparse_mrnn.graph import projection_label
+from sparse_mrnn.models.synapse_table import ProjectionKey
 from sparse_mrnn.models.weights import SparseWeights
-from sparse_mrnn.ops.backends import CsrOperator
-from sparse_mrnn.ops.lagged import Lag
+from sparse_mrnn.ops.backends import CsrOperator, Operator
+from sparse_mrnn.ops.delays import DelayGroup
 from sparse_mrnn.ops.pattern import Pattern
 
 
-@dataclass(frozen=True, eq=False)
-class DelayGroup:
-    """The synapses of one delay.
-
-    ``delay`` counts steps (1: the next step, as without a delay); ``entries`` says where in CSR order they are (None:
-    they are all); ``pattern`` is over all source units.
-    """
-
-    delay: int
-    pattern: Pattern
-    entries: Tensor | None
-
-
-def delay_steps(projections: tuple[tuple[str, str, str], ...], delays: tuple[float | None, ...], dt: float) -> NDArray[np.int64]:
+def delay_steps(projections: tuple[ProjectionKey, ...], delays: tuple[float | None, ...], dt: float) -> NDArray[np.int64]:
     """Delay of each projection in time steps; 1 without one.
 
     Raises
@@ -42,48 +30,41 @@ def delay_steps(projections: tuple[tuple[str, str, str], ...], delays: tuple[flo
     for k, delay in enumerate(delays):
         if delay is None:
             continue
-        source, target, key = projections[k]
-        label = f"projection {source!r} -> {target!r} (key {key!r})"
+        what = f"{projection_label(*projections[k])}: delay {delay:g} ms"
         if delay < dt * (1 - 1e-6):
-            raise ConfigError(f"{label}: delay {delay:g} ms is shorter than a time step, dt = {dt:g} ms; use a smaller dt, or no delay.")
+            raise ConfigError(f"{what} is shorter than a time step, dt = {dt:g} ms; use a smaller dt, or no delay.")
         steps[k] = round(delay / dt)
         if abs(steps[k] * dt - delay) > 1e-6 * dt:
-            text = f"{label}: delay {delay:g} ms is not a multiple of dt = {dt:g} ms; it is rounded to {steps[k] * dt:g} ms."
+            text = f"{what} is not a multiple of dt = {dt:g} ms; it is rounded to {steps[k] * dt:g} ms."
             warnings.warn(text, RoundingWarning, stacklevel=4)
     return steps
 
 
-def steps_of(weights: SparseWeights, dt: float) -> NDArray[np.int64]:
-    """`delay_steps` of a weight matrix, kept until its projections change."""
-    key = ("steps", dt)
+def has_delays(weights: SparseWeights, dt: float) -> bool:
+    """Whether some projection takes more than one time step."""
+    return bool(_steps_of(weights, dt).max(initial=1) > 1)
+
+
+def delay_groups(weights: SparseWeights, dt: float, operator: Operator) -> tuple[DelayGroup, ...]:
+    """The synapses grouped by delay, the shortest first, for values in CSR order.
+
+    O(synapses) for each distinct delay; kept until the synapses change.
+
+    Parameters
+    ----------
+    weights : SparseWeights
+    dt : float
+        ms.
+    operator : Operator
+        What multiplies all synapses, where there is no delay; a CSR matrix for each delay otherwise.
+    """
+    if not has_delays(weights, dt):
+        return (DelayGroup(1, operator),)
+    key = ("delay groups", *_steps_of(weights, dt).tolist())
     if key not in weights.derived:
-        weights.derived[key] = delay_steps(weights.projections, weights.delays, dt)
-    found: NDArray[np.int64] = weights.derived[key]
-    return found
-
-
-def block_of_entry(weights: SparseWeights) -> Tensor:
-    """Which projection each synapse belongs to, in CSR order."""
-    lengths = torch.diff(weights.ptr)
-    block = torch.repeat_interleave(torch.arange(len(lengths), dtype=torch.int32, device=lengths.device), lengths)
-    return block if weights.perm is None else block.index_select(0, weights.perm)
-
-
-def group_by_delay(weights: SparseWeights, steps: NDArray[np.int64]) -> tuple[DelayGroup, ...]:
-    """Synapses grouped by delay, the shortest first. O(synapses) for each distinct delay; kept until the synapses change."""
-    key = ("delays", *steps.tolist())
-    if key not in weights.derived:
-        weights.derived[key] = _group(weights, steps)
-    found: tuple[DelayGroup, ...] = weights.derived[key]
-    return found
-
-
-def lags(weights: SparseWeights, dt: float) -> tuple[Lag, ...]:
-    """The groups, for the recurrence; empty where there is no delay."""
-    steps = steps_of(weights, dt)
-    if steps.max(initial=1) == 1:
-        return ()
-    return tuple(Lag(g.delay, CsrOperator(g.pattern), g.entries) for g in group_by_delay(weights, steps))
+        weights.derived[key] = _grouped(weights, _steps_of(weights, dt))
+    groups: tuple[DelayGroup, ...] = weights.derived[key]
+    return groups
 
 
 def delayed_inputs(weights: SparseWeights, inputs: Tensor, dt: float) -> tuple[Tensor, CsrOperator | None]:
@@ -101,35 +82,38 @@ def delayed_inputs(weights: SparseWeights, inputs: Tensor, dt: float) -> tuple[T
     Tensor, shape (time, delays x channels, batch), and CsrOperator
         The inputs as they are, and None, where no input projection has a delay.
     """
-    steps = steps_of(weights, dt)
-    if steps.max(initial=1) == 1:
+    if not has_delays(weights, dt):
         return inputs, None
     time, channels = inputs.shape[:2]
-    groups = group_by_delay(weights, steps)
-    col = weights.col.clone()
-    for k, group in enumerate(groups):
-        here = slice(None) if group.entries is None else group.entries.long()
-        col[here] += k * channels
+    steps = _steps_of(weights, dt)
+    distinct = np.unique(steps)
+    which = torch.from_numpy(np.searchsorted(distinct, steps)).to(weights.col.device)
+    col = weights.col + channels * which.index_select(0, weights.projection_of_entry()).to(weights.col.dtype)
     shifted = []
-    for group in groups:
-        late = min(group.delay - 1, time)
+    for delay in distinct.tolist():
+        late = min(delay - 1, time)
         shifted.append(torch.cat([inputs.new_zeros(late, *inputs.shape[1:]), inputs[: time - late]]))
-    operator = CsrOperator(Pattern(weights.crow, col, (weights.shape[0], channels * len(groups))))
+    operator = CsrOperator(Pattern(weights.crow, col, (weights.shape[0], channels * len(distinct))))
     return torch.cat(shifted, dim=1), operator
 
 
-def _group(weights: SparseWeights, steps: NDArray[np.int64]) -> tuple[DelayGroup, ...]:
-    distinct = np.unique(steps)
-    if len(distinct) <= 1:
-        return (DelayGroup(int(distinct[0]) if len(distinct) else 1, weights.pattern, None),)
-    device = weights.col.device
-    delay = torch.from_numpy(steps).to(device).index_select(0, block_of_entry(weights).long())
+def _steps_of(weights: SparseWeights, dt: float) -> NDArray[np.int64]:
+    """`delay_steps` of a weight matrix, kept until its projections change."""
+    key = ("delay steps", dt)
+    if key not in weights.derived:
+        weights.derived[key] = delay_steps(weights.projections, weights.delays, dt)
+    steps: NDArray[np.int64] = weights.derived[key]
+    return steps
+
+
+def _grouped(weights: SparseWeights, steps: NDArray[np.int64]) -> tuple[DelayGroup, ...]:
+    delay_of_entry = torch.from_numpy(steps).to(weights.col.device).index_select(0, weights.projection_of_entry())
+    layout = weights.sources
     groups = []
-    for step in distinct.tolist():
-        here = delay == step
-        entries = torch.nonzero(here)[:, 0]
-        before = torch.zeros(len(here) + 1, dtype=weights.crow.dtype, device=device)
-        torch.cumsum(here, 0, dtype=before.dtype, out=before[1:])
-        pattern = Pattern(before[weights.crow.long()], weights.col[entries], weights.shape)
-        groups.append(DelayGroup(step, pattern, entries))
+    for delay in np.unique(steps).tolist():
+        entries = torch.nonzero(delay_of_entry == delay)[:, 0]
+        names = {source for (source, _, _), d in zip(weights.projections, steps.tolist(), strict=True) if d == delay}
+        regions = sorted(layout.index[name] for name in names)
+        sources = tuple((int(layout.ptr[k]), int(layout.ptr[k + 1])) for k in regions)
+        groups.append(DelayGroup(delay, CsrOperator(weights.pattern.select(entries)), entries, sources))
     return tuple(groups)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -44,7 +44,7 @@ class ElmanmRNN(mRNNBase):
         rec_constrained: bool = True,
         inp_constrained: bool = True,
         batch_first: bool = True,
-        spectral_radius: float | dict[str, float] | None = None,
+        spectral_radius: float | Mapping[str, float] | None = None,
         config_finalize: bool = True,
         device: str | torch.device | None = None,
         *,
@@ -75,7 +75,9 @@ class ElmanmRNN(mRNNBase):
     def _region_alpha(self, regions: tuple[Region, ...]) -> list[float]:
         for region in regions:
             if region.learnable_tau:
-                raise ConfigError(f"region {region.name!r}: learnable_tau, but an Elman network has no time constants; use mRNN.")
+                raise ConfigError(
+                    f"region {region.name!r}: learnable_tau, but an Elman network has no time constants; use mRNN."
+                )
         return super()._region_alpha(regions)
 
     def forward(
@@ -86,14 +88,14 @@ class ElmanmRNN(mRNNBase):
         noise: bool = False,
         W_rec: Tensor | None = None,  # noqa: N803
         *,
-        checkpoint_every: int | str | None = None,
-        record: str | Sequence[str] | None = None,
+        checkpoint_steps: int | str | None = None,
+        regions: str | Sequence[str] | None = None,
     ) -> Tensor:
         """Run the dynamics over a sequence.
 
         Parameters
         ----------
-        inp, stim_input, noise, W_rec, checkpoint_every, record
+        inp, stim_input, noise, W_rec, checkpoint_steps, regions
             As `mRNN.forward`.
         h0 : Tensor, shape (batch, units), or the pair of ``batched_initial_condition``
             Initial activation.
@@ -104,4 +106,4 @@ class ElmanmRNN(mRNNBase):
             h after each step.
         """
         start = h0[1] if isinstance(h0, tuple) else h0
-        return self._run(inp, start, start, stim_input, noise, W_rec, checkpoint_every, record)[1]
+        return self._run(inp, start, start, stim_input, noise, W_rec, checkpoint_steps, regions)[1]

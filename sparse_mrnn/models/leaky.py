@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -88,7 +88,7 @@ class mRNN(mRNNBase):  # noqa: N801
         rec_constrained: bool = True,
         inp_constrained: bool = True,
         batch_first: bool = True,
-        spectral_radius: float | dict[str, float] | None = None,
+        spectral_radius: float | Mapping[str, float] | None = None,
         config_finalize: bool = True,
         device: str | torch.device | None = None,
         dt: float = 10,
@@ -100,7 +100,8 @@ class mRNN(mRNNBase):  # noqa: N801
         dtype: torch.dtype = torch.float32,
     ) -> None:
         if integrator not in INTEGRATORS:
-            raise ConfigError(f"integrator {integrator!r} is not known. {suggest(integrator, INTEGRATORS, what='integrators')}")
+            hint = suggest(integrator, INTEGRATORS, what="integrators")
+            raise ConfigError(f"integrator {integrator!r} is not known. {hint}")
         for name, value in (("dt", dt), ("tau", tau)):
             if not (math.isfinite(value) and value > 0):
                 raise ConfigError(f"{name} is {value!r}; it must be a positive time in ms.")
@@ -126,16 +127,16 @@ class mRNN(mRNNBase):  # noqa: N801
             tau = self.tau if region.tau is None else region.tau
             if self.dt > 2 * tau:
                 raise ConfigError(
-                    f"region {region.name!r}: dt = {self.dt:g} ms is above 2 tau = {2 * tau:g} ms, where Euler steps diverge; "
-                    "use a smaller dt or integrator='exponential_euler'."
+                    f"region {region.name!r}: dt = {self.dt:g} ms is above 2 tau = {2 * tau:g} ms, where Euler steps "
+                    "diverge; use a smaller dt or integrator='exponential_euler'."
                 )
             if self.dt > tau:
-                text = f"region {region.name!r}: dt = {self.dt:g} ms is above tau = {tau:g} ms; Euler steps overshoot and oscillate."
-                warnings.warn(text, StepSizeWarning, stacklevel=4)
+                text = f"dt = {self.dt:g} ms is above tau = {tau:g} ms; Euler steps overshoot and oscillate."
+                warnings.warn(f"region {region.name!r}: {text}", StepSizeWarning, stacklevel=4)
             if region.learnable_tau and self.dt >= tau:
                 raise ConfigError(
-                    f"region {region.name!r}: learnable_tau needs dt < tau, and dt = {self.dt:g} ms, tau = {tau:g} ms; "
-                    "use a smaller dt or integrator='exponential_euler'."
+                    f"region {region.name!r}: learnable_tau needs dt < tau, and dt = {self.dt:g} ms, "
+                    f"tau = {tau:g} ms; use a smaller dt or integrator='exponential_euler'."
                 )
         return [self._alpha_of(self.tau if region.tau is None else region.tau) for region in regions]
 
@@ -163,8 +164,8 @@ class mRNN(mRNNBase):  # noqa: N801
         noise: bool = False,
         W_rec: Tensor | None = None,  # noqa: N803
         *,
-        checkpoint_every: int | str | None = None,
-        record: str | Sequence[str] | None = None,
+        checkpoint_steps: int | str | None = None,
+        regions: str | Sequence[str] | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Run the dynamics over a sequence.
 
@@ -182,16 +183,16 @@ class mRNN(mRNNBase):  # noqa: N801
             Add Gaussian noise to units and inputs.
         W_rec : Tensor, shape (units, units), optional
             Use these recurrent weights (dense, COO or CSR) as they are, without Dale's law.
-        checkpoint_every : int or "auto", optional
+        checkpoint_steps : int or "auto", optional
             Keep the states of every so many steps for the backward pass and compute the others again (Chen et al.
             2016): memory for steps / k + k states instead of all, for one more forward pass. "auto": the square root
-            of the steps. The sequences returned take their own memory: use it with ``record``.
-        record : str or sequence of str, optional
+            of the steps. The sequences returned take their own memory: use it with ``regions``.
+        regions : str or sequence of str, optional
             Return these regions (or parents) only, in the order given. Default: every unit.
 
         Returns
         -------
-        x, h : Tensor, laid out like ``inp`` with the units, or the recorded ones, last
+        x, h : Tensor, laid out like ``inp`` with the units, or those of ``regions``, last
             States after each step; the initial state is not repeated.
 
         Raises
@@ -201,4 +202,4 @@ class mRNN(mRNNBase):  # noqa: N801
         ShapeError
             If a tensor has the wrong shape, dtype or device; the message says which and what is expected.
         """
-        return self._run(inp, x0, h0, stim_input, noise, W_rec, checkpoint_every, record)
+        return self._run(inp, x0, h0, stim_input, noise, W_rec, checkpoint_steps, regions)

@@ -1,29 +1,55 @@
-"""Questions by region name: sizes, unit ranges, activity, weights. Every one takes parent names too."""
+"""What a network is asked by region name: sizes, unit ranges, activity, and weights under mRNNTorch's names."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from sparse_mrnn.errors import FinalizeError, GraphError, ShapeError, UnknownNameError, suggest
+from sparse_mrnn.errors import ConfigError, FinalizeError, GraphError, ShapeError, SpectralError, UnknownNameError, suggest
 from sparse_mrnn.graph import Region, RegionGraph
 from sparse_mrnn.lowering import Layout
-from sparse_mrnn.models.weights import SparseWeights, check_dense, scatter_dense
-from sparse_mrnn.ops.convert import split_sparse
-from sparse_mrnn.ops.pattern import Pattern
+from sparse_mrnn.models.weights import SparseWeights, check_dense
+from sparse_mrnn.ops.pattern import Pattern, scatter_dense, split_sparse
+from sparse_mrnn.spectral import spectral_radius as find_spectral_radius
 
 
 class RegionQueries(nn.Module):
-    """Queries of a network by region name; mixed into `mRNNBase`."""
+    """The queries of a network by region name, which every name of a parent region answers too.
 
-    graph: RegionGraph
-    rec_constrained: bool
-    inp_constrained: bool
-    rec_finalized: bool
-    inp_finalized: bool
-    _layouts: dict[str, Layout]
+    Parameters
+    ----------
+    graph : RegionGraph
+    rec_constrained, inp_constrained : bool
+        Whether Dale's law holds for recurrent and input weights.
+    spectral_radius : float or dict of region to float, optional
+        What `set_spectral_radius` scales to.
+
+    Attributes
+    ----------
+    rec, inp : SparseWeights or None
+        The weights, once they are finalised.
+    """
+
+    def __init__(
+        self,
+        graph: RegionGraph,
+        *,
+        rec_constrained: bool,
+        inp_constrained: bool,
+        spectral_radius: float | Mapping[str, float] | None,
+    ) -> None:
+        super().__init__()
+        self.graph, self.spectral_radius = graph, spectral_radius
+        self._constrained = {"recurrent": rec_constrained, "input": inp_constrained}
+        self.rec: SparseWeights | None = None
+        self.inp: SparseWeights | None = None
+        self._layouts: dict[str, Layout] = {}
+
+    # ---------------------------------------------------------------- regions and units
 
     def layout(self, kind: str = "recurrent") -> Layout:
         """Unit ranges of the "recurrent" or "input" regions."""
@@ -31,7 +57,14 @@ class RegionQueries(nn.Module):
             self._layouts[kind] = Layout.of(self.graph, kind)
         return self._layouts[kind]
 
-    def _kind(self, name: str) -> str:
+    def kind_of(self, name: str) -> str:
+        """Whether a region is "recurrent" or "input".
+
+        Raises
+        ------
+        UnknownNameError
+            If there is no such region or parent.
+        """
         if name in self.layout("input").groups:
             return "input"
         if name not in self.layout().groups:
@@ -68,7 +101,7 @@ class RegionQueries(nn.Module):
         yield from _named(self.inp_dict, prefix)
 
     def __getitem__(self, name: str) -> Region:
-        """The facts of a region or input by name."""
+        """A region or input by name."""
         return self.graph.region(name)
 
     def get_region_size(self, region: str) -> int:
@@ -91,12 +124,12 @@ class RegionQueries(nn.Module):
         GraphError
             If a parent's regions are not neighbours; use `unit_indices`.
         """
-        where = self.layout(self._kind(region)).slice(region)
-        return where.start, where.stop
+        units = self.layout(self.kind_of(region)).slice(region)
+        return units.start, units.stop
 
     def unit_indices(self, *regions: str) -> Tensor:
         """Units of regions or parents (int64): names in the order given, each in unit order, no repeats."""
-        kind = self._kind(regions[0]) if regions else "recurrent"
+        kind = self.kind_of(regions[0]) if regions else "recurrent"
         return torch.from_numpy(self.layout(kind).indices(*regions))
 
     def get_region_activity(self, act: Tensor, *args: str) -> Tensor:
@@ -115,7 +148,8 @@ class RegionQueries(nn.Module):
         """
         n = self.layout().n
         if act.shape[-1] != n:
-            raise ShapeError(f"get_region_activity: act has {act.shape[-1]} units in its last dimension; this network has {n}.")
+            got = act.shape[-1]
+            raise ShapeError(f"get_region_activity: act has {got} units in its last dimension; this network has {n}.")
         return act[..., torch.from_numpy(self.layout().indices(*args)).to(act.device)]
 
     def get_excluded_hid_regions(self, *args: str) -> list[str]:
@@ -158,7 +192,8 @@ class RegionQueries(nn.Module):
         index = [torch.from_numpy(layout.indices(*names)) for names in (region_list_a, region_list_b)]
         for what, states, units in (("a", states_a, index[0]), ("b", states_b, index[1])):
             if states.shape[-1] != len(units):
-                raise ShapeError(f"combine_states: states_{what} has {states.shape[-1]} units; its regions have {len(units)}.")
+                got = states.shape[-1]
+                raise ShapeError(f"combine_states: states_{what} has {got} units; its regions have {len(units)}.")
         units = torch.cat(index)
         if len(torch.unique(units)) != len(units):
             raise GraphError("combine_states: a region is in both lists; leave it out of one.")
@@ -167,13 +202,100 @@ class RegionQueries(nn.Module):
             return joined
         return joined.reshape([size for size in joined.shape[:-1] if size != 1] + [joined.shape[-1]])
 
-    def _weights(self, kind: str) -> SparseWeights:
-        module = getattr(self, "rec" if kind == "recurrent" else "inp")
-        if module is None:
-            what = "finalize_rec_connectivity" if kind == "recurrent" else "finalize_inp_connectivity"
-            raise FinalizeError(f"the {kind} weights are not built yet; call {what}() or finalize_connectivity() first.")
-        weights: SparseWeights = module
+    # ---------------------------------------------------------------- weights
+
+    @property
+    def rec_constrained(self) -> bool:
+        """Whether Dale's law holds for recurrent weights; may be set."""
+        return self._constrained["recurrent"]
+
+    @rec_constrained.setter
+    def rec_constrained(self, value: bool) -> None:
+        self._constrained["recurrent"] = value
+        if self.rec is not None:
+            self.rec.constrained = value
+
+    @property
+    def inp_constrained(self) -> bool:
+        """Whether Dale's law holds for input weights; may be set."""
+        return self._constrained["input"]
+
+    @inp_constrained.setter
+    def inp_constrained(self, value: bool) -> None:
+        self._constrained["input"] = value
+        if self.inp is not None:
+            self.inp.constrained = value
+
+    def weights(self, kind: str = "recurrent") -> SparseWeights:
+        """The "recurrent" or "input" weights.
+
+        Raises
+        ------
+        FinalizeError
+            If they are not built yet.
+        """
+        weights = self.rec if kind == "recurrent" else self.inp
+        if weights is None:
+            call = "finalize_rec_connectivity" if kind == "recurrent" else "finalize_inp_connectivity"
+            raise FinalizeError(f"the {kind} weights are not built yet; call {call}() or finalize_connectivity() first.")
         return weights
+
+    def weight_matrices(self) -> tuple[SparseWeights, SparseWeights]:
+        """The recurrent and the input weights; raises as `weights`."""
+        return self.weights("recurrent"), self.weights("input")
+
+    def projections(self, source: str, target: str, key: str | None = None) -> tuple[str, tuple[int, ...]]:
+        """Kind of the source, and numbers of the projections between two regions or parents in its weights.
+
+        Raises
+        ------
+        UnknownNameError
+            If a region does not exist.
+        """
+        kind = self.kind_of(source)
+        sources, targets = set(self.layout(kind).members(source)), set(self.layout().members(target))
+        between = enumerate(self.weights(kind).projections)
+        return kind, tuple(k for k, (s, t, own) in between if s in sources and t in targets and key in (None, own))
+
+    @property
+    def W_rec(self) -> Tensor:  # noqa: N802
+        """Recurrent parameters as a CSR tensor, shape (units, units), before Dale's law."""
+        return self.weights("recurrent").matrix(effective_weights=False)
+
+    @property
+    def W_inp(self) -> Tensor:  # noqa: N802
+        """Input parameters as a CSR tensor, shape (units, channels), before Dale's law."""
+        return self.weights("input").matrix(effective_weights=False)
+
+    @property
+    def W_rec_mask(self) -> Tensor:  # noqa: N802
+        """1 where a recurrent synapse exists; the pattern of ``W_rec``."""
+        return _mask(self.weights("recurrent"))
+
+    @property
+    def W_inp_mask(self) -> Tensor:  # noqa: N802
+        """1 where an input synapse exists; the pattern of ``W_inp``."""
+        return _mask(self.weights("input"))
+
+    @property
+    def W_rec_sign_matrix(self) -> Tensor:  # noqa: N802
+        """Sign of each recurrent synapse (0: free); the pattern of ``W_rec``."""
+        return _sign_matrix(self.weights("recurrent"))
+
+    @property
+    def W_inp_sign_matrix(self) -> Tensor:  # noqa: N802
+        """Sign of each input synapse (0: free); the pattern of ``W_inp``."""
+        return _sign_matrix(self.weights("input"))
+
+    @property
+    def effective_W_rec(self) -> Tensor:  # noqa: N802
+        """Recurrent weights as the dynamics use them, a differentiable CSR tensor."""
+        return self.weights("recurrent").matrix()
+
+    @property
+    def effective_W_inp(self) -> Tensor:  # noqa: N802
+        """Input weights as the dynamics use them, a differentiable CSR tensor."""
+        return self.weights("input").matrix()
 
     def get_projection(self, to: str, from_: str, *, sparse: bool = False) -> Tensor:
         """Effective weights of the projections from one region to another (parallel ones added).
@@ -194,12 +316,9 @@ class RegionQueries(nn.Module):
         SizeError
             If the dense matrix would be very large; pass ``sparse=True``.
         """
-        kind = self._kind(from_)
-        constrained = self.rec_constrained if kind == "recurrent" else self.inp_constrained
-        weights = self._weights(kind)
-        values = weights.csr_values(constrained=constrained)
-        rows, cols = self.layout().indices(to), self.layout(kind).indices(from_)
-        return _subset(weights.pattern, values, torch.from_numpy(rows), torch.from_numpy(cols), sparse)
+        weights = self.weights(self.kind_of(from_))
+        rows, cols = self.layout().indices(to), weights.sources.indices(from_)
+        return _subset(weights.pattern, weights.csr_values(), torch.from_numpy(rows), torch.from_numpy(cols), sparse)
 
     def get_weight_subset(self, *args: str, W: Tensor | None = None, sparse: bool = False) -> Tensor:  # noqa: N803
         """Effective weights among some regions: to and from each other and themselves.
@@ -207,7 +326,8 @@ class RegionQueries(nn.Module):
         Parameters
         ----------
         *args : str
-            Regions or parents, in the order the rows and columns shall have.
+            Regions or parents. Rows and columns come in unit order, whatever the order of the names, as in
+            mRNNTorch. Default: all regions.
         W : Tensor, shape (units, units), optional
             Take them from this matrix (dense, COO or CSR) instead.
         sparse : bool
@@ -217,11 +337,11 @@ class RegionQueries(nn.Module):
         -------
         Tensor, shape (units of the regions, units of the regions)
         """
-        units = torch.from_numpy(self.layout().indices(*args))
-        if W is None:
-            weights = self._weights("recurrent")
-            return _subset(weights.pattern, weights.csr_values(constrained=self.rec_constrained), units, units, sparse)
         n = self.layout().n
+        units = torch.from_numpy(self.layout().indices(*args)).sort().values if args else torch.arange(n)
+        if W is None:
+            weights = self.weights("recurrent")
+            return _subset(weights.pattern, weights.csr_values(), units, units, sparse)
         if tuple(W.shape) != (n, n):
             raise ShapeError(f"get_weight_subset: W has shape {tuple(W.shape)}, expected {(n, n)}.")
         pattern, values = split_sparse(W)
@@ -229,6 +349,170 @@ class RegionQueries(nn.Module):
             units = units.to(W.device)
             return W[units][:, units] if not sparse else W[units][:, units].to_sparse_csr()
         return _subset(pattern, values, units, units, sparse)
+
+    def gen_w(self, dict_: dict[str, Region]) -> tuple[Tensor, Tensor, Tensor]:
+        """Weights, mask and signs (CSR) of the projections from the regions of ``dict_``.
+
+        ``net.gen_w(net.region_dict)`` is the recurrent, ``net.gen_w(net.inp_dict)`` the input matrix.
+
+        Raises
+        ------
+        UnknownNameError
+            If a key is no region.
+        """
+        kinds = {self.kind_of(name) for name in dict_}
+        if len(kinds) != 1:
+            raise ConfigError(
+                "gen_w takes a dict of recurrent or of input regions, and at least one; see region_dict and inp_dict."
+            )
+        weights = self.weights(kinds.pop())
+        values = weights.csr_values(effective_weights=False)
+        parts = values, torch.ones_like(values), weights.csr_signs().to(values.dtype)
+        chosen = torch.zeros(weights.shape[1], dtype=torch.bool)
+        chosen[torch.from_numpy(weights.sources.indices(*dict_))] = True
+        entries = torch.nonzero(chosen.to(values.device)[weights.col.long()])[:, 0]
+        pattern = weights.pattern.select(entries)
+        w, mask, sign = (pattern.matrix(part[entries]) for part in parts)
+        return w, mask, sign
+
+    def apply_dales_law(self, W_rec: Tensor, W_rec_mask: Tensor, W_rec_sign_matrix: Tensor) -> Tensor:  # noqa: N803
+        """``mask * |W| * sign``, and ``mask * W`` where the sign is 0. Dense tensors, or CSR ones of one pattern.
+
+        Raises
+        ------
+        ShapeError
+            If the three do not share a shape, layout and, for CSR, a pattern.
+        """
+        triple = (W_rec, W_rec_mask, W_rec_sign_matrix)
+        if len({(t.shape, t.layout) for t in triple}) != 1:
+            raise ShapeError("apply_dales_law: W, mask and sign must have one shape and layout.")
+        (pattern, w), (_, mask), (_, sign) = (split_sparse(t) for t in triple)
+        if len({len(t) for t in (w, mask, sign)}) != 1:
+            raise ShapeError("apply_dales_law: W, mask and sign must have the same pattern.")
+        result = torch.where(sign == 0, w, w.abs() * sign) * mask
+        return result if pattern is None else pattern.matrix(result)
+
+    def compute_spectral_radius(self, weight: Tensor) -> float:
+        """Largest absolute eigenvalue of a square matrix (dense, COO or CSR).
+
+        Raises
+        ------
+        SpectralError
+            If it cannot be certified; see `sparse_mrnn.spectral_radius`.
+        """
+        return find_spectral_radius(weight)
+
+    def set_spectral_radius(self, W: Tensor, W_tmp: Tensor | None = None) -> Tensor:  # noqa: N803
+        """``W`` scaled so that the radius of ``W_tmp`` (default: W itself) would be ``self.spectral_radius``.
+
+        Where ``self.spectral_radius`` is a dict, only the weights within each region are scaled, each to its own.
+
+        Raises
+        ------
+        SpectralError
+            If ``self.spectral_radius`` is not set, or a matrix has radius 0 and cannot be scaled.
+        UnknownNameError
+            If it names an unknown region.
+        """
+        pattern, values = split_sparse(W)
+        scale = self._scale(W if W_tmp is None else W_tmp, pattern)
+        return values * scale if pattern is None else pattern.matrix(values * scale)
+
+    @torch.no_grad()
+    def scale_spectral_radius_(self, target: float, regions: str | list[str] | None = None) -> float:
+        """Scale recurrent weights in place, so that their spectral radius becomes ``target``.
+
+        Parameters
+        ----------
+        target : float
+            Above 0.
+        regions : str or list of str, optional
+            Scale the weights among these regions or parents only, to this radius of theirs. Default: all weights.
+
+        Returns
+        -------
+        float
+            The factor.
+
+        Raises
+        ------
+        SpectralError
+            If the weights have radius 0 and cannot be scaled, or their radius cannot be certified.
+        UnknownNameError
+            If there is no such region.
+
+        Examples
+        --------
+        >>> import sparse_mrnn as sm
+        >>> g = sm.RegionGraph(); g.add_region("a", 50); g.add_projection("a", "a", density=0.2)
+        >>> net = sm.mRNN(g, device="cpu", seed=0)
+        >>> factor = net.scale_spectral_radius_(0.9)
+        >>> round(sm.spectral_radius(net), 3)
+        0.9
+        """
+        weights = self.weights("recurrent")
+        names = [] if regions is None else [regions] if isinstance(regions, str) else list(regions)
+        if regions is not None and not names:
+            raise SpectralError("scale_spectral_radius_: regions is empty; name at least one, or leave it out.")
+        within = ", ".join(map(repr, names))
+        factor = self._factor(
+            target,
+            self.get_weight_subset(*names, sparse=True),
+            f"the weights within {within} have" if names else "the recurrent weights have",
+        )
+        scale = torch.full((weights.nnz,), factor, dtype=weights.values.dtype, device=weights.values.device)
+        if names:
+            inside = torch.zeros(weights.shape[0], dtype=torch.bool, device=scale.device)
+            inside[torch.from_numpy(self.layout().indices(*names)).to(scale.device)] = True
+            among = inside[weights.pattern.row.long()] & inside[weights.col.long()]
+            scale = torch.where(among, scale, 1.0)
+        weights.scale_(scale)
+        return factor
+
+    def _scale(self, weight: Tensor, pattern: Pattern | None) -> Tensor:
+        """The factor that gives ``weight`` the radius asked for; for a dict, one per entry of the pattern (None: dense)."""
+        goal = self.spectral_radius
+        if not isinstance(goal, Mapping):
+            factor = self._factor(goal, weight, "the recurrent weights have")
+            return torch.as_tensor(factor, dtype=weight.dtype, device=weight.device)
+        group = torch.full((self.layout().n,), -1, dtype=torch.int64)
+        factors: list[float] = []
+        for name, target in goal.items():
+            units = torch.from_numpy(self.layout().indices(name))
+            if (taken := group[units]).max() >= 0:
+                other = list(goal)[int(taken.max())]
+                raise SpectralError(
+                    f"spectral_radius: {name!r} and {other!r} share units; name each region in one of them only."
+                )
+            group[units] = len(factors)
+            part = self.get_weight_subset(name, W=weight, sparse=True)
+            factors.append(self._factor(target, part, f"the weights within {name!r} have"))
+        group = group.to(weight.device)
+        if pattern is None:
+            source, target_group = group, group[:, None]
+        else:
+            source, target_group = group[pattern.col.long()], group[pattern.row.long()]
+        table = torch.tensor([*factors, 1.0], dtype=weight.dtype, device=weight.device)
+        return table[torch.where(source == target_group, source, -1)]
+
+    def _factor(self, goal: Any, weight: Tensor, what: str) -> float:
+        if isinstance(goal, bool) or not isinstance(goal, int | float) or not (math.isfinite(goal) and goal > 0):
+            raise SpectralError(f"spectral_radius is {goal!r}; set a positive number first.")
+        radius = self.compute_spectral_radius(weight)
+        if radius == 0:
+            raise SpectralError(
+                f"{what} spectral radius 0 (no loop of synapses), so no factor makes it {goal}; "
+                "add a recurrent loop or leave spectral_radius out."
+            )
+        return goal / radius
+
+
+def _mask(weights: SparseWeights) -> Tensor:
+    return weights.pattern.matrix(torch.ones_like(weights.col, dtype=weights.values.dtype))
+
+
+def _sign_matrix(weights: SparseWeights) -> Tensor:
+    return weights.pattern.matrix(weights.csr_signs().to(weights.values.dtype))
 
 
 def _named(regions: dict[str, Region], prefix: str) -> Iterator[tuple[str, Region]]:
@@ -238,17 +522,7 @@ def _named(regions: dict[str, Region], prefix: str) -> Iterator[tuple[str, Regio
 
 def _subset(pattern: Pattern, values: Tensor, rows: Tensor, cols: Tensor, sparse: bool) -> Tensor:
     """Rows and columns of a sparse matrix, in the order given. O(synapses)."""
-    device = values.device
-    shape = (len(rows), len(cols))
     if not sparse:
-        check_dense(shape)
-    place = [torch.full((size,), -1, dtype=torch.int64) for size in pattern.shape]
-    place[0][rows], place[1][cols] = torch.arange(len(rows)), torch.arange(len(cols))
-    row, col = place[0].to(device)[pattern.row.long()], place[1].to(device)[pattern.col.long()]
-    keep = torch.nonzero((row >= 0) & (col >= 0))[:, 0]
-    row, col, kept = row[keep], col[keep], values[keep]
-    order = torch.argsort(row * max(shape[1], 1) + col, stable=True)
-    crow = torch.zeros(shape[0] + 1, dtype=torch.int32, device=device)
-    torch.cumsum(torch.bincount(row, minlength=shape[0]), 0, dtype=torch.int32, out=crow[1:])
-    part = Pattern(crow, col[order].to(torch.int32), shape)
-    return part.matrix(kept[order]) if sparse else scatter_dense(part, kept[order])
+        check_dense((len(rows), len(cols)))
+    part, entries = pattern.submatrix(rows, cols)
+    return part.matrix(values[entries]) if sparse else scatter_dense(part, values[entries])

@@ -118,14 +118,14 @@ def get_activation(name: str, where: str = "") -> Activation:
 
 
 @dataclass(frozen=True)
-class Segments:
+class ActivationSegments:
     """Which activation applies to which range of units: (start, stop, activation), covering all units."""
 
     parts: tuple[tuple[int, int, Activation], ...]
 
     @property
-    def fused(self) -> bool:
-        """Whether every derivative is known, so that the recurrence has its own backward pass."""
+    def has_derivatives(self) -> bool:
+        """Whether every derivative is known, so that the recurrence can use its own backward pass."""
         return all(a.slope_into is not None for _, _, a in self.parts)
 
     def apply(self, x: Tensor) -> Tensor:

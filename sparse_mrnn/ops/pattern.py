@@ -1,12 +1,23 @@
-"""The sparsity pattern of a weight matrix (CSR) with its transpose, made once when first needed."""
+"""The sparsity pattern of a weight matrix (CSR): made from coordinates, cut, transposed, converted.
+
+Every row pointer of the package is counted here.
+"""
 
 from __future__ import annotations
 
 import warnings
 from functools import cached_property
+from typing import Any
 
+import numpy as np
+import scipy.sparse as sp
 import torch
 from torch import Tensor
+
+from sparse_mrnn.errors import ShapeError
+
+INT32_ENTRIES = 2**31
+"""From this many entries on, indices are int64."""
 
 
 class Pattern:
@@ -32,6 +43,37 @@ class Pattern:
     def __init__(self, crow: Tensor, col: Tensor, shape: tuple[int, int]) -> None:
         self.crow, self.col, self.shape = crow, col, shape
 
+    @classmethod
+    def from_coo(cls, row: Tensor, col: Tensor, shape: tuple[int, int]) -> tuple[Pattern, Tensor | None]:
+        """The pattern of some coordinates, and which of them each of its entries is.
+
+        Repeats stay apart, in the order given. O(entries + rows + columns) on the CPU.
+
+        Parameters
+        ----------
+        row, col : Tensor of int, shape (entries,)
+        shape : (int, int)
+
+        Returns
+        -------
+        pattern : Pattern
+            Sorted by row and then column.
+        order : Tensor of int, shape (entries,), or None
+            Entry e of the pattern is coordinate ``order[e]``; None where they are sorted already.
+
+        Examples
+        --------
+        >>> pattern, order = Pattern.from_coo(torch.tensor([1, 0, 0]), torch.tensor([0, 1, 0]), (2, 2))
+        >>> pattern.crow.tolist(), pattern.col.tolist(), order.tolist()
+        ([0, 2, 3], [0, 1, 0], [2, 1, 0])
+        """
+        crow, index = row_pointers(row, shape[0]), index_dtype(row.numel())
+        if row.numel() < 2 or not bool(((row[1:] < row[:-1]) | ((row[1:] == row[:-1]) & (col[1:] < col[:-1]))).any()):
+            return cls(crow, col.to(index), shape), None
+        by_col = stable_order(col, shape[1])
+        order = by_col[stable_order(row[by_col], shape[0])]
+        return cls(crow, col[order].to(index), shape), order.to(index)
+
     @property
     def nnz(self) -> int:
         """Stored synapses."""
@@ -44,22 +86,32 @@ class Pattern:
     @property
     def row(self) -> Tensor:
         """Row of every synapse, made anew each time: one more integer per synapse is not kept."""
-        return torch.repeat_interleave(
-            torch.arange(self.shape[0], dtype=self.col.dtype, device=self.col.device), torch.diff(self.crow).long()
-        )
+        rows = torch.arange(self.shape[0], dtype=self.col.dtype, device=self.col.device)
+        return torch.repeat_interleave(rows, torch.diff(self.crow).long())
 
     def select(self, entries: Tensor) -> Pattern:
         """The pattern of some of the entries, given in ascending order."""
-        count = torch.bincount(self.row[entries].long(), minlength=self.shape[0])
-        crow = torch.zeros_like(self.crow)
-        torch.cumsum(count, 0, dtype=crow.dtype, out=crow[1:])
-        return Pattern(crow, self.col[entries], self.shape)
+        return Pattern(row_pointers(self.row[entries], self.shape[0]), self.col[entries], self.shape)
+
+    def submatrix(self, rows: Tensor, cols: Tensor) -> tuple[Pattern, Tensor]:
+        """Some rows and columns, in the order given, and which entry of this pattern each of theirs is. O(synapses)."""
+        new_row, new_col = (self._numbered(units, size) for units, size in zip((rows, cols), self.shape, strict=True))
+        row, col = new_row[self.row.long()], new_col[self.col.long()]
+        entries = torch.nonzero((row >= 0) & (col >= 0))[:, 0]
+        pattern, order = Pattern.from_coo(row[entries], col[entries], (len(rows), len(cols)))
+        return pattern, entries if order is None else entries[order.long()]
+
+    def _numbered(self, units: Tensor, size: int) -> Tensor:
+        """Number of each row or column among ``units``; -1 of the others."""
+        numbers = torch.full((size,), -1, dtype=torch.int64, device=self.col.device)
+        numbers[units.to(numbers.device)] = torch.arange(len(units), device=numbers.device)
+        return numbers
 
     @cached_property
     def unique(self) -> tuple[Pattern, Tensor | None]:
-        """The pattern without repeats, and where each of this pattern's entries is in it (None: there are none).
+        """The pattern without repeats, and which of its entries each of this pattern's is (None: there are no repeats).
 
-        For sampled products, whose torch kernels merge repeated entries. Entries are sorted within rows.
+        For SDDMM, whose torch kernels merge repeated entries. Entries are sorted within rows.
         """
         if self.nnz < 2:
             return self, None
@@ -72,12 +124,39 @@ class Pattern:
 
     @cached_property
     def transposed(self) -> tuple[Pattern, Tensor]:
-        """The transposed pattern, and where each of its values is among this pattern's."""
-        order = torch.argsort(self.col, stable=True)
-        count = torch.bincount(self.col.long(), minlength=self.shape[1])
-        crow = torch.zeros(self.shape[1] + 1, dtype=self.crow.dtype, device=self.crow.device)
-        torch.cumsum(count, 0, dtype=self.crow.dtype, out=crow[1:])
-        return Pattern(crow, self.row[order], (self.shape[1], self.shape[0])), order.to(self.col.dtype)
+        """The transposed pattern, and which entry of this pattern each of its entries is."""
+        order = stable_order(self.col, self.shape[1])
+        pattern = Pattern(row_pointers(self.col, self.shape[1]), self.row[order], (self.shape[1], self.shape[0]))
+        return pattern, order.to(self.col.dtype)
+
+
+def index_dtype(entries: int) -> torch.dtype:
+    """The integer type of a matrix of so many entries: MKL and cuSPARSE are fastest with int32."""
+    return torch.int32 if entries < INT32_ENTRIES else torch.int64
+
+
+def row_pointers(row: Tensor, n_rows: int) -> Tensor:
+    """Where each row begins among entries sorted by row, and their number at the end: shape (n_rows + 1,)."""
+    crow = torch.zeros(n_rows + 1, dtype=index_dtype(row.numel()), device=row.device)
+    torch.cumsum(torch.bincount(row, minlength=n_rows), 0, dtype=crow.dtype, out=crow[1:])
+    return crow
+
+
+def stable_order(keys: Tensor, n: int) -> Tensor:
+    """Stable argsort of integers below n; on the CPU by counting, in O(len + n).
+
+    Examples
+    --------
+    >>> stable_order(torch.tensor([2, 0, 2, 1], dtype=torch.int32), 3).tolist()
+    [1, 3, 0, 2]
+    """
+    if keys.device.type != "cpu":
+        return torch.argsort(keys, stable=True)
+    kind = np.int32 if len(keys) < INT32_ENTRIES and n < INT32_ENTRIES else np.int64
+    order = np.arange(len(keys), dtype=kind)
+    # The conversion of a one-row CSR matrix to CSC is a counting sort of its columns.
+    one_row = sp.csr_array((order, keys.numpy().astype(kind, copy=False), np.array([0, len(keys)], kind)), shape=(1, max(n, 1)))
+    return torch.from_numpy(one_row.tocsc().data)
 
 
 def csr(crow: Tensor, col: Tensor, values: Tensor, shape: tuple[int, int]) -> Tensor:
@@ -85,3 +164,42 @@ def csr(crow: Tensor, col: Tensor, values: Tensor, shape: tuple[int, int]) -> Te
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
         return torch.sparse_csr_tensor(crow, col, values, size=shape, check_invariants=False)
+
+
+def scatter_dense(pattern: Pattern, values: Tensor) -> Tensor:
+    """A dense matrix with parallel entries added; differentiable."""
+    rows, columns = pattern.shape
+    offset = pattern.row.long() * columns + pattern.col
+    return values.new_zeros(rows * columns).index_add(0, offset, values).view(rows, columns)
+
+
+def split_sparse(weight: Tensor) -> tuple[Pattern | None, Tensor]:
+    """Pattern and values of a torch weight matrix (COO or CSR); (None, matrix) for a dense one. Differentiable.
+
+    Raises
+    ------
+    ShapeError
+        For another layout.
+    """
+    shape = (weight.shape[0], weight.shape[1])
+    if weight.layout == torch.strided:
+        return None, weight
+    if weight.layout == torch.sparse_csr:
+        return Pattern(weight.crow_indices(), weight.col_indices(), shape), weight.values()
+    if weight.layout == torch.sparse_coo:
+        weight = weight.coalesce()  # sorted by row and column
+        row, col = weight.indices()
+        return Pattern.from_coo(row, col, shape)[0], weight.values()
+    raise ShapeError(f"a weight matrix of layout {weight.layout} is not supported; use dense, COO or CSR.")
+
+
+def to_scipy(weight: Any) -> sp.csr_array:
+    """A torch (any layout), numpy or scipy matrix as scipy CSR; parallel entries are added."""
+    if not isinstance(weight, Tensor):
+        return sp.csr_array(weight) if sp.issparse(weight) else sp.csr_array(np.asarray(weight))
+    pattern, values = split_sparse(weight.detach().cpu())
+    if pattern is None:
+        return sp.csr_array(values.numpy())
+    matrix = sp.csr_array((values.numpy(), pattern.col.numpy(), pattern.crow.numpy()), shape=pattern.shape, copy=True)
+    matrix.sum_duplicates()
+    return matrix

@@ -1,6 +1,6 @@
 """A recording on disk: a Zarr store that is whole at any moment; a chunk is complete or absent.
 
-Zarr writes each chunk beside its place and renames it. The store appears at its path complete with its metadata, NaN
+Zarr writes each chunk beside its path and renames it. The store appears at its path complete with its metadata, NaN
 where nothing is recorded yet; a checkpoint of the run lies in it until the run has ended.
 """
 
@@ -118,10 +118,10 @@ class ZarrStore:
         fast = Blosc("lz4", 1, Blosc.BITSHUFFLE)
 
         def array(name: str, shape: tuple[int, ...], dtype: Any, dims: tuple[str, ...], chunks: Any = None, **more: Any) -> Any:
-            facts = {"_ARRAY_DIMENSIONS": list(dims), **more}
+            attributes = {"_ARRAY_DIMENSIONS": list(dims), **more}
             chunks = tuple(max(1, c) for c in chunks or shape)
             fill = np.nan if np.dtype(dtype).kind == "f" else None
-            return root.create_array(name, shape=shape, dtype=dtype, chunks=chunks, attributes=facts, fill_value=fill, compressors=fast)
+            return root.create_array(name, shape=shape, dtype=dtype, chunks=chunks, attributes=attributes, fill_value=fill, compressors=fast)
 
         labels = {"group": np.array(axes.groups, dtype=np.str_)} if axes.groups else {}
         along = "group"
@@ -164,7 +164,7 @@ class ZarrStore:
             try:
                 if self._error is None:
                     self._write(*item)
-            except BaseException as error:  # told to the simulation by _check
+            except BaseException as error:  # raised in the simulation by _check
                 self._error = error
             finally:
                 self._queue.task_done()
@@ -238,7 +238,7 @@ def open_recording(path: str | os.PathLike[str]) -> xarray.Dataset:
     -------
     xarray.Dataset
         Variables ``h``, ``x`` (trial, time, unit) and their ``_mean``, ``_variance`` (trial, time, group); coordinates
-        time (ms), region, unit_id, group; attributes with the facts of the run.
+        time (ms), region, unit_id, group; attributes that say what ran.
 
     Raises
     ------

@@ -206,14 +206,14 @@ def _class_blocks(block: sp.csr_array, cycles: Cycles, first: int) -> tuple[list
     h = cycles.period
     members = np.split(np.argsort(cycles.level, kind="stable"), np.cumsum(np.bincount(cycles.level, minlength=h))[:-1])
     members = members[first:] + members[:first]
-    place = np.empty(block.shape[0], dtype=np.int32)
+    number = np.empty(block.shape[0], dtype=np.int32)
     for units in members:
-        place[units] = np.arange(len(units))
+        number[units] = np.arange(len(units))
     factors = []
     for s, units in enumerate(members):
         rows = block[units]
         shape = (len(units), len(members[(s + 1) % h]))
-        factors.append(sp.csr_array((rows.data, place[rows.indices], rows.indptr), shape=shape))
+        factors.append(sp.csr_array((rows.data, number[rows.indices], rows.indptr), shape=shape))
     return factors, members
 
 

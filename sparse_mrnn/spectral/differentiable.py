@@ -11,23 +11,23 @@ import torch
 from torch import Tensor
 
 from sparse_mrnn.errors import SpectralInputError
-from sparse_mrnn.ops.convert import split_sparse
-from sparse_mrnn.spectral.api import locate_radius
+from sparse_mrnn.ops.pattern import split_sparse
 from sparse_mrnn.spectral.inputs import as_matrix
 from sparse_mrnn.spectral.structure import rows_of
+from sparse_mrnn.spectral.whole import locate_radius
 
 
 class _Radius(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, values: Tensor, row: Tensor, col: Tensor, n: int, rtol: float, seed: int) -> Tensor:
         data = values.detach().to("cpu", torch.float64).numpy()
-        place = (row.cpu().numpy(), col.cpu().numpy())
-        matrix = as_matrix(sp.csr_array(sp.coo_array((data, place), shape=(n, n))))
+        pair = (row.cpu().numpy(), col.cpu().numpy())
+        matrix = as_matrix(sp.csr_array(sp.coo_array((data, pair), shape=(n, n))))
         radius, units, slope = locate_radius(matrix, rtol, seed, gradient=values.requires_grad)
         if slope is not None:  # derivative by each stored entry of one component: look every synapse up in it
             local = np.full(n, -1, dtype=np.int64)
             local[units] = np.arange(len(units))
-            i, j = local[place[0]], local[place[1]]
+            i, j = local[pair[0]], local[pair[1]]
             inside = (i >= 0) & (j >= 0)
             keys = rows_of(slope).astype(np.int64) * len(units) + slope.indices
             wanted = i[inside] * len(units) + j[inside]

@@ -12,7 +12,8 @@ import torch
 from sparse_mrnn.errors import SpectralInputError
 from sparse_mrnn.graph import RegionGraph
 from sparse_mrnn.lowering import Layout, lower
-from sparse_mrnn.ops.convert import to_scipy
+from sparse_mrnn.ops.pattern import to_scipy
+from sparse_mrnn.random_streams import synapse_stream
 
 
 def as_matrix(weights: Any, regions: str | Sequence[str] | None = None, seed: int = 0) -> sp.csr_array:
@@ -81,11 +82,7 @@ def _of_graph(graph: RegionGraph, names: Sequence[str], seed: int) -> sp.csr_arr
     """The effective weights that ``mRNN(graph, seed=seed)`` starts with: the same stream, the same synapses."""
     if not graph.regions():
         raise SpectralInputError("the graph has no recurrent region; add one with add_region.")
-    blocks = lower(graph, rng=np.random.default_rng(np.random.SeedSequence(seed).spawn(4)[0]))
-    values = blocks.values if blocks.perm is None else blocks.values[blocks.perm]
-    sign = blocks.sign[blocks.col] if blocks.synapse_sign is None else blocks.synapse_sign
-    values = np.where(sign == 0, values, np.abs(values) * sign)
-    matrix = sp.csr_array((values, blocks.col, blocks.crow), shape=blocks.shape)
+    matrix = lower(graph, rng=synapse_stream(seed, "recurrent")).to_scipy()
     if names:
         units = Layout.of(graph).indices(*names)
         matrix = matrix[units][:, units]

@@ -48,12 +48,7 @@ class Components:
         a, b = int(self.start[part]), int(self.start[part + 1])
         if (a, b) == (0, self.matrix.shape[0]):
             return self.matrix
-        first, last = self.matrix.indptr[a], self.matrix.indptr[b]
-        col = self.matrix.indices[first:last]
-        keep = (col >= a) & (col < b)
-        before = np.concatenate([[0], np.cumsum(keep)])
-        crow = before[self.matrix.indptr[a : b + 1] - first].astype(np.int32)
-        return sp.csr_array((self.matrix.data[first:last][keep], (col[keep] - a).astype(np.int32), crow), shape=(b - a, b - a))
+        return self.matrix[a:b, a:b]
 
     def nontrivial(self) -> list[int]:
         """Components of more than one unit."""

@@ -17,7 +17,7 @@ from sparse_mrnn.stimulus.waveforms import (
     Waveform,
     WhiteNoise,
 )
-from sparse_mrnn.stimulus.windows import Where, Window
+from sparse_mrnn.stimulus.windows import TimeWindow, UnitSelection
 
 __all__ = [
     "INTERVENTIONS",
@@ -37,8 +37,8 @@ __all__ = [
     "Samples",
     "Sine",
     "Stimulus",
+    "TimeWindow",
+    "UnitSelection",
     "Waveform",
-    "Where",
     "WhiteNoise",
-    "Window",
 ]

@@ -7,22 +7,22 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from sparse_mrnn.errors import InterventionError
-from sparse_mrnn.stimulus.waveforms import says
-from sparse_mrnn.stimulus.windows import Where, Window
+from sparse_mrnn.stimulus.waveforms import parameter
+from sparse_mrnn.stimulus.windows import TimeWindow, UnitSelection
 
 
-class Intervention(Window):
+class Intervention(TimeWindow):
     """What `Lesion`, `Clamp` and `Gain` are."""
 
     kind: ClassVar[str]
 
     def to_spec(self) -> dict[str, Any]:
-        """Its facts, as a configuration has them."""
+        """Its settings, as a configuration has them."""
         return {"type": self.kind, **super().to_spec()}
 
 
 @dataclass(frozen=True)
-class Lesion(Intervention, Where):
+class Lesion(Intervention, UnitSelection):
     """Silence units: their activity h is 0. Their x goes on, so they recover when the window ends.
 
     Parameters
@@ -39,7 +39,7 @@ class Lesion(Intervention, Where):
     """
 
     kind: ClassVar[str] = "lesion"
-    region: str = says("Region, parent or input.")
+    region: str = parameter("Region, parent or input.")
 
     @property
     def label(self) -> str:
@@ -48,7 +48,7 @@ class Lesion(Intervention, Where):
 
 
 @dataclass(frozen=True)
-class Clamp(Intervention, Where):
+class Clamp(Intervention, UnitSelection):
     """Hold units at a value, whatever they receive.
 
     Parameters
@@ -68,9 +68,9 @@ class Clamp(Intervention, Where):
     """
 
     kind: ClassVar[str] = "clamp"
-    region: str = says("Region or parent.")
-    value: float = says("What the units are held at.")
-    variable: str = says("h, the activity, or x, the state.", default="h")
+    region: str = parameter("Region or parent.")
+    value: float = parameter("What the units are held at.")
+    variable: str = parameter("h, the activity, or x, the state.", default="h")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -107,10 +107,10 @@ class Gain(Intervention):
     """
 
     kind: ClassVar[str] = "gain"
-    source: str = says("Source region, parent or input.")
-    target: str = says("Target region or parent.")
-    factor: float = says("What the weights are multiplied by.")
-    key: str | None = says("Only the parallel projections of this key.", default=None)
+    source: str = parameter("Source region, parent or input.")
+    target: str = parameter("Target region or parent.")
+    factor: float = parameter("What the weights are multiplied by.")
+    key: str | None = parameter("Only the parallel projections of this key.", default=None)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -7,11 +7,11 @@ from typing import Any
 
 from sparse_mrnn.errors import StimulusError
 from sparse_mrnn.stimulus.waveforms import Constant, Samples, Waveform
-from sparse_mrnn.stimulus.windows import Where
+from sparse_mrnn.stimulus.windows import UnitSelection
 
 
 @dataclass(frozen=True)
-class Stimulus(Where):
+class Stimulus(UnitSelection):
     """A current over a time window.
 
     Into an input region it is the input u, and reaches units through the input weights; into a recurrent region or a
@@ -60,7 +60,7 @@ class Stimulus(Where):
         return f"stimulus on {self.region!r}"
 
     def to_spec(self) -> dict[str, Any]:
-        """Its facts, as a configuration has them."""
+        """Its settings, as a configuration has them."""
         spec = super().to_spec()
         waveform = spec.pop("waveform")
         return {**spec, **waveform.to_spec()}

@@ -20,7 +20,7 @@ from sparse_mrnn.errors import StimulusError
 Floats = NDArray[np.float64]
 
 
-def says(text: str, **options: Any) -> Any:
+def parameter(text: str, **options: Any) -> Any:
     """A dataclass field with its meaning; the JSON Schema of a configuration shows it."""
     return field(metadata={"description": text}, **options)
 
@@ -72,7 +72,7 @@ class Constant(Waveform):
     """
 
     kind: ClassVar[str] = "constant"
-    amplitude: float = says("Current.")
+    amplitude: float = parameter("Current.")
 
     def value(self, t: float, length: float) -> float:
         """``amplitude``."""
@@ -90,9 +90,9 @@ class PulseTrain(Waveform):
     """
 
     kind: ClassVar[str] = "pulse_train"
-    amplitude: float = says("Current during a pulse.")
-    period: float = says("From one pulse's start to the next, ms.")
-    width: float = says("Length of a pulse, ms.")
+    amplitude: float = parameter("Current during a pulse.")
+    period: float = parameter("From one pulse's start to the next, ms.")
+    width: float = parameter("Length of a pulse, ms.")
 
     def __post_init__(self) -> None:
         self._need(0 < self.width <= self.period, f"width {self.width:g} ms must be above 0 and at most the period, {self.period:g} ms")
@@ -117,8 +117,8 @@ class Ramp(Waveform):
     """
 
     kind: ClassVar[str] = "ramp"
-    first: float = says("Current at the start.")
-    last: float = says("Current at the stop.")
+    first: float = parameter("Current at the start.")
+    last: float = parameter("Current at the stop.")
 
     def value(self, t: float, length: float) -> float:
         """first + (last - first) t / length."""
@@ -136,10 +136,10 @@ class Sine(Waveform):
     """
 
     kind: ClassVar[str] = "sine"
-    amplitude: float = says("Largest deviation from the offset.")
-    frequency: float = says("Hz.")
-    phase: float = says("Radians.", default=0.0)
-    offset: float = says("Mean current.", default=0.0)
+    amplitude: float = parameter("Largest deviation from the offset.")
+    frequency: float = parameter("Hz.")
+    phase: float = parameter("Radians.", default=0.0)
+    offset: float = parameter("Mean current.", default=0.0)
 
     def __post_init__(self) -> None:
         self._need(self.frequency > 0, f"frequency is {self.frequency:g} Hz; it must be positive")
@@ -166,10 +166,10 @@ class Chirp(Waveform):
     """
 
     kind: ClassVar[str] = "chirp"
-    amplitude: float = says("Largest deviation from the offset.")
-    first: float = says("Frequency at the start, Hz.")
-    last: float = says("Frequency at the stop, Hz.")
-    offset: float = says("Mean current.", default=0.0)
+    amplitude: float = parameter("Largest deviation from the offset.")
+    first: float = parameter("Frequency at the start, Hz.")
+    last: float = parameter("Frequency at the stop, Hz.")
+    offset: float = parameter("Mean current.", default=0.0)
 
     def __post_init__(self) -> None:
         self._need(min(self.first, self.last) >= 0, f"frequencies {self.first:g} and {self.last:g} Hz must not be negative")
@@ -197,9 +197,9 @@ class WhiteNoise(RandomWaveform):
     """
 
     kind: ClassVar[str] = "white_noise"
-    std: float = says("Standard deviation of one step's current.")
-    mean: float = says("Mean current.", default=0.0)
-    shared: bool = says("The same for all units of a trial.", default=False)
+    std: float = parameter("Standard deviation of one step's current.")
+    mean: float = parameter("Mean current.", default=0.0)
+    shared: bool = parameter("The same for all units of a trial.", default=False)
 
     def __post_init__(self) -> None:
         self._need(self.std >= 0, f"std is {self.std:g}; it must not be negative")
@@ -223,10 +223,10 @@ class OrnsteinUhlenbeck(RandomWaveform):
     """
 
     kind: ClassVar[str] = "ornstein_uhlenbeck"
-    std: float = says("Stationary standard deviation.")
-    tau: float = says("Correlation time, ms.")
-    mean: float = says("Mean current.", default=0.0)
-    shared: bool = says("The same for all units of a trial.", default=False)
+    std: float = parameter("Stationary standard deviation.")
+    tau: float = parameter("Correlation time, ms.")
+    mean: float = parameter("Mean current.", default=0.0)
+    shared: bool = parameter("The same for all units of a trial.", default=False)
 
     def __post_init__(self) -> None:
         self._need(self.std >= 0 and self.tau > 0, f"std {self.std:g} must not be negative, and tau {self.tau:g} ms must be positive")
@@ -253,9 +253,9 @@ class Poisson(RandomWaveform):
     """
 
     kind: ClassVar[str] = "poisson"
-    rate: float = says("Events per second and unit, Hz.")
-    amplitude: float = says("Current of one event.", default=1.0)
-    shared: bool = says("The same for all units of a trial.", default=False)
+    rate: float = parameter("Events per second and unit, Hz.")
+    amplitude: float = parameter("Current of one event.", default=1.0)
+    shared: bool = parameter("The same for all units of a trial.", default=False)
 
     def __post_init__(self) -> None:
         self._need(self.rate >= 0, f"rate is {self.rate:g} Hz; it must not be negative")
@@ -279,9 +279,9 @@ class Samples(Waveform):
     """
 
     kind: ClassVar[str] = "samples"
-    values: ArrayLike | None = says("The samples.", default=None)  # noqa: RUF009
-    interval: float = says("How long each sample holds, ms.", default=1.0)
-    path: str | os.PathLike[str] | None = says("A .npy file with the samples, in place of values.", default=None)  # noqa: RUF009
+    values: ArrayLike | None = parameter("The samples.", default=None)  # noqa: RUF009
+    interval: float = parameter("How long each sample holds, ms.", default=1.0)
+    path: str | os.PathLike[str] | None = parameter("A .npy file with the samples, in place of values.", default=None)  # noqa: RUF009
 
     def __post_init__(self) -> None:
         self._need((self.values is None) != (self.path is None), "give either values or a path")

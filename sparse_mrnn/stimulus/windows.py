@@ -12,12 +12,12 @@ from sparse_mrnn.errors import RoundingWarning, StimulusError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Window:
+class TimeWindow:
     """From ``start`` up to, and without, ``stop`` (ms); a stop of None is the end of the run.
 
     Examples
     --------
-    >>> Window(start=20, stop=50).steps(10.0, 100)
+    >>> TimeWindow(start=20, stop=50).steps(10.0, 100)
     (2, 5)
     """
 
@@ -57,12 +57,12 @@ class Window:
         return start, min(stop, total)
 
     def to_spec(self) -> dict[str, Any]:
-        """Its facts, as a configuration has them, without those left at their defaults."""
+        """Its settings, as a configuration has them, without those left at their defaults."""
         return {f.name: plain(getattr(self, f.name)) for f in fields(self) if getattr(self, f.name) != f.default}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Where(Window):
+class UnitSelection(TimeWindow):
     """All units of a region, some by their ids, or a random fraction of them.
 
     Parameters
@@ -79,7 +79,7 @@ class Where(Window):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.units is not None:
-            object.__setattr__(self, "units", tuple(self.units))
+            object.__setattr__(self, "units", (self.units,) if isinstance(self.units, str) else tuple(self.units))
         if self.units is not None and self.fraction is not None:
             raise StimulusError(f"{self.label}: units and fraction exclude each other; give one.")
         if self.fraction is not None and not 0 < self.fraction <= 1:

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from sparse_mrnn.errors import TrainingError, UnknownNameError, suggest
 from sparse_mrnn.models.base import mRNNBase
-from sparse_mrnn.training.select import parts
 
 
 @torch.no_grad()
@@ -59,9 +58,9 @@ def clip_grad_by_region_(
     limits = _limits(max_norm, names)
     gradients: list[tuple[Tensor, Tensor]] = []
     side = 1 if by == "target" else 0
-    for part in parts(net):
+    for part in net.weight_matrices():
         if part.values.grad is not None and part.values.numel():
-            n = part.n_trainable
+            n = part.trainable_projections
             region = torch.tensor([index[name[side]] for name in part.projections[:n]])
             lengths = torch.diff(part.ptr)[:n]
             gradients.append((part.values.grad, torch.repeat_interleave(region.to(lengths.device), lengths)))
@@ -72,14 +71,14 @@ def clip_grad_by_region_(
         learnt = [k for k, region in enumerate(net.layout().regions) if region.learnable_tau]
         gradients.append((net.keep_logit.grad, torch.tensor(learnt, device=net.device)))
     squares = torch.zeros(len(names), dtype=torch.float64, device=net.device)
-    for gradient, place in gradients:
-        squares.index_add_(0, place, gradient.double().square())
+    for gradient, region in gradients:
+        squares.index_add_(0, region, gradient.double().square())
     norms = squares.sqrt()
     most = torch.tensor(limits, dtype=torch.float64, device=norms.device)
     scale = torch.where(norms > most, most / norms, 1.0)
     if bool((scale != 1).any()):
-        for gradient, place in gradients:
-            gradient.mul_(scale.to(gradient.dtype)[place])
+        for gradient, region in gradients:
+            gradient.mul_(scale.to(gradient.dtype)[region])
     return dict(zip(names, norms.tolist(), strict=True))
 
 

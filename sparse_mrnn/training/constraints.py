@@ -39,7 +39,7 @@ def clamp_weights_(
     Examples
     --------
     >>> import sparse_mrnn as sm
-    >>> g = sm.RegionGraph(); g.add_region("a", 4); g.add_projection("a", "a", init=sm.Constant(3.0))
+    >>> g = sm.RegionGraph(); g.add_region("a", 4); g.add_projection("a", "a", initializer=sm.Constant(3.0))
     >>> net = sm.mRNN(g, device="cpu", seed=0)
     >>> clamp_weights_(net, 0.5); net.W_rec.values().max().item()
     0.5

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sparse_mrnn.models.base import mRNNBase
-from sparse_mrnn.training.carry import Optimizers, change
+from sparse_mrnn.training.optimizer_state import Optimizers, rewrite_synapses
 from sparse_mrnn.training.select import select
 
 
@@ -55,7 +55,7 @@ def unfreeze(net: mRNNBase, source: str | None, target: str | None, key: str | N
 
 def _move(net: mRNNBase, source: str | None, target: str | None, key: str | None, optimizer: Optimizers, *, trainable: bool) -> None:
     weights, names = select(net, source, target, key)
-    now = set(weights.projections[: weights.n_trainable])
+    now = set(weights.projections[: weights.trainable_projections])
     after = now | set(names) if trainable else now - set(names)
     if after != now:
-        change(weights, weights.in_declared_order(weights.table(), after.__contains__), optimizer)
+        rewrite_synapses(weights, weights.in_declared_order(weights.table(), after.__contains__), optimizer)

@@ -8,10 +8,11 @@ from typing import Any
 from torch import nn
 
 from sparse_mrnn.errors import TrainingError, UnknownNameError, suggest
+from sparse_mrnn.graph import projection_label
 from sparse_mrnn.models.base import mRNNBase
-from sparse_mrnn.models.synapses import Name
+from sparse_mrnn.models.synapse_table import ProjectionKey
 from sparse_mrnn.models.weights import SparseWeights
-from sparse_mrnn.training.select import label, parts, select
+from sparse_mrnn.training.select import select
 
 Key = tuple[str, str] | tuple[str, str, str] | str
 
@@ -56,8 +57,8 @@ def parameter_groups(net: mRNNBase, options: Mapping[Key, Mapping[str, Any]], **
     >>> [(group.get("name"), group["lr"]) for group in optimizer.param_groups]
     [('rest', 0.001), ('a -> b', 0.0001)]
     """
-    weights = parts(net)
-    owner: dict[tuple[int, Name], Key] = {}
+    weights = net.weight_matrices()
+    owner: dict[tuple[int, ProjectionKey], Key] = {}
     named = dict(net.named_parameters())
     single: dict[str, nn.Parameter] = {}
     for key in options:
@@ -73,17 +74,17 @@ def parameter_groups(net: mRNNBase, options: Mapping[Key, Mapping[str, Any]], **
         for name in found:
             before = owner.setdefault((weights.index(part), name), key)
             if before != key:
-                raise TrainingError(f"parameter_groups: {label(name)} is in the groups {before} and {key}; leave it out of one.")
+                raise TrainingError(f"parameter_groups: {projection_label(*name)} is in the groups {before} and {key}; leave it out of one.")
     groups: dict[Key | None, list[nn.Parameter]] = {None: [], **{key: [] for key in options}}
-    for place, part in enumerate(weights):
-        owners = {name: key for (k, name), key in owner.items() if k == place}
+    for k, part in enumerate(weights):
+        owners = {name: key for (matrix, name), key in owner.items() if matrix == k}
         if not owners:
             groups[None].append(part.values)
             continue
         runs = _runs(part, owners)
-        leaves = part.split([run for _, run in runs])
-        for (group, _), leaf in zip(runs, leaves, strict=True):
-            groups[group].append(leaf)
+        views = part.split([run for _, run in runs])
+        for (group, _), view in zip(runs, views, strict=True):
+            groups[group].append(view)
     flat = {id(part.values) for part in weights}
     groups[None] += [p for name, p in named.items() if id(p) not in flat and name not in single]
     for other, parameter in single.items():
@@ -91,10 +92,10 @@ def parameter_groups(net: mRNNBase, options: Mapping[Key, Mapping[str, Any]], **
     return [{**defaults, **options.get(key, {}), "params": params, "name": _title(key)} for key, params in groups.items()]  # type: ignore[arg-type]
 
 
-def _runs(weights: SparseWeights, owners: Mapping[Name, Key]) -> list[tuple[Key | None, list[Name]]]:
+def _runs(weights: SparseWeights, owners: Mapping[ProjectionKey, Key]) -> list[tuple[Key | None, list[ProjectionKey]]]:
     """Runs of neighbouring projections of one group: of the trainable ones, then of the frozen ones."""
-    n = weights.n_trainable
-    runs: list[tuple[Key | None, list[Name]]] = []
+    n = weights.trainable_projections
+    runs: list[tuple[Key | None, list[ProjectionKey]]] = []
     for k, name in enumerate(weights.projections):
         key = owners.get(name)
         if runs and runs[-1][0] == key and k != n:

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from sparse_mrnn.errors import DivergenceError, ShapeError
+from sparse_mrnn.graph import projection_label
 from sparse_mrnn.models.base import mRNNBase
 from sparse_mrnn.models.weights import SparseWeights
-from sparse_mrnn.training.select import label, parts
 
 
 @torch.no_grad()
@@ -56,9 +56,9 @@ def check_finite(net: mRNNBase, states: Tensor, name: str = "h", *, hint: str = 
         return
     step = int(bad.any(2).any(0).nonzero()[0])
     trials, units = bad[:, step].any(1).nonzero()[:, 0], bad[:, step].any(0).nonzero()[:, 0].cpu()
-    place = torch.searchsorted(torch.from_numpy(layout.ptr[1:]), units, right=True)
-    regions = [layout.regions[k] for k in torch.unique(place).tolist()]
-    region, count = regions[0], int((place == place[0]).sum())
+    of_unit = torch.searchsorted(torch.from_numpy(layout.ptr[1:]), units, right=True)
+    regions = [layout.regions[k] for k in torch.unique(of_unit).tolist()]
+    region, count = regions[0], int((of_unit == of_unit[0]).sum())
     value = states[trials[0], step, units[0]] if net.batch_first else states[step, trials[0], units[0]]
     dt = getattr(net, "dt", None)
     time = None if dt is None else (step + 1) * dt
@@ -88,7 +88,7 @@ def detect_nan(net: mRNNBase) -> Iterator[None]:
     Examples
     --------
     >>> import sparse_mrnn as sm
-    >>> g = sm.RegionGraph(); g.add_region("a", 2, base_firing=1.0); g.add_projection("a", "a", init=sm.Constant(1e30))
+    >>> g = sm.RegionGraph(); g.add_region("a", 2, base_firing=1.0); g.add_projection("a", "a", initializer=sm.Constant(1e30))
     >>> net = sm.mRNN(g, device="cpu")
     >>> with detect_nan(net):
     ...     x, h = net(torch.zeros(1, 9, 0), *net.batched_initial_condition(1))
@@ -100,7 +100,7 @@ so the dynamics grow: a smaller spectral_radius, learning rate or dt, or a bound
         net.register_forward_pre_hook(_check_arguments, with_kwargs=True),
         net.register_forward_hook(_check_outputs),
     ]
-    for part in parts(net):
+    for part in net.weight_matrices():
         if part.values.requires_grad:
             handles.append(part.values.register_hook(_gradient_check(part)))  # type: ignore[no-untyped-call]
     if net.bias is not None:
@@ -120,7 +120,7 @@ GROWING = (
 def _check_arguments(net: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     if not isinstance(net, mRNNBase):
         return
-    for part in parts(net):
+    for part in net.weight_matrices():
         _check_projections(part, part.all_values().detach(), "the weights of", "An earlier step made them so")
     if net.bias is not None:
         _check_bias(net, net.bias.detach(), "the learnt bias")
@@ -170,7 +170,7 @@ def _check_projections(part: SparseWeights, values: Tensor, what: str, cause: st
         return
     found = torch.unique(torch.searchsorted(part.ptr[1:], bad, right=True)).tolist()
     names = [part.projections[k] for k in found]
-    shown = ", ".join(label(name) for name in names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    shown = ", ".join(projection_label(*name) for name in names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
     raise DivergenceError(
         f"{what} {shown} {'is' if what.startswith('the gradient') else 'are'} not finite ({len(bad)} of {len(values)} synapses). {cause}.",
         region=names[0][1],

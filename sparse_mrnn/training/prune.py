@@ -9,7 +9,7 @@ import torch
 
 from sparse_mrnn.errors import TrainingError
 from sparse_mrnn.models.base import mRNNBase
-from sparse_mrnn.training.carry import Optimizers, change
+from sparse_mrnn.training.optimizer_state import Optimizers, rewrite_synapses
 from sparse_mrnn.training.select import select, trainable_only
 from sparse_mrnn.training.weakest import weakest
 
@@ -79,9 +79,9 @@ def prune(
     if not gone.any():
         return 0
     left = np.bincount(np.repeat(np.arange(len(lengths)), lengths)[~gone], minlength=len(lengths))
-    places = torch.from_numpy(np.flatnonzero(~gone)).to(table.row.device)
-    n = int(left[: weights.n_trainable].sum())
-    change(weights, table.take(places, table.projections, torch.from_numpy(left), n), optimizer)
+    slots = torch.from_numpy(np.flatnonzero(~gone)).to(table.row.device)
+    n = int(left[: weights.trainable_projections].sum())
+    rewrite_synapses(weights, table.take(slots, table.projections, torch.from_numpy(left), n), optimizer)
     return int(gone.sum())
 
 

@@ -113,7 +113,7 @@ def weight_penalty(
     Examples
     --------
     >>> import sparse_mrnn as sm
-    >>> g = sm.RegionGraph(); g.add_region("a", 2, sign="neg"); g.add_projection("a", "a", init=sm.Constant(3.0))
+    >>> g = sm.RegionGraph(); g.add_region("a", 2, sign="neg"); g.add_projection("a", "a", initializer=sm.Constant(3.0))
     >>> weight_penalty(sm.mRNN(g, device="cpu"), "a", "a", norm="l1")
     tensor(3., grad_fn=<MeanBackward0>)
     """
@@ -121,7 +121,7 @@ def weight_penalty(
     # Dale's law changes signs only: |w| = |v|, whatever the sign of the source.
     if len(names) == len(weights.projections):
         return _reduce(weights.all_values(), norm)
-    values = [weights.projection(*name) for name in names]
+    values = [weights.projection_values(source=s, target=t, key=k) for s, t, k in names]
     return _reduce(torch.cat(values), norm)
 
 

@@ -5,32 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal
 
-from sparse_mrnn.errors import FinalizeError, TrainingError, UnknownNameError, suggest
+from sparse_mrnn.errors import TrainingError, UnknownNameError, suggest
+from sparse_mrnn.graph import projection_label
 from sparse_mrnn.models.base import mRNNBase
-from sparse_mrnn.models.synapses import Name
+from sparse_mrnn.models.synapse_table import ProjectionKey
 from sparse_mrnn.models.weights import SparseWeights
 
 
-def parts(net: mRNNBase) -> tuple[SparseWeights, SparseWeights]:
-    """The recurrent and the input weights.
-
-    Raises
-    ------
-    FinalizeError
-        If they are not built yet.
-    """
-    if net.rec is None or net.inp is None:
-        raise FinalizeError("the network's connectivity is not finalised; call finalize_connectivity() first.")
-    return net.rec, net.inp
-
-
-def label(name: Name) -> str:
-    """A projection as messages name it."""
-    source, target, key = name
-    return f"{source!r} -> {target!r}" + ("" if key == "default" else f" (key {key!r})")
-
-
-def select(net: mRNNBase, source: str | None, target: str | None, key: str | None = None) -> tuple[SparseWeights, list[Name]]:
+def select(net: mRNNBase, source: str | None, target: str | None, key: str | None = None) -> tuple[SparseWeights, list[ProjectionKey]]:
     """The weights and the projections from ``source`` to ``target``; None stands for all recurrent ones, and for any key.
 
     Raises
@@ -38,11 +20,8 @@ def select(net: mRNNBase, source: str | None, target: str | None, key: str | Non
     UnknownNameError
         If a region does not exist, or nothing connects the two.
     """
-    recurrent, inputs = parts(net)
-    if source is not None:
-        net.get_region_size(source)  # says so where there is none
-    kind = "input" if source in net.inp_dict else "recurrent"
-    weights = inputs if kind == "input" else recurrent
+    kind = "recurrent" if source is None else net.kind_of(source)
+    weights = net.weights(kind)
     sources = None if source is None else set(net.layout(kind).members(source))
     targets = None if target is None else set(net.layout().members(target))
     found = [
@@ -60,7 +39,7 @@ def select(net: mRNNBase, source: str | None, target: str | None, key: str | Non
     return weights, found
 
 
-def trainable_only(weights: SparseWeights, names: list[Name], what: str) -> list[Name]:
+def trainable_only(weights: SparseWeights, names: list[ProjectionKey], what: str) -> list[ProjectionKey]:
     """Those of ``names`` that are trainable, in the order of the values.
 
     Raises
@@ -69,18 +48,18 @@ def trainable_only(weights: SparseWeights, names: list[Name], what: str) -> list
         If there are projections, and none is trainable.
     """
     inside = set(names)
-    kept = [name for name in weights.projections[: weights.n_trainable] if name in inside]
+    kept = [name for name in weights.projections[: weights.trainable_projections] if name in inside]
     if names and not kept:
-        shown = ", ".join(label(name) for name in names[:3]) + (", ..." if len(names) > 3 else "")
+        shown = ", ".join(projection_label(*name) for name in names[:3]) + (", ..." if len(names) > 3 else "")
         raise TrainingError(f"{what}: {shown} {'is' if len(names) == 1 else 'are'} frozen; call unfreeze first.")
     return kept
 
 
-def slices(weights: SparseWeights, names: list[Name]) -> Iterator[tuple[Name, slice]]:
-    """Where the values of trainable projections are."""
+def slices(weights: SparseWeights, names: list[ProjectionKey]) -> Iterator[tuple[ProjectionKey, slice]]:
+    """Ranges of the values of trainable projections."""
     inside = set(names)
     ptr = weights.ptr.tolist()
-    for k, name in enumerate(weights.projections[: weights.n_trainable]):
+    for k, name in enumerate(weights.projections[: weights.trainable_projections]):
         if name in inside:
             yield name, slice(ptr[k], ptr[k + 1])
 

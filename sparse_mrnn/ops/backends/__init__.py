@@ -3,7 +3,18 @@
 from sparse_mrnn.ops.backends.base import Operator, Product
 from sparse_mrnn.ops.backends.csr import CsrOperator
 from sparse_mrnn.ops.backends.dense import DenseOperator
+from sparse_mrnn.ops.backends.event_driven import EventDrivenProduct, events_pay
 from sparse_mrnn.ops.backends.hybrid import Extent, HybridOperator
 from sparse_mrnn.ops.backends.torch_sparse import TorchSparseOperator
 
-__all__ = ["CsrOperator", "DenseOperator", "Extent", "HybridOperator", "Operator", "Product", "TorchSparseOperator"]
+__all__ = [
+    "CsrOperator",
+    "DenseOperator",
+    "EventDrivenProduct",
+    "Extent",
+    "HybridOperator",
+    "Operator",
+    "Product",
+    "TorchSparseOperator",
+    "events_pay",
+]

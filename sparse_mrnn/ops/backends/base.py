@@ -15,23 +15,23 @@ class Product(ABC):
     """W with the values of one forward pass: y = W h, its transpose, and the gradient of the values."""
 
     @abstractmethod
-    def add_to(self, y: Tensor, h: Tensor, *, beta: float, alpha: float, out: Tensor) -> None:
+    def addmm(self, y: Tensor, h: Tensor, *, beta: float, alpha: float, out: Tensor) -> None:
         """out = beta * y + alpha * W h. h is (sources, batch), y and out (targets, batch).
 
         y may be out, and with beta 0 it may hold anything.
         """
 
     @abstractmethod
-    def transposed(self, g: Tensor, out: Tensor | None = None) -> Tensor:
+    def rmatmul(self, g: Tensor, out: Tensor | None = None) -> Tensor:
         """W^T g for g of shape (targets, batch), into ``out`` where given."""
 
     @abstractmethod
-    def accumulate_grad(self, g: Tensor, h: Tensor) -> None:
-        """Add sum_k g[i, k] h[j, k] to the gradient of every synapse (i, j): a sampled product (SDDMM); both contiguous."""
+    def sddmm(self, g: Tensor, h: Tensor) -> None:
+        """Add sum_k g[i, k] h[j, k] to the gradient of every synapse (i, j); g and h are contiguous."""
 
     @abstractmethod
     def grad(self) -> Tensor:
-        """The gradient gathered so far, of the shape of the values; 0 for synapses that are not trained."""
+        """The gradient gathered by `sddmm`, of the shape of the values; 0 for synapses that are not trained."""
 
 
 class Operator(ABC):

@@ -5,16 +5,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sparse_mrnn.ops import kernels
 from sparse_mrnn.ops.backends.base import Operator, Product
-from sparse_mrnn.ops.compiled import bands, sampled_product
 from sparse_mrnn.ops.pattern import Pattern
 
 BAND_BYTES = 2**20
-"""Bytes of the activity that a sampled product reads at a time: it should stay in a core's cache (docs/decisions/0003)."""
+"""Bytes of the activity that an SDDMM reads at a time: it should stay in a core's cache (docs/decisions/0003)."""
 
 
 class CsrOperator(Operator):
-    """A CSR matrix; its sampled product is compiled where numba is installed.
+    """A CSR matrix; its SDDMM is compiled where numba is installed.
 
     Parameters
     ----------
@@ -26,7 +26,7 @@ class CsrOperator(Operator):
     --------
     >>> p = Pattern(torch.tensor([0, 1, 2]), torch.tensor([1, 0]), (2, 2))
     >>> product = CsrOperator(p).bind(torch.tensor([2.0, 3.0]))
-    >>> product.transposed(torch.ones(2, 1)).tolist()
+    >>> product.rmatmul(torch.ones(2, 1)).tolist()
     [[3.0], [2.0]]
     """
 
@@ -34,21 +34,21 @@ class CsrOperator(Operator):
 
     def __init__(self, pattern: Pattern, trained: Tensor | None = None) -> None:
         self.pattern, self.trained, self.shape = pattern, trained, pattern.shape
-        self._sampled: Pattern | None = None
+        self._trained_pattern: Pattern | None = None
         self._bands: tuple[int, Tensor] | None = None
 
     @property
-    def sampled(self) -> Pattern:
+    def trained_pattern(self) -> Pattern:
         """The pattern of the synapses that need a gradient."""
-        if self._sampled is None:
-            self._sampled = self.pattern if self.trained is None else self.pattern.select(self.trained)
-        return self._sampled
+        if self._trained_pattern is None:
+            self._trained_pattern = self.pattern if self.trained is None else self.pattern.select(self.trained)
+        return self._trained_pattern
 
     def bands(self, row_bytes: int) -> Tensor:
-        """The bands of the compiled sampled product for rows of activity of so many bytes, or fewer."""
+        """The bands of the compiled SDDMM for rows of activity of so many bytes, or fewer."""
         if self._bands is None or row_bytes > self._bands[0]:
-            p = self.sampled
-            self._bands = row_bytes, bands(p.crow, p.col, columns=p.shape[1], height=max(1, BAND_BYTES // row_bytes))
+            p, height = self.trained_pattern, max(1, BAND_BYTES // row_bytes)
+            self._bands = row_bytes, kernels.load("sddmm").bands(p.crow, p.col, columns=p.shape[1], height=height)
         return self._bands[1]
 
     def bind(self, stored: Tensor) -> CsrProduct:
@@ -62,17 +62,17 @@ class CsrProduct(Product):
         self.operator, self.values = operator, values.detach()
         self.pattern = operator.pattern
         self.matrix = self.pattern.matrix(self.values)
-        self.compiled = sampled_product() if values.device.type == "cpu" else None
+        self.kernel = kernels.load("sddmm") if values.device.type == "cpu" else None
         self._transposed: Tensor | None = None
         self._grad: Tensor | None = None  # one entry per synapse where compiled, else a matrix without repeats
 
-    def add_to(self, y: Tensor, h: Tensor, *, beta: float, alpha: float, out: Tensor) -> None:
+    def addmm(self, y: Tensor, h: Tensor, *, beta: float, alpha: float, out: Tensor) -> None:
         if self.pattern.nnz == 0:  # MKL refuses an empty matrix
             out.zero_() if beta == 0 else torch.mul(y, beta, out=out)
         else:
             multiply_add(self.matrix, y, h, beta=beta, alpha=alpha, out=out)
 
-    def transposed(self, g: Tensor, out: Tensor | None = None) -> Tensor:
+    def rmatmul(self, g: Tensor, out: Tensor | None = None) -> Tensor:
         if out is None:
             out = g.new_zeros(self.pattern.shape[1], g.shape[1])
         if self.pattern.nnz == 0:
@@ -83,14 +83,14 @@ class CsrProduct(Product):
         multiply_add(self._transposed, out, g, beta=0.0, alpha=1.0, out=out)
         return out
 
-    def accumulate_grad(self, g: Tensor, h: Tensor) -> None:
-        pattern = self.operator.sampled
+    def sddmm(self, g: Tensor, h: Tensor) -> None:
+        pattern = self.operator.trained_pattern
         if pattern.nnz == 0:
             return
-        if self.compiled is not None:
+        if self.kernel is not None:
             if self._grad is None:
                 self._grad = self.values.new_zeros(pattern.nnz)
-            self.compiled(self.operator.bands(h.shape[1] * h.element_size()), pattern.col, g, h, self._grad)
+            self.kernel.accumulate(self.operator.bands(h.shape[1] * h.element_size()), pattern.col, g, h, self._grad)
             return
         if self._grad is None:
             once = pattern.unique[0]
@@ -101,9 +101,9 @@ class CsrProduct(Product):
         if self._grad is None:
             return torch.zeros_like(self.values)
         grad = self._grad
-        if self.compiled is None:
-            place = self.operator.sampled.unique[1]
-            grad = grad.values() if place is None else grad.values().index_select(0, place)
+        if self.kernel is None:
+            merged = self.operator.trained_pattern.unique[1]
+            grad = grad.values() if merged is None else grad.values().index_select(0, merged)
         if self.operator.trained is None:
             return grad
         return torch.zeros_like(self.values).index_copy_(0, self.operator.trained.long(), grad)

@@ -9,7 +9,7 @@ from sparse_mrnn.ops.backends.base import Operator, Product
 from sparse_mrnn.ops.backends.csr import multiply_add
 
 COPIED_AFTER = 8
-"""Transposed products after which the matrix is copied in transposed order: they take a third less time, a copy that of four."""
+"""Transposed products after which the matrix is copied in transposed order: each then takes a third less time."""
 
 
 class DenseOperator(Operator):
@@ -17,7 +17,7 @@ class DenseOperator(Operator):
 
     Examples
     --------
-    >>> DenseOperator((1, 2)).bind(torch.tensor([[2.0, 3.0]])).transposed(torch.ones(1, 1)).tolist()
+    >>> DenseOperator((1, 2)).bind(torch.tensor([[2.0, 3.0]])).rmatmul(torch.ones(1, 1)).tolist()
     [[2.0], [3.0]]
     """
 
@@ -38,16 +38,16 @@ class DenseProduct(Product):
         self._grad: Tensor | None = None
         self._transposed, self._calls = self.matrix.t(), 0
 
-    def add_to(self, y: Tensor, h: Tensor, *, beta: float, alpha: float, out: Tensor) -> None:
+    def addmm(self, y: Tensor, h: Tensor, *, beta: float, alpha: float, out: Tensor) -> None:
         multiply_add(self.matrix, y, h, beta=beta, alpha=alpha, out=out)
 
-    def transposed(self, g: Tensor, out: Tensor | None = None) -> Tensor:
+    def rmatmul(self, g: Tensor, out: Tensor | None = None) -> Tensor:
         self._calls += 1
         if self._calls == COPIED_AFTER and g.shape[1] > 1:
             self._transposed = self._transposed.contiguous()
         return torch.mm(self._transposed, g) if out is None else torch.mm(self._transposed, g, out=out)
 
-    def accumulate_grad(self, g: Tensor, h: Tensor) -> None:
+    def sddmm(self, g: Tensor, h: Tensor) -> None:
         if self._grad is None:
             self._grad = torch.mm(g, h.t())
         else:

@@ -17,9 +17,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sparse_mrnn.ops import kernels
 from sparse_mrnn.ops.backends.base import Operator, Product
 from sparse_mrnn.ops.backends.csr import CsrOperator, multiply_add
-from sparse_mrnn.ops.compiled import block_products
 from sparse_mrnn.ops.pattern import Pattern, csr
 
 BLOCK_FILL, BLOCK_ENTRIES, RARE = 0.6, 4096, 4
@@ -49,7 +49,7 @@ class Extent(NamedTuple):
 
 @dataclass(frozen=True)
 class _Group:
-    """Matrices of one shape: where they are in the store, and in the gathered rows of either side."""
+    """Matrices of one shape (matrices, rows, columns): their range in the store, and of either side's gathered rows."""
 
     store: slice
     shape: tuple[int, int, int]
@@ -81,50 +81,49 @@ class HybridOperator(Operator):
     --------
     >>> p = Pattern(torch.arange(0, 65 * 64, 64, dtype=torch.int32), torch.arange(64, dtype=torch.int32).repeat(64), (64, 64))
     >>> operator = HybridOperator(p, None, [Extent(0, 4096, 0, 64, 0, 64)], 4096, 4096)
-    >>> operator.rest.pattern.nnz, operator.bind(torch.ones(4096)).transposed(torch.ones(64, 1))[0].tolist()
+    >>> operator.rest.pattern.nnz, operator.bind(torch.ones(4096)).rmatmul(torch.ones(64, 1))[0].tolist()
     (0, [64.0])
     """
 
     name = "hybrid"
 
-    def __init__(self, pattern: Pattern, perm: Tensor | None, extents: Sequence[Extent], n_values: int, n_trained: int) -> None:
+    def __init__(
+        self, pattern: Pattern, perm: Tensor | None, extents: Sequence[Extent], n_values: int, n_trained: int
+    ) -> None:
         self.shape = pattern.shape
         device, kind = pattern.col.device, pattern.col.dtype
         order = np.arange(n_values) if perm is None else perm.cpu().numpy()
-        inside = np.zeros(n_values, dtype=bool)
+        in_block = np.zeros(n_values, dtype=bool)
         for e in extents:
-            inside[e.start : e.stop] = True
-        kept = np.flatnonzero(~inside[order])
-        rest = pattern.select(torch.from_numpy(kept).to(device))
-        trained = None if n_trained == n_values else np.flatnonzero(order[kept] < n_trained)
-        self.rest = CsrOperator(rest, None if trained is None else torch.from_numpy(trained).to(device))
+            in_block[e.start : e.stop] = True
+        kept = np.flatnonzero(~in_block[order])
+        trained = None if n_trained == n_values else torch.from_numpy(np.flatnonzero(order[kept] < n_trained)).to(device)
+        self.rest = CsrOperator(pattern.select(torch.from_numpy(kept).to(device)), trained)
 
-        place = _places(pattern, order, extents)
+        offsets = _offsets(pattern, order, extents)
         self.groups: list[_Group] = []
-        index: list[NDArray[np.int64]] = [order[kept]]
-        rows: list[NDArray[np.int64]] = []
-        cols: list[NDArray[np.int64]] = []
-        at = [len(kept), 0, 0]
-        for joined in _group(extents, n_trained):
-            shape = len(joined), joined[0][0].n_rows, sum(e.n_cols for e in joined[0])
-            for panel in joined:
-                blocks = []
-                for e in panel:
-                    full = np.full(e.entries, n_values)
-                    full[place[e]] = np.arange(e.start, e.stop)
-                    blocks.append(full.reshape(e.n_rows, e.n_cols))
-                index.append(np.concatenate(blocks, axis=1).ravel())
-                rows.append(np.arange(panel[0].row, panel[0].row + panel[0].n_rows))
-                cols.extend(np.arange(e.col, e.col + e.n_cols) for e in panel)
-            sizes = shape[0] * shape[1] * shape[2], shape[0] * shape[1], shape[0] * shape[2]
-            store, row, col = (slice(a, a + size) for a, size in zip(at, sizes, strict=True))
-            self.groups.append(_Group(store, shape, joined[0][0].start < n_trained, row, col))
-            at = [s.stop for s in (store, row, col)]
-
-        def tensor(parts: list[NDArray[np.int64]]) -> Tensor:
-            return torch.from_numpy(np.concatenate([np.empty(0, np.int64), *parts])).to(device, kind)
-
-        self.index, self.rows, self.cols = tensor(index), tensor(rows), tensor(cols)
+        index, rows, cols = [order[kept]], [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+        stored, gathered_rows, gathered_cols = len(kept), 0, 0
+        for panels in _group(extents, n_trained):
+            first = panels[0][0]
+            n, m, k = shape = len(panels), first.n_rows, sum(e.n_cols for e in panels[0])
+            for panel in panels:
+                index.append(np.concatenate([_filled(e, offsets[e], n_values) for e in panel], axis=1).ravel())
+                rows.append(np.arange(panel[0].row, panel[0].row + m))
+                cols += [np.arange(e.col, e.col + e.n_cols) for e in panel]
+            self.groups.append(
+                _Group(
+                    store=slice(stored, stored + n * m * k),
+                    shape=shape,
+                    trained=first.start < n_trained,
+                    rows=slice(gathered_rows, gathered_rows + n * m),
+                    cols=slice(gathered_cols, gathered_cols + n * k),
+                )
+            )
+            group = self.groups[-1]
+            stored, gathered_rows, gathered_cols = group.store.stop, group.rows.stop, group.cols.stop
+        joined = (torch.from_numpy(np.concatenate(parts)).to(device, kind) for parts in (index, rows, cols))
+        self.index, self.rows, self.cols = joined
         self.padded = len(self.index) > n_values
         self.sum_rows, self.sum_cols = (_summing(i, n) for i, n in zip((self.rows, self.cols), self.shape, strict=True))
 
@@ -132,21 +131,29 @@ class HybridOperator(Operator):
         return HybridProduct(self, stored)
 
 
-def _places(pattern: Pattern, order: NDArray[np.integer], extents: Sequence[Extent]) -> dict[Extent, NDArray[np.int64]]:
-    """Where the values of each block are in its dense form, row-major."""
-    place: dict[Extent, NDArray[np.int64]] = {}
+def _offsets(
+    pattern: Pattern, order: NDArray[np.integer], extents: Sequence[Extent]
+) -> dict[Extent, NDArray[np.int64] | None]:
+    """Offset of each value of a block in its dense form, row-major; None for a full block, whose values are that form."""
+    offsets: dict[Extent, NDArray[np.int64] | None] = dict.fromkeys(extents)
     partial = [e for e in extents if e.stop - e.start < e.entries]
     if partial:
-        back = np.empty(len(order), dtype=np.int64)
-        back[order] = np.arange(len(order))
+        entry_of = np.empty(len(order), dtype=np.int64)
+        entry_of[order] = np.arange(len(order))
         row, col = pattern.row.cpu().numpy(), pattern.col.cpu().numpy()
-    for e in extents:
-        if e.stop - e.start == e.entries:
-            place[e] = np.arange(e.entries)
-        else:
-            here = back[e.start : e.stop]
-            place[e] = (row[here].astype(np.int64) - e.row) * e.n_cols + col[here] - e.col
-    return place
+    for e in partial:
+        entries = entry_of[e.start : e.stop]
+        offsets[e] = (row[entries].astype(np.int64) - e.row) * e.n_cols + col[entries] - e.col
+    return offsets
+
+
+def _filled(e: Extent, offsets: NDArray[np.int64] | None, filler: int) -> NDArray[np.int64]:
+    """Which value each entry of a dense block is; ``filler`` where it has no synapse."""
+    values = np.arange(e.start, e.stop)
+    if offsets is not None:
+        values, full = np.full(e.entries, filler), values
+        values[offsets] = full
+    return values.reshape(e.n_rows, e.n_cols)
 
 
 def _group(extents: Sequence[Extent], n_trained: int) -> list[list[list[Extent]]]:
@@ -170,10 +177,9 @@ def _group(extents: Sequence[Extent], n_trained: int) -> list[list[list[Extent]]
 
 def _summing(index: Tensor, n: int) -> Tensor:
     """A CSR matrix of ones, shape (n, len(index)), that adds row k to row index[k]."""
-    crow = torch.zeros(n + 1, dtype=index.dtype, device=index.device)
-    torch.cumsum(torch.bincount(index.long(), minlength=n), 0, dtype=index.dtype, out=crow[1:])
-    col = torch.argsort(index, stable=True).to(index.dtype)
-    return csr(crow, col, torch.ones(len(index), device=index.device), (n, len(index)))
+    number = torch.arange(len(index), dtype=index.dtype, device=index.device)
+    pattern, _ = Pattern.from_coo(index, number, (n, len(index)))
+    return pattern.matrix(torch.ones(len(index), device=index.device))
 
 
 class HybridProduct(Product):
@@ -184,15 +190,15 @@ class HybridProduct(Product):
         nnz = operator.rest.pattern.nnz
         self.rest = operator.rest.bind(self.values[:nnz])
         self.blocks = [self.values[g.store].view(g.shape) for g in operator.groups]
-        self.vector = block_products() if values.device.type == "cpu" else None
+        self.kernel = kernels.load("block_products") if values.device.type == "cpu" else None
         ones = operator.sum_rows.values().to(values.dtype)
         self.sum_rows = _revalued(operator.sum_rows, ones)
         self.sum_cols = _revalued(operator.sum_cols, ones.new_ones(len(operator.cols)))
         self._buffers: dict[tuple[str, int], Tensor] = {}
         self._grad: Tensor | None = None
 
-    def add_to(self, y: Tensor, h: Tensor, *, beta: float, alpha: float, out: Tensor) -> None:
-        self.rest.add_to(y, h, beta=beta, alpha=alpha, out=out)
+    def addmm(self, y: Tensor, h: Tensor, *, beta: float, alpha: float, out: Tensor) -> None:
+        self.rest.addmm(y, h, beta=beta, alpha=alpha, out=out)
         if not self.blocks:
             return
         op = self.operator
@@ -200,14 +206,14 @@ class HybridProduct(Product):
         _take(h, op.cols, sources)
         for group, block in zip(op.groups, self.blocks, strict=True):
             n, m, k = group.shape
-            if self.vector is not None and h.shape[1] == 1:  # bmm takes twice as long for one column
-                self.vector[0](block, sources[group.cols].view(n, k), result[group.rows].view(n, m))
+            if self.kernel is not None and h.shape[1] == 1:  # bmm takes twice as long for one column
+                self.kernel.multiply(block, sources[group.cols].view(n, k), result[group.rows].view(n, m))
             else:
                 torch.bmm(block, sources[group.cols].view(n, k, -1), out=result[group.rows].view(n, m, -1))
         multiply_add(self.sum_rows, out, result, beta=1.0, alpha=alpha, out=out)
 
-    def transposed(self, g: Tensor, out: Tensor | None = None) -> Tensor:
-        out = self.rest.transposed(g, out)
+    def rmatmul(self, g: Tensor, out: Tensor | None = None) -> Tensor:
+        out = self.rest.rmatmul(g, out)
         if not self.blocks:
             return out
         op = self.operator
@@ -215,15 +221,16 @@ class HybridProduct(Product):
         _take(g, op.rows, targets)
         for group, block in zip(op.groups, self.blocks, strict=True):
             n, m, k = group.shape
-            if self.vector is not None and g.shape[1] == 1:
-                self.vector[1](block, targets[group.rows].view(n, m), result[group.cols].view(n, k))
+            if self.kernel is not None and g.shape[1] == 1:
+                self.kernel.multiply_transposed(block, targets[group.rows].view(n, m), result[group.cols].view(n, k))
             else:
-                torch.bmm(block.transpose(1, 2), targets[group.rows].view(n, m, -1), out=result[group.cols].view(n, k, -1))
+                out_block = result[group.cols].view(n, k, -1)
+                torch.bmm(block.transpose(1, 2), targets[group.rows].view(n, m, -1), out=out_block)
         multiply_add(self.sum_cols, out, result, beta=1.0, alpha=1.0, out=out)
         return out
 
-    def accumulate_grad(self, g: Tensor, h: Tensor) -> None:
-        self.rest.accumulate_grad(g, h)
+    def sddmm(self, g: Tensor, h: Tensor) -> None:
+        self.rest.sddmm(g, h)
         op = self.operator
         if self._grad is None:
             self._grad = torch.zeros_like(self.values)
@@ -236,9 +243,8 @@ class HybridProduct(Product):
             if group.trained:
                 n, m, k = group.shape
                 grad = self._grad[group.store].view(group.shape)
-                torch.baddbmm(
-                    grad, targets[group.rows].view(n, m, -1), sources[group.cols].view(n, k, -1).transpose(1, 2), out=grad
-                )
+                g_block, h_block = targets[group.rows].view(n, m, -1), sources[group.cols].view(n, k, -1)
+                torch.baddbmm(grad, g_block, h_block.transpose(1, 2), out=grad)
 
     def grad(self) -> Tensor:
         grad = torch.zeros_like(self.values) if self._grad is None else self._grad

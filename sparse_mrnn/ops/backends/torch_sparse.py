@@ -14,6 +14,8 @@ from torch import Tensor
 from sparse_mrnn.errors import MissingExtraError
 from sparse_mrnn.ops.backends.csr import CsrOperator, CsrProduct
 
+NOT_INSTALLED = "backend 'torch_sparse' needs the package torch_sparse; install it, or use backend='auto'."
+
 
 def available() -> bool:
     """Whether torch_sparse is installed."""
@@ -29,7 +31,7 @@ def package() -> Any:
 
 
 class TorchSparseOperator(CsrOperator):
-    """A CSR matrix multiplied by torch_sparse; the sampled product, which it has not, is that of "csr".
+    """A CSR matrix multiplied by torch_sparse; the SDDMM, which it does not have, is that of "csr".
 
     Raises
     ------
@@ -41,7 +43,7 @@ class TorchSparseOperator(CsrOperator):
     >>> from sparse_mrnn.ops.pattern import Pattern
     >>> p = Pattern(torch.tensor([0, 1, 2]), torch.tensor([1, 0]), (2, 2))
     >>> operator = TorchSparseOperator(p) if available() else CsrOperator(p)
-    >>> operator.bind(torch.tensor([2.0, 3.0])).transposed(torch.ones(2, 1)).tolist()
+    >>> operator.bind(torch.tensor([2.0, 3.0])).rmatmul(torch.ones(2, 1)).tolist()
     [[3.0], [2.0]]
     """
 
@@ -49,7 +51,7 @@ class TorchSparseOperator(CsrOperator):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         if not available():
-            raise MissingExtraError("backend 'torch_sparse' needs the package torch_sparse; install it, or use backend='auto'.")
+            raise MissingExtraError(NOT_INSTALLED)
         super().__init__(*args, **kwargs)
 
     def bind(self, stored: Tensor) -> TorchSparseProduct:
@@ -68,14 +70,14 @@ class TorchSparseProduct(CsrProduct):
     def _tensor(self, crow: Tensor, col: Tensor, values: Tensor, shape: tuple[int, int]) -> Any:
         return self.package.SparseTensor(rowptr=crow.long(), col=col.long(), value=values, sparse_sizes=shape, is_sorted=True)
 
-    def add_to(self, y: Tensor, h: Tensor, *, beta: float, alpha: float, out: Tensor) -> None:
+    def addmm(self, y: Tensor, h: Tensor, *, beta: float, alpha: float, out: Tensor) -> None:
         product = self.package.matmul(self.sparse, h)
         if beta == 0:
             torch.mul(product, alpha, out=out)
         else:
             torch.add(y * beta, product, alpha=alpha, out=out)
 
-    def transposed(self, g: Tensor, out: Tensor | None = None) -> Tensor:
+    def rmatmul(self, g: Tensor, out: Tensor | None = None) -> Tensor:
         if self.sparse_transposed is None:
             pattern, order = self.pattern.transposed
             self.sparse_transposed = self._tensor(pattern.crow, pattern.col, self.values.index_select(0, order), pattern.shape)

@@ -1,0 +1,80 @@
+"""Parameters that share their storage with runs of one flat parameter, for optimisers with groups."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sparse_mrnn.models.synapse_table import ProjectionKey
+
+
+class ParameterViews:
+    """Parameters that are views of runs of ``values``; their gradients are views of its gradient.
+
+    An optimiser that updates a view in place updates the flat parameter. Setting a view's gradient to None
+    clears that part of the flat gradient at the next backward; setting the flat one to None clears all.
+
+    A copied network has no views: this object copies to None.
+
+    Parameters
+    ----------
+    values : nn.Parameter, shape (synapses,)
+    runs : sequence of sequences of projections
+        Each the projections of one view. The trainable ones are neighbours in ``values``, view after view.
+    """
+
+    def __init__(self, values: nn.Parameter, runs: Sequence[Sequence[ProjectionKey]]) -> None:
+        self.runs = tuple(tuple(run) for run in runs)
+        self.rank = {name: k for k, run in enumerate(self.runs) for name in run}
+        self.parameters = [nn.Parameter(values.detach()[:0]) for _ in self.runs]
+        self.bounds: list[tuple[int, int]] = [(0, 0)] * len(self.runs)
+        self._handles = [
+            values.register_hook(lambda _: self._drop_stale(values)),  # type: ignore[no-untyped-call]
+            values.register_post_accumulate_grad_hook(lambda _: self._bind_gradients(values)),  # type: ignore[no-untyped-call]
+        ]
+
+    def __reduce__(self) -> Any:
+        return type(None), ()
+
+    def remove(self) -> None:
+        """Stop following the flat gradient."""
+        for handle in self._handles:
+            handle.remove()
+
+    def bind(self, values: nn.Parameter, lengths: dict[ProjectionKey, int]) -> None:
+        """Let the parameters view ``values``; ``lengths`` has the synapses of each trainable projection."""
+        start = 0
+        flat = values.detach()
+        for k, (view, run) in enumerate(zip(self.parameters, self.runs, strict=True)):
+            stop = start + sum(lengths.get(name, 0) for name in run)
+            had_gradient = view.grad is not None
+            view.grad = None  # torch refuses other data beside a gradient of the old shape
+            view.data = flat[start:stop]
+            if had_gradient and values.grad is not None:
+                view.grad = values.grad[start:stop]
+            self.bounds[k] = (start, stop)
+            start = stop
+
+    def _drop_stale(self, values: nn.Parameter) -> None:
+        """Before a gradient is added: what the optimiser has set to None must not be added to."""
+        if values.grad is None:
+            return
+        if all(view.grad is None for view in self.parameters):
+            values.grad = None
+            return
+        for view, (start, stop) in zip(self.parameters, self.bounds, strict=True):
+            if view.grad is None:
+                values.grad[start:stop].zero_()
+
+    def _bind_gradients(self, values: nn.Parameter) -> None:
+        gradient = values.grad
+        for view, (start, stop) in zip(self.parameters, self.bounds, strict=True):
+            view.grad = None if gradient is None else _slice(gradient, start, stop)
+
+
+def _slice(tensor: Tensor, start: int, stop: int) -> Tensor:
+    with torch.no_grad():
+        return tensor[start:stop]

@@ -1,0 +1,48 @@
+"""Dale's law in one pass each way: values in projection order become signed weights in a backend's order."""
+# mypy: disable-error-code="no-untyped-def, untyped-decorator"
+
+from __future__ import annotations
+
+from numba import njit, prange
+from torch import Tensor
+
+from sparse_mrnn.ops.kernels import use_torch_threads
+
+
+def gather(values: Tensor, index: Tensor, sign: Tensor, weights: Tensor) -> None:
+    """weights[e] = values[index[e]] with the sign sign[e]; as it is where the sign is 0.
+
+    Examples
+    --------
+    >>> import torch
+    >>> weights = torch.zeros(2)
+    >>> gather(torch.tensor([-1.0, 2.0]), torch.tensor([1, 0]), torch.tensor([-1, 1], dtype=torch.int8), weights)
+    >>> weights.tolist()
+    [-2.0, 1.0]
+    """
+    use_torch_threads()
+    _gather(values.numpy(), index.numpy(), sign.numpy(), weights.numpy())
+
+
+def scatter(values: Tensor, index: Tensor, sign: Tensor, grad: Tensor, out: Tensor) -> None:
+    """The backward of `gather`: out[index[e]] = grad[e] times the slope. The slope at 0 is that of a positive value."""
+    use_torch_threads()
+    _scatter(values.numpy(), index.numpy(), sign.numpy(), grad.numpy(), out.numpy())
+
+
+@njit(parallel=True, cache=True)
+def _gather(values, index, sign, weights):  # pragma: no cover - compiled
+    for e in prange(len(weights)):
+        v = values[index[e]]
+        if (sign[e] > 0 and v < 0) or (sign[e] < 0 and not v < 0):
+            v = -v
+        weights[e] = v
+
+
+@njit(parallel=True, cache=True)
+def _scatter(values, index, sign, grad, out):  # pragma: no cover - compiled
+    for e in prange(len(grad)):
+        v, g = values[index[e]], grad[e]
+        if (sign[e] > 0 and v < 0) or (sign[e] < 0 and not v < 0):
+            g = -g
+        out[index[e]] = g

@@ -1,0 +1,49 @@
+"""Gaussian noise on inputs and units, drawn step by step from two separate streams."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Standard deviations, and the generators the noise is drawn from.
+
+    The two streams are separate and drawn step by step, so a run in pieces has the noise of one long run.
+
+    Parameters
+    ----------
+    input_std : float
+    unit_std : float or Tensor of shape (units, 1)
+    input_generator, unit_generator : torch.Generator
+    """
+
+    input_std: float
+    unit_std: float | Tensor
+    input_generator: torch.Generator
+    unit_generator: torch.Generator
+
+    def on_inputs(self, inputs: Tensor) -> Tensor:
+        """Inputs of shape (time, channels, batch) with their noise, drawn step by step."""
+        drawn = torch.empty_like(inputs, memory_format=torch.contiguous_format)
+        for step in drawn.unbind(0):
+            step.normal_(generator=self.input_generator)
+        return inputs + drawn.mul_(self.input_std)
+
+    def without_inputs(self) -> Noise:
+        """The noise of the units alone; what is still drawn for the inputs has a standard deviation of 0."""
+        unused = torch.Generator(self.input_generator.device)
+        return replace(self, input_std=0.0, input_generator=unused)
+
+    def state(self) -> tuple[Tensor, Tensor]:
+        """State of both generators, to draw the same noise again."""
+        return self.input_generator.get_state(), self.unit_generator.get_state()
+
+    def replay(self, state: tuple[Tensor, Tensor]) -> Noise:
+        """The same noise from ``state`` on, on generators of its own."""
+        pairs = zip((self.input_generator, self.unit_generator), state, strict=True)
+        copies = [torch.Generator(old.device).set_state(new) for old, new in pairs]
+        return replace(self, input_generator=copies[0], unit_generator=copies[1])

@@ -1,0 +1,199 @@
+"""`recurrence`: one autograd function for a whole sequence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sparse_mrnn.ops.activations import ActivationSegments, get_activation
+from sparse_mrnn.ops.recurrence.backward import BackwardLoop, Needed
+from sparse_mrnn.ops.recurrence.delays import ActivityHistory, before_start
+from sparse_mrnn.ops.recurrence.forward import ForwardLoop
+from sparse_mrnn.ops.recurrence.spec import RecurrenceSpec
+
+UNSAVED_BYTES, UNSAVED_STEPS = 2**20, 64
+"""States kept at a time where only some units are returned and no gradient is needed: few enough to stay in cache."""
+
+
+def recurrence(
+    spec: RecurrenceSpec,
+    weights: Tensor,
+    input_weights: Tensor | None,
+    inputs: Tensor,
+    bias: Tensor | None,
+    x0: Tensor,
+    h0: Tensor,
+    stim: Tensor | None,
+    alpha: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Run the recurrence. Differentiable once, in every tensor argument.
+
+    Parameters
+    ----------
+    spec : RecurrenceSpec
+    weights, input_weights : Tensor
+        Values in the order of the operators; no input weights where there are no inputs.
+    inputs : Tensor, shape (time, inputs, batch)
+    bias : Tensor, shape (units,), or None
+    x0, h0 : Tensor, shape (units, batch)
+    stim : Tensor, shape (time, units, batch), or None
+    alpha : Tensor, shape (1, 1) or (units, 1)
+
+    Returns
+    -------
+    x, h : Tensor, shape (time, units or returned units, batch)
+        States after each step.
+    """
+    tensors = weights, input_weights, inputs, bias, x0, h0, stim, alpha
+    if not (torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)):
+        with torch.no_grad():
+            x, h, _ = _forward(spec, *tensors, saving=False)
+        return x, h
+    x, h = _Recurrence.apply(spec, *tensors)  # type: ignore[no-untyped-call]
+    return x, h
+
+
+def stepwise_recurrence(
+    spec: RecurrenceSpec,
+    weights: Tensor,
+    input_weights: Tensor | None,
+    inputs: Tensor,
+    bias: Tensor | None,
+    x0: Tensor,
+    h0: Tensor,
+    stim: Tensor | None,
+    alpha: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """`recurrence` for activations that torch's autograd has to differentiate: a linear step, then the function."""
+    linear = ActivationSegments(((0, len(x0), get_activation("linear")),))
+    one_step = replace(spec, activation=linear, units=None)
+    x, h, xs, hs = x0, h0, [], []
+    for t in range(len(inputs)):
+        step = slice(t, t + 1)
+        now = None if stim is None else stim[step]
+        after, _ = recurrence(one_step, weights, input_weights, inputs[step], bias, x, h, now, alpha)
+        x = after[0]
+        h = spec.activation.apply(x)
+        xs.append(x)
+        hs.append(h)
+    x_seq, h_seq = torch.stack(xs), torch.stack(hs)
+    if spec.units is None:
+        return x_seq, h_seq
+    return x_seq.index_select(1, spec.units), h_seq.index_select(1, spec.units)
+
+
+@dataclass
+class _Saved:
+    """What the backward pass needs beside the arguments: whole states, or states at segment starts."""
+
+    every: int
+    xs: Tensor | None
+    hs: Tensor | None
+    inputs: Tensor
+    starts: list[tuple[Tensor, Tensor, Tensor]]
+    noise: list[tuple[Tensor, Tensor]]
+
+
+def _forward(
+    spec: RecurrenceSpec,
+    weights: Tensor,
+    input_weights: Tensor | None,
+    inputs: Tensor,
+    bias: Tensor | None,
+    x0: Tensor,
+    h0: Tensor,
+    stim: Tensor | None,
+    alpha: Tensor,
+    *,
+    saving: bool,
+) -> tuple[Tensor, Tensor, _Saved]:
+    steps, units = len(inputs), spec.units
+    if saving:
+        every = spec.checkpoint_steps
+    else:
+        fitting = UNSAVED_BYTES // (x0.numel() * x0.element_size())
+        every = None if units is None else max(1, min(fitting, UNSAVED_STEPS))
+    every = min(every or steps, steps)
+    loop = ForwardLoop(spec, weights, input_weights, bias, alpha, x0)
+    xs, hs = x0.new_empty((every, *x0.shape)), x0.new_empty((every, *x0.shape))
+    whole = every == steps
+    returned = whole and units is None  # the buffers are what is returned
+    shape = (steps, x0.shape[0] if units is None else len(units), x0.shape[1])
+    out_x, out_h = (xs, hs) if returned else (x0.new_empty(shape), x0.new_empty(shape))
+    saved = _Saved(every, xs if whole else None, hs if whole else None, inputs, [], [])
+    x, h, before = x0, h0, before_start(h0, loop.product.longest)
+    for begin in range(0, steps, every):
+        end = min(begin + every, steps)
+        if saving and not whole:
+            saved.starts.append((x.clone(), h.clone(), before))
+            if spec.noise is not None:
+                saved.noise.append(spec.noise.state())
+        n = end - begin
+        history = ActivityHistory(h, hs[:n], before)
+        noisy = loop.run(x, history, inputs[begin:end], None if stim is None else stim[begin:end], xs[:n])
+        if end < steps:
+            before = history.tail(n)
+            x, h = (xs[n - 1].clone(), hs[n - 1].clone()) if len(before) else (xs[n - 1], hs[n - 1])
+        if whole:
+            saved.inputs = noisy
+        if not returned:
+            for states, out in ((xs[:n], out_x[begin:end]), (hs[:n], out_h[begin:end])):
+                if units is None:
+                    out.copy_(states)
+                else:
+                    torch.index_select(states, 1, units, out=out)
+    return out_x, out_h, saved
+
+
+class _Recurrence(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, spec: RecurrenceSpec, *tensors: Any) -> tuple[Tensor, Tensor]:
+        out_x, out_h, saved = _forward(spec, *tensors, saving=True)
+        weights, input_weights, _, bias, x0, h0, stim, alpha = tensors
+        need_x = ctx.needs_input_grad[8]
+        again = saved.hs is None  # bias and stim are needed to compute steps again
+        ctx.spec, ctx.every, ctx.noise, ctx.steps = spec, saved.every, saved.noise, len(saved.inputs)
+        ctx.save_for_backward(
+            weights,
+            input_weights,
+            saved.inputs,
+            bias if again else None,
+            x0,
+            h0,
+            stim if again else None,
+            alpha,
+            saved.xs if need_x else None,
+            saved.hs,
+            *(state for start in saved.starts for state in start),
+        )
+        ctx.set_materialize_grads(False)
+        return out_x, out_h
+
+    @staticmethod
+    def backward(ctx: Any, grad_x: Tensor | None, grad_h: Tensor | None) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():  # create_graph=True: a second derivative would silently miss terms
+            raise RuntimeError("the recurrence is differentiable once; call backward or grad without create_graph=True.")
+        if grad_x is None and grad_h is None:
+            return (None,) * 9
+        weights, input_weights, inputs, bias, x0, h0, stim, alpha, xs, hs, *starts = ctx.saved_tensors
+        spec: RecurrenceSpec = ctx.spec
+        loop = ForwardLoop(spec, weights, input_weights, bias, alpha, x0)
+        before = before_start(h0, loop.product.longest)
+        back = BackwardLoop(Needed(*ctx.needs_input_grad[1:]), loop, inputs, x0, alpha, ctx.steps)
+        if hs is not None:
+            back.run(0, xs, ActivityHistory(h0, hs, before), inputs, x0, grad_x, grad_h)
+        else:
+            xs, hs = x0.new_empty((ctx.every, *x0.shape)), x0.new_empty((ctx.every, *x0.shape))
+            for k in reversed(range(len(starts) // 3)):
+                x, h, before = starts[3 * k : 3 * k + 3]
+                part = slice(k * ctx.every, min((k + 1) * ctx.every, ctx.steps))
+                n = part.stop - part.start
+                if spec.noise is not None:
+                    loop.noise = spec.noise.replay(ctx.noise[k])
+                history = ActivityHistory(h, hs[:n], before)
+                noisy = loop.run(x, history, inputs[part], None if stim is None else stim[part], xs[:n])
+                back.run(part.start, xs[:n], history, noisy, x, grad_x, grad_h)
+        return None, *back.result()

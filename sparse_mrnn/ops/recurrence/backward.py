@@ -1,0 +1,195 @@
+"""Backpropagation through time (Werbos 1990): one transposed product and one pass over the states a step."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sparse_mrnn.ops import kernels
+from sparse_mrnn.ops.activations import ActivationSegments
+from sparse_mrnn.ops.recurrence.delays import ActivityHistory, GradientRing
+from sparse_mrnn.ops.recurrence.forward import ForwardLoop
+
+GRAD_COLUMNS, GRAD_BYTES = (128, 256), 2**21
+"""Time x batch columns gathered before an SDDMM: the more the better it is amortised, within so many bytes."""
+
+
+def grad_columns(units: int, size: int) -> int:
+    """Time x batch columns gathered before an SDDMM, for so many units of ``size`` bytes."""
+    least, most = GRAD_COLUMNS
+    return max(least, min(most, GRAD_BYTES // (units * size)))
+
+
+class Needed(NamedTuple):
+    """Which arguments of `recurrence` need a gradient, in their order."""
+
+    weights: bool
+    input_weights: bool
+    inputs: bool
+    bias: bool
+    x0: bool
+    h0: bool
+    stim: bool
+    alpha: bool
+
+
+class BackwardLoop:
+    """Backpropagation through time, segment by segment from the last.
+
+    Parameters
+    ----------
+    needed : Needed
+    loop : ForwardLoop
+    inputs, x0, alpha : Tensor
+        As of `recurrence`.
+    steps : int
+        Of the whole sequence.
+    """
+
+    def __init__(
+        self, needed: Needed, loop: ForwardLoop, inputs: Tensor, x0: Tensor, alpha: Tensor, steps: int
+    ) -> None:
+        if loop.input_product is None:
+            needed = needed._replace(input_weights=False)
+        self.needed, self.loop, self.alpha = needed, loop, alpha
+        units, batch = x0.shape
+        self.grad_x, self.grad_h = torch.zeros_like(x0), torch.zeros_like(x0)  # gradients reaching x[t], h[t]
+        self.ring = GradientRing(loop.product, x0)
+        self.scaled = torch.empty_like(x0)  # alpha times the gradient of x[t + 1]: that of a step's summed input
+        self.grad_u = torch.zeros(inputs.shape, dtype=x0.dtype, device=x0.device) if needed.inputs else None
+        self.grad_bias = x0.new_zeros(units) if needed.bias else None
+        self.grad_stim = x0.new_empty(steps, units, batch) if needed.stim else None
+        self.grad_alpha = x0.new_zeros(units, 1) if needed.alpha else None
+        self.change, self.of_unit = torch.empty_like(x0) if needed.alpha else None, x0.new_empty(units)
+        # Columns (time x batch) gathered for the next SDDMM: of scaled, of the activity each delay reads, of the inputs.
+        self.width = min(steps, max(1, grad_columns(units, x0.element_size()) // batch))
+        gathering = self.width if (needed.weights or needed.input_weights) and self.width > 1 else 0
+        self.gathered = x0.new_empty(units, gathering, batch)
+        self.activity = [x0.new_empty(units, gathering if needed.weights else 0, batch) for _ in loop.product.parts]
+        self.gathered_u = x0.new_empty(inputs.shape[1], gathering if needed.input_weights else 0, batch)
+        self.filled = 0  # steps gathered
+        self.kernel = kernels.load("backward_step") if x0.device.type == "cpu" else None
+        if self.kernel is not None:
+            self._prepare_kernel(self.kernel.SLOPES, units, x0)
+
+    def _prepare_kernel(self, codes: dict[str, int], units: int, x0: Tensor) -> None:
+        """Arguments of `kernels.backward_step` that stay the same; other activations are differentiated by torch."""
+        parts = self.loop.spec.activation.parts
+        code = [np.full(stop - start, codes.get(a.name, 0), np.int8) for start, stop, a in parts]
+        self.by_torch = ActivationSegments(tuple(part for part in parts if part[2].name not in codes))
+        self.fixed = np.concatenate(code), self.alpha.detach().expand(units, 1)[:, 0].contiguous().numpy()
+        activity = self.activity[0] if len(self.activity) == 1 else x0.new_empty(units, 0, x0.shape[1])
+        changing = self.grad_h, self.grad_x, self.scaled, self.gathered, activity
+        self.changing = [t.numpy() for t in changing]
+        self.bias_sum = (x0.new_empty(0) if self.grad_bias is None else self.grad_bias).numpy()
+
+    def run(
+        self,
+        begin: int,
+        xs: Tensor | None,
+        history: ActivityHistory,
+        inputs: Tensor,
+        x_start: Tensor,
+        grad_xs: Tensor | None,
+        grad_hs: Tensor | None,
+    ) -> None:
+        """Go back over the steps of one segment, which began at step ``begin`` in the state x_start, history."""
+        loop, needed, scaled, steps = self.loop, self.needed, self.scaled, len(history.states)
+        hs = None
+        if self.kernel is not None:
+            kernels.use_torch_threads()
+            hs = history.hs.numpy()
+        grads_h, grads_x = (None if g is None else g[begin : begin + steps].unbind(0) for g in (grad_hs, grad_xs))
+        us = inputs.unbind(0)
+        for t in reversed(range(steps)):
+            if grads_h is not None:
+                self._add(self.grad_h, grads_h[t])
+            if grads_x is not None:
+                self._add(self.grad_x, grads_x[t])
+            sources = loop.product.sources(history, t)
+            if self.kernel is None:
+                self._pointwise(history.states[t], sources)
+            else:
+                self.by_torch.slope_into(self.grad_h, history.states[t])
+                source = sources[0].contiguous().numpy()
+                self.kernel.backward_step(*self.fixed, hs, t, source, *self.changing, self.filled, self.bias_sum)
+            if self.grad_stim is not None:
+                self.grad_stim[begin + t] = scaled
+            if self.grad_alpha is not None and xs is not None and self.change is not None:
+                torch.sub(xs[t], xs[t - 1] if t else x_start, out=self.change)
+                self.grad_alpha[:, 0] += torch.sum(self.change.mul_(scaled), 1, out=self.of_unit)
+            if self.grad_u is not None and loop.input_product is not None:
+                loop.input_product.rmatmul(scaled, out=self.grad_u[begin + t])
+            if needed.weights or needed.input_weights:
+                self._gather(sources, us[t])
+            self.ring.back(scaled, begin + t, self.grad_h, last=not (begin or t or needed.h0))
+
+    def _pointwise(self, h: Tensor, sources: list[Tensor]) -> None:
+        """What `kernels.backward_step` does, in as many passes as there are lines."""
+        grad_h, grad_x, scaled, rate = self.grad_h, self.grad_x, self.scaled, self.loop.spec.rate
+        self.loop.spec.activation.slope_into(grad_h, h)
+        grad_x += grad_h
+        torch.mul(grad_x, self.alpha if rate is None else rate, out=scaled)
+        grad_x -= scaled
+        if self.grad_bias is not None:
+            self.grad_bias += torch.sum(scaled, 1, out=self.of_unit)
+        if self.gathered.shape[1]:
+            self.gathered[:, self.filled] = scaled
+            if len(self.activity) == 1 and self.needed.weights:
+                self.activity[0][:, self.filled] = sources[0]
+
+    def _add(self, total: Tensor, grad: Tensor) -> None:
+        units = self.loop.spec.units
+        if units is None:
+            total += grad
+        else:
+            total.index_add_(0, units, grad)
+
+    def _gather(self, sources: list[Tensor], u: Tensor) -> None:
+        """Add the rest of a step to the columns of the next SDDMM."""
+        if self.width == 1:
+            self._sddmm(self.scaled, u, [h.contiguous() for h in sources])
+            return
+        if len(self.activity) > 1 and self.needed.weights:
+            for activity, h in zip(self.activity, sources, strict=True):
+                activity[:, self.filled] = h
+        if self.needed.input_weights:
+            self.gathered_u[:, self.filled] = u
+        self.filled += 1
+        if self.filled == self.width:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self.filled:
+            # the same width every time keeps the rows contiguous; a last, shorter one is copied
+            buffers = self.gathered, self.gathered_u, *self.activity
+            columns = (b[:, : self.filled].reshape(len(b), b.shape[2] * min(self.filled, b.shape[1])) for b in buffers)
+            g, u, *hs = columns
+            self._sddmm(g, u, hs)
+            self.filled = 0
+
+    def _sddmm(self, g: Tensor, u: Tensor, hs: list[Tensor]) -> None:
+        for part, h in enumerate(hs if self.needed.weights else ()):
+            self.loop.product.sddmm(part, g, h)
+        if self.needed.input_weights and self.loop.input_product is not None:
+            self.loop.input_product.sddmm(g, u)
+
+    def result(self) -> tuple[Tensor | None, ...]:
+        """Gradients in the order of the arguments of `recurrence`."""
+        self._flush()
+        needed, input_product, grad_alpha = self.needed, self.loop.input_product, self.grad_alpha
+        if grad_alpha is not None:  # divided once for scaled, once for the step
+            grad_alpha = (grad_alpha / self.alpha / self.alpha).sum_to_size(self.alpha.shape)
+        return (
+            self.loop.product.grad() if needed.weights else None,
+            input_product.grad() if needed.input_weights and input_product is not None else None,
+            self.grad_u,
+            self.grad_bias,
+            self.grad_x if needed.x0 else None,
+            self.grad_h if needed.h0 else None,
+            self.grad_stim,
+            grad_alpha,
+        )

@@ -1,0 +1,81 @@
+"""The steps of the recurrence, forward, over buffers given to them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sparse_mrnn.ops.backends.base import Product
+from sparse_mrnn.ops.recurrence.delays import ActivityHistory, DelayedProduct
+from sparse_mrnn.ops.recurrence.spec import RecurrenceSpec
+
+
+class ForwardLoop:
+    """The forward loop of one pass: the products with their values, and what a step needs besides.
+
+    Parameters
+    ----------
+    spec : RecurrenceSpec
+    weights, input_weights, bias, alpha : Tensor
+        As of `recurrence`.
+    like : Tensor, shape (units, batch)
+    """
+
+    def __init__(
+        self,
+        spec: RecurrenceSpec,
+        weights: Tensor,
+        input_weights: Tensor | None,
+        bias: Tensor | None,
+        alpha: Tensor,
+        like: Tensor,
+    ) -> None:
+        self.spec, self.alpha, self.noise = spec, alpha, spec.noise
+        self.product = DelayedProduct(spec.groups, weights)
+        self.input_product: Product | None = None
+        if input_weights is not None and spec.input_operator is not None:
+            self.input_product = spec.input_operator.bind(input_weights)
+        self.keep = 1 - alpha  # share of the state that a step leaves
+        self.tonic = None if bias is None else alpha * bias[:, None]  # (units, 1): what the bias adds to x in a step
+        self.unit_std = None if self.noise is None else alpha * self.noise.unit_std
+        needs_scratch = spec.rate is None or self.noise is not None
+        self.scratch = like.new_empty(like.shape if needs_scratch else 0)  # (units, batch): summed input, or noise
+
+    def run(
+        self, x: Tensor, history: ActivityHistory, inputs: Tensor, stim: Tensor | None, xs: Tensor
+    ) -> Tensor:
+        """Fill ``xs`` and ``history.hs`` from the state x, history; returns the inputs, contiguous and with their noise."""
+        inputs = inputs.contiguous()
+        if self.noise is not None:
+            inputs = self.noise.on_inputs(inputs)
+        us, stims = inputs.unbind(0), None if stim is None else stim.unbind(0)
+        for t, new in enumerate(xs.unbind(0)):
+            self.step(t, x, history, us[t], None if stims is None else stims[t], new)
+            x = new
+        return inputs
+
+    def step(
+        self, t: int, x: Tensor, history: ActivityHistory, u: Tensor, stim: Tensor | None, new: Tensor
+    ) -> None:
+        """new = (1 - alpha) x + alpha (sum_d W_d h[t + 1 - d] + W_inp u + b + noise + stim);  h[t + 1] = f(new)."""
+        rate, scratch = self.spec.rate, self.scratch
+        if self.tonic is None:
+            torch.mul(x, self.keep, out=new)
+        elif rate is not None:
+            torch.add(self.tonic, x, alpha=1 - rate, out=new)
+        else:
+            torch.addcmul(self.tonic, x, self.keep, out=new)
+        if rate is not None:  # one rate for all: the products add to the new state directly
+            self.product.addmm(new, history, t, beta=1.0, alpha=rate)
+            if self.input_product is not None:
+                self.input_product.addmm(new, u, beta=1.0, alpha=rate, out=new)
+        else:
+            self.product.addmm(scratch, history, t, beta=0.0, alpha=1.0)
+            if self.input_product is not None:
+                self.input_product.addmm(scratch, u, beta=1.0, alpha=1.0, out=scratch)
+            new.addcmul_(scratch, self.alpha)
+        if self.noise is not None and self.unit_std is not None:
+            new.addcmul_(scratch.normal_(generator=self.noise.unit_generator), self.unit_std)
+        if stim is not None:
+            new.addcmul_(stim, self.alpha)
+        self.spec.activation.apply_to(new, history.states[t])

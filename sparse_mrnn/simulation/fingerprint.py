@@ -1,0 +1,96 @@
+"""What a run depends on, as JSON: stored with it, and compared when it is resumed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sparse_mrnn.config import to_config
+from sparse_mrnn.errors import ConfigError
+from sparse_mrnn.models.base import mRNNBase
+
+LARGEST_CONFIG = 20_000
+"""Explicit synapses up to which a recording carries the whole configuration of its network."""
+
+
+def network_fingerprint(net: mRNNBase) -> dict[str, Any]:
+    """Digests of everything in a network that its dynamics depend on. O(synapses)."""
+    regions = net.layout().regions
+    found: dict[str, Any] = {
+        "model": type(net).__name__,
+        "regions": {r.name: r.n for r in regions},
+        "inputs": {r.name: r.n for r in net.layout("input").regions},
+        "dtype": str(net.dtype).removeprefix("torch."),
+        "activations": digest(*(f"{r.activation or net.activation.name}:{r.n}".encode() for r in regions)),
+        "time constants": digest(net.alpha),
+        "tonic input": digest(net.tonic_inp),
+        "initial state": digest(net.initial_condition),
+        "unit noise": digest(torch.as_tensor(net.hid_noise_const, dtype=torch.float64)),
+        "input noise": net.inp_noise_const,
+        "backend": net.backend,
+        "device": net.device.type,
+    }
+    for weights in net.weight_matrices():
+        found[f"{weights.kind} synapses"] = digest(weights.crow, weights.col)
+        found[f"{weights.kind} weights"] = digest(weights.csr_values())
+        found[f"{weights.kind} delays"] = digest(repr(weights.delays).encode())
+    return found
+
+
+def digest(*parts: Tensor | bytes) -> str:
+    """A short digest of tensors or bytes."""
+    found = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        found.update(part if isinstance(part, bytes) else np.ascontiguousarray(part.detach().cpu().numpy()).tobytes())
+    return found.hexdigest()
+
+
+def graph_config(net: mRNNBase) -> str:
+    """The network's configuration as JSON; empty where it names classes of one's own or lists very many synapses."""
+    explicit = sum(p.weights.nnz for p in net.graph.projections() if p.weights is not None)
+    if explicit > LARGEST_CONFIG:
+        return ""
+    try:
+        return json.dumps(to_config(net.graph))
+    except ConfigError:  # a rule or initialiser of the user's own has no name in JSON
+        return ""
+
+
+def software_versions() -> dict[str, Any]:
+    """Versions and the thread count, on which the last bits of a result depend."""
+    import sparse_mrnn
+
+    return {
+        "sparse_mrnn": sparse_mrnn.__version__,
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def differences(old: Any, new: Any, where: str = "") -> list[str]:
+    """Where two descriptions differ, in words.
+
+    Examples
+    --------
+    >>> differences({"batch": 1, "seed": 0}, {"batch": 2, "seed": 0})
+    ['batch: 1 then, 2 now']
+    """
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = dict.fromkeys([*old, *new])
+        return [d for key in keys for d in differences(old.get(key), new.get(key), f"{where}.{key}" if where else str(key))]
+    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        return [d for k, pair in enumerate(zip(old, new, strict=True)) for d in differences(*pair, f"{where}[{k}]")]
+    return [] if old == new else [f"{where}: {_short(old)} then, {_short(new)} now"]
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 40 else text[:37] + "..."

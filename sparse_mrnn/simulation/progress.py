@@ -1,0 +1,108 @@
+"""Progress of a run: a bar for people, JSON lines for programs."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+from sparse_mrnn.errors import RecordingError
+
+EVERY = 0.2
+"""Seconds between two updates of the bar."""
+LOG_EVERY = 5.0
+"""Seconds between two progress lines of the log."""
+
+
+class Progress:
+    """Progress of a run of ``steps`` steps of ``dt`` ms.
+
+    Parameters
+    ----------
+    bar : bool
+        Draw a bar on the terminal's standard error; nothing where that is no terminal.
+    log : path, optional
+        Append JSON lines: an object with time, event, step, ms, steps_per_s, rss_bytes.
+    """
+
+    def __init__(self, steps: int, dt: float, done: int, *, bar: bool, log: str | os.PathLike[str] | None) -> None:
+        self.steps, self.dt, self.first, self.begun = steps, dt, done, time.monotonic()
+        self.next_bar = self.next_log = 0.0
+        self.log: IO[str] | None = None
+        if log is not None:
+            try:
+                Path(log).parent.mkdir(parents=True, exist_ok=True)
+                self.log = open(log, "a", encoding="utf-8")  # noqa: SIM115 - closed by __exit__
+            except OSError as error:
+                raise RecordingError(f"cannot write the log {log}: {error.strerror}.") from error
+        self.bar: Any = _bar(steps * dt) if bar and (sys.stderr.isatty() or "ipykernel" in sys.modules) else None
+
+    def __enter__(self) -> Progress:
+        if self.bar is not None:
+            self.bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+        if self.log is not None:
+            self.log.close()
+
+    def update(self, done: int) -> None:
+        """Report ``done`` steps, if enough time has passed."""
+        now = time.monotonic()
+        if self.bar is not None and (now >= self.next_bar or done == self.steps):
+            self.next_bar = now + EVERY
+            rate = f"{self.rate(done):,.0f} steps/s, {memory() / 2**20:,.0f} MiB"
+            self.bar.update(self.bar.task_ids[0], completed=done * self.dt, rate=rate)
+        if self.log is not None and now >= self.next_log:
+            self.next_log = now + LOG_EVERY
+            if done > self.first:
+                self.event("progress", done)
+
+    def rate(self, done: int) -> float:
+        """Steps per second since the run began or was resumed."""
+        return (done - self.first) / max(time.monotonic() - self.begun, 1e-9)
+
+    def event(self, name: str, done: int, **more: Any) -> None:
+        """Log an event."""
+        if self.log is not None:
+            line = {
+                "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+                "event": name,
+                "step": done,
+                "ms": done * self.dt,
+                "steps_per_s": round(self.rate(done), 3),
+                "rss_bytes": memory(),
+            }
+            self.log.write(json.dumps({**line, **more}) + "\n")
+            self.log.flush()
+
+
+def memory() -> int:
+    """Resident memory of this process, bytes (its peak where the system does not tell)."""
+    try:
+        with open("/proc/self/statm", encoding="ascii") as file:
+            return int(file.read().split()[1]) * resource.getpagesize()
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _bar(total: float) -> Any:
+    from rich.console import Console
+    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (
+        TextColumn("{task.completed:,.0f} of {task.total:,.0f} ms"), BarColumn(20), TextColumn("{task.fields[rate]}"),
+        TextColumn("ETA"), TimeRemainingColumn(),
+    )
+    bar = Bar(*columns, console=Console(stderr=True), transient=True)
+    bar.add_task("", total=total, rate="")
+    return bar
