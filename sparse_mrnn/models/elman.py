@@ -24,8 +24,8 @@ class ElmanmRNN(mRNNBase):
 
         h[t+1] = f(W_rec h[t] + W_inp u[t] + b + noise + stim[t])
 
-    Parameters as `mRNN`, without ``tau`` and ``integrator``; ``dt`` (keyword only, default 1) is the length of a step in
-    ms, for the times of delays, stimuli and recordings.
+    Parameters as `mRNN`, without ``tau`` and ``integrator``; ``dt`` (keyword only, default 1) is the length
+    of a step in ms, for the times of delays, stimuli and recordings.
 
     Examples
     --------
@@ -76,7 +76,8 @@ class ElmanmRNN(mRNNBase):
         for region in regions:
             if region.learnable_tau:
                 raise ConfigError(
-                    f"region {region.name!r}: learnable_tau, but an Elman network has no time constants; use mRNN."
+                    f"region {region.name!r}: learnable_tau, but an Elman network has no time constants; use "
+                    "mRNN."
                 )
         return super()._region_alpha(regions)
 

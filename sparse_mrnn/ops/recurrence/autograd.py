@@ -15,7 +15,7 @@ from sparse_mrnn.ops.recurrence.forward import ForwardLoop
 from sparse_mrnn.ops.recurrence.spec import RecurrenceSpec
 
 UNSAVED_BYTES, UNSAVED_STEPS = 2**20, 64
-"""States kept at a time where only some units are returned and no gradient is needed: few enough to stay in cache."""
+"""States kept at a time where only some units are returned and no gradient is needed: they stay in cache."""
 
 
 def recurrence(
@@ -67,7 +67,7 @@ def stepwise_recurrence(
     stim: Tensor | None,
     alpha: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """`recurrence` for activations that torch's autograd has to differentiate: a linear step, then the function."""
+    """`recurrence` for activations that torch's autograd differentiates: a linear step, then the function."""
     linear = ActivationSegments(((0, len(x0), get_activation("linear")),))
     one_step = replace(spec, activation=linear, units=None)
     x, h, xs, hs = x0, h0, [], []
@@ -175,7 +175,7 @@ class _Recurrence(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad_x: Tensor | None, grad_h: Tensor | None) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():  # create_graph=True: a second derivative would silently miss terms
-            raise RuntimeError("the recurrence is differentiable once; call backward or grad without create_graph=True.")
+            raise RuntimeError("the recurrence is differentiable once; leave out create_graph=True.")
         if grad_x is None and grad_h is None:
             return (None,) * 9
         weights, input_weights, inputs, bias, x0, h0, stim, alpha, xs, hs, *starts = ctx.saved_tensors
