@@ -38,7 +38,7 @@ from sparse_mrnn.ops.backends import CsrOperator, DenseOperator, Operator, torch
 from sparse_mrnn.ops.delays import DelayGroup
 from sparse_mrnn.ops.noise import Noise
 from sparse_mrnn.ops.pattern import split_sparse
-from sparse_mrnn.ops.recurrence import RecurrenceSpec, recurrence, stepwise_recurrence
+from sparse_mrnn.ops.recurrence import RecurrenceSpec, RecurrenceTensors, recurrence, stepwise_recurrence
 from sparse_mrnn.ops.recurrence.backward import grad_columns
 from sparse_mrnn.random_streams import network_noise_seeds, noise_seeds, synapse_stream
 
@@ -110,12 +110,8 @@ class mRNNBase(RegionQueries):  # noqa: N801
             graph = config.copy()
         else:
             graph = RegionGraph() if config is None else read_config(config)
-        super().__init__(
-            graph,
-            rec_constrained=rec_constrained,
-            inp_constrained=inp_constrained,
-            spectral_radius=spectral_radius,
-        )
+        constrained = {"recurrent": rec_constrained, "input": inp_constrained}
+        super().__init__(graph, constrained, spectral_radius)
         if not (isinstance(activation, str) or callable(activation)):
             kind = type(activation).__name__
             raise ActivationError(f"activation must be a name or a function, not {kind}.")
@@ -506,18 +502,17 @@ class mRNNBase(RegionQueries):  # noqa: N801
                 "checkpoint_steps needs activations that have a name; this network has a function of its own."
             )
         x = x0.t().contiguous()
-        run = recurrence if segments.has_derivatives else stepwise_recurrence
-        x_seq, h_seq = run(
-            spec,
-            weights,
-            input_weights,
-            u,
-            self.tonic_inp if self._has_bias else None,
-            x,
-            segments.apply(x) if h0 is None else h0.t().contiguous(),
-            None if stim is None else stim.permute(*to_internal),
-            self.alpha,
+        tensors = RecurrenceTensors(
+            weights=weights,
+            input_weights=input_weights,
+            inputs=u,
+            bias=self.tonic_inp if self._has_bias else None,
+            x0=x,
+            h0=segments.apply(x) if h0 is None else h0.t().contiguous(),
+            stim=None if stim is None else stim.permute(*to_internal),
+            alpha=self.alpha,
         )
+        x_seq, h_seq = (recurrence if segments.has_derivatives else stepwise_recurrence)(spec, tensors)
         back = (2, 0, 1) if self.batch_first else (0, 2, 1)
         return x_seq.permute(*back), h_seq.permute(*back)
 

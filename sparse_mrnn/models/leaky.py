@@ -107,21 +107,9 @@ class mRNN(mRNNBase):  # noqa: N801
             if not (math.isfinite(value) and value > 0):
                 raise ConfigError(f"{name} is {value!r}; it must be a positive time in ms.")
         self.dt, self.tau, self.integrator = dt, tau, integrator
-        super().__init__(
-            config,
-            activation,
-            noise_level_act,
-            noise_level_inp,
-            rec_constrained,
-            inp_constrained,
-            batch_first,
-            spectral_radius,
-            config_finalize,
-            device,
-            backend=backend,
-            seed=seed,
-            dtype=dtype,
-        )
+        args = config, activation, noise_level_act, noise_level_inp, rec_constrained, inp_constrained
+        more = batch_first, spectral_radius, config_finalize, device
+        super().__init__(*args, *more, backend=backend, seed=seed, dtype=dtype)
 
     def _region_alpha(self, regions: tuple[Region, ...]) -> list[float]:
         for region in regions if self.integrator == "euler" else ():

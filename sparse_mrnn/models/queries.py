@@ -31,8 +31,8 @@ class RegionQueries(nn.Module):
     Parameters
     ----------
     graph : RegionGraph
-    rec_constrained, inp_constrained : bool
-        Whether Dale's law holds for recurrent and input weights.
+    constrained : dict
+        Whether Dale's law holds for "recurrent" and "input" weights.
     spectral_radius : float or dict of region to float, optional
         What `set_spectral_radius` scales to.
 
@@ -43,16 +43,10 @@ class RegionQueries(nn.Module):
     """
 
     def __init__(
-        self,
-        graph: RegionGraph,
-        *,
-        rec_constrained: bool,
-        inp_constrained: bool,
-        spectral_radius: float | Mapping[str, float] | None,
+        self, graph: RegionGraph, constrained: dict[str, bool], spectral_radius: float | Mapping[str, float] | None
     ) -> None:
         super().__init__()
-        self.graph, self.spectral_radius = graph, spectral_radius
-        self._constrained = {"recurrent": rec_constrained, "input": inp_constrained}
+        self.graph, self._constrained, self.spectral_radius = graph, constrained, spectral_radius
         self.rec: SparseWeights | None = None
         self.inp: SparseWeights | None = None
         self._layouts: dict[str, Layout] = {}

@@ -10,6 +10,6 @@ Buffers are made once.
 """
 
 from sparse_mrnn.ops.recurrence.autograd import recurrence, stepwise_recurrence
-from sparse_mrnn.ops.recurrence.spec import RecurrenceSpec
+from sparse_mrnn.ops.recurrence.spec import RecurrenceSpec, RecurrenceTensors
 
-__all__ = ["RecurrenceSpec", "recurrence", "stepwise_recurrence"]
+__all__ = ["RecurrenceSpec", "RecurrenceTensors", "recurrence", "stepwise_recurrence"]

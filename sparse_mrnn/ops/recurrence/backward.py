@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -12,6 +10,7 @@ from sparse_mrnn.ops import kernels
 from sparse_mrnn.ops.activations import ActivationSegments
 from sparse_mrnn.ops.recurrence.delays import ActivityHistory, GradientRing
 from sparse_mrnn.ops.recurrence.forward import ForwardLoop
+from sparse_mrnn.ops.recurrence.spec import NeedsGradient, RecurrenceTensors
 
 GRAD_COLUMNS, GRAD_BYTES = (128, 256), 2**21
 """Time x batch columns gathered before an SDDMM: the more the better, within so many bytes."""
@@ -23,38 +22,23 @@ def grad_columns(units: int, size: int) -> int:
     return max(least, min(most, GRAD_BYTES // (units * size)))
 
 
-class Needed(NamedTuple):
-    """Which arguments of `recurrence` need a gradient, in their order."""
-
-    weights: bool
-    input_weights: bool
-    inputs: bool
-    bias: bool
-    x0: bool
-    h0: bool
-    stim: bool
-    alpha: bool
-
-
 class BackwardLoop:
     """Backpropagation through time, segment by segment from the last.
 
     Parameters
     ----------
-    needed : Needed
+    needed : NeedsGradient
     loop : ForwardLoop
-    inputs, x0, alpha : Tensor
-        As of `recurrence`.
+    tensors : RecurrenceTensors
     steps : int
         Of the whole sequence.
     """
 
-    def __init__(
-        self, needed: Needed, loop: ForwardLoop, inputs: Tensor, x0: Tensor, alpha: Tensor, steps: int
-    ) -> None:
+    def __init__(self, needed: NeedsGradient, loop: ForwardLoop, tensors: RecurrenceTensors, steps: int) -> None:
         if loop.input_product is None:
             needed = needed._replace(input_weights=False)
-        self.needed, self.loop, self.alpha = needed, loop, alpha
+        self.needed, self.loop, self.alpha = needed, loop, tensors.alpha
+        x0, inputs = tensors.x0, tensors.inputs
         units, batch = x0.shape
         self.grad_x, self.grad_h = torch.zeros_like(x0), torch.zeros_like(x0)  # gradients reaching x[t], h[t]
         self.ring = GradientRing(loop.product, x0)
