@@ -26,7 +26,7 @@ def nets(draw):
         source, target = draw(st.sampled_from(["i", *map("r{}".format, range(len(sizes)))])), f"r{draw(st.integers(0, len(sizes) - 1))}"
         g.add_projection(
             source, target, key=f"k{number}", density=draw(st.sampled_from([0.0, 0.3, 0.8, 1.0])),
-            sign=draw(st.sampled_from(["inherit", "inherit", "neg", None])), trainable=draw(st.sampled_from([True, True, False])),
+            sign=draw(st.sampled_from(["inherit", "inherit", "neg", "free"])), trainable=draw(st.sampled_from([True, True, False])),
             self_connections=draw(st.booleans()),
         )  # fmt: skip
     return sm.mRNN(g, "tanh", device="cpu", seed=draw(st.integers(0, 99)), dtype=torch.float64, backend="csr")

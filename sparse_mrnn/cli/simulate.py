@@ -12,7 +12,17 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from sparse_mrnn.cli.common import ConfigArgument, app, err, load_network, out, plain, report_errors, settings_of, size
+from sparse_mrnn.cli.common import (
+    ConfigArgument,
+    app,
+    err,
+    load_network,
+    out,
+    plain,
+    report_errors,
+    settings_of,
+    size,
+)
 from sparse_mrnn.errors import ConfigError, DivergenceError, SimulationStopped
 
 if TYPE_CHECKING:
