@@ -15,11 +15,28 @@ from pydantic import Field, ValidationError
 
 from sparse_mrnn.connectivity import RULES, ConnectionRule
 from sparse_mrnn.errors import ConfigError, SparseMRNNError, suggest
-from sparse_mrnn.graph import RegionGraph
+from sparse_mrnn.graph import Region, RegionGraph
 from sparse_mrnn.initializers import INITIALIZERS, Initializer
-from sparse_mrnn.simulation_config import INTERVENTION_MODELS, STIMULUS_MODELS, RecordConfig, SimulationConfig, Strict
+from sparse_mrnn.simulation_config import (
+    INTERVENTION_MODELS,
+    STIMULUS_MODELS,
+    RecordConfig,
+    SimulationConfig,
+    Strict,
+)
 
-__all__ = ["NetworkConfig", "SimulationConfig", "json_schema", "load_config", "read_config", "to_config", "write_config"]
+__all__ = [
+    "NetworkConfig",
+    "SimulationConfig",
+    "json_schema",
+    "load_config",
+    "read_config",
+    "to_config",
+    "write_config",
+]
+
+PLAIN_SETTINGS = ("key", "sign", "trainable", "self_connections", "delay")
+"""Settings of a projection that a configuration has as the graph has them."""
 
 Sign = Literal["pos", "neg"] | list[Literal[-1, 0, 1]] | None
 
@@ -66,18 +83,22 @@ class Connection(Strict):
     sparsity: float | None = Field(None, description="Fraction of the connections kept; null for all.")
     density: float | None = Field(None, description="The same number under a clear name.")
     fan_in: int | None = Field(None, description="Exact number of sources per target unit.")
-    rule: str | dict[str, Any] | None = Field(None, description="A connection rule: its type, or an object with a type.")
+    rule: str | dict[str, Any] | None = Field(None, description="A rule: its type, or an object with a type.")
     weights: ExplicitWeights | None = None
     key: str = Field("default", description="Tells parallel projections apart.")
-    initializer: str | dict[str, Any] | None = Field(None, description="Initial weights: a type, or an object with a type.")
-    sign: Literal["inherit", "pos", "neg", "free"] = Field("inherit", description="Overrides the source's sign.")
+    initializer: str | dict[str, Any] | None = Field(
+        None, description="Initial weights: a type, or an object with a type."
+    )
+    sign: Literal["inherit", "pos", "neg", "free"] = Field(
+        "inherit", description="Overrides the source's sign."
+    )
     trainable: bool = True
     self_connections: bool = True
     delay: float | None = Field(None, description="Conduction delay, ms; null for one time step.")
 
 
 class NetworkConfig(Strict):
-    """A multi-regional network and, optionally, how to simulate it. Keys that start with __comment are ignored."""
+    """A network and, optionally, how to simulate it. Keys that start with __comment are ignored."""
 
     name: str = ""
     recurrent_regions: list[RecurrentRegion] = Field(default_factory=list)
@@ -112,12 +133,13 @@ def load_config(source: str | os.PathLike[str] | dict[str, Any]) -> NetworkConfi
     where = "config" if isinstance(source, dict) else str(source)
     data = source if isinstance(source, dict) else _read_json(Path(source))
     if not isinstance(data, dict):
-        raise ConfigError(f"{where}: the file holds a JSON {type(data).__name__}; a configuration is an object {{...}}.")
+        what = f"a JSON {type(data).__name__}"
+        raise ConfigError(f"{where}: the file holds {what}; a configuration is an object {{...}}.")
     try:
         config = NetworkConfig.model_validate(_without_comments(data))
     except ValidationError as error:
         raise ConfigError(_explain(where, error)) from None
-    taken = {r.name for r in config.recurrent_regions if r.name} | {r.name for r in config.input_regions if r.name}
+    taken = {r.name for r in config.recurrent_regions} | {r.name for r in config.input_regions}
     for k, region in enumerate(config.recurrent_regions):
         region.name = region.name or f"region_{k}"
         taken.add(region.name)
@@ -174,7 +196,8 @@ def _apply(graph: RegionGraph, section: str, step: Any) -> None:
         kind = "recurrent" if section == "recurrent_connections" else "input"
         known = [r.name for r in graph.regions(kind)]
         if step.src_region not in known:
-            raise ConfigError(f"src_region {step.src_region!r} is no {kind} region. {suggest(step.src_region, known, what='regions')}")
+            hint = suggest(step.src_region, known, what="regions")
+            raise ConfigError(f"src_region {step.src_region!r} is no {kind} region. {hint}")
         ways = [w for w in ("sparsity", "density") if getattr(step, w) is not None]
         if len(ways) == 2:
             raise ConfigError("sparsity and density are the same number; give one.")
@@ -186,7 +209,9 @@ def _apply(graph: RegionGraph, section: str, step: Any) -> None:
             rule=None if step.rule is None else _make(step.rule, RULES, "rule"),
             weights=None if step.weights is None else _explicit(graph, step),
             key=step.key,
-            initializer=None if step.initializer is None else _make(step.initializer, INITIALIZERS, "initializer"),
+            initializer=(
+                None if step.initializer is None else _make(step.initializer, INITIALIZERS, "initializer")
+            ),
             sign=step.sign,
             trainable=step.trainable,
             self_connections=step.self_connections,
@@ -229,25 +254,26 @@ def to_config(graph: RegionGraph, simulation: SimulationConfig | None = None) ->
         If a projection has a rule or an initialiser class of your own, which JSON cannot name.
     """
     out: dict[str, Any] = {"name": graph.name} if graph.name else {}
-    out["recurrent_regions"] = [_region(r) for r in graph.regions()]
-    out["input_regions"] = [{k: v for k, v in _region(r).items() if k in ("name", "num_units", "sign")} for r in graph.regions("input")]
+    out["recurrent_regions"] = [_region(r, RecurrentRegion) for r in graph.regions()]
+    out["input_regions"] = [_region(r, InputRegion) for r in graph.regions("input")]
     for kind in ("recurrent", "input"):
         entries = []
         for p in graph.projections(kind):
             entry: dict[str, Any] = {"src_region": p.source, "dst_region": p.target}
             if p.weights is not None:
                 coo = p.weights.tocoo()
-                entry["weights"] = {"rows": coo.row.tolist(), "cols": coo.col.tolist(), "values": coo.data.tolist()}
+                triplets = {"rows": coo.row, "cols": coo.col, "values": coo.data}
+                entry["weights"] = {name: array.tolist() for name, array in triplets.items()}
             elif p.rule is not None and p.rule.kind == "bernoulli":
                 entry["sparsity"] = p.rule.density  # type: ignore[attr-defined]
             elif p.rule is not None and p.rule.kind != "all_to_all":
                 entry["rule"] = _spec(p.rule)
             if p.initializer is not None:
                 entry["initializer"] = _spec(p.initializer)
-            plain: dict[str, tuple[Any, Any]] = {"key": (p.key, "default"), "sign": (p.sign, "inherit"), "trainable": (p.trainable, True)}
-            plain["delay"] = (p.delay, None)
-            plain["self_connections"] = (graph.edges[p.source, p.target, p.key].get("self_connections", True), True)
-            entry.update({name: value for name, (value, default) in plain.items() if value != default})
+            attrs = graph.edges[p.source, p.target, p.key]
+            for name, value in {**attrs, "key": p.key}.items():
+                if name in PLAIN_SETTINGS and value != Connection.model_fields[name].default:
+                    entry[name] = value
             entries.append(entry)
         out[f"{kind}_connections"] = entries
     if simulation is not None:
@@ -255,11 +281,14 @@ def to_config(graph: RegionGraph, simulation: SimulationConfig | None = None) ->
     return out
 
 
-def write_config(graph: RegionGraph, path: str | os.PathLike[str], simulation: SimulationConfig | None = None) -> None:
+def write_config(
+    graph: RegionGraph, path: str | os.PathLike[str], simulation: SimulationConfig | None = None
+) -> None:
     """Write a graph as JSON; the file appears whole or not at all."""
     path = Path(path)
     text = json.dumps(to_config(graph, simulation), indent=1)
-    text = re.sub(r"\[([^\[\]{}]*)\]", lambda flat: f"[{' '.join(flat[1].split())}]", text)  # one line per flat list
+    # One line for a list without lists inside.
+    text = re.sub(r"\[([^\[\]{}]*)\]", lambda flat: f"[{' '.join(flat[1].split())}]", text)
     partial = path.with_name(path.name + ".partial")
     try:
         partial.write_text(text + "\n", encoding="utf-8")
@@ -271,24 +300,32 @@ def write_config(graph: RegionGraph, path: str | os.PathLike[str], simulation: S
 def _spec(part: ConnectionRule | Initializer) -> Any:
     if part.kind == "custom":
         raise ConfigError(f"{type(part).__name__} is a class of your own; a configuration cannot name it.")
-    spec = part.to_spec()
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in spec.items()}
+    return {key: _plain(value) for key, value in part.to_spec().items()}
 
 
-def _region(region: Any) -> dict[str, Any]:
-    entry = {"name": region.name, "num_units": region.n, "sign": region.sign}
-    for name in [field for field in RecurrentRegion.model_fields if field not in entry]:
+def _region(region: Region, model: type[Strict]) -> dict[str, Any]:
+    """A region's entry: name, size and sign, and what is not at its default."""
+    entry: dict[str, Any] = {"name": region.name, "num_units": region.n, "sign": region.sign}
+    for name, field in model.model_fields.items():
         value = getattr(region, name)
-        if value is not None and not (np.isscalar(value) and value == RecurrentRegion.model_fields[name].default):
+        if name not in entry and value is not None and not (np.isscalar(value) and value == field.default):
             entry[name] = value
-    return {k: v.tolist() if isinstance(v, np.ndarray) else list(v) if isinstance(v, tuple) else v for k, v in entry.items()}
+    return {key: _plain(value) for key, value in entry.items()}
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON has it."""
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
-        raise ConfigError(f"{path}: line {error.lineno}, column {error.colno}: not valid JSON: {error.msg}.") from None
+        where = f"{path}: line {error.lineno}, column {error.colno}"
+        raise ConfigError(f"{where}: not valid JSON: {error.msg}.") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: the file is not UTF-8 text; a configuration is JSON.") from None
     except OSError as error:
@@ -310,7 +347,9 @@ def _explain(where: str, error: ValidationError) -> str:
     for problem in error.errors():
         loc = [part for part in problem["loc"] if not str(part).startswith(("list[", "literal[", "function"))]
         keys = _keys(loc[:-1])
-        loc = [part for k, part in enumerate(loc) if part not in TAGGED or not k or not isinstance(loc[k - 1], int)]
+        # Pydantic adds the type of a stimulus or an intervention after its index.
+        tags = {k for k, part in enumerate(loc) if part in TAGGED and k and isinstance(loc[k - 1], int)}
+        loc = [part for k, part in enumerate(loc) if k not in tags]
         path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).lstrip(".")
         if problem["type"] == "extra_forbidden":
             lines[f"{path}: unknown key. {suggest(loc[-1], keys, what='keys')}"] = None

@@ -124,7 +124,7 @@ def sample_distinct(rng: np.random.Generator, counts: IntArray, sizes: IntArray)
     """
     start = np.concatenate([[0], np.cumsum(sizes)])
     if int(sizes.sum(dtype=np.float64)) >= 2**62:
-        raise ConnectivityError("The projections span more than 2^62 possible synapses; build the net in parts.")
+        raise ConnectivityError("The projections span over 2^62 possible synapses; build the net in parts.")
     flipped = counts > sizes // 2
     keys = _draw(rng, np.where(flipped, sizes - counts, counts), start, sizes)
     if flipped.any():
@@ -304,12 +304,13 @@ class OneToOne(ConnectionRule):
     def check(self, site: Site) -> None:
         if site.n_target != site.n_source:
             raise ConnectivityError(
-                f"{site.label}: one-to-one needs regions of one size, but the source has {site.n_source} units "
+                f"{site.label}: one-to-one needs regions of one size, but the source has {site.n_source} "
+                f"units "
                 f"and the target {site.n_target}. Resize a region or use fan_in=1."
             )
         if site.exclude_self:
             raise ConnectivityError(
-                f"{site.label}: one-to-one within a region has only self-connections; set self_connections=True."
+                f"{site.label}: one-to-one within a region is self-connections; set self_connections=True."
             )
 
     def expected(self, site: Site) -> float:
@@ -359,7 +360,7 @@ class DistanceDependent(ConnectionRule):
     def check(self, site: Site) -> None:
         for side, positions in (("source", site.source_positions), ("target", site.target_positions)):
             if positions is None:
-                raise ConnectivityError(f"{site.label}: the {side} region has no positions; give positions=(units, 2 or 3).")
+                raise ConnectivityError(f"{site.label}: the {side} has no positions; give positions=.")
 
     def expected(self, site: Site) -> float:
         self.check(site)
@@ -410,7 +411,7 @@ class Explicit(ConnectionRule):
         if len(self.rows) != len(self.cols):
             raise ConnectivityError(f"explicit synapses: {len(self.rows)} rows but {len(self.cols)} cols.")
         if len(set(zip(self.rows, self.cols, strict=True))) != len(self.rows):
-            raise ConnectivityError("explicit synapses: a (row, col) pair is given twice; use a second projection key.")
+            raise ConnectivityError("explicit synapses: a pair is given twice; use a second projection key.")
 
     def check(self, site: Site) -> None:
         for what, index, size in (("row", self.rows, site.n_target), ("col", self.cols, site.n_source)):
@@ -435,7 +436,9 @@ def _bounded(value: int, most: int, name: str, of: str, site: Site) -> None:
 
 RULES: dict[str, type[ConnectionRule]] = {
     rule.kind: rule
-    for rule in (AllToAll, Bernoulli, FixedNumber, FixedFanIn, FixedFanOut, OneToOne, DistanceDependent, Explicit)
+    for rule in (
+        AllToAll, Bernoulli, FixedNumber, FixedFanIn, FixedFanOut, OneToOne, DistanceDependent, Explicit
+    )
 }
 
 

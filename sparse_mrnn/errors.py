@@ -60,10 +60,17 @@ class SpectralInputError(SpectralError, ValueError):
 class SpectralConvergenceError(SpectralError):
     """A spectral search ended without a certified value.
 
-    ``lower`` and ``upper`` are the best bounds known (None: no bound), ``best`` the best value found, uncertified.
+    ``lower`` and ``upper`` are the best bounds known (None: no bound), ``best`` the best uncertified value.
     """
 
-    def __init__(self, message: str, *, lower: float | None = None, upper: float | None = None, best: float | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        lower: float | None = None,
+        upper: float | None = None,
+        best: float | None = None,
+    ) -> None:
         super().__init__(message)
         self.lower, self.upper, self.best = lower, upper, best
 
@@ -89,7 +96,7 @@ class ResumeError(RecordingError):
 
 
 class SimulationStopped(SparseMRNNError, RuntimeError):  # noqa: N818 - stopping is no error of anyone's
-    """A simulation was interrupted at ``done`` ms; ``recording`` is what was recorded until then, an xarray Dataset."""
+    """A simulation was interrupted at ``done`` ms; ``recording`` is what was recorded, an xarray Dataset."""
 
     def __init__(self, done: float, duration: float, recording: object = None, hint: str = "") -> None:
         super().__init__(f"stopped at {done:g} of {duration:g} ms{hint}")
@@ -97,7 +104,8 @@ class SimulationStopped(SparseMRNNError, RuntimeError):  # noqa: N818 - stopping
 
 
 class DivergenceError(SparseMRNNError, ArithmeticError, RuntimeError):
-    """A state, weight or gradient became NaN or infinite: at ``step`` (``time`` ms) in ``region``, or in ``projection``."""
+    """A state, weight or gradient is NaN or infinite: at ``step`` (``time`` ms) in ``region``, or
+    ``projection``."""
 
     def __init__(
         self,
@@ -110,7 +118,8 @@ class DivergenceError(SparseMRNNError, ArithmeticError, RuntimeError):
         projection: tuple[str, str, str] | None = None,
     ) -> None:
         super().__init__(message)
-        self.time, self.region, self.recording, self.step, self.projection = time, region, recording, step, projection
+        self.time, self.region, self.recording = time, region, recording
+        self.step, self.projection = step, projection
 
 
 class OptimizerError(SparseMRNNError, ValueError):

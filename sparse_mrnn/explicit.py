@@ -18,7 +18,7 @@ Ids = Sequence[str] | None
 
 @dataclass(frozen=True, eq=False)
 class SynapseArrays:
-    """Synapses of many projections, projection after projection, row-major inside each, numbered within their regions."""
+    """Synapses of many projections, one after the other, row-major inside each, numbered within regions."""
 
     rows: NDArray[np.int32]
     cols: NDArray[np.int32]
@@ -27,7 +27,7 @@ class SynapseArrays:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class SynapseBlock:
-    """One projection's synapses: a range of a `SynapseArrays`. 100,000 of these are cheap; as many CSR arrays are not."""
+    """One projection's synapses: a range of a `SynapseArrays`, 100,000 of which are cheap to make."""
 
     arrays: SynapseArrays
     start: int
@@ -59,7 +59,7 @@ def coordinates(weights: sp.csr_array | SynapseBlock) -> tuple[NDArray[Any], NDA
 
 
 def blocks_by_region(matrix: sp.csr_array, ptr: NDArray[np.int64]) -> Iterator[tuple[int, int, SynapseBlock]]:
-    """Split a matrix over all units into (target region, source region, block), by source and then target region.
+    """Split a matrix over all units into (target region, source region, block), by source, then target.
 
     Parameters
     ----------
@@ -124,10 +124,11 @@ def explicit_weights(
     elif not sp.issparse(weights):
         weights = np.asarray(weights)
         if weights.ndim != 2:
-            raise WeightError(f"{label}: weights must have 2 dimensions (target, source), not {weights.ndim}.")
+            raise WeightError(f"{label}: weights need 2 dimensions (target, source), not {weights.ndim}.")
     if weights.shape != shape:
         hint = " It looks transposed: rows are targets." if weights.shape == shape[::-1] else ""
-        raise WeightError(f"{label}: weights have shape {weights.shape}, expected (target, source) = {shape}.{hint}")
+        expected = f"expected (target, source) = {shape}"
+        raise WeightError(f"{label}: weights have shape {weights.shape}, {expected}.{hint}")
     matrix = sp.csr_array(weights, copy=True)
     if not np.issubdtype(matrix.dtype, np.floating):
         matrix = matrix.astype(np.float32)
@@ -136,13 +137,14 @@ def explicit_weights(
     bad = np.flatnonzero(~np.isfinite(coo.data))
     if len(bad):
         i, j = coo.row[bad[0]], coo.col[bad[0]]
-        raise WeightError(f"{label}: {len(bad)} weights are NaN or infinite, first from unit {j} to unit {i}.")
+        raise WeightError(f"{label}: {len(bad)} weights are not finite, first from unit {j} to unit {i}.")
     bad = np.flatnonzero(coo.data * signs[coo.col] < 0)
     if len(bad):
         i, j, value = coo.row[bad[0]], coo.col[bad[0]], coo.data[bad[0]]
         side = "excitatory" if value < 0 else "inhibitory"
         raise WeightError(
-            f"{label}: {len(bad)} weights conflict with the source's sign, first {value:g} from {side} unit {j} "
+            f"{label}: {len(bad)} weights conflict with the source's sign, first {value:g} from {side} "
+            f"unit {j} "
             f"to unit {i}. Change the weight or the region's sign, or give the projection a sign of its own."
         )
     return matrix

@@ -77,7 +77,9 @@ class Projection:
     @property
     def expected_synapses(self) -> float:
         """Synapses the projection will have: exact for explicit weights and exact rules."""
-        return self.synapses.nnz if self.synapses is not None else self.rule.expected(self.site)  # type: ignore[union-attr]
+        if self.synapses is not None:
+            return self.synapses.nnz
+        return self.rule.expected(self.site)  # type: ignore[union-attr]
 
 
 def projection_label(source: str, target: str, key: str = "default") -> str:
@@ -185,17 +187,21 @@ class RegionGraph(nx.MultiDiGraph):
             attrs["activation"] = activation
         if noise_level is not None:
             if not (math.isfinite(noise_level) and noise_level >= 0):
-                raise GraphError(f"region {name!r}: noise_level is {noise_level!r}; it must be a number of at least 0.")
+                raise GraphError(f"region {name!r}: noise_level is {noise_level!r}; it must be at least 0.")
             attrs["noise_level"] = float(noise_level)
         if unit_ids is not None:
             ids = tuple(str(unit) for unit in unit_ids)
             if len(ids) != n or len(set(ids)) != n:
-                raise GraphError(f"region {name!r}: unit_ids must be {n} different names; got {len(ids)}, {len(set(ids))} different.")
+                raise GraphError(
+                    f"region {name!r}: unit_ids must be {n} different names; got {len(ids)}, "
+                    f"{len(set(ids))} different."
+                )
             attrs["unit_ids"] = ids
         if positions is not None:
             where = np.asarray(positions, dtype=np.float64)
             if where.ndim != 2 or len(where) != n or not np.isfinite(where).all():
-                raise GraphError(f"region {name!r}: positions must be finite, of shape ({n}, dimensions); got {where.shape}.")
+                expected = f"finite, of shape ({n}, dimensions)"
+                raise GraphError(f"region {name!r}: positions must be {expected}; got {where.shape}.")
             attrs["positions"] = where
         self.add_node(name, **attrs)
 
@@ -240,19 +246,19 @@ class RegionGraph(nx.MultiDiGraph):
             Any other rule.
         weights : array, scipy sparse array or networkx graph, optional
             Explicit synapses, shape (target units, source units): entry (i, j) is from unit j to unit i.
-            Zeros of a dense array are no synapses. A networkx graph has the unit ids of both regions as nodes.
+            Zeros of a dense array are no synapses. A networkx graph has the unit ids of both as nodes.
         key : str
             Names parallel projections between the same two regions; their effects add.
         initializer : Initializer, optional
             Initial weights. Default: mRNNTorch's.
         sign : {"inherit", "pos", "neg", "free"}
-            Overrides the sign of the source units, as for gap junctions; "free": weights may be of either sign.
+            Overrides the sign of the source units, as for gap junctions; "free": either sign.
         trainable : bool
             False keeps the weights out of the parameters.
         self_connections : bool
             Whether a unit may project to itself, within one region.
         delay : float, optional
-            Conduction delay, ms: activity arrives so much later, at least one time step of the network. Default:
+            Conduction delay, ms: activity arrives so much later, at least one time step. Default:
             one time step.
 
         Raises
@@ -307,7 +313,7 @@ class RegionGraph(nx.MultiDiGraph):
     def add_projections(
         self, weights: Any, *, key: str = "default", sign: str = "inherit", trainable: bool = True
     ) -> None:
-        """Add explicit synapses between all recurrent units: one projection for each pair of regions that has any.
+        """Add explicit synapses between all recurrent units: a projection for each pair of regions with any.
 
         O(synapses log synapses); the projections share their arrays, so 100,000 of them are cheap.
 
@@ -332,7 +338,8 @@ class RegionGraph(nx.MultiDiGraph):
         for target, source, block in blocks_by_region(matrix, ptr):
             pair = regions[source].name, regions[target].name
             if self.has_edge(*pair, key):
-                raise GraphError(f"{projection_label(*pair, key)} exists already; give the parallel one another key=.")
+                label = projection_label(*pair, key)
+                raise GraphError(f"{label} exists already; give the parallel one another key=.")
             edges.append((*pair, key, {**attrs, "weights": block}))
         self.add_edges_from(edges)
 
@@ -358,7 +365,7 @@ class RegionGraph(nx.MultiDiGraph):
         return [region for region in map(self.region, self) if region.kind == kind]
 
     def projections(self, kind: str | None = None) -> Iterator[Projection]:
-        """Projections in insertion order of their sources, optionally those of "recurrent" or "input" sources."""
+        """Projections in order of their sources, optionally only those of "recurrent" or "input" sources."""
         for source, target, key, attrs in self.edges(keys=True, data=True):
             if kind is None or self.nodes[source].get("kind") == kind:
                 label = projection_label(source, target, key)
@@ -436,12 +443,14 @@ class RegionGraph(nx.MultiDiGraph):
 
     def __str__(self) -> str:
         rows = self.summary()
-        head = f"{type(self).__name__} {self.name!r}: {self.n_units} units, {self.n_inputs} inputs, {self.number_of_edges()} projections"
+        size = f"{self.n_units} units, {self.n_inputs} inputs, {self.number_of_edges()} projections"
+        head = f"{type(self).__name__} {self.name!r}: {size}"
         if not rows:
             return head
         cells = [list(rows[0])] + [[str(value) for value in row.values()] for row in rows]
         widths = [max(len(row[c]) for row in cells) for c in range(len(cells[0]))]
-        return "\n".join([head, *("  ".join(v.ljust(w) for v, w in zip(r, widths, strict=True)).rstrip() for r in cells)])
+        lines = ("  ".join(v.ljust(w) for v, w in zip(row, widths, strict=True)).rstrip() for row in cells)
+        return "\n".join([head, *lines])
 
     def __rich__(self) -> Any:
         from rich.table import Table
@@ -449,7 +458,8 @@ class RegionGraph(nx.MultiDiGraph):
         table = Table(title=str(self).partition("\n")[0], title_justify="left")
         rows = self.summary()
         for column in rows[0] if rows else ():
-            table.add_column(column, justify="right" if column in ("units", "in", "out", "synapses onto") else "left")
+            numeric = column in ("units", "in", "out", "synapses onto")
+            table.add_column(column, justify="right" if numeric else "left")
         for row in rows:
             table.add_row(*(str(value) for value in row.values()))
         return table
@@ -458,7 +468,8 @@ class RegionGraph(nx.MultiDiGraph):
 
     def _check_open(self) -> None:
         if nx.is_frozen(self):
-            raise FinalizeError("this graph belongs to a finalised network and is read-only; change a copy of it and build a new one.")
+            text = "a finalised network's graph is read-only; change a copy and build a new one."
+            raise FinalizeError(text)
 
     def _check_new(self, name: str, n: int) -> None:
         self._check_open()
@@ -467,7 +478,7 @@ class RegionGraph(nx.MultiDiGraph):
         if name in self:
             raise GraphError(f"region {name!r} exists already; names are unique among regions and inputs.")
         if not isinstance(n, (int, np.integer)) or isinstance(n, bool) or n < 1:
-            raise GraphError(f"region {name!r}: the number of units is {n!r}; it must be an integer of at least 1.")
+            raise GraphError(f"region {name!r}: the number of units is {n!r}; use an integer of at least 1.")
 
     def _ancestors(self, name: str) -> list[str]:
         chain: list[str] = []
@@ -479,9 +490,9 @@ class RegionGraph(nx.MultiDiGraph):
 
     def _check_parent(self, name: str, parent: str) -> None:
         if parent == name:
-            raise GraphError(f"region {name!r}: it cannot be its own parent_region; use the name of the group.")
+            raise GraphError(f"region {name!r} cannot be its own parent_region; use the name of the group.")
         if parent in self and self.nodes[parent]["kind"] == "input":
-            raise GraphError(f"region {name!r}: parent_region {parent!r} is an input; parents group recurrent regions.")
+            raise GraphError(f"region {name!r}: parent_region {parent!r} is an input; parents group regions.")
         chain = [parent, *self._ancestors(parent)]
         if name in chain:
             circle = " -> ".join([name, *chain[: chain.index(name) + 1]])
@@ -493,7 +504,7 @@ class RegionGraph(nx.MultiDiGraph):
             return attrs
         if name in self.parents:
             inside = ", ".join(map(repr, self.members(name)))
-            raise UnknownNameError(f"{side} {name!r} is a parent that only groups {inside}; connect those regions.")
+            raise UnknownNameError(f"{side} {name!r} is a parent that only groups {inside}; connect those.")
         raise UnknownNameError(f"unknown {side} region {name!r}. {suggest(name, self, what='regions')}")
 
     def _site(self, source: str, target: str, key: str, attrs: Mapping[str, Any]) -> Site:
@@ -524,7 +535,7 @@ def _sign(name: str, sign: Any, n: int) -> dict[str, Any]:
     """The sign attribute; None is left out, since networkx writers take no None."""
     if sign is None or isinstance(sign, str):
         if sign not in REGION_SIGNS:
-            raise GraphError(f"region {name!r}: sign is {sign!r}; use 'pos', 'neg', None, or an array of +1/-1/0.")
+            raise GraphError(f"region {name!r}: sign is {sign!r}; use 'pos', 'neg', None or +1/-1/0 by unit.")
         return {} if sign is None else {"sign": sign}
     array = np.asarray(sign)
     if array.shape != (n,) or not np.isin(array, (-1, 0, 1)).all():
@@ -544,5 +555,5 @@ def _source_signs(label: str, sign: str, source: Region) -> NDArray[np.int8]:
 def _per_unit(name: str, what: str, value: Any, n: int) -> Any:
     array = np.asarray(value, dtype=np.float64)
     if array.shape not in ((), (n,)) or not np.isfinite(array).all():
-        raise GraphError(f"region {name!r}: {what} must be a finite number or {n} of them; got shape {array.shape}.")
+        raise GraphError(f"region {name!r}: {what} must be finite, one number or {n}, not {array.shape}.")
     return float(array) if array.ndim == 0 else array

@@ -144,7 +144,8 @@ class Uniform(Initializer):
             raise WeightError(f"uniform: low is {self.low}, above high, {self.high}.")
 
     def __call__(self, rng: np.random.Generator, synapses: Synapses) -> Values:
-        return np.float32(self.low) + np.float32(self.high - self.low) * rng.random(len(synapses), dtype=np.float32)
+        uniform = rng.random(len(synapses), dtype=np.float32)
+        return np.float32(self.low) + np.float32(self.high - self.low) * uniform
 
 
 @dataclass(frozen=True)
@@ -176,7 +177,8 @@ class LogNormal(Initializer):
 
     def __call__(self, rng: np.random.Generator, synapses: Synapses) -> Values:
         mu = np.float32(np.log(self.mean) - 0.5 * self.sigma**2)
-        values: Values = np.exp(mu + np.float32(self.sigma) * rng.standard_normal(len(synapses), dtype=np.float32))
+        normal = rng.standard_normal(len(synapses), dtype=np.float32)
+        values: Values = np.exp(mu + np.float32(self.sigma) * normal)
         return values
 
 
@@ -210,16 +212,17 @@ class Gamma(Initializer):
 
 @dataclass(frozen=True)
 class BalancedEI(Initializer):
-    """Excitation and inhibition that cancel at every target unit, for a spectral radius near g under Dale's law.
+    """Excitation and inhibition that cancel at every target unit, for a spectral radius near g under Dale's
+    law.
 
-    The means of excitatory and inhibitory weights alone give a net an eigenvalue far outside the disc of its other
-    ones; it vanishes where the weights onto every unit sum to zero (Rajan & Abbott 2006). Magnitudes are
-    half-normal, ``sigma_E = g / sqrt((1 - 2 p / pi) n_E (1 + n_E / n_I))`` and likewise for I, with p the share of all
-    units that reach the unit: both kinds then have the same expected sum, and the variances of the entries of a row,
-    zeros included, add to g^2, which makes g the radius of the disc. What is left
-    of the sum is then taken off by scaling the inhibitory ones. Synapses of sources without a sign are normal,
-    of standard deviation ``g / sqrt(fan_in)``, less their mean onto the unit. A unit with only one signed kind
-    cannot be balanced; its magnitudes have the scale ``g / sqrt(fan_in)``.
+    The means of excitatory and inhibitory weights alone give a net an eigenvalue far outside the disc of its
+    other ones; it vanishes where the weights onto every unit sum to zero (Rajan & Abbott 2006). Magnitudes
+    are half-normal, ``sigma_E = g / sqrt((1 - 2 p / pi) n_E (1 + n_E / n_I))`` and likewise for I, with p the
+    share of all units that reach the unit: both kinds then have the same expected sum, and the variances of
+    the entries of a row, zeros included, add to g^2, which makes g the radius of the disc. What is left of
+    the sum is then taken off by scaling the inhibitory ones. Synapses of sources without a sign are normal,
+    of standard deviation ``g / sqrt(fan_in)``, less their mean onto the unit. A unit with only one signed
+    kind cannot be balanced; its magnitudes have the scale ``g / sqrt(fan_in)``.
     """
 
     g: float = 1.0
@@ -252,9 +255,11 @@ class BalancedEI(Initializer):
 def _positive(initializer: Any, *names: str) -> None:
     for name in names:
         if not getattr(initializer, name) > 0:
-            raise WeightError(f"{initializer.kind}: {name} is {getattr(initializer, name)!r}; it must be positive.")
+            value = getattr(initializer, name)
+            raise WeightError(f"{initializer.kind}: {name} is {value!r}; it must be positive.")
 
 
 INITIALIZERS: dict[str, type[Initializer]] = {
-    kind.kind: kind for kind in (Default, XavierNormal, Uniform, Normal, LogNormal, Constant, Gamma, BalancedEI)
+    kind.kind: kind
+    for kind in (Default, XavierNormal, Uniform, Normal, LogNormal, Constant, Gamma, BalancedEI)
 }

@@ -27,7 +27,8 @@ class Layout:
 
     Examples
     --------
-    >>> g = RegionGraph(); g.add_region("a", 2, parent_region="all"); g.add_region("b", 3, parent_region="all")
+    >>> g = RegionGraph()
+    >>> g.add_region("a", 2, parent_region="all"); g.add_region("b", 3, parent_region="all")
     >>> layout = Layout.of(g)
     >>> layout.slice("b"), layout.indices("all").tolist()
     (slice(2, 5, None), [0, 1, 2, 3, 4])
@@ -234,11 +235,12 @@ def lower(
 def _draw(
     blocks: Sequence[Projection], rng: np.random.Generator, dtype: type[np.floating]
 ) -> tuple[Int64, NDArray[np.int32], NDArray[np.int32], NDArray[np.floating]]:
-    """Block bounds, rows and columns within the regions, and explicit weights (0 elsewhere), block after block."""
+    """Block bounds, rows and columns within the regions, and explicit weights (0 elsewhere) of all blocks."""
     drawn = [k for k, block in enumerate(blocks) if block.synapses is None]
     rules: list[ConnectionRule] = [blocks[k].rule for k in drawn]  # type: ignore[misc]
     sample = sample_many(rng, rules, [blocks[k].site for k in drawn])
-    lengths = np.array([0 if block.synapses is None else block.synapses.nnz for block in blocks], dtype=np.int64)
+    given = [0 if block.synapses is None else block.synapses.nnz for block in blocks]
+    lengths = np.array(given, dtype=np.int64)
     lengths[drawn] = sample.lengths
     ptr = np.concatenate([[0], np.cumsum(lengths)])
     values = np.zeros(int(ptr[-1]), dtype=dtype)

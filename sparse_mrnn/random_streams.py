@@ -1,4 +1,4 @@
-"""The random streams that one seed makes: everything random in a network and in a simulation comes from one of them."""
+"""The random streams that one seed makes, of a network and of a simulation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ``simulation`` section of a configuration: pydantic models made from the stimuli and interventions themselves."""
+"""The ``simulation`` section of a configuration: pydantic models made from stimuli and interventions."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ class _Entry(Strict):
 
     def settings(self) -> dict[str, Any]:
         """What was given, apart from the type."""
-        return {key: value for key in self.model_fields_set if (value := getattr(self, key)) is not None and key != "type"}
+        given = {key: getattr(self, key) for key in self.model_fields_set if key != "type"}
+        return {key: value for key, value in given.items() if value is not None}
 
 
 class StimulusEntry(_Entry):
@@ -34,12 +35,13 @@ class StimulusEntry(_Entry):
 
     region: str = Field(description="Region, parent or input.")
     units: list[str] | None = Field(default=None, description="Only these unit ids of the region.")
-    fraction: float | None = Field(default=None, description="Only this fraction of the region's units, drawn with the seed.")
+    fraction: float | None = Field(default=None, description="Only this fraction of the region's units.")
 
     def to_stimulus(self) -> Stimulus:
         """The stimulus."""
         given = self.settings()
-        where = {key: given.pop(key) for key in ("region", "start", "stop", "units", "fraction") if key in given}
+        selection = ("region", "start", "stop", "units", "fraction")
+        where = {key: given.pop(key) for key in selection if key in given}
         return Stimulus(waveform=WAVEFORMS[getattr(self, "type", "constant")](**given), **where)
 
 
@@ -51,6 +53,10 @@ class InterventionEntry(_Entry):
         return INTERVENTIONS[self.type](**self.settings())  # type: ignore[attr-defined]
 
 
+JSON_TYPES = {"values": list[float] | list[list[float]] | None, "path": str | None, "units": list[str] | None}
+"""Types of fields that JSON has otherwise than Python."""
+
+
 def _fields(kind: type[Any], skip: set[str]) -> dict[str, Any]:
     """Model fields of a dataclass, with its types, defaults and descriptions."""
     hints = get_type_hints(kind)
@@ -58,18 +64,21 @@ def _fields(kind: type[Any], skip: set[str]) -> dict[str, Any]:
     for f in dataclasses.fields(kind):
         if f.name in skip:
             continue
-        hint = {"values": list[float] | list[list[float]] | None, "path": str | None, "units": list[str] | None}.get(f.name, hints[f.name])
+        hint = JSON_TYPES.get(f.name, hints[f.name])
         default = ... if f.default is dataclasses.MISSING else f.default
         found[f.name] = (hint, Field(default, description=f.metadata.get("description")))
     return found
 
 
-def _models(kinds: Mapping[str, type[Any]], base: type[_Entry], default: str | None) -> dict[str, type[_Entry]]:
+def _models(
+    kinds: Mapping[str, type[Any]], base: type[_Entry], default: str | None
+) -> dict[str, type[_Entry]]:
     models = {}
     for name, kind in kinds.items():
         own_type = (Literal[name], ... if name != default else name)
         fields = {"type": own_type, **_fields(kind, {"start", "stop"})}
-        models[name] = create_model(f"{kind.__name__}Config", __base__=base, __doc__=(kind.__doc__ or "").partition("\n")[0], **fields)
+        summary = (kind.__doc__ or "").partition("\n")[0]
+        models[name] = create_model(f"{kind.__name__}Config", __base__=base, __doc__=summary, **fields)
     return models  # type: ignore[return-value]
 
 
@@ -94,12 +103,16 @@ else:
 class RecordConfig(Strict):
     """What is recorded."""
 
-    what: list[Literal["units", "mean", "variance"]] = Field(default=["units"], description="Every unit, or statistics per region.")
-    variables: list[Literal["h", "x"]] = Field(default=["h"], description="h, the activity, and x, the state.")
+    what: list[Literal["units", "mean", "variance"]] = Field(
+        default=["units"], description="Every unit, or statistics per region."
+    )
+    variables: list[Literal["h", "x"]] = Field(default=["h"], description="h, the activity; x, the state.")
     regions: list[str] | None = Field(default=None, description="Only these regions or parents.")
     units: list[str] | None = Field(default=None, description="Only these unit ids.")
     every: int = Field(default=1, ge=1, description="Every so many time steps.")
-    dtype: Literal["float16", "float32", "float64"] | None = Field(default=None, description="Default: the network's.")
+    dtype: Literal["float16", "float32", "float64"] | None = Field(
+        default=None, description="Default: the network's."
+    )
 
     def to_record(self) -> Record:
         """The specification."""
@@ -113,7 +126,9 @@ class SimulationConfig(Strict):
     duration: float = Field(default=1000.0, description="ms", gt=0)
     dt: float = Field(default=10.0, description="ms", gt=0)
     tau: float = Field(default=100.0, description="ms", gt=0)
-    integrator: Literal["euler", "exponential_euler"] = Field(default="euler", description="How alpha follows from dt and tau.")
+    integrator: Literal["euler", "exponential_euler"] = Field(
+        default="euler", description="How alpha follows from dt and tau."
+    )
     batch: int = Field(default=1, ge=1)
     seed: int | None = None
     activation: str = "relu"
@@ -121,7 +136,7 @@ class SimulationConfig(Strict):
     noise_level_act: float = Field(default=0.01, ge=0)
     noise_level_inp: float = Field(default=0.01, ge=0)
     spectral_radius: PositiveFloat | dict[str, PositiveFloat] | None = Field(
-        default=None, description="Of the recurrent weights; or one per region or parent, of the weights within it."
+        default=None, description="Of the recurrent weights; or, by region or parent, of those within it."
     )
     stimulus: list[StimulusConfig] = []
     interventions: list[InterventionConfig] = []
@@ -132,7 +147,8 @@ class SimulationConfig(Strict):
 
         Examples
         --------
-        >>> SimulationConfig(stimulus=[{"region": "cue", "type": "sine", "amplitude": 1, "frequency": 4}]).stimuli()[0].waveform
+        >>> sine = {"region": "cue", "type": "sine", "amplitude": 1, "frequency": 4}
+        >>> SimulationConfig(stimulus=[sine]).stimuli()[0].waveform
         Sine(amplitude=1.0, frequency=4.0, phase=0.0, offset=0.0)
         """
         return [entry.to_stimulus() for entry in self.stimulus]

@@ -150,7 +150,7 @@ def test_what_delays_do_not_go_with():
     g.add_region("a", 2)
     g.add_projection("a", "a", delay=20)
     net = sm.mRNN(g, torch.sin, device="cpu")
-    with pytest.raises(ConfigError, match="function of its own"):
+    with pytest.raises(ConfigError, match="has a function"):
         net(torch.zeros(1, 3, 0), torch.zeros(1, 2))
 
 

@@ -107,7 +107,7 @@ def test_summary(g):
         (lambda g: g.add_projection("ctx", "thal", rule=sm.DistanceDependent(1.0)), ConnectivityError, "no positions"),
         (lambda g: g.add_projection("ctx", "thal", weights=np.ones((4, 5))), WeightError, "looks transposed"),
         (lambda g: g.add_projection("ctx", "thal", weights=np.ones(4)), WeightError, "2 dimensions"),
-        (lambda g: g.add_projection("ctx", "thal", weights=np.full((5, 4), np.nan)), WeightError, "NaN or infinite"),
+        (lambda g: g.add_projection("ctx", "thal", weights=np.full((5, 4), np.nan)), WeightError, "not finite"),
         (lambda g: g.add_projection("ctx", "thal", weights=-np.inf * np.ones((5, 4))), WeightError, "from unit 0 to unit 0"),
         (lambda g: g.add_projection("ctx", "thal", weights=np.ones((5, 4))), WeightError, "inhibitory unit 0"),
         (lambda g: g.add_projection("ctx", "ctx", key="w", weights=-np.eye(4), self_connections=False), WeightError, "self"),

@@ -51,7 +51,7 @@ def circular_law() -> None:
 
 
 def transition() -> None:
-    """Activity after a long time against g: silence below 1, chaos above (Sompolinsky et al. 1988)."""
+    """Activity after a long time: silence below g = 1, chaos above (Sompolinsky, Crisanti & Sommers 1988)."""
     gains = np.array([0.6, 0.8, 0.9, 0.95, 1.05, 1.1, 1.2, 1.4, 1.6])
     net = sm.mRNN(random_graph(), "tanh", seed=0, device="cpu", dt=10, tau=100, spectral_radius=1.0)
     x0 = torch.randn(1, UNITS, generator=torch.Generator().manual_seed(0))

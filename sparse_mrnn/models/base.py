@@ -1,4 +1,4 @@
-"""mRNNBase: a network declared by mRNNTorch's names, finalised into sparse weights, and run over sequences."""
+"""mRNNBase: a network declared by mRNNTorch's names, finalised into sparse weights, run over sequences."""
 
 from __future__ import annotations
 
@@ -14,18 +14,31 @@ import torch
 from torch import Tensor, nn
 
 from sparse_mrnn.config import NetworkConfig, read_config
-from sparse_mrnn.errors import ActivationError, ConfigError, FinalizeError, MissingExtraError, ShapeError, suggest
+from sparse_mrnn.errors import (
+    ActivationError,
+    ConfigError,
+    FinalizeError,
+    MissingExtraError,
+    ShapeError,
+    suggest,
+)
 from sparse_mrnn.graph import Region, RegionGraph
 from sparse_mrnn.lowering import lower
 from sparse_mrnn.models.delays import delay_groups, delayed_inputs, has_delays
 from sparse_mrnn.models.queries import RegionQueries
 from sparse_mrnn.models.weights import DENSE_LIMIT, SparseWeights
-from sparse_mrnn.ops.activations import Activation, ActivationSegments, custom_activation, get_activation, linear
+from sparse_mrnn.ops.activations import (
+    Activation,
+    ActivationSegments,
+    custom_activation,
+    get_activation,
+    linear,
+)
 from sparse_mrnn.ops.backends import CsrOperator, DenseOperator, Operator, torch_sparse
 from sparse_mrnn.ops.delays import DelayGroup
 from sparse_mrnn.ops.noise import Noise
 from sparse_mrnn.ops.pattern import split_sparse
-from sparse_mrnn.ops.recurrence import RecurrenceSpec, recurrence, stepwise_recurrence
+from sparse_mrnn.ops.recurrence import RecurrenceSpec, RecurrenceTensors, recurrence, stepwise_recurrence
 from sparse_mrnn.ops.recurrence.backward import grad_columns
 from sparse_mrnn.random_streams import network_noise_seeds, noise_seeds, synapse_stream
 
@@ -34,8 +47,9 @@ __all__ = ["MemoryEstimate", "linear", "mRNNBase"]
 BACKENDS = ("auto", "csr", "dense", "hybrid", "torch_sparse")
 
 DENSE_UNITS, DENSE_FILL, HYBRID_SHARE, HYBRID_SYNAPSES = 100, 0.4, 0.1, 100_000
-"""``backend="auto"`` multiplies densely up to this many units; by "hybrid" where dense blocks hold this share of the
-synapses, and so many; else densely from this fraction of all entries on (never above `DENSE_LIMIT` entries).
+"""``backend="auto"`` multiplies densely up to this many units; by "hybrid" where dense blocks hold this share
+of the synapses, and so many; else densely from this fraction of all entries on (never above `DENSE_LIMIT`
+entries).
 docs/decisions/0002 has the measurements."""
 
 
@@ -96,22 +110,21 @@ class mRNNBase(RegionQueries):  # noqa: N801
             graph = config.copy()
         else:
             graph = RegionGraph() if config is None else read_config(config)
-        super().__init__(
-            graph,
-            rec_constrained=rec_constrained,
-            inp_constrained=inp_constrained,
-            spectral_radius=spectral_radius,
-        )
+        constrained = {"recurrent": rec_constrained, "input": inp_constrained}
+        super().__init__(graph, constrained, spectral_radius)
         if not (isinstance(activation, str) or callable(activation)):
-            raise ActivationError(f"activation must be a name or a function, not {type(activation).__name__}.")
+            kind = type(activation).__name__
+            raise ActivationError(f"activation must be a name or a function, not {kind}.")
         if backend not in BACKENDS:
             known = ", ".join(BACKENDS)
-            raise ConfigError(f"backend {backend!r} is not available; use one of {known}. {suggest(backend, BACKENDS)}")
+            hint = suggest(backend, BACKENDS)
+            raise ConfigError(f"backend {backend!r} is not available; use one of {known}. {hint}")
         if backend == "torch_sparse" and not torch_sparse.available():
             raise MissingExtraError(torch_sparse.NOT_INSTALLED)
         if dtype not in (torch.float32, torch.float64):
             raise ConfigError(f"dtype {dtype} is not supported; use torch.float32 or torch.float64.")
-        self.activation = get_activation(activation) if isinstance(activation, str) else custom_activation(activation)
+        own = None if isinstance(activation, str) else custom_activation(activation)
+        self.activation = own or get_activation(str(activation))
         self.noise_level_act, self.noise_level_inp = noise_level_act, noise_level_inp
         self.batch_first, self.backend = batch_first, backend
         self.device, self.dtype = _device(device), dtype
@@ -168,7 +181,9 @@ class mRNNBase(RegionQueries):  # noqa: N801
         self.graph.add_input(name, num_units, sign=sign)
         self._layouts.clear()
 
-    def add_recurrent_connection(self, src_region: str, dst_region: str, sparsity: float | None = None, **more: Any) -> None:
+    def add_recurrent_connection(
+        self, src_region: str, dst_region: str, sparsity: float | None = None, **more: Any
+    ) -> None:
         """Connect two recurrent regions.
 
         Parameters
@@ -181,11 +196,15 @@ class mRNNBase(RegionQueries):  # noqa: N801
         """
         self._connect("recurrent", src_region, dst_region, sparsity, more, self.rec_finalized)
 
-    def add_input_connection(self, src_region: str, dst_region: str, sparsity: float | None = None, **more: Any) -> None:
+    def add_input_connection(
+        self, src_region: str, dst_region: str, sparsity: float | None = None, **more: Any
+    ) -> None:
         """Connect an input region to a recurrent one; arguments as `add_recurrent_connection`."""
         self._connect("input", src_region, dst_region, sparsity, more, self.inp_finalized)
 
-    def _connect(self, kind: str, src: str, dst: str, sparsity: float | None, more: dict[str, Any], closed: bool) -> None:
+    def _connect(
+        self, kind: str, src: str, dst: str, sparsity: float | None, more: dict[str, Any], closed: bool
+    ) -> None:
         self._still_open(f"{kind} connection", f"{src} -> {dst}", closed)
         if src in self.graph and self.graph.region(src).kind != kind:
             other = "add_input_connection" if kind == "recurrent" else "add_recurrent_connection"
@@ -216,7 +235,9 @@ class mRNNBase(RegionQueries):  # noqa: N801
     def _still_open(self, what: str, name: str, closed: bool) -> None:
         if closed:
             raise FinalizeError(
-                f"cannot add {what} {name!r}: the connectivity is finalised; add everything before, or build a new net."
+                f"cannot add {what} {name!r}: the connectivity is finalised; add everything before, or build "
+                "a "
+                "new network."
             )
 
     # ---------------------------------------------------------------- finalising
@@ -290,12 +311,14 @@ class mRNNBase(RegionQueries):  # noqa: N801
             nx.freeze(self.graph)
 
     def _prepare_alpha(self, regions: tuple[Region, ...], alpha: list[float]) -> None:
-        """alpha as declared, one number where it is one and fixed; and a parameter for those that are trained."""
+        """alpha as declared (one number where it is one and fixed), and a parameter for those that are
+        trained."""
         learnt = [k for k, region in enumerate(regions) if region.learnable_tau]
         each = torch.tensor(alpha, dtype=self.dtype, device=self.device)
         units = torch.tensor([region.n for region in regions], device=self.device)
         same = len(set(alpha)) == 1 and not learnt
-        self.register_buffer("base_alpha", each[:1, None] if same else torch.repeat_interleave(each, units)[:, None])
+        by_unit = each[:1, None] if same else torch.repeat_interleave(each, units)[:, None]
+        self.register_buffer("base_alpha", by_unit)
         own = each[learnt]
         self.keep_logit = nn.Parameter(torch.log1p(-own) - torch.log(own)) if learnt else None
         which = units.new_full((len(regions),), -1)
@@ -332,15 +355,17 @@ class mRNNBase(RegionQueries):  # noqa: N801
 
     @property
     def alpha(self) -> Tensor:
-        """Share of the state replaced in a step: of every unit, shape (units, 1), or one for all, shape (1, 1).
+        """Share of the state replaced in a step: of each unit, shape (units, 1), or one for all, shape (1,
+        1).
 
-        Of regions with ``learnable_tau`` it is 1 - sigmoid(keep_logit), one parameter a region, which stays between 0
-        and 1 whatever an optimiser does; differentiable.
+        Of regions with ``learnable_tau`` it is 1 - sigmoid(keep_logit), one parameter a region, which stays
+        between 0 and 1 whatever an optimiser does; differentiable.
         """
         self.weights("recurrent")
         if self.keep_logit is None:
             return self.base_alpha
-        return self.base_alpha.index_copy(0, self.alpha_units, torch.sigmoid(-self.keep_logit)[self.alpha_of, None])
+        learnt = torch.sigmoid(-self.keep_logit)[self.alpha_of, None]
+        return self.base_alpha.index_copy(0, self.alpha_units, learnt)
 
     @property
     def initial_condition(self) -> Tensor:
@@ -370,7 +395,8 @@ class mRNNBase(RegionQueries):  # noqa: N801
 
     @property
     def hid_noise_const(self) -> float | Tensor:
-        """Standard deviation of the unit noise, sqrt(2 alpha) * noise_level_act / alpha; per unit if regions differ.
+        """Standard deviation of the unit noise, sqrt(2 alpha) noise_level_act / alpha; per unit if regions
+        differ.
 
         Not differentiated: a learnt alpha gets no gradient from how much noise it lets in.
         """
@@ -384,7 +410,8 @@ class mRNNBase(RegionQueries):  # noqa: N801
 
     @property
     def inp_noise_const(self) -> float:
-        """Standard deviation of the input noise, sqrt(2 alpha) * noise_level_inp / alpha, with the network's alpha."""
+        """Standard deviation of the input noise, sqrt(2 alpha) noise_level_inp / alpha of the network's
+        alpha."""
         alpha = self._net_alpha
         return math.sqrt(2 * alpha) * self.noise_level_inp / alpha
 
@@ -399,7 +426,7 @@ class mRNNBase(RegionQueries):  # noqa: N801
             self._noise_seeds = noise_seeds(seed)
 
     def make_noise(self, seeds: tuple[int, int] | None = None) -> Noise:
-        """The network's noise: from generators with these seeds for inputs and units, or as ``forward`` left it."""
+        """The network's noise, from these seeds for inputs and units; None: where ``forward`` has left it."""
         if seeds is None:
             if self._generators is None or self._generators[0].device != self.device:
                 self._generators = self._seeded(self._noise_seeds)
@@ -431,7 +458,8 @@ class mRNNBase(RegionQueries):  # noqa: N801
         regions: str | Sequence[str] | None,
     ) -> tuple[Tensor, Tensor]:
         """Check the arguments, bring them to (time, features, batch), run, and bring the states back."""
-        if torch.compiler.is_compiling():  # sparse tensors cannot be traced; at import, disable would cost seconds
+        # sparse tensors cannot be traced; disabling at import costs seconds
+        if torch.compiler.is_compiling():
             around = torch.compiler.disable(self._run)  # type: ignore[no-untyped-call]
             result: tuple[Tensor, Tensor] = around(inp, x0, h0, stim, noise, W_rec, checkpoint_steps, regions)
             return result
@@ -440,7 +468,7 @@ class mRNNBase(RegionQueries):  # noqa: N801
             raise FinalizeError(
                 f"forward: the {missing} connectivity is not finalised; call finalize_connectivity() first."
             )
-        if torch.is_autocast_enabled(self.device.type):  # sparse kernels have no half precision: run in the net's own
+        if torch.is_autocast_enabled(self.device.type):  # sparse kernels have no half precision
             own = [t if t is None else t.to(self.dtype) for t in (h0, stim, W_rec)]
             with torch.autocast(self.device.type, enabled=False):
                 args = inp.to(self.dtype), x0.to(self.dtype), own[0], own[1], noise, own[2]
@@ -471,21 +499,20 @@ class mRNNBase(RegionQueries):  # noqa: N801
         )
         if not segments.has_derivatives and spec.checkpoint_steps is not None:
             raise ConfigError(
-                "checkpoint_steps needs the activations that have a name; this network has a function of its own."
+                "checkpoint_steps needs activations that have a name; this network has a function of its own."
             )
         x = x0.t().contiguous()
-        run = recurrence if segments.has_derivatives else stepwise_recurrence
-        x_seq, h_seq = run(
-            spec,
-            weights,
-            input_weights,
-            u,
-            self.tonic_inp if self._has_bias else None,
-            x,
-            segments.apply(x) if h0 is None else h0.t().contiguous(),
-            None if stim is None else stim.permute(*to_internal),
-            self.alpha,
+        tensors = RecurrenceTensors(
+            weights=weights,
+            input_weights=input_weights,
+            inputs=u,
+            bias=self.tonic_inp if self._has_bias else None,
+            x0=x,
+            h0=segments.apply(x) if h0 is None else h0.t().contiguous(),
+            stim=None if stim is None else stim.permute(*to_internal),
+            alpha=self.alpha,
         )
+        x_seq, h_seq = (recurrence if segments.has_derivatives else stepwise_recurrence)(spec, tensors)
         back = (2, 0, 1) if self.batch_first else (0, 2, 1)
         return x_seq.permute(*back), h_seq.permute(*back)
 
@@ -497,16 +524,18 @@ class mRNNBase(RegionQueries):  # noqa: N801
         if has_delays(rec, self.dt):
             if given is not None:
                 raise ConfigError(
-                    "forward: W_rec does not say which synapse has which delay; this network has delays, so leave it out."
+                    "forward: W_rec does not say which synapse has which delay; this network has delays, so "
+                    "leave it out."
                 )
             if not segments.has_derivatives:
-                raise ConfigError("delays need the activations that have a name; this network has a function of its own.")
+                raise ConfigError("delays need activations that have a name; this network has a function.")
             operand = rec.operand("csr")
         elif given is not None:
             n = rec.shape[0]
             self._check("W_rec", given, (n, n), f"(units, units) = ({n}, {n})")
             pattern, values = split_sparse(given)
-            return (DelayGroup(1, DenseOperator((n, n)) if pattern is None else CsrOperator(pattern)),), values
+            operator = DenseOperator((n, n)) if pattern is None else CsrOperator(pattern)
+            return (DelayGroup(1, operator),), values
         else:
             operand = rec.operand(self.chosen_backend)
         return delay_groups(rec, self.dt, operand.operator), rec.stored_values(operand)
@@ -536,7 +565,7 @@ class mRNNBase(RegionQueries):  # noqa: N801
     def _returned_units(self, regions: str | Sequence[str]) -> Tensor:
         names = [regions] if isinstance(regions, str) else list(regions)
         if not names:
-            raise ConfigError("regions is empty; name at least one region, or leave it out to get every unit.")
+            raise ConfigError("regions is empty; name at least one, or leave it out to get every unit.")
         return torch.from_numpy(self.layout().indices(*names)).to(self.device)
 
     def _check_arguments(self, inp: Tensor, x0: Tensor, h0: Tensor | None, stim: Tensor | None) -> int:
@@ -547,12 +576,13 @@ class mRNNBase(RegionQueries):  # noqa: N801
         self._check("inp", inp, (None, None, inputs), f"{order}{inputs}): {widths}")
         batch, steps = inp.shape[:2] if self.batch_first else (inp.shape[1], inp.shape[0])
         if steps == 0 or batch == 0:
-            raise ShapeError(f"forward: inp has {steps} time steps and a batch of {batch}; both must be at least 1.")
+            raise ShapeError(f"forward: inp has {steps} time steps, batch {batch}; both must be at least 1.")
         for name, state in (("x0", x0), ("h0", h0)):
             if state is not None:
                 self._check(name, state, (batch, n), f"(batch, units) = ({batch}, {n})")
         if stim is not None:
-            self._check("stim_input", stim, (*inp.shape[:2], n), f"{order}units), batch {batch}, time {steps}, units {n}")
+            expected = f"{order}units), batch {batch}, time {steps}, units {n}"
+            self._check("stim_input", stim, (*inp.shape[:2], n), expected)
         return steps
 
     def _check(self, name: str, tensor: Tensor, shape: tuple[int | None, ...], expected: str) -> None:
@@ -561,7 +591,8 @@ class mRNNBase(RegionQueries):  # noqa: N801
             raise ShapeError(f"forward: {name} has shape {got}; expected {expected}.")
         if tensor.dtype != self.dtype or tensor.device != self.device:
             raise ShapeError(
-                f"forward: {name} is {tensor.dtype} on {tensor.device}, the network {self.dtype} on {self.device}; "
+                f"forward: {name} is {tensor.dtype} on {tensor.device}, the network {self.dtype} on "
+                f"{self.device}; "
                 f"use {name}.to(net.device, net.dtype)."
             )
 
@@ -577,7 +608,7 @@ class mRNNBase(RegionQueries):  # noqa: N801
             weights += 2 * size * part.nnz
             extra = sum(t.element_size() for t in (part.perm, part.synapse_sign) if t is not None)
             pattern += part.nnz * (index + extra) + index * (sum(part.shape) + 1)
-            if training:  # gradient (effective, own), Adam's two moments, transposed values, pattern and order
+            if training:  # gradient (effective, own), Adam's moments, transposed values, pattern and order
                 training_bytes += part.nnz * (5 * size + 3 * index)
         n = self.weights("recurrent").shape[0]
         states = 2 * size * n * batch * (steps + 1)
@@ -592,19 +623,20 @@ def _checkpoint_steps(given: int | str | None, steps: int) -> int | None:
     if given == "auto":
         return math.ceil(math.sqrt(steps))
     if isinstance(given, bool) or not isinstance(given, int) or given < 1:
-        raise ConfigError(f"checkpoint_steps is {given!r}; use a whole number of steps of at least 1, or 'auto'.")
+        raise ConfigError(f"checkpoint_steps is {given!r}; use a whole number of at least 1, or 'auto'.")
     return given
 
 
 def _device(device: str | torch.device | None) -> torch.device:
     if device is None:
-        return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+        found = torch.cuda.is_available()
+        return torch.device("cuda", torch.cuda.current_device()) if found else torch.device("cpu")
     try:
         chosen = torch.device(device)
     except RuntimeError:
-        raise ConfigError(f"device {device!r} is not a torch device; use 'cpu', 'cuda' or 'cuda:0'.") from None
+        raise ConfigError(f"device {device!r} is no torch device; use 'cpu', 'cuda' or 'cuda:0'.") from None
     if chosen.type == "cuda":
         if not torch.cuda.is_available():
-            raise ConfigError(f"device {device!r}: this torch sees no CUDA device; use device='cpu', or None to choose.")
+            raise ConfigError(f"device {device!r}: this torch sees no CUDA device; use 'cpu', or None.")
         return torch.device("cuda", torch.cuda.current_device() if chosen.index is None else chosen.index)
     return chosen

@@ -18,7 +18,9 @@ from sparse_mrnn.ops.delays import DelayGroup
 from sparse_mrnn.ops.pattern import Pattern
 
 
-def delay_steps(projections: tuple[ProjectionKey, ...], delays: tuple[float | None, ...], dt: float) -> NDArray[np.int64]:
+def delay_steps(
+    projections: tuple[ProjectionKey, ...], delays: tuple[float | None, ...], dt: float
+) -> NDArray[np.int64]:
     """Delay of each projection in time steps; 1 without one.
 
     Raises
@@ -32,7 +34,7 @@ def delay_steps(projections: tuple[ProjectionKey, ...], delays: tuple[float | No
             continue
         what = f"{projection_label(*projections[k])}: delay {delay:g} ms"
         if delay < dt * (1 - 1e-6):
-            raise ConfigError(f"{what} is shorter than a time step, dt = {dt:g} ms; use a smaller dt, or no delay.")
+            raise ConfigError(f"{what} is shorter than a time step, dt = {dt:g} ms; use a smaller dt.")
         steps[k] = round(delay / dt)
         if abs(steps[k] * dt - delay) > 1e-6 * dt:
             text = f"{what} is not a multiple of dt = {dt:g} ms; it is rounded to {steps[k] * dt:g} ms."
@@ -68,7 +70,7 @@ def delay_groups(weights: SparseWeights, dt: float, operator: Operator) -> tuple
 
 
 def delayed_inputs(weights: SparseWeights, inputs: Tensor, dt: float) -> tuple[Tensor, CsrOperator | None]:
-    """Inputs with their past beside them, one copy of the channels for each distinct delay, and what multiplies them.
+    """Inputs with their past beside them, a copy of the channels for each delay, and what multiplies them.
 
     Parameters
     ----------
@@ -107,12 +109,14 @@ def _steps_of(weights: SparseWeights, dt: float) -> NDArray[np.int64]:
 
 
 def _grouped(weights: SparseWeights, steps: NDArray[np.int64]) -> tuple[DelayGroup, ...]:
-    delay_of_entry = torch.from_numpy(steps).to(weights.col.device).index_select(0, weights.projection_of_entry())
+    delay_of = torch.from_numpy(steps).to(weights.col.device)
+    delay_of_entry = delay_of.index_select(0, weights.projection_of_entry())
     layout = weights.sources
     groups = []
     for delay in np.unique(steps).tolist():
         entries = torch.nonzero(delay_of_entry == delay)[:, 0]
-        names = {source for (source, _, _), d in zip(weights.projections, steps.tolist(), strict=True) if d == delay}
+        own = (name for name, d in zip(weights.projections, steps.tolist(), strict=True) if d == delay)
+        names = {source for source, _, _ in own}
         regions = sorted(layout.index[name] for name in names)
         sources = tuple((int(layout.ptr[k]), int(layout.ptr[k + 1])) for k in regions)
         groups.append(DelayGroup(delay, CsrOperator(weights.pattern.select(entries)), entries, sources))

@@ -24,8 +24,8 @@ class ElmanmRNN(mRNNBase):
 
         h[t+1] = f(W_rec h[t] + W_inp u[t] + b + noise + stim[t])
 
-    Parameters as `mRNN`, without ``tau`` and ``integrator``; ``dt`` (keyword only, default 1) is the length of a step in
-    ms, for the times of delays, stimuli and recordings.
+    Parameters as `mRNN`, without ``tau`` and ``integrator``; ``dt`` (keyword only, default 1) is the length
+    of a step in ms, for the times of delays, stimuli and recordings.
 
     Examples
     --------
@@ -56,27 +56,16 @@ class ElmanmRNN(mRNNBase):
         if not (math.isfinite(dt) and dt > 0):
             raise ConfigError(f"dt is {dt!r}; it must be a positive time in ms.")
         self.dt = dt
-        super().__init__(
-            config,
-            activation,
-            noise_level_act,
-            noise_level_inp,
-            rec_constrained,
-            inp_constrained,
-            batch_first,
-            spectral_radius,
-            config_finalize,
-            device,
-            backend=backend,
-            seed=seed,
-            dtype=dtype,
-        )
+        args = config, activation, noise_level_act, noise_level_inp, rec_constrained, inp_constrained
+        more = batch_first, spectral_radius, config_finalize, device
+        super().__init__(*args, *more, backend=backend, seed=seed, dtype=dtype)
 
     def _region_alpha(self, regions: tuple[Region, ...]) -> list[float]:
         for region in regions:
             if region.learnable_tau:
                 raise ConfigError(
-                    f"region {region.name!r}: learnable_tau, but an Elman network has no time constants; use mRNN."
+                    f"region {region.name!r}: learnable_tau, but an Elman network has no time constants; use "
+                    "mRNN."
                 )
         return super()._region_alpha(regions)
 

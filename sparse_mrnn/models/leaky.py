@@ -25,15 +25,16 @@ INTEGRATORS = ("euler", "exponential_euler")
 class mRNN(mRNNBase):  # noqa: N801
     """Leaky multi-regional RNN with a pre-activation state x and an activation h.
 
-        x[t+1] = x[t] + alpha (-x[t] + W_rec h[t] + W_inp u[t] + b + noise) + alpha stim[t],    h[t+1] = f(x[t+1])
+        x[t+1] = x[t] + alpha (-x[t] + W_rec h[t] + W_inp u[t] + b + noise + stim[t])
+        h[t+1] = f(x[t+1])
 
     Parameters
     ----------
     config : path, dict, NetworkConfig or RegionGraph, optional
         The network. Without one, declare it with ``add_*`` and call ``finalize_connectivity``.
     activation : {"relu", "tanh", "sigmoid", "softplus", "linear"} or callable
-        A function of your own must be pointwise and made of torch functions; it is differentiated step by step,
-        which is slower.
+        A function of your own must be pointwise and made of torch functions; it is differentiated step by
+        step, which is slower.
     noise_level_act, noise_level_inp : float
         Noise of units and inputs, drawn when ``forward(noise=True)``.
     rec_constrained, inp_constrained : bool
@@ -50,11 +51,11 @@ class mRNN(mRNNBase):  # noqa: N801
     dt, tau : float
         Time step and time constant, ms; alpha = dt / tau. A region's own tau takes precedence.
     backend : {"auto", "csr", "dense", "hybrid", "torch_sparse"}
-        How weights are multiplied: as one sparse matrix, one dense one, dense blocks and a sparse rest, or by the
-        package torch_sparse. "auto" chooses by size and fill; results are the same to rounding.
+        How weights are multiplied: as one sparse matrix, one dense one, dense blocks and a sparse rest, or by
+        the package torch_sparse. "auto" chooses by size and fill; results are the same to rounding.
     integrator : {"euler", "exponential_euler"}
-        alpha = dt / tau, or alpha = 1 - exp(-dt / tau), which is exact for a constant drive and stable for every dt
-        (Hochbruck & Ostermann 2010, Acta Numerica 19:209).
+        alpha = dt / tau, or alpha = 1 - exp(-dt / tau), which is exact for a constant drive and stable for
+        every dt (Hochbruck & Ostermann 2010, Acta Numerica 19:209).
     seed : int, optional
         Makes synapses, weights and noise. Default: drawn from torch's global generator.
     dtype : torch.float32 or torch.float64
@@ -62,8 +63,8 @@ class mRNN(mRNNBase):  # noqa: N801
     Raises
     ------
     ConfigError
-        If dt or tau is not positive, or dt > 2 tau under Euler: such a network oscillates and diverges by its leak
-        alone. From dt > tau on there is a `StepSizeWarning`.
+        If dt or tau is not positive, or dt > 2 tau under Euler: such a network oscillates and diverges by its
+        leak alone. From dt > tau on there is a `StepSizeWarning`.
 
     Examples
     --------
@@ -106,29 +107,17 @@ class mRNN(mRNNBase):  # noqa: N801
             if not (math.isfinite(value) and value > 0):
                 raise ConfigError(f"{name} is {value!r}; it must be a positive time in ms.")
         self.dt, self.tau, self.integrator = dt, tau, integrator
-        super().__init__(
-            config,
-            activation,
-            noise_level_act,
-            noise_level_inp,
-            rec_constrained,
-            inp_constrained,
-            batch_first,
-            spectral_radius,
-            config_finalize,
-            device,
-            backend=backend,
-            seed=seed,
-            dtype=dtype,
-        )
+        args = config, activation, noise_level_act, noise_level_inp, rec_constrained, inp_constrained
+        more = batch_first, spectral_radius, config_finalize, device
+        super().__init__(*args, *more, backend=backend, seed=seed, dtype=dtype)
 
     def _region_alpha(self, regions: tuple[Region, ...]) -> list[float]:
         for region in regions if self.integrator == "euler" else ():
             tau = self.tau if region.tau is None else region.tau
             if self.dt > 2 * tau:
                 raise ConfigError(
-                    f"region {region.name!r}: dt = {self.dt:g} ms is above 2 tau = {2 * tau:g} ms, where Euler steps "
-                    "diverge; use a smaller dt or integrator='exponential_euler'."
+                    f"region {region.name!r}: dt = {self.dt:g} ms is above 2 tau = {2 * tau:g} ms, where "
+                    "Euler steps diverge; use a smaller dt or integrator='exponential_euler'."
                 )
             if self.dt > tau:
                 text = f"dt = {self.dt:g} ms is above tau = {tau:g} ms; Euler steps overshoot and oscillate."
@@ -184,9 +173,9 @@ class mRNN(mRNNBase):  # noqa: N801
         W_rec : Tensor, shape (units, units), optional
             Use these recurrent weights (dense, COO or CSR) as they are, without Dale's law.
         checkpoint_steps : int or "auto", optional
-            Keep the states of every so many steps for the backward pass and compute the others again (Chen et al.
-            2016): memory for steps / k + k states instead of all, for one more forward pass. "auto": the square root
-            of the steps. The sequences returned take their own memory: use it with ``regions``.
+            Keep the states of every so many steps for the backward pass and compute the others again (Chen et
+            al. 2016): memory for steps / k + k states instead of all, for one more forward pass. "auto": the
+            square root of the steps. The sequences returned take their own memory: use it with ``regions``.
         regions : str or sequence of str, optional
             Return these regions (or parents) only, in the order given. Default: every unit.
 

@@ -33,7 +33,9 @@ class ParameterViews:
         self.bounds: list[tuple[int, int]] = [(0, 0)] * len(self.runs)
         self._handles = [
             values.register_hook(lambda _: self._drop_stale(values)),  # type: ignore[no-untyped-call]
-            values.register_post_accumulate_grad_hook(lambda _: self._bind_gradients(values)),  # type: ignore[no-untyped-call]
+            values.register_post_accumulate_grad_hook(  # type: ignore[no-untyped-call]
+                lambda _: self._bind_gradients(values)
+            ),
         ]
 
     def __reduce__(self) -> Any:

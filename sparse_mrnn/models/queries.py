@@ -1,4 +1,4 @@
-"""What a network is asked by region name: sizes, unit ranges, activity, and weights under mRNNTorch's names."""
+"""What a network is asked by region name: sizes, unit ranges, activity, weights under mRNNTorch's names."""
 
 from __future__ import annotations
 
@@ -9,7 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sparse_mrnn.errors import ConfigError, FinalizeError, GraphError, ShapeError, SpectralError, UnknownNameError, suggest
+from sparse_mrnn.errors import (
+    ConfigError,
+    FinalizeError,
+    GraphError,
+    ShapeError,
+    SpectralError,
+    UnknownNameError,
+    suggest,
+)
 from sparse_mrnn.graph import Region, RegionGraph
 from sparse_mrnn.lowering import Layout
 from sparse_mrnn.models.weights import SparseWeights, check_dense
@@ -23,8 +31,8 @@ class RegionQueries(nn.Module):
     Parameters
     ----------
     graph : RegionGraph
-    rec_constrained, inp_constrained : bool
-        Whether Dale's law holds for recurrent and input weights.
+    constrained : dict
+        Whether Dale's law holds for "recurrent" and "input" weights.
     spectral_radius : float or dict of region to float, optional
         What `set_spectral_radius` scales to.
 
@@ -35,16 +43,10 @@ class RegionQueries(nn.Module):
     """
 
     def __init__(
-        self,
-        graph: RegionGraph,
-        *,
-        rec_constrained: bool,
-        inp_constrained: bool,
-        spectral_radius: float | Mapping[str, float] | None,
+        self, graph: RegionGraph, constrained: dict[str, bool], spectral_radius: float | Mapping[str, float] | None
     ) -> None:
         super().__init__()
-        self.graph, self.spectral_radius = graph, spectral_radius
-        self._constrained = {"recurrent": rec_constrained, "input": inp_constrained}
+        self.graph, self._constrained, self.spectral_radius = graph, constrained, spectral_radius
         self.rec: SparseWeights | None = None
         self.inp: SparseWeights | None = None
         self._layouts: dict[str, Layout] = {}
@@ -115,7 +117,7 @@ class RegionQueries(nn.Module):
         return len(self.unit_indices(region))
 
     def get_region_indices(self, region: str) -> tuple[int, int]:
-        """First unit of a region and one past its last, in the state vector (of an input: in the input vector).
+        """First unit of a region and one past its last, in the state vector (of an input: the input vector).
 
         Raises
         ------
@@ -149,7 +151,7 @@ class RegionQueries(nn.Module):
         n = self.layout().n
         if act.shape[-1] != n:
             got = act.shape[-1]
-            raise ShapeError(f"get_region_activity: act has {got} units in its last dimension; this network has {n}.")
+            raise ShapeError(f"get_region_activity: act has {got} units (last dimension), the network {n}.")
         return act[..., torch.from_numpy(self.layout().indices(*args)).to(act.device)]
 
     def get_excluded_hid_regions(self, *args: str) -> list[str]:
@@ -193,7 +195,7 @@ class RegionQueries(nn.Module):
         for what, states, units in (("a", states_a, index[0]), ("b", states_b, index[1])):
             if states.shape[-1] != len(units):
                 got = states.shape[-1]
-                raise ShapeError(f"combine_states: states_{what} has {got} units; its regions have {len(units)}.")
+                raise ShapeError(f"combine_states: states_{what} has {got} units, its regions {len(units)}.")
         units = torch.cat(index)
         if len(torch.unique(units)) != len(units):
             raise GraphError("combine_states: a region is in both lists; leave it out of one.")
@@ -237,7 +239,8 @@ class RegionQueries(nn.Module):
         weights = self.rec if kind == "recurrent" else self.inp
         if weights is None:
             call = "finalize_rec_connectivity" if kind == "recurrent" else "finalize_inp_connectivity"
-            raise FinalizeError(f"the {kind} weights are not built yet; call {call}() or finalize_connectivity() first.")
+            what = f"the {kind} weights are not built yet"
+            raise FinalizeError(f"{what}; call {call}() or finalize_connectivity() first.")
         return weights
 
     def weight_matrices(self) -> tuple[SparseWeights, SparseWeights]:
@@ -255,7 +258,8 @@ class RegionQueries(nn.Module):
         kind = self.kind_of(source)
         sources, targets = set(self.layout(kind).members(source)), set(self.layout().members(target))
         between = enumerate(self.weights(kind).projections)
-        return kind, tuple(k for k, (s, t, own) in between if s in sources and t in targets and key in (None, own))
+        found = (k for k, (s, t, own) in between if s in sources and t in targets and key in (None, own))
+        return kind, tuple(found)
 
     @property
     def W_rec(self) -> Tensor:  # noqa: N802
@@ -318,9 +322,12 @@ class RegionQueries(nn.Module):
         """
         weights = self.weights(self.kind_of(from_))
         rows, cols = self.layout().indices(to), weights.sources.indices(from_)
-        return _subset(weights.pattern, weights.csr_values(), torch.from_numpy(rows), torch.from_numpy(cols), sparse)
+        units = torch.from_numpy(rows), torch.from_numpy(cols)
+        return _subset(weights.pattern, weights.csr_values(), *units, sparse)
 
-    def get_weight_subset(self, *args: str, W: Tensor | None = None, sparse: bool = False) -> Tensor:  # noqa: N803
+    def get_weight_subset(
+        self, *args: str, W: Tensor | None = None, sparse: bool = False  # noqa: N803
+    ) -> Tensor:
         """Effective weights among some regions: to and from each other and themselves.
 
         Parameters
@@ -363,7 +370,8 @@ class RegionQueries(nn.Module):
         kinds = {self.kind_of(name) for name in dict_}
         if len(kinds) != 1:
             raise ConfigError(
-                "gen_w takes a dict of recurrent or of input regions, and at least one; see region_dict and inp_dict."
+                "gen_w takes a dict of recurrent or of input regions, and at least one; see region_dict and "
+                "inp_dict."
             )
         weights = self.weights(kinds.pop())
         values = weights.csr_values(effective_weights=False)
@@ -375,8 +383,10 @@ class RegionQueries(nn.Module):
         w, mask, sign = (pattern.matrix(part[entries]) for part in parts)
         return w, mask, sign
 
-    def apply_dales_law(self, W_rec: Tensor, W_rec_mask: Tensor, W_rec_sign_matrix: Tensor) -> Tensor:  # noqa: N803
-        """``mask * |W| * sign``, and ``mask * W`` where the sign is 0. Dense tensors, or CSR ones of one pattern.
+    def apply_dales_law(
+        self, W_rec: Tensor, W_rec_mask: Tensor, W_rec_sign_matrix: Tensor  # noqa: N803
+    ) -> Tensor:
+        """``mask * |W| * sign``, and ``mask * W`` where the sign is 0. Dense, or CSR tensors of one pattern.
 
         Raises
         ------
@@ -405,7 +415,7 @@ class RegionQueries(nn.Module):
     def set_spectral_radius(self, W: Tensor, W_tmp: Tensor | None = None) -> Tensor:  # noqa: N803
         """``W`` scaled so that the radius of ``W_tmp`` (default: W itself) would be ``self.spectral_radius``.
 
-        Where ``self.spectral_radius`` is a dict, only the weights within each region are scaled, each to its own.
+        Where ``self.spectral_radius`` is a dict, only the weights within each region are scaled.
 
         Raises
         ------
@@ -427,7 +437,7 @@ class RegionQueries(nn.Module):
         target : float
             Above 0.
         regions : str or list of str, optional
-            Scale the weights among these regions or parents only, to this radius of theirs. Default: all weights.
+            Scale the weights among these regions or parents only, to this radius of theirs. Default: all.
 
         Returns
         -------
@@ -453,7 +463,7 @@ class RegionQueries(nn.Module):
         weights = self.weights("recurrent")
         names = [] if regions is None else [regions] if isinstance(regions, str) else list(regions)
         if regions is not None and not names:
-            raise SpectralError("scale_spectral_radius_: regions is empty; name at least one, or leave it out.")
+            raise SpectralError("scale_spectral_radius_: regions is empty; name one, or leave it out.")
         within = ", ".join(map(repr, names))
         factor = self._factor(
             target,
@@ -470,7 +480,7 @@ class RegionQueries(nn.Module):
         return factor
 
     def _scale(self, weight: Tensor, pattern: Pattern | None) -> Tensor:
-        """The factor that gives ``weight`` the radius asked for; for a dict, one per entry of the pattern (None: dense)."""
+        """The factor that gives ``weight`` the radius asked for; for a dict, one per entry (None: dense)."""
         goal = self.spectral_radius
         if not isinstance(goal, Mapping):
             factor = self._factor(goal, weight, "the recurrent weights have")
@@ -482,7 +492,7 @@ class RegionQueries(nn.Module):
             if (taken := group[units]).max() >= 0:
                 other = list(goal)[int(taken.max())]
                 raise SpectralError(
-                    f"spectral_radius: {name!r} and {other!r} share units; name each region in one of them only."
+                    f"spectral_radius: {name!r} and {other!r} share units; name each region in one of them."
                 )
             group[units] = len(factors)
             part = self.get_weight_subset(name, W=weight, sparse=True)
@@ -496,7 +506,8 @@ class RegionQueries(nn.Module):
         return table[torch.where(source == target_group, source, -1)]
 
     def _factor(self, goal: Any, weight: Tensor, what: str) -> float:
-        if isinstance(goal, bool) or not isinstance(goal, int | float) or not (math.isfinite(goal) and goal > 0):
+        number = isinstance(goal, int | float) and not isinstance(goal, bool)
+        if not number or not (math.isfinite(goal) and goal > 0):
             raise SpectralError(f"spectral_radius is {goal!r}; set a positive number first.")
         radius = self.compute_spectral_radius(weight)
         if radius == 0:
@@ -504,7 +515,7 @@ class RegionQueries(nn.Module):
                 f"{what} spectral radius 0 (no loop of synapses), so no factor makes it {goal}; "
                 "add a recurrent loop or leave spectral_radius out."
             )
-        return goal / radius
+        return float(goal) / radius
 
 
 def _mask(weights: SparseWeights) -> Tensor:

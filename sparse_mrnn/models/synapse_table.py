@@ -1,4 +1,4 @@
-"""Synapses in projection order, and how tensors laid out like the old ones become tensors laid out like the new ones."""
+"""Synapses in projection order, and how tensors laid out like old ones become tensors like new ones."""
 
 from __future__ import annotations
 
@@ -42,8 +42,11 @@ class SynapseTable:
     values: Tensor
     origin: Tensor
 
-    def take(self, slots: Tensor, projections: tuple[ProjectionKey, ...], lengths: Tensor, trainable: int) -> SynapseTable:
-        """The synapses at ``slots``, as a table of ``projections`` whose first ``trainable`` synapses are trainable."""
+    def take(
+        self, slots: Tensor, projections: tuple[ProjectionKey, ...], lengths: Tensor, trainable: int
+    ) -> SynapseTable:
+        """The synapses at ``slots``, as a table of ``projections`` of which ``trainable`` synapses are
+        trainable."""
         return SynapseTable(
             projections=projections,
             lengths=lengths,
@@ -59,7 +62,8 @@ class SynapseTable:
         start = torch.cumsum(self.lengths, 0) - self.lengths
         lengths = self.lengths[order]
         slots = torch.from_numpy(ranges(start[order].numpy(), lengths.numpy())).to(self.row.device)
-        return self.take(slots, tuple(self.projections[k] for k in order), lengths, int(lengths[:n_trainable].sum()))
+        projections = tuple(self.projections[k] for k in order)
+        return self.take(slots, projections, lengths, int(lengths[:n_trainable].sum()))
 
 
 def follow(old: Tensor, origin: Tensor) -> Tensor:
@@ -70,7 +74,7 @@ def follow(old: Tensor, origin: Tensor) -> Tensor:
 
 
 def gradient_at(row: Tensor, col: Tensor, shape: tuple[int, int], g: Tensor, h: Tensor) -> Tensor:
-    """SDDMM for any pairs, repeated or not: sum_k g[row, k] h[col, k]. Time and memory are proportional to the pairs.
+    """SDDMM for any pairs, repeated or not: sum_k g[row, k] h[col, k], in time proportional to the pairs.
 
     Parameters
     ----------

@@ -14,7 +14,14 @@ from sparse_mrnn.graph import PROJECTION_SIGNS, projection_label
 from sparse_mrnn.lowering import BlockSparse
 from sparse_mrnn.models.parameter_views import ParameterViews
 from sparse_mrnn.models.synapse_table import ProjectionKey, SynapseTable, follow
-from sparse_mrnn.ops.backends import CsrOperator, DenseOperator, Extent, HybridOperator, Operator, TorchSparseOperator
+from sparse_mrnn.ops.backends import (
+    CsrOperator,
+    DenseOperator,
+    Extent,
+    HybridOperator,
+    Operator,
+    TorchSparseOperator,
+)
 from sparse_mrnn.ops.dale import effective
 from sparse_mrnn.ops.pattern import Pattern, scatter_dense
 
@@ -26,7 +33,8 @@ DENSE_LIMIT = 4096 * 4096
 class Operand:
     """A backend prepared for a weight matrix, and how parameters become its stored values.
 
-    Stored value e is that of synapse ``index[e]`` in projection order, or 0 where index[e] is the number of synapses.
+    Stored value e is that of synapse ``index[e]`` in projection order, or 0 where that is the number of
+    synapses.
     """
 
     operator: Operator
@@ -81,7 +89,8 @@ class SparseWeights(nn.Module):
         n = blocks.trainable_synapses
         self.kind, self.constrained, self.shape = blocks.kind, blocks.constrained, blocks.shape
         self.targets, self.sources = blocks.targets, blocks.sources
-        self.projections: tuple[ProjectionKey, ...] = tuple((b.source, b.target, b.key) for b in blocks.blocks)
+        names = ((b.source, b.target, b.key) for b in blocks.blocks)
+        self.projections: tuple[ProjectionKey, ...] = tuple(names)
         self._delays = {name: b.delay for name, b in zip(self.projections, blocks.blocks, strict=True)}
         self._own_signs = {
             name: PROJECTION_SIGNS[b.sign]
@@ -96,15 +105,16 @@ class SparseWeights(nn.Module):
         self.register_buffer("col", tensor(blocks.col))
         self.register_buffer("perm", None if blocks.perm is None else tensor(blocks.perm))
         self.register_buffer("sign", tensor(blocks.sources.unit_signs))
-        self.register_buffer("synapse_sign", None if blocks.synapse_sign is None else tensor(blocks.synapse_sign))
+        synapse_sign = blocks.synapse_sign
+        self.register_buffer("synapse_sign", None if synapse_sign is None else tensor(synapse_sign))
         self.register_buffer("ptr", tensor(blocks.ptr))
         self.register_buffer("order", self._alphabetical_rank().to(device))
-        self.register_buffer("orientation", None, persistent=False)  # signs that "deepr" rewiring started from
+        self.register_buffer("orientation", None, persistent=False)  # signs at the start of "deepr" rewiring
         self.views: ParameterViews | None = None
         self._pattern: Pattern | None = None
         self._operands: dict[str, Operand] = {}
         self._dense_synapses: int | None = None
-        self.derived: dict[tuple[Any, ...], Any] = {}  # what others derive from the pattern; dropped when it changes
+        self.derived: dict[tuple[Any, ...], Any] = {}  # derived from the pattern by others; dropped with it
 
     @property
     def nnz(self) -> int:
@@ -129,7 +139,8 @@ class SparseWeights(nn.Module):
         return int(torch.searchsorted(self.ptr[1:], self.values.numel(), right=True))
 
     def extra_repr(self) -> str:
-        return f"{self.shape[0]} x {self.shape[1]}, {self.nnz} synapses in {len(self.projections)} projections"
+        size = f"{self.shape[0]} x {self.shape[1]}"
+        return f"{size}, {self.nnz} synapses in {len(self.projections)} projections"
 
     # ---------------------------------------------------------------- values and matrices
 
@@ -137,7 +148,8 @@ class SparseWeights(nn.Module):
         """Every synapse's parameter, in projection order: the trainable ones, then the frozen ones."""
         if self.frozen.numel() == 0:
             return self.values
-        return torch.cat([self.values, self.frozen]) if self.values.numel() else self.frozen  # frozen: no gradient work
+        # With nothing to train there is no gradient work.
+        return torch.cat([self.values, self.frozen]) if self.values.numel() else self.frozen
 
     def projection_values(self, *, source: str, target: str, key: str = "default") -> Tensor:
         """A view of one projection's values, row-major.
@@ -149,7 +161,8 @@ class SparseWeights(nn.Module):
         """
         if (source, target, key) not in self.projections:
             known = ", ".join(repr(k) for s, t, k in self.projections if (s, t) == (source, target)) or "none"
-            raise UnknownNameError(f"no {projection_label(source, target)} with key {key!r} (keys there: {known}).")
+            label = projection_label(source, target)
+            raise UnknownNameError(f"no {label} with key {key!r} (keys there: {known}).")
         k = self.projections.index((source, target, key))
         start, stop = self.ptr[k : k + 2].tolist()
         n = self.values.numel()
@@ -170,12 +183,12 @@ class SparseWeights(nn.Module):
         return torch.where(inherits[projection], inherited, own_sign[projection])
 
     def csr_values(self, *, effective_weights: bool = True) -> Tensor:
-        """Synaptic values in CSR order: weights as the dynamics use them, or the parameters. Differentiable."""
+        """Values in CSR order: weights as the dynamics use them, or the parameters. Differentiable."""
         signed = effective_weights and self.constrained
         return effective(self.all_values(), self.perm, self.csr_signs() if signed else None)
 
     def matrix(self, *, effective_weights: bool = True) -> Tensor:
-        """The weight matrix as a torch CSR tensor, differentiable in the values; arguments as `csr_values`."""
+        """The weight matrix as a torch CSR tensor, differentiable; arguments as `csr_values`."""
         return self.pattern.matrix(self.csr_values(effective_weights=effective_weights))
 
     def dense(self, *, effective_weights: bool = True, force: bool = False) -> Tensor:
@@ -220,7 +233,7 @@ class SparseWeights(nn.Module):
         return self._dense_synapses
 
     def operand(self, backend: str) -> Operand:
-        """The matrix prepared for a backend ("csr", "dense", "hybrid" or "torch_sparse"), made when first asked for.
+        """The matrix prepared for "csr", "dense", "hybrid" or "torch_sparse", made when first asked for.
 
         Raises
         ------
@@ -238,8 +251,10 @@ class SparseWeights(nn.Module):
             operator = HybridOperator(self.pattern, self.perm, dense, self.nnz, n)
             sign = self.csr_signs()
             by_synapse = sign.new_zeros(self.nnz + 1)
-            in_order = sign if self.perm is None else torch.empty_like(sign).scatter_(0, self.perm.long(), sign)
-            by_synapse[: self.nnz] = in_order
+            if self.perm is None:
+                by_synapse[: self.nnz] = sign
+            else:
+                by_synapse.scatter_(0, self.perm.long(), sign)
             return Operand(operator, operator.index, by_synapse.index_select(0, operator.index))
         if backend == "dense":
             offset = self.pattern.row.long() * self.shape[1] + self.col
@@ -310,7 +325,8 @@ class SparseWeights(nn.Module):
         elif order.shape == self.order.shape:
             names = sorted(self.projections)
             self.projections = tuple(names[k] for k in order.tolist())
-        if saved.get("ptr", self.ptr).shape == self.ptr.shape and saved.get("crow", self.crow).shape == self.crow.shape:
+        pointers = {"ptr": self.ptr, "crow": self.crow}
+        if all(saved.get(name, own).shape == own.shape for name, own in pointers.items()):
             for name in ("frozen", "col", "perm", "synapse_sign"):
                 old, new = getattr(self, name), saved.get(name)
                 if new is None and name in ("perm", "synapse_sign"):
@@ -345,8 +361,11 @@ class SparseWeights(nn.Module):
             origin=torch.arange(self.nnz, device=self.col.device),
         )
 
-    def in_declared_order(self, table: SynapseTable, trainable: Callable[[ProjectionKey], bool]) -> SynapseTable:
-        """The projections for which ``trainable`` holds, then the others: view by view, else as they were declared."""
+    def in_declared_order(
+        self, table: SynapseTable, trainable: Callable[[ProjectionKey], bool]
+    ) -> SynapseTable:
+        """The projections for which ``trainable`` holds, view by view, then the others, as they were
+        declared."""
         rank = {} if self.views is None else self.views.rank
 
         def sort_key(k: int) -> tuple[bool, int, int]:
@@ -377,7 +396,8 @@ class SparseWeights(nn.Module):
         self._resize(table.values[:n].clone(), gradient)
         self.frozen = table.values[n:].clone()
         self.crow, self.col, self.perm, self.projections = pattern.crow, pattern.col, perm, table.projections
-        self.ptr = torch.tensor([0, *torch.cumsum(table.lengths, 0).tolist()], dtype=torch.int64, device=device)
+        ends = torch.cumsum(table.lengths, 0).tolist()
+        self.ptr = torch.tensor([0, *ends], dtype=torch.int64, device=device)
         self.order = self._alphabetical_rank().to(device)
         self._reset_caches()
         if self._own_signs:
@@ -385,9 +405,10 @@ class SparseWeights(nn.Module):
         self._bind_views()
 
     def _resize(self, values: Tensor, gradient: Tensor | None) -> None:
-        """Give the parameter other values without making it another object, which optimisers would not know."""
+        """Give the parameter other values without making another object, which optimisers would not know."""
         self.values.grad = None
-        # A graph that is still alive keeps the node that accumulates gradients of the old shape; torch makes a new
+        # A graph that is still alive keeps the node that accumulates gradients of the old shape; torch makes
+        # a
         # one only when the dtype changes.
         other = torch.float16 if values.dtype != torch.float16 else torch.float32
         self.values.data = values.new_empty(0, dtype=other)
@@ -395,7 +416,7 @@ class SparseWeights(nn.Module):
         self.values.grad = gradient
 
     def split(self, runs: Sequence[Sequence[ProjectionKey]]) -> list[nn.Parameter]:
-        """Parameters that share their storage with runs of ``values``, one for each; they replace earlier ones.
+        """Parameters that share their storage with runs of ``values``; they replace earlier ones.
 
         Parameters
         ----------
@@ -419,6 +440,7 @@ def check_dense(shape: tuple[int, int], force: bool = False) -> None:
     if shape[0] * shape[1] > DENSE_LIMIT and not force:
         gib = shape[0] * shape[1] * 4 / 2**30
         raise SizeError(
-            f"a dense {shape[0]} x {shape[1]} matrix takes {gib:.1f} GiB; use the sparse one (W_rec, sparse=True), "
+            f"a dense {shape[0]} x {shape[1]} matrix takes {gib:.1f} GiB; use the sparse one (W_rec, "
+            "sparse=True), "
             "or dense(force=True)."
         )

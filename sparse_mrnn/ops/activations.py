@@ -20,8 +20,8 @@ def linear(x: Tensor) -> Tensor:
 class Activation:
     """A pointwise function h = f(x), and its derivative where the recurrence's own backward pass can use it.
 
-    ``apply_to(x, out)`` writes f(x) and ``slope_into(g, h)`` multiplies g by f'(x), with h = f(x); neither allocates.
-    A function of the user's has no ``slope_into`` and is differentiated by autograd, step by step.
+    ``apply_to(x, out)`` writes f(x) and ``slope_into(g, h)`` multiplies g by f'(x), with h = f(x); neither
+    allocates. A function of the user's has no ``slope_into`` and is differentiated by autograd, step by step.
     """
 
     name: str
@@ -31,7 +31,9 @@ class Activation:
 
     def __reduce__(self) -> tuple[Callable[..., Activation], tuple[object]]:
         """Copies and pickles are made anew by name, or from the user's function."""
-        return (get_activation, (self.name,)) if self.slope_into is not None else (custom_activation, (self.function,))
+        if self.slope_into is None:
+            return custom_activation, (self.function,)
+        return get_activation, (self.name,)
 
 
 _aten = torch.ops.aten
@@ -86,13 +88,15 @@ def custom_activation(function: Callable[[Tensor], Tensor]) -> Activation:
         try:
             h = function(x)
         except Exception as error:
-            raise ActivationError(f"activation {name!r} fails on a tensor of shape (3, 2): {error}") from error
+            raise ActivationError(f"activation {name!r} fails on a tensor (3, 2): {error}") from error
     if not isinstance(h, Tensor) or h.shape != x.shape or h.dtype != x.dtype:
         got = f"{tuple(h.shape)}, {h.dtype}" if isinstance(h, Tensor) else type(h).__name__
-        raise ActivationError(f"activation {name!r} is not pointwise: a tensor of shape (3, 2), {x.dtype} became {got}.")
+        made = f"a tensor of shape (3, 2), {x.dtype} became {got}"
+        raise ActivationError(f"activation {name!r} is not pointwise: {made}.")
     if not h.requires_grad:
         raise ActivationError(
-            f"activation {name!r} is not differentiable: its result has no gradient. Use torch functions inside, without detach or numpy."
+            f"activation {name!r} is not differentiable: its result has no gradient. Use torch functions "
+            "inside, without detach or numpy."
         )
     return Activation(name, function, lambda x, out: out.copy_(function(x)), None)
 
@@ -113,7 +117,8 @@ def get_activation(name: str, where: str = "") -> Activation:
     if name not in ACTIVATIONS:
         prefix = f"{where}: " if where else ""
         known = ", ".join(ACTIVATIONS)
-        raise ActivationError(f"{prefix}unknown activation {name!r} (there are {known}). {suggest(name, ACTIVATIONS)}")
+        hint = suggest(name, ACTIVATIONS)
+        raise ActivationError(f"{prefix}unknown activation {name!r} (there are {known}). {hint}")
     return ACTIVATIONS[name]
 
 

@@ -26,7 +26,8 @@ class _Effective(torch.autograd.Function):
         if sign is None:
             ctx.slope = None
             return weights
-        # At v = 0 the slope is that of v > 0, so a synapse that starts at zero can still grow. A free one has slope 1.
+        # At v = 0 the slope is that of v > 0, so a synapse that starts at zero can grow. A free one has slope
+        # 1.
         slope = torch.where(weights < 0, -sign, sign).masked_fill_(sign == 0, 1)
         ctx.slope = slope if values.requires_grad else None
         return weights.mul_(slope)
@@ -51,7 +52,7 @@ def effective(values: Tensor, index: Tensor | None = None, sign: Tensor | None =
     ----------
     values : Tensor, shape (synapses,)
     index : Tensor of int, shape (stored,), optional
-        The result's entry e is that of ``values[index[e]]``. A value that occurs more than once needs no gradient.
+        Entry e of the result is that of ``values[index[e]]``. A value that occurs twice needs no gradient.
     sign : Tensor of int8, shape (stored,), optional
         In the order of the result. None: no constraint.
 

@@ -68,7 +68,8 @@ class Pattern:
         ([0, 2, 3], [0, 1, 0], [2, 1, 0])
         """
         crow, index = row_pointers(row, shape[0]), index_dtype(row.numel())
-        if row.numel() < 2 or not bool(((row[1:] < row[:-1]) | ((row[1:] == row[:-1]) & (col[1:] < col[:-1]))).any()):
+        back = (row[1:] < row[:-1]) | ((row[1:] == row[:-1]) & (col[1:] < col[:-1]))
+        if not bool(back.any()):
             return cls(crow, col.to(index), shape), None
         by_col = stable_order(col, shape[1])
         order = by_col[stable_order(row[by_col], shape[0])]
@@ -94,8 +95,11 @@ class Pattern:
         return Pattern(row_pointers(self.row[entries], self.shape[0]), self.col[entries], self.shape)
 
     def submatrix(self, rows: Tensor, cols: Tensor) -> tuple[Pattern, Tensor]:
-        """Some rows and columns, in the order given, and which entry of this pattern each of theirs is. O(synapses)."""
-        new_row, new_col = (self._numbered(units, size) for units, size in zip((rows, cols), self.shape, strict=True))
+        """Some rows and columns, in the order given, and which of these entries each of theirs is.
+        O(synapses)."""
+        new_row, new_col = (
+            self._numbered(units, size) for units, size in zip((rows, cols), self.shape, strict=True)
+        )
         row, col = new_row[self.row.long()], new_col[self.col.long()]
         entries = torch.nonzero((row >= 0) & (col >= 0))[:, 0]
         pattern, order = Pattern.from_coo(row[entries], col[entries], (len(rows), len(cols)))
@@ -109,7 +113,7 @@ class Pattern:
 
     @cached_property
     def unique(self) -> tuple[Pattern, Tensor | None]:
-        """The pattern without repeats, and which of its entries each of this pattern's is (None: there are no repeats).
+        """The pattern without repeats, and which of its entries each of this pattern's is (None: no repeats).
 
         For SDDMM, whose torch kernels merge repeated entries. Entries are sorted within rows.
         """
@@ -126,7 +130,8 @@ class Pattern:
     def transposed(self) -> tuple[Pattern, Tensor]:
         """The transposed pattern, and which entry of this pattern each of its entries is."""
         order = stable_order(self.col, self.shape[1])
-        pattern = Pattern(row_pointers(self.col, self.shape[1]), self.row[order], (self.shape[1], self.shape[0]))
+        crow = row_pointers(self.col, self.shape[1])
+        pattern = Pattern(crow, self.row[order], (self.shape[1], self.shape[0]))
         return pattern, order.to(self.col.dtype)
 
 
@@ -155,7 +160,8 @@ def stable_order(keys: Tensor, n: int) -> Tensor:
     kind = np.int32 if len(keys) < INT32_ENTRIES and n < INT32_ENTRIES else np.int64
     order = np.arange(len(keys), dtype=kind)
     # The conversion of a one-row CSR matrix to CSC is a counting sort of its columns.
-    one_row = sp.csr_array((order, keys.numpy().astype(kind, copy=False), np.array([0, len(keys)], kind)), shape=(1, max(n, 1)))
+    ends = np.array([0, len(keys)], kind)
+    one_row = sp.csr_array((order, keys.numpy().astype(kind, copy=False), ends), shape=(1, max(n, 1)))
     return torch.from_numpy(one_row.tocsc().data)
 
 
@@ -174,7 +180,7 @@ def scatter_dense(pattern: Pattern, values: Tensor) -> Tensor:
 
 
 def split_sparse(weight: Tensor) -> tuple[Pattern | None, Tensor]:
-    """Pattern and values of a torch weight matrix (COO or CSR); (None, matrix) for a dense one. Differentiable.
+    """Pattern and values of a torch matrix (COO or CSR); (None, matrix) for a dense one. Differentiable.
 
     Raises
     ------
@@ -200,6 +206,7 @@ def to_scipy(weight: Any) -> sp.csr_array:
     pattern, values = split_sparse(weight.detach().cpu())
     if pattern is None:
         return sp.csr_array(values.numpy())
-    matrix = sp.csr_array((values.numpy(), pattern.col.numpy(), pattern.crow.numpy()), shape=pattern.shape, copy=True)
+    arrays = values.numpy(), pattern.col.numpy(), pattern.crow.numpy()
+    matrix = sp.csr_array(arrays, shape=pattern.shape, copy=True)
     matrix.sum_duplicates()
     return matrix

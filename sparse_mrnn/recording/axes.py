@@ -46,12 +46,14 @@ class Axes:
         found = {}
         for variable in self.record.variables:
             for what in self.record.what:
-                found[variable if what == "units" else f"{variable}_{what}"] = ("trial", "time", "unit" if what == "units" else "group")
+                name = variable if what == "units" else f"{variable}_{what}"
+                found[name] = ("trial", "time", "unit" if what == "units" else "group")
         return found
 
     def shape(self, name: str, samples: int) -> tuple[int, int, int]:
         """Shape of a variable over so many samples."""
-        return self.trials, samples, len(self.units) if self.variables[name][2] == "unit" else len(self.groups)
+        width = len(self.units) if self.variables[name][2] == "unit" else len(self.groups)
+        return self.trials, samples, width
 
     @property
     def sample_bytes(self) -> int:

@@ -56,14 +56,21 @@ class Recorder:
     """
 
     def __init__(
-        self, axes: Axes, length: int, statistics: Statistics | None, put: Callable[[int, Arrays], Any], *, whole: bool
+        self,
+        axes: Axes,
+        length: int,
+        statistics: Statistics | None,
+        put: Callable[[int, Arrays], Any],
+        *,
+        whole: bool,
     ) -> None:
         self.axes, self.length, self.statistics, self.put, self.whole = axes, length, statistics, put, whole
         self.taken = 0  # samples recorded
         self.buffers = self._new()
 
     def _new(self) -> Arrays:
-        return {name: np.empty(self.axes.shape(name, self.length), dtype=self.axes.dtype) for name in self.axes.variables}
+        axes, length = self.axes, self.length
+        return {name: np.empty(axes.shape(name, length), dtype=axes.dtype) for name in axes.variables}
 
     @property
     def filled(self) -> int:

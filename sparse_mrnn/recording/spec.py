@@ -55,7 +55,8 @@ class Record:
             values = (given,) if isinstance(given, str) else given or ()
             for value in values:
                 if value not in options:
-                    raise RecordingError(f"record: {name} has no {value!r}. {suggest(value, options, what=name)}")
+                    hint = suggest(value, options, what=name)
+                    raise RecordingError(f"record: {name} has no {value!r}. {hint}")
             if name != "dtype":
                 if not values:
                     raise RecordingError(f"record: {name} is empty; choose from {', '.join(options)}.")
@@ -65,9 +66,10 @@ class Record:
             if given is not None:
                 object.__setattr__(self, name, (given,) if isinstance(given, str) else tuple(given))
         if not isinstance(self.every, int) or self.every < 1:
-            raise RecordingError(f"record: every is {self.every!r}; it must be a whole number of steps, at least 1.")
+            raise RecordingError(f"record: every is {self.every!r}; use a whole number of steps, at least 1.")
         if self.units is not None and "units" not in self.what:
-            raise RecordingError(f"record: units are chosen, but what is {', '.join(self.what)}; add 'units' to it.")
+            what = ", ".join(self.what)
+            raise RecordingError(f"record: units are chosen, but what is {what}; add 'units' to it.")
 
     def to_spec(self) -> dict[str, Any]:
         """Its settings, as a configuration has them."""

@@ -1,7 +1,7 @@
 """A recording on disk: a Zarr store that is whole at any moment; a chunk is complete or absent.
 
-Zarr writes each chunk beside its path and renames it. The store appears at its path complete with its metadata, NaN
-where nothing is recorded yet; a checkpoint of the run lies in it until the run has ended.
+Zarr writes each chunk beside its path and renames it. The store appears at its path complete with its
+metadata, NaN where nothing is recorded yet; a checkpoint of the run lies in it until the run has ended.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ def need(module: str, what: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError:
-        raise MissingExtraError(f"{what} need {module}; install it with: pip install 'sparse-mrnn[io]'") from None
+        hint = "install it with: pip install 'sparse-mrnn[io]'"
+        raise MissingExtraError(f"{what} need {module}; {hint}") from None
 
 
 def dataset(axes: Axes, arrays: Arrays, attrs: dict[str, Any]) -> xarray.Dataset:
@@ -49,7 +50,8 @@ def dataset(axes: Axes, arrays: Arrays, attrs: dict[str, Any]) -> xarray.Dataset
         coords |= {"region": ("unit", axes.region), "unit_id": ("unit", axes.unit_id)}
     if axes.groups:
         coords["group"] = ("group", np.array(axes.groups))
-    found: xarray.Dataset = xr.Dataset({name: (axes.variables[name], a) for name, a in arrays.items()}, coords, attrs)
+    variables = {name: (axes.variables[name], a) for name, a in arrays.items()}
+    found: xarray.Dataset = xr.Dataset(variables, coords, attrs)
     return found
 
 
@@ -77,7 +79,8 @@ class ZarrStore:
     # ---------------------------------------------------------------- making and opening
 
     def create(self, attrs: dict[str, Any], first_checkpoint: Callable[[Path], None]) -> None:
-        """Make the store with all metadata and a first checkpoint; it appears at its path whole, in place of an old one."""
+        """Make the store with all metadata and a first checkpoint; it appears whole, in place of an old
+        one."""
         new, old = (self.path.with_name(self.path.name + end) for end in (".new", ".old"))
 
         def make() -> None:
@@ -97,7 +100,8 @@ class ZarrStore:
             make()
         except OSError as error:
             shutil.rmtree(new, ignore_errors=True)
-            raise RecordingError(f"cannot write the recording {self.path}: {reason(error)}. Nothing was left half-written.") from error
+            what = f"cannot write the recording {self.path}: {reason(error)}"
+            raise RecordingError(f"{what}. Nothing was left half-written.") from error
         self._open()
 
     def reopen(self) -> None:
@@ -117,11 +121,19 @@ class ZarrStore:
         root = self.zarr.open_group(str(path), mode="w", zarr_format=2)
         fast = Blosc("lz4", 1, Blosc.BITSHUFFLE)
 
-        def array(name: str, shape: tuple[int, ...], dtype: Any, dims: tuple[str, ...], chunks: Any = None, **more: Any) -> Any:
+        def array(name: str, shape: Any, dtype: Any, dims: Any, chunks: Any = None, **more: Any) -> Any:
             attributes = {"_ARRAY_DIMENSIONS": list(dims), **more}
             chunks = tuple(max(1, c) for c in chunks or shape)
             fill = np.nan if np.dtype(dtype).kind == "f" else None
-            return root.create_array(name, shape=shape, dtype=dtype, chunks=chunks, attributes=attributes, fill_value=fill, compressors=fast)
+            return root.create_array(
+                name,
+                shape=shape,
+                dtype=dtype,
+                chunks=chunks,
+                attributes=attributes,
+                fill_value=fill,
+                compressors=fast,
+            )
 
         labels = {"group": np.array(axes.groups, dtype=np.str_)} if axes.groups else {}
         along = "group"
@@ -130,7 +142,8 @@ class ZarrStore:
             coordinates = "region unit_id"
         for name, dims in axes.variables.items():
             more = {"coordinates": coordinates} if dims[2] == "unit" else {}
-            array(name, axes.shape(name, axes.samples), axes.dtype, dims, axes.shape(name, self.length), **more)
+            sizes = axes.shape(name, axes.samples), axes.shape(name, self.length)
+            array(name, sizes[0], axes.dtype, dims, sizes[1], **more)
         for name, text in labels.items():
             array(name, text.shape, text.dtype, (along,))[:] = text
         if coordinates:
@@ -146,13 +159,15 @@ class ZarrStore:
 
     def _consolidate(self, path: Path) -> None:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=f"Object at {CHECKPOINT}")  # no part of the recording, and gone at its end
+            # The checkpoint is no part of the recording, and gone at its end.
+            warnings.filterwarnings("ignore", message=f"Object at {CHECKPOINT}")
             self.zarr.consolidate_metadata(str(path), zarr_format=2)
 
     # ---------------------------------------------------------------- writing
 
     def put(self, start: int, arrays: Arrays) -> None:
-        """Hand over the samples from ``start`` on (a whole chunk, or the last one); waits while too many wait already."""
+        """Hand over the samples from ``start`` on, a whole chunk or the last one; waits while too many
+        wait."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name="recording", daemon=True)
             self._thread.start()
@@ -178,7 +193,8 @@ class ZarrStore:
     def _check(self) -> None:
         if self._error is not None:
             raise RecordingError(
-                f"cannot write the recording {self.path}: {reason(self._error)}. What is recorded until its last checkpoint "
+                f"cannot write the recording {self.path}: {reason(self._error)}. What is recorded until its "
+                "last checkpoint "
                 "is whole; make room and resume the run."
             ) from self._error
 
@@ -237,8 +253,8 @@ def open_recording(path: str | os.PathLike[str]) -> xarray.Dataset:
     Returns
     -------
     xarray.Dataset
-        Variables ``h``, ``x`` (trial, time, unit) and their ``_mean``, ``_variance`` (trial, time, group); coordinates
-        time (ms), region, unit_id, group; attributes that say what ran.
+        Variables ``h``, ``x`` (trial, time, unit) and their ``_mean``, ``_variance`` (trial, time, group);
+        coordinates time (ms), region, unit_id, group; attributes that say what ran.
 
     Raises
     ------
@@ -248,7 +264,8 @@ def open_recording(path: str | os.PathLike[str]) -> xarray.Dataset:
     xr = need("xarray", "recordings")
     need("zarr", "recordings on disk")
     if not is_recording(Path(path)):
-        raise RecordingError(f"{path} is not a recording: a Zarr store as `sparse-mrnn simulate --out` writes it.")
+        form = "a Zarr store as `sparse-mrnn simulate --out` writes it"
+        raise RecordingError(f"{path} is not a recording: {form}.")
     found: xarray.Dataset = xr.open_zarr(str(path), chunks=None, consolidated=True)
     if not found.attrs.get("complete", 1):
         found = found.isel(time=slice(0, int(found.attrs["recorded"])))

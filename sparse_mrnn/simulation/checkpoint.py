@@ -18,7 +18,8 @@ DESCRIPTION = "description"
 
 
 def save(path: Path, arrays: dict[str, NDArray[Any]], description: dict[str, Any]) -> None:
-    """Write arrays, and a description as JSON; the file is on disk whole when this returns, or the old one is still there."""
+    """Write arrays, and a description as JSON; the file is on disk whole on return, or the old one still
+    is."""
     partial = path.with_name(path.name + ".partial")
     text = np.frombuffer(json.dumps(description).encode(), dtype=np.uint8)
     try:
@@ -45,4 +46,5 @@ def load(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
             arrays = {name: file[name] for name in file.files}
             return arrays, json.loads(arrays.pop(DESCRIPTION).tobytes())
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise ResumeError(f"cannot read the checkpoint {path}: {error}. Start the run anew with overwrite (--overwrite).") from error
+        advice = "Start the run anew with mode='overwrite' (--overwrite)."
+        raise ResumeError(f"cannot read the checkpoint {path}: {error}. {advice}") from error

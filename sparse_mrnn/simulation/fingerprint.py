@@ -47,12 +47,13 @@ def digest(*parts: Tensor | bytes) -> str:
     """A short digest of tensors or bytes."""
     found = hashlib.blake2b(digest_size=16)
     for part in parts:
-        found.update(part if isinstance(part, bytes) else np.ascontiguousarray(part.detach().cpu().numpy()).tobytes())
+        array = part if isinstance(part, bytes) else part.detach().cpu().numpy()
+        found.update(array if isinstance(array, bytes) else np.ascontiguousarray(array).tobytes())
     return found.hexdigest()
 
 
 def graph_config(net: mRNNBase) -> str:
-    """The network's configuration as JSON; empty where it names classes of one's own or lists very many synapses."""
+    """The network's configuration as JSON; empty where JSON cannot name a class or synapses are many."""
     explicit = sum(p.weights.nnz for p in net.graph.projections() if p.weights is not None)
     if explicit > LARGEST_CONFIG:
         return ""
@@ -85,9 +86,11 @@ def differences(old: Any, new: Any, where: str = "") -> list[str]:
     """
     if isinstance(old, dict) and isinstance(new, dict):
         keys = dict.fromkeys([*old, *new])
-        return [d for key in keys for d in differences(old.get(key), new.get(key), f"{where}.{key}" if where else str(key))]
+        pairs = ((old.get(k), new.get(k), f"{where}.{k}" if where else str(k)) for k in keys)
+        return [difference for pair in pairs for difference in differences(*pair)]
     if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
-        return [d for k, pair in enumerate(zip(old, new, strict=True)) for d in differences(*pair, f"{where}[{k}]")]
+        pairs = ((a, b, f"{where}[{k}]") for k, (a, b) in enumerate(zip(old, new, strict=True)))
+        return [difference for pair in pairs for difference in differences(*pair)]
     return [] if old == new else [f"{where}: {_short(old)} then, {_short(new)} now"]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 
 class Interrupt:
-    """While it is entered, the first SIGINT or SIGTERM only sets ``requested``; a second SIGINT stops at once."""
+    """Within it, the first SIGINT or SIGTERM only sets ``requested``; a second SIGINT stops at once."""
 
     def __init__(self) -> None:
         self.requested = False
@@ -21,7 +21,9 @@ class Interrupt:
                 self._before[number] = signal.signal(number, self._note)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 

@@ -32,12 +32,14 @@ class PlacedIntervention:
 class InterventionSchedule:
     """All interventions of a run, in the order in which they are applied.
 
-    A gain, and the lesion of an input, act on what is transmitted in the steps start <= step < stop. The lesion of
-    units and a clamp hold the states at the times start <= time < stop. At each step gains come first, then the
-    dynamics, then clamps of x, clamps of h, and lesions, which thus win over clamps.
+    A gain, and the lesion of an input, act on what is transmitted in the steps start <= step < stop. The
+    lesion of units and a clamp hold the states at the times start <= time < stop. At each step gains come
+    first, then the dynamics, then clamps of x, clamps of h, and lesions, which thus win over clamps.
     """
 
-    def __init__(self, net: mRNNBase, acts: Sequence[Intervention], steps: int, seeds: np.random.SeedSequence) -> None:
+    def __init__(
+        self, net: mRNNBase, acts: Sequence[Intervention], steps: int, seeds: np.random.SeedSequence
+    ) -> None:
         self.placed: list[PlacedIntervention] = []
         taken: list[tuple[Clamp, int, int, set[int]]] = []
         for act, seed in zip(acts, seeds.spawn(len(acts)), strict=True):
@@ -47,7 +49,8 @@ class InterventionSchedule:
                 self.placed.append(PlacedIntervention(act, start, stop, kind, slice(0), blocks))
                 continue
             if not isinstance(act, (Lesion, Clamp)):
-                raise InterventionError(f"{type(act).__name__} is no intervention; use Lesion, Clamp or Gain.")
+                name = type(act).__name__
+                raise InterventionError(f"{name} is no intervention; use Lesion, Clamp or Gain.")
             if act.stop is None or act.stop > (steps + 0.5) * net.dt:
                 stop = steps + 1  # the state at the end, too
             kind, units = find_units(net, act, act.region, np.random.default_rng(seed))
@@ -55,10 +58,12 @@ class InterventionSchedule:
                 if kind == "input":
                     raise InterventionError(f"{act.label}: it is an input; give it a stimulus instead.")
                 for other, first, last, those in taken:
-                    if act.variable == other.variable and start < last and first < stop and those & set(units.tolist()):
+                    overlap = start < last and first < stop and those & set(units.tolist())
+                    if overlap and act.variable == other.variable:
                         times = [f"{min(step, steps) * net.dt:g}" for step in (start, stop, first, last)]
                         raise InterventionError(
-                            f"{act.label} from {times[0]} to {times[1]} ms contradicts the {other.label} from "
+                            f"{act.label} from {times[0]} to {times[1]} ms contradicts the {other.label} "
+                            "from "
                             f"{times[2]} to {times[3]} ms: they share units and time; separate them."
                         )
                 taken.append((act, start, stop, set(units.tolist())))
@@ -73,7 +78,8 @@ class InterventionSchedule:
         found: Factors = {"recurrent": {}, "input": {}}
         for p in self._now(step, lambda p: isinstance(p.act, Gain)):
             for block in p.blocks:
-                found[p.kind][block] = found[p.kind].get(block, 1.0) * p.act.factor  # type: ignore[attr-defined]
+                factor: float = p.act.factor  # type: ignore[attr-defined]
+                found[p.kind][block] = found[p.kind].get(block, 1.0) * factor
         return found
 
     def silent_inputs(self, step: int) -> list[Units]:
@@ -84,13 +90,17 @@ class InterventionSchedule:
         """What holds the states at a time, in steps."""
         clamps = [(p.act, p.units) for p in self._now(time, lambda p: isinstance(p.act, Clamp))]
         lesions = self._now(time, lambda p: p.kind == "recurrent" and isinstance(p.act, Lesion))
-        values = {v: [(units, a.value) for a, units in clamps if isinstance(a, Clamp) and a.variable == v] for v in ("x", "h")}
+        values: dict[str, list[tuple[Units, float]]] = {"x": [], "h": []}
+        for act, units in clamps:
+            if isinstance(act, Clamp):
+                values[act.variable].append((units, act.value))
         return HeldStates(values["x"], values["h"], [p.units for p in lesions])
 
 
 def _projections(net: mRNNBase, act: Gain) -> tuple[str, tuple[int, ...]]:
     if net.kind_of(act.target) == "input":
-        raise InterventionError(f"{act.label}: {act.target!r} is an input; projections end in recurrent regions.")
+        what = f"{act.target!r} is an input; projections end in recurrent regions"
+        raise InterventionError(f"{act.label}: {what}.")
     kind, between = net.projections(act.source, act.target)
     if not between:
         raise InterventionError(f"{act.label}: there is no such projection.")

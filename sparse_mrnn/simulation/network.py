@@ -10,7 +10,9 @@ from sparse_mrnn.models.elman import ElmanmRNN
 from sparse_mrnn.models.leaky import mRNN
 
 
-def build_network(graph: RegionGraph, settings: SimulationConfig, device: str | None = None) -> mRNN | ElmanmRNN:
+def build_network(
+    graph: RegionGraph, settings: SimulationConfig, device: str | None = None
+) -> mRNN | ElmanmRNN:
     """The network of a graph with the settings of a configuration's ``simulation`` section.
 
     Examples

@@ -68,10 +68,11 @@ def count_steps(dt: float, duration: float | None, steps: int | None) -> int:
             raise StimulusError(f"steps is {steps!r}; it must be a whole number of at least 1.")
         return steps
     if not np.isfinite(duration) or round(duration / dt) < 1:
-        raise StimulusError(f"duration is {duration:g} ms; it must be at least one time step, dt = {dt:g} ms.")
+        raise StimulusError(f"duration is {duration:g} ms; use at least one time step, dt = {dt:g} ms.")
     found = round(duration / dt)
     if abs(found * dt - duration) > 1e-6 * dt:
-        text = f"duration {duration:g} ms is not a multiple of dt = {dt:g} ms; it is rounded to {found * dt:g} ms."
+        rounded = f"it is rounded to {found * dt:g} ms"
+        text = f"duration {duration:g} ms is not a multiple of dt = {dt:g} ms; {rounded}."
         warnings.warn(text, RoundingWarning, stacklevel=4)
     return found
 
@@ -96,7 +97,8 @@ def plan_simulation(
     acts = (interventions,) if isinstance(interventions, Intervention) else tuple(interventions or ())
     for s in stimuli:
         if not isinstance(s, Stimulus):
-            raise StimulusError(f"stimulus: {type(s).__name__} is no Stimulus; write Stimulus(region, waveform, ...).")
+            name = type(s).__name__
+            raise StimulusError(f"stimulus: {name} is no Stimulus; write Stimulus(region, waveform, ...).")
     record = record or Record()
     if record.every > count:
         raise RecordingError(f"record: every {record.every} steps, but the run has {count}.")
@@ -113,7 +115,7 @@ def plan_simulation(
 
 
 def _axes(net: mRNNBase, record: Record, batch: int, steps: int) -> Axes:
-    """Labels and sizes of what is recorded, units and labels in one order: regions as asked, each in unit order."""
+    """Labels and sizes of what is recorded: regions in the order asked for, each in unit order."""
     region, unit_id = unit_labels(net)
     units = net.layout().indices(*record.regions) if record.regions is not None else np.arange(len(region))
     if record.units is not None:
@@ -162,7 +164,8 @@ def check_size(axes: Axes, out: str | os.PathLike[str] | None) -> None:
         advice = "compression may make it fit (allow_large=True, --yes)"
     if axes.nbytes > free:
         raise RecordingError(
-            f"the recording takes {axes.nbytes / 2**30:.1f} GiB uncompressed, and {where} has {free / 2**30:.1f} GiB free: record "
+            f"the recording takes {axes.nbytes / 2**30:.1f} GiB uncompressed, and {where} has "
+            f"{free / 2**30:.1f} GiB free: record "
             f"fewer times (every), regions or statistics, or in float16; {advice}."
         )
 

@@ -31,7 +31,9 @@ class Progress:
         Append JSON lines: an object with time, event, step, ms, steps_per_s, rss_bytes.
     """
 
-    def __init__(self, steps: int, dt: float, done: int, *, bar: bool, log: str | os.PathLike[str] | None) -> None:
+    def __init__(
+        self, steps: int, dt: float, done: int, *, bar: bool, log: str | os.PathLike[str] | None
+    ) -> None:
         self.steps, self.dt, self.first, self.begun = steps, dt, done, time.monotonic()
         self.next_bar = self.next_log = 0.0
         self.log: IO[str] | None = None
@@ -41,14 +43,17 @@ class Progress:
                 self.log = open(log, "a", encoding="utf-8")  # noqa: SIM115 - closed by __exit__
             except OSError as error:
                 raise RecordingError(f"cannot write the log {log}: {error.strerror}.") from error
-        self.bar: Any = _bar(steps * dt) if bar and (sys.stderr.isatty() or "ipykernel" in sys.modules) else None
+        visible = sys.stderr.isatty() or "ipykernel" in sys.modules
+        self.bar: Any = _bar(steps * dt) if bar and visible else None
 
     def __enter__(self) -> Progress:
         if self.bar is not None:
             self.bar.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self.bar is not None:
             self.bar.stop()
         if self.log is not None:
@@ -100,7 +105,9 @@ def _bar(total: float) -> Any:
     from rich.progress import Progress as Bar
 
     columns = (
-        TextColumn("{task.completed:,.0f} of {task.total:,.0f} ms"), BarColumn(20), TextColumn("{task.fields[rate]}"),
+        TextColumn("{task.completed:,.0f} of {task.total:,.0f} ms"),
+        BarColumn(20),
+        TextColumn("{task.fields[rate]}"),
         TextColumn("ETA"), TimeRemainingColumn(),
     )
     bar = Bar(*columns, console=Console(stderr=True), transient=True)

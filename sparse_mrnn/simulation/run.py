@@ -66,7 +66,8 @@ def simulate(
     """Simulate a network from its initial condition.
 
     With ``out``, memory does not grow with the duration, and the run survives a crash: call it again with
-    ``mode="resume"`` and the recording comes out as if nothing had happened, bit for bit on the same device and thread count.
+    ``mode="resume"`` and the recording comes out as if nothing had happened, bit for bit on the same device
+    and thread count.
 
     Parameters
     ----------
@@ -85,7 +86,8 @@ def simulate(
     noise : bool
         Add the network's noise.
     seed : int
-        Of noise, random stimuli and fractions of units. The noise is that of the network after ``reset_noise(seed)``.
+        Of noise, random stimuli and fractions of units. The noise is that of the network after
+        ``reset_noise(seed)``.
     out : path, optional
         Write a Zarr store here, while the run goes on.
     mode : {"create", "overwrite", "resume"}
@@ -104,8 +106,8 @@ def simulate(
     Returns
     -------
     xarray.Dataset
-        ``h`` and/or ``x`` (trial, time, unit), ``h_mean``, ... (trial, time, group), with coordinates time (ms), region,
-        unit_id and group. With ``out`` it is lazy.
+        ``h`` and/or ``x`` (trial, time, unit), ``h_mean``, ... (trial, time, group), with coordinates time
+        (ms), region, unit_id and group. With ``out`` it is lazy.
 
     Raises
     ------
@@ -132,7 +134,8 @@ def simulate(
     """
     need("xarray", "recordings")
     if mode not in MODES:
-        raise RecordingError(f"mode is {mode!r}; use 'create', 'overwrite' or 'resume'. {suggest(mode, MODES)}")
+        hint = suggest(mode, MODES)
+        raise RecordingError(f"mode is {mode!r}; use 'create', 'overwrite' or 'resume'. {hint}")
     if out is None and mode != "create":
         raise RecordingError(f"mode={mode!r} is about a recording on disk; give its path as out.")
     plan = plan_simulation(
@@ -202,7 +205,8 @@ class _Run:
                 old.rename(out)
             if out.exists() and mode == "create":
                 raise RecordingError(
-                    f"{out} exists; choose another path, overwrite it (mode='overwrite', --overwrite) or resume it "
+                    f"{out} exists; choose another path, overwrite it (mode='overwrite', --overwrite) or "
+                    "resume it "
                     "(mode='resume', --resume)."
                 )
             if out.exists() and not is_recording(out):
@@ -239,7 +243,8 @@ class _Run:
         self._compare(saved["identity"], parts=("options", "network"))
         changed = "; ".join(differences(saved["identity"]["versions"], self.identity["versions"]))
         if changed:
-            warnings.warn(f"resuming {self.out} in another environment ({changed}): last bits may differ.", stacklevel=4)
+            text = f"resuming {self.out} in another environment ({changed}): last bits may differ."
+            warnings.warn(text, stacklevel=4)
         self.step = self.saved = int(saved["step"])
         store.reopen()
         self.recorder = self._new_recorder()
@@ -255,7 +260,8 @@ class _Run:
         if found:
             shown = "; ".join(found[:5]) + (f"; and {len(found) - 5} more" if len(found) > 5 else "")
             raise ResumeError(
-                f"{self.out} cannot be resumed, for this is another run: {shown}. Restore that, or overwrite it "
+                f"{self.out} cannot be resumed, for this is another run: {shown}. Restore that, or overwrite "
+                "it "
                 "(mode='overwrite', --overwrite)."
             )
 
@@ -276,7 +282,8 @@ class _Run:
         return self._finish(reporter)
 
     def _loop(self, reporter: Progress, interrupt: Interrupt, checkpoint_seconds: float) -> None:
-        stepper, drive, recorder, steps = self.stepper, self.drive, cast(Recorder, self.recorder), self.plan.steps
+        stepper, drive, steps = self.stepper, self.drive, self.plan.steps
+        recorder = cast(Recorder, self.recorder)
         every, variables = self.plan.axes.record.every, self.plan.axes.record.variables
         states = {"x": stepper.x, "h": stepper.h}
         views = {v: states[v].numpy() for v in variables} if stepper.x.device.type == "cpu" else None
@@ -312,7 +319,8 @@ class _Run:
 
     def _state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         recorder = cast(Recorder, self.recorder)
-        arrays: dict[str, NDArray[Any]] = {f"state_{name}": t.cpu().numpy() for name, t in self.stepper.state().items()}
+        states = self.stepper.state().items()
+        arrays: dict[str, NDArray[Any]] = {f"state_{name}": t.cpu().numpy() for name, t in states}
         arrays |= {f"part_{name}": a for name, a in recorder.part().items()}
         memory, streams = self.drive.state()
         saved = {"identity": self.identity, "step": self.step, "taken": recorder.taken, "stimuli": streams}
@@ -325,7 +333,8 @@ class _Run:
             checkpoints.save(store.checkpoint, *self._state())
         except OSError as error:
             raise RecordingError(
-                f"cannot write a checkpoint of {self.out}: {error.strerror}. What is recorded until the last one, at "
+                f"cannot write a checkpoint of {self.out}: {error.strerror}. What is recorded until the last "
+                "one, at "
                 f"{self.saved * self.net.dt:g} ms, is whole; make room and resume the run."
             ) from error
         self.saved = self.step
@@ -374,9 +383,11 @@ class _Run:
         region = layout.regions[int(np.searchsorted(layout.ptr, bad[0], side="right")) - 1].name
         when = self.step * self.net.dt
         found = self._so_far(None)
-        last = "" if self.store is None else f" The last good checkpoint of {self.out} is at {self.saved * self.net.dt:g} ms."
+        saved = f"{self.saved * self.net.dt:g} ms"
+        last = "" if self.store is None else f" The last good checkpoint of {self.out} is at {saved}."
         raise DivergenceError(
-            f"the network diverged: at {when:g} ms, {len(bad)} units are not finite, the first of them in region "
+            f"the network diverged: at {when:g} ms, {len(bad)} units are not finite, the first of them "
+            "in region "
             f"{region!r}.{last} Use a smaller dt or spectral radius, or weaker drive.",
             when,
             region,

@@ -26,7 +26,8 @@ class StreamingWeights:
 
     def __init__(self, net: mRNNBase, kind: str, source: Tensor, *, event_driven: bool) -> None:
         self.weights = net.weights(kind)
-        chosen = kind == "recurrent" and not has_delays(self.weights, net.dt)  # with delays, each one is a CSR matrix
+        # With delays, each of them is a CSR matrix.
+        chosen = kind == "recurrent" and not has_delays(self.weights, net.dt)
         self.operand = self.weights.operand(net.chosen_backend if chosen else "csr")
         groups = delay_groups(self.weights, net.dt, self.operand.operator)
         self.product = StreamingProduct(groups, source, event_driven=event_driven)

@@ -35,7 +35,7 @@ class PlacedStimulus:
         self.device, self.dtype = net.device, net.dtype
 
     def current(self, step: int) -> Tensor:
-        """Values of a step, of shape (units or 1, trials or 1). Called once for each step of the window, in order."""
+        """Values of a step, (units or 1, trials or 1). Called once for each step of the window, in order."""
         if isinstance(self.waveform, RandomWaveform):
             self.last = self.waveform.draw(self.rng, self.shape, self.dt, self.last)
             value: Any = self.last
@@ -85,7 +85,8 @@ class StimulusDrive:
     def state(self) -> tuple[dict[str, NDArray[np.float64]], dict[str, Any]]:
         """Last values, and the states of the random streams: arrays, and what JSON can hold."""
         arrays = {f"stimulus_{k}": p.last for k, p in enumerate(self.placed) if p.last is not None}
-        return arrays, {"streams": [p.rng.bit_generator.state for p in self.placed], "last_input": self.last_input}
+        streams = [p.rng.bit_generator.state for p in self.placed]
+        return arrays, {"streams": streams, "last_input": self.last_input}
 
     def load(self, arrays: dict[str, NDArray[Any]], streams: dict[str, Any]) -> None:
         """Take over a state."""

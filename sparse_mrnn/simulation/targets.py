@@ -46,7 +46,8 @@ def find_units(
     if chosen.fraction is not None:
         count = round(chosen.fraction * len(units))
         if count == 0:
-            raise StimulusError(f"{chosen.label}: a fraction of {chosen.fraction:g} of {len(units)} units is no unit.")
+            text = f"a fraction of {chosen.fraction:g} of {len(units)} units is no unit"
+            raise StimulusError(f"{chosen.label}: {text}.")
         units = np.sort(rng.choice(units, count, replace=False))
     return kind, units
 

@@ -115,7 +115,8 @@ class Gain(Intervention):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not (math.isfinite(self.factor) and self.factor >= 0):
-            raise InterventionError(f"{self.label}: the factor is {self.factor}; it must be finite and at least 0.")
+            text = f"the factor is {self.factor}; it must be finite and at least 0"
+            raise InterventionError(f"{self.label}: {text}.")
 
     @property
     def label(self) -> str:

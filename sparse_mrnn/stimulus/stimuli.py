@@ -14,8 +14,8 @@ from sparse_mrnn.stimulus.windows import UnitSelection
 class Stimulus(UnitSelection):
     """A current over a time window.
 
-    Into an input region it is the input u, and reaches units through the input weights; into a recurrent region or a
-    parent it is a direct current (``stim_input``). Stimuli of the same units add.
+    Into an input region it is the input u, and reaches units through the input weights; into a recurrent
+    region or a parent it is a direct current (``stim_input``). Stimuli of the same units add.
 
     Parameters
     ----------
@@ -80,5 +80,7 @@ class Stimulus(UnitSelection):
                 raise ValueError
             numbers = [float(part) for part in parts[1:]]
         except ValueError:
-            raise StimulusError(f"stimulus {text!r}: expected REGION:AMPLITUDE[:START[:STOP]], times in ms.") from None
-        return cls(parts[0], numbers[0], start=numbers[1] if len(numbers) > 1 else 0.0, stop=numbers[2] if len(numbers) > 2 else None)
+            form = "expected REGION:AMPLITUDE[:START[:STOP]], times in ms"
+            raise StimulusError(f"stimulus {text!r}: {form}.") from None
+        start = numbers[1] if len(numbers) > 1 else 0.0
+        return cls(parts[0], numbers[0], start=start, stop=numbers[2] if len(numbers) > 2 else None)

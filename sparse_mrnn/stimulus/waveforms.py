@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from sparse_mrnn.errors import StimulusError
 
 Floats = NDArray[np.float64]
+Shape = tuple[int, int]
 
 
 def parameter(text: str, **options: Any) -> Any:
@@ -26,20 +27,22 @@ def parameter(text: str, **options: Any) -> Any:
 
 
 class Waveform(ABC):
-    """A current over time. ``t`` is in ms since the stimulus began; a value holds for one time step from ``t`` on."""
+    """A current over time. ``t`` is in ms since the stimulus began; a value holds for one time step."""
 
     kind: ClassVar[str] = "custom"
 
     @abstractmethod
     def value(self, t: float, length: float) -> float | Floats:
-        """The current at ``t`` of a window of ``length`` ms: a number, or an array (units,) or (units, trials)."""
+        """The current at ``t`` of a window of ``length`` ms: a number, or an array (units,) or (units,
+        trials)."""
 
-    def check(self, dt: float, length: float, units: int, batch: int) -> None:  # noqa: B027 - most fit whatever there is
-        """Raise a StimulusError if the waveform does not fit a time step, a window, or a number of units or trials."""
+    def check(self, dt: float, length: float, units: int, batch: int) -> None:  # noqa: B027 - most fit
+        """Raise a StimulusError if it does not fit a time step, a window, or a number of units or trials."""
 
     def to_spec(self) -> dict[str, Any]:
         """Its type and parameters, as a configuration has them."""
-        return {"type": self.kind, **{f.name: getattr(self, f.name) for f in fields(self)}}  # type: ignore[arg-type]
+        own = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
+        return {"type": self.kind, **own}
 
     def _need(self, right: bool, what: str) -> None:
         if not right:
@@ -57,7 +60,7 @@ class RandomWaveform(Waveform):
         raise StimulusError(f"{type(self).__name__} is random; it is drawn step by step.")
 
     @abstractmethod
-    def draw(self, rng: np.random.Generator, shape: tuple[int, int], dt: float, last: Floats | None) -> Floats:
+    def draw(self, rng: np.random.Generator, shape: Shape, dt: float, last: Floats | None) -> Floats:
         """The next step's current, shape (units, trials); ``last`` is the one before (None at the start)."""
 
 
@@ -95,7 +98,8 @@ class PulseTrain(Waveform):
     width: float = parameter("Length of a pulse, ms.")
 
     def __post_init__(self) -> None:
-        self._need(0 < self.width <= self.period, f"width {self.width:g} ms must be above 0 and at most the period, {self.period:g} ms")
+        text = f"width {self.width:g} ms must be above 0 and at most the period, {self.period:g} ms"
+        self._need(0 < self.width <= self.period, text)
 
     def value(self, t: float, length: float) -> float:
         """``amplitude`` in a pulse, else 0."""
@@ -103,7 +107,8 @@ class PulseTrain(Waveform):
 
     def check(self, dt: float, length: float, units: int, batch: int) -> None:
         """A pulse shorter than a time step could be missed."""
-        self._need(self.width >= dt * (1 - 1e-9), f"pulses of {self.width:g} ms are shorter than the time step, {dt:g} ms")
+        text = f"pulses of {self.width:g} ms are shorter than the time step, {dt:g} ms"
+        self._need(self.width >= dt * (1 - 1e-9), text)
 
 
 @dataclass(frozen=True)
@@ -172,7 +177,8 @@ class Chirp(Waveform):
     offset: float = parameter("Mean current.", default=0.0)
 
     def __post_init__(self) -> None:
-        self._need(min(self.first, self.last) >= 0, f"frequencies {self.first:g} and {self.last:g} Hz must not be negative")
+        text = f"frequencies {self.first:g} and {self.last:g} Hz must not be negative"
+        self._need(min(self.first, self.last) >= 0, text)
 
     def value(self, t: float, length: float) -> float:
         """The formula above, t and length in ms."""
@@ -204,7 +210,7 @@ class WhiteNoise(RandomWaveform):
     def __post_init__(self) -> None:
         self._need(self.std >= 0, f"std is {self.std:g}; it must not be negative")
 
-    def draw(self, rng: np.random.Generator, shape: tuple[int, int], dt: float, last: Floats | None) -> Floats:
+    def draw(self, rng: np.random.Generator, shape: Shape, dt: float, last: Floats | None) -> Floats:
         """Mean + std times a normal number."""
         return self.mean + self.std * rng.standard_normal(_drawn(shape, self.shared))
 
@@ -213,7 +219,7 @@ class WhiteNoise(RandomWaveform):
 class OrnsteinUhlenbeck(RandomWaveform):
     """Gaussian currents with correlation time ``tau``, stationary from the start.
 
-    y[t + dt] = mean + (y[t] - mean) exp(-dt / tau) + std sqrt(1 - exp(-2 dt / tau)) normal, exact for every dt
+    y[t + dt] = mean + (y[t] - mean) exp(-dt / tau) + std sqrt(1 - exp(-2 dt / tau)) normal, for every dt
     (Gillespie 1996, Phys. Rev. E 54:2084).
 
     Examples
@@ -229,9 +235,10 @@ class OrnsteinUhlenbeck(RandomWaveform):
     shared: bool = parameter("The same for all units of a trial.", default=False)
 
     def __post_init__(self) -> None:
-        self._need(self.std >= 0 and self.tau > 0, f"std {self.std:g} must not be negative, and tau {self.tau:g} ms must be positive")
+        text = f"std {self.std:g} must not be negative, and tau {self.tau:g} ms must be positive"
+        self._need(self.std >= 0 and self.tau > 0, text)
 
-    def draw(self, rng: np.random.Generator, shape: tuple[int, int], dt: float, last: Floats | None) -> Floats:
+    def draw(self, rng: np.random.Generator, shape: Shape, dt: float, last: Floats | None) -> Floats:
         """The formula above."""
         normal: Floats = rng.standard_normal(_drawn(shape, self.shared))
         if last is None:
@@ -260,7 +267,7 @@ class Poisson(RandomWaveform):
     def __post_init__(self) -> None:
         self._need(self.rate >= 0, f"rate is {self.rate:g} Hz; it must not be negative")
 
-    def draw(self, rng: np.random.Generator, shape: tuple[int, int], dt: float, last: Floats | None) -> Floats:
+    def draw(self, rng: np.random.Generator, shape: Shape, dt: float, last: Floats | None) -> Floats:
         """Amplitude times the number of events in the step."""
         events: Floats = rng.poisson(self.rate * dt / 1000, _drawn(shape, self.shared)).astype(np.float64)
         return self.amplitude * events
@@ -281,7 +288,9 @@ class Samples(Waveform):
     kind: ClassVar[str] = "samples"
     values: ArrayLike | None = parameter("The samples.", default=None)  # noqa: RUF009
     interval: float = parameter("How long each sample holds, ms.", default=1.0)
-    path: str | os.PathLike[str] | None = parameter("A .npy file with the samples, in place of values.", default=None)  # noqa: RUF009
+    path: str | os.PathLike[str] | None = parameter(  # noqa: RUF009
+        "A .npy file with the samples, in place of values.", default=None
+    )
 
     def __post_init__(self) -> None:
         self._need((self.values is None) != (self.path is None), "give either values or a path")
@@ -296,8 +305,10 @@ class Samples(Waveform):
             try:
                 array = np.load(Path(self.path), mmap_mode="r", allow_pickle=False)
             except (OSError, ValueError) as error:
-                raise StimulusError(f"Samples: cannot read {self.path}: {error}; it must be a .npy file of numbers.") from None
-        self._need(array.dtype.kind in "fiu" and 1 <= array.ndim <= 3 and len(array) > 0, "they must be numbers of shape (time,), "
+                reason = f"{error}; it must be a .npy file of numbers"
+                raise StimulusError(f"Samples: cannot read {self.path}: {reason}.") from None
+        fits = array.dtype.kind in "fiu" and 1 <= array.ndim <= 3 and len(array) > 0
+        self._need(fits, "they must be numbers of shape (time,), "
                    f"(time, units) or (time, units, trials); got {array.dtype} of shape {array.shape}")
         return cast(Floats, array)
 
@@ -314,7 +325,8 @@ class Samples(Waveform):
     def check(self, dt: float, length: float, units: int, batch: int) -> None:
         """The samples must cover the window, and have as many units and trials as there are."""
         have = self.array.shape[1:]
-        self._need(have in ((), (units,), (units, batch)), f"of shape {self.array.shape} do not fit {units} units and {batch} trials")
+        text = f"of shape {self.array.shape} do not fit {units} units and {batch} trials"
+        self._need(have in ((), (units,), (units, batch)), text)
         covered = self.duration >= length - dt * (1 - 1e-9)
         self._need(covered, f"last {self.duration:g} ms, the window {length:g} ms; set an earlier stop")
         self._need(bool(np.isfinite(self.array).all()), "hold values that are not finite")
@@ -322,7 +334,8 @@ class Samples(Waveform):
     def to_spec(self) -> dict[str, Any]:
         """Type, interval, and the file or a digest of the values."""
         digest = hashlib.blake2b(np.ascontiguousarray(self.array).tobytes(), digest_size=16).hexdigest()
-        return {"type": self.kind, "interval": self.interval, "shape": list(self.array.shape), "values": digest}
+        shape = list(self.array.shape)
+        return {"type": self.kind, "interval": self.interval, "shape": shape, "values": digest}
 
 
 @dataclass(frozen=True)
@@ -348,17 +361,21 @@ class Function(Waveform):
     def check(self, dt: float, length: float, units: int, batch: int) -> None:
         """The function must return one number or one per unit (and trial)."""
         shape = np.shape(self.function(0.0))
-        self._need(shape in ((), (units,), (units, batch)), f"returns shape {shape}; expected (), ({units},) or ({units}, {batch})")
+        expected = f"(), ({units},) or ({units}, {batch})"
+        self._need(shape in ((), (units,), (units, batch)), f"returns shape {shape}; expected {expected}")
 
     def to_spec(self) -> dict[str, Any]:
         """Its name, and a digest of its bytecode."""
         code = getattr(self.function, "__code__", None)
-        digest = hashlib.blake2b(code.co_code + repr(code.co_consts).encode(), digest_size=8).hexdigest() if code else ""
-        return {"type": self.kind, "function": getattr(self.function, "__qualname__", type(self.function).__qualname__), "code": digest}
+        text = b"" if code is None else code.co_code + repr(code.co_consts).encode()
+        digest = hashlib.blake2b(text, digest_size=8).hexdigest() if code else ""
+        name = getattr(self.function, "__qualname__", type(self.function).__qualname__)
+        return {"type": self.kind, "function": name, "code": digest}
 
 
 WAVEFORMS: dict[str, type[Waveform]] = {
-    w.kind: w for w in (Constant, PulseTrain, Ramp, Sine, Chirp, WhiteNoise, OrnsteinUhlenbeck, Poisson, Samples)
+    w.kind: w
+    for w in (Constant, PulseTrain, Ramp, Sine, Chirp, WhiteNoise, OrnsteinUhlenbeck, Poisson, Samples)
 }
 """Waveforms by their type in a configuration (a function has no place in JSON)."""
 
@@ -369,4 +386,5 @@ def _drawn(shape: tuple[int, int], shared: bool) -> tuple[int, int]:
 
 def _nyquist(waveform: Waveform, frequency: float, dt: float) -> None:
     longest = 500 / frequency if frequency else dt
-    waveform._need(dt <= longest, f"{frequency:g} Hz needs time steps of at most {longest:g} ms; dt is {dt:g} ms")
+    text = f"{frequency:g} Hz needs time steps of at most {longest:g} ms; dt is {dt:g} ms"
+    waveform._need(dt <= longest, text)

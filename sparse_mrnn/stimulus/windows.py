@@ -46,19 +46,23 @@ class TimeWindow:
         for name, time in (("start", self.start), ("stop", self.stop)):
             step = total if time is None else round(time / dt)
             if time is not None and abs(step * dt - time) > 1e-6 * dt:
-                text = f"{self.label}: {name} {time:g} ms is not a multiple of dt = {dt:g} ms; it is rounded to {step * dt:g} ms."
+                rounded = f"is not a multiple of dt = {dt:g} ms; it is rounded to {step * dt:g} ms"
+                text = f"{self.label}: {name} {time:g} ms {rounded}."
                 warnings.warn(text, RoundingWarning, stacklevel=2)
             found.append(step)
         start, stop = found
         if start >= total:
-            raise StimulusError(f"{self.label} starts at {self.start:g} ms, after the end at {total * dt:g} ms.")
+            end = total * dt
+            raise StimulusError(f"{self.label} starts at {self.start:g} ms, after the end at {end:g} ms.")
         if stop <= start:
-            raise StimulusError(f"{self.label} from {self.start:g} to {self.stop:g} ms is shorter than a time step, {dt:g} ms.")
+            window = f"{self.label} from {self.start:g} to {self.stop:g} ms"
+            raise StimulusError(f"{window} is shorter than a time step, {dt:g} ms.")
         return start, min(stop, total)
 
     def to_spec(self) -> dict[str, Any]:
         """Its settings, as a configuration has them, without those left at their defaults."""
-        return {f.name: plain(getattr(self, f.name)) for f in fields(self) if getattr(self, f.name) != f.default}
+        own = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
+        return {name: plain(value) for name, value in own.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,11 +83,13 @@ class UnitSelection(TimeWindow):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.units is not None:
-            object.__setattr__(self, "units", (self.units,) if isinstance(self.units, str) else tuple(self.units))
+            units = (self.units,) if isinstance(self.units, str) else tuple(self.units)
+            object.__setattr__(self, "units", units)
         if self.units is not None and self.fraction is not None:
             raise StimulusError(f"{self.label}: units and fraction exclude each other; give one.")
         if self.fraction is not None and not 0 < self.fraction <= 1:
-            raise StimulusError(f"{self.label}: fraction is {self.fraction:g}; it must be above 0 and at most 1.")
+            text = f"fraction is {self.fraction:g}; it must be above 0 and at most 1"
+            raise StimulusError(f"{self.label}: {text}.")
 
 
 def plain(value: Any) -> Any:

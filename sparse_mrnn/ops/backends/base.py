@@ -1,7 +1,7 @@
-"""The interface of a backend: an Operator is what is prepared once for a pattern, a Product is it with values.
+"""The interface of a backend: an Operator is what is prepared once for a pattern, a Product has values too.
 
-Activity is (units, batch), so a row is contiguous and one time step is one sparse-dense product (SpMM); a batch
-of one goes through matrix-vector kernels, which take half the time.
+Activity is (units, batch), so a row is contiguous and one time step is one sparse-dense product (SpMM); a
+batch of one goes through matrix-vector kernels, which take half the time.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Product(ABC):
 
     @abstractmethod
     def grad(self) -> Tensor:
-        """The gradient gathered by `sddmm`, of the shape of the values; 0 for synapses that are not trained."""
+        """The gradient gathered by `sddmm`, of the shape of the values; 0 for synapses not trained."""
 
 
 class Operator(ABC):

@@ -10,7 +10,7 @@ from sparse_mrnn.ops.backends.base import Operator, Product
 from sparse_mrnn.ops.pattern import Pattern
 
 BAND_BYTES = 2**20
-"""Bytes of the activity that an SDDMM reads at a time: it should stay in a core's cache (docs/decisions/0003)."""
+"""Bytes of the activity that an SDDMM reads at a time: they should stay in cache (docs/decisions/0003)."""
 
 
 class CsrOperator(Operator):
@@ -41,14 +41,16 @@ class CsrOperator(Operator):
     def trained_pattern(self) -> Pattern:
         """The pattern of the synapses that need a gradient."""
         if self._trained_pattern is None:
-            self._trained_pattern = self.pattern if self.trained is None else self.pattern.select(self.trained)
+            trained = self.trained
+            self._trained_pattern = self.pattern if trained is None else self.pattern.select(trained)
         return self._trained_pattern
 
     def bands(self, row_bytes: int) -> Tensor:
         """The bands of the compiled SDDMM for rows of activity of so many bytes, or fewer."""
         if self._bands is None or row_bytes > self._bands[0]:
             p, height = self.trained_pattern, max(1, BAND_BYTES // row_bytes)
-            self._bands = row_bytes, kernels.load("sddmm").bands(p.crow, p.col, columns=p.shape[1], height=height)
+            made = kernels.load("sddmm").bands(p.crow, p.col, columns=p.shape[1], height=height)
+            self._bands = row_bytes, made
         return self._bands[1]
 
     def bind(self, stored: Tensor) -> CsrProduct:
@@ -64,7 +66,8 @@ class CsrProduct(Product):
         self.matrix = self.pattern.matrix(self.values)
         self.kernel = kernels.load("sddmm") if values.device.type == "cpu" else None
         self._transposed: Tensor | None = None
-        self._grad: Tensor | None = None  # one entry per synapse where compiled, else a matrix without repeats
+        # one entry per synapse where compiled, else a matrix without repeats
+        self._grad: Tensor | None = None
 
     def addmm(self, y: Tensor, h: Tensor, *, beta: float, alpha: float, out: Tensor) -> None:
         if self.pattern.nnz == 0:  # MKL refuses an empty matrix
@@ -90,7 +93,8 @@ class CsrProduct(Product):
         if self.kernel is not None:
             if self._grad is None:
                 self._grad = self.values.new_zeros(pattern.nnz)
-            self.kernel.accumulate(self.operator.bands(h.shape[1] * h.element_size()), pattern.col, g, h, self._grad)
+            bands = self.operator.bands(h.shape[1] * h.element_size())
+            self.kernel.accumulate(bands, pattern.col, g, h, self._grad)
             return
         if self._grad is None:
             once = pattern.unique[0]

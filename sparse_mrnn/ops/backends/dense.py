@@ -1,4 +1,5 @@
-"""Backend "dense": one dense matrix, for nets that are small or mostly full, and for dense weights a user passes in."""
+"""Backend "dense": one dense matrix, for nets that are small or mostly full, and for a user's dense
+weights."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from sparse_mrnn.ops.backends.base import Operator, Product
 from sparse_mrnn.ops.backends.csr import multiply_add
 
 COPIED_AFTER = 8
-"""Transposed products after which the matrix is copied in transposed order: each then takes a third less time."""
+"""Transposed products after which the matrix is copied transposed: each then takes a third less time."""
 
 
 class DenseOperator(Operator):

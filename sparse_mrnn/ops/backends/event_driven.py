@@ -1,10 +1,10 @@
-"""Backend "event_driven": a CSR product that skips silent source units, for simulation (numba, the extra ``fast``).
+"""Backend "event_driven": a CSR product that skips silent sources, for simulation (numba, extra ``fast``).
 
-Where few units are active (relu), most columns of W multiply zeros. Over a column-wise (CSC) copy, cut into bands of
-rows so that threads never write to the same row, only the columns of active units are read: cost is proportional to
-their synapses. A row always adds its sources in the same order, so the result does not depend on the thread count.
-Above `MOST` of the synapses active, the row-wise product is faster and takes over; which one runs depends on the
-activity alone, so a run can be repeated and resumed exactly (docs/decisions/0015).
+Where few units are active (relu), most columns of W multiply zeros. Over a column-wise (CSC) copy, cut into
+bands of rows so that threads never write to the same row, only the columns of active units are read: cost is
+proportional to their synapses. A row always adds its sources in the same order, so the result does not depend
+on the thread count. Above `MOST` of the synapses active, the row-wise product is faster and takes over; which
+one runs depends on the activity alone, so a run can be repeated and resumed exactly (docs/decisions/0015).
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def events_pay(pattern: Pattern, batch: int, device: torch.device) -> bool:
 
 
 def by_column(pattern: Pattern, values: Tensor) -> tuple[Any, ...]:
-    """(band limits, column pointers per band, rows within the band, values): one CSC matrix per band of rows."""
+    """(band limits, column pointers per band, rows within the band, values): one CSC matrix per band."""
     rows, columns = pattern.shape
     bands = max(2, torch.get_num_threads())
     limits = np.linspace(0, rows, bands + 1).astype(np.int64)

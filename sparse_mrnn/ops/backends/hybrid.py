@@ -1,8 +1,8 @@
 """Backend "hybrid": dense blocks by batched GEMM, everything else as one CSR matrix.
 
-A full projection costs 4 bytes a synapse and runs at GEMM speed; in CSR it costs 8 bytes and about a quarter of
-that speed. Blocks of one shape are multiplied by one ``bmm`` over gathered source rows; blocks whose shape is rare
-are joined side by side, one matrix per target range. The results, one row per block and target, are
+A full projection costs 4 bytes a synapse and runs at GEMM speed; in CSR it costs 8 bytes and about a quarter
+of that speed. Blocks of one shape are multiplied by one ``bmm`` over gathered source rows; blocks whose shape
+is rare are joined side by side, one matrix per target range. The results, one row per block and target, are
 summed into the targets by a CSR matrix of ones, which is faster than ``index_add`` (docs/decisions/0004).
 """
 
@@ -23,11 +23,11 @@ from sparse_mrnn.ops.backends.csr import CsrOperator, multiply_add
 from sparse_mrnn.ops.pattern import Pattern, csr
 
 BLOCK_FILL, BLOCK_ENTRIES, RARE = 0.6, 4096, 4
-"""A block is multiplied densely from this density and from this many entries on; shapes with fewer blocks are joined."""
+"""A block is dense from this density and this many entries on; shapes with fewer blocks are joined."""
 
 
 class Extent(NamedTuple):
-    """Where a projection is: its range in the values, and its rows (targets) and columns (sources) in the matrix."""
+    """Range of a projection in the values, and its rows (targets) and columns (sources) in the matrix."""
 
     start: int
     stop: int
@@ -49,7 +49,7 @@ class Extent(NamedTuple):
 
 @dataclass(frozen=True)
 class _Group:
-    """Matrices of one shape (matrices, rows, columns): their range in the store, and of either side's gathered rows."""
+    """Matrices of one shape (matrices, rows, columns): ranges in the store and in the gathered rows."""
 
     store: slice
     shape: tuple[int, int, int]
@@ -79,7 +79,8 @@ class HybridOperator(Operator):
 
     Examples
     --------
-    >>> p = Pattern(torch.arange(0, 65 * 64, 64, dtype=torch.int32), torch.arange(64, dtype=torch.int32).repeat(64), (64, 64))
+    >>> crow, col = torch.arange(0, 65 * 64, 64, dtype=torch.int32), torch.arange(64, dtype=torch.int32)
+    >>> p = Pattern(crow, col.repeat(64), (64, 64))
     >>> operator = HybridOperator(p, None, [Extent(0, 4096, 0, 64, 0, 64)], 4096, 4096)
     >>> operator.rest.pattern.nnz, operator.bind(torch.ones(4096)).rmatmul(torch.ones(64, 1))[0].tolist()
     (0, [64.0])
@@ -97,7 +98,9 @@ class HybridOperator(Operator):
         for e in extents:
             in_block[e.start : e.stop] = True
         kept = np.flatnonzero(~in_block[order])
-        trained = None if n_trained == n_values else torch.from_numpy(np.flatnonzero(order[kept] < n_trained)).to(device)
+        trained = None
+        if n_trained < n_values:
+            trained = torch.from_numpy(np.flatnonzero(order[kept] < n_trained)).to(device)
         self.rest = CsrOperator(pattern.select(torch.from_numpy(kept).to(device)), trained)
 
         offsets = _offsets(pattern, order, extents)
@@ -108,7 +111,8 @@ class HybridOperator(Operator):
             first = panels[0][0]
             n, m, k = shape = len(panels), first.n_rows, sum(e.n_cols for e in panels[0])
             for panel in panels:
-                index.append(np.concatenate([_filled(e, offsets[e], n_values) for e in panel], axis=1).ravel())
+                filled = [_filled(e, offsets[e], n_values) for e in panel]
+                index.append(np.concatenate(filled, axis=1).ravel())
                 rows.append(np.arange(panel[0].row, panel[0].row + m))
                 cols += [np.arange(e.col, e.col + e.n_cols) for e in panel]
             self.groups.append(
@@ -125,7 +129,7 @@ class HybridOperator(Operator):
         joined = (torch.from_numpy(np.concatenate(parts)).to(device, kind) for parts in (index, rows, cols))
         self.index, self.rows, self.cols = joined
         self.padded = len(self.index) > n_values
-        self.sum_rows, self.sum_cols = (_summing(i, n) for i, n in zip((self.rows, self.cols), self.shape, strict=True))
+        self.sum_rows, self.sum_cols = _summing(self.rows, self.shape[0]), _summing(self.cols, self.shape[1])
 
     def bind(self, stored: Tensor) -> HybridProduct:
         return HybridProduct(self, stored)
@@ -134,7 +138,7 @@ class HybridOperator(Operator):
 def _offsets(
     pattern: Pattern, order: NDArray[np.integer], extents: Sequence[Extent]
 ) -> dict[Extent, NDArray[np.int64] | None]:
-    """Offset of each value of a block in its dense form, row-major; None for a full block, whose values are that form."""
+    """Offset of each value of a block in its dense form, row-major; None for a full block."""
     offsets: dict[Extent, NDArray[np.int64] | None] = dict.fromkeys(extents)
     partial = [e for e in extents if e.stop - e.start < e.entries]
     if partial:
@@ -222,7 +226,8 @@ class HybridProduct(Product):
         for group, block in zip(op.groups, self.blocks, strict=True):
             n, m, k = group.shape
             if self.kernel is not None and g.shape[1] == 1:
-                self.kernel.multiply_transposed(block, targets[group.rows].view(n, m), result[group.cols].view(n, k))
+                g_block, h_block = targets[group.rows].view(n, m), result[group.cols].view(n, k)
+                self.kernel.multiply_transposed(block, g_block, h_block)
             else:
                 out_block = result[group.cols].view(n, k, -1)
                 torch.bmm(block.transpose(1, 2), targets[group.rows].view(n, m, -1), out=out_block)

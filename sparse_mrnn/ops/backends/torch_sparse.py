@@ -68,7 +68,10 @@ class TorchSparseProduct(CsrProduct):
         self.sparse_transposed: Any = None
 
     def _tensor(self, crow: Tensor, col: Tensor, values: Tensor, shape: tuple[int, int]) -> Any:
-        return self.package.SparseTensor(rowptr=crow.long(), col=col.long(), value=values, sparse_sizes=shape, is_sorted=True)
+        made = self.package.SparseTensor(
+            rowptr=crow.long(), col=col.long(), value=values, sparse_sizes=shape, is_sorted=True
+        )
+        return made
 
     def addmm(self, y: Tensor, h: Tensor, *, beta: float, alpha: float, out: Tensor) -> None:
         product = self.package.matmul(self.sparse, h)
@@ -80,6 +83,7 @@ class TorchSparseProduct(CsrProduct):
     def rmatmul(self, g: Tensor, out: Tensor | None = None) -> Tensor:
         if self.sparse_transposed is None:
             pattern, order = self.pattern.transposed
-            self.sparse_transposed = self._tensor(pattern.crow, pattern.col, self.values.index_select(0, order), pattern.shape)
+            values = self.values.index_select(0, order)
+            self.sparse_transposed = self._tensor(pattern.crow, pattern.col, values, pattern.shape)
         result: Tensor = self.package.matmul(self.sparse_transposed, g)
         return result if out is None else out.copy_(result)

@@ -10,12 +10,14 @@ SLOPES = {"linear": 0, "relu": 1, "tanh": 2, "sigmoid": 3}
 
 
 @njit(parallel=True, fastmath={"reassoc", "contract", "nsz"}, cache=True)
-def backward_step(code, rate, h, t, source, grad_h, grad_x, scaled, gathered, activity, k, bias):  # pragma: no cover - compiled
+def backward_step(
+    code, rate, h, t, source, grad_h, grad_x, scaled, gathered, activity, k, bias
+):  # pragma: no cover - compiled
     """For every unit and trial: what `recurrence.backward.Backward._pointwise` does.
 
-    grad_h *= f'(x), from h[t] and the code of the unit's activation (`SLOPES`); grad_x += grad_h; scaled = rate * grad_x;
-    grad_x -= scaled; gathered[:, k] = scaled; activity[:, k] = source; bias += the sum of scaled over trials. The last
-    three arrays may be empty. Call `use_torch_threads` before the first step.
+    grad_h *= f'(x), from h[t] and the code of the unit's activation (`SLOPES`); grad_x += grad_h; scaled =
+    rate * grad_x; grad_x -= scaled; gathered[:, k] = scaled; activity[:, k] = source; bias += the sum of
+    scaled over trials. The last three arrays may be empty. Call `use_torch_threads` before the first step.
 
     Examples
     --------

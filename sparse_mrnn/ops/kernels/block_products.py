@@ -1,4 +1,4 @@
-"""Matrix-vector products of many dense blocks, each way. Bound by reading the blocks once, 4 bytes a synapse."""
+"""Matrix-vector products of many dense blocks, each way. Bound by reading the blocks, 4 bytes a synapse."""
 # mypy: disable-error-code="no-untyped-def, untyped-decorator"
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from torch import Tensor
 from sparse_mrnn.ops.kernels import use_torch_threads
 
 SHARE = 256
-"""Rows, or columns, of a block that one thread multiplies at a time, so that one large block is shared among threads."""
+"""Rows, or columns, of a block that one thread multiplies at a time: a large block is shared among
+threads."""
 
 
 def multiply(blocks: Tensor, x: Tensor, y: Tensor) -> None:
@@ -80,7 +81,8 @@ def _multiply_transposed(blocks, y, x):  # pragma: no cover - compiled
         n = task // parts
         begin = SHARE * (task - n * parts)
         stop = min(width, begin + SHARE)
-        block, here, out = blocks[n], y[n], x[n, begin:stop]  # slices, not offsets: the loops are twice as fast
+        # Slices, not offsets: the loops are twice as fast.
+        block, here, out = blocks[n], y[n], x[n, begin:stop]
         out[:] = 0
         r = 0
         while r + 4 <= m:

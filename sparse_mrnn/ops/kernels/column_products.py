@@ -1,4 +1,4 @@
-"""The columns of active source units of a matrix, in bands of rows: what `backends.event_driven` multiplies by."""
+"""Columns of active source units, in bands of rows: what `backends.event_driven` multiplies by."""
 # mypy: disable-error-code="no-untyped-def, untyped-decorator"
 
 from __future__ import annotations
@@ -8,7 +8,8 @@ from numba import njit, prange
 
 @njit(cache=True)
 def collect(h, fan_out, active, most):  # pragma: no cover - compiled
-    """Write the active sources into ``active``; their number, or -1 where they have more than ``most`` synapses."""
+    """Write the active sources into ``active``; their number, or -1 where they have over ``most``
+    synapses."""
     work = 0
     for j in range(len(h)):  # != 0 is also true for NaN, which must spread
         work += fan_out[j] if h[j] != 0 else 0

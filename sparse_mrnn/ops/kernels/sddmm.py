@@ -40,7 +40,7 @@ def accumulate(first: Tensor, col: Tensor, g: Tensor, h: Tensor, grad: Tensor) -
 def bands(crow: Tensor, col: Tensor, *, columns: int, height: int) -> Tensor:
     """Where each row enters each band of ``height`` columns, shape (bands + 1, rows), the last being its end.
 
-    Within a band the rows of h that are read stay in cache. A pattern with a row that is not sorted has one band.
+    Within a band the rows of h that are read stay in cache. An unsorted pattern has one band.
 
     Examples
     --------

@@ -16,7 +16,8 @@ def gather(values: Tensor, index: Tensor, sign: Tensor, weights: Tensor) -> None
     --------
     >>> import torch
     >>> weights = torch.zeros(2)
-    >>> gather(torch.tensor([-1.0, 2.0]), torch.tensor([1, 0]), torch.tensor([-1, 1], dtype=torch.int8), weights)
+    >>> index, sign = torch.tensor([1, 0]), torch.tensor([-1, 1], dtype=torch.int8)
+    >>> gather(torch.tensor([-1.0, 2.0]), index, sign, weights)
     >>> weights.tolist()
     [-2.0, 1.0]
     """
@@ -25,7 +26,8 @@ def gather(values: Tensor, index: Tensor, sign: Tensor, weights: Tensor) -> None
 
 
 def scatter(values: Tensor, index: Tensor, sign: Tensor, grad: Tensor, out: Tensor) -> None:
-    """The backward of `gather`: out[index[e]] = grad[e] times the slope. The slope at 0 is that of a positive value."""
+    """Backward of `gather`: out[index[e]] = grad[e] times the slope, which at 0 is that of a positive
+    value."""
     use_torch_threads()
     _scatter(values.numpy(), index.numpy(), sign.numpy(), grad.numpy(), out.numpy())
 

@@ -9,73 +9,41 @@ import torch
 from torch import Tensor
 
 from sparse_mrnn.ops.activations import ActivationSegments, get_activation
-from sparse_mrnn.ops.recurrence.backward import BackwardLoop, Needed
+from sparse_mrnn.ops.recurrence.backward import BackwardLoop
 from sparse_mrnn.ops.recurrence.delays import ActivityHistory, before_start
 from sparse_mrnn.ops.recurrence.forward import ForwardLoop
-from sparse_mrnn.ops.recurrence.spec import RecurrenceSpec
+from sparse_mrnn.ops.recurrence.spec import NeedsGradient, RecurrenceSpec, RecurrenceTensors
 
 UNSAVED_BYTES, UNSAVED_STEPS = 2**20, 64
-"""States kept at a time where only some units are returned and no gradient is needed: few enough to stay in cache."""
+"""States kept at a time where only some units are returned and no gradient is needed: they stay in cache."""
 
 
-def recurrence(
-    spec: RecurrenceSpec,
-    weights: Tensor,
-    input_weights: Tensor | None,
-    inputs: Tensor,
-    bias: Tensor | None,
-    x0: Tensor,
-    h0: Tensor,
-    stim: Tensor | None,
-    alpha: Tensor,
-) -> tuple[Tensor, Tensor]:
-    """Run the recurrence. Differentiable once, in every tensor argument.
-
-    Parameters
-    ----------
-    spec : RecurrenceSpec
-    weights, input_weights : Tensor
-        Values in the order of the operators; no input weights where there are no inputs.
-    inputs : Tensor, shape (time, inputs, batch)
-    bias : Tensor, shape (units,), or None
-    x0, h0 : Tensor, shape (units, batch)
-    stim : Tensor, shape (time, units, batch), or None
-    alpha : Tensor, shape (1, 1) or (units, 1)
+def recurrence(spec: RecurrenceSpec, tensors: RecurrenceTensors) -> tuple[Tensor, Tensor]:
+    """Run the recurrence. Differentiable once, in every tensor.
 
     Returns
     -------
     x, h : Tensor, shape (time, units or returned units, batch)
         States after each step.
     """
-    tensors = weights, input_weights, inputs, bias, x0, h0, stim, alpha
-    if not (torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)):
-        with torch.no_grad():
-            x, h, _ = _forward(spec, *tensors, saving=False)
+    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
+        x, h = _Recurrence.apply(spec, *tensors)  # type: ignore[no-untyped-call]
         return x, h
-    x, h = _Recurrence.apply(spec, *tensors)  # type: ignore[no-untyped-call]
+    with torch.no_grad():
+        x, h, _ = _forward(spec, tensors, saving=False)
     return x, h
 
 
-def stepwise_recurrence(
-    spec: RecurrenceSpec,
-    weights: Tensor,
-    input_weights: Tensor | None,
-    inputs: Tensor,
-    bias: Tensor | None,
-    x0: Tensor,
-    h0: Tensor,
-    stim: Tensor | None,
-    alpha: Tensor,
-) -> tuple[Tensor, Tensor]:
-    """`recurrence` for activations that torch's autograd has to differentiate: a linear step, then the function."""
-    linear = ActivationSegments(((0, len(x0), get_activation("linear")),))
+def stepwise_recurrence(spec: RecurrenceSpec, tensors: RecurrenceTensors) -> tuple[Tensor, Tensor]:
+    """`recurrence` for activations that torch's autograd differentiates: a linear step, then the function."""
+    linear = ActivationSegments(((0, len(tensors.x0), get_activation("linear")),))
     one_step = replace(spec, activation=linear, units=None)
-    x, h, xs, hs = x0, h0, [], []
-    for t in range(len(inputs)):
+    x, h, xs, hs = tensors.x0, tensors.h0, [], []
+    for t in range(len(tensors.inputs)):
         step = slice(t, t + 1)
-        now = None if stim is None else stim[step]
-        after, _ = recurrence(one_step, weights, input_weights, inputs[step], bias, x, h, now, alpha)
-        x = after[0]
+        stim = None if tensors.stim is None else tensors.stim[step]
+        now = tensors._replace(inputs=tensors.inputs[step], x0=x, h0=h, stim=stim)
+        x = recurrence(one_step, now)[0][0]
         h = spec.activation.apply(x)
         xs.append(x)
         hs.append(h)
@@ -97,34 +65,23 @@ class _Saved:
     noise: list[tuple[Tensor, Tensor]]
 
 
-def _forward(
-    spec: RecurrenceSpec,
-    weights: Tensor,
-    input_weights: Tensor | None,
-    inputs: Tensor,
-    bias: Tensor | None,
-    x0: Tensor,
-    h0: Tensor,
-    stim: Tensor | None,
-    alpha: Tensor,
-    *,
-    saving: bool,
-) -> tuple[Tensor, Tensor, _Saved]:
-    steps, units = len(inputs), spec.units
+def _forward(spec: RecurrenceSpec, tensors: RecurrenceTensors, *, saving: bool) -> tuple[Tensor, Tensor, _Saved]:
+    inputs, stim, x0, units = tensors.inputs, tensors.stim, tensors.x0, spec.units
+    steps = len(inputs)
     if saving:
         every = spec.checkpoint_steps
     else:
         fitting = UNSAVED_BYTES // (x0.numel() * x0.element_size())
         every = None if units is None else max(1, min(fitting, UNSAVED_STEPS))
     every = min(every or steps, steps)
-    loop = ForwardLoop(spec, weights, input_weights, bias, alpha, x0)
+    loop = ForwardLoop(spec, tensors)
     xs, hs = x0.new_empty((every, *x0.shape)), x0.new_empty((every, *x0.shape))
     whole = every == steps
     returned = whole and units is None  # the buffers are what is returned
     shape = (steps, x0.shape[0] if units is None else len(units), x0.shape[1])
     out_x, out_h = (xs, hs) if returned else (x0.new_empty(shape), x0.new_empty(shape))
     saved = _Saved(every, xs if whole else None, hs if whole else None, inputs, [], [])
-    x, h, before = x0, h0, before_start(h0, loop.product.longest)
+    x, h, before = x0, tensors.h0, before_start(tensors.h0, loop.product.longest)
     for begin in range(0, steps, every):
         end = min(begin + every, steps)
         if saving and not whole:
@@ -150,41 +107,35 @@ def _forward(
 
 class _Recurrence(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, spec: RecurrenceSpec, *tensors: Any) -> tuple[Tensor, Tensor]:
-        out_x, out_h, saved = _forward(spec, *tensors, saving=True)
-        weights, input_weights, _, bias, x0, h0, stim, alpha = tensors
-        need_x = ctx.needs_input_grad[8]
-        again = saved.hs is None  # bias and stim are needed to compute steps again
+    def forward(ctx: Any, spec: RecurrenceSpec, *args: Any) -> tuple[Tensor, Tensor]:
+        tensors, needed = RecurrenceTensors(*args), NeedsGradient(*ctx.needs_input_grad[1:])
+        out_x, out_h, saved = _forward(spec, tensors, saving=True)
+        kept = tensors._replace(inputs=saved.inputs)
+        if saved.hs is not None:  # bias and stim are needed to compute steps again, and for nothing else
+            kept = kept._replace(bias=None, stim=None)
         ctx.spec, ctx.every, ctx.noise, ctx.steps = spec, saved.every, saved.noise, len(saved.inputs)
-        ctx.save_for_backward(
-            weights,
-            input_weights,
-            saved.inputs,
-            bias if again else None,
-            x0,
-            h0,
-            stim if again else None,
-            alpha,
-            saved.xs if need_x else None,
-            saved.hs,
-            *(state for start in saved.starts for state in start),
-        )
+        ctx.needed = needed
+        starts = (state for start in saved.starts for state in start)
+        ctx.save_for_backward(*kept, saved.xs if needed.alpha else None, saved.hs, *starts)
         ctx.set_materialize_grads(False)
         return out_x, out_h
 
     @staticmethod
     def backward(ctx: Any, grad_x: Tensor | None, grad_h: Tensor | None) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():  # create_graph=True: a second derivative would silently miss terms
-            raise RuntimeError("the recurrence is differentiable once; call backward or grad without create_graph=True.")
+            raise RuntimeError("the recurrence is differentiable once; leave out create_graph=True.")
         if grad_x is None and grad_h is None:
             return (None,) * 9
-        weights, input_weights, inputs, bias, x0, h0, stim, alpha, xs, hs, *starts = ctx.saved_tensors
+        n = len(RecurrenceTensors._fields)
+        tensors = RecurrenceTensors(*ctx.saved_tensors[:n])
+        xs, hs, *starts = ctx.saved_tensors[n:]
         spec: RecurrenceSpec = ctx.spec
-        loop = ForwardLoop(spec, weights, input_weights, bias, alpha, x0)
-        before = before_start(h0, loop.product.longest)
-        back = BackwardLoop(Needed(*ctx.needs_input_grad[1:]), loop, inputs, x0, alpha, ctx.steps)
+        loop = ForwardLoop(spec, tensors)
+        back = BackwardLoop(ctx.needed, loop, tensors, ctx.steps)
+        x0, inputs, stim = tensors.x0, tensors.inputs, tensors.stim
         if hs is not None:
-            back.run(0, xs, ActivityHistory(h0, hs, before), inputs, x0, grad_x, grad_h)
+            history = ActivityHistory(tensors.h0, hs, before_start(tensors.h0, loop.product.longest))
+            back.run(0, xs, history, inputs, x0, grad_x, grad_h)
         else:
             xs, hs = x0.new_empty((ctx.every, *x0.shape)), x0.new_empty((ctx.every, *x0.shape))
             for k in reversed(range(len(starts) // 3)):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -12,9 +10,10 @@ from sparse_mrnn.ops import kernels
 from sparse_mrnn.ops.activations import ActivationSegments
 from sparse_mrnn.ops.recurrence.delays import ActivityHistory, GradientRing
 from sparse_mrnn.ops.recurrence.forward import ForwardLoop
+from sparse_mrnn.ops.recurrence.spec import NeedsGradient, RecurrenceTensors
 
 GRAD_COLUMNS, GRAD_BYTES = (128, 256), 2**21
-"""Time x batch columns gathered before an SDDMM: the more the better it is amortised, within so many bytes."""
+"""Time x batch columns gathered before an SDDMM: the more the better, within so many bytes."""
 
 
 def grad_columns(units: int, size: int) -> int:
@@ -23,52 +22,38 @@ def grad_columns(units: int, size: int) -> int:
     return max(least, min(most, GRAD_BYTES // (units * size)))
 
 
-class Needed(NamedTuple):
-    """Which arguments of `recurrence` need a gradient, in their order."""
-
-    weights: bool
-    input_weights: bool
-    inputs: bool
-    bias: bool
-    x0: bool
-    h0: bool
-    stim: bool
-    alpha: bool
-
-
 class BackwardLoop:
     """Backpropagation through time, segment by segment from the last.
 
     Parameters
     ----------
-    needed : Needed
+    needed : NeedsGradient
     loop : ForwardLoop
-    inputs, x0, alpha : Tensor
-        As of `recurrence`.
+    tensors : RecurrenceTensors
     steps : int
         Of the whole sequence.
     """
 
-    def __init__(
-        self, needed: Needed, loop: ForwardLoop, inputs: Tensor, x0: Tensor, alpha: Tensor, steps: int
-    ) -> None:
+    def __init__(self, needed: NeedsGradient, loop: ForwardLoop, tensors: RecurrenceTensors, steps: int) -> None:
         if loop.input_product is None:
             needed = needed._replace(input_weights=False)
-        self.needed, self.loop, self.alpha = needed, loop, alpha
+        self.needed, self.loop, self.alpha = needed, loop, tensors.alpha
+        x0, inputs = tensors.x0, tensors.inputs
         units, batch = x0.shape
         self.grad_x, self.grad_h = torch.zeros_like(x0), torch.zeros_like(x0)  # gradients reaching x[t], h[t]
         self.ring = GradientRing(loop.product, x0)
-        self.scaled = torch.empty_like(x0)  # alpha times the gradient of x[t + 1]: that of a step's summed input
+        self.scaled = torch.empty_like(x0)  # alpha grad x[t + 1], the gradient of a step's summed input
         self.grad_u = torch.zeros(inputs.shape, dtype=x0.dtype, device=x0.device) if needed.inputs else None
         self.grad_bias = x0.new_zeros(units) if needed.bias else None
         self.grad_stim = x0.new_empty(steps, units, batch) if needed.stim else None
         self.grad_alpha = x0.new_zeros(units, 1) if needed.alpha else None
         self.change, self.of_unit = torch.empty_like(x0) if needed.alpha else None, x0.new_empty(units)
-        # Columns (time x batch) gathered for the next SDDMM: of scaled, of the activity each delay reads, of the inputs.
+        # Columns (time x batch) gathered for the next SDDMM: scaled, the activity each delay reads, inputs.
         self.width = min(steps, max(1, grad_columns(units, x0.element_size()) // batch))
         gathering = self.width if (needed.weights or needed.input_weights) and self.width > 1 else 0
         self.gathered = x0.new_empty(units, gathering, batch)
-        self.activity = [x0.new_empty(units, gathering if needed.weights else 0, batch) for _ in loop.product.parts]
+        read = gathering if needed.weights else 0
+        self.activity = [x0.new_empty(units, read, batch) for _ in loop.product.parts]
         self.gathered_u = x0.new_empty(inputs.shape[1], gathering if needed.input_weights else 0, batch)
         self.filled = 0  # steps gathered
         self.kernel = kernels.load("backward_step") if x0.device.type == "cpu" else None
@@ -76,7 +61,7 @@ class BackwardLoop:
             self._prepare_kernel(self.kernel.SLOPES, units, x0)
 
     def _prepare_kernel(self, codes: dict[str, int], units: int, x0: Tensor) -> None:
-        """Arguments of `kernels.backward_step` that stay the same; other activations are differentiated by torch."""
+        """Arguments of `kernels.backward_step` that stay the same; torch differentiates other activations."""
         parts = self.loop.spec.activation.parts
         code = [np.full(stop - start, codes.get(a.name, 0), np.int8) for start, stop, a in parts]
         self.by_torch = ActivationSegments(tuple(part for part in parts if part[2].name not in codes))
@@ -96,13 +81,15 @@ class BackwardLoop:
         grad_xs: Tensor | None,
         grad_hs: Tensor | None,
     ) -> None:
-        """Go back over the steps of one segment, which began at step ``begin`` in the state x_start, history."""
+        """Go back over the steps of a segment, which began at step ``begin`` in the state x_start,
+        history."""
         loop, needed, scaled, steps = self.loop, self.needed, self.scaled, len(history.states)
         hs = None
         if self.kernel is not None:
             kernels.use_torch_threads()
             hs = history.hs.numpy()
-        grads_h, grads_x = (None if g is None else g[begin : begin + steps].unbind(0) for g in (grad_hs, grad_xs))
+        part = slice(begin, begin + steps)
+        grads_h, grads_x = (None if g is None else g[part].unbind(0) for g in (grad_hs, grad_xs))
         us = inputs.unbind(0)
         for t in reversed(range(steps)):
             if grads_h is not None:
@@ -115,7 +102,8 @@ class BackwardLoop:
             else:
                 self.by_torch.slope_into(self.grad_h, history.states[t])
                 source = sources[0].contiguous().numpy()
-                self.kernel.backward_step(*self.fixed, hs, t, source, *self.changing, self.filled, self.bias_sum)
+                now = self.filled, self.bias_sum
+                self.kernel.backward_step(*self.fixed, hs, t, source, *self.changing, *now)
             if self.grad_stim is not None:
                 self.grad_stim[begin + t] = scaled
             if self.grad_alpha is not None and xs is not None and self.change is not None:
@@ -166,7 +154,8 @@ class BackwardLoop:
         if self.filled:
             # the same width every time keeps the rows contiguous; a last, shorter one is copied
             buffers = self.gathered, self.gathered_u, *self.activity
-            columns = (b[:, : self.filled].reshape(len(b), b.shape[2] * min(self.filled, b.shape[1])) for b in buffers)
+            n = self.filled
+            columns = (b[:, :n].reshape(len(b), b.shape[2] * min(n, b.shape[1])) for b in buffers)
             g, u, *hs = columns
             self._sddmm(g, u, hs)
             self.filled = 0

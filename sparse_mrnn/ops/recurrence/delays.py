@@ -1,6 +1,7 @@
 """Delayed products with gradients: what the recurrence over a sequence multiplies by, and the past it needs.
 
-Activity before the start of a sequence is taken to be the initial one, so h0 collects the gradients of all of it.
+Activity before the start of a sequence is taken to be the initial one, so h0 collects the gradients of all of
+it.
 """
 
 from __future__ import annotations
@@ -61,7 +62,9 @@ class DelayedProduct:
 
     def __init__(self, groups: Sequence[DelayGroup], weights: Tensor) -> None:
         self.weights = weights
-        self.parts: list[tuple[DelayGroup, Product]] = [(g, g.operator.bind(g.select(weights.detach()))) for g in groups]
+        self.parts: list[tuple[DelayGroup, Product]] = [
+            (group, group.operator.bind(group.select(weights.detach()))) for group in groups
+        ]
         self.longest = max(group.delay for group in groups)
 
     def addmm(self, y: Tensor, history: ActivityHistory, step: int, *, beta: float, alpha: float) -> None:
@@ -99,9 +102,9 @@ class GradientRing:
         self.scratch = None if without_delays else torch.empty_like(like)
 
     def back(self, g: Tensor, step: int, out: Tensor, *, last: bool) -> None:
-        """Send W_d^T g from a step to the activity it read, and take what has reached the activity at ``step``.
+        """Send W_d^T g from a step to the activity it read, and take what reached the activity at ``step``.
 
-        Before the start, that activity is h0, the one at step 0. ``last``: nothing is sent, since nothing needs it.
+        Before the start, that activity is h0, the one at step 0. ``last``: nothing is sent.
         """
         if self.scratch is None:
             if not last:

@@ -7,44 +7,29 @@ from torch import Tensor
 
 from sparse_mrnn.ops.backends.base import Product
 from sparse_mrnn.ops.recurrence.delays import ActivityHistory, DelayedProduct
-from sparse_mrnn.ops.recurrence.spec import RecurrenceSpec
+from sparse_mrnn.ops.recurrence.spec import RecurrenceSpec, RecurrenceTensors
 
 
 class ForwardLoop:
-    """The forward loop of one pass: the products with their values, and what a step needs besides.
+    """The forward loop of one pass: the products with their values, and what a step needs besides."""
 
-    Parameters
-    ----------
-    spec : RecurrenceSpec
-    weights, input_weights, bias, alpha : Tensor
-        As of `recurrence`.
-    like : Tensor, shape (units, batch)
-    """
-
-    def __init__(
-        self,
-        spec: RecurrenceSpec,
-        weights: Tensor,
-        input_weights: Tensor | None,
-        bias: Tensor | None,
-        alpha: Tensor,
-        like: Tensor,
-    ) -> None:
+    def __init__(self, spec: RecurrenceSpec, tensors: RecurrenceTensors) -> None:
+        alpha, bias, x0 = tensors.alpha, tensors.bias, tensors.x0
         self.spec, self.alpha, self.noise = spec, alpha, spec.noise
-        self.product = DelayedProduct(spec.groups, weights)
+        self.product = DelayedProduct(spec.groups, tensors.weights)
         self.input_product: Product | None = None
-        if input_weights is not None and spec.input_operator is not None:
-            self.input_product = spec.input_operator.bind(input_weights)
+        if tensors.input_weights is not None and spec.input_operator is not None:
+            self.input_product = spec.input_operator.bind(tensors.input_weights)
         self.keep = 1 - alpha  # share of the state that a step leaves
-        self.tonic = None if bias is None else alpha * bias[:, None]  # (units, 1): what the bias adds to x in a step
+        self.tonic = None if bias is None else alpha * bias[:, None]  # (units, 1): added to x in each step
         self.unit_std = None if self.noise is None else alpha * self.noise.unit_std
         needs_scratch = spec.rate is None or self.noise is not None
-        self.scratch = like.new_empty(like.shape if needs_scratch else 0)  # (units, batch): summed input, or noise
+        self.scratch = x0.new_empty(x0.shape if needs_scratch else 0)  # (units, batch): input, or noise
 
     def run(
         self, x: Tensor, history: ActivityHistory, inputs: Tensor, stim: Tensor | None, xs: Tensor
     ) -> Tensor:
-        """Fill ``xs`` and ``history.hs`` from the state x, history; returns the inputs, contiguous and with their noise."""
+        """Fill ``xs`` and ``history.hs`` from the state x, history; returns the inputs with their noise."""
         inputs = inputs.contiguous()
         if self.noise is not None:
             inputs = self.noise.on_inputs(inputs)
@@ -57,7 +42,7 @@ class ForwardLoop:
     def step(
         self, t: int, x: Tensor, history: ActivityHistory, u: Tensor, stim: Tensor | None, new: Tensor
     ) -> None:
-        """new = (1 - alpha) x + alpha (sum_d W_d h[t + 1 - d] + W_inp u + b + noise + stim);  h[t + 1] = f(new)."""
+        """new = (1 - alpha) x + alpha (sum_d W_d h[t+1-d] + W_inp u + b + noise + stim);  h[t+1] = f(new)."""
         rate, scratch = self.spec.rate, self.scratch
         if self.tonic is None:
             torch.mul(x, self.keep, out=new)

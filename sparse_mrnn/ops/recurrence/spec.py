@@ -1,8 +1,9 @@
-"""What the recurrence runs on, apart from differentiable tensors."""
+"""What the recurrence runs on: `RecurrenceSpec`, and the tensors it is differentiable in."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -10,6 +11,43 @@ from sparse_mrnn.ops.activations import ActivationSegments
 from sparse_mrnn.ops.backends.base import Operator
 from sparse_mrnn.ops.delays import DelayGroup
 from sparse_mrnn.ops.noise import Noise
+
+
+class RecurrenceTensors(NamedTuple):
+    """The tensors that the recurrence is differentiable in.
+
+    Parameters
+    ----------
+    weights, input_weights : Tensor
+        Values in the order of the operators; no input weights where there are no inputs.
+    inputs : Tensor, shape (time, inputs, batch)
+    bias : Tensor, shape (units,), or None
+    x0, h0 : Tensor, shape (units, batch)
+    stim : Tensor, shape (time, units, batch), or None
+    alpha : Tensor, shape (1, 1) or (units, 1)
+    """
+
+    weights: Tensor
+    input_weights: Tensor | None
+    inputs: Tensor
+    bias: Tensor | None
+    x0: Tensor
+    h0: Tensor
+    stim: Tensor | None
+    alpha: Tensor
+
+
+class NeedsGradient(NamedTuple):
+    """Which of the `RecurrenceTensors` need a gradient."""
+
+    weights: bool
+    input_weights: bool
+    inputs: bool
+    bias: bool
+    x0: bool
+    h0: bool
+    stim: bool
+    alpha: bool
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Products with present and past activity, without gradients: one product per distinct delay, and the past they need."""
+"""Products with present and past activity, without gradients: one per distinct delay, and their past."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class RingHistory:
         self.count += 1
 
     def gather(self, ranges: Sequence[tuple[int, int]], delay: int, out: Tensor) -> None:
-        """Write the activity of some ranges ``delay`` steps ago (1: the newest) into their rows of ``out``."""
+        """Write the activity of ranges ``delay`` steps ago (1: the newest) into their rows of ``out``."""
         for start, stop in ranges:
             ring = self.rings[start, stop]
             out[start:stop].copy_(ring[(self.count - delay) % len(ring)])
@@ -76,7 +76,8 @@ class StreamingProduct:
             for units in group.sources if group.delay > 1 else ():
                 lengths[units] = max(lengths.get(units, 0), group.delay)
         self.history = RingHistory(lengths, source) if lengths else None
-        self.past = torch.zeros_like(source) if lengths else source  # (sources, batch): what a delayed group reads
+        # (sources, batch): read by delayed groups
+        self.past = torch.zeros_like(source) if lengths else source
         self.products: list[tuple[DelayGroup, Product]] = []
 
     @property
@@ -92,8 +93,9 @@ class StreamingProduct:
             operator, values = group.operator, group.select(stored)
             if not values.numel():
                 continue
-            if self.event_driven and isinstance(operator, CsrOperator) and events_pay(operator.pattern, batch, device):
-                self.products.append((group, EventDrivenProduct(operator, values)))
+            csr = operator if isinstance(operator, CsrOperator) else None
+            if self.event_driven and csr is not None and events_pay(csr.pattern, batch, device):
+                self.products.append((group, EventDrivenProduct(csr, values)))
             else:
                 self.products.append((group, operator.bind(values)))
 
@@ -118,7 +120,8 @@ class StreamingProduct:
 
     def state(self) -> dict[str, Tensor]:
         """The past, by name."""
-        return {} if self.history is None else {f"past_{k}": ring for k, ring in enumerate(self.history.rings.values())}
+        rings = [] if self.history is None else self.history.rings.values()
+        return {f"past_{k}": ring for k, ring in enumerate(rings)}
 
     def load(self, state: dict[str, Tensor], steps: int) -> None:
         """Take over the past after ``steps`` steps."""

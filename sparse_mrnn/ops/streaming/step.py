@@ -1,6 +1,7 @@
 """One time step after another without gradients: preallocated buffers, states updated in place.
 
-    x <- (1 - alpha) x + alpha (sum_d W_d h[d steps ago] + sum_d W_inp,d u[..] + b + noise + current),    h <- f(x)
+    x <- (1 - alpha) x + alpha (sum_d W_d h[d steps ago] + sum_d W_inp,d u[..] + b + noise + current)
+    h <- f(x)
 
 Cost of a step: one product per distinct delay (bytes of the matrix) and about six passes over the states.
 """
@@ -19,7 +20,8 @@ from sparse_mrnn.ops.noise import Noise
 from sparse_mrnn.ops.streaming.delays import StreamingProduct
 
 RELU_STATES = 10_000
-"""States from which on relu, tonic input and the check for NaN are one compiled pass; below, calls cost more."""
+"""States from which on relu, tonic input and the check for NaN are one compiled pass; below, calls cost
+more."""
 
 Units = Tensor | slice
 """Which units: a range, or their numbers without repeats."""
@@ -71,7 +73,8 @@ class Stepper:
         one_pass = relu and x.device.type == "cpu" and x.numel() >= RELU_STATES
         self.kernel = kernels.load("relu_step") if one_pass else None
         self._finite: bool | None = None  # what the last step found
-        self.tonic = None if bias is None or not bias.any() else alpha * bias[:, None]  # what the bias adds in a step
+        tonic = bias is not None and bool(bias.any())
+        self.tonic = alpha * bias[:, None] if bias is not None and tonic else None  # added to x in each step
         self.current = x if self.rate is not None else torch.empty_like(x)
         if noise is not None:
             self.unit_noise, self.unit_std = torch.empty_like(x), alpha * noise.unit_std
@@ -140,7 +143,7 @@ class Stepper:
             self.h[units] = 0
 
     def finite(self) -> bool:
-        """Whether every state is finite: one pass at most, and the exact check only where the sum is not finite."""
+        """Whether every state is finite: one pass, and an exact check only where the sum is not finite."""
         if self._finite is not None:
             return self._finite
         return bool(self.x.sum().isfinite()) or bool(self.x.isfinite().all())
