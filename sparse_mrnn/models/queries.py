@@ -43,7 +43,10 @@ class RegionQueries(nn.Module):
     """
 
     def __init__(
-        self, graph: RegionGraph, constrained: dict[str, bool], spectral_radius: float | Mapping[str, float] | None
+        self,
+        graph: RegionGraph,
+        constrained: dict[str, bool],
+        spectral_radius: float | Mapping[str, float] | None,
     ) -> None:
         super().__init__()
         self.graph, self._constrained, self.spectral_radius = graph, constrained, spectral_radius
