@@ -160,7 +160,8 @@ class RegionGraph(nx.MultiDiGraph):
         parent_region : str, optional
             A name that groups regions; every query by region name takes it too.
         learnable_bias, learnable_init : bool, "unit" or "region"
-            Whether the tonic input, or the initial state, is trained: of each unit (True), or one for the region.
+            Whether the tonic input, or the initial state, is trained: of each unit (True), or one for the
+            region.
         tau : float, optional
             Time constant in ms, where it differs from the network's.
         learnable_tau : bool
@@ -190,7 +191,9 @@ class RegionGraph(nx.MultiDiGraph):
             attrs[what] = _learnable(name, what, learnable)
             value = what.replace("learnable_bias", "base_firing").replace("learnable_", "")
             if attrs[what] == "region" and np.ndim(attrs[value]):
-                raise GraphError(f"region {name!r}: {what}='region' needs one {value} for the region, not one a unit.")
+                raise GraphError(
+                    f"region {name!r}: {what}='region' needs one {value} for the region, not one a unit."
+                )
         if not attrs["learnable_init"]:
             del attrs["learnable_init"]
         if tau is not None:
@@ -282,23 +285,26 @@ class RegionGraph(nx.MultiDiGraph):
             Conduction delay, ms: activity arrives so much later, at least one time step. Default:
             one time step.
         share : {"projection", "source", "target"}, name or labels, optional
-            Weights are fixed base values (``weights``, or what the initialiser draws) times learnt gains: one for the
-            projection, one per source or target unit, one for all projections that give the same name, or one per
-            label. Labels are for explicit weights: one for each synapse row by row, or a matrix of them.
+            Weights are fixed base values (``weights``, or what the initialiser draws) times learnt gains: one
+            for the projection, one per source or target unit, one for all projections that give the same
+            name, or one per label. Labels are for explicit weights: one for each synapse row by row, or a
+            matrix of them.
         gain : float
             What every gain starts with.
         bounds : (float or None, float or None), optional
-            Least and largest gain, kept by how it is parametrised. Under Dale's law a gain is at least 0 without.
+            Least and largest gain, kept by how it is parametrised. Under Dale's law a gain is at least 0
+            without.
         rank : int, optional
-            W = U V^T with this many columns in U and V, both trained; no synapses (Mastrogiuseppe & Ostojic 2018).
+            W = U V^T with this many columns in U and V, both trained; no synapses (Mastrogiuseppe & Ostojic
+            2018).
 
         Raises
         ------
         UnknownNameError
             If a region does not exist.
         GraphError
-            If the key is taken, the target is an input, several ways to connect are given, or a sharing or a rank
-            does not fit.
+            If the key is taken, the target is an input, several ways to connect are given, or a sharing or a
+            rank does not fit.
         ConnectivityError
             If the rule cannot be satisfied.
         WeightError
@@ -346,7 +352,8 @@ class RegionGraph(nx.MultiDiGraph):
             sharing = check_sharing(label, share, gain, bounds, attrs.get("weights"))
             if weights is None and not (initializer or Default()).keeps_sign(bool(source_signs.all())):
                 raise GraphError(
-                    f"{label}: a shared gain needs base weights of one sign, and {type(initializer or Default()).__name__} "
+                    f"{label}: a shared gain needs base weights of one sign, and "
+                    f"{type(initializer or Default()).__name__} "
                     "draws both; use initializer=Constant(...), Gamma, LogNormal or explicit weights."
                 )
             self._check_shared_name(label, sharing, source_signs, attrs["trainable"])
@@ -376,7 +383,8 @@ class RegionGraph(nx.MultiDiGraph):
         weights : array or scipy sparse array, shape (units, units)
             Entry (i, j) is from unit j to unit i, in unit order: region after region.
         key, sign, trainable, share, gain, bounds
-            Of every projection, as in `add_projection`; so are the errors. Labels are for `add_projection` only.
+            Of every projection, as in `add_projection`; so are the errors. Labels are for `add_projection`
+            only.
         """
         self._check_open()
         regions, label = self.regions(), f"projections (key {key!r})"
@@ -540,8 +548,11 @@ class RegionGraph(nx.MultiDiGraph):
         if not isinstance(n, (int, np.integer)) or isinstance(n, bool) or n < 1:
             raise GraphError(f"region {name!r}: the number of units is {n!r}; use an integer of at least 1.")
 
-    def _check_shared_name(self, label: str, sharing: Sharing, signs: NDArray[np.int8], trainable: bool) -> None:
-        """Projections of one name have one gain: its start, its bounds, the signs under it and its training agree."""
+    def _check_shared_name(
+        self, label: str, sharing: Sharing, signs: NDArray[np.int8], trainable: bool
+    ) -> None:
+        """Projections of one name have one gain: its start, its bounds, the signs under it and its training
+        agree."""
         if sharing.name is None:
             return
         first = self._first_of_name(sharing.name)
@@ -559,12 +570,14 @@ class RegionGraph(nx.MultiDiGraph):
         ):
             if mine != theirs:
                 raise GraphError(
-                    f"{label}: shares the gain {sharing.name!r} with {projection_label(*first)}, but {what} differ: "
+                    f"{label}: shares the gain {sharing.name!r} with {projection_label(*first)}, but {what} "
+                    "differ: "
                     f"{mine} and {theirs}. Make them equal, or give another name."
                 )
 
     def _first_of_name(self, name: str) -> tuple[str, str, str] | None:
-        """The first projection that shares the gain of a name; names are kept, and looked up anew in a copy."""
+        """The first projection that shares the gain of a name; names are kept, and looked up anew in a
+        copy."""
         names: dict[str, tuple[str, str, str]] | None = self.__dict__.get("_shared_names")
         if names is None:
             names = self.__dict__["_shared_names"] = {}
@@ -651,15 +664,26 @@ def _learnable(name: str, what: str, value: Any) -> bool | str:
     return "region" if value == "region" else bool(value)
 
 
-def _tau_bounds(name: str, bounds: Any, learnable: bool, tau: float | None) -> tuple[float | None, float | None]:
+def _tau_bounds(
+    name: str, bounds: Any, learnable: bool, tau: float | None
+) -> tuple[float | None, float | None]:
     try:
         low, high = (None if end is None else float(end) for end in bounds)
     except (TypeError, ValueError):
-        raise GraphError(f"region {name!r}: tau_bounds is {bounds!r}; give (least, largest) in ms, or None.") from None
-    inside = [0.0 if low is None else low, low or 0.0 if tau is None else tau, math.inf if high is None else high]
-    if not learnable or not (inside[0] <= inside[1] <= inside[2] and inside[0] < inside[2] and min(inside) >= 0):
         raise GraphError(
-            f"region {name!r}: tau_bounds is {bounds!r}; they need learnable_tau=True, least < largest, and tau within."
+            f"region {name!r}: tau_bounds is {bounds!r}; give (least, largest) in ms, or None."
+        ) from None
+    inside = [
+        0.0 if low is None else low,
+        low or 0.0 if tau is None else tau,
+        math.inf if high is None else high,
+    ]
+    if not learnable or not (
+        inside[0] <= inside[1] <= inside[2] and inside[0] < inside[2] and min(inside) >= 0
+    ):
+        raise GraphError(
+            f"region {name!r}: tau_bounds is {bounds!r}; they need learnable_tau=True, least < largest, and "
+            "tau within."
         )
     return low, high
 
@@ -668,14 +692,18 @@ def _rank(
     label: str, rank: Any, shape: tuple[int, int], signs: NDArray[np.int8], attrs: dict[str, Any], share: Any
 ) -> int:
     if not isinstance(rank, int | np.integer) or isinstance(rank, bool) or not 1 <= rank <= min(shape):
-        raise GraphError(f"{label}: rank is {rank!r}; use 1 to {min(shape)}, the units of the smaller region.")
+        raise GraphError(
+            f"{label}: rank is {rank!r}; use 1 to {min(shape)}, the units of the smaller region."
+        )
     if signs.any():
         raise GraphError(
             f"{label}: U V^T has entries of both signs, so a low-rank projection cannot obey Dale's law; "
             "give it sign='free', or its source no sign."
         )
     if share is not None or not attrs["self_connections"]:
-        raise GraphError(f"{label}: a low-rank projection has no synapses; leave out share and self_connections.")
+        raise GraphError(
+            f"{label}: a low-rank projection has no synapses; leave out share and self_connections."
+        )
     return int(rank)
 
 

@@ -272,7 +272,8 @@ def lower(
 
 
 def _rank_in_values(block: Projection) -> int:
-    """Order of blocks in the values: trained synapse by synapse, shared and trained, shared and fixed, fixed."""
+    """Order of blocks in the values: trained synapse by synapse, shared and trained, shared and fixed,
+    fixed."""
     return (1 if block.trainable else 2) if block.share is not None else 0 if block.trainable else 3
 
 
@@ -295,7 +296,9 @@ def _share(
             of_block[k] = of_block[named[share.name]]
             if own != settings[of_block[k].start]:
                 label = projection_label(block.source, block.target, block.key)
-                raise GraphError(f"{label}: gain, bounds or trainable differ among the projections of {share.name!r}.")
+                raise GraphError(
+                    f"{label}: gain, bounds or trainable differ among the projections of {share.name!r}."
+                )
         else:
             whose = block.source, block.target, block.key
             what = [share.name] if share.name else share.gain_names(block.site.n_source, block.site.n_target)

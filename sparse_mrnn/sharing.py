@@ -39,8 +39,8 @@ class Sharing:
     Parameters
     ----------
     by : str
-        "projection": one gain; "source" or "target": one per unit of that region; "labels": one per label; any other
-        text: one gain for all projections that give this name.
+        "projection": one gain; "source" or "target": one per unit of that region; "labels": one per label;
+        any other text: one gain for all projections that give this name.
     labels : SynapseLabels, optional
     gain : float
         What every gain starts with.
@@ -104,7 +104,8 @@ def check_sharing(label: str, share: Any, gain: Any, bounds: Any, weights: sp.cs
         raise GraphError(f"{label}: gain {gain:g} lies outside of its bounds, {bounds!r}.")
     if isinstance(share, str):
         if not share or share == "labels":
-            raise GraphError(f"{label}: share is {share!r}; use 'projection', 'source', 'target', a name or labels.")
+            known = "'projection', 'source', 'target', a name or labels"
+            raise GraphError(f"{label}: share is {share!r}; use {known}.")
         return Sharing(share, None, float(gain), (low, high))
     return Sharing("labels", _labels(label, share, weights), float(gain), (low, high))
 
@@ -124,14 +125,16 @@ def _check_bounds(label: str, bounds: Any) -> tuple[float | None, float | None]:
 
 def _labels(label: str, share: Any, weights: sp.csr_array | None) -> SynapseLabels:
     if weights is None:
-        raise GraphError(f"{label}: labels for each synapse need explicit weights; use share='projection' or a name.")
+        hint = "use share='projection' or a name"
+        raise GraphError(f"{label}: labels for each synapse need explicit weights; {hint}.")
     rows = np.repeat(np.arange(weights.shape[0]), np.diff(weights.indptr))
     if sp.issparse(share):
         found = sp.csr_array(share)
         found.sort_indices()
         same = found.shape == weights.shape and np.array_equal(found.indptr, weights.indptr)
         if not (same and np.array_equal(found.indices, weights.indices)):
-            raise GraphError(f"{label}: the sparse matrix of labels must have an entry for each synapse and no other.")
+            what = "must have an entry for each synapse and no other"
+            raise GraphError(f"{label}: the sparse matrix of labels {what}.")
         values = found.data
     else:
         values = np.asarray(share)

@@ -25,6 +25,7 @@ from sparse_mrnn.errors import (
 from sparse_mrnn.graph import Region, RegionGraph
 from sparse_mrnn.lowering import lower
 from sparse_mrnn.models.delays import delay_groups, delayed_inputs, has_delays
+from sparse_mrnn.models.low_rank import LowRankProjections
 from sparse_mrnn.models.queries import RegionQueries
 from sparse_mrnn.models.weights import DENSE_LIMIT, SparseWeights
 from sparse_mrnn.ops.activations import (
@@ -40,7 +41,7 @@ from sparse_mrnn.ops.noise import Noise
 from sparse_mrnn.ops.pattern import split_sparse
 from sparse_mrnn.ops.recurrence import RecurrenceSpec, RecurrenceTensors, recurrence, stepwise_recurrence
 from sparse_mrnn.ops.recurrence.backward import grad_columns
-from sparse_mrnn.random_streams import network_noise_seeds, noise_seeds, synapse_stream
+from sparse_mrnn.random_streams import low_rank_stream, network_noise_seeds, noise_seeds, synapse_stream
 
 __all__ = ["MemoryEstimate", "linear", "mRNNBase"]
 
@@ -311,7 +312,14 @@ class mRNNBase(RegionQueries):  # noqa: N801
             constrained=self._constrained[kind],
             dtype=np.float64 if self.dtype == torch.float64 else np.float32,
         )
-        return SparseWeights(blocks, self.dtype, self.device)
+        projections = [p for p in self.graph.projections(kind) if p.rank is not None]
+        if not projections:
+            return SparseWeights(blocks, self.dtype, self.device)
+        rng = low_rank_stream(self.seed, kind)
+        low_rank = LowRankProjections(
+            projections, blocks.targets, blocks.sources, rng, self.dtype, self.device
+        )
+        return SparseWeights(blocks, self.dtype, self.device, low_rank)
 
     def _freeze_graph(self) -> None:
         if self.rec_finalized and self.inp_finalized:
@@ -367,7 +375,9 @@ class mRNNBase(RegionQueries):  # noqa: N801
 
     def _alpha_bounds(self, regions: list[Region]) -> tuple[Tensor, Tensor]:
         """Bounds of the alpha of regions with a learnt time constant, from those of the time constant."""
-        bounds = torch.tensor([[0.0, 1.0]] * len(regions), dtype=self.dtype, device=self.device).reshape(-1, 2)
+        bounds = torch.tensor([[0.0, 1.0]] * len(regions), dtype=self.dtype, device=self.device).reshape(
+            -1, 2
+        )
         return bounds[:, 0], bounds[:, 1]
 
     def _region_alpha(self, regions: tuple[Region, ...]) -> list[float]:
@@ -396,8 +406,8 @@ class mRNNBase(RegionQueries):  # noqa: N801
         """Share of the state replaced in a step: of each unit, shape (units, 1), or one for all, shape (1,
         1).
 
-        Of regions with ``learnable_tau`` it is low + (high - low) (1 - sigmoid(keep_logit)), one parameter a region, which stays
-        between 0 and 1 whatever an optimiser does; differentiable.
+        Of regions with ``learnable_tau`` it is low + (high - low) (1 - sigmoid(keep_logit)), one parameter a
+        region, which stays between 0 and 1 whatever an optimiser does; differentiable.
         """
         self.weights("recurrent")
         if self.keep_logit is None:
@@ -521,7 +531,7 @@ class mRNNBase(RegionQueries):  # noqa: N801
         input_operator: Operator | None = None
         input_weights: Tensor | None = None
         drawn = self.make_noise() if noise else None
-        if inputs.nnz:
+        if not inputs.is_empty:
             if drawn is not None and has_delays(inputs, self.dt):  # noise is delayed with the input
                 u, drawn = drawn.on_inputs(u), drawn.without_inputs()
             operand = inputs.operand("csr")
@@ -648,8 +658,11 @@ class mRNNBase(RegionQueries):  # noqa: N801
             weights += 2 * size * part.nnz
             extra = sum(t.element_size() for t in (part.perm, part.synapse_sign) if t is not None)
             pattern += part.nnz * (index + extra) + index * (sum(part.shape) + 1)
-            if training:  # gradient (effective, own), Adam's moments, transposed values, pattern and order
-                training_bytes += part.nnz * (5 * size + 3 * index)
+            learnt = sum(p.numel() for p in part.parameters() if p.requires_grad)
+            weights += size * (sum(p.numel() for p in part.parameters()) - part.values.numel())
+            if training:
+                # Gradient of each synapse, transposed values, pattern and order; gradient, Adam's moments
+                training_bytes += part.nnz * (2 * size + 3 * index) + 3 * size * learnt
         n = self.weights("recurrent").shape[0]
         states = 2 * size * n * batch * (steps + 1)
         if training:

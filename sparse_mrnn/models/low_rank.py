@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -16,8 +18,8 @@ from sparse_mrnn.ops.backends import LowRankBlock
 class LowRankProjections(nn.Module):
     """Projections W = U V^T (Mastrogiuseppe & Ostojic 2018, Neuron 99:609), 2 N R parameters each.
 
-    Entries of U and V are normal at first, of standard deviation 1 / sqrt(R) and 1 / (source units), so that an
-    input of order 1 to every source unit gives one of order 1 or less to the target units.
+    Entries of U and V are normal at first, of standard deviation 1 / sqrt(R) and 1 / (source units), so that
+    an input of order 1 to every source unit gives one of order 1 or less to the target units.
 
     Parameters
     ----------
@@ -55,16 +57,36 @@ class LowRankProjections(nn.Module):
         self.left, self.right = nn.ParameterList(), nn.ParameterList()
         for p in projections:
             rank, n_source, n_target = p.rank or 0, p.site.n_source, p.site.n_target
-            for factors, n, scale in ((self.left, n_target, rank**-0.5), (self.right, n_source, 1 / n_source)):
+            for factors, n, scale in (
+                (self.left, n_target, rank**-0.5),
+                (self.right, n_source, 1 / n_source),
+            ):
                 drawn = torch.from_numpy(scale * rng.standard_normal((n, rank)))
                 factors.append(nn.Parameter(drawn.to(device, dtype), requires_grad=p.trainable))
 
     def __len__(self) -> int:
         return len(self.names)
 
-    def stored_values(self, numbers: list[int]) -> Tensor:
-        """U, V, U, V, ... of some of the projections, as `LowRankSum` stores them. Differentiable."""
-        return torch.cat([f[k].reshape(-1) for k in numbers for f in (self.left, self.right)])
+    def stored_values(self, gain: Tensor | None = None) -> Tensor:
+        """U, V, U, V, ..., as `LowRankSum` stores them, U times ``gain`` of its projection.
+        Differentiable."""
+        parts = []
+        for k, (left, right) in enumerate(zip(self.left, self.right, strict=True)):
+            parts += [(left if gain is None else left * gain[k]).reshape(-1), right.reshape(-1)]
+        return torch.cat(parts)
+
+    def among(self, targets: Sequence[str], sources: Sequence[str]) -> LowRankProjections | None:
+        """Itself if some projection is from one of these source to one of these target regions, else None."""
+        return self if any(s in sources and t in targets for s, t, _ in self.names) else None
+
+    def submatrix(self, rows: Tensor, cols: Tensor) -> Tensor:
+        """Rows and columns of the sum of every U V^T, dense, shape (rows, columns). Differentiable."""
+        total: Tensor = self.left[0].new_zeros(len(rows), len(cols))
+        for block, left, right in zip(self.blocks, self.left, self.right, strict=True):
+            inside, u = _inside(rows.to(left.device), block.rows, left)
+            among, v = _inside(cols.to(left.device), block.cols, right)
+            total = total.index_put((inside[:, None], among[None, :]), u @ v.t(), accumulate=True)
+        return total
 
     def factors(self, *, source: str, target: str, key: str = "default") -> tuple[nn.Parameter, nn.Parameter]:
         """U and V of a projection.
@@ -76,9 +98,19 @@ class LowRankProjections(nn.Module):
         """
         if (source, target, key) not in self.names:
             known = ", ".join(projection_label(*name) for name in self.names) or "none"
-            raise UnknownNameError(f"no low-rank {projection_label(source, target, key)}; there are: {known}.")
+            raise UnknownNameError(
+                f"no low-rank {projection_label(source, target, key)}; there are: {known}."
+            )
         k = self.names.index((source, target, key))
         return self.left[k], self.right[k]
 
     def extra_repr(self) -> str:
-        return ", ".join(f"{s} -> {t} (rank {b.rank})" for (s, t, _), b in zip(self.names, self.blocks, strict=True))
+        return ", ".join(
+            f"{s} -> {t} (rank {b.rank})" for (s, t, _), b in zip(self.names, self.blocks, strict=True)
+        )
+
+
+def _inside(units: Tensor, block: slice, factor: Tensor) -> tuple[Tensor, Tensor]:
+    """Which of some units lie in the block, and the rows of U or V of those."""
+    inside = torch.nonzero((units >= block.start) & (units < block.stop))[:, 0]
+    return inside, factor[units[inside] - block.start]

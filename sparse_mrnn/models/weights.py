@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from sparse_mrnn.errors import SizeError, UnknownNameError
+from sparse_mrnn.errors import SizeError, UnknownNameError, WeightError
 from sparse_mrnn.graph import PROJECTION_SIGNS, projection_label
 from sparse_mrnn.lowering import BlockSparse
+from sparse_mrnn.models.low_rank import LowRankProjections
 from sparse_mrnn.models.parameter_views import ParameterViews
 from sparse_mrnn.models.synapse_table import ProjectionKey, SynapseTable, follow
 from sparse_mrnn.ops.backends import (
@@ -19,6 +20,7 @@ from sparse_mrnn.ops.backends import (
     DenseOperator,
     Extent,
     HybridOperator,
+    LowRankSum,
     Operator,
     TorchSparseOperator,
 )
@@ -44,6 +46,8 @@ class Operand:
     """Sign of each stored value; None: in CSR order, which takes no memory."""
     offset: Tensor | None = None
     """Offset at which each stored value is added in a dense matrix, for the dense backend."""
+    padded: bool = False
+    """Whether some stored values are 0, of no synapse."""
 
 
 class SparseWeights(nn.Module):
@@ -56,6 +60,8 @@ class SparseWeights(nn.Module):
     blocks : BlockSparse
     dtype : torch.dtype
     device : torch.device
+    low_rank : LowRankProjections, optional
+        Projections beside the synapses.
 
     Attributes
     ----------
@@ -69,9 +75,11 @@ class SparseWeights(nn.Module):
     frozen : Tensor, shape (other synapses,)
         Base values of the shared synapses, then those that are not trained, likewise.
     gains : nn.Parameter, shape (trained gains,), or None where nothing is shared
-        What the shared synapses' base values are multiplied by, before bounds and Dale's law (see `gain_values`).
+        What the shared synapses' base values are multiplied by, before bounds and Dale's law (see
+        `gain_values`).
     gain_names : tuple of (source, target, key, what)
-        What each gain is for, trained or not: the projection (of several, the first), and the unit, label or name.
+        What each gain is for, trained or not: the projection (of several, the first), and the unit, label or
+        name.
     """
 
     values: nn.Parameter
@@ -91,8 +99,15 @@ class SparseWeights(nn.Module):
     order: Tensor
     orientation: Tensor | None
 
-    def __init__(self, blocks: BlockSparse, dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(
+        self,
+        blocks: BlockSparse,
+        dtype: torch.dtype,
+        device: torch.device,
+        low_rank: LowRankProjections | None = None,
+    ) -> None:
         super().__init__()
+        self.low_rank = low_rank
 
         def tensor(array: Any, kind: torch.dtype | None = None) -> Tensor:
             return torch.from_numpy(array).to(device=device, dtype=kind)
@@ -130,7 +145,8 @@ class SparseWeights(nn.Module):
         self.derived: dict[tuple[Any, ...], Any] = {}  # derived from the pattern by others; dropped with it
 
     def _prepare_gains(self, blocks: BlockSparse, tensor: Callable[..., Tensor], dtype: torch.dtype) -> None:
-        """The gains: trained ones as a parameter, the others as a buffer; ``gain_slot`` finds each in both together."""
+        """The gains: trained ones as a parameter, the others as a buffer; ``gain_slot`` finds each in both
+        together."""
         gains = blocks.gains
         self.gain_names = gains.names
         self._gains_of = {self.projections[k]: part for k, part in gains.of_block.items()}
@@ -159,6 +175,16 @@ class SparseWeights(nn.Module):
         if self._pattern is None:
             self._pattern = Pattern(self.crow, self.col, self.shape)
         return self._pattern
+
+    @property
+    def all_projections(self) -> tuple[ProjectionKey, ...]:
+        """Projections of synapses, then those of low rank."""
+        return self.projections if self.low_rank is None else self.projections + self.low_rank.names
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to multiply."""
+        return self.nnz == 0 and self.low_rank is None
 
     @property
     def delays(self) -> tuple[float | None, ...]:
@@ -196,7 +222,8 @@ class SparseWeights(nn.Module):
     # ---------------------------------------------------------------- values and matrices
 
     def all_values(self) -> Tensor:
-        """Every synapse's value before Dale's law, in projection order: trainable, shared, and frozen ones."""
+        """Every synapse's value before Dale's law, in projection order: trainable, shared, and frozen
+        ones."""
         n = self.group.numel()
         parts = [self.values, self.frozen[n:]]
         if n:
@@ -215,7 +242,8 @@ class SparseWeights(nn.Module):
         return bounded(stored.index_select(0, self.gain_slot), self.gain_low, self.gain_high)
 
     def projection_gains(self, *, source: str, target: str, key: str = "default") -> Tensor:
-        """The gains of a shared projection: one, or one per unit or label (see ``gain_names``). Differentiable.
+        """The gains of a shared projection: one, or one per unit or label (see ``gain_names``).
+        Differentiable.
 
         Raises
         ------
@@ -229,7 +257,8 @@ class SparseWeights(nn.Module):
         return self.gain_values()[self._gains_of[source, target, key]]
 
     def projection_values(self, *, source: str, target: str, key: str = "default") -> Tensor:
-        """A view of one projection's values, row-major: parameters, frozen ones, or base values of a shared projection.
+        """A view of one projection's values, row-major: parameters, frozen ones, or base values of a shared
+        projection.
 
         Raises
         ------
@@ -265,7 +294,14 @@ class SparseWeights(nn.Module):
         return effective(self.all_values(), self.perm, self.csr_signs() if signed else None)
 
     def matrix(self, *, effective_weights: bool = True) -> Tensor:
-        """The weight matrix as a torch CSR tensor, differentiable; arguments as `csr_values`."""
+        """The weight matrix as a torch CSR tensor, differentiable; arguments as `csr_values`.
+
+        Raises
+        ------
+        WeightError
+            If there are low-rank projections, which have no sparse matrix.
+        """
+        self.check_sparse(self.low_rank)
         return self.pattern.matrix(self.csr_values(effective_weights=effective_weights))
 
     def dense(self, *, effective_weights: bool = True, force: bool = False) -> Tensor:
@@ -277,7 +313,24 @@ class SparseWeights(nn.Module):
             If it has more than `DENSE_LIMIT` entries, unless ``force``.
         """
         check_dense(self.shape, force)
-        return scatter_dense(self.pattern, self.csr_values(effective_weights=effective_weights))
+        matrix = scatter_dense(self.pattern, self.csr_values(effective_weights=effective_weights))
+        if self.low_rank is None:
+            return matrix
+        return matrix + self.low_rank.submatrix(*(torch.arange(n) for n in self.shape))
+
+    def low_rank_among(self, targets: Sequence[str], sources: Sequence[str]) -> LowRankProjections | None:
+        """The low-rank projections, if some are from one of these source to one of these target regions."""
+        return None if self.low_rank is None else self.low_rank.among(targets, sources)
+
+    @staticmethod
+    def check_sparse(low_rank: LowRankProjections | None) -> None:
+        """Raise a WeightError where a sparse matrix is asked for that these projections are part of."""
+        if low_rank is not None:
+            raise WeightError(
+                f"{projection_label(*low_rank.names[0])} has low rank, so the weights are no sparse matrix; "
+                "ask for "
+                "the dense one, or for U and V: net.rec.low_rank.factors(source=, target=)."
+            )
 
     def projection_of_entry(self) -> Tensor:
         """Number of the projection that each synapse belongs to (int32), in CSR order."""
@@ -318,7 +371,15 @@ class SparseWeights(nn.Module):
             If torch_sparse is not installed.
         """
         if backend not in self._operands:
-            self._operands[backend] = self._prepare(backend)
+            operand = self._prepare(backend)
+            if self.low_rank is not None:
+                stored = self.nnz if operand.index is None else len(operand.index)
+                if operand.offset is not None:
+                    stored = self.shape[0] * self.shape[1]
+                operand = replace(
+                    operand, operator=LowRankSum(operand.operator, stored, self.low_rank.blocks)
+                )
+            self._operands[backend] = operand
         return self._operands[backend]
 
     def _prepare(self, backend: str) -> Operand:
@@ -332,7 +393,8 @@ class SparseWeights(nn.Module):
                 by_synapse[: self.nnz] = sign
             else:
                 by_synapse.scatter_(0, self.perm.long(), sign)
-            return Operand(operator, operator.index, by_synapse.index_select(0, operator.index))
+            sign = by_synapse.index_select(0, operator.index)
+            return Operand(operator, operator.index, sign, padded=operator.padded)
         if backend == "dense":
             offset = self.pattern.row.long() * self.shape[1] + self.col
             return Operand(DenseOperator(self.shape), self.perm, None, offset)
@@ -358,22 +420,24 @@ class SparseWeights(nn.Module):
         Parameters
         ----------
         operand : Operand
-        gain : Tensor, shape (projections,), optional
-            At least 0; multiplies the weights of each projection.
+        gain : Tensor, shape (all projections,), optional
+            At least 0; multiplies the weights of each projection, those of low rank last.
         """
         values = self.all_values()
         if gain is not None:
-            values = values * torch.repeat_interleave(gain, torch.diff(self.ptr))
-        if isinstance(operand.operator, HybridOperator) and operand.operator.padded:
+            values = values * torch.repeat_interleave(gain[: len(self.projections)], torch.diff(self.ptr))
+        if operand.padded:
             values = torch.cat([values, values.new_zeros(1)])
         sign = None
         if self.constrained and self._has_signs:
             sign = self.csr_signs() if operand.sign is None else operand.sign
         stored = effective(values, operand.index, sign)
-        if operand.offset is None:
-            return stored
-        flat = stored.new_zeros(self.shape[0] * self.shape[1])
-        return flat.index_add(0, operand.offset, stored).view(self.shape)
+        if operand.offset is not None:
+            stored = stored.new_zeros(self.shape[0] * self.shape[1]).index_add(0, operand.offset, stored)
+        if self.low_rank is not None:
+            own = None if gain is None else gain[len(self.projections) :]
+            return torch.cat([stored, self.low_rank.stored_values(own)])
+        return stored if operand.offset is None else stored.view(self.shape)
 
     @property
     def _has_signs(self) -> bool:
@@ -468,7 +532,11 @@ class SparseWeights(nn.Module):
             name = table.projections[k]
             if name in self._gains_of:
                 return (1 if trainable(name) else 2), 0, self._declared[name]
-            return (0, rank.get(name, 0), self._declared[name]) if trainable(name) else (3, 0, self._declared[name])
+            return (
+                (0, rank.get(name, 0), self._declared[name])
+                if trainable(name)
+                else (3, 0, self._declared[name])
+            )
 
         order = sorted(range(len(table.projections)), key=sort_key)
         return table.reordered(order, sum(sort_key(k)[0] == 0 for k in order))
@@ -550,7 +618,8 @@ class SparseWeights(nn.Module):
         return self.views.parameters
 
     def split_gains(self, runs: Sequence[Sequence[int]]) -> list[nn.Parameter]:
-        """As `split`, for runs of ``gains``: every gain once, by its number in ``gain_names``, in that order."""
+        """As `split`, for runs of ``gains``: every gain once, by its number in ``gain_names``, in that
+        order."""
         if self.gains is None:
             return []
         if self.gain_views is not None:
@@ -564,7 +633,9 @@ class SparseWeights(nn.Module):
             lengths = torch.diff(self.ptr).tolist()[: self.trainable_projections]
             self.views.bind(self.values, dict(zip(self.projections, lengths, strict=False)))
         if self.gain_views is not None and self.gains is not None:
-            self.gain_views.bind(self.gains, dict.fromkeys(torch.nonzero(self.trained_gains)[:, 0].tolist(), 1))
+            self.gain_views.bind(
+                self.gains, dict.fromkeys(torch.nonzero(self.trained_gains)[:, 0].tolist(), 1)
+            )
 
 
 def _resize(parameter: nn.Parameter, values: Tensor, gradient: Tensor | None) -> None:

@@ -9,6 +9,15 @@ from sparse_mrnn.ops.backends.low_rank import LowRankBlock, LowRankSum
 from sparse_mrnn.ops.backends.torch_sparse import TorchSparseOperator
 
 __all__ = [
-    "CsrOperator", "DenseOperator", "EventDrivenProduct", "Extent", "HybridOperator", "LowRankBlock", "LowRankSum",
-    "Operator", "Product", "TorchSparseOperator", "events_pay",
+    "CsrOperator",
+    "DenseOperator",
+    "EventDrivenProduct",
+    "Extent",
+    "HybridOperator",
+    "LowRankBlock",
+    "LowRankSum",
+    "Operator",
+    "Product",
+    "TorchSparseOperator",
+    "events_pay",
 ]

@@ -1,7 +1,7 @@
 """A product by U V^T on a range of rows and columns, and the sum of such products with a matrix.
 
-2 N R parameters and 4 N R flops a column for R columns of U and V; nothing of N x N is made (Mastrogiuseppe & Ostojic
-2018, Neuron 99:609).
+2 N R parameters and 4 N R flops a column for R columns of U and V; nothing of N x N is made (Mastrogiuseppe &
+Ostojic 2018, Neuron 99:609).
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ class LowRankBlock:
 
 
 class LowRankSum(Operator):
-    """A matrix on another backend plus low-rank blocks. Stored values are those of the matrix, then U, V, U, V, ....
+    """A matrix on another backend plus low-rank blocks. Stored values are those of the matrix, then U, V, U,
+    V, ....
 
     Parameters
     ----------

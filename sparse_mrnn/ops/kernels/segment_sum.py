@@ -23,7 +23,8 @@ def segment_sum(base: Tensor, group: Tensor, grad: Tensor, out: Tensor) -> None:
     --------
     >>> import torch
     >>> out = torch.zeros(2)
-    >>> segment_sum(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([1, 0, 1], dtype=torch.int32), torch.ones(3), out)
+    >>> values, group = torch.tensor([1.0, 2.0, 3.0]), torch.tensor([1, 0, 1], dtype=torch.int32)
+    >>> segment_sum(values, group, torch.ones(3), out)
     >>> out.tolist()
     [2.0, 4.0]
     """
