@@ -17,6 +17,7 @@ from sparse_mrnn.connectivity import RULES, ConnectionRule
 from sparse_mrnn.errors import ConfigError, SparseMRNNError, suggest
 from sparse_mrnn.graph import Region, RegionGraph
 from sparse_mrnn.initializers import INITIALIZERS, Initializer
+from sparse_mrnn.sharing import Sharing
 from sparse_mrnn.simulation_config import (
     INTERVENTION_MODELS,
     STIMULUS_MODELS,
@@ -30,10 +31,12 @@ __all__ = [
     "write_config",
 ]
 
-PLAIN_SETTINGS = ("key", "sign", "trainable", "self_connections", "delay")
+PLAIN_SETTINGS = ("key", "sign", "trainable", "self_connections", "delay", "rank")
 """Settings of a projection that a configuration has as the graph has them."""
 
 Sign = Literal["pos", "neg"] | list[Literal[-1, 0, 1]] | None
+Learnt = bool | Literal["unit", "region"]
+Bounds = tuple[float | None, float | None]
 
 
 class RecurrentRegion(Strict):
@@ -45,9 +48,15 @@ class RecurrentRegion(Strict):
     base_firing: float | list[float] = Field(0.0, description="Tonic input, one number or one per unit.")
     init: float | list[float] = Field(0.0, description="Initial pre-activation, one number or one per unit.")
     parent_region: str | None = Field(None, description="Name of a group of regions.")
-    learnable_bias: bool = Field(False, description="Train the tonic input.")
+    learnable_bias: Learnt = Field(
+        False, description="Train the tonic input: of each unit, or of the region."
+    )
+    learnable_init: Learnt = Field(False, description="Train the initial state, likewise.")
     tau: float | None = Field(None, description="Time constant in ms, if not the network's.")
     learnable_tau: bool = Field(False, description="Train the time constant.")
+    tau_bounds: Bounds | None = Field(
+        None, description="Least and largest learnt time constant, ms, or null."
+    )
     activation: str | None = Field(None, description="Activation, if not the network's.")
     noise_level: float | None = Field(None, description="Noise of the units, if not the network's.")
     unit_ids: list[str] | None = Field(None, description="A name per unit.")
@@ -71,7 +80,7 @@ class ExplicitWeights(Strict):
 
 
 class Connection(Strict):
-    """A projection; at most one of sparsity, density, fan_in, rule and weights."""
+    """A projection; at most one of sparsity, density, fan_in, rule, weights and rank."""
 
     src_region: str
     dst_region: str
@@ -90,6 +99,14 @@ class Connection(Strict):
     trainable: bool = True
     self_connections: bool = True
     delay: float | None = Field(None, description="Conduction delay, ms; null for one time step.")
+    share: str | list[str] | None = Field(
+        None,
+        description="Gains of fixed base values: for the 'projection', each 'source' or 'target' unit, "
+        "for all projections of a name, or by a label for each synapse of weights.",
+    )
+    gain: float = Field(1.0, description="What shared gains start with.")
+    bounds: Bounds | None = Field(None, description="Least and largest shared gain, or null.")
+    rank: int | None = Field(None, description="W = U V^T of this rank, without synapses.")
 
 
 class NetworkConfig(Strict):
@@ -211,6 +228,12 @@ def _apply(graph: RegionGraph, section: str, step: Any) -> None:
             trainable=step.trainable,
             self_connections=step.self_connections,
             delay=step.delay,
+            share=step.share
+            if step.share is None or isinstance(step.share, str)
+            else _row_major_labels(step),
+            gain=step.gain,
+            bounds=step.bounds,
+            rank=step.rank,
         )
 
 
@@ -223,6 +246,14 @@ def _explicit(graph: RegionGraph, step: Connection) -> sp.coo_array:
         if index and not (min(index) >= 0 and max(index) < size):
             raise ConfigError(f"weights.{what}: an index lies outside 0..{size - 1}.")
     return sp.coo_array((np.array(given.values, dtype=np.float64), (given.rows, given.cols)), shape=shape)
+
+
+def _row_major_labels(step: Connection) -> list[str]:
+    """Labels given in the order of the explicit weights, in that of their rows."""
+    given, labels = step.weights, list(step.share or ())
+    if given is None or len(labels) != len(given.rows):
+        raise ConfigError("share: a list of labels needs weights, and one label for each of them.")
+    return [labels[k] for k in np.lexsort((given.cols, given.rows))]
 
 
 def _make(spec: str | dict[str, Any], kinds: dict[str, Any], what: str) -> Any:
@@ -265,6 +296,8 @@ def to_config(graph: RegionGraph, simulation: SimulationConfig | None = None) ->
                 entry["rule"] = _spec(p.rule)
             if p.initializer is not None:
                 entry["initializer"] = _spec(p.initializer)
+            if p.share is not None:
+                entry |= _share_entry(p.share)
             attrs = graph.edges[p.source, p.target, p.key]
             for name, value in {**attrs, "key": p.key}.items():
                 if name in PLAIN_SETTINGS and value != Connection.model_fields[name].default:
@@ -290,6 +323,15 @@ def write_config(
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _share_entry(share: Sharing) -> dict[str, Any]:
+    entry: dict[str, Any] = {"share": share.by}
+    if share.labels is not None:
+        entry["share"] = [share.labels.names[code] for code in share.labels.codes]
+    if share.gain != 1:
+        entry["gain"] = share.gain
+    return entry if share.bounds == (None, None) else {**entry, "bounds": list(share.bounds)}
 
 
 def _spec(part: ConnectionRule | Initializer) -> Any:
