@@ -11,6 +11,7 @@ LAYERS = [
     {"initializers", "sharing", "simulation_config"},
     {"graph"},
     {"config", "ops"},
+    {"drawing"},
     {"lowering"},
     {"spectral"},
     {"models"},
