@@ -6,8 +6,8 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent / "sparse_mrnn"
 LAYERS = [
-    {"errors", "hex_lattice", "random_streams"},
-    {"connectivity", "explicit", "stimulus", "recording"},
+    {"errors", "random_streams"},
+    {"connectivity", "explicit", "hex_lattice", "stimulus", "recording"},
     {"initializers", "sharing", "simulation_config"},
     {"graph"},
     {"config", "ops"},
