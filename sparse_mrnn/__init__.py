@@ -28,6 +28,7 @@ from sparse_mrnn.lowering import BlockSparse, Layout, lower
 from sparse_mrnn.models.base import mRNNBase
 from sparse_mrnn.models.elman import ElmanmRNN
 from sparse_mrnn.models.leaky import mRNN
+from sparse_mrnn.models.loading import load
 from sparse_mrnn.ops.activations import linear
 from sparse_mrnn.recording import Record, open_recording
 from sparse_mrnn.simulation import simulate
@@ -78,6 +79,7 @@ __all__ = [
     "differentiable_spectral_radius",
     "leading_eigenpairs",
     "linear",
+    "load",
     "load_config",
     "lower",
     "mRNN",

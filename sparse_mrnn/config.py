@@ -206,11 +206,11 @@ def _apply(graph: RegionGraph, section: str, step: Any) -> None:
             step.dst_region,
             density=getattr(step, ways[0]) if ways else None,
             fan_in=step.fan_in,
-            rule=None if step.rule is None else _make(step.rule, RULES, "rule"),
+            rule=None if step.rule is None else make_part(step.rule, RULES, "rule"),
             weights=None if step.weights is None else _explicit(graph, step),
             key=step.key,
             initializer=(
-                None if step.initializer is None else _make(step.initializer, INITIALIZERS, "initializer")
+                None if step.initializer is None else make_part(step.initializer, INITIALIZERS, "initializer")
             ),
             sign=step.sign,
             trainable=step.trainable,
@@ -230,7 +230,19 @@ def _explicit(graph: RegionGraph, step: Connection) -> sp.coo_array:
     return sp.coo_array((np.array(given.values, dtype=np.float64), (given.rows, given.cols)), shape=shape)
 
 
-def _make(spec: str | dict[str, Any], kinds: dict[str, Any], what: str) -> Any:
+def make_part(spec: str | dict[str, Any], kinds: dict[str, Any], what: str) -> Any:
+    """A rule or an initialiser, from its type or an object with a type and settings.
+
+    Raises
+    ------
+    ConfigError
+        If its type or a setting is not known.
+
+    Examples
+    --------
+    >>> make_part({"type": "fixed_fan_in", "fan_in": 3}, RULES, "rule")
+    FixedFanIn(fan_in=3)
+    """
     settings = {"type": spec} if isinstance(spec, str) else dict(spec)
     kind = settings.pop("type", None)
     if kind not in kinds:
@@ -267,9 +279,9 @@ def to_config(graph: RegionGraph, simulation: SimulationConfig | None = None) ->
             elif p.rule is not None and p.rule.kind == "bernoulli":
                 entry["sparsity"] = p.rule.density  # type: ignore[attr-defined]
             elif p.rule is not None and p.rule.kind != "all_to_all":
-                entry["rule"] = _spec(p.rule)
+                entry["rule"] = spec_of(p.rule)
             if p.initializer is not None:
-                entry["initializer"] = _spec(p.initializer)
+                entry["initializer"] = spec_of(p.initializer)
             attrs = graph.edges[p.source, p.target, p.key]
             for name, value in {**attrs, "key": p.key}.items():
                 if name in PLAIN_SETTINGS and value != Connection.model_fields[name].default:
@@ -297,8 +309,16 @@ def write_config(
         partial.unlink(missing_ok=True)
 
 
-def _spec(part: ConnectionRule | Initializer) -> Any:
-    if part.kind == "custom":
+def spec_of(part: ConnectionRule | Initializer) -> dict[str, Any]:
+    """A rule or an initialiser as JSON, from which `make_part` makes it.
+
+    Raises
+    ------
+    ConfigError
+        If its class is not of this package.
+    """
+    known: dict[str, Any] = RULES if isinstance(part, ConnectionRule) else INITIALIZERS
+    if known.get(part.kind) is not type(part):
         raise ConfigError(f"{type(part).__name__} is a class of your own; a configuration cannot name it.")
     return {key: _plain(value) for key, value in part.to_spec().items()}
 
@@ -315,7 +335,7 @@ def _region(region: Region, model: type[Strict]) -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     """A value as JSON has it."""
-    if isinstance(value, np.ndarray):
+    if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
     return list(value) if isinstance(value, tuple) else value
 

@@ -130,6 +130,14 @@ class TrainingError(SparseMRNNError, ValueError):
     """A training utility is asked for something it cannot do with this network."""
 
 
+class SavedFileError(SparseMRNNError, ValueError):
+    """A saved network or a checkpoint cannot be written or read, or belongs to another network."""
+
+
+class ConversionError(SparseMRNNError, ValueError):
+    """A network cannot be turned into, or made from, that of other software."""
+
+
 class ConnectomeError(SparseMRNNError, ValueError):
     """A connectome's file or table cannot be imported; the message names file, line and column."""
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent / "sparse_mrnn"
 LAYERS = [
-    {"errors", "random_streams"},
-    {"connectivity", "explicit", "stimulus", "recording"},
+    {"errors", "random_streams", "atomic"},
+    {"connectivity", "explicit", "stimulus", "recording", "tensor_file", "nested"},
     {"initializers", "simulation_config"},
     {"graph"},
     {"config", "ops"},
-    {"lowering"},
+    {"lowering", "graph_tables"},
     {"spectral"},
     {"models"},
     {"simulation", "training", "tasks"},
