@@ -41,6 +41,7 @@ from sparse_mrnn.spectral import (
     spectral_search,
 )
 from sparse_mrnn.stimulus import Clamp, Gain, Lesion, Stimulus
+from sparse_mrnn.training.checkpoint import load_checkpoint, save_checkpoint
 
 __version__ = "0.1.0"
 
@@ -80,12 +81,14 @@ __all__ = [
     "leading_eigenpairs",
     "linear",
     "load",
+    "load_checkpoint",
     "load_config",
     "lower",
     "mRNN",
     "mRNNBase",
     "open_recording",
     "read_config",
+    "save_checkpoint",
     "simulate",
     "spectral_abscissa",
     "spectral_radius",

@@ -69,7 +69,7 @@ def unpack(packed: Any, tensors: dict[str, Tensor]) -> Any:
         if kind == "float":
             return float(inside)
         if kind == "tensor":
-            return tensors[inside]
+            return tensors[inside].clone()  # the file's are mapped from it
         if kind == "tuple":
             return tuple(unpack(item, tensors) for item in inside)
         if kind in ("dict", "counter"):

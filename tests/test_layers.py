@@ -6,7 +6,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent / "sparse_mrnn"
 LAYERS = [
-    {"errors", "random_streams", "atomic"},
+    {"errors", "random_streams", "atomic", "differences"},
     {"connectivity", "explicit", "stimulus", "recording", "tensor_file", "nested"},
     {"initializers", "simulation_config"},
     {"graph"},

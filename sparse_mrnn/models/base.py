@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import networkx as nx
 import numpy as np
@@ -55,6 +55,14 @@ DENSE_UNITS, DENSE_FILL, HYBRID_SHARE, HYBRID_SYNAPSES = 100, 0.4, 0.1, 100_000
 of the synapses, and so many; else densely from this fraction of all entries on (never above `DENSE_LIMIT`
 entries).
 docs/decisions/0002 has the measurements."""
+
+
+class NoiseState(NamedTuple):
+    """Seeds of the input and the unit noise, and the states of their generators."""
+
+    seeds: tuple[int, int]
+    inputs: Tensor
+    units: Tensor
 
 
 @dataclass(frozen=True)
@@ -544,6 +552,26 @@ class mRNNBase(RegionQueries):  # noqa: N801
         self._generators = None
         if seed is not None:
             self._noise_seeds = noise_seeds(seed)
+
+    def noise_state(self) -> NoiseState:
+        """Where the network's noise is: what `set_noise_state` goes on from."""
+        return NoiseState(self._noise_seeds, *self.make_noise().state())
+
+    def set_noise_state(self, state: NoiseState) -> None:
+        """Go on with the noise of `noise_state`, of a network on the same kind of device.
+
+        Raises
+        ------
+        ConfigError
+            If the state is of another kind of generator.
+        """
+        generators = self._seeded(state.seeds)
+        try:
+            for generator, saved in zip(generators, (state.inputs, state.units), strict=True):
+                generator.set_state(saved)
+        except (RuntimeError, TypeError) as error:
+            raise ConfigError(f"the noise cannot go on on {self.device}: {error}") from error
+        self._noise_seeds, self._generators = state.seeds, generators
 
     def make_noise(self, seeds: tuple[int, int] | None = None) -> Noise:
         """The network's noise, from these seeds for inputs and units; None: where ``forward`` has left it."""

@@ -139,7 +139,7 @@ def _settings(
 
 def _network(header: NetworkHeader, settings: dict[str, Any], tensors: Tensors) -> mRNN | ElmanmRNN:
     state: dict[str, Any] = _with_prefix(tensors, STATE)
-    arrays = {name: tensor.numpy() for name, tensor in _with_prefix(tensors, GRAPH).items()}
+    arrays = {name: tensor.numpy().copy() for name, tensor in _with_prefix(tensors, GRAPH).items()}
     _check_sizes(header.graph, state)
     graph, explicit = graph_of_tables(header.graph, arrays)
     kind = mRNN if header.class_ == "mRNN" else ElmanmRNN

@@ -92,6 +92,34 @@ def constructor_settings(net: mRNNBase) -> dict[str, Any]:
     return found
 
 
+def description(net: mRNNBase) -> dict[str, Any]:
+    """Class, settings, regions and projections of a network by name, as JSON; arrays as their digests.
+
+    Examples
+    --------
+    >>> import sparse_mrnn as sm
+    >>> net = sm.mRNN({"recurrent_regions": [{"name": "a", "num_units": 3}]}, device="cpu")
+    >>> description(net)["regions"]
+    {'a': {'n': 3, 'kind': 'recurrent', 'sign': 'pos'}}
+    """
+    tables, arrays = graph_tables(net.graph)
+    digests = {name: digest_of({}, {"array": torch.from_numpy(a.copy())}) for name, a in arrays.items()}
+
+    def plain(value: Any) -> Any:
+        return digests[value["array"]] if isinstance(value, dict) else value
+
+    regions = {}
+    for entry in tables.regions:
+        regions[entry["name"]] = {k: plain(v) for k, v in entry.items() if k != "name"}
+    names, edges = list(net.graph), tables.projections
+    projections = {}
+    for source, target, k in zip(edges.source, edges.target, edges.setting, strict=True):
+        settings = dict(edges.settings[k])
+        projections[f"{names[source]} -> {names[target]} ({settings.pop('key')})"] = settings
+    kind, settings = type(net).__name__, constructor_settings(net)
+    return {"class": kind, "settings": settings, "regions": regions, "projections": projections}
+
+
 def topology(net: mRNNBase) -> dict[str, Any]:
     """Sizes of a network: units, inputs, and of each weight matrix."""
     found: dict[str, Any] = {"units": net.layout().n, "inputs": net.layout("input").n}

@@ -34,7 +34,7 @@ def check_state(module: nn.Module, state: Mapping[str, Tensor]) -> None:
         there = f"the file lacks {_listed(missing)}" if missing else ""
         here = f"the network lacks {_listed(unknown)}" if unknown else ""
         raise SavedFileError("; ".join(part for part in (there, here) if part))
-    for name in own.keys() & state.keys():
+    for name in (name for name in own if name in state):
         mine, saved = own[name], state[name]
         if saved.dtype != mine.dtype and name not in free:
             types = f"is {_type(saved.dtype)} in the file, {_type(mine.dtype)} in the network"

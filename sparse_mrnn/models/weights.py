@@ -340,9 +340,13 @@ class SparseWeights(nn.Module):
         self._reset_caches()
         super()._load_from_state_dict(state_dict, prefix, *args)
         self._reset_caches()
-        if self.views is not None:  # their projections may not be neighbours in the saved order
-            trainable = set(self.projections[: self.trainable_projections])
-            self.set_table(self.in_declared_order(self.table(), trainable.__contains__))
+        if self.views is None:
+            return
+        trainable = self.projections[: self.trainable_projections]
+        if self.views.are_neighbours(trainable):
+            self._bind_views()
+        else:
+            self.set_table(self.in_declared_order(self.table(), set(trainable).__contains__))
 
     # ---------------------------------------------------------------- changing which synapses there are
 

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sparse_mrnn.differences import differences
 from sparse_mrnn.errors import DivergenceError, RecordingError, ResumeError, SimulationStopped, suggest
 from sparse_mrnn.models.base import mRNNBase
 from sparse_mrnn.random_streams import noise_seeds
@@ -22,7 +23,6 @@ from sparse_mrnn.recording.recorder import Arrays, Recorder
 from sparse_mrnn.recording.store import ZarrStore, dataset, is_recording, need
 from sparse_mrnn.simulation import checkpoint as checkpoints
 from sparse_mrnn.simulation.fingerprint import (
-    differences,
     digest,
     graph_config,
     network_fingerprint,
