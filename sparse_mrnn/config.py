@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 import scipy.sparse as sp
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from sparse_mrnn.connectivity import RULES, ConnectionRule
 from sparse_mrnn.errors import ConfigError, SparseMRNNError, suggest
@@ -37,6 +37,8 @@ __all__ = [
 
 PLAIN_SETTINGS = ("key", "sign", "trainable", "self_connections", "delay")
 """Settings of a projection that a configuration has as the graph has them."""
+
+SECTIONS = ("recurrent_regions", "input_regions", "recurrent_connections", "input_connections")
 
 Sign = Literal["pos", "neg"] | list[Literal[-1, 0, 1]] | None
 
@@ -106,6 +108,12 @@ class NetworkConfig(Strict):
     recurrent_connections: list[Connection] = Field(default_factory=list)
     input_connections: list[Connection] = Field(default_factory=list)
     simulation: SimulationConfig | None = None
+
+    @field_validator(*SECTIONS, mode="before")
+    @classmethod
+    def _empty(cls, value: Any) -> Any:
+        """In mRNNTorch a section without entries may be {}."""
+        return [] if value == {} else value
 
 
 def json_schema() -> dict[str, Any]:
@@ -183,8 +191,7 @@ def read_config(source: str | os.PathLike[str] | dict[str, Any] | NetworkConfig)
 
 
 def _steps(config: NetworkConfig) -> list[tuple[str, int, Any]]:
-    sections = ("recurrent_regions", "input_regions", "recurrent_connections", "input_connections")
-    return [(section, k, step) for section in sections for k, step in enumerate(getattr(config, section))]
+    return [(section, k, step) for section in SECTIONS for k, step in enumerate(getattr(config, section))]
 
 
 def _apply(graph: RegionGraph, section: str, step: Any) -> None:

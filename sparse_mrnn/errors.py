@@ -154,6 +154,10 @@ class RoundingWarning(UserWarning):
     """A time is not a multiple of the time step and was rounded to one."""
 
 
+class ConversionWarning(UserWarning):
+    """What two sources say of a network that is converted differs; the message says which one counts."""
+
+
 class StepSizeWarning(UserWarning):
     """The time step is too long for the dynamics to be followed well."""
 

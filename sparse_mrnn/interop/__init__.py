@@ -1,5 +1,18 @@
 """Exchange of networks with other software."""
 
+from sparse_mrnn.interop.mrnntorch import (
+    from_mrnntorch,
+    graph_from_mrnntorch,
+    to_mrnntorch,
+    to_mrnntorch_config,
+)
 from sparse_mrnn.interop.sonata import read_sonata, write_sonata
 
-__all__ = ["read_sonata", "write_sonata"]
+__all__ = [
+    "from_mrnntorch",
+    "graph_from_mrnntorch",
+    "read_sonata",
+    "to_mrnntorch",
+    "to_mrnntorch_config",
+    "write_sonata",
+]
