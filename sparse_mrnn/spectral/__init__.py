@@ -1,4 +1,4 @@
-"""Spectral radius, abscissa and leading eigenpairs of sparse weights: certified, or a clear error. Nothing dense."""
+"""Spectral radius, abscissa and leading eigenpairs of sparse weights: certified, or a clear error."""
 
 from sparse_mrnn.spectral.api import leading_eigenpairs, spectral_abscissa, spectral_radius, spectral_search
 from sparse_mrnn.spectral.differentiable import differentiable_spectral_radius

@@ -1,4 +1,4 @@
-"""Training utilities for a plain torch loop: groups, freezing, constraints, penalties, rewiring, clipping, NaN detection."""
+"""Tools for a plain torch loop: groups, freezing, constraints, penalties, rewiring, clipping, NaN search."""
 
 from sparse_mrnn.training.clip import clip_grad_by_region_
 from sparse_mrnn.training.constraints import clamp_weights_, limit_norm_
