@@ -31,7 +31,7 @@ from sparse_mrnn.models.leaky import mRNN
 from sparse_mrnn.models.loading import load
 from sparse_mrnn.ops.activations import linear
 from sparse_mrnn.recording import Record, open_recording
-from sparse_mrnn.simulation import simulate
+from sparse_mrnn.simulation import from_config, simulate
 from sparse_mrnn.spectral import (
     SpectralResult,
     differentiable_spectral_radius,
@@ -78,6 +78,7 @@ __all__ = [
     "Uniform",
     "XavierNormal",
     "differentiable_spectral_radius",
+    "from_config",
     "leading_eigenpairs",
     "linear",
     "load",

@@ -7,12 +7,13 @@ import json
 import os
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import scipy.sparse as sp
 from pydantic import Field, ValidationError, field_validator
 
+from sparse_mrnn.atomic import replacing
 from sparse_mrnn.connectivity import RULES, ConnectionRule
 from sparse_mrnn.errors import ConfigError, SparseMRNNError, suggest
 from sparse_mrnn.graph import Region, RegionGraph
@@ -264,14 +265,36 @@ def make_part(spec: str | dict[str, Any], kinds: dict[str, Any], what: str) -> A
         raise ConfigError(f"{what}: {kind!r}: {error}") from None
 
 
-def to_config(graph: RegionGraph, simulation: SimulationConfig | None = None) -> dict[str, Any]:
-    """The configuration dictionary of a graph; ``read_config`` gives the same graph back.
+class Network(Protocol):
+    """A network, as `to_config` sees one."""
+
+    def to_graph(self) -> RegionGraph:
+        """Its declaration, with explicit synapses."""
+
+    def simulation_settings(self) -> SimulationConfig:
+        """Its settings."""
+
+
+def to_config(graph: RegionGraph | Network, simulation: SimulationConfig | None = None) -> dict[str, Any]:
+    """The configuration dictionary of a graph, or of a whole network.
+
+    ``read_config`` gives the same graph back. Of a network, synapses are explicit and weights those of now,
+    and its settings (dt, tau, activation, ...) are the ``simulation`` section unless that is given;
+    `from_config` gives a network back that computes the same.
+
+    Parameters
+    ----------
+    graph : RegionGraph, mRNN or ElmanmRNN
+    simulation : SimulationConfig, optional
 
     Raises
     ------
     ConfigError
-        If a projection has a rule or an initialiser class of your own, which JSON cannot name.
+        If a rule, an initialiser or the activation is of your own, which JSON cannot name.
     """
+    if not isinstance(graph, RegionGraph):
+        simulation = simulation or graph.simulation_settings()
+        graph = graph.to_graph()
     out: dict[str, Any] = {"name": graph.name} if graph.name else {}
     out["recurrent_regions"] = [_region(r, RecurrentRegion) for r in graph.regions()]
     out["input_regions"] = [_region(r, InputRegion) for r in graph.regions("input")]
@@ -284,7 +307,7 @@ def to_config(graph: RegionGraph, simulation: SimulationConfig | None = None) ->
                 triplets = {"rows": coo.row, "cols": coo.col, "values": coo.data}
                 entry["weights"] = {name: array.tolist() for name, array in triplets.items()}
             elif p.rule is not None and p.rule.kind == "bernoulli":
-                entry["sparsity"] = p.rule.density  # type: ignore[attr-defined]
+                entry["sparsity"] = p.rule.density  # type: ignore[union-attr]
             elif p.rule is not None and p.rule.kind != "all_to_all":
                 entry["rule"] = spec_of(p.rule)
             if p.initializer is not None:
@@ -296,24 +319,29 @@ def to_config(graph: RegionGraph, simulation: SimulationConfig | None = None) ->
             entries.append(entry)
         out[f"{kind}_connections"] = entries
     if simulation is not None:
-        out["simulation"] = simulation.model_dump(exclude_defaults=True)
+        out["simulation"] = simulation.model_dump(exclude_unset=True)
     return out
 
 
 def write_config(
-    graph: RegionGraph, path: str | os.PathLike[str], simulation: SimulationConfig | None = None
+    graph: RegionGraph | Network, path: str | os.PathLike[str], simulation: SimulationConfig | None = None
 ) -> None:
-    """Write a graph as JSON; the file appears whole or not at all."""
+    """Write a graph or a network as JSON, as `to_config`; the file appears whole or not at all.
+
+    Raises
+    ------
+    ConfigError
+        As `to_config`, and if the file cannot be written.
+    """
     path = Path(path)
     text = json.dumps(to_config(graph, simulation), indent=1)
     # One line for a list without lists inside.
     text = re.sub(r"\[([^\[\]{}]*)\]", lambda flat: f"[{' '.join(flat[1].split())}]", text)
-    partial = path.with_name(path.name + ".partial")
     try:
-        partial.write_text(text + "\n", encoding="utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+        with replacing(path) as partial:
+            partial.write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"cannot write the configuration {path}: {error.strerror}.") from error
 
 
 def spec_of(part: ConnectionRule | Initializer) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
 
-from sparse_mrnn.config import NetworkConfig, read_config
+from sparse_mrnn.config import NetworkConfig, SimulationConfig, read_config
 from sparse_mrnn.errors import (
     ActivationError,
     ConfigError,
@@ -29,7 +29,7 @@ from sparse_mrnn.models.delays import delay_groups, delayed_inputs, has_delays
 from sparse_mrnn.models.explicit_graph import explicit_graph
 from sparse_mrnn.models.exports import to_networkx, to_scipy, to_torch_geometric
 from sparse_mrnn.models.queries import RegionQueries
-from sparse_mrnn.models.saving import save_network
+from sparse_mrnn.models.saving import constructor_settings, save_network
 from sparse_mrnn.models.weights import DENSE_LIMIT, SparseWeights
 from sparse_mrnn.ops.activations import (
     Activation,
@@ -405,6 +405,25 @@ class mRNNBase(RegionQueries):  # noqa: N801
         6
         """
         return explicit_graph(self)
+
+    def simulation_settings(self) -> SimulationConfig:
+        """The network's settings as the ``simulation`` section of a configuration.
+
+        The spectral radius is left out: the weights have it.
+
+        Raises
+        ------
+        ConfigError
+            If the activation is a function of your own.
+        """
+        settings = constructor_settings(self)
+        if not isinstance(settings["activation"], str):
+            name = self.activation.name
+            what = "is a function of your own, which a configuration cannot name"
+            raise ConfigError(f"activation {name!r} {what}; net.save keeps the network.")
+        fields = {name: value for name, value in settings.items() if name != "spectral_radius"}
+        kind: Literal["leaky", "elman"] = "leaky" if "tau" in settings else "elman"
+        return SimulationConfig(model=kind, **fields)
 
     def to_scipy(
         self, regions: str | Sequence[str] | None = None, *, kind: str = "recurrent"

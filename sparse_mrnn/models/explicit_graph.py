@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from sparse_mrnn.connectivity import IntArray
 from sparse_mrnn.explicit import SynapseArrays, SynapseBlock
-from sparse_mrnn.graph import Region, RegionGraph
+from sparse_mrnn.graph import PROJECTION_SIGNS, Region, RegionGraph
 from sparse_mrnn.models.synapse_table import ProjectionKey
 from sparse_mrnn.models.weights import SparseWeights
 
@@ -45,7 +45,8 @@ def explicit_graph(net: mRNNBase) -> RegionGraph:
         name, block = (source, target, key), blocks[source, target, key]
         attrs = declared.edges[name]
         kept = {k: attrs[k] for k in ("self_connections", "sign", "delay") if k in attrs}
-        if "sign" not in kept and _against_signs(block, declared.region(source).unit_signs):
+        own = PROJECTION_SIGNS.get(kept.get("sign", "inherit"))
+        if _against_signs(block, declared.region(source).unit_signs if own is None else own):
             kept["sign"] = "free"  # without Dale's law a weight may have any sign
         edges.append((source, target, key, {**kept, "trainable": name in trained, "weights": block}))
     graph.add_edges_from(edges)
@@ -86,6 +87,8 @@ def _uniform(values: NDArray[np.float64]) -> Any:
     return float(values[0]) if (values == values[0]).all() else values
 
 
-def _against_signs(block: SynapseBlock, signs: NDArray[np.int8]) -> bool:
+def _against_signs(block: SynapseBlock, signs: NDArray[np.int8] | int) -> bool:
+    """Whether a weight has another sign than its source unit, or the projection."""
     here = slice(block.start, block.stop)
-    return bool((block.arrays.values[here] * signs[block.arrays.cols[here]] < 0).any())
+    sign = signs if isinstance(signs, int) else signs[block.arrays.cols[here]]
+    return bool((block.arrays.values[here] * sign < 0).any())
