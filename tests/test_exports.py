@@ -1,6 +1,5 @@
 """A built or trained network in the formats of other software, and back with equal outputs and gradients."""
 
-import importlib.util
 import json
 import sys
 import types
@@ -24,7 +23,7 @@ from sparse_mrnn.errors import (
     MissingExtraError,
     UnknownNameError,
 )
-from sparse_mrnn.interop import read_sonata, read_sonata_settings, write_graphml, write_sonata
+from sparse_mrnn.interop import read_sonata, read_sonata_settings, step_module, write_graphml, write_sonata
 from sparse_mrnn.simulation import build_network
 from sparse_mrnn.training import freeze, prune
 
@@ -345,11 +344,10 @@ class Data:
 
 @pytest.fixture
 def geometric(monkeypatch):
-    if importlib.util.find_spec("torch_geometric") is None:
-        package, module = types.ModuleType("torch_geometric"), types.ModuleType("torch_geometric.data")
-        module.Data = Data
-        monkeypatch.setitem(sys.modules, "torch_geometric", package)
-        monkeypatch.setitem(sys.modules, "torch_geometric.data", module)
+    package, module = types.ModuleType("torch_geometric"), types.ModuleType("torch_geometric.data")
+    module.Data = Data
+    monkeypatch.setitem(sys.modules, "torch_geometric", package)
+    monkeypatch.setitem(sys.modules, "torch_geometric.data", module)
 
 
 def test_torch_geometric(geometric):
@@ -388,6 +386,72 @@ def test_torch_geometric_is_not_installed(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch_geometric.data", None)
     with pytest.raises(MissingExtraError, match="pip install torch_geometric"):
         small(sm.mRNN).to_torch_geometric()
+
+
+@pytest.mark.filterwarnings("ignore")  # of torch_geometric itself
+def test_the_real_torch_geometric():
+    pytest.importorskip("torch_geometric")
+    data = trained().to_torch_geometric()
+    assert data.validate()
+    assert (data.num_nodes, data.num_edges, data.is_directed()) == (12, 34, True)
+
+
+# ---------------------------------------------------------------- torch.export and ONNX
+
+
+def step_and_example(model):
+    """A network, one step of it, and arguments."""
+    g = sm.RegionGraph()
+    g.add_region("a", 5, base_firing=0.1, learnable_bias=True, init=0.3)
+    g.add_region("b", 3, sign="neg", activation="softplus")
+    g.add_input("i", 2)
+    for source in "abi":
+        for target in "ab":
+            g.add_projection(source, target, density=0.7)
+    net = model(g, activation="tanh", device="cpu", seed=0, dt=10)
+    x, h = net.batched_initial_condition(4)
+    return net, step_module(net), (x.detach(), h.detach(), torch.rand(4, 2))
+
+
+@pytest.mark.parametrize("model", [sm.mRNN, sm.ElmanmRNN])
+def test_a_step_is_the_networks(model):
+    net, step, (x, h, _) = step_and_example(model)
+    inp = torch.rand(4, 6, 2)
+    out = net(inp, (x, h)) if model is sm.ElmanmRNN else net(inp, x, h)[1]
+    for t in range(6):
+        x, h = step(x, h, inp[:, t])
+        torch.testing.assert_close(h, out[:, t])
+
+
+def test_a_step_goes_through_torch_export(tmp_path):
+    _, step, example = step_and_example(sm.mRNN)
+    batch = torch.export.Dim("batch")
+    exported = torch.export.export(step, example, dynamic_shapes={name: {0: batch} for name in ("x", "h", "inp")})
+    torch.export.save(exported, tmp_path / "step.pt2")
+    again = torch.export.load(tmp_path / "step.pt2").module()
+    some = tuple(t[:3] for t in example)
+    for a, b in zip(again(*some), step(*some), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_step_goes_through_onnx(tmp_path):
+    pytest.importorskip("onnxscript")
+    runtime = pytest.importorskip("onnxruntime")
+    _, step, example = step_and_example(sm.mRNN)
+    torch.onnx.export(step, example, tmp_path / "step.onnx", dynamo=True, input_names=["x", "h", "inp"])
+    session = runtime.InferenceSession(tmp_path / "step.onnx")
+    found = session.run(None, dict(zip(("x", "h", "inp"), (t.detach().numpy() for t in example), strict=True)))
+    for a, b in zip(found, step(*example), strict=True):
+        np.testing.assert_allclose(a, b.numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_a_whole_network_is_not_exported():
+    net = loop()
+    with pytest.raises(ConversionError, match="cannot be exported; export one step"):
+        torch.export.export(net, (torch.zeros(1, 2, 0), torch.zeros(1, 10)))
+    with pytest.raises(ConversionError, match="'inh' -> 'free'.* has a delay of 15 ms"):
+        step_module(trained())
 
 
 # ---------------------------------------------------------------- units by name, reports

@@ -18,6 +18,7 @@ from sparse_mrnn.config import NetworkConfig, SimulationConfig, read_config
 from sparse_mrnn.errors import (
     ActivationError,
     ConfigError,
+    ConversionError,
     FinalizeError,
     MissingExtraError,
     ShapeError,
@@ -625,6 +626,9 @@ class mRNNBase(RegionQueries):  # noqa: N801
         regions: str | Sequence[str] | None,
     ) -> tuple[Tensor, Tensor]:
         """Check the arguments, bring them to (time, features, batch), run, and bring the states back."""
+        if torch.compiler.is_exporting():
+            what = "the recurrence of a whole network, a function of sparse matrices, cannot be exported"
+            raise ConversionError(f"{what}; export one step: sparse_mrnn.interop.step_module(net).")
         # sparse tensors cannot be traced; disabling at import costs seconds
         if torch.compiler.is_compiling():
             around = torch.compiler.disable(self._run)  # type: ignore[no-untyped-call]
