@@ -54,7 +54,7 @@ class mRNN(mRNNBase):  # noqa: N801
         How weights are multiplied: as one sparse matrix, one dense one, dense blocks and a sparse rest, or by
         the package torch_sparse. "auto" chooses by size and fill; results are the same to rounding.
     integrator : {"euler", "exponential_euler"}
-        alpha = dt / tau, or alpha = 1 - exp(-dt / tau), which is exact for a constant drive and stable for
+        alpha = dt / tau, or alpha = 1 - exp(-dt / tau), which is exact for a constant input and stable for
         every dt (Hochbruck & Ostermann 2010, Acta Numerica 19:209).
     seed : int, optional
         Makes synapses, weights and noise. Default: drawn from torch's global generator.

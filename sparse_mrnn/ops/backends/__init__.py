@@ -8,13 +8,6 @@ from sparse_mrnn.ops.backends.hybrid import Extent, HybridOperator
 from sparse_mrnn.ops.backends.torch_sparse import TorchSparseOperator
 
 __all__ = [
-    "CsrOperator",
-    "DenseOperator",
-    "EventDrivenProduct",
-    "Extent",
-    "HybridOperator",
-    "Operator",
-    "Product",
-    "TorchSparseOperator",
-    "events_pay",
+    "CsrOperator", "DenseOperator", "EventDrivenProduct", "Extent", "HybridOperator", "Operator", "Product",
+    "TorchSparseOperator", "events_pay",
 ]
