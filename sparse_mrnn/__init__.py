@@ -46,11 +46,12 @@ from sparse_mrnn.training.checkpoint import load_checkpoint, save_checkpoint
 __version__ = "0.1.0"
 
 __all__ = [
-    "AllToAll", "BalancedEI", "Bernoulli", "BlockSparse", "Clamp", "ConnectionRule", "Constant", "Default",
-    "DistanceDependent", "ElmanmRNN", "Explicit", "FixedFanIn", "FixedFanOut", "FixedNumber", "Gain", "Gamma",
-    "Initializer", "Layout", "Lesion", "LogNormal", "NetworkConfig", "Normal", "OneToOne", "Projection",
-    "Record", "Region", "RegionGraph", "SpectralResult", "Stimulus", "Uniform", "XavierNormal",
-    "differentiable_spectral_radius", "from_config", "leading_eigenpairs", "linear", "load", "load_checkpoint",
-    "load_config", "lower", "mRNN", "mRNNBase", "open_recording", "read_config", "save_checkpoint", "simulate",
-    "spectral_abscissa", "spectral_radius", "spectral_search", "to_config", "write_config",
+    "AllToAll", "BalancedEI", "Bernoulli", "BlockSparse", "Clamp", "ConnectionRule", "Constant",
+    "Default", "DistanceDependent", "ElmanmRNN", "Explicit", "FixedFanIn", "FixedFanOut", "FixedNumber",
+    "Gain", "Gamma", "Initializer", "Layout", "Lesion", "LogNormal", "NetworkConfig", "Normal",
+    "OneToOne", "Projection", "Record", "Region", "RegionGraph", "SpectralResult", "Stimulus", "Uniform",
+    "XavierNormal", "differentiable_spectral_radius", "from_config", "leading_eigenpairs", "linear",
+    "load", "load_checkpoint", "load_config", "lower", "mRNN", "mRNNBase", "open_recording",
+    "read_config", "save_checkpoint", "simulate", "spectral_abscissa", "spectral_radius",
+    "spectral_search", "to_config", "write_config",
 ]

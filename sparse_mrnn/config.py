@@ -156,6 +156,25 @@ def load_config(source: str | os.PathLike[str] | dict[str, Any]) -> NetworkConfi
     return config
 
 
+def load_simulation(source: str | os.PathLike[str]) -> SimulationConfig:
+    """Read a ``simulation`` section from a JSON file of its own, or from that of a whole configuration.
+
+    Raises
+    ------
+    ConfigError
+        As `load_config`.
+    """
+    data = _read_json(Path(source))
+    if not isinstance(data, dict):
+        raise ConfigError(f"{source}: the file holds a JSON {type(data).__name__}, not an object {{...}}.")
+    section = data.get("simulation", data)
+    try:
+        config = NetworkConfig.model_validate({"simulation": _without_comments(section)})
+    except ValidationError as error:
+        raise ConfigError(_explain(str(source), error)) from None
+    return config.simulation or SimulationConfig()
+
+
 def read_config(source: str | os.PathLike[str] | dict[str, Any] | NetworkConfig) -> RegionGraph:
     """Build the `RegionGraph` of a configuration.
 
