@@ -18,6 +18,7 @@ from sparse_mrnn.connectivity import RULES, ConnectionRule
 from sparse_mrnn.errors import ConfigError, SparseMRNNError, suggest
 from sparse_mrnn.graph import Region, RegionGraph
 from sparse_mrnn.initializers import INITIALIZERS, Initializer
+from sparse_mrnn.sharing import Sharing
 from sparse_mrnn.simulation_config import (
     INTERVENTION_MODELS,
     STIMULUS_MODELS,
@@ -36,6 +37,8 @@ PLAIN_SETTINGS = ("key", "sign", "trainable", "self_connections", "delay")
 
 SECTIONS = ("recurrent_regions", "input_regions", "recurrent_connections", "input_connections")
 
+Learnable = bool | Literal["unit", "region"]
+Bounds = tuple[float | None, float | None] | None
 Sign = Literal["pos", "neg"] | list[Literal[-1, 0, 1]] | None
 
 
@@ -48,9 +51,11 @@ class RecurrentRegion(Strict):
     base_firing: float | list[float] = Field(0.0, description="Tonic input, one number or one per unit.")
     init: float | list[float] = Field(0.0, description="Initial pre-activation, one number or one per unit.")
     parent_region: str | None = Field(None, description="Name of a group of regions.")
-    learnable_bias: bool = Field(False, description="Train the tonic input.")
+    learnable_bias: Learnable = Field(False, description="Train the tonic input: 'unit' or 'region'.")
+    learnable_init: Learnable = Field(False, description="Train the initial state: 'unit' or 'region'.")
     tau: float | None = Field(None, description="Time constant in ms, if not the network's.")
     learnable_tau: bool = Field(False, description="Train the time constant.")
+    tau_bounds: Bounds = Field(None, description="Least and largest trained time constant, ms, or null.")
     activation: str | None = Field(None, description="Activation, if not the network's.")
     noise_level: float | None = Field(None, description="Noise of the units, if not the network's.")
     unit_ids: list[str] | None = Field(None, description="A name per unit.")
@@ -93,6 +98,12 @@ class Connection(Strict):
     trainable: bool = True
     self_connections: bool = True
     delay: float | None = Field(None, description="Conduction delay, ms; null for one time step.")
+    share: str | list[str] | None = Field(
+        None, description="What shares a gain: projection, source, target, a name, or a label per synapse."
+    )
+    gain: float = Field(1.0, description="What every gain starts with.")
+    bounds: Bounds = Field(None, description="Least and largest gain, or null.")
+    rank: int | None = Field(None, description="W = U V^T of this rank, in place of synapses.")
 
 
 class NetworkConfig(Strict):
@@ -238,6 +249,10 @@ def _apply(graph: RegionGraph, section: str, step: Any) -> None:
             trainable=step.trainable,
             self_connections=step.self_connections,
             delay=step.delay,
+            share=step.share,
+            gain=step.gain,
+            bounds=step.bounds,
+            rank=step.rank,
         )
 
 
@@ -324,6 +339,10 @@ def to_config(graph: RegionGraph | Network, simulation: SimulationConfig | None 
                 entry["sparsity"] = p.rule.density  # type: ignore[union-attr]
             elif p.rule is not None and p.rule.kind != "all_to_all":
                 entry["rule"] = spec_of(p.rule)
+            if p.share is not None:
+                entry |= _share(p.share)
+            if p.rank is not None:
+                entry["rank"] = p.rank
             if p.initializer is not None:
                 entry["initializer"] = spec_of(p.initializer)
             attrs = graph.edges[p.source, p.target, p.key]
@@ -370,6 +389,18 @@ def spec_of(part: ConnectionRule | Initializer) -> dict[str, Any]:
     if known.get(part.kind) is not type(part):
         raise ConfigError(f"{type(part).__name__} is a class of your own; a configuration cannot name it.")
     return {key: _plain(value) for key, value in part.to_spec().items()}
+
+
+def _share(share: Sharing) -> dict[str, Any]:
+    """How a projection shares gains, as `Connection` has it."""
+    labels, entry = share.labels, dict[str, Any](share=share.by)
+    if labels is not None:
+        entry["share"] = [labels.names[code] for code in labels.codes.tolist()]
+    if share.gain != 1:
+        entry["gain"] = share.gain
+    if share.bounds != (None, None):
+        entry["bounds"] = list(share.bounds)
+    return entry
 
 
 def _region(region: Region, model: type[Strict]) -> dict[str, Any]:

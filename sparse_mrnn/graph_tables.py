@@ -19,12 +19,17 @@ from sparse_mrnn.connectivity import RULES, Explicit
 from sparse_mrnn.errors import ConfigError, SavedFileError
 from sparse_mrnn.graph import Region, RegionGraph, projection_label
 from sparse_mrnn.initializers import INITIALIZERS
+from sparse_mrnn.sharing import SynapseLabels, check_sharing
 
 Arrays = dict[str, NDArray[Any]]
 EXPLICIT = "explicit"
 """Marks a projection whose synapses are those of the file, not of a rule."""
+LABELS = "share_labels"
+"""Names of the labels of a projection's gains; which synapse has which is in the state of the network."""
 PLAIN = (str, int, float, bool, type(None))
-DECLARED = frozenset(inspect.signature(RegionGraph.add_projection).parameters)
+BOUNDS = ("gain_low", "gain_high")
+SHARING = ("share", "gain", *BOUNDS, LABELS)
+DECLARED = frozenset(inspect.signature(RegionGraph.add_projection).parameters) - set(SHARING)
 
 
 class EdgeTable(BaseModel):
@@ -106,12 +111,17 @@ def graph_of_tables(tables: GraphTables, arrays: Arrays) -> tuple[RegionGraph, l
             raise ValueError("a projection's number is out of range")
         settings = dict(edges.settings[number])
         key, explicit = settings.pop("key"), settings.pop(EXPLICIT, False)
+        if LABELS in settings:
+            settings[LABELS] = SynapseLabels(np.empty(0, dtype=np.int32), tuple(settings[LABELS]))
         if "rule" in settings:
             settings["rule"] = make_part(settings["rule"], RULES, "rule")
         if "initializer" in settings:
             settings["initializer"] = make_part(settings["initializer"], INITIALIZERS, "initializer")
         known = {name: value for name, value in settings.items() if name in DECLARED}
         graph.add_projection(names[s], names[t], key=key, **known)
+        if "share" in settings and LABELS not in settings:
+            label, bounds = projection_label(names[s], names[t], key), [settings.get(k) for k in BOUNDS]
+            check_sharing(label, settings["share"], settings["gain"], bounds, None)
         graph.edges[names[s], names[t], key].update(settings)
         if explicit:
             without_weights.append((names[s], names[t], key))
@@ -142,7 +152,8 @@ def _value(value: Any, arrays: Arrays) -> Any:
 
 def _settings(attrs: dict[str, Any], label: str) -> dict[str, Any]:
     """A projection's settings as JSON; explicit where its synapses are, or its classes are the user's own."""
-    found = {name: value for name, value in attrs.items() if name not in ("weights", "rule", "initializer")}
+    apart = ("weights", "rule", "initializer", LABELS)
+    found = {name: value for name, value in attrs.items() if name not in apart}
     parts: dict[str, Any] = {name: attrs[name] for name in ("rule", "initializer") if name in attrs}
     explicit = "weights" in attrs or isinstance(attrs.get("rule"), Explicit)
     try:
@@ -152,12 +163,16 @@ def _settings(attrs: dict[str, Any], label: str) -> dict[str, Any]:
     if explicit:
         found = {name: value for name, value in found.items() if name not in ("density", "fan_in")}
     settings = {name: _plain(value, f"{label}: {name}") for name, value in found.items()}
+    if LABELS in attrs:
+        settings[LABELS] = list(attrs[LABELS].names)
     return {**settings, **specs, **({EXPLICIT: True} if explicit else {})}
 
 
 def _plain(value: Any, what: str) -> Any:
     if isinstance(value, np.generic):
         value = value.item()
+    if isinstance(value, tuple | list):
+        return [_plain(part, what) for part in value]
     if not isinstance(value, PLAIN):
         kind = type(value).__name__
         raise SavedFileError(f"{what} is a {kind}, which a saved network cannot hold; take it off the graph.")

@@ -11,6 +11,7 @@ import torch
 from conftest import small
 from safetensors import safe_open
 from safetensors.torch import save_file
+from test_saving import sharing
 from torch import nn
 from torch.optim import lr_scheduler
 
@@ -183,6 +184,33 @@ def test_resumed_at_any_step_with_any_scheduler(tmp_path, scheduler, at):
     resumed = Run("adam", scheduler, change=freeze_rewire, seed=3).load(tmp_path / "run").go(9)
     assert resumed.losses == whole.losses[at:]
     assert_same(whole, resumed)
+
+
+def test_shared_gains_go_on(tmp_path):
+    """Also of parameter groups over gains, frozen halfway."""
+
+    def fresh(seed):
+        net = sharing(seed=seed)
+        return net, torch.optim.Adam(parameter_groups(net, {("exc", "inh"): {"lr": 0.02}}, lr=0.01))
+
+    def go(net, optimizer, steps):
+        for step in range(steps):
+            optimizer.zero_grad()
+            out = net(torch.ones(2, 6, 2), net.batched_initial_condition(2)[0], noise=True)[1]
+            (out - 0.3).square().sum().backward()
+            optimizer.step()
+            if step == 1:
+                freeze(net, "inh", "exc", optimizer=optimizer)
+
+    net, optimizer = fresh(0)
+    go(net, optimizer, 3)
+    sm.save_checkpoint(tmp_path / "run", net, optimizer)
+    go(net, optimizer, 2)
+    other, again = fresh(4)
+    sm.load_checkpoint(tmp_path / "run", other, again)
+    go(other, again, 2)
+    for name, value in net.state_dict().items():
+        assert torch.equal(value, other.state_dict()[name]), name
 
 
 def test_deep_r_goes_on(tmp_path):

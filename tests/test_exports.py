@@ -12,6 +12,7 @@ import pytest
 import scipy.sparse as sp
 import torch
 from conftest import small
+from test_saving import sharing
 from test_sonata import rich_graph
 
 import sparse_mrnn as sm
@@ -22,8 +23,16 @@ from sparse_mrnn.errors import (
     ConversionError,
     MissingExtraError,
     UnknownNameError,
+    WeightError,
 )
-from sparse_mrnn.interop import read_sonata, read_sonata_settings, step_module, write_graphml, write_sonata
+from sparse_mrnn.interop import (
+    read_sonata,
+    read_sonata_settings,
+    step_module,
+    to_mrnntorch,
+    write_graphml,
+    write_sonata,
+)
 from sparse_mrnn.simulation import build_network
 from sparse_mrnn.training import freeze, prune
 
@@ -111,6 +120,64 @@ def test_to_graph_without_dales_law_is_right_with_it():
     with torch.no_grad():
         net.rec.values.neg_()
     assert_equal(net, sm.mRNN(net.to_graph(), activation="tanh", dt=5, device="cpu"))
+
+
+def test_shared_gains_are_multiplied_in(tmp_path):
+    net = sharing()
+    with pytest.raises(ConversionError, match=r"projection 'free' -> 'exc' has low rank, and so no synapses; net.save keeps it"):
+        net.to_graph()
+    g = net.graph.copy()
+    g.remove_edges_from([edge for *edge, rank in g.edges(keys=True, data="rank") if rank])
+    net = sm.mRNN(g, dt=5, device="cpu", seed=0)
+    with torch.no_grad():
+        net.rec.gains.mul_(1.3)
+        net.init.add_(0.5)
+    torch.testing.assert_close(states(sm.mRNN(net.to_graph(), dt=5, device="cpu"))[0], states(net)[0])
+    torch.testing.assert_close(states(sm.from_config(sm.to_config(net), device="cpu"))[0], states(net)[0])
+    write_sonata(net, tmp_path / "net")
+    back = build_network(read_sonata(tmp_path / "net")[0], read_sonata_settings(tmp_path / "net"), "cpu")
+    torch.testing.assert_close(states(back)[0], states(net)[0])
+    np.testing.assert_allclose(net.to_scipy().toarray(), net.effective_W_rec.to_dense().detach().numpy())
+
+
+def test_configuration_of_a_graph_with_gains_and_low_rank():
+    net = sharing()
+    config = json.loads(json.dumps(sm.to_config(net.graph)))
+    back = sm.mRNN(sm.read_config(config), device="cpu", seed=3, dt=5, tau=60.0)
+    assert back.rec.gain_names == net.rec.gain_names
+    for name, value in net.state_dict().items():
+        assert torch.equal(value, back.state_dict()[name]), name
+    for name in net.graph:
+        assert back.graph.region(name).tau_bounds == net.graph.region(name).tau_bounds
+        assert back.graph.region(name).learnable_init == net.graph.region(name).learnable_init
+
+
+def test_sonata_refuses_a_graph_with_gains(tmp_path):
+    g = sm.RegionGraph()
+    g.add_region("a", 2, learnable_bias="region", learnable_init=True, learnable_tau=True, tau_bounds=(20.0, None))
+    g.add_projection("a", "a", weights=np.ones((2, 2)))
+    write_sonata(g, tmp_path / "net")
+    region = read_sonata(tmp_path / "net")[0].region("a")
+    assert (region.learnable_bias, region.learnable_init, region.tau_bounds) == ("region", True, (20.0, None))
+    g.add_projection("a", "a", weights=np.ones((2, 2)), key="shared", share="projection")
+    with pytest.raises(ConversionError, match=r"\(key 'shared'\) shares gains, which SONATA cannot; write the network"):
+        write_sonata(g, tmp_path / "net", overwrite=True)
+    write_sonata(sm.mRNN(g, device="cpu"), tmp_path / "net", overwrite=True)
+    write_graphml(g, tmp_path / "g.graphml")
+    assert nx.read_graphml(tmp_path / "g.graphml", force_multigraph=True).edges["a", "a", "shared"]["share"] == "projection"
+
+
+def test_low_rank_has_no_synapses(tmp_path, geometric):
+    net = sharing()
+    exports = [net.to_networkx, net.to_torch_geometric, lambda: step_module(net), lambda: sm.to_config(net)]
+    exports += [lambda: write_sonata(net, tmp_path / "net"), lambda: write_graphml(net, tmp_path / "g"), lambda: to_mrnntorch(net)]
+    for export in exports:
+        with pytest.raises(ConversionError, match="low rank"):
+            export()
+    with pytest.raises(WeightError, match="low rank"):
+        net.to_scipy()
+    assert net.to_networkx(of="regions").edges["free", "exc", "default"] == {"rank": 2}
+    assert not list(tmp_path.iterdir())
 
 
 # ---------------------------------------------------------------- JSON

@@ -8,7 +8,7 @@ PACKAGE = Path(__file__).parent.parent / "sparse_mrnn"
 LAYERS = [
     {"errors", "random_streams", "atomic", "differences"},
     {"connectivity", "explicit", "stimulus", "recording", "tensor_file", "nested"},
-    {"initializers", "simulation_config"},
+    {"initializers", "sharing", "simulation_config"},
     {"graph"},
     {"config", "ops"},
     {"lowering", "graph_tables"},

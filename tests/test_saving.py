@@ -39,6 +39,28 @@ def everything(**options):
     return sm.mRNN(g, **{"device": "cpu", "seed": 3, "dt": 5, "tau": 60.0, **options})
 
 
+def sharing(**options):
+    """A network with shared gains of every kind, projections of low rank, and all that a region can learn."""
+    rng = np.random.default_rng(1)
+    g = sm.RegionGraph(name="shared")
+    g.add_region("exc", 5, learnable_bias="region", learnable_init=True, tau=30.0, learnable_tau=True, tau_bounds=(15.0, None))
+    g.add_region("inh", 3, sign="neg", learnable_bias=True, learnable_init="region", init=0.2)
+    g.add_region("free", 4, sign=None)
+    g.add_input("cue", 2)
+    g.add_projection("exc", "inh", density=0.8, share="source", initializer=sm.Constant(0.3))
+    g.add_projection("exc", "exc", weights=np.abs(rng.normal(size=(5, 5))), share="target", gain=0.5, bounds=(0.0, 2.0))
+    w = -np.abs(rng.normal(size=(5, 3)))
+    g.add_projection("inh", "exc", weights=w, share=np.where(w < -0.5, "strong", "weak"))
+    for target, trainable in (("exc", True), ("inh", True)):
+        g.add_projection("cue", target, share="cue gain", initializer=sm.Constant(1.0), gain=0.7, trainable=trainable)
+    g.add_projection("inh", "inh", fan_in=2, share="projection", initializer=sm.Gamma(0.2), trainable=False)
+    g.add_projection("exc", "free", density=0.5, trainable=False)
+    g.add_projection("exc", "free", density=0.5, key="own")
+    g.add_projection("free", "exc", rank=2, delay=20.0)
+    g.add_projection("free", "inh", rank=1, trainable=False)
+    return sm.mRNN(g, **{"device": "cpu", "seed": 3, "dt": 5, "tau": 60.0, **options})
+
+
 def run(net, noise=False):
     """States, and gradients of every parameter, of one run."""
     torch.manual_seed(0)
@@ -141,6 +163,85 @@ def nx_frozen(graph):
     import networkx as nx
 
     return nx.is_frozen(graph)
+
+
+def test_shared_gains_low_rank_and_what_a_region_learns(tmp_path):
+    net = sharing()
+    optimizer = torch.optim.Adam(net.parameters(), lr=0.05)
+    for step in range(4):
+        run(net, noise=True)
+        optimizer.step()
+        if step == 1:
+            freeze(net, "exc", "inh", optimizer=optimizer)
+            prune(net, 0.3, "exc", "free", "own", optimizer=optimizer)
+    back = round_trip(net, tmp_path)
+    assert_equal(net, back)
+    assert back.rec.gain_names == net.rec.gain_names
+    assert torch.equal(back.rec.gain_values(), net.rec.gain_values())
+    assert back.rec.trained_gains.tolist() == net.rec.trained_gains.tolist()
+    assert [p.requires_grad for p in back.rec.low_rank.left] == [True, False]
+    assert back.time_constants == net.time_constants
+    for p, q in zip(net.graph.projections(), back.graph.projections(), strict=True):
+        assert (p.rank, p.rule, p.trainable) == (q.rank, q.rule, q.trainable)
+        if p.share is not None:
+            assert (p.share.by, p.share.gain, p.share.bounds) == (q.share.by, q.share.gain, q.share.bounds)
+        if p.share is not None and p.share.labels is not None:
+            assert q.share.labels.names == p.share.labels.names
+            assert np.array_equal(q.share.labels.codes, p.share.labels.codes)
+    assert back.graph.region("exc").tau_bounds == (15.0, None)
+    back.save(tmp_path / "again")
+    assert (tmp_path / "again").read_bytes() == (tmp_path / "net.safetensors").read_bytes()
+    again = sm.mRNN(back.graph, device="cpu", seed=3, dt=5, tau=60.0)  # the declaration is one, too
+    assert again.rec.gain_names == net.rec.gain_names
+    double = round_trip(net, tmp_path, dtype=torch.float64)
+    torch.testing.assert_close(run(double)[0].float(), run(net)[0])
+
+
+SHARED = {
+    "a gain of another projection": (lambda t: t["state.rec.group"].fill_(0), "that are not its own"),
+    "a group too many": (lambda t: t.update({"state.rec.group": torch.zeros(99, dtype=torch.int32)}), "group is not of the synapses"),
+    "other bounds": (lambda t: t["state.rec.gain_low"].fill_(-9), "gain_low differs from the bounds"),
+    "a slot twice": (lambda t: t["state.rec.gain_slot"].fill_(0), "gain_slot is not a permutation"),
+    "a part of the gains": (lambda t: t["state.rec.gain_slot"].copy_(t["state.rec.gain_slot"].flip(0)), "gain_slot trains a part"),
+    "gains are missing": (lambda t: t.pop("state.rec.gains"), "gains"),
+    "gains are too many": (lambda t: t.update({"state.rec.gains": torch.zeros(99)}), "frozen_gains"),
+    "U of another rank": (lambda t: t.update({"state.rec.low_rank.left.0": torch.zeros(5, 3)}), r"left.0 has shape \(5, 3\)"),
+    "U is missing": (lambda t: t.pop("state.rec.low_rank.left.0"), "the file lacks rec.low_rank.left.0"),
+    "order": (lambda t: t["state.rec.order"].copy_(t["state.rec.order"].flip(0)), "do not follow|does not lie|not its own"),
+}
+
+
+@pytest.mark.parametrize("what", SHARED)
+def test_shared_tensors_by_hand(tmp_path, what):
+    sharing().save(tmp_path / "net")
+    change, message = SHARED[what]
+    rewritten(tmp_path / "net", tensors=change)
+    with pytest.raises(SavedFileError, match=message):
+        sm.load(tmp_path / "net")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda s: s.update(share="labels"),
+        lambda s: s.update(share=3),
+        lambda s: s.update(gain="x"),
+        lambda s: s.update(gain_low=5.0),
+        lambda s: s.update(rank=99),
+        lambda s: s.update(share_labels=7),
+        lambda s: s.pop("share", None) or s.pop("rank", None),
+    ],
+)
+def test_shared_headers_by_hand(tmp_path, change):
+    sharing().save(tmp_path / "net")
+
+    def all_settings(header):
+        for entry in header["graph"]["projections"]["settings"]:
+            change(entry)
+
+    rewritten(tmp_path / "net", all_settings)
+    with pytest.raises(SavedFileError):
+        sm.load(tmp_path / "net")
 
 
 @settings(max_examples=25, deadline=None)

@@ -14,6 +14,7 @@ from sparse_mrnn.atomic import replacing
 from sparse_mrnn.errors import ConversionError
 from sparse_mrnn.graph import RegionGraph
 from sparse_mrnn.models.base import mRNNBase
+from sparse_mrnn.sharing import SynapseLabels
 
 SCALARS = (str, int, float, bool)
 
@@ -72,6 +73,8 @@ def _plain(attrs: dict[str, Any]) -> dict[str, Any]:
     for name, value in attrs.items():
         if isinstance(value, np.generic):
             value = value.item()
+        if isinstance(value, SynapseLabels):
+            value = value.names
         if hasattr(value, "to_spec"):
             value = json.dumps(value.to_spec(), default=list)
         elif isinstance(value, np.ndarray | list | tuple):

@@ -85,7 +85,8 @@ def to_mrnntorch_config(net: mRNN | ElmanmRNN, *, sparsity: Meaning = "zeroed") 
             if kind == "recurrent":
                 entry["base_firing"] = np.asarray(region.base_firing).tolist()
                 entry["init"] = np.asarray(region.init).tolist()
-                entry |= {"parent_region": region.parent_region, "learnable_bias": region.learnable_bias}
+                entry["parent_region"] = region.parent_region
+                entry["learnable_bias"] = bool(region.learnable_bias)
             regions.append(entry)
         connections = found[f"{kind}_connections"] = []
         for p in graph.projections(kind):
@@ -161,7 +162,8 @@ def _reasons(net: mRNN | ElmanmRNN) -> list[str]:
 
 
 def _reasons_of(weights: SparseWeights) -> list[str]:
-    found = []
+    low_rank = () if weights.low_rank is None else weights.low_rank.names
+    found = [f"projection of low rank ({projection_label(*name)})" for name in low_rank]
     for name, delay in zip(weights.projections, weights.delays, strict=True):
         if delay is not None:
             found.append(f"delay ({projection_label(*name)})")

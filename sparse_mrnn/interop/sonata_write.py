@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 from sparse_mrnn.config import SimulationConfig
-from sparse_mrnn.errors import ConnectomeError
-from sparse_mrnn.graph import Region, RegionGraph
+from sparse_mrnn.errors import ConnectomeError, ConversionError
+from sparse_mrnn.graph import Region, RegionGraph, projection_label
 from sparse_mrnn.interop.sonata_files import NULL, h5
 from sparse_mrnn.lowering import BlockSparse, lower
 from sparse_mrnn.models.base import mRNNBase
@@ -32,6 +32,8 @@ NODE_COLUMNS = (
     "node_type_id", "population", "region", "model_type", "sign", "base_firing", "init", "parent_region",
     "learnable_bias", "tau", "learnable_tau", "activation", "noise_level", "dimensions",
 )  # fmt: skip
+LATER_NODE_COLUMNS = ("learnable_init", "tau_low", "tau_high")
+"""Columns that an older file may lack."""
 EDGE_COLUMNS = (
     "edge_type_id", "population", "source_region", "target_region", "key", "sign", "trainable",
     "self_connections", "delay",
@@ -67,6 +69,8 @@ def write_sonata(
     ------
     ConnectomeError
         If the folder exists, or a projection has no synapses yet and there is no seed.
+    ConversionError
+        If a projection of a graph shares gains (of a network, they are multiplied in), or one has low rank.
     ConfigError
         If the activation of a network is a function of your own.
 
@@ -94,6 +98,12 @@ def write_sonata(
             raise ConnectomeError(f"{goal} exists; {advice}")
         if not (goal / "circuit_config.json").is_file():
             raise ConnectomeError(f"{goal} is no SONATA network; it is not overwritten. Choose another path.")
+    for p in graph.projections():
+        if p.share is not None or p.rank is not None:
+            problem = "has low rank, and so no synapses; net.save keeps it"
+            if p.share is not None:
+                problem = "shares gains, which SONATA cannot; write the network made of it, for its weights"
+            raise ConversionError(f"{projection_label(p.source, p.target, p.key)} {problem}.")
     drawn = next((p for p in graph.projections() if p.synapses is None), None)
     if drawn is not None and seed is None:
         label = f"projection {drawn.source!r} -> {drawn.target!r} (key {drawn.key!r})"
@@ -160,7 +170,7 @@ def _nodes(graph: RegionGraph, folder: Path, settings: SimulationConfig | None) 
                 for k in range(max(map(_dimensions, regions))):
                     attributes[axis_name(k)] = np.concatenate([_coordinate(region, k) for region in regions])
             types += [_node_type(order[region.name], population, region) for region in regions]
-    _types(folder / "node_types.csv", NODE_COLUMNS, types)
+    _types(folder / "node_types.csv", (*NODE_COLUMNS, *LATER_NODE_COLUMNS), types)
 
 
 def axis_name(k: int) -> str:
@@ -190,14 +200,19 @@ def _node_type(type_id: int, population: str, region: Region) -> Sequence[object
         value = repr(value) if isinstance(value, float) else value
         return NULL if value is None or isinstance(value, np.ndarray) else value
 
-    row = {
+    row: dict[str, object] = {
         "node_type_id": type_id, "population": population, "region": region.name,
         "model_type": "virtual" if region.kind == "input" else "rate_neuron",
         "dimensions": _dimensions(region),
         "sign": "none" if region.sign is None else scalar(region.sign),
-        "learnable_bias": int(region.learnable_bias), "learnable_tau": int(region.learnable_tau),
+        "learnable_tau": int(region.learnable_tau),
     }  # fmt: skip
-    return [row[column] if column in row else scalar(getattr(region, column)) for column in NODE_COLUMNS]
+    for what in ("learnable_bias", "learnable_init"):
+        learnt = getattr(region, what)
+        row[what] = learnt if learnt == "region" else int(learnt)
+    row["tau_low"], row["tau_high"] = map(scalar, region.tau_bounds or (None, None))
+    columns = (*NODE_COLUMNS, *LATER_NODE_COLUMNS)
+    return [row[column] if column in row else scalar(getattr(region, column)) for column in columns]
 
 
 def _types(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from sparse_mrnn.errors import ConversionError
 from sparse_mrnn.graph import projection_label
 from sparse_mrnn.models.base import mRNNBase
+from sparse_mrnn.models.explicit_graph import refuse_low_rank
 
 
 class NetworkStep(nn.Module):
@@ -65,7 +66,7 @@ def step_module(net: mRNNBase) -> NetworkStep:
     Raises
     ------
     ConversionError
-        If the network has delays, for which one step is not enough.
+        If the network has delays, for which one step is not enough, or projections of low rank.
 
     Examples
     --------
@@ -76,6 +77,7 @@ def step_module(net: mRNNBase) -> NetworkStep:
     >>> h.shape
     torch.Size([2, 3])
     """
+    refuse_low_rank(net, "step_module")
     for weights in net.weight_matrices():
         for name, delay in zip(weights.projections, weights.delays, strict=True):
             if delay is not None and round(delay / net.dt) > 1:

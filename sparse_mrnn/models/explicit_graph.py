@@ -9,10 +9,12 @@ import torch
 from numpy.typing import NDArray
 
 from sparse_mrnn.connectivity import IntArray
+from sparse_mrnn.errors import ConversionError
 from sparse_mrnn.explicit import SynapseArrays, SynapseBlock
-from sparse_mrnn.graph import PROJECTION_SIGNS, Region, RegionGraph
+from sparse_mrnn.graph import PROJECTION_SIGNS, Region, RegionGraph, projection_label
 from sparse_mrnn.models.synapse_table import ProjectionKey
 from sparse_mrnn.models.weights import SparseWeights
+from sparse_mrnn.ops.dale import effective
 
 if TYPE_CHECKING:
     from sparse_mrnn.models.base import mRNNBase
@@ -23,6 +25,7 @@ FIELDS = [name for name in Region.__dataclass_fields__ if name not in ("name", "
 
 def explicit_graph(net: mRNNBase) -> RegionGraph:
     """`mRNNBase.to_graph`."""
+    refuse_low_rank(net, "to_graph")
     declared, graph = net.graph, RegionGraph(**net.graph.graph)
     tonic, initial = (t.detach().cpu().double().numpy() for t in (net.tonic_inp, net.initial_condition))
     layout, tau = net.layout(), getattr(net, "time_constants", {})
@@ -35,11 +38,12 @@ def explicit_graph(net: mRNNBase) -> RegionGraph:
         units = layout.slice(name)
         fields["base_firing"], fields["init"] = (_uniform(values[units]) for values in (tonic, initial))
         if region.learnable_tau:
-            fields["tau"] = tau[name]
+            least, largest = region.tau_bounds or (None, None)
+            fields["tau"] = min(max(tau[name], least or 0.0), largest or np.inf)  # rounding may leave them
         graph.add_region(name, region.n, **fields)
     blocks, trained = synapse_blocks(net), set()
     for weights in net.weight_matrices():
-        trained |= set(weights.projections[: weights.trainable_projections])
+        trained |= {name for name in weights.projections if weights.is_trainable(name)}
     edges = []
     for source, target, key in declared.edges(keys=True):
         name, block = (source, target, key), blocks[source, target, key]
@@ -53,11 +57,14 @@ def explicit_graph(net: mRNNBase) -> RegionGraph:
     return graph
 
 
-def synapse_blocks(net: mRNNBase) -> dict[ProjectionKey, SynapseBlock]:
-    """Weights of every projection as the dynamics use them. O(synapses): those of a kind share arrays."""
+def synapse_blocks(net: mRNNBase, *, base: bool = False) -> dict[ProjectionKey, SynapseBlock]:
+    """Weights of every projection as the dynamics use them. O(synapses): those of a kind share arrays.
+
+    With ``base``, those of shared synapses are the base values, without their gains.
+    """
     found: dict[ProjectionKey, SynapseBlock] = {}
     for weights in net.weight_matrices():
-        arrays, ptr = _arrays(weights), weights.ptr.tolist()
+        arrays, ptr = _arrays(weights, base), weights.ptr.tolist()
         sizes = [{r.name: r.n for r in layout.regions} for layout in (weights.targets, weights.sources)]
         for k, name in enumerate(weights.projections):
             shape = sizes[0][name[1]], sizes[1][name[0]]
@@ -65,12 +72,29 @@ def synapse_blocks(net: mRNNBase) -> dict[ProjectionKey, SynapseBlock]:
     return found
 
 
-def _arrays(weights: SparseWeights) -> SynapseArrays:
+def refuse_low_rank(net: mRNNBase, what: str) -> None:
+    """Raise where a network has projections that have no synapses.
+
+    Raises
+    ------
+    ConversionError
+        If there is one; the message names it.
+    """
+    for weights in net.weight_matrices():
+        if weights.low_rank is not None:
+            label = projection_label(*weights.low_rank.names[0])
+            raise ConversionError(f"{what}: {label} has low rank, and so no synapses; net.save keeps it.")
+
+
+def _arrays(weights: SparseWeights, base: bool) -> SynapseArrays:
     """All synapses of a matrix, projection after projection, numbered within their regions."""
     table = weights.table()
-    values = weights.csr_values().detach().cpu()
+    values, sign = weights.all_values().detach(), weights.csr_signs()
+    if base:
+        values = table.values
     if weights.perm is not None:
-        values = torch.empty_like(values).scatter_(0, weights.perm.cpu().long(), values)
+        sign = torch.empty_like(sign).scatter_(0, weights.perm.long(), sign)
+    values = effective(values, None, sign if weights.constrained else None).cpu()
     lengths = table.lengths.numpy()
 
     def local(units: torch.Tensor, first: IntArray) -> NDArray[np.int32]:

@@ -12,7 +12,7 @@ import torch
 
 from sparse_mrnn.errors import ConfigError, MissingExtraError, suggest
 from sparse_mrnn.lowering import Layout
-from sparse_mrnn.models.explicit_graph import synapse_blocks
+from sparse_mrnn.models.explicit_graph import refuse_low_rank, synapse_blocks
 from sparse_mrnn.models.weights import SparseWeights
 from sparse_mrnn.ops.pattern import to_scipy as matrix_to_scipy
 
@@ -49,6 +49,7 @@ def to_torch_geometric(net: mRNNBase) -> Any:
     except ImportError:
         advice = "install it with: pip install torch_geometric"
         raise MissingExtraError(f"to_torch_geometric needs torch_geometric; {advice}") from None
+    refuse_low_rank(net, "to_torch_geometric")
     n, inputs = net.layout(), net.layout("input")
     parts: dict[str, list[torch.Tensor]] = {"edge_index": [], "edge_weight": [], "projection": []}
     first = 0
@@ -75,6 +76,7 @@ def to_torch_geometric(net: mRNNBase) -> Any:
 
 
 def _of_units(net: mRNNBase) -> nx.MultiDiGraph:
+    refuse_low_rank(net, "to_networkx of units")
     graph = nx.MultiDiGraph(name=net.graph.name)
     names = _node_names(net)
     for kind in ("recurrent", "input"):
@@ -139,4 +141,7 @@ def _of_regions(net: mRNNBase) -> nx.MultiDiGraph:
         declared = net.graph.edges[source, target, key]
         delay = {"delay": declared["delay"]} if "delay" in declared else {}
         graph.add_edge(source, target, key, **attrs, **delay)
+    for source, target, key, rank in net.graph.edges(keys=True, data="rank"):
+        if rank is not None:
+            graph.add_edge(source, target, key, rank=rank)
     return graph

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
 from sparse_mrnn.errors import ConfigError, SavedFileError, SparseMRNNError
-from sparse_mrnn.graph_tables import GraphTables, graph_of_tables
+from sparse_mrnn.graph_tables import LABELS, GraphTables, graph_of_tables
 from sparse_mrnn.models.base import chosen_device
 from sparse_mrnn.models.elman import ElmanmRNN
 from sparse_mrnn.models.explicit_graph import synapse_blocks
@@ -20,6 +20,7 @@ from sparse_mrnn.models.leaky import mRNN
 from sparse_mrnn.models.saving import GRAPH, STATE, topology_digest
 from sparse_mrnn.models.state_checks import check_state
 from sparse_mrnn.nested import unpack
+from sparse_mrnn.sharing import SynapseLabels
 from sparse_mrnn.tensor_file import NETWORK, Header, Tensors, read_tensors
 
 MALFORMED = (SparseMRNNError, ArithmeticError, LookupError, MemoryError, TypeError, ValueError)
@@ -151,9 +152,13 @@ def _network(header: NetworkHeader, settings: dict[str, Any], tensors: Tensors) 
         net.load_state_dict(state)
     except RuntimeError as error:
         raise SavedFileError(str(error).replace("\n\t", " ")) from error
-    blocks = synapse_blocks(net) if explicit else {}
+    blocks = synapse_blocks(net, base=True) if explicit else {}
     for source, target, key in explicit:
-        net.graph.edges[source, target, key]["weights"] = blocks[source, target, key]
+        edge = net.graph.edges[source, target, key]
+        edge["weights"] = blocks[source, target, key]
+        if LABELS in edge:
+            codes = net.weights(net.kind_of(source)).gain_codes((source, target, key))
+            edge[LABELS] = SynapseLabels(codes.cpu().numpy(), edge[LABELS].names)
     net._noise_seeds = (header.noise_seeds[0], header.noise_seeds[1])
     parameters = dict(net.named_parameters())
     for name in header.not_trained:
@@ -166,7 +171,10 @@ def _check_sizes(graph: GraphTables, state: Tensors) -> None:
     kinds = [entry["kind"] for entry in graph.regions]
     for kind, part in (("recurrent", "rec"), ("input", "inp")):
         units = sum(entry["n"] for entry in graph.regions if entry["kind"] == kind)
-        projections = sum(0 <= s < len(kinds) and kinds[s] == kind for s in graph.projections.source)
+        table = graph.projections
+        sparse = [k for k, settings in enumerate(table.settings) if settings.get("rank") is None]
+        ends = (s for s, k in zip(table.source, table.setting, strict=True) if k in sparse)
+        projections = sum(0 <= s < len(kinds) and kinds[s] == kind for s in ends)
         sizes = {f"{part}.sign": units, f"{part}.ptr": projections + 1}
         for name, size in sizes.items():
             if (found := tuple(state[name].shape)) != (size,):

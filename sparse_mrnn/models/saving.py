@@ -127,7 +127,8 @@ def topology(net: mRNNBase) -> dict[str, Any]:
         found[weights.kind] = {
             "synapses": weights.nnz,
             "trained_synapses": weights.values.numel(),
-            "projections": len(weights.projections),
+            "projections": len(weights.all_projections),
+            "gains": len(weights.gain_names),
         }
     return found
 
@@ -135,7 +136,7 @@ def topology(net: mRNNBase) -> dict[str, Any]:
 def topology_digest(net: mRNNBase) -> str:
     """Digest of which unit reaches which through which projection; values play no part."""
     parts: dict[str, Tensor] = {}
-    names = {weights.kind: list(weights.projections) for weights in net.weight_matrices()}
+    names = {weights.kind: list(weights.all_projections) for weights in net.weight_matrices()}
     for weights in net.weight_matrices():
         own = {"crow": weights.crow, "col": weights.col, "ptr": weights.ptr, "perm": weights.perm}
         parts |= {f"{weights.kind}.{name}": t for name, t in own.items() if t is not None}
@@ -150,7 +151,11 @@ def _order(net: mRNNBase) -> dict[str, list[int]]:
 
 def weights_digest(net: mRNNBase) -> str:
     """Digest of the effective weights, in the order of their rows and columns."""
-    return digest_of({}, {weights.kind: weights.csr_values() for weights in net.weight_matrices()})
+    parts = {weights.kind: weights.csr_values() for weights in net.weight_matrices()}
+    for weights in net.weight_matrices():
+        if weights.low_rank is not None:
+            parts[f"{weights.kind} low rank"] = weights.low_rank.stored_values()
+    return digest_of({}, parts)
 
 
 def software_versions() -> dict[str, str]:

@@ -9,10 +9,12 @@ from torch import Tensor, nn
 
 from sparse_mrnn.errors import SavedFileError
 from sparse_mrnn.graph import projection_label
+from sparse_mrnn.models.synapse_table import ProjectionKey
 from sparse_mrnn.models.weights import SparseWeights
 from sparse_mrnn.ops.pattern import index_dtype
 
-PATTERN = ("values", "frozen", "ptr", "order", "crow", "col", "perm", "sign", "synapse_sign")
+GAINS = ("group", "gains", "frozen_gains", "gain_slot", "gain_low", "gain_high")
+PATTERN = ("values", "frozen", "ptr", "order", "crow", "col", "perm", "sign", "synapse_sign", *GAINS)
 """Entries of a `SparseWeights` whose sizes may be others than here: the synapses are those of the file."""
 OPTIONAL = ("perm", "synapse_sign")
 
@@ -71,6 +73,7 @@ def _check_weights(weights: SparseWeights, saved: Mapping[str, Tensor]) -> None:
         "perm": (nnz, index),
         "sign": (columns, torch.int8),
         "synapse_sign": (nnz, torch.int8),
+        **_expected_gains(weights, saved),
     }
     for name, tensor in saved.items():
         size, dtype = expected[name]
@@ -95,10 +98,59 @@ def _check_weights(weights: SparseWeights, saved: Mapping[str, Tensor]) -> None:
     _check_projections(weights, saved, nnz)
 
 
+def _expected_gains(
+    weights: SparseWeights, saved: Mapping[str, Tensor]
+) -> dict[str, tuple[int, torch.dtype]]:
+    """Sizes and types of what says which gain each shared synapse has."""
+    gains, dtype = len(weights.gain_names), weights.values.dtype
+    trained = saved["gains"].numel() if "gains" in saved else 0
+    return {
+        "group": (saved["group"].numel(), torch.int32),
+        "gains": (trained, dtype),
+        "frozen_gains": (gains - trained, dtype),
+        "gain_slot": (gains, torch.int64),
+        "gain_low": (gains, dtype),
+        "gain_high": (gains, dtype),
+    }
+
+
+def _check_gains(weights: SparseWeights, saved: Mapping[str, Tensor], names: list[ProjectionKey]) -> None:
+    """Whether shared projections follow the trainable ones, the trained first, each with gains of its own."""
+    ptr, n = saved["ptr"].tolist(), saved["values"].numel()
+    first = sum(end <= n for end in ptr[1:])
+    shared = [name for name in names if weights.is_shared(name)]
+    here = range(first, first + len(shared))
+    while shared and here.start > 0 and weights.is_shared(names[here.start - 1]):  # an empty one before
+        here = range(here.start - 1, here.stop - 1)
+    if [names[k] for k in here] != shared:
+        raise SavedFileError("the projections that share gains do not follow those that are trained")
+    if (ptr[here.stop] - ptr[here.start] if shared else 0) != saved["group"].numel():
+        raise SavedFileError("group is not of the synapses that share gains")
+    if not shared:
+        return
+    for bound in ("gain_low", "gain_high"):
+        if not torch.equal(saved[bound], getattr(weights, bound).cpu()):
+            raise SavedFileError(f"{bound} differs from the bounds that the projections declare")
+    if not _is_permutation(saved["gain_slot"]):
+        raise SavedFileError("gain_slot is not a permutation")
+    trained = saved["gain_slot"] < saved["gains"].numel()
+    lengths = torch.diff(saved["ptr"])[here.start : here.stop].tolist()
+    before, groups = True, torch.split(saved["group"], lengths)
+    for codes, name in zip(groups, shared, strict=True):
+        own = weights.gain_range(name)
+        if len(codes) and not own.start <= int(codes.min()) <= int(codes.max()) < own.stop:
+            raise SavedFileError(f"group has gains for {projection_label(*name)} that are not its own")
+        some, every = bool(trained[own].any()), bool(trained[own].all())
+        if some != every or (every and not before):
+            raise SavedFileError(f"gain_slot trains a part of the gains of {projection_label(*name)}")
+        before = every
+
+
 def _check_projections(weights: SparseWeights, saved: Mapping[str, Tensor], nnz: int) -> None:
     """Whether every synapse lies between the regions of its projection, once, and has its sign."""
     alphabetical = sorted(weights.projections)
     names = [alphabetical[k] for k in saved["order"].tolist()]
+    _check_gains(weights, saved, names)
     projection = torch.repeat_interleave(torch.arange(len(names)), torch.diff(saved["ptr"]))
     row = torch.repeat_interleave(torch.arange(weights.shape[0]), torch.diff(saved["crow"]).long())
     col = saved["col"].long()

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from sparse_mrnn.differences import differences
 from sparse_mrnn.errors import ConfigError, SavedFileError, SparseMRNNError
+from sparse_mrnn.graph_tables import SHARING
 from sparse_mrnn.models.base import NoiseState, mRNNBase
 from sparse_mrnn.models.saving import description, software_versions
 from sparse_mrnn.models.state_checks import check_state
@@ -38,6 +39,8 @@ MAY_DIFFER = ("backend", "seed", "batch_first", "spectral_radius")
 """Settings that a network may have otherwise than the one saved: they change nothing in what it computes."""
 FROM_STATE = ("base_firing", "init")
 """Fields of a region whose values are in the state."""
+IN_PROJECTION = ("sign", "delay", "self_connections", "rank", *SHARING)
+"""Settings of a projection that are not in its state."""
 LONGEST = 20
 """Projections that a parameter's name lists."""
 
@@ -244,7 +247,7 @@ def _comparable(found: dict[str, Any]) -> dict[str, Any]:
     for name, fields in found["regions"].items():
         regions[name] = {k: v for k, v in fields.items() if k not in FROM_STATE}
     for name, fields in found["projections"].items():
-        projections[name] = {k: v for k, v in fields.items() if k in ("sign", "delay", "self_connections")}
+        projections[name] = {k: v for k, v in fields.items() if k in IN_PROJECTION and k != "gain"}
     return {"class": found["class"], **settings, "regions": regions, "projections": projections}
 
 
@@ -303,13 +306,13 @@ def _parameter_names(root: nn.Module) -> dict[int, str]:
     """Name of every parameter, and of every view that `parameter_groups` made: its projections."""
     names = {id(parameter): name for name, parameter in root.named_parameters()}
     for prefix, weights in _weights(root):
-        if weights.views is None:
-            continue
-        for view, run in zip(weights.views.parameters, weights.views.runs, strict=True):
-            labels = [f"{source} -> {target} ({key})" for source, target, key in run]
-            if len(labels) > LONGEST:
-                labels = [f"{len(labels)} projections", digest_of({"run": labels}, {})]
-            names[id(view)] = f"{prefix}.values of {', '.join(labels)}".lstrip(".")
+        for what, views in (("values", weights.views), ("gains", weights.gain_views)):
+            for view, run in zip(views.parameters, views.runs, strict=True) if views is not None else ():
+                whose: Any = run if what == "values" else [weights.gain_names[int(str(k))] for k in run]
+                labels = [" ".join(name) for name in whose]
+                if len(labels) > LONGEST:
+                    labels = [f"{len(labels)} of them", digest_of({"run": labels}, {})]
+                names[id(view)] = f"{prefix}.{what} of {', '.join(labels)}".lstrip(".")
     return names
 
 
