@@ -32,14 +32,14 @@ __all__ = [
     "write_config",
 ]
 
-PLAIN_SETTINGS = ("key", "sign", "trainable", "self_connections", "delay")
+PLAIN_SETTINGS = ("key", "sign", "trainable", "self_connections", "delay", "rank")
 """Settings of a projection that a configuration has as the graph has them."""
 
 SECTIONS = ("recurrent_regions", "input_regions", "recurrent_connections", "input_connections")
 
-Learnable = bool | Literal["unit", "region"]
-Bounds = tuple[float | None, float | None] | None
 Sign = Literal["pos", "neg"] | list[Literal[-1, 0, 1]] | None
+Learnt = bool | Literal["unit", "region"]
+Bounds = tuple[float | None, float | None]
 
 
 class RecurrentRegion(Strict):
@@ -51,11 +51,15 @@ class RecurrentRegion(Strict):
     base_firing: float | list[float] = Field(0.0, description="Tonic input, one number or one per unit.")
     init: float | list[float] = Field(0.0, description="Initial pre-activation, one number or one per unit.")
     parent_region: str | None = Field(None, description="Name of a group of regions.")
-    learnable_bias: Learnable = Field(False, description="Train the tonic input: 'unit' or 'region'.")
-    learnable_init: Learnable = Field(False, description="Train the initial state: 'unit' or 'region'.")
+    learnable_bias: Learnt = Field(
+        False, description="Train the tonic input: of each unit, or of the region."
+    )
+    learnable_init: Learnt = Field(False, description="Train the initial state, likewise.")
     tau: float | None = Field(None, description="Time constant in ms, if not the network's.")
     learnable_tau: bool = Field(False, description="Train the time constant.")
-    tau_bounds: Bounds = Field(None, description="Least and largest trained time constant, ms, or null.")
+    tau_bounds: Bounds | None = Field(
+        None, description="Least and largest learnt time constant, ms, or null."
+    )
     activation: str | None = Field(None, description="Activation, if not the network's.")
     noise_level: float | None = Field(None, description="Noise of the units, if not the network's.")
     unit_ids: list[str] | None = Field(None, description="A name per unit.")
@@ -79,7 +83,7 @@ class ExplicitWeights(Strict):
 
 
 class Connection(Strict):
-    """A projection; at most one of sparsity, density, fan_in, rule and weights."""
+    """A projection; at most one of sparsity, density, fan_in, rule, weights and rank."""
 
     src_region: str
     dst_region: str
@@ -99,11 +103,13 @@ class Connection(Strict):
     self_connections: bool = True
     delay: float | None = Field(None, description="Conduction delay, ms; null for one time step.")
     share: str | list[str] | None = Field(
-        None, description="What shares a gain: projection, source, target, a name, or a label per synapse."
+        None,
+        description="Gains of fixed base values: for the 'projection', each 'source' or 'target' unit, "
+        "for all projections of a name, or by a label for each synapse of weights.",
     )
-    gain: float = Field(1.0, description="What every gain starts with.")
-    bounds: Bounds = Field(None, description="Least and largest gain, or null.")
-    rank: int | None = Field(None, description="W = U V^T of this rank, in place of synapses.")
+    gain: float = Field(1.0, description="What shared gains start with.")
+    bounds: Bounds | None = Field(None, description="Least and largest shared gain, or null.")
+    rank: int | None = Field(None, description="W = U V^T of this rank, without synapses.")
 
 
 class NetworkConfig(Strict):
@@ -249,7 +255,7 @@ def _apply(graph: RegionGraph, section: str, step: Any) -> None:
             trainable=step.trainable,
             self_connections=step.self_connections,
             delay=step.delay,
-            share=step.share,
+            share=step.share if not isinstance(step.share, list) else _row_major_labels(step),
             gain=step.gain,
             bounds=step.bounds,
             rank=step.rank,
@@ -265,6 +271,14 @@ def _explicit(graph: RegionGraph, step: Connection) -> sp.coo_array:
         if index and not (min(index) >= 0 and max(index) < size):
             raise ConfigError(f"weights.{what}: an index lies outside 0..{size - 1}.")
     return sp.coo_array((np.array(given.values, dtype=np.float64), (given.rows, given.cols)), shape=shape)
+
+
+def _row_major_labels(step: Connection) -> list[str]:
+    """Labels given in the order of the explicit weights, in that of their rows."""
+    given, labels = step.weights, list(step.share or ())
+    if given is None or len(labels) != len(given.rows):
+        raise ConfigError("share: a list of labels needs weights, and one label for each of them.")
+    return [labels[k] for k in np.lexsort((given.cols, given.rows))]
 
 
 def make_part(spec: str | dict[str, Any], kinds: dict[str, Any], what: str) -> Any:
@@ -340,9 +354,7 @@ def to_config(graph: RegionGraph | Network, simulation: SimulationConfig | None 
             elif p.rule is not None and p.rule.kind != "all_to_all":
                 entry["rule"] = spec_of(p.rule)
             if p.share is not None:
-                entry |= _share(p.share)
-            if p.rank is not None:
-                entry["rank"] = p.rank
+                entry |= _share_entry(p.share)
             if p.initializer is not None:
                 entry["initializer"] = spec_of(p.initializer)
             attrs = graph.edges[p.source, p.target, p.key]
@@ -377,6 +389,15 @@ def write_config(
         raise ConfigError(f"cannot write the configuration {path}: {error.strerror}.") from error
 
 
+def _share_entry(share: Sharing) -> dict[str, Any]:
+    entry: dict[str, Any] = {"share": share.by}
+    if share.labels is not None:
+        entry["share"] = [share.labels.names[code] for code in share.labels.codes]
+    if share.gain != 1:
+        entry["gain"] = share.gain
+    return entry if share.bounds == (None, None) else {**entry, "bounds": list(share.bounds)}
+
+
 def spec_of(part: ConnectionRule | Initializer) -> dict[str, Any]:
     """A rule or an initialiser as JSON, from which `make_part` makes it.
 
@@ -389,18 +410,6 @@ def spec_of(part: ConnectionRule | Initializer) -> dict[str, Any]:
     if known.get(part.kind) is not type(part):
         raise ConfigError(f"{type(part).__name__} is a class of your own; a configuration cannot name it.")
     return {key: _plain(value) for key, value in part.to_spec().items()}
-
-
-def _share(share: Sharing) -> dict[str, Any]:
-    """How a projection shares gains, as `Connection` has it."""
-    labels, entry = share.labels, dict[str, Any](share=share.by)
-    if labels is not None:
-        entry["share"] = [labels.names[code] for code in labels.codes.tolist()]
-    if share.gain != 1:
-        entry["gain"] = share.gain
-    if share.bounds != (None, None):
-        entry["bounds"] = list(share.bounds)
-    return entry
 
 
 def _region(region: Region, model: type[Strict]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -200,10 +200,6 @@ class SparseWeights(nn.Module):
     def shared_projections(self) -> int:
         """Projections whose synapses share gains; they come next in ``projections``."""
         return len(self._gains_of)
-
-    def gain_range(self, name: ProjectionKey) -> slice:
-        """Numbers of a shared projection's gains in ``gain_names``."""
-        return self._gains_of[name]
 
     def is_shared(self, name: ProjectionKey) -> bool:
         """Whether the synapses of a projection share gains."""
@@ -595,13 +591,9 @@ class SparseWeights(nn.Module):
             return self.col.new_empty(0, dtype=torch.bool)
         return self.gain_slot < self._n_trained_gains
 
-    def gains_of(self, names: Iterable[ProjectionKey]) -> Tensor:
-        """Which gains belong to some projections (bool), in the order of ``gain_names``."""
-        chosen = torch.zeros(len(self.gain_names), dtype=torch.bool, device=self.col.device)
-        for name in names:
-            if name in self._gains_of:
-                chosen[self._gains_of[name]] = True
-        return chosen
+    def gain_range(self, name: ProjectionKey) -> slice:
+        """Which of ``gain_names`` are a projection's; empty where it shares none."""
+        return self._gains_of.get(name, slice(0, 0))
 
     def _train_gains(self, trained: Tensor) -> None:
         """Move gains between the parameter and the buffer of those that are not trained."""
