@@ -176,7 +176,9 @@ def _what_it_is(path: Path, error: Exception) -> str:
             start = file.read(8)
     except OSError as unreadable:
         return f"it cannot be read ({unreadable.strerror})."
-    if start.startswith(b"PK\x03\x04") or start.startswith(b"\x80"):
+    # Safetensors begins with the length of its header, whose third byte is small where that is below 2 MB.
+    pickled = start[:1] == b"\x80" and b"\2" <= start[1:2] <= b"\5" and start[2:3] >= b" "
+    if start.startswith(b"PK\x03\x04") or pickled:
         return (
             "it is of torch.save or pickle. A state dict loads with net.load_state_dict(torch.load(path, "
             "weights_only=True)), one of mRNNTorch with sparse_mrnn.interop.from_mrnntorch."

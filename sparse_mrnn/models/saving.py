@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sparse_mrnn.errors import FinalizeError, SavedFileError
 from sparse_mrnn.graph_tables import graph_tables
@@ -51,12 +51,7 @@ def network_parts(net: mRNNBase) -> tuple[Header, Tensors]:
         raise FinalizeError("save: the network is not finalised; call finalize_connectivity() first.")
     tables, arrays = graph_tables(net.graph)
     tensors = {f"{GRAPH}{key}": torch.from_numpy(array.copy()) for key, array in arrays.items()}
-    extra: dict[str, Any] = {}
-    for key, value in net.state_dict().items():
-        if isinstance(value, Tensor):
-            tensors[f"{STATE}{key}"] = value
-        else:
-            extra[key] = pack(value, f"{EXTRA}{key}", tensors)
+    extra = packed_state(net, tensors)
     header = {
         "versions": software_versions(),
         "class": name,
@@ -69,6 +64,17 @@ def network_parts(net: mRNNBase) -> tuple[Header, Tensors]:
         "extra": extra,
     }
     return header, tensors
+
+
+def packed_state(module: nn.Module, tensors: Tensors) -> dict[str, Any]:
+    """Put the tensors of a module's state into ``tensors``; what is no tensor, as JSON."""
+    extra: dict[str, Any] = {}
+    for name, value in module.state_dict().items():
+        if isinstance(value, Tensor):
+            tensors[f"{STATE}{name}"] = value
+        else:
+            extra[name] = pack(value, f"{EXTRA}{name}", tensors)
+    return extra
 
 
 def constructor_settings(net: mRNNBase) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from sparse_mrnn.differences import differences
 from sparse_mrnn.errors import ConfigError, SavedFileError, SparseMRNNError
 from sparse_mrnn.graph_tables import SHARING
 from sparse_mrnn.models.base import NoiseState, mRNNBase
-from sparse_mrnn.models.saving import description, software_versions
+from sparse_mrnn.models.saving import STATE, description, packed_state, software_versions
 from sparse_mrnn.models.state_checks import check_state
 from sparse_mrnn.models.weights import SparseWeights
 from sparse_mrnn.nested import pack, unpack
@@ -34,7 +34,8 @@ Module = nn.Module | Mapping[str, nn.Module]
 Optimizers = torch.optim.Optimizer | Sequence[torch.optim.Optimizer] | None
 Schedulers = torch.optim.lr_scheduler.LRScheduler | Sequence[torch.optim.lr_scheduler.LRScheduler] | None
 
-STATE, ORIENTATION = "state.", "orientation."
+ORIENTATION = "orientation."
+"""What the names of signs at the start of "deepr" rewiring begin with."""
 MAY_DIFFER = ("backend", "seed", "batch_first", "spectral_radius")
 """Settings that a network may have otherwise than the one saved: they change nothing in what it computes."""
 FROM_STATE = ("base_firing", "init")
@@ -106,12 +107,7 @@ def save_checkpoint(
     """
     root = _root(net)
     tensors: Tensors = {}
-    extra: dict[str, Any] = {}
-    for name, value in root.state_dict().items():
-        if isinstance(value, Tensor):
-            tensors[f"{STATE}{name}"] = value
-        else:
-            extra[name] = pack(value, f"extra.{name}", tensors)
+    extra = packed_state(root, tensors)
     for name, weights in _weights(root):
         if weights.orientation is not None:  # no part of the state of a network that is not trained on
             tensors[f"{ORIENTATION}{name}"] = weights.orientation
