@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -13,8 +12,8 @@ from pathlib import Path
 def replacing(path: Path) -> Iterator[Path]:
     """An empty file to write to, which takes the place of ``path`` when the block ends without an exception.
 
-    It lies in a folder, ``<path>.partial``, that is removed; so is the one that a killed process has left. A
-    writer may therefore have temporary files of its own beside it.
+    It lies in a folder of its own, ``<path>.partial``, which is removed; so is the one that a killed process
+    has left. A writer may therefore have temporary files beside it, whose names begin with ".tmp".
 
     Raises
     ------
@@ -31,9 +30,11 @@ def replacing(path: Path) -> Iterator[Path]:
     ...     path.read_text(), [file.name for file in Path(folder).iterdir()]
     ('whole', ['a.txt'])
     """
+    path = Path(os.path.realpath(path))  # of a link, what it leads to is replaced
     folder = path.with_name(path.name + ".partial")
-    shutil.rmtree(folder, ignore_errors=True)
     partial = folder / path.name
+    if folder.is_dir():
+        _remove(folder, path.name)
     try:
         folder.mkdir()
         partial.touch()
@@ -44,7 +45,16 @@ def replacing(path: Path) -> Iterator[Path]:
         partial.replace(path)
         sync(path.parent)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):
+            _remove(folder, path.name)
+
+
+def _remove(folder: Path, name: str) -> None:
+    """Remove a folder with a half-written file; one that has anything else in it stays, with an OSError."""
+    for file in folder.iterdir():
+        if file.name == name or file.name.startswith(".tmp"):
+            file.unlink()
+    folder.rmdir()
 
 
 def sync(path: Path) -> None:

@@ -97,7 +97,8 @@ def graph_of_tables(tables: GraphTables, arrays: Arrays) -> tuple[RegionGraph, l
     SparseMRNNError, KeyError, TypeError, ValueError
         If the tables do not describe a graph.
     """
-    graph, without_weights = RegionGraph(**tables.attributes), []
+    graph, without_weights = RegionGraph(), []
+    graph.graph.update(tables.attributes)
     for entry in tables.regions:
         fields = {name: _value(value, arrays) for name, value in entry.items()}
         name, n, kind = fields.pop("name"), fields.pop("n"), fields.pop("kind")

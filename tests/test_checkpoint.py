@@ -441,6 +441,21 @@ def test_what_a_file_cannot_hold(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_arguments_that_are_something_else(tmp_path):
+    net = small(sm.mRNN)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    for arguments, message in (
+        ((3,), "must be a module, or modules by names"),
+        (({"a.b": net},), "names without dots"),
+        (({"a": 3},), "must be a module"),
+        ((net, lr_scheduler.StepLR(optimizer, 1)), "StepLR is no optimizer"),
+        ((net, optimizer, optimizer), "SGD is no scheduler"),
+    ):
+        with pytest.raises(SavedFileError, match=message):
+            sm.save_checkpoint(tmp_path / "run", *arguments)
+    assert not list(tmp_path.iterdir())
+
+
 def test_kinds_of_files_are_told_apart(tmp_path):
     net = small(sm.mRNN)
     net.save(tmp_path / "net")

@@ -486,6 +486,47 @@ while True:
     assert [path.name for path in tmp_path.iterdir()] == ["net"]
 
 
+def test_what_is_beside_a_file_stays(tmp_path):
+    path = tmp_path / "net"
+    (tmp_path / "net.partial").mkdir()
+    (tmp_path / "net.partial" / "thesis.tex").write_text("mine")
+    with pytest.raises(SavedFileError, match="cannot write"):
+        small(sm.mRNN).save(path)
+    assert (tmp_path / "net.partial" / "thesis.tex").read_text() == "mine"
+
+
+def test_a_link_is_followed_and_the_file_can_be_read_by_others(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "net")
+    small(sm.mRNN).save(tmp_path / "link")
+    (tmp_path / "plain").touch()
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "net").stat().st_mode == (tmp_path / "plain").stat().st_mode
+    small(sm.mRNN).save(str(tmp_path / "net"))
+    assert sm.load(tmp_path / "link", device="cpu").hid_regions == ["ctx", "spine", "thal"]
+
+
+def test_numbers_of_numpy(tmp_path):
+    options = {"dt": np.float32(5), "tau": np.int64(40), "noise_level_act": np.float64(0.5), "seed": np.int64(3)}
+    net = small_with(spectral_radius={"brain": np.float64(0.5)}, **options)
+    back = round_trip(net, tmp_path)
+    assert (back.dt, back.tau, back.noise_level_act, back.seed, back.spectral_radius) == (5, 40, 0.5, 3, {"brain": 0.5})
+    sm.to_config(net)
+    sm.save_checkpoint(tmp_path / "run", net, step=np.int64(4))
+    assert sm.load_checkpoint(tmp_path / "run", net) == 4
+
+
+def small_with(**options):
+    g = small(sm.mRNN).graph.copy()
+    return sm.mRNN(g, device="cpu", **options)
+
+
+def test_a_backend_that_is_not_installed(tmp_path, monkeypatch):
+    small(sm.mRNN).save(tmp_path / "net")
+    rewritten(tmp_path / "net", lambda header: header["settings"].update(backend="torch_sparse"))
+    monkeypatch.setattr("sparse_mrnn.ops.backends.torch_sparse.available", lambda: False)
+    assert sm.load(tmp_path / "net", device="cpu").backend == "auto"
+
+
 def test_a_folder_that_is_not_there(tmp_path):
     with pytest.raises(SavedFileError, match="cannot write .*No such file"):
         small(sm.mRNN).save(tmp_path / "nowhere" / "net")

@@ -26,7 +26,8 @@ FIELDS = [name for name in Region.__dataclass_fields__ if name not in ("name", "
 def explicit_graph(net: mRNNBase) -> RegionGraph:
     """`mRNNBase.to_graph`."""
     refuse_low_rank(net, "to_graph")
-    declared, graph = net.graph, RegionGraph(**net.graph.graph)
+    declared, graph = net.graph, RegionGraph()
+    graph.graph.update(declared.graph)
     tonic, initial = (t.detach().cpu().double().numpy() for t in (net.tonic_inp, net.initial_condition))
     layout, tau = net.layout(), getattr(net, "time_constants", {})
     for name in declared:

@@ -20,6 +20,7 @@ from sparse_mrnn.models.leaky import mRNN
 from sparse_mrnn.models.saving import GRAPH, STATE, topology_digest
 from sparse_mrnn.models.state_checks import check_state
 from sparse_mrnn.nested import unpack
+from sparse_mrnn.ops.backends import torch_sparse
 from sparse_mrnn.sharing import SynapseLabels
 from sparse_mrnn.tensor_file import NETWORK, Header, Tensors, read_tensors
 
@@ -68,7 +69,7 @@ def load(
     Returns
     -------
     mRNN or ElmanmRNN
-        Its noise begins at the seed, as that of a new network.
+        Its noise begins at the seed, as that of a new network; a backend that is not installed is "auto".
 
     Raises
     ------
@@ -124,6 +125,8 @@ def _settings(
     header: NetworkHeader, path: Path, activation: Callable[[Tensor], Tensor] | None
 ) -> dict[str, Any]:
     settings = {**header.settings, "dtype": DTYPES[header.settings["dtype"]]}
+    if settings["backend"] == "torch_sparse" and not torch_sparse.available():
+        settings["backend"] = "auto"
     named = settings["activation"]
     if isinstance(named, dict):
         if activation is None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import inspect
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -89,13 +91,18 @@ def constructor_settings(net: mRNNBase) -> dict[str, Any]:
     ('tanh', 50, 'float32')
     """
     names = (name for name in inspect.signature(type(net)).parameters if name not in NOT_SAVED)
-    found = {name: getattr(net, name) for name in names}
+    found = {name: _plain(getattr(net, name)) for name in names}
     found["dtype"] = str(net.dtype).removeprefix("torch.")
     own = net.activation.slope_into is None
     found["activation"] = {"function": net.activation.name} if own else net.activation.name
-    if isinstance(radius := found["spectral_radius"], dict):
-        found["spectral_radius"] = dict(radius)
     return found
+
+
+def _plain(value: Any) -> Any:
+    """Numbers of numpy and torch as those of Python."""
+    if isinstance(value, Mapping):
+        return {name: _plain(part) for name, part in value.items()}
+    return value.item() if isinstance(value, np.generic | Tensor) else value
 
 
 def description(net: mRNNBase) -> dict[str, Any]:

@@ -121,11 +121,11 @@ def save_checkpoint(
         "noise": {name: pack(_noise(part), f"noise.{name}", tensors) for name, part in networks.items()},
         "optimizers": [
             {**_identity(one, names), "state": pack(one.state_dict(), f"optimizer.{k}", tensors)}
-            for k, one in enumerate(_listed(optimizer))
+            for k, one in enumerate(_listed(optimizer, "optimizer"))
         ],
         "schedulers": [
             {"class": type(one).__name__, "state": pack(one.state_dict(), f"scheduler.{k}", tensors)}
-            for k, one in enumerate(_listed(scheduler))
+            for k, one in enumerate(_listed(scheduler, "scheduler"))
         ],
         "rng": pack(global_states(), "rng", tensors) if rng else None,
         "generators": {
@@ -178,7 +178,7 @@ def load_checkpoint(
         check_state(root, state)
         state |= {name: unpack(value, tensors) for name, value in saved.extra.items()}
         orientations = _orientations(root, state, tensors)
-        optimizers, schedulers = _listed(optimizer), _listed(scheduler)
+        optimizers, schedulers = _listed(optimizer, "optimizer"), _listed(scheduler, "scheduler")
         states = [
             *_compare_optimizers(root, optimizers, saved, state, tensors),
             *_compare("scheduler", schedulers, saved.schedulers, tensors),
@@ -221,7 +221,12 @@ def _said(error: Exception) -> str:
 
 def _root(net: Module) -> nn.Module:
     """One module that holds all of them."""
-    return nn.ModuleDict(net) if isinstance(net, Mapping) else net
+    if isinstance(net, nn.Module):
+        return net
+    try:
+        return nn.ModuleDict(net)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise SavedFileError(f"net must be a module, or modules by names without dots: {error}.") from None
 
 
 def _networks(root: nn.Module) -> Iterator[tuple[str, mRNNBase]]:
@@ -294,8 +299,12 @@ def _noise_states(root: nn.Module, saved: CheckpointHeader, tensors: Tensors) ->
 # -------------------------------------------------------------------- optimisers and schedulers
 
 
-def _listed(given: Any) -> list[Any]:
-    return [] if given is None else list(given) if isinstance(given, Sequence) else [given]
+def _listed(given: Any, what: str) -> list[Any]:
+    found = [] if given is None else list(given) if isinstance(given, Sequence) else [given]
+    for one in found:
+        if not (hasattr(one, "load_state_dict") and hasattr(one, "param_groups") == (what == "optimizer")):
+            raise SavedFileError(f"{what}: {type(one).__name__} is no {what}.")
+    return found
 
 
 def _parameter_names(root: nn.Module) -> dict[int, str]:
