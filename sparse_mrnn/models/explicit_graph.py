@@ -44,7 +44,8 @@ def explicit_graph(net: mRNNBase) -> RegionGraph:
         graph.add_region(name, region.n, **fields)
     blocks, trained = synapse_blocks(net), set()
     for weights in net.weight_matrices():
-        trained |= {name for name in weights.projections if weights.is_trainable(name)}
+        trained |= set(weights.projections[: weights.trainable_projections])
+        trained |= {p for p in weights.projections if weights.is_shared(p) and weights.is_trainable(p)}
     edges = []
     for source, target, key in declared.edges(keys=True):
         name, block = (source, target, key), blocks[source, target, key]

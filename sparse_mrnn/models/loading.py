@@ -175,7 +175,7 @@ def _check_sizes(graph: GraphTables, state: Tensors) -> None:
     for kind, part in (("recurrent", "rec"), ("input", "inp")):
         units = sum(entry["n"] for entry in graph.regions if entry["kind"] == kind)
         table = graph.projections
-        sparse = [k for k, settings in enumerate(table.settings) if settings.get("rank") is None]
+        sparse = {k for k, settings in enumerate(table.settings) if settings.get("rank") is None}
         ends = (s for s, k in zip(table.source, table.setting, strict=True) if k in sparse)
         projections = sum(0 <= s < len(kinds) and kinds[s] == kind for s in ends)
         sizes = {f"{part}.sign": units, f"{part}.ptr": projections + 1}
