@@ -73,8 +73,12 @@ def write_tensors(path: Path, form: FileFormat, header: Header, tensors: Mapping
     Raises
     ------
     SavedFileError
-        If it cannot be written.
+        If it cannot be written, or a tensor is sparse or quantised.
     """
+    for name, tensor in tensors.items():
+        if tensor.layout != torch.strided or tensor.is_quantized:
+            kind = "quantised" if tensor.is_quantized else str(tensor.layout).removeprefix("torch.")
+            raise SavedFileError(f"cannot write {path}: {name} is {kind}, and a file holds dense tensors.")
     parts = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     whole = {"format": form.name, "version": form.version, **header}
     text = json.dumps({**whole, "digest": digest_of(whole, parts)})

@@ -453,6 +453,10 @@ def test_arguments_that_are_something_else(tmp_path):
     ):
         with pytest.raises(SavedFileError, match=message):
             sm.save_checkpoint(tmp_path / "run", *arguments)
+    module = nn.Linear(1, 1)
+    module.register_buffer("mask", torch.eye(3).to_sparse())
+    with pytest.raises(SavedFileError, match="state.mask is sparse_coo, and a file holds dense tensors"):
+        sm.save_checkpoint(tmp_path / "run", module)
     assert not list(tmp_path.iterdir())
 
 

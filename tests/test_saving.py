@@ -388,6 +388,18 @@ def test_a_file_of_version_1_still_loads():
     torch.testing.assert_close(run(net)[0].sum(), torch.tensor(31.48392), atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("change", [{"rank": 10**9}, {"rank": 2.5}, {"rank": -1}])
+def test_a_rank_that_promises_too_much(tmp_path, change):
+    sharing().save(tmp_path / "net")
+
+    def promise(header):
+        next(s for s in header["graph"]["projections"]["settings"] if "rank" in s).update(change)
+
+    rewritten(tmp_path / "net", promise)
+    with pytest.raises(SavedFileError, match="low_rank.left.0 has shape"):
+        sm.load(tmp_path / "net")
+
+
 # ---------------------------------------------------------------- what cannot be saved
 
 
@@ -672,6 +684,7 @@ HEADERS = {
     "no key": lambda h: h["graph"]["projections"]["settings"][0].pop("key"),
     "noise seeds": lambda h: h.update(noise_seeds=[1]),
     "not trained": lambda h: h.update(not_trained=["nothing"]),
+    "other order": lambda h: h["order"]["recurrent"].reverse(),
     "topology digest": lambda h: h["topology"].update(digest="0"),
     "nested": lambda h: h["extra"].update(x={"tuple": [{"dict": [[{"list": []}, 1]]}]}),
     "extra of no tensor": lambda h: h["extra"].update(x={"tensor": "nowhere"}),

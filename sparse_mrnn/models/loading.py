@@ -17,7 +17,7 @@ from sparse_mrnn.models.base import chosen_device
 from sparse_mrnn.models.elman import ElmanmRNN
 from sparse_mrnn.models.explicit_graph import synapse_blocks
 from sparse_mrnn.models.leaky import mRNN
-from sparse_mrnn.models.saving import GRAPH, STATE, topology_digest
+from sparse_mrnn.models.saving import GRAPH, STATE, projection_order, topology_digest
 from sparse_mrnn.models.state_checks import check_state
 from sparse_mrnn.nested import unpack
 from sparse_mrnn.ops.backends import torch_sparse
@@ -116,7 +116,7 @@ def network_of(
         what = _first(error) if isinstance(error, ValidationError) else f"{error}".rstrip(".")
         kind = "" if isinstance(error, SparseMRNNError | ValidationError) else f"{type(error).__name__}: "
         raise SavedFileError(f"{path} is damaged: {kind}{what}. Use a copy.") from error
-    if topology_digest(net) != found.topology.get("digest"):
+    if topology_digest(net) != found.topology.get("digest") or projection_order(net) != found.order:
         raise SavedFileError(f"{path} is damaged: its synapses do not agree with their digest. Use a copy.")
     return net
 
@@ -171,17 +171,22 @@ def _network(header: NetworkHeader, settings: dict[str, Any], tensors: Tensors) 
 
 def _check_sizes(graph: GraphTables, state: Tensors) -> None:
     """Refuse a header whose sizes are not those of the tensors, before anything is made of its size."""
-    kinds = [entry["kind"] for entry in graph.regions]
+    regions, table = graph.regions, graph.projections
+    edges = list(zip(table.source, table.target, table.setting, strict=True))
     for kind, part in (("recurrent", "rec"), ("input", "inp")):
-        units = sum(entry["n"] for entry in graph.regions if entry["kind"] == kind)
-        table = graph.projections
-        sparse = {k for k, settings in enumerate(table.settings) if settings.get("rank") is None}
-        ends = (s for s, k in zip(table.source, table.setting, strict=True) if k in sparse)
-        projections = sum(0 <= s < len(kinds) and kinds[s] == kind for s in ends)
-        sizes = {f"{part}.sign": units, f"{part}.ptr": projections + 1}
+        own = [edge for edge in edges if regions[edge[0]]["kind"] == kind]
+        ranks = [(s, t, rank) for s, t, k in own if (rank := table.settings[k].get("rank")) is not None]
+        units = sum(entry["n"] for entry in regions if entry["kind"] == kind)
+        sizes: dict[str, tuple[int, ...]] = {f"{part}.sign": (units,)}
+        sizes[f"{part}.ptr"] = (len(own) - len(ranks) + 1,)
+        for k, (source, target, rank) in enumerate(ranks):
+            sizes[f"{part}.low_rank.left.{k}"] = (regions[target]["n"], rank)
+            sizes[f"{part}.low_rank.right.{k}"] = (regions[source]["n"], rank)
         for name, size in sizes.items():
-            if (found := tuple(state[name].shape)) != (size,):
-                raise SavedFileError(f"{name} has shape {found}, where the graph makes it ({size},)")
+            if name not in state:
+                raise SavedFileError(f"the file lacks {name}")
+            if (found := tuple(state[name].shape)) != size:
+                raise SavedFileError(f"{name} has shape {found}, where the graph makes it {size}")
 
 
 def _with_prefix(tensors: Tensors, prefix: str) -> dict[str, Any]:

@@ -61,7 +61,7 @@ def network_parts(net: mRNNBase) -> tuple[Header, Tensors]:
         "noise_seeds": list(net._noise_seeds),
         "not_trained": [key for key, p in net.named_parameters() if not p.requires_grad],
         "topology": {**topology(net), "digest": topology_digest(net)},
-        "order": _order(net),
+        "order": projection_order(net),
         "graph": tables.model_dump(),
         "extra": extra,
     }
@@ -156,7 +156,7 @@ def topology_digest(net: mRNNBase) -> str:
     return digest_of(names, parts)
 
 
-def _order(net: mRNNBase) -> dict[str, list[int]]:
+def projection_order(net: mRNNBase) -> dict[str, list[int]]:
     """Projections of each weight matrix in the order of its values, by their numbers in the graph."""
     number = {edge: k for k, edge in enumerate(net.graph.edges(keys=True))}
     return {weights.kind: [number[name] for name in weights.projections] for weights in net.weight_matrices()}

@@ -252,8 +252,9 @@ class SparseWeights(nn.Module):
         """
         if (source, target, key) not in self._gains_of:
             label = projection_label(source, target, key)
-            why = "does not share gains" if (source, target, key) in self.projections else "does not exist"
-            raise UnknownNameError(f"{label} {why}; declare it with share=.")
+            there = (source, target, key) in self.projections
+            why = "shares no gain; declare it with share=." if there else "does not exist."
+            raise UnknownNameError(f"{label} {why}")
         return self.gain_values()[self._gains_of[source, target, key]]
 
     def projection_values(self, *, source: str, target: str, key: str = "default") -> Tensor:
