@@ -30,6 +30,7 @@ from sparse_mrnn.connectome import (
     read_tvb,
 )
 from sparse_mrnn.connectome.flyvis import columns_of, filled_offsets
+from sparse_mrnn.connectome.settings import ImportSettings
 from sparse_mrnn.hex_lattice import hex_columns, hex_positions
 
 SOURCE_DATA = Path(os.environ.get("SPARSE_MRNN_DATA", Path(__file__).parents[2] / "shared" / "data"))
@@ -390,7 +391,7 @@ def test_flyvis_with_its_own_parameters(tmp_path):
     shared, _ = read_flyvis(path, 4, share="cell types", scale="none")
     assert sm.mRNN(shared, device="cpu").rec.gains.numel() == 4
     with refused("share is True; use"):
-        read_matrix(np.eye(2), share=True)
+        ImportSettings.of({"share": True})
 
 
 def test_flyvis_has_734_parameters():

@@ -20,8 +20,8 @@ PACKAGE = Path(__file__).parents[2] / "sparse_mrnn"
 FAMILIES = {
     "declare": (
         "#f4d58d",
-        "connectivity explicit initializers sharing graph stimulus recording simulation_config config "
-        "graph_tables",
+        "connectivity explicit hex_lattice initializers sharing graph stimulus recording "
+        "simulation_config config graph_tables",
     ),
     "lower and compute": ("#a8d5ba", "ops lowering models spectral random_streams"),
     "use a network": ("#b7cdea", "simulation training tasks analysis plot benchmark"),
