@@ -275,6 +275,13 @@ class SparseWeights(nn.Module):
         n = self.values.numel()
         return self.values[start:stop] if stop <= n else self.frozen[start - n : stop - n]
 
+    def gain_codes(self, name: ProjectionKey) -> Tensor:
+        """Which of a shared projection's own gains each of its synapses has, from 0 (int32), row-major."""
+        k = self.projections.index(name)
+        start, stop = (self.ptr[k : k + 2] - self.values.numel()).tolist()
+        codes: Tensor = self.group[start:stop] - self._gains_of[name].start
+        return codes
+
     def csr_signs(self) -> Tensor:
         """Sign of each synapse (int8), in CSR order; 0 for a free one."""
         return self.sign.index_select(0, self.col) if self.synapse_sign is None else self.synapse_sign
@@ -493,7 +500,10 @@ class SparseWeights(nn.Module):
         self._reset_caches()
         super()._load_from_state_dict(state_dict, prefix, *args)
         self._reset_caches()
-        if self.views is not None:  # their projections may not be neighbours in the saved order
+        trainable = self.projections[: self.trainable_projections]
+        if self.views is None or self.views.are_neighbours(trainable):
+            self._bind_views()
+        else:
             self.set_table(self.in_declared_order(self.table(), self.is_trainable))
 
     # ---------------------------------------------------------------- changing which synapses there are
