@@ -26,12 +26,7 @@ from sparse_mrnn.simulation_config import (
 )
 
 __all__ = [
-    "NetworkConfig",
-    "SimulationConfig",
-    "json_schema",
-    "load_config",
-    "read_config",
-    "to_config",
+    "NetworkConfig", "SimulationConfig", "json_schema", "load_config", "read_config", "to_config",
     "write_config",
 ]
 

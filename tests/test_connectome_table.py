@@ -1,4 +1,4 @@
-"""The shared path from tables to a graph: options against sums by hand, and bad tables refused with file, line and column."""
+"""From tables to a graph: options against sums by hand; bad tables refused with file, line and column."""
 
 import gzip
 from collections import defaultdict
@@ -7,12 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from helpers import refused
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sparse_mrnn as sm
 from sparse_mrnn.connectome import from_networkx, read_table
-from sparse_mrnn.errors import ConnectomeError
 
 BIG = 720575940600000000
 EDGES = """pre_root_id,post_root_id,neuropil,syn_count,nt_type
@@ -49,7 +49,8 @@ def files(tmp_path):
 
 
 def fly(files, **options):
-    return read_table(*files, **{"scale": "none", "transmitter": "nt_type", "signs": "fly", "regions": "super_class", **options})
+    defaults = {"scale": "none", "transmitter": "nt_type", "signs": "fly", "regions": "super_class"}
+    return read_table(*files, **{**defaults, **options})
 
 
 def test_counts_signs_and_regions_by_hand(files):
@@ -58,7 +59,7 @@ def test_counts_signs_and_regions_by_hand(files):
         ("central", (f"{BIG + 1}", f"{BIG + 4}", f"{BIG + 2}")),
         ("optic", (f"{BIG + 3}",)),
     ]
-    assert dense(graph) == {("2", "1"): 7, ("3", "2"): -4, ("3", "3"): -1, ("1", "3"): -6}
+    assert dense(graph) == COUNTS
     assert graph.region("central").unit_signs.tolist() == [1, 0, -1]
     assert graph.region("optic").sign == "neg"
     assert (report.neurons, report.isolated, report.edges, report.merged, report.synapses) == (4, 1, 5, 4, 18)
@@ -68,20 +69,24 @@ def test_counts_signs_and_regions_by_hand(files):
     assert "left out: nothing" in str(report)
 
 
+COUNTS = {("2", "1"): 7, ("3", "2"): -4, ("3", "3"): -1, ("1", "3"): -6}
+UNSURE = {"confidence": "nt_type_score", "min_confidence": 0.5}
+
+
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
         ({"scale": "fraction"}, {("2", "1"): 1, ("3", "2"): -0.8, ("3", "3"): -0.2, ("1", "3"): -1}),
-        ({"scale": "log", "gain": 2.0}, {("2", "1"): 2 * np.log(8), ("3", "2"): -2 * np.log(5), ("3", "3"): -2 * np.log(2), ("1", "3"): -2 * np.log(7)}),
+        ({"scale": "log", "gain": 2.0}, {k: 2 * np.sign(n) * np.log(1 + abs(n)) for k, n in COUNTS.items()}),
         ({"min_count": 5}, {("2", "1"): 7, ("1", "3"): -6}),
         ({"self_connections": False}, {("2", "1"): 7, ("3", "2"): -4, ("1", "3"): -6}),
         ({"select": {"super_class": "central"}}, {("2", "1"): 7}),
         ({"select": {"super_class": ["central"], "side": ["left"]}}, {}),
         ({"select": [BIG + 1, BIG + 3]}, {("3", "3"): -1, ("1", "3"): -6}),
-        ({"signs": {"ach": -1, "GABA": 1, "glutamate": 0}}, {("2", "1"): -7, ("3", "2"): 4, ("3", "3"): 1, ("1", "3"): 6}),
-        ({"confidence": "nt_type_score", "min_confidence": 0.5, "unknown_sign": "neg"}, {("2", "1"): 7, ("3", "2"): -4, ("3", "3"): -1, ("1", "3"): -6}),
-        ({"confidence": "nt_type_score", "min_confidence": 0.5}, {("2", "1"): 7, ("3", "2"): 4, ("3", "3"): -1, ("1", "3"): -6}),
-        ({"sign_per": "synapse"}, {("2", "1"): 7, ("3", "2"): -4, ("3", "3"): -1, ("1", "3"): -6}),
+        ({"signs": {"ach": -1, "GABA": 1, "glutamate": 0}}, {pair: -n for pair, n in COUNTS.items()}),
+        ({**UNSURE, "unknown_sign": "neg"}, COUNTS),
+        (UNSURE, {**COUNTS, ("3", "2"): 4}),
+        ({"sign_per": "synapse"}, COUNTS),
     ],
 )
 def test_options_by_hand(files, options, expected):
@@ -93,20 +98,22 @@ def test_spectral_radius(files):
     graph, _ = fly(files, spectral_radius=0.5)
     net = sm.mRNN(graph, device="cpu")
     assert sm.spectral_radius(net.rec.dense().detach().numpy()) == pytest.approx(0.5, rel=1e-4)
-    with pytest.raises(ConnectomeError, match="no cycle"):
+    with refused("no cycle"):
         fly(files, spectral_radius=0.5, select={"super_class": "central"})
 
 
 def test_parallel_projections_by_neuropil(files):
     graph, report = fly(files, parallel="neuropil", min_count=2)
     assert [(p.source, p.target, p.key) for p in graph.projections()] == [
-        ("central", "central", "AL_L"), ("central", "central", "AL_R"), ("central", "optic", "AL_L"), ("optic", "central", "LH_L"),
+        ("central", "central", "AL_L"), ("central", "central", "AL_R"),
+        ("central", "optic", "AL_L"), ("optic", "central", "LH_L"),
     ]  # fmt: skip
     assert dense(graph) == {("2", "1"): 7, ("3", "2"): -4, ("1", "3"): -6}
     assert report.dropped == {"pairs of neurons with fewer than 2 synapses": 1}
     graph, _ = fly(files, parallel="neuropil", sign_per="synapse")
     assert {(p.key, p.sign) for p in graph.projections()} == {
-        ("AL_L excitatory", "pos"), ("AL_R excitatory", "pos"), ("AL_L inhibitory", "neg"), ("LH_L inhibitory", "neg"),
+        ("AL_L excitatory", "pos"), ("AL_R excitatory", "pos"),
+        ("AL_L inhibitory", "neg"), ("LH_L inhibitory", "neg"),
     }  # fmt: skip
 
 
@@ -118,8 +125,9 @@ def test_regions(files):
     graph, _ = fly(files, regions="side", parent="super_class")
     assert [graph.region(r).parent_region for r in graph] == [None, "central"]
     graph, report = fly(files, regions="neuropil")
-    # neuron 1 has 7 synapses in AL (5 left) and 6 in LH; 2 has 9 in AL_L; 3 has 4 in AL_L and 8 in LH_L; 4 has none
-    assert {r.name: [u[-1] for u in r.unit_ids] for r in graph.regions()} == {"AL_L": ["2"], "LH_L": ["3", "1"], "unassigned": ["4"]}
+    # neuron 1: 7 synapses in AL (5 left) and 6 in LH; 2: 9 in AL_L; 3: 4 in AL_L and 8 in LH_L; 4: none
+    members = {r.name: [u[-1] for u in r.unit_ids] for r in graph.regions()}
+    assert members == {"AL_L": ["2"], "LH_L": ["3", "1"], "unassigned": ["4"]}
     assert any("without neuropil" in note for note in report.notes)
 
 
@@ -129,7 +137,7 @@ def test_isolated_and_unknown_neurons(files):
     assert report.dropped == {"neurons without a connection": 1}
     few = pd.read_csv(files[1]).iloc[:3]
     options = {"transmitter": None, "signs": None}
-    with pytest.raises(ConnectomeError, match=r"edges.csv, line 2, column 'post_root_id': neuron 720575940600000002 is not in neurons"):
+    with refused(f"edges.csv, line 2, column 'post_root_id': neuron {BIG + 2} is not in neurons"):
         fly((files[0], few), **options)
     graph, report = fly((files[0], few), unknown="drop", **options)
     assert report.dropped == {"edges with a neuron that the neuron table does not have": 3}
@@ -140,16 +148,18 @@ def test_isolated_and_unknown_neurons(files):
 
 
 def test_sign_of_a_neuron_from_its_synapses(tmp_path):
-    edges = {"pre": ["a", "a", "b", "c"], "post": ["b", "c", "a", "a"], "weight": [3, 2, 1, 1], "nt": ["ACH", "GABA", "GABA", "DA"]}
+    edges = {"pre": [*"aabc"], "post": [*"bcaa"], "weight": [3, 2, 1, 1], "nt": ["ACH", "GABA", "GABA", "DA"]}
     options = {"transmitter": "nt", "signs": "fly", "scale": "none"}
-    with pytest.raises(ConnectomeError, match=r"neuron a has 3 excitatory and 2 inhibitory synapses \(1 neurons are mixed\)"):
+    with refused(r"neuron a has 3 excitatory and 2 inhibitory synapses \(1 neurons are mixed\)"):
         read_table(edges, **options)
-    assert dense(read_table(edges, mixed="majority", **options)[0]) == {("b", "a"): 3, ("c", "a"): 2, ("a", "b"): -1, ("a", "c"): 1}
+    graph, _ = read_table(edges, mixed="majority", **options)
+    assert dense(graph) == {("b", "a"): 3, ("c", "a"): 2, ("a", "b"): -1, ("a", "c"): 1}
     graph, report = read_table(edges, mixed="free", **options)
     assert graph.region("neurons").unit_signs.tolist() == [0, -1, 0]
     assert report.signs["neurons whose synapses disagree: unsigned"] == 1
     graph, _ = read_table(edges, sign_per="synapse", **options)
-    assert {p.key: (p.sign, p.synapses.nnz) for p in graph.projections()} == {"excitatory": ("pos", 1), "inhibitory": ("neg", 2), "unsigned": ("free", 1)}
+    synapses = {p.key: (p.sign, p.synapses.nnz) for p in graph.projections()}
+    assert synapses == {"excitatory": ("pos", 1), "inhibitory": ("neg", 2), "unsigned": ("free", 1)}
 
 
 def test_signed_weights(tmp_path):
@@ -157,13 +167,14 @@ def test_signed_weights(tmp_path):
     graph, _ = read_table(edges, counts=False, scale="none")
     assert graph.region("neurons").unit_signs.tolist() == [1, -1]
     assert dense(graph) == {("b", "a"): 0.5, ("a", "b"): -1.5, ("b", "b"): -0.25}
-    with pytest.raises(ConnectomeError, match="is negative, but signs come from column 'source'"):
+    with refused("is negative, but signs come from column 'source'"):
         read_table(edges, counts=False, sign="source")
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".csv.gz", ".tsv", ".txt", ".parquet", ".feather", "frame"])
 def test_every_format_gives_the_same(tmp_path, suffix):
-    frame = pd.DataFrame({"pre_root_id": [BIG + 1, BIG + 2, BIG + 1], "post_root_id": [BIG + 2, BIG + 1, BIG + 1], "syn_count": [3, 2, 1]})
+    rows = [(BIG + 1, BIG + 2, 3), (BIG + 2, BIG + 1, 2), (BIG + 1, BIG + 1, 1)]
+    frame = pd.DataFrame(rows, columns=["pre_root_id", "post_root_id", "syn_count"])
     path = tmp_path / f"edges{suffix}"
     if suffix == "frame":
         path = frame
@@ -180,12 +191,14 @@ def test_every_format_gives_the_same(tmp_path, suffix):
 
 def test_awkward_text(tmp_path):
     path = tmp_path / "edges.csv"
-    path.write_bytes("\ufeffSource, Target ,Weight\r\n AS01 , DA01 ,2\r\n\r\n'x' ,AS01,1\r\nDA01,\"AS01\",4\r\n".encode())
+    head = "\ufeffSource, Target ,Weight\r\n"
+    path.write_bytes((head + " AS01 , DA01 ,2\r\n\r\n'x' ,AS01,1\r\nDA01,\"AS01\",4\r\n").encode())
     graph, _ = read_table(path, scale="none")
     assert set(graph.region("neurons").unit_ids) == {"AS01", "DA01", "'x'"}
     path.write_text("1 2 3\n2 1 5\n")
-    assert dense(read_table(path, columns=["pre", "post", "weight"], scale="none")[0]) == {("2", "1"): 3, ("1", "2"): 5}
-    ids = [f"{k}" for k in range(300_000)] + ["soma", "18446744073709551615"]  # only text from far down in the file on
+    graph, _ = read_table(path, columns=["pre", "post", "weight"], scale="none")
+    assert dense(graph) == {("2", "1"): 3, ("1", "2"): 5}
+    ids = [f"{k}" for k in range(300_000)] + ["soma", "18446744073709551615"]  # text, far down in the file
     path.write_text("pre,post\n" + "\n".join(f"{a},1" for a in ids))
     graph, report = read_table(path)
     assert {"soma", "18446744073709551615"} <= set(graph.region("neurons").unit_ids)
@@ -193,84 +206,86 @@ def test_awkward_text(tmp_path):
 
 
 def test_one_row_per_synapse_as_caveclient_returns_it():
-    frame = pd.DataFrame({"id": [10, 11, 12], "pre_pt_root_id": [1, 1, 2], "post_pt_root_id": [2, 2, 1], "size": [100, 30, 5], "ctr_pt_position": [[1, 2, 3]] * 3})
+    rows = [(10, 1, 2, 100, [1, 2, 3]), (11, 1, 2, 30, [1, 2, 3]), (12, 2, 1, 5, [1, 2, 3])]
+    frame = pd.DataFrame(rows, columns=["id", "pre_pt_root_id", "post_pt_root_id", "size", "ctr_pt_position"])
     cells = pd.DataFrame({"pt_root_id": [1, 2], "cell_type": ["23P", "BC"]})
     graph, _ = read_table(frame, cells, regions="cell_type", scale="none")
     assert dense(graph) == {("2", "1"): 2, ("1", "2"): 1}
 
 
-HEAD = "pre,post,weight\n"
-BAD = [
-    # name, content, what the message has
-    ("empty.csv", b"", ["empty.csv: the file is empty"]),
-    ("blank.csv", b"\n\n", ["the file is empty"]),
-    ("header.csv", HEAD.encode(), ["header but no rows"]),
-    ("short.csv", (HEAD + "1,2,3\n1,2\n").encode(), ["short.csv, line 3: 2 columns where the header has 3"]),
-    ("text.csv", (HEAD + "1,2,3\n\n1,2,many\n").encode(), ["text.csv, line 4, column 'weight': 'many' is no number"]),
-    ("nan.csv", (HEAD + "1,2,3\n1,2,NaN\n").encode(), ["nan.csv, line 3, column 'weight'", "missing or NaN"]),
-    ("negative.csv", (HEAD + "1,2,3\n1,2,-3\n").encode(), ["negative.csv, line 3, column 'weight'", "-3 is negative", "counts=False"]),
-    ("fraction.csv", (HEAD + "1,2,0.5\n").encode(), ["fraction.csv, line 2, column 'weight'", "0.5 is no whole number"]),
-    ("float.csv", (HEAD + "7.205759406e17,2,1\n").encode(), ["float.csv, line 2, column 'pre'", "7.205759406e17", "int64"]),
-    ("late.csv", (HEAD + "1,2,1\n" * 2000 + "7.5,2,1\n").encode(), ["late.csv, line 2002, column 'pre'", "the id 7.5 was written as a floating-point number"]),
-    ("noid.csv", (HEAD + "1,2,1\n,2,1\n").encode(), ["noid.csv, line 3, column 'pre': the id is missing"]),
-    ("twice.csv", b"pre,post,pre\n1,2,3\n", ["line 1: column 'pre' is there twice"]),
-    ("names.csv", b"alpha,beta,weight\n1,2,3\n", ["no column looks like the source", "'alpha', 'beta', 'weight'"]),
-    ("utf16.csv", (HEAD + "1,2,3\n").encode("utf-16"), ["no UTF-8 text"]),
-    ("latin.csv", HEAD.encode() + b"caf\xe9,b,1\n", ["latin.csv, line 2, column 'pre'", "not UTF-8"]),
-    ("cut.csv.gz", gzip.compress((HEAD + "1,2,3\n" * 99_999).encode())[:200], ["cut.csv.gz: cannot be read", "runcated"]),
-    ("no.csv.gz", b"this is no gzip file", ["no.csv.gz: cannot be read"]),
-    ("bad.parquet", b"PAR1 nothing", ["bad.parquet: cannot be read as parquet"]),
-    ("bad.feather", b"nothing", ["bad.feather: cannot be read as feather"]),
-]
+HEAD = b"pre,post,weight\n"
+BAD = {
+    # file: content, what the message has after the name of the file
+    "empty.csv": (b"", ["the file is empty"]),
+    "blank.csv": (b"\n\n", ["the file is empty"]),
+    "header.csv": (HEAD, ["header but no rows"]),
+    "short.csv": (HEAD + b"1,2,3\n1,2\n", ["line 3: 2 columns where the header has 3"]),
+    "text.csv": (HEAD + b"1,2,3\n\n1,2,many\n", ["line 4, column 'weight': 'many' is no number"]),
+    "nan.csv": (HEAD + b"1,2,3\n1,2,NaN\n", ["line 3, column 'weight'", "missing or NaN"]),
+    "negative.csv": (HEAD + b"1,2,3\n1,2,-3\n", ["line 3, column 'weight'", "-3 is negative"]),
+    "fraction.csv": (HEAD + b"1,2,0.5\n", ["line 2, column 'weight'", "0.5 is no whole number"]),
+    "float.csv": (HEAD + b"7.205759406e17,2,1\n", ["line 2, column 'pre'", "7.205759406e17", "int64"]),
+    "late.csv": (HEAD + b"1,2,1\n" * 2000 + b"7.5,2,1\n", ["line 2002, column 'pre': the id 7.5 was"]),
+    "noid.csv": (HEAD + b"1,2,1\n,2,1\n", ["line 3, column 'pre': the id is missing"]),
+    "twice.csv": (b"pre,post,pre\n1,2,3\n", ["line 1: column 'pre' is there twice"]),
+    "names.csv": (b"alpha,beta,weight\n1,2,3\n", ["looks like the source", "'alpha', 'beta', 'weight'"]),
+    "utf16.csv": ("pre,post\n1,2\n".encode("utf-16"), ["no UTF-8 text"]),
+    "latin.csv": (HEAD + b"caf\xe9,b,1\n", ["line 2, column 'pre'", "not UTF-8"]),
+    "cut.csv.gz": (gzip.compress(HEAD + b"1,2,3\n" * 99_999)[:200], ["cannot be read", "runcated"]),
+    "no.csv.gz": (b"this is no gzip file", ["cannot be read"]),
+    "bad.parquet": (b"PAR1 nothing", ["cannot be read as parquet"]),
+    "bad.feather": (b"nothing", ["cannot be read as feather"]),
+}
 
 
-@pytest.mark.parametrize(("name", "content", "message"), BAD, ids=[b[0] for b in BAD])
-def test_bad_files_are_refused_with_file_line_and_column(tmp_path, name, content, message):
+@pytest.mark.parametrize("name", BAD)
+def test_bad_files_are_refused_with_file_line_and_column(tmp_path, name):
+    content, message = BAD[name]
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(ConnectomeError) as error:
+    with refused(name) as error:
         read_table(tmp_path / name)
     for part in message:
         assert part in str(error.value)
 
 
 def test_other_bad_input(files, tmp_path):
-    with pytest.raises(ConnectomeError, match=r"edges.cvs does not exist.*Did you mean 'edges.csv'"):
+    with refused(r"edges.cvs does not exist.*Did you mean 'edges.csv'"):
         read_table(tmp_path / "edges.cvs")
-    with pytest.raises(ConnectomeError, match=r"there is no column 'syncount' \(weight=\). Did you mean 'syn_count'"):
+    with refused(r"there is no column 'syncount' \(weight=\). Did you mean 'syn_count'"):
         read_table(files[0], weight="syncount")
-    with pytest.raises(ConnectomeError, match="no column 'suprclass'. Did you mean 'super_class'"):
+    with refused("no column 'suprclass'. Did you mean 'super_class'"):
         fly(files, regions="suprclass")
     (tmp_path / "semi.csv").write_text("pre;post\n1;2\n")
-    with pytest.raises(ConnectomeError, match=r"with comma as delimiter there is one column.*looks like a semicolon"):
+    with refused(r"with comma as delimiter there is one column.*looks like a semicolon"):
         read_table(tmp_path / "semi.csv", delimiter=",")
     frame = pd.read_csv(files[0])
     frame["pre_root_id"] = frame["pre_root_id"].astype(float)
-    with pytest.raises(ConnectomeError, match=r"column 'pre_root_id': ids are floating-point numbers"):
+    with refused(r"column 'pre_root_id': ids are floating-point numbers"):
         read_table(frame)
-    with pytest.raises(ConnectomeError, match="unknown option 'region'. Did you mean 'regions'"):
+    with refused("unknown option 'region'. Did you mean 'regions'"):
         read_table(files[0], region="neuropil")
-    with pytest.raises(ConnectomeError, match="scale is 'fractoin'"):
+    with refused("scale is 'fractoin'"):
         read_table(files[0], scale="fractoin")
-    with pytest.raises(ConnectomeError, match="glutamate excites in vertebrates"):
+    with refused("glutamate excites in vertebrates"):
         read_table(files[0], transmitter="nt_type")
-    with pytest.raises(ConnectomeError, match="column 'side' has no value 'lft'. Did you mean 'left'"):
+    with refused("column 'side' has no value 'lft'. Did you mean 'left'"):
         fly(files, select={"side": "lft"})
     files[1].write_text(NEURONS + "720575940600000003,optic,left,GLUT,0.9\n")
-    with pytest.raises(ConnectomeError, match=r"neurons.csv, line 6, column 'root_id': neuron 720575940600000003 is there 2 times"):
+    with refused(f"neurons.csv, line 6, column 'root_id': neuron {BIG + 3} is there 2 times"):
         fly(files)
     files[1].write_text(NEURONS.replace("left,ACH", 'left,"ACH,GABA"'))
-    with pytest.raises(ConnectomeError, match="line 3, column 'nt_type': 'ACH,GABA' names transmitters of different sign"):
+    with refused("line 3, column 'nt_type': 'ACH,GABA' names transmitters of different sign"):
         fly(files)
 
 
 def test_a_decompression_bomb_is_refused(tmp_path, monkeypatch):
-    from sparse_mrnn.connectome import column_table as tables
+    from sparse_mrnn.connectome import table_files as tables
 
     path = tmp_path / "bomb.csv.gz"
-    path.write_bytes(gzip.compress((HEAD + "1,2,3\n" * 2_000_000).encode()))
+    path.write_bytes(gzip.compress(HEAD + b"1,2,3\n" * 2_000_000))
     monkeypatch.setattr(tables, "GROWTH", 100)
     monkeypatch.setattr(tables, "SPARED", 1 << 20)
-    with pytest.raises(ConnectomeError, match="decompression bomb"):
+    with refused("decompression bomb"):
         read_table(path)
 
 
@@ -278,13 +293,16 @@ edge = st.tuples(st.integers(0, 6), st.integers(0, 6), st.integers(1, 9), st.sam
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.lists(edge, min_size=1, max_size=40), st.sampled_from(["none", "fraction", "log"]), st.booleans(), st.sampled_from(["sum", "where"]))
+@given(
+    st.lists(edge, min_size=1, max_size=40), st.sampled_from(["none", "fraction", "log"]),
+    st.booleans(), st.sampled_from(["sum", "where"]),
+)  # fmt: skip
 def test_against_a_dense_sum(edges, scale, self_connections, parallel):
     frame = pd.DataFrame(edges, columns=["pre", "post", "n", "where"])
-    cells = pd.DataFrame({"id": range(7), "kind": ["a", "b", "a", "c", "b", "a", None], "sign": [1, -1, 1, 0, -1, 1, 1]})
-    graph, report = read_table(frame, cells, weight="n", regions="kind", sign="sign", scale=scale, self_connections=self_connections, parallel=parallel)
-    places = dict.fromkeys(frame["where"]) if parallel == "where" else [None]
-    parts = {p: np.zeros((7, 7)) for p in places}
+    cells = pd.DataFrame({"id": range(7), "kind": [*"abacba", None], "sign": [1, -1, 1, 0, -1, 1, 1]})
+    options = dict(scale=scale, self_connections=self_connections, parallel=parallel)
+    graph, report = read_table(frame, cells, weight="n", regions="kind", sign="sign", **options)
+    parts = {key: np.zeros((7, 7)) for key in (frame["where"] if parallel == "where" else [None])}
     for s, t, n, where in edges:
         if self_connections or s != t:
             parts[where if parallel == "where" else None][t, s] += n
@@ -292,7 +310,7 @@ def test_against_a_dense_sum(edges, scale, self_connections, parallel):
     expected = np.zeros((7, 7))
     for part in parts.values():
         if scale == "fraction":
-            part = np.divide(part, total.sum(axis=1, keepdims=True), out=np.zeros((7, 7)), where=total.sum(axis=1, keepdims=True) > 0)
+            part = part / np.maximum(total.sum(axis=1, keepdims=True), 1)
         expected += (np.log1p(part) if scale == "log" else part) * np.where(cells["sign"] == -1, -1, 1)
     found = np.zeros((7, 7))
     for (i, j), w in dense(graph).items():
@@ -334,5 +352,5 @@ def test_from_networkx_matches_the_table():
     assert len(dense(graph)) == 4
     assert "both directions" in str(report)
     g.add_edge("c", "a")
-    with pytest.raises(ConnectomeError, match="edge 'c' -> 'a' has no 'weight'"):
+    with refused("edge 'c' -> 'a' has no 'weight'"):
         from_networkx(g)

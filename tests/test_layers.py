@@ -8,7 +8,7 @@ PACKAGE = Path(__file__).parent.parent / "sparse_mrnn"
 LAYERS = [
     {"errors", "random_streams"},
     {"connectivity", "explicit", "stimulus", "recording"},
-    {"initializers", "simulation_config"},
+    {"initializers", "sharing", "simulation_config"},
     {"graph"},
     {"config", "ops"},
     {"lowering"},

@@ -20,7 +20,7 @@ PACKAGE = Path(__file__).parents[2] / "sparse_mrnn"
 FAMILIES = {
     "declare": (
         "#f4d58d",
-        "connectivity explicit initializers graph stimulus recording simulation_config config",
+        "connectivity explicit initializers sharing graph stimulus recording simulation_config config",
     ),
     "lower and compute": ("#a8d5ba", "ops lowering models spectral random_streams"),
     "use a network": ("#b7cdea", "simulation training tasks analysis plot benchmark"),

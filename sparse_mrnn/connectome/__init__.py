@@ -1,4 +1,4 @@
-"""Importing connectomes: every reader returns a `RegionGraph` with explicit synapses, and an `ImportReport`."""
+"""Importing connectomes: every reader returns a `RegionGraph` and an `ImportReport`."""
 
 from sparse_mrnn.connectome.celegans import read_celegans
 from sparse_mrnn.connectome.edge_list import read_table
@@ -8,20 +8,10 @@ from sparse_mrnn.connectome.matrix import read_matrix
 from sparse_mrnn.connectome.networks import from_networkx, read_graphml
 from sparse_mrnn.connectome.neuprint import read_neuprint
 from sparse_mrnn.connectome.report import ImportReport
-from sparse_mrnn.connectome.settings import Options, Settings
+from sparse_mrnn.connectome.settings import ImportOptions, ImportSettings
 from sparse_mrnn.connectome.tvb import read_tvb
 
 __all__ = [
-    "ImportReport",
-    "Options",
-    "Settings",
-    "from_networkx",
-    "read_celegans",
-    "read_flyvis",
-    "read_flywire",
-    "read_graphml",
-    "read_matrix",
-    "read_neuprint",
-    "read_table",
-    "read_tvb",
+    "ImportOptions", "ImportReport", "ImportSettings", "from_networkx", "read_celegans", "read_flyvis",
+    "read_flywire", "read_graphml", "read_matrix", "read_neuprint", "read_table", "read_tvb",
 ]

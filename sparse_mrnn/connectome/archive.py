@@ -14,31 +14,26 @@ RATIO = 1000
 
 
 def checked(path: Path) -> dict[str, zipfile.ZipInfo]:
-    """Members of a zip archive by name.
-
-    Raises
-    ------
-    ConnectomeError
-        If it is no zip archive, a name leads outside of it, or it would unpack to too much.
-    """
+    """Members of a zip archive by name; refused if a name leads outside, or it would unpack to too much."""
     try:
         with zipfile.ZipFile(path) as archive:
             members = {info.filename: info for info in archive.infolist() if not info.is_dir()}
     except FileNotFoundError:
         raise ConnectomeError(f"{path} does not exist.") from None
     except (zipfile.BadZipFile, OSError) as error:
-        raise ConnectomeError(f"{path}: cannot be read as a zip archive: {error}. Download it again.") from None
+        problem = f"cannot be read as a zip archive: {error}. Download it again."
+        raise ConnectomeError(f"{path}: {problem}") from None
     for name, info in members.items():
         parts = PurePosixPath(name.replace("\\", "/"))
         if parts.is_absolute() or ".." in parts.parts or (parts.parts and parts.parts[0].endswith(":")):
             raise ConnectomeError(f"{path}: member {name!r} leads outside of the archive; it is not opened.")
         if info.file_size > 64 << 20 and info.file_size > RATIO * max(info.compress_size, 1):
-            raise ConnectomeError(
-                f"{path}: member {name!r} unpacks from {info.compress_size:,} to {info.file_size:,} bytes; this looks like a zip bomb."
-            )
+            growth = f"unpacks from {info.compress_size:,} to {info.file_size:,} bytes"
+            raise ConnectomeError(f"{path}: member {name!r} {growth}; this looks like a zip bomb.")
     total = sum(info.file_size for info in members.values())
     if total > LARGEST:
-        raise ConnectomeError(f"{path}: the archive unpacks to {total:,} bytes, more than {LARGEST:,}; this looks like a zip bomb.")
+        growth = f"unpacks to {total:,} bytes, more than {LARGEST:,}"
+        raise ConnectomeError(f"{path}: the archive {growth}; this looks like a zip bomb.")
     return members
 
 
@@ -54,9 +49,11 @@ def text(path: Path, member: str) -> str:
             unpacker = bz2.BZ2Decompressor()
             data = unpacker.decompress(data, max_length=LARGEST)
             if not unpacker.eof:
-                raise ConnectomeError(f"{path}: member {member!r} is cut short or unpacks to more than {LARGEST:,} bytes.")
+                problem = f"is cut short or unpacks to more than {LARGEST:,} bytes."
+                raise ConnectomeError(f"{path}: member {member!r} {problem}")
     except (zipfile.BadZipFile, OSError, EOFError) as error:
-        raise ConnectomeError(f"{path}: member {member!r} cannot be read: {error}. Download the archive again.") from None
+        problem = f"cannot be read: {error}. Download the archive again."
+        raise ConnectomeError(f"{path}: member {member!r} {problem}") from None
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:

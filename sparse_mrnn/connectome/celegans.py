@@ -17,17 +17,14 @@ from sparse_mrnn.spectral import spectral_radius as measure
 def read_celegans(*, spectral_radius: float | None = None) -> tuple[RegionGraph, ImportReport]:
     """The nervous system of the adult hermaphrodite C. elegans: 302 neurons in 17 regions.
 
-    Projections have the keys "chemical" (signed by the source's transmitter) and "electrical" (positive). Weights
-    are numbers of electron-microscopy sections. For other choices, import the published edge list with `read_table`.
+    Projections have the keys "chemical" (signed by the source's transmitter) and "electrical" (positive).
+    Weights are numbers of electron-microscopy sections. For other choices, import the published edge list
+    with `read_table`.
 
     Parameters
     ----------
     spectral_radius : float, optional
         Scale all weights so that the matrix has this spectral radius.
-
-    Returns
-    -------
-    RegionGraph, ImportReport
 
     References
     ----------
@@ -44,13 +41,10 @@ def read_celegans(*, spectral_radius: float | None = None) -> tuple[RegionGraph,
     if spectral_radius is not None:
         if not 0 < spectral_radius < float("inf"):
             raise ConnectomeError(f"spectral_radius is {spectral_radius!r}; it must be positive.")
-        factor = spectral_radius / _radius(graph)
+        factor = spectral_radius / measure(lower(graph, rng=0, dtype=np.float64).to_scipy())
         for _, _, edge in graph.edges(data=True):
             edge["weights"] = edge["weights"] * factor
         how += f", scaled to a spectral radius of {spectral_radius:g} (times {factor:.6g})"
     note = "docs/celegans.md says how it was made from the published tables, and what was left out"
     return graph, report_of(graph, "the shipped C. elegans connectome (Cook et al. 2019)", how, (note,))
 
-
-def _radius(graph: RegionGraph) -> float:
-    return measure(lower(graph, rng=0, dtype=np.float64).to_scipy())

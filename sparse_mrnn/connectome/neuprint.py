@@ -6,17 +6,22 @@ import os
 from pathlib import Path
 from typing import Any, Unpack
 
-from sparse_mrnn.connectome.assemble import ConnectomeTables, graph_from_tables
-from sparse_mrnn.connectome.column_table import header, read
+from sparse_mrnn.connectome.assemble import graph_from_tables
 from sparse_mrnn.connectome.edge_list import read_neurons
-from sparse_mrnn.connectome.flywire import folder_of
+from sparse_mrnn.connectome.edge_rows import ConnectomeTables
+from sparse_mrnn.connectome.folders import first_file, folder_of, listing
 from sparse_mrnn.connectome.report import ImportReport
-from sparse_mrnn.connectome.settings import Options, Settings
+from sparse_mrnn.connectome.settings import ImportOptions, ImportSettings
+from sparse_mrnn.connectome.table_files import header, read, require
 from sparse_mrnn.errors import ConnectomeError
 from sparse_mrnn.graph import RegionGraph
 
+SOURCE, TARGET, WEIGHT = "bodyId_pre", "bodyId_post", "weight"
 
-def read_neuprint(source: str | os.PathLike[str] | tuple[Any, Any], **options: Unpack[Options]) -> tuple[RegionGraph, ImportReport]:
+
+def read_neuprint(
+    source: str | os.PathLike[str] | tuple[Any, Any], **options: Unpack[ImportOptions]
+) -> tuple[RegionGraph, ImportReport]:
     """Import a neuPrint connectome.
 
     Parameters
@@ -24,16 +29,12 @@ def read_neuprint(source: str | os.PathLike[str] | tuple[Any, Any], **options: U
     source : path or (neurons, connections)
         A folder with ``traced-neurons.csv`` (bodyId, type, instance) and ``traced-total-connections.csv``
         (bodyId_pre, bodyId_post, weight) or ``traced-roi-connections.csv`` (with roi), as in hemibrain's
-        exported-traced-adjacencies, or the same names without ``traced-`` as ``fetch_adjacencies(export_dir=...)``
-        of neuprint-python writes them. Or the two DataFrames it returns. Connections by roi are read where an
-        option names the column roi.
+        exported-traced-adjacencies, or the same names without ``traced-`` as
+        ``fetch_adjacencies(export_dir=...)`` of neuprint-python writes them. Or the two DataFrames it
+        returns. Connections by roi are read where an option names the column roi.
     **options
-        See `Settings`. Here ``regions`` is "type" and ``signs`` "fly" unless given. The exports have no
+        See `ImportSettings`. Here ``regions`` is "type" and ``signs`` "fly" unless given. The exports have no
         transmitters: name a column of your own neurons table (such as predictedNt) with ``transmitter``.
-
-    Returns
-    -------
-    RegionGraph, ImportReport
 
     Raises
     ------
@@ -44,32 +45,30 @@ def read_neuprint(source: str | os.PathLike[str] | tuple[Any, Any], **options: U
     ----------
     Scheffer et al., eLife 9, e57443 (2020).
     """
-    settings = Settings.of(options, regions="type", signs="fly", name="neuprint")
-    by_roi = "roi" in settings.edge_columns()
+    settings = ImportSettings.of(options, regions="type", signs="fly", name="neuprint")
     if isinstance(source, tuple):
         neurons_at, edges_at = source
         label = "neuPrint DataFrames"
     else:
         root = folder_of(source, "traced-neurons.csv and traced-total-connections.csv")
-        neurons_at, edges_at = _file(root, "neurons"), _file(root, "roi-connections" if by_roi else "total-connections", "roi-connections")
         label = str(root)
+        totals = [] if "roi" in settings.edge_columns() else ["total-connections"]
+        neurons_at, edges_at = _file(root, "neurons"), _file(root, *totals, "roi-connections")
     names = header(edges_at)
-    roles = {"bodyId_pre": "id", "bodyId_post": "id", "weight": "number"}
-    for column in roles:
-        if column not in names:
-            raise ConnectomeError(f"{label}: the connections have no column {column!r}. The columns are {', '.join(map(repr, names))}.")
-    roles.update({c: "label" for c in settings.edge_columns() if c in names})
+    require(names, f"{label}: the connections", SOURCE, TARGET, WEIGHT)
     neurons, identity = read_neurons(neurons_at, "bodyId", settings)
-    edges = read(edges_at, roles, name="connections")
-    return graph_from_tables(ConnectomeTables(label, edges, "bodyId_pre", "bodyId_post", "weight", neurons, identity), settings)
+    labels = [column for column in settings.edge_columns() if column in names]
+    edges = read(edges_at, [SOURCE, TARGET, *labels], [WEIGHT], name="connections")
+    tables = ConnectomeTables(
+        label=label, edges=edges, source=SOURCE, target=TARGET, weight=WEIGHT,
+        neurons=neurons, neuron=identity,
+    )  # fmt: skip
+    return graph_from_tables(tables, settings)
 
 
 def _file(root: Path, *names: str) -> Path:
-    for name in names:
-        for start in ("traced-", ""):
-            for suffix in (".csv", ".csv.gz", ".parquet", ".feather"):
-                path = root / f"{start}{name}{suffix}"
-                if path.exists():
-                    return path
-    there = ", ".join(sorted(path.name for path in root.iterdir())[:10]) or "nothing"
-    raise ConnectomeError(f"{root}: there is no traced-{names[0]}.csv (nor {names[0]}.csv); the folder has {there}.")
+    path = first_file(root, [start + name for name in names for start in ("traced-", "")])
+    if path is None:
+        first = f"there is no traced-{names[0]}.csv (nor {names[0]}.csv)"
+        raise ConnectomeError(f"{root}: {first}; the folder has {listing(root)}.")
+    return path

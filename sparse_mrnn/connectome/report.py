@@ -5,13 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from sparse_mrnn.graph import RegionGraph
+
 SHOWN = 20
 """Regions a report prints; it holds all."""
 
 
 @dataclass(frozen=True)
 class RegionRow:
-    """One region of a report: units by sign, connections onto and out of them, and the fraction of possible ones onto them."""
+    """One region: units by sign, connections onto and out of them, and which fraction of all onto them."""
 
     region: str
     units: int
@@ -22,100 +27,90 @@ class RegionRow:
     edges_out: int
     density_in: float
 
+    def cells(self) -> tuple[str, ...]:
+        """The row as text."""
+        counts = self.units, self.excitatory, self.inhibitory, self.unsigned, self.edges_in, self.edges_out
+        return (self.region, *(f"{count:,}" for count in counts), f"{self.density_in:.3%}")
 
-@dataclass(frozen=True)
+
+HEAD = ("region", "units", "exc", "inh", "free", "in", "out", "density")
+
+
+def region_rows(
+    graph: RegionGraph, onto: NDArray[np.int64], out_of: NDArray[np.int64]
+) -> tuple[RegionRow, ...]:
+    """A row for each recurrent region, from the connections onto and out of every unit."""
+    rows, start, n = [], 0, len(onto)
+    for region in graph.regions():
+        units = slice(start, start + region.n)
+        start += region.n
+        inhibitory, unsigned, excitatory = np.bincount(region.unit_signs + 1, minlength=3).tolist()
+        edges_in, edges_out = int(onto[units].sum()), int(out_of[units].sum())
+        counts = region.n, excitatory, inhibitory, unsigned, edges_in, edges_out
+        rows.append(RegionRow(region.name, *counts, density_in=edges_in / (region.n * n)))
+    return tuple(rows)
+
+
+@dataclass(frozen=True, kw_only=True)
 class ImportReport:
-    """What was read, what was dropped and why, and what came out. ``print`` shows it.
+    """What was read, what was dropped and why, and what came out. ``print`` shows it."""
 
-    Parameters
-    ----------
-    source : str
-        Files or tables.
-    rows : dict
-        Rows read, by table.
-    dropped : dict
-        Edge rows (or neurons) left out, by reason.
-    neurons, isolated : int
-        Units of the graph; those of them without a connection.
-    synapses : float
-        Sum of the counts (or absolute weights) of all connections kept.
-    edges, merged : int
-        Edge rows kept, and connections they became.
-    signs : dict
-        Neurons (or connections) by where their sign comes from.
-    weights : str
-        How a count became a weight.
-    regions : tuple of RegionRow
-    projections : int
-    density : float
-        Connected pairs of neurons over all pairs.
-    notes : tuple of str
-        What else a reader should know.
-    """
-
-    source: str
-    rows: dict[str, int]
-    dropped: dict[str, int]
-    neurons: int
-    isolated: int
-    synapses: float
-    edges: int
-    merged: int
-    signs: dict[str, int]
-    weights: str
+    source: str  # files or tables
+    rows: dict[str, int]  # rows read, by table
+    dropped: dict[str, int] = field(default_factory=dict)  # edge rows (or neurons) left out, by reason
+    neurons: int  # units of the graph
+    isolated: int  # those of them without a connection
+    synapses: float  # sum of the counts (or absolute weights) of all connections kept
+    edges: int  # edge rows kept
+    merged: int  # connections they became
+    signs: dict[str, int]  # neurons (or connections) by where their sign comes from
+    weights: str  # how a count became a weight
     regions: tuple[RegionRow, ...] = field(repr=False)
     projections: int
-    density: float
-    notes: tuple[str, ...] = ()
+    density: float  # connected pairs of neurons over all pairs
+    notes: tuple[str, ...] = ()  # what else a reader should know
 
     def lines(self) -> list[str]:
         """The report without its table of regions."""
         out = [f"imported {self.source}"]
         out += [f"  rows read: {name}: {count:,}" for name, count in self.rows.items()]
-        out += [f"  left out: {count:,}: {why}" for why, count in self.dropped.items() if count] or ["  left out: nothing"]
+        dropped = [f"  left out: {count:,}: {why}" for why, count in self.dropped.items() if count]
+        out += dropped or ["  left out: nothing"]
         out.append(f"  neurons: {self.neurons:,}, {self.isolated:,} of them without a connection")
-        out.append(f"  connections: {self.merged:,} from {self.edges:,} rows; sum of counts {self.synapses:,.10g}")
-        out.append(f"  density: {self.density:.4%} of all pairs; {self.projections:,} projections between {len(self.regions):,} regions")
+        total = f"sum of counts {self.synapses:,.10g}"
+        out.append(f"  connections: {self.merged:,} from {self.edges:,} rows; {total}")
+        between = f"{self.projections:,} projections between {len(self.regions):,} regions"
+        out.append(f"  density: {self.density:.4%} of all pairs; {between}")
         out += [f"  sign: {count:,} {why}" for why, count in self.signs.items() if count]
         out.append(f"  weight: {self.weights}")
         return out + [f"  note: {note}" for note in self.notes]
 
-    def _cells(self) -> list[tuple[str, ...]]:
-        order = sorted(self.regions, key=lambda row: -row.units)[:SHOWN] if len(self.regions) > SHOWN else self.regions
-        return [
-            (
-                r.region,
-                f"{r.units:,}",
-                f"{r.excitatory:,}",
-                f"{r.inhibitory:,}",
-                f"{r.unsigned:,}",
-                f"{r.edges_in:,}",
-                f"{r.edges_out:,}",
-                f"{r.density_in:.3%}",
-            )
-            for r in order
-        ]
-
-    def _more(self) -> list[str]:
-        return [f"  ... and {len(self.regions) - SHOWN:,} smaller regions"] if len(self.regions) > SHOWN else []
+    def _shown(self) -> tuple[list[tuple[str, ...]], list[str]]:
+        """Cells of the regions to print, the largest where there are many, and what to say of the others."""
+        if len(self.regions) <= SHOWN:
+            return [row.cells() for row in self.regions], []
+        largest = sorted(self.regions, key=lambda row: -row.units)[:SHOWN]
+        return [row.cells() for row in largest], [f"  ... and {len(self.regions) - SHOWN:,} smaller regions"]
 
     def __str__(self) -> str:
-        cells = [HEAD, *self._cells()]
+        shown, more = self._shown()
+        cells = [HEAD, *shown]
         widths = [max(len(row[c]) for row in cells) for c in range(len(HEAD))]
-        table = ["  ".join([row[0].ljust(widths[0]), *(v.rjust(w) for v, w in zip(row[1:], widths[1:], strict=True))]) for row in cells]
-        return "\n".join([*self.lines(), *(f"  {line}" for line in table), *self._more()])
+        out = self.lines()
+        for name, *numbers in cells:
+            aligned = (cell.rjust(width) for cell, width in zip(numbers, widths[1:], strict=True))
+            out.append("  " + "  ".join([name.ljust(widths[0]), *aligned]))
+        return "\n".join(out + more)
 
     def __rich__(self) -> Any:
         from rich.console import Group
         from rich.table import Table
         from rich.text import Text
 
+        shown, more = self._shown()
         table = Table(box=None, pad_edge=False, padding=(0, 1))
         for k, column in enumerate(HEAD):
             table.add_column(column, justify="right" if k else "left", no_wrap=True)
-        for row in self._cells():
+        for row in shown:
             table.add_row(*row)
-        return Group(*(Text(line) for line in self.lines()), table, *(Text(line) for line in self._more()))
-
-
-HEAD = ("region", "units", "exc", "inh", "free", "in", "out", "density")
+        return Group(*(Text(line) for line in self.lines()), table, *(Text(line) for line in more))

@@ -12,8 +12,8 @@ from sparse_mrnn.errors import ConnectomeError, suggest
 Select = Mapping[str, Any] | Iterable[Any]
 
 
-class Options(TypedDict, total=False):
-    """Keyword arguments of every importer; `Settings` has their meaning and defaults."""
+class ImportOptions(TypedDict, total=False):
+    """Keyword arguments of every importer; `ImportSettings` has their meaning and defaults."""
 
     regions: str | Sequence[str] | None
     parent: str | None
@@ -41,18 +41,18 @@ class Options(TypedDict, total=False):
 
 
 @dataclass(frozen=True)
-class Settings:
+class ImportSettings:
     """How neurons and edges become regions and projections.
 
     Parameters
     ----------
     regions : str or sequence of str, optional
-        Column(s) of the neuron table whose values are the regions; several are joined by a dot, and the first is
-        the parent. A column of the edge table (a neuropil) puts each neuron where most of its synapses are. None:
-        one region.
+        Column(s) of the neuron table whose values are the regions; several are joined by a dot, and the first
+        is the parent. A column of the edge table (a neuropil) puts each neuron where most of its synapses
+        are. None: one region.
     parent : str, optional
-        Column of the neuron table with the parent of a neuron's region, where ``regions`` is one column. A region
-        whose neurons disagree has none.
+        Column of the neuron table with the parent of a neuron's region, where ``regions`` is one column. A
+        region whose neurons disagree has none.
     missing_region : str
         The region of neurons without a value there.
     transmitter : str, optional
@@ -60,12 +60,12 @@ class Settings:
     signs : {"fly", "vertebrate"} or mapping of transmitter to +1, -1 or 0, optional
         What transmitters do. They disagree about glutamate, so nothing is assumed.
     confidence, min_confidence : str, float
-        Column of the transmitter's confidence, and the least that counts; below it the transmitter is unknown.
+        Column of the transmitter's confidence; below the least one the transmitter is unknown.
     sign : str, optional
         Column (neuron or edge table) with +1, -1, 0, "pos" or "neg", instead of transmitters.
     sign_per : {"neuron", "synapse"}
-        Dale's law by neuron, or a sign for every synapse: excitatory and inhibitory synapses then are parallel
-        projections of fixed sign.
+        Dale's law by neuron, or a sign for every synapse: excitatory and inhibitory synapses then are
+        parallel projections of fixed sign.
     mixed : {"error", "majority", "free"}
         Neurons whose synapses disagree about the sign: refused, by most synapses, or unsigned.
     unknown_sign : {"free", "pos", "neg", "error"}
@@ -74,7 +74,7 @@ class Settings:
         Weights are synapse counts, whole and not negative. False: any finite real number; a negative one is
         inhibitory where no other sign is given.
     scale : {"none", "fraction", "log"}
-        Weight of a connection: its count; as a fraction of all counts onto the target neuron; or log(1 + count).
+        Weight of a connection: its count; its fraction of all counts onto the target; or log(1 + count).
     gain : float
         Factor on all weights.
     spectral_radius : float, optional
@@ -82,7 +82,7 @@ class Settings:
     min_count : float
         Pairs of neurons with fewer synapses in all are left out.
     parallel : str
-        "sum", or a column of the edge table: rows with different values become parallel projections of that key.
+        "sum", or a column of the edge table whose values become the keys of parallel projections.
     self_connections : bool
         Keep connections of a neuron with itself.
     select : mapping or iterable, optional
@@ -121,14 +121,8 @@ class Settings:
     name: str = ""
 
     @classmethod
-    def of(cls, options: Mapping[str, Any], **defaults: Any) -> Settings:
-        """Check the options of an importer, over its own defaults.
-
-        Raises
-        ------
-        ConnectomeError
-            For an unknown option or value.
-        """
+    def of(cls, options: Mapping[str, Any], **defaults: Any) -> ImportSettings:
+        """Check the options of an importer, over its own defaults."""
         known = [f.name for f in dataclasses.fields(cls)]
         for name in options:
             if name not in known:
@@ -140,7 +134,7 @@ class Settings:
                 raise ConnectomeError(f"{name} is {value!r}; use {', '.join(map(repr, values))}.")
         if settings.transmitter is not None and settings.sign is not None:
             raise ConnectomeError("transmitter and sign exclude each other; give one.")
-        if not (settings.gain > 0 and settings.gain < float("inf")):
+        if not 0 < settings.gain < float("inf"):
             raise ConnectomeError(f"gain is {settings.gain!r}; it must be a positive number.")
         if settings.spectral_radius is not None and not settings.spectral_radius > 0:
             raise ConnectomeError(f"spectral_radius is {settings.spectral_radius!r}; it must be positive.")
@@ -155,13 +149,15 @@ class Settings:
 
     def neuron_columns(self) -> list[str]:
         """Columns the neuron table may have to give."""
-        chosen = list(self.select) if isinstance(self.select, Mapping) else []
-        return [c for c in (*self.region_columns, self.parent, self.transmitter, self.confidence, self.sign, *chosen) if c]
+        selected = list(self.select) if isinstance(self.select, Mapping) else []
+        columns = (*self.region_columns, self.parent, self.transmitter, self.confidence, self.sign, *selected)
+        return [column for column in columns if column]
 
     def edge_columns(self) -> list[str]:
         """Columns the edge table may have to give, beside source, target and weight."""
         key = None if self.parallel == "sum" else self.parallel
-        return [c for c in (*self.region_columns, self.transmitter, self.confidence, self.sign, key) if c]
+        columns = (*self.region_columns, self.transmitter, self.confidence, self.sign, key)
+        return [column for column in columns if column]
 
 
 CHOICES: dict[str, tuple[str, ...]] = {

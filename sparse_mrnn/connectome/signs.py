@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sparse_mrnn.connectome.column_table import ColumnTable
-from sparse_mrnn.connectome.settings import Settings
+from sparse_mrnn.connectome.edge_rows import ConnectomeTables, EdgeRows
+from sparse_mrnn.connectome.settings import ImportSettings
 from sparse_mrnn.errors import ConnectomeError
 
 Int8 = NDArray[np.int8]
 UNKNOWN = 2
+MEANING = {1: "excitatory", -1: "inhibitory", 0: "unsigned", UNKNOWN: "sign unknown"}
 
 ALIASES = {
-    "ach": "acetylcholine", "cholinergic": "acetylcholine", "glut": "glutamate", "glu": "glutamate", "glutamatergic": "glutamate",
-    "gabaergic": "gaba", "da": "dopamine", "ser": "serotonin", "5ht": "serotonin", "5-ht": "serotonin", "oct": "octopamine",
-    "hist": "histamine", "his": "histamine", "gly": "glycine", "tyr": "tyramine", "dopaminergic": "dopamine",
+    "ach": "acetylcholine", "cholinergic": "acetylcholine", "glut": "glutamate", "glu": "glutamate",
+    "glutamatergic": "glutamate", "gabaergic": "gaba", "da": "dopamine", "dopaminergic": "dopamine",
+    "ser": "serotonin", "5ht": "serotonin", "5-ht": "serotonin", "oct": "octopamine", "hist": "histamine",
+    "his": "histamine", "gly": "glycine", "tyr": "tyramine",
 }  # fmt: skip
 NO_TRANSMITTER = {"", "unknown", "unclear", "none", "undefined", "nan", "na"}
 MODULATORS = dict.fromkeys(("dopamine", "serotonin", "octopamine", "tyramine", "noradrenaline"), 0)
@@ -27,32 +31,22 @@ SIGNS: dict[str, dict[str, int]] = {
     "fly": {"acetylcholine": 1, "gaba": -1, "glutamate": -1, "histamine": -1, **MODULATORS},
     "vertebrate": {"glutamate": 1, "acetylcholine": 1, "gaba": -1, "glycine": -1, **MODULATORS},
 }
-"""What transmitters do. In the fly's central brain glutamate inhibits through GluCl channels (Liu & Wilson, PNAS 2013, 110:10294),
-histamine through HisCl; in vertebrates glutamate excites. Modulators have no fixed sign."""
+"""What transmitters do. In the fly's central brain glutamate inhibits through GluCl channels (Liu & Wilson,
+PNAS 2013, 110:10294), histamine through HisCl; in vertebrates glutamate excites. Modulators have no sign."""
 
-WORDS = {
-    "1": 1,
-    "+1": 1,
-    "1.0": 1,
-    "pos": 1,
-    "exc": 1,
-    "excitatory": 1,
-    "-1": -1,
-    "-1.0": -1,
-    "neg": -1,
-    "inh": -1,
-    "inhibitory": -1,
-    "0": 0,
-    "0.0": 0,
+SIGN_WORDS = {
+    **dict.fromkeys(("1", "+1", "1.0", "pos", "exc", "excitatory"), 1),
+    **dict.fromkeys(("-1", "-1.0", "neg", "inh", "inhibitory"), -1),
+    **dict.fromkeys(("0", "0.0"), 0),
 }
 
 
 @dataclass(frozen=True)
 class Signs:
-    """Signs found: one per neuron, or one per edge row (the other is None), and how many came from where."""
+    """Signs of all neurons, or of all edge rows where every synapse has its own; how many came from where."""
 
-    neurons: Int8 | None
-    edges: Int8 | None
+    values: Int8
+    per_synapse: bool
     tally: dict[str, int]
 
 
@@ -67,17 +61,11 @@ def canonical(transmitter: str) -> str:
 
 
 def sign_map(signs: str | Mapping[str, int] | None) -> dict[str, int]:
-    """The mapping of transmitter to sign a caller asks for.
-
-    Raises
-    ------
-    ConnectomeError
-        If there is none, or a sign is not +1, -1 or 0.
-    """
+    """The mapping of transmitter to sign a caller asks for."""
     if signs is None:
         raise ConnectomeError(
-            "transmitters need signs=: 'fly', 'vertebrate' or a mapping such as {'acetylcholine': 1, 'gaba': -1, 'glutamate': -1}; "
-            "glutamate excites in vertebrates and mostly inhibits in the fly."
+            "transmitters need signs=: 'fly', 'vertebrate' or a mapping such as {'acetylcholine': 1, "
+            "'gaba': -1, 'glutamate': -1}; glutamate excites in vertebrates and mostly inhibits in the fly."
         )
     if isinstance(signs, str):
         if signs not in SIGNS:
@@ -91,93 +79,68 @@ def sign_map(signs: str | Mapping[str, int] | None) -> dict[str, int]:
     return out
 
 
-def of_labels(labels: list[str], settings: Settings) -> tuple[Int8, list[str]]:
-    """Sign of each label of a transmitter or sign column (`UNKNOWN` if it has none), and those naming several transmitters."""
+def of_labels(labels: list[str], settings: ImportSettings) -> tuple[Int8, list[str]]:
+    """Sign of each label of a transmitter or sign column, or `UNKNOWN`; labels of several transmitters."""
     out = np.full(len(labels), UNKNOWN, dtype=np.int8)
     several: list[str] = []
     if settings.transmitter is None:
         for k, label in enumerate(labels):
-            if label.lower() not in WORDS:
-                raise ConnectomeError(f"column {settings.sign!r}: {label!r} is no sign; use 1, -1, 0, pos or neg.")
-            out[k] = WORDS[label.lower()]
+            if label.lower() not in SIGN_WORDS:
+                problem = f"{label!r} is no sign; use 1, -1, 0, pos or neg."
+                raise ConnectomeError(f"column {settings.sign!r}: {problem}")
+            out[k] = SIGN_WORDS[label.lower()]
         return out, several
     known = sign_map(settings.signs)
     for k, label in enumerate(labels):
-        names = [canonical(part) for part in re.split(r"[,;/|+&]", label) if part.strip().lower() not in NO_TRANSMITTER]
-        found = {known[name] for name in names if name in known}
-        if len(found) > 1:
+        parts = [part for part in re.split(r"[,;/|+&]", label) if part.strip().lower() not in NO_TRANSMITTER]
+        signs = {known[name] for name in map(canonical, parts) if name in known}
+        if len(signs) > 1:
             several.append(label)
-        elif found:
-            out[k] = found.pop()
+        elif signs:
+            out[k] = signs.pop()
     return out, several
 
 
-def find_signs(
-    neurons: ColumnTable | None,
-    edges: ColumnTable,
-    extra: int,
-    source: NDArray[np.int32],
-    weight: NDArray[np.float64],
-    used: NDArray[np.bool_],
-    ids: list[str] | NDArray[np.object_],
-    settings: Settings,
-) -> Signs:
-    """Signs of all neurons, or with ``sign_per="synapse"`` of all edge rows.
-
-    Parameters
-    ----------
-    neurons, edges : ColumnTable
-    extra : int
-        Neurons after those of the table, which have no row there.
-    source, weight : ndarray, shape (edge rows,)
-        Presynaptic neuron and weight of every edge row.
-    used : ndarray of bool, shape (edge rows,)
-        Rows that count.
-    ids : sequence, shape (neurons,)
-        For messages.
-    settings : Settings
-
-    Raises
-    ------
-    ConnectomeError
-        For mixed or unknown signs, where they are not allowed.
-    """
-    column = settings.transmitter or settings.sign
-    n = len(ids)
-    if column is not None and neurons is not None and column in neurons.columns:
-        signs, tally = _column(neurons, column, settings, np.ones(n - extra, dtype=bool), "neurons")
-        signs = np.concatenate([signs, np.full(extra, UNKNOWN, dtype=np.int8)])
-        if extra:
-            tally["neurons without a row in the neuron table: sign unknown"] = extra
-        signs = _settle(signs, settings, lambda k: f"neuron {ids[k]}", tally)
-        if settings.sign_per == "neuron":
-            return Signs(signs, None, tally)
-        return Signs(None, signs[source], tally)
+def signs_of(tables: ConnectomeTables, rows: EdgeRows, settings: ImportSettings) -> Signs:
+    """Signs of all neurons, or with ``sign_per="synapse"`` of all edge rows."""
+    column, per_synapse = settings.transmitter or settings.sign, settings.sign_per == "synapse"
+    if tables.neurons is not None and column is not None and tables.has(column):
+        everyone = np.ones(rows.neurons - rows.added, dtype=bool)
+        signs, tally = _of_column(tables.neurons, column, settings, everyone, "neurons")
+        if rows.added:
+            tally["neurons without a row in the neuron table: sign unknown"] = rows.added
+        signs = _without_unknown(rows.of_table(signs, UNKNOWN), settings, lambda k: f"neuron {rows.ids[k]}")
+        return Signs(signs[rows.source] if per_synapse else signs, per_synapse, tally)
     if column is not None:
-        by_edge, tally = _column(edges, edges.need(column), settings, used, "connections")
-    elif (weight < 0).any():
-        by_edge, tally = np.sign(weight).astype(np.int8), {"neurons by the sign of their weights": n}
+        signs, tally = _of_column(tables.edges, tables.edges.need(column), settings, rows.kept, "connections")
+    elif (rows.weight < 0).any():
+        signs = np.sign(rows.weight).astype(np.int8)
+        tally = {"neurons by the sign of their weights": rows.neurons}
     elif settings.counts:
-        by_edge, tally = (
-            np.full(len(source), UNKNOWN, dtype=np.int8),
-            {"neurons: no transmitter or sign column, so their sign is unknown": n},
-        )
+        signs = np.full(len(rows.source), UNKNOWN, dtype=np.int8)
+        tally = {"neurons: no transmitter or sign column, so their sign is unknown": rows.neurons}
     else:
-        by_edge, tally = np.ones(len(source), dtype=np.int8), {"neurons: all weights are positive": n}
-    if settings.sign_per == "synapse":
-        return Signs(None, _settle(by_edge, settings, lambda k: f"edge row {k}", tally, used), tally)
-    return Signs(_by_neuron(by_edge, source, weight, used, ids, settings, tally), None, tally)
+        signs = np.ones(len(rows.source), dtype=np.int8)
+        tally = {"neurons: all weights are positive": rows.neurons}
+    if per_synapse:
+        signs = _without_unknown(signs, settings, lambda k: f"edge row {k}", rows.kept)
+    else:
+        signs = _by_neuron(signs, rows, settings, tally)
+    return Signs(signs, per_synapse, tally)
 
 
-def _column(table: ColumnTable, column: str, settings: Settings, used: NDArray[np.bool_], what: str) -> tuple[Int8, dict[str, int]]:
+def _of_column(
+    table: ColumnTable, column: str, settings: ImportSettings, counted: NDArray[np.bool_], what: str
+) -> tuple[Int8, dict[str, int]]:
+    """The sign of every row, and how many of the rows that count have which label."""
     codes, labels = table.labels(column)
     of_label, several = of_labels(labels, settings)
     for label in several:
-        hit = np.flatnonzero((codes == labels.index(label)) & used)
+        hit = np.flatnonzero((codes == labels.index(label)) & counted)
         if len(hit) and settings.mixed != "free":
             raise ConnectomeError(
-                f"{table.location(int(hit[0]), column)}: {label!r} names transmitters of different sign ({len(hit):,} {what}). "
-                "Correct the table, or leave such neurons unsigned with mixed='free'."
+                f"{table.location(int(hit[0]), column)}: {label!r} names transmitters of different sign "
+                f"({len(hit):,} {what}). Correct the table, or leave such neurons unsigned with mixed='free'."
             )
         of_label[labels.index(label)] = 0
     signs = np.concatenate([of_label, [UNKNOWN]]).astype(np.int8)[codes]
@@ -187,13 +150,14 @@ def _column(table: ColumnTable, column: str, settings: Settings, used: NDArray[n
         value = np.nan_to_num(_numbers_or_nan(table, settings.confidence), nan=-np.inf)
         low = (value < settings.min_confidence) & (codes >= 0)
         signs[low] = UNKNOWN
-        tally[f"{what}: {settings.confidence} below {settings.min_confidence:g}, so the sign is unknown"] = int((low & used).sum())
+        why = f"{settings.confidence} below {settings.min_confidence:g}, so the sign is unknown"
+        tally[f"{what}: {why}"] = int((low & counted).sum())
     elif settings.min_confidence > 0:
-        raise ConnectomeError(f"min_confidence is given, but {table.name} has no confidence column; name it with confidence=.")
-    count = np.bincount(codes[used & ~low] + 1, minlength=len(labels) + 1)
+        problem = f"{table.name} has no confidence column; name it with confidence=."
+        raise ConnectomeError(f"min_confidence is given, but {problem}")
+    count = np.bincount(codes[counted & ~low] + 1, minlength=len(labels) + 1)
     for k, label in enumerate(labels):
-        meaning = {1: "excitatory", -1: "inhibitory", 0: "unsigned", UNKNOWN: "sign unknown"}[int(of_label[k])]
-        tally[f"{what}: {column} {label!r}, {meaning}"] = int(count[k + 1])
+        tally[f"{what}: {column} {label!r}, {MEANING[int(of_label[k])]}"] = int(count[k + 1])
     tally[f"{what} without a {column}: sign unknown"] = int(count[0])
     return signs, tally
 
@@ -205,48 +169,42 @@ def _numbers_or_nan(table: ColumnTable, column: str) -> NDArray[np.float64]:
         values = np.array([*(float(label) for label in labels), np.nan])
     except ValueError:
         raise ConnectomeError(f"{table.name}, column {column!r}: a confidence is no number.") from None
-    found: NDArray[np.float64] = values[codes]
-    return found
+    numbers: NDArray[np.float64] = values[codes]
+    return numbers
 
 
-def _settle(signs: Int8, settings: Settings, name: object, tally: dict[str, int], used: NDArray[np.bool_] | None = None) -> Int8:
-    """Replace unknown signs as the caller wants."""
-    unknown = signs == UNKNOWN if used is None else (signs == UNKNOWN) & used
-    if settings.unknown_sign == "error" and unknown.any():
-        first = int(np.flatnonzero(unknown)[0])
-        raise ConnectomeError(
-            f"{name(first)}: its sign is not known ({int(unknown.sum()):,} are not). "  # type: ignore[operator]
-            "Choose unknown_sign='free', 'pos' or 'neg'."
-        )
-    return np.where(signs == UNKNOWN, {"free": 0, "pos": 1, "neg": -1, "error": 0}[settings.unknown_sign], signs).astype(np.int8)
-
-
-def _by_neuron(
-    by_edge: Int8,
-    source: NDArray[np.int32],
-    weight: NDArray[np.float64],
-    used: NDArray[np.bool_],
-    ids: list[str] | NDArray[np.object_],
-    settings: Settings,
-    tally: dict[str, int],
+def _without_unknown(
+    signs: Int8, settings: ImportSettings, name: Callable[[int], str], counted: Any = True
 ) -> Int8:
+    """Signs with those that are unknown replaced, as the caller wants."""
+    unknown = signs == UNKNOWN
+    refused = np.flatnonzero(unknown & counted)
+    if settings.unknown_sign == "error" and len(refused):
+        problem = f"its sign is not known ({len(refused):,} are not)"
+        raise ConnectomeError(f"{name(refused[0])}: {problem}. Choose unknown_sign='free', 'pos' or 'neg'.")
+    replacement = {"free": 0, "pos": 1, "neg": -1, "error": 0}[settings.unknown_sign]
+    return np.where(unknown, replacement, signs).astype(np.int8)
+
+
+def _by_neuron(by_row: Int8, rows: EdgeRows, settings: ImportSettings, tally: dict[str, int]) -> Int8:
     """One sign per neuron from those of its synapses."""
-    n, size = len(ids), np.abs(weight)
-    total = {sign: np.bincount(source[used & (by_edge == sign)], size[used & (by_edge == sign)], n) for sign in (1, -1, 0)}
+    n, size, total = rows.neurons, np.abs(rows.weight), {}
+    for sign in (1, -1, 0):
+        counted = rows.kept & (by_row == sign)
+        total[sign] = np.bincount(rows.source[counted], size[counted], n)
     mixed = np.flatnonzero((total[1] > 0) & (total[-1] > 0))
     if len(mixed):
         k = mixed[0]
         if settings.mixed == "error":
+            synapses = f"{total[1][k]:g} excitatory and {total[-1][k]:g} inhibitory synapses"
             raise ConnectomeError(
-                f"neuron {ids[k]} has {total[1][k]:g} excitatory and {total[-1][k]:g} inhibitory synapses "
-                f"({len(mixed):,} neurons are mixed). "
-                "Choose mixed='majority' or mixed='free', or sign_per='synapse' for a sign of every synapse."
+                f"neuron {rows.ids[k]} has {synapses} ({len(mixed):,} neurons are mixed). Choose "
+                "mixed='majority' or mixed='free', or sign_per='synapse' for a sign of every synapse."
             )
         how = "sign of most" if settings.mixed == "majority" else "unsigned"
         tally[f"neurons whose synapses disagree: {how}"] = len(mixed)
     signs = np.sign(total[1] - total[-1]).astype(np.int8)
     if settings.mixed == "free":
         signs[mixed] = 0
-    silent = (total[1] == 0) & (total[-1] == 0) & (total[0] == 0)
-    signs[silent] = UNKNOWN
-    return _settle(signs, settings, lambda k: f"neuron {ids[k]}", tally)
+    signs[(total[1] == 0) & (total[-1] == 0) & (total[0] == 0)] = UNKNOWN
+    return _without_unknown(signs, settings, lambda k: f"neuron {rows.ids[k]}")

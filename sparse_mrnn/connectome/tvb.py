@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sparse_mrnn.connectome.archive import checked, text
-from sparse_mrnn.connectome.report import ImportReport, RegionRow
+from sparse_mrnn.connectome.report import ImportReport, region_rows
 from sparse_mrnn.errors import ConnectomeError, suggest
 from sparse_mrnn.graph import RegionGraph
 from sparse_mrnn.initializers import Constant
@@ -27,11 +28,12 @@ def read_tvb(
 ) -> tuple[RegionGraph, ImportReport]:
     """Import a TVB connectivity: one region per area, one projection per connection.
 
-    The archive has ``weights.txt`` (entry (i, j) is from area j to area i), ``centres.txt`` (label, x, y, z in mm)
-    and, if there, ``tract_lengths.txt`` (mm) and ``hemispheres.txt`` (1: right; gives the parents left and right).
-    Other files (areas, cortical, average_orientations) are counted in the report's notes. A projection gives every target
-    unit ``fan_in`` synapses of weight gain * weight / fan_in, drawn when a model is built. Its graph edge has the
-    attributes ``weight``, ``length`` (mm) and ``delay`` (ms, length / speed). All areas excite.
+    The archive has ``weights.txt`` (entry (i, j) is from area j to area i), ``centres.txt`` (label, x, y, z
+    in mm) and, if there, ``tract_lengths.txt`` (mm) and ``hemispheres.txt`` (1: right; gives the parents left
+    and right). The report's notes name other files (areas, cortical, average_orientations). A projection
+    gives every target unit ``fan_in`` synapses of weight gain * weight / fan_in, drawn when a model is built.
+    Its graph edge has the attributes ``weight``, ``length`` (mm) and ``delay`` (ms, length / speed). All
+    areas excite.
 
     Parameters
     ----------
@@ -47,10 +49,6 @@ def read_tvb(
     name : str, optional
         Of the graph; default: the file's.
 
-    Returns
-    -------
-    RegionGraph, ImportReport
-
     Raises
     ------
     ConnectomeError
@@ -64,70 +62,83 @@ def read_tvb(
     for what, value in (("speed", speed), ("gain", gain)):
         if not 0 < value < float("inf"):
             raise ConnectomeError(f"{what} is {value!r}; it must be a positive number.")
-    files = _files(root)
-    weights = _numbers(root, files, "weights")
-    labels, centres = _centres(root, files)
-    n = len(labels)
-    if weights.shape != (n, n):
-        raise ConnectomeError(f"{root}: weights.txt is {weights.shape[0]} x {weights.shape[1]}, but centres.txt has {n} areas.")
-    lengths = _numbers(root, files, "tract_lengths") if "tract_lengths" in files else None
-    if lengths is not None and lengths.shape != (n, n):
-        raise ConnectomeError(f"{root}: tract_lengths.txt is {lengths.shape[0]} x {lengths.shape[1]}, but there are {n} areas.")
-    for what, values in (("weights", weights), ("tract_lengths", lengths)):
-        if values is not None and (values < 0).any():
-            i, j = np.argwhere(values < 0)[0]
-            raise ConnectomeError(f"{root}: {what}.txt, line {i + 1}, column {j + 1}: {values[i, j]:g} is negative.")
-    parents: list[str | None] = [None] * n
-    if "hemispheres" in files:
-        side = _numbers(root, files, "hemispheres").reshape(-1)
-        if len(side) != n:
-            raise ConnectomeError(f"{root}: hemispheres.txt has {len(side)} lines for {n} areas.")
-        parents = ["right" if s else "left" for s in side]
-    count = _units(units, labels)
+    areas = _areas(root)
+    labels, sizes = areas.labels, _units(units, areas.labels)
     graph = RegionGraph(name=root.name.removesuffix(".zip") if name is None else name)
-    for label, parent, size, centre in zip(labels, parents, count, centres, strict=True):
-        graph.add_region(label, size, parent_region=parent if parent not in labels else None, positions=np.tile(centre, (size, 1)))
-    targets, sources = np.nonzero(weights)
-    into, outof = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
+    for label, parent, size, centre in zip(labels, areas.parents, sizes, areas.centres, strict=True):
+        parent = None if parent in labels else parent
+        graph.add_region(label, size, parent_region=parent, positions=np.tile(centre, (size, 1)))
+    targets, sources = np.nonzero(areas.weights)
     for j, i in sorted(zip(sources.tolist(), targets.tolist(), strict=True)):
-        if fan_in > count[j] or fan_in < 1:
-            raise ConnectomeError(
-                f"fan_in is {fan_in}, but area {labels[j]!r} has {count[j]} units; give a fan_in of 1..{min(count)} or more units."
-            )
-        weight = float(weights[i, j])
-        graph.add_projection(labels[j], labels[i], fan_in=fan_in, initializer=Constant(gain * weight / fan_in))
+        if not 1 <= fan_in <= sizes[j]:
+            problem = f"area {labels[j]!r} has {sizes[j]} units"
+            advice = f"give a fan_in of 1..{min(sizes)} or more units."
+            raise ConnectomeError(f"fan_in is {fan_in}, but {problem}; {advice}")
+        weight = float(areas.weights[i, j])
+        synapse = Constant(gain * weight / fan_in)
+        graph.add_projection(labels[j], labels[i], fan_in=fan_in, initializer=synapse)
         edge = graph.edges[labels[j], labels[i], "default"]
         edge["weight"] = weight
-        if lengths is not None:
-            edge["length"], edge["delay"] = float(lengths[i, j]), float(lengths[i, j]) / speed
-        into[i] += fan_in * count[i]
-        outof[j] += fan_in * count[i]
-    total = sum(count)
-    rows = tuple(
-        RegionRow(a, c, c, 0, 0, int(x), int(y), float(x / (c * total))) for a, c, x, y in zip(labels, count, into, outof, strict=True)
-    )
-    used = {"weights", "centres", "tract_lengths", "hemispheres"}
-    notes = [f"rows of weights.txt are targets; {len(sources):,} connections of areas, each {fan_in} synapses onto every target unit"]
-    notes += [f"not used: {file}" for key, file in sorted(files.items()) if key not in used]
-    notes.append(f"delays are length / {speed:g} mm/ms" if lengths is not None else "there is no tract_lengths.txt, so no delays")
-    alone = sum(c for c, x, y in zip(count, into, outof, strict=True) if not x and not y)
+        if areas.lengths is not None:
+            edge["length"], edge["delay"] = float(areas.lengths[i, j]), float(areas.lengths[i, j]) / speed
+    synapses = fan_in * np.array(sizes)
+    onto = synapses * np.bincount(targets, minlength=len(labels))
+    out_of = np.bincount(sources, synapses[targets], minlength=len(labels)).astype(np.int64)
+    total, drawn = sum(sizes), int(onto.sum())
+    first = np.cumsum([0, *sizes[:-1]])  # the rows need sums by area only
+    of_units = np.zeros((2, total), dtype=np.int64)
+    of_units[:, first] = onto, out_of
+    each = f"{len(sources):,} connections of areas, each {fan_in} synapses onto every target unit"
+    delays = "there is no tract_lengths.txt, so no delays"
+    if areas.lengths is not None:
+        delays = f"delays are length / {speed:g} mm/ms"
     report = ImportReport(
-        str(root),
-        {"centres.txt": n, "weights.txt": n},
-        {},
-        total,
-        alone,
-        float(weights.sum()),
-        len(sources),
-        int(into.sum()),
-        {"neurons: areas excite": total},
-        f"{gain:g} * weight / fan-in",
-        rows,
-        graph.number_of_edges(),
-        float(into.sum()) / total**2,
-        tuple(notes),
-    )
+        source=str(root), rows=dict.fromkeys(("centres.txt", "weights.txt"), len(labels)),
+        neurons=total, isolated=int(np.array(sizes)[(onto == 0) & (out_of == 0)].sum()),
+        synapses=float(areas.weights.sum()), edges=len(sources), merged=drawn, density=drawn / total**2,
+        signs={"neurons: areas excite": total}, weights=f"{gain:g} * weight / fan-in",
+        regions=region_rows(graph, *of_units), projections=graph.number_of_edges(),
+        notes=(f"rows of weights.txt are targets; {each}", *areas.unused, delays),
+    )  # fmt: skip
     return graph, report
+
+
+@dataclass(frozen=True, eq=False)
+class Areas:
+    """The n areas of an archive: labels, hemispheres, centres (n, 3), weights and tract lengths (n, n)."""
+
+    labels: list[str]
+    parents: list[str | None]
+    centres: NDArray[np.float64]
+    weights: NDArray[np.float64]
+    lengths: NDArray[np.float64] | None
+    unused: list[str]
+
+
+def _areas(root: Path) -> Areas:
+    files = _files(root)
+    labels, centres = _centres(root, files["centres"])
+    n = len(labels)
+    matrices: dict[str, NDArray[np.float64]] = {}
+    for stem in ("weights", "tract_lengths"):
+        if stem not in files:
+            continue
+        values = matrices[stem] = _numbers(root, files[stem])
+        if values.shape != (n, n):
+            shape = f"{values.shape[0]} x {values.shape[1]}"
+            raise ConnectomeError(f"{root}: {stem}.txt is {shape}, but centres.txt has {n} areas.")
+        for i, j in np.argwhere(values < 0)[:1]:
+            where = f"{root}: {stem}.txt, line {i + 1}, column {j + 1}"
+            raise ConnectomeError(f"{where}: {values[i, j]:g} is negative.")
+    parents: list[str | None] = [None] * n
+    if "hemispheres" in files:
+        right = _numbers(root, files["hemispheres"]).reshape(-1)
+        if len(right) != n:
+            raise ConnectomeError(f"{root}: hemispheres.txt has {len(right)} lines for {n} areas.")
+        parents = ["right" if r else "left" for r in right]
+    used = {"weights", "centres", "tract_lengths", "hemispheres"}
+    unused = [f"not used: {file}" for stem, file in sorted(files.items()) if stem not in used]
+    return Areas(labels, parents, centres, matrices["weights"], matrices.get("tract_lengths"), unused)
 
 
 def _files(root: Path) -> dict[str, str]:
@@ -142,9 +153,10 @@ def _files(root: Path) -> dict[str, str]:
         if stem in stems:
             raise ConnectomeError(f"{root}: both {stems[stem]!r} and {name!r} are {stem}; remove one.")
         stems[stem] = name
-    for need in ("weights", "centres"):
-        if need not in stems:
-            raise ConnectomeError(f"{root}: there is no {need}.txt; the archive has {', '.join(sorted(names)[:10]) or 'nothing'}.")
+    for needed in ("weights", "centres"):
+        if needed not in stems:
+            listed = ", ".join(sorted(names)[:10]) or "nothing"
+            raise ConnectomeError(f"{root}: there is no {needed}.txt; the archive has {listed}.")
     return stems
 
 
@@ -157,15 +169,14 @@ def _lines(root: Path, member: str) -> list[tuple[int, list[str]]]:
     ]
 
 
-def _numbers(root: Path, files: Mapping[str, str], stem: str) -> NDArray[np.float64]:
+def _numbers(root: Path, member: str) -> NDArray[np.float64]:
     """A table of finite numbers."""
-    member, rows = files[stem], []
-    for line, cells in _lines(root, files[stem]):
-        for k, cell in enumerate(cells):
-            _finite(cell, f"{root}: {member}, line {line}, column {k + 1}")
-        rows.append([float(cell) for cell in cells])
+    rows: list[list[float]] = []
+    for line, cells in _lines(root, member):
+        where = f"{root}: {member}, line {line}"
+        rows.append([_finite(cell, f"{where}, column {k}") for k, cell in enumerate(cells, start=1)])
         if len(cells) != len(rows[0]):
-            raise ConnectomeError(f"{root}: {member}, line {line}: {len(cells)} columns where the first line has {len(rows[0])}.")
+            raise ConnectomeError(f"{where}: {len(cells)} columns where the first line has {len(rows[0])}.")
     if not rows:
         raise ConnectomeError(f"{root}: {member} is empty.")
     return np.array(rows)
@@ -181,11 +192,11 @@ def _finite(cell: str, where: str) -> float:
     return value
 
 
-def _centres(root: Path, files: Mapping[str, str]) -> tuple[list[str], NDArray[np.float64]]:
+def _centres(root: Path, member: str) -> tuple[list[str], NDArray[np.float64]]:
     labels: list[str] = []
     centres = []
-    for line, cells in _lines(root, files["centres"]):
-        where = f"{root}: {files['centres']}, line {line}"
+    for line, cells in _lines(root, member):
+        where = f"{root}: {member}, line {line}"
         if len(cells) != 4:
             raise ConnectomeError(f"{where}: {len(cells)} columns; a label and x, y, z are needed.")
         if cells[0] in labels:
@@ -201,12 +212,14 @@ def _units(units: int | Mapping[str, int], labels: list[str]) -> list[int]:
     else:
         for name in units:
             if name not in labels:
-                raise ConnectomeError(f"units: there is no area {name!r}. {suggest(name, labels, what='areas')}")
-        lacking = [label for label in labels if label not in units]
-        if lacking:
-            raise ConnectomeError(f"units: area {lacking[0]!r} has none ({len(lacking)} areas have none).")
+                hint = suggest(name, labels, what="areas")
+                raise ConnectomeError(f"units: there is no area {name!r}. {hint}")
+        without = [label for label in labels if label not in units]
+        if without:
+            raise ConnectomeError(f"units: area {without[0]!r} has none ({len(without)} areas have none).")
         sizes = [units[label] for label in labels]
     for label, size in zip(labels, sizes, strict=True):
         if not isinstance(size, int) or size < 1:
-            raise ConnectomeError(f"units: area {label!r} has {size!r}; a whole number of at least 1 is needed.")
+            problem = f"area {label!r} has {size!r}; a whole number of at least 1 is needed."
+            raise ConnectomeError(f"units: {problem}")
     return sizes

@@ -6,7 +6,7 @@ import csv
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,51 +14,34 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sparse_mrnn.errors import ConnectomeError, MissingExtraError
+from sparse_mrnn.errors import ConnectomeError
 from sparse_mrnn.graph import Region, RegionGraph
+from sparse_mrnn.interop.sonata_files import NULL, h5
 from sparse_mrnn.lowering import BlockSparse, lower
 from sparse_mrnn.ops.pattern import stable_order
 from sparse_mrnn.random_streams import synapse_stream
 
-MAGIC, VERSION = 0x0A7A, (0, 1)
-OWN = "sparse_mrnn"
+EXACT = "sparse_mrnn"
 """Root attribute of a nodes file written here, whose regions and projections can be read back exactly."""
 POPULATIONS = {"recurrent": "units", "input": "inputs"}
-NULL = "NULL"
 NODE_COLUMNS = (
-    "node_type_id",
-    "population",
-    "region",
-    "model_type",
-    "sign",
-    "base_firing",
-    "init",
-    "parent_region",
-    "learnable_bias",
-    "tau",
-    "learnable_tau",
-    "activation",
-    "noise_level",
-    "dimensions",
-)
-EDGE_COLUMNS = ("edge_type_id", "population", "source_region", "target_region", "key", "sign", "trainable", "self_connections", "delay")
+    "node_type_id", "population", "region", "model_type", "sign", "base_firing", "init", "parent_region",
+    "learnable_bias", "tau", "learnable_tau", "activation", "noise_level", "dimensions",
+)  # fmt: skip
+EDGE_COLUMNS = (
+    "edge_type_id", "population", "source_region", "target_region", "key", "sign", "trainable",
+    "self_connections", "delay",
+)  # fmt: skip
 
 
-def h5() -> Any:
-    """h5py, or an error that says how to install it."""
-    try:
-        import h5py
-    except ImportError:
-        raise MissingExtraError("SONATA files need h5py; install it with: pip install 'sparse-mrnn[connectome]'") from None
-    return h5py
-
-
-def write_sonata(graph: RegionGraph, folder: str | os.PathLike[str], *, seed: int | None = None, overwrite: bool = False) -> None:
+def write_sonata(
+    graph: RegionGraph, folder: str | os.PathLike[str], *, seed: int | None = None, overwrite: bool = False
+) -> None:
     """Write a graph as a SONATA network that libsonata, BMTK and `read_sonata` read.
 
-    The folder gets ``circuit_config.json``, ``nodes.h5``, ``node_types.csv`` (one type per region), ``edges.h5`` with
-    indices in both directions and ``edge_types.csv`` (one type per projection). It appears whole or not at all.
-    Weights (``syn_weight``) are signed; edges are sorted by target and then source.
+    The folder gets ``circuit_config.json``, ``nodes.h5``, ``node_types.csv`` (one type per region),
+    ``edges.h5`` with indices in both directions and ``edge_types.csv`` (one type per projection). It appears
+    whole or not at all. Weights (``syn_weight``) are signed; edges are sorted by target and then source.
 
     Parameters
     ----------
@@ -78,30 +61,31 @@ def write_sonata(graph: RegionGraph, folder: str | os.PathLike[str], *, seed: in
     Examples
     --------
     >>> import tempfile, numpy as np
-    >>> g = RegionGraph(); g.add_region("a", 2); g.add_projection("a", "a", weights=np.array([[0, 2.0], [1.0, 0]]))
+    >>> g = RegionGraph()
+    >>> g.add_region("a", 2)
+    >>> g.add_projection("a", "a", weights=np.array([[0, 2.0], [1.0, 0]]))
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     write_sonata(g, folder + "/net")
     ...     sorted(path.name for path in Path(folder, "net").iterdir())
     ['circuit_config.json', 'edge_types.csv', 'edges.h5', 'node_types.csv', 'nodes.h5']
     """
-    h5py = h5()
     goal = Path(folder)
     if goal.exists():
         if not overwrite:
-            raise ConnectomeError(f"{goal} exists; choose another path or overwrite it (overwrite=True, --force).")
+            advice = "choose another path or overwrite it (overwrite=True, --force)."
+            raise ConnectomeError(f"{goal} exists; {advice}")
         if not (goal / "circuit_config.json").is_file():
             raise ConnectomeError(f"{goal} is no SONATA network; it is not overwritten. Choose another path.")
     drawn = next((p for p in graph.projections() if p.synapses is None), None)
     if drawn is not None and seed is None:
-        raise ConnectomeError(
-            f"projection {drawn.source!r} -> {drawn.target!r} (key {drawn.key!r}) has a rule and no synapses yet; give seed= to draw them."
-        )
+        label = f"projection {drawn.source!r} -> {drawn.target!r} (key {drawn.key!r})"
+        raise ConnectomeError(f"{label} has a rule and no synapses yet; give seed= to draw them.")
     partial = goal.with_name(goal.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
         partial.mkdir(parents=True)
-        _nodes(h5py, graph, partial)
-        _edges(h5py, graph, partial, seed)
+        _nodes(graph, partial)
+        _edges(graph, partial, seed)
         _config(partial, graph)
         if goal.exists():
             shutil.rmtree(goal)
@@ -110,14 +94,11 @@ def write_sonata(graph: RegionGraph, folder: str | os.PathLike[str], *, seed: in
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _root(file: Any) -> None:
-    file.attrs["magic"] = np.uint32(MAGIC)
-    file.attrs["version"] = np.array(VERSION, dtype=np.uint32)
-
-
-def _put(group: Any, name: str, values: NDArray[Any]) -> Any:
-    """A plain dataset: the HDF5 inside libsonata's wheels has no compression filters."""
-    return group.create_dataset(name, data=values)
+def _create(path: Path) -> Any:
+    """A new HDF5 file with the attributes of SONATA."""
+    file = h5().File(path, "w")
+    file.attrs["magic"], file.attrs["version"] = np.uint32(0x0A7A), np.array((0, 1), dtype=np.uint32)
+    return file
 
 
 def _zeros(group: Any, name: str, n: int) -> None:
@@ -125,39 +106,37 @@ def _zeros(group: Any, name: str, n: int) -> None:
     group.create_dataset(name, shape=(n,), dtype=np.uint32, fillvalue=0)
 
 
-def _nodes(h5py: Any, graph: RegionGraph, folder: Path) -> None:
+def _nodes(graph: RegionGraph, folder: Path) -> None:
     order = {name: k for k, name in enumerate(graph)}
     types: list[Sequence[object]] = []
-    with h5py.File(folder / "nodes.h5", "w") as file:
-        _root(file)
-        file.attrs[OWN] = graph.name
+    text = h5().string_dtype("utf-8")
+    # Datasets are plain: the HDF5 inside libsonata's wheels has no compression filters.
+    with _create(folder / "nodes.h5") as file:
+        file.attrs[EXACT] = graph.name
         for kind, population in POPULATIONS.items():
             regions = graph.regions(kind)
             if not regions:
                 continue
             group = file.create_group(f"nodes/{population}")
-            n = sum(r.n for r in regions)
-            type_id = np.repeat([order[r.name] for r in regions], [r.n for r in regions])
-            _put(group, "node_type_id", type_id.astype(np.int64))
-            _put(group, "node_id", np.arange(n, dtype=np.uint64))
+            sizes = [region.n for region in regions]
+            n = sum(sizes)
+            type_ids = np.array([order[region.name] for region in regions], dtype=np.int64)
+            group["node_type_id"] = np.repeat(type_ids, sizes)
+            group["node_id"] = group["node_group_index"] = np.arange(n, dtype=np.uint64)
             _zeros(group, "node_group_id", n)
-            _put(group, "node_group_index", np.arange(n, dtype=np.uint64))
-            own = group.create_group("0")
-            text = h5py.string_dtype("utf-8")
-            _put(own, "region", np.repeat(np.arange(len(regions), dtype=np.uint32), [r.n for r in regions]))
-            own.create_dataset("@library/region", data=[r.name for r in regions], dtype=text)
-            _put(own, "sign", np.concatenate([r.unit_signs for r in regions]))
-            own.create_dataset("unit_id", data=[u for r in regions for u in (r.unit_ids or [""] * r.n)], dtype=text)
+            attributes = group.create_group("0")
+            attributes["region"] = np.repeat(np.arange(len(regions), dtype=np.uint32), sizes)
+            attributes.create_dataset("@library/region", data=[region.name for region in regions], dtype=text)
+            attributes["sign"] = np.concatenate([region.unit_signs for region in regions])
+            ids = [unit for region in regions for unit in (region.unit_ids or [""] * region.n)]
+            attributes.create_dataset("unit_id", data=ids, dtype=text)
             if kind == "recurrent":
                 for name in ("base_firing", "init"):
-                    _put(own, name, np.concatenate([np.broadcast_to(getattr(r, name), r.n) for r in regions]).astype(np.float64))
-                depth = max(0 if r.positions is None else r.positions.shape[1] for r in regions)
-                for k in range(depth):
-                    parts = [
-                        np.full(r.n, np.nan) if r.positions is None or k >= r.positions.shape[1] else r.positions[:, k] for r in regions
-                    ]
-                    _put(own, axis_name(k), np.concatenate(parts))
-            types += [_node_type(order[r.name], population, r) for r in regions]
+                    values = [np.broadcast_to(getattr(region, name), region.n) for region in regions]
+                    attributes[name] = np.concatenate(values).astype(np.float64)
+                for k in range(max(map(_dimensions, regions))):
+                    attributes[axis_name(k)] = np.concatenate([_coordinate(region, k) for region in regions])
+            types += [_node_type(order[region.name], population, region) for region in regions]
     _types(folder / "node_types.csv", NODE_COLUMNS, types)
 
 
@@ -170,121 +149,117 @@ def axis_name(k: int) -> str:
     return "xyz"[k] if k < 3 else f"position_{k}"
 
 
+def _dimensions(region: Region) -> int:
+    return 0 if region.positions is None else region.positions.shape[1]
+
+
+def _coordinate(region: Region, k: int) -> NDArray[np.float64]:
+    """A coordinate of every unit; NaN where the region does not have it."""
+    if region.positions is None or k >= _dimensions(region):
+        return np.full(region.n, np.nan)
+    return region.positions[:, k]
+
+
 def _node_type(type_id: int, population: str, region: Region) -> Sequence[object]:
     """A region's row; NULL where nodes have their own values, or there is none."""
 
     def scalar(value: Any) -> object:
-        return NULL if value is None or isinstance(value, np.ndarray) else repr(value) if isinstance(value, float) else value
+        value = repr(value) if isinstance(value, float) else value
+        return NULL if value is None or isinstance(value, np.ndarray) else value
 
-    sign = NULL if isinstance(region.sign, np.ndarray) else region.sign or "none"
-    return (
-        type_id,
-        population,
-        region.name,
-        "virtual" if region.kind == "input" else "rate_neuron",
-        sign,
-        scalar(region.base_firing),
-        scalar(region.init),
-        scalar(region.parent_region),
-        int(region.learnable_bias),
-        scalar(region.tau),
-        int(region.learnable_tau),
-        scalar(region.activation),
-        scalar(region.noise_level),
-        0 if region.positions is None else region.positions.shape[1],
-    )
+    row = {
+        "node_type_id": type_id, "population": population, "region": region.name,
+        "model_type": "virtual" if region.kind == "input" else "rate_neuron",
+        "dimensions": _dimensions(region),
+        "sign": "none" if region.sign is None else scalar(region.sign),
+        "learnable_bias": int(region.learnable_bias), "learnable_tau": int(region.learnable_tau),
+    }  # fmt: skip
+    return [row[column] if column in row else scalar(getattr(region, column)) for column in NODE_COLUMNS]
 
 
-def _types(path: Path, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+def _types(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, delimiter=" ", lineterminator="\n")
         writer.writerow(columns)
         writer.writerows(rows)
 
 
-def _edges(h5py: Any, graph: RegionGraph, folder: Path, seed: int | None) -> None:
+def _edges(graph: RegionGraph, folder: Path, seed: int | None) -> None:
     type_of = {edge: k for k, edge in enumerate(graph.edges(keys=True))}
     types: dict[int, Sequence[object]] = {}
-    with h5py.File(folder / "edges.h5", "w") as file:
-        _root(file)
-        for kind in POPULATIONS:
-            if not any(True for _ in graph.projections(kind)):
-                continue
-            wide = any(p.synapses is not None and dtype_of(p.synapses) == np.float64 for p in graph.projections(kind))
+    with _create(folder / "edges.h5") as file:
+        for kind in _kinds(graph):
+            explicit = [p.synapses for p in graph.projections(kind) if p.synapses is not None]
+            double = any(dtype_of(synapses) == np.float64 for synapses in explicit)
             stream = synapse_stream(0 if seed is None else seed, kind)
-            blocks = lower(graph, kind, stream, dtype=np.float64 if wide else np.float32)
-            population = f"{POPULATIONS[kind]}_to_{POPULATIONS['recurrent']}"
+            blocks = lower(graph, kind, stream, dtype=np.float64 if double else np.float32)
+            population = f"{POPULATIONS[kind]}_to_units"
             type_ids = np.array([type_of[b.source, b.target, b.key] for b in blocks.blocks], dtype=np.int64)
-            _population(file.create_group(f"edges/{population}"), blocks, type_ids, POPULATIONS[kind])
-            for type_id, block in zip(type_ids.tolist(), blocks.blocks, strict=True):
-                attrs = graph.edges[block.source, block.target, block.key]
-                types[type_id] = (
-                    type_id,
-                    population,
-                    block.source,
-                    block.target,
-                    block.key,
-                    block.sign,
-                    int(block.trainable),
-                    int(attrs.get("self_connections", True)),
-                    repr(float(attrs["delay"])) if "delay" in attrs else NULL,
-                )
+            _edge_population(file.create_group(f"edges/{population}"), blocks, type_ids)
+            for type_id, p in zip(type_ids.tolist(), blocks.blocks, strict=True):
+                names = p.source, p.target, p.key
+                flags = int(p.trainable), int(graph.edges[names].get("self_connections", True))
+                delay = NULL if p.delay is None else repr(float(p.delay))
+                types[type_id] = type_id, population, *names, p.sign, *flags, delay
     _types(folder / "edge_types.csv", EDGE_COLUMNS, [types[k] for k in sorted(types)])
+
+
+def _kinds(graph: RegionGraph) -> list[str]:
+    """Kinds of sources that have projections."""
+    return [kind for kind in POPULATIONS if any(True for _ in graph.projections(kind))]
 
 
 def dtype_of(synapses: Any) -> np.dtype[Any]:
     """Type of explicit weights."""
-    found: np.dtype[Any] = synapses.arrays.values.dtype if hasattr(synapses, "arrays") else synapses.dtype
-    return found
+    dtype: np.dtype[Any] = synapses.arrays.values.dtype if hasattr(synapses, "arrays") else synapses.dtype
+    return dtype
 
 
-def _population(group: Any, blocks: BlockSparse, type_ids: NDArray[np.int64], source: str) -> None:
+def _edge_population(group: Any, blocks: BlockSparse, type_ids: NDArray[np.int64]) -> None:
     """One edge population, in CSR order: by target, then source."""
     n_target, n_source = blocks.shape
     nnz = len(blocks.col)
-    lengths = np.diff(blocks.ptr)
-    of_type = np.repeat(type_ids, lengths)
-    if blocks.perm is not None:
-        of_type = of_type[blocks.perm]
+    of_type = np.repeat(type_ids, np.diff(blocks.ptr))
     target = np.repeat(np.arange(n_target, dtype=np.uint32), np.diff(blocks.crow))
-    for name, ids, population in (
-        ("source_node_id", blocks.col.astype(np.uint32), source),
-        ("target_node_id", target, POPULATIONS["recurrent"]),
-    ):
-        _put(group, name, ids).attrs["node_population"] = population
-    _put(group, "edge_type_id", of_type.astype(np.int32))
+    group["source_node_id"], group["target_node_id"] = blocks.col.astype(np.uint32), target
+    group["source_node_id"].attrs["node_population"] = POPULATIONS[blocks.kind]
+    group["target_node_id"].attrs["node_population"] = POPULATIONS["recurrent"]
+    group["edge_type_id"] = (of_type if blocks.perm is None else of_type[blocks.perm]).astype(np.int32)
     _zeros(group, "edge_group_id", nnz)
-    _put(group, "edge_group_index", np.arange(nnz, dtype=np.uint32 if nnz < 2**32 else np.uint64))
-    own = group.create_group("0")
-    _put(own, "syn_weight", blocks.effective_values())
+    group["edge_group_index"] = np.arange(nnz, dtype=np.uint32 if nnz < 2**32 else np.uint64)
+    group["0/syn_weight"] = blocks.effective_values()
     edge = np.arange(nnz, dtype=np.int64)
     _index(group.create_group("indices/target_to_source"), n_target, target.astype(np.int64), edge)
     by_source = stable_order(torch.from_numpy(blocks.col), n_source).numpy().astype(np.int64)
-    _index(group.create_group("indices/source_to_target"), n_source, blocks.col[by_source].astype(np.int64), by_source)
+    source = blocks.col[by_source].astype(np.int64)
+    _index(group.create_group("indices/source_to_target"), n_source, source, by_source)
 
 
 def _index(group: Any, n: int, node: NDArray[np.int64], edge: NDArray[np.int64]) -> None:
-    """Ranges of edges of every node. ``node`` is sorted; an edge number that follows the one before extends its range."""
+    """Ranges of edges of every node (sorted). An edge that follows the one before extends its range."""
     new = np.ones(len(edge), dtype=bool)
     new[1:] = (node[1:] != node[:-1]) | (edge[1:] != edge[:-1] + 1)
     start = np.flatnonzero(new)
-    stop = np.append(start[1:], len(edge)) - 1
-    _put(group, "range_to_edge_id", np.stack([edge[start], edge[stop] + 1], axis=1) if len(edge) else np.empty((0, 2), dtype=np.int64))
-    count = np.bincount(node[start], minlength=n) if len(edge) else np.zeros(n, dtype=np.int64)
+    stop = np.append(start[1:], len(edge))[: len(start)] - 1
+    group["range_to_edge_id"] = np.stack([edge[start], edge[stop] + 1], axis=1)
+    count = np.bincount(node[start], minlength=n)
     after = np.cumsum(count)
     ranges = np.stack([after - count, after], axis=1)
     ranges[count == 0] = -1  # by the specification, a node without edges
-    _put(group, "node_id_to_ranges", ranges)
+    group["node_id_to_ranges"] = ranges
 
 
 def _config(folder: Path, graph: RegionGraph) -> None:
     """The circuit configuration; libsonata wants the populations named, too."""
-    sources = {kind: any(True for _ in graph.projections(kind)) for kind in POPULATIONS}
-    nodes = {POPULATIONS[kind]: {"type": "virtual" if kind == "input" else "point_neuron"} for kind in POPULATIONS if graph.regions(kind)}
-    edges = {f"{POPULATIONS[kind]}_to_units": {"type": "point_neuron"} for kind, some in sources.items() if some}
-    networks = {
-        "nodes": [{"nodes_file": "$NETWORK_DIR/nodes.h5", "node_types_file": "$NETWORK_DIR/node_types.csv", "populations": nodes}],
-        "edges": [{"edges_file": "$NETWORK_DIR/edges.h5", "edge_types_file": "$NETWORK_DIR/edge_types.csv", "populations": edges}],
+    types = {"recurrent": "point_neuron", "input": "virtual"}
+    populations = {
+        "node": {POPULATIONS[kind]: {"type": types[kind]} for kind in POPULATIONS if graph.regions(kind)},
+        "edge": {f"{POPULATIONS[kind]}_to_units": {"type": "point_neuron"} for kind in _kinds(graph)},
     }
+    networks = {}
+    for what, named in populations.items():
+        names = {f"{what}s_file": f"{what}s.h5", f"{what}_types_file": f"{what}_types.csv"}
+        files = {key: f"$NETWORK_DIR/{name}" for key, name in names.items()}
+        networks[f"{what}s"] = [{**files, "populations": named}]
     config = {"manifest": {"$NETWORK_DIR": "."}, "networks": networks}
     (folder / "circuit_config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")

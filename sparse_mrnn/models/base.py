@@ -25,6 +25,7 @@ from sparse_mrnn.errors import (
 from sparse_mrnn.graph import Region, RegionGraph
 from sparse_mrnn.lowering import lower
 from sparse_mrnn.models.delays import delay_groups, delayed_inputs, has_delays
+from sparse_mrnn.models.low_rank import LowRankProjections
 from sparse_mrnn.models.queries import RegionQueries
 from sparse_mrnn.models.weights import DENSE_LIMIT, SparseWeights
 from sparse_mrnn.ops.activations import (
@@ -40,7 +41,7 @@ from sparse_mrnn.ops.noise import Noise
 from sparse_mrnn.ops.pattern import split_sparse
 from sparse_mrnn.ops.recurrence import RecurrenceSpec, RecurrenceTensors, recurrence, stepwise_recurrence
 from sparse_mrnn.ops.recurrence.backward import grad_columns
-from sparse_mrnn.random_streams import network_noise_seeds, noise_seeds, synapse_stream
+from sparse_mrnn.random_streams import low_rank_stream, network_noise_seeds, noise_seeds, synapse_stream
 
 __all__ = ["MemoryEstimate", "linear", "mRNNBase"]
 
@@ -85,6 +86,13 @@ class mRNNBase(RegionQueries):  # noqa: N801
     base_firing: Tensor
     initial_x: Tensor
     bias_units: Tensor
+    bias_of: Tensor
+    bias_region: Tensor
+    init_units: Tensor
+    init_of: Tensor
+    init_region: Tensor
+    alpha_low: Tensor
+    alpha_high: Tensor
     base_alpha: Tensor
     alpha_units: Tensor
     alpha_of: Tensor
@@ -133,6 +141,7 @@ class mRNNBase(RegionQueries):  # noqa: N801
         self._generators: tuple[torch.Generator, torch.Generator] | None = None
         self.rec_finalized = self.inp_finalized = False
         self.bias: nn.Parameter | None = None
+        self.init: nn.Parameter | None = None
         self.keep_logit: nn.Parameter | None = None
         self._has_bias = False
         self._rate: tuple[Tensor, int, float] | None = None  # alpha, its version, and its value on the host
@@ -276,10 +285,9 @@ class mRNNBase(RegionQueries):  # noqa: N801
 
         self.register_buffer("base_firing", per_unit([r.base_firing for r in regions]), persistent=True)
         self.register_buffer("initial_x", per_unit([r.init for r in regions]), persistent=True)
-        learned = per_unit([r.learnable_bias for r in regions], torch.bool)
-        self.register_buffer("bias_units", torch.nonzero(learned)[:, 0], persistent=False)
-        self.bias = nn.Parameter(self.base_firing[self.bias_units].clone()) if learned.any() else None
-        self._has_bias = bool(learned.any()) or bool(self.base_firing.any())
+        self.bias = self._learnt("bias", self.base_firing, [r.learnable_bias for r in regions])
+        self.init = self._learnt("init", self.initial_x, [r.learnable_init for r in regions])
+        self._has_bias = self.bias is not None or bool(self.base_firing.any())
         self._prepare_alpha(regions, alpha)
         self.rec, self.rec_finalized = rec, True
         self._freeze_graph()
@@ -304,11 +312,41 @@ class mRNNBase(RegionQueries):  # noqa: N801
             constrained=self._constrained[kind],
             dtype=np.float64 if self.dtype == torch.float64 else np.float32,
         )
-        return SparseWeights(blocks, self.dtype, self.device)
+        projections = [p for p in self.graph.projections(kind) if p.rank is not None]
+        if not projections:
+            return SparseWeights(blocks, self.dtype, self.device)
+        rng = low_rank_stream(self.seed, kind)
+        low_rank = LowRankProjections(
+            projections, blocks.targets, blocks.sources, rng, self.dtype, self.device
+        )
+        return SparseWeights(blocks, self.dtype, self.device, low_rank)
 
     def _freeze_graph(self) -> None:
         if self.rec_finalized and self.inp_finalized:
             nx.freeze(self.graph)
+
+    def _learnt(self, name: str, values: Tensor, how: list[bool | str]) -> nn.Parameter | None:
+        """A parameter for the values that are learnt, one a unit or one a region; None where none is.
+
+        Buffers: ``<name>_units``, the units that have one; ``<name>_of``, which one each of them has; and
+        ``<name>_region``, the number of the region of each.
+        """
+        ptr = self.layout().ptr.tolist()
+        units: list[int] = []
+        of: list[int] = []
+        region_of: list[int] = []
+        first: list[int] = []  # unit that each takes its initial value from
+        for region, learnt in enumerate(how):
+            own = range(ptr[region], ptr[region + 1]) if learnt else range(0)
+            new = own[:1] if learnt == "region" else own
+            units += own
+            of += [len(first)] * len(own) if learnt == "region" else range(len(first), len(first) + len(own))
+            first += new
+            region_of += [region] * len(new)
+        for what, numbers in (("units", units), ("of", of), ("region", region_of)):
+            index = torch.tensor(numbers, dtype=torch.int64, device=self.device)
+            self.register_buffer(f"{name}_{what}", index, persistent=False)
+        return nn.Parameter(values[first].clone()) if first else None
 
     def _prepare_alpha(self, regions: tuple[Region, ...], alpha: list[float]) -> None:
         """alpha as declared (one number where it is one and fixed), and a parameter for those that are
@@ -319,8 +357,11 @@ class mRNNBase(RegionQueries):  # noqa: N801
         same = len(set(alpha)) == 1 and not learnt
         by_unit = each[:1, None] if same else torch.repeat_interleave(each, units)[:, None]
         self.register_buffer("base_alpha", by_unit)
-        own = each[learnt]
-        self.keep_logit = nn.Parameter(torch.log1p(-own) - torch.log(own)) if learnt else None
+        low, high = self._alpha_bounds([regions[k] for k in learnt])
+        self.register_buffer("alpha_low", low, persistent=False)
+        self.register_buffer("alpha_high", high, persistent=False)
+        share = ((each[learnt] - low) / (high - low)).clamp(1e-6, 1 - 1e-6)
+        self.keep_logit = nn.Parameter(torch.log1p(-share) - torch.log(share)) if learnt else None
         which = units.new_full((len(regions),), -1)
         which[learnt] = torch.arange(len(learnt), device=self.device)
         of_unit = torch.repeat_interleave(which, units)
@@ -331,6 +372,13 @@ class mRNNBase(RegionQueries):  # noqa: N801
         if f"{prefix}alpha" in state_dict:  # the buffer's name in 0.1
             state_dict[f"{prefix}base_alpha"] = state_dict.pop(f"{prefix}alpha")
         super()._load_from_state_dict(state_dict, prefix, *args)  # type: ignore[no-untyped-call]
+
+    def _alpha_bounds(self, regions: list[Region]) -> tuple[Tensor, Tensor]:
+        """Bounds of the alpha of regions with a learnt time constant, from those of the time constant."""
+        bounds = torch.tensor([[0.0, 1.0]] * len(regions), dtype=self.dtype, device=self.device).reshape(
+            -1, 2
+        )
+        return bounds[:, 0], bounds[:, 1]
 
     def _region_alpha(self, regions: tuple[Region, ...]) -> list[float]:
         """alpha of each region; 1 without a time constant."""
@@ -351,27 +399,29 @@ class mRNNBase(RegionQueries):  # noqa: N801
         self.weights("recurrent")
         if self.bias is None:
             return self.base_firing
-        return self.base_firing.index_copy(0, self.bias_units, self.bias)
+        return self.base_firing.index_copy(0, self.bias_units, self.bias[self.bias_of])
 
     @property
     def alpha(self) -> Tensor:
         """Share of the state replaced in a step: of each unit, shape (units, 1), or one for all, shape (1,
         1).
 
-        Of regions with ``learnable_tau`` it is 1 - sigmoid(keep_logit), one parameter a region, which stays
-        between 0 and 1 whatever an optimiser does; differentiable.
+        Of regions with ``learnable_tau`` it is low + (high - low) (1 - sigmoid(keep_logit)), one parameter a
+        region, which stays between 0 and 1 whatever an optimiser does; differentiable.
         """
         self.weights("recurrent")
         if self.keep_logit is None:
             return self.base_alpha
-        learnt = torch.sigmoid(-self.keep_logit)[self.alpha_of, None]
-        return self.base_alpha.index_copy(0, self.alpha_units, learnt)
+        learnt = self.alpha_low + (self.alpha_high - self.alpha_low) * torch.sigmoid(-self.keep_logit)
+        return self.base_alpha.index_copy(0, self.alpha_units, learnt[self.alpha_of, None])
 
     @property
     def initial_condition(self) -> Tensor:
-        """Initial pre-activation of every unit, shape (units,)."""
+        """Initial pre-activation of every unit, shape (units,); differentiable where it is learnt."""
         self.weights("recurrent")
-        return self.initial_x
+        if self.init is None:
+            return self.initial_x
+        return self.initial_x.index_copy(0, self.init_units, self.init[self.init_of])
 
     def batched_initial_condition(self, batch_size: int) -> tuple[Tensor, Tensor]:
         """Initial states ``(x0, h0)``, each (batch, units), with h0 = activation(x0)."""
@@ -481,7 +531,7 @@ class mRNNBase(RegionQueries):  # noqa: N801
         input_operator: Operator | None = None
         input_weights: Tensor | None = None
         drawn = self.make_noise() if noise else None
-        if inputs.nnz:
+        if not inputs.is_empty:
             if drawn is not None and has_delays(inputs, self.dt):  # noise is delayed with the input
                 u, drawn = drawn.on_inputs(u), drawn.without_inputs()
             operand = inputs.operand("csr")
@@ -608,8 +658,11 @@ class mRNNBase(RegionQueries):  # noqa: N801
             weights += 2 * size * part.nnz
             extra = sum(t.element_size() for t in (part.perm, part.synapse_sign) if t is not None)
             pattern += part.nnz * (index + extra) + index * (sum(part.shape) + 1)
-            if training:  # gradient (effective, own), Adam's moments, transposed values, pattern and order
-                training_bytes += part.nnz * (5 * size + 3 * index)
+            learnt = sum(p.numel() for p in part.parameters() if p.requires_grad)
+            weights += size * (sum(p.numel() for p in part.parameters()) - part.values.numel())
+            if training:
+                # Gradient of each synapse, transposed values, pattern and order; gradient, Adam's moments
+                training_bytes += part.nnz * (2 * size + 3 * index) + 3 * size * learnt
         n = self.weights("recurrent").shape[0]
         states = 2 * size * n * batch * (steps + 1)
         if training:

@@ -20,6 +20,7 @@ from sparse_mrnn.errors import (
 )
 from sparse_mrnn.graph import Region, RegionGraph
 from sparse_mrnn.lowering import Layout
+from sparse_mrnn.models.low_rank import LowRankProjections
 from sparse_mrnn.models.weights import SparseWeights, check_dense
 from sparse_mrnn.ops.pattern import Pattern, scatter_dense, split_sparse
 from sparse_mrnn.spectral import spectral_radius as find_spectral_radius
@@ -43,7 +44,10 @@ class RegionQueries(nn.Module):
     """
 
     def __init__(
-        self, graph: RegionGraph, constrained: dict[str, bool], spectral_radius: float | Mapping[str, float] | None
+        self,
+        graph: RegionGraph,
+        constrained: dict[str, bool],
+        spectral_radius: float | Mapping[str, float] | None,
     ) -> None:
         super().__init__()
         self.graph, self._constrained, self.spectral_radius = graph, constrained, spectral_radius
@@ -257,7 +261,7 @@ class RegionQueries(nn.Module):
         """
         kind = self.kind_of(source)
         sources, targets = set(self.layout(kind).members(source)), set(self.layout().members(target))
-        between = enumerate(self.weights(kind).projections)
+        between = enumerate(self.weights(kind).all_projections)
         found = (k for k, (s, t, own) in between if s in sources and t in targets and key in (None, own))
         return kind, tuple(found)
 
@@ -319,11 +323,13 @@ class RegionQueries(nn.Module):
         ------
         SizeError
             If the dense matrix would be very large; pass ``sparse=True``.
+        WeightError
+            If a sparse matrix is asked for, and some projection between them has low rank.
         """
         weights = self.weights(self.kind_of(from_))
         rows, cols = self.layout().indices(to), weights.sources.indices(from_)
-        units = torch.from_numpy(rows), torch.from_numpy(cols)
-        return _subset(weights.pattern, weights.csr_values(), *units, sparse)
+        low_rank = weights.low_rank_among(self.layout().members(to), weights.sources.members(from_))
+        return _effective_subset(weights, torch.from_numpy(rows), torch.from_numpy(cols), sparse, low_rank)
 
     def get_weight_subset(
         self, *args: str, W: Tensor | None = None, sparse: bool = False  # noqa: N803
@@ -348,7 +354,9 @@ class RegionQueries(nn.Module):
         units = torch.from_numpy(self.layout().indices(*args)).sort().values if args else torch.arange(n)
         if W is None:
             weights = self.weights("recurrent")
-            return _subset(weights.pattern, weights.csr_values(), units, units, sparse)
+            among = [member for name in args for member in self.layout().members(name)] or self.hid_regions
+            low_rank = weights.low_rank_among(among, among)
+            return _effective_subset(weights, units, units, sparse, low_rank)
         if tuple(W.shape) != (n, n):
             raise ShapeError(f"get_weight_subset: W has shape {tuple(W.shape)}, expected {(n, n)}.")
         pattern, values = split_sparse(W)
@@ -529,6 +537,16 @@ def _sign_matrix(weights: SparseWeights) -> Tensor:
 def _named(regions: dict[str, Region], prefix: str) -> Iterator[tuple[str, Region]]:
     for name, region in regions.items():
         yield (f"{prefix}.{name}" if prefix else name), region
+
+
+def _effective_subset(
+    weights: SparseWeights, rows: Tensor, cols: Tensor, sparse: bool, low_rank: LowRankProjections | None
+) -> Tensor:
+    """Rows and columns of the effective weights, with the low-rank projections among them."""
+    if sparse:
+        weights.check_sparse(low_rank)
+    matrix = _subset(weights.pattern, weights.csr_values(), rows, cols, sparse)
+    return matrix if low_rank is None else matrix + low_rank.submatrix(rows, cols)
 
 
 def _subset(pattern: Pattern, values: Tensor, rows: Tensor, cols: Tensor, sparse: bool) -> Tensor:

@@ -40,6 +40,9 @@ def network_fingerprint(net: mRNNBase) -> dict[str, Any]:
         found[f"{weights.kind} synapses"] = digest(weights.crow, weights.col)
         found[f"{weights.kind} weights"] = digest(weights.csr_values())
         found[f"{weights.kind} delays"] = digest(repr(weights.delays).encode())
+        if weights.low_rank is not None:
+            names = repr((weights.low_rank.names, weights.low_rank.delays)).encode()
+            found[f"{weights.kind} low-rank projections"] = digest(names, weights.low_rank.stored_values())
     return found
 
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from sparse_mrnn.models.base import mRNNBase
+from sparse_mrnn.models.synapse_table import ProjectionKey
+from sparse_mrnn.models.weights import SparseWeights
 from sparse_mrnn.training.optimizer_state import Optimizers, rewrite_synapses
 from sparse_mrnn.training.select import select
 
 
-def freeze(net: mRNNBase, source: str | None, target: str | None, key: str | None = None, *, optimizer: Optimizers = None) -> None:
+def freeze(
+    net: mRNNBase, source: str | None, target: str | None, key: str | None = None,
+    *, optimizer: Optimizers = None,
+) -> None:
     """Stop training projections: their weights leave the parameters and take no optimiser state.
 
     The weights stay exactly as they are. Frozen projections stay so; a network that loads the ``state_dict``
@@ -41,20 +46,23 @@ def freeze(net: mRNNBase, source: str | None, target: str | None, key: str | Non
     >>> unfreeze(net, "a", "b"); net.rec.values.numel()
     32
     """
-    _move(net, source, target, key, optimizer, trainable=False)
+    _set_trainable(*select(net, source, target, key), optimizer, False)
 
 
-def unfreeze(net: mRNNBase, source: str | None, target: str | None, key: str | None = None, *, optimizer: Optimizers = None) -> None:
+def unfreeze(
+    net: mRNNBase, source: str | None, target: str | None, key: str | None = None,
+    *, optimizer: Optimizers = None,
+) -> None:
     """Train projections that were frozen, or declared with ``trainable=False``; arguments as `freeze`.
 
-    The optimiser starts them without momentum. With `parameter_groups` they are trained with the options given for
-    them there, without it with those of the parameter.
+    The optimiser starts them without momentum, with their options in `parameter_groups`, where that was used.
     """
-    _move(net, source, target, key, optimizer, trainable=True)
+    _set_trainable(*select(net, source, target, key), optimizer, True)
 
 
-def _move(net: mRNNBase, source: str | None, target: str | None, key: str | None, optimizer: Optimizers, *, trainable: bool) -> None:
-    weights, names = select(net, source, target, key)
+def _set_trainable(
+    weights: SparseWeights, names: list[ProjectionKey], optimizer: Optimizers, trainable: bool
+) -> None:
     now = set(weights.projections[: weights.trainable_projections])
     after = now | set(names) if trainable else now - set(names)
     if after != now:

@@ -17,21 +17,23 @@ from sparse_mrnn.training.select import select
 Key = tuple[str, str] | tuple[str, str, str] | str
 
 
-def parameter_groups(net: mRNNBase, options: Mapping[Key, Mapping[str, Any]], **defaults: Any) -> list[dict[str, Any]]:
+def parameter_groups(
+    net: mRNNBase, options: Mapping[Key, Mapping[str, Any]], **defaults: Any
+) -> list[dict[str, Any]]:
     """Groups for a torch optimiser, with options by projection.
 
     The weights of a network are one flat parameter. The groups hold parameters that share its storage and its
-    gradient, so an optimiser that works in place (all of torch's) trains the network through them. Use the groups in
-    place of ``net.parameters()``, with one optimiser or several; a later call replaces the earlier one's groups.
-    Clip gradients on ``net.parameters()``.
+    gradient, so an optimiser that works in place (all of torch's) trains the network through them. Use them
+    instead of ``net.parameters()``, with one optimiser or several; a later call replaces the earlier one's
+    groups. Clip gradients on ``net.parameters()``.
 
     Parameters
     ----------
     net : mRNN or ElmanmRNN
     options : mapping
-        From (source, target) or (source, target, key), regions or parents, to the options of these projections.
-        Without a key, all parallel projections are meant. A string names another parameter, such as "bias".
-        Projections that are frozen get their options when they are unfrozen.
+        From (source, target) or (source, target, key), regions or parents, to the options of these
+        projections. Without a key, all parallel ones are meant. A string names another parameter, such as
+        "bias". Projections that are frozen get their options when they are unfrozen.
     **defaults
         Options of all groups, such as ``lr``.
 
@@ -58,23 +60,23 @@ def parameter_groups(net: mRNNBase, options: Mapping[Key, Mapping[str, Any]], **
     [('rest', 0.001), ('a -> b', 0.0001)]
     """
     weights = net.weight_matrices()
+    others = {name: p for name, p in net.named_parameters() if all(p is not part.values for part in weights)}
     owner: dict[tuple[int, ProjectionKey], Key] = {}
-    named = dict(net.named_parameters())
-    single: dict[str, nn.Parameter] = {}
     for key in options:
         if isinstance(key, str):
-            if key not in named or any(named[key] is part.values for part in weights):
-                known = [name for name, p in named.items() if all(p is not part.values for part in weights)]
-                raise UnknownNameError(f"parameter_groups: no parameter {key!r}. {suggest(key, known, what='other parameters')}")
-            single[key] = named[key]
+            if key not in others:
+                hint = suggest(key, others, what="other parameters")
+                raise UnknownNameError(f"parameter_groups: no parameter {key!r}. {hint}")
             continue
         if not (isinstance(key, tuple) and len(key) in (2, 3)):
-            raise TrainingError(f"parameter_groups: {key!r} is no projection; use (source, target) or (source, target, key).")
+            form = "(source, target) or (source, target, key)"
+            raise TrainingError(f"parameter_groups: {key!r} is no projection; use {form}.")
         part, found = select(net, *key)
         for name in found:
             before = owner.setdefault((weights.index(part), name), key)
             if before != key:
-                raise TrainingError(f"parameter_groups: {projection_label(*name)} is in the groups {before} and {key}; leave it out of one.")
+                both = f"the groups {before} and {key}; leave it out of one"
+                raise TrainingError(f"parameter_groups: {projection_label(*name)} is in {both}.")
     groups: dict[Key | None, list[nn.Parameter]] = {None: [], **{key: [] for key in options}}
     for k, part in enumerate(weights):
         owners = {name: key for (matrix, name), key in owner.items() if matrix == k}
@@ -85,14 +87,17 @@ def parameter_groups(net: mRNNBase, options: Mapping[Key, Mapping[str, Any]], **
         views = part.split([run for _, run in runs])
         for (group, _), view in zip(runs, views, strict=True):
             groups[group].append(view)
-    flat = {id(part.values) for part in weights}
-    groups[None] += [p for name, p in named.items() if id(p) not in flat and name not in single]
-    for other, parameter in single.items():
-        groups[other].append(parameter)
-    return [{**defaults, **options.get(key, {}), "params": params, "name": _title(key)} for key, params in groups.items()]  # type: ignore[arg-type]
+    for other, parameter in others.items():
+        groups[other if other in options else None].append(parameter)
+    return [
+        {**defaults, **({} if key is None else options[key]), "params": params, "name": _title(key)}
+        for key, params in groups.items()
+    ]
 
 
-def _runs(weights: SparseWeights, owners: Mapping[ProjectionKey, Key]) -> list[tuple[Key | None, list[ProjectionKey]]]:
+def _runs(
+    weights: SparseWeights, owners: Mapping[ProjectionKey, Key]
+) -> list[tuple[Key | None, list[ProjectionKey]]]:
     """Runs of neighbouring projections of one group: of the trainable ones, then of the frozen ones."""
     n = weights.trainable_projections
     runs: list[tuple[Key | None, list[ProjectionKey]]] = []
@@ -106,6 +111,6 @@ def _runs(weights: SparseWeights, owners: Mapping[ProjectionKey, Key]) -> list[t
 
 
 def _title(key: Key | None) -> str:
-    if key is None:
-        return "rest"
-    return key if isinstance(key, str) else f"{key[0]} -> {key[1]}" + (f" ({key[2]})" if len(key) == 3 else "")
+    if key is None or isinstance(key, str):
+        return key or "rest"
+    return f"{key[0]} -> {key[1]}" + (f" ({key[2]})" if len(key) == 3 else "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ Optimizers = torch.optim.Optimizer | Sequence[torch.optim.Optimizer] | None
 
 
 def rewrite_synapses(weights: SparseWeights, table: SynapseTable, optimizer: Optimizers) -> None:
-    """Give ``weights`` the synapses of ``table``; moments of ``optimizer`` go with them, those of new synapses are 0.
+    """Give ``weights`` the synapses of ``table``; an optimiser's moments go along, those of new ones are 0.
 
     Raises
     ------
@@ -31,16 +32,16 @@ def rewrite_synapses(weights: SparseWeights, table: SynapseTable, optimizer: Opt
     pending: list[tuple[dict[str, Any], str, Callable[[tuple[int, int]], Tensor], int]] = []
     origin = table.origin[: table.trainable_synapses]
     for one in optimizers:
-        if isinstance(one, torch.optim.LBFGS) and one.state:  # one state for all parameters, kept at the first
+        if isinstance(one, torch.optim.LBFGS) and one.state:  # one state, of all parameters
             raise _refusal(one, "the history of all parameters")
         for k, (parameter, old) in enumerate(watched):
             state = one.state.get(parameter, {})
             for key, value in state.items():
-                if not isinstance(value, (Tensor, list, tuple)) or (isinstance(value, Tensor) and value.dim() == 0):
+                if not isinstance(value, (Tensor, list, tuple)) or getattr(value, "shape", None) == ():
                     continue  # a step count
                 if not isinstance(value, Tensor) or value.shape != parameter.shape:
                     raise _refusal(one, repr(key))
-                pending.append((state, key, _mover(value, origin, old), k))
+                pending.append((state, key, partial(_moved, value, origin, old), k))
     weights.set_table(table)
     now = [(0, weights.values.numel()), *(views.bounds if views is not None else [])]
     for state, key, move, k in pending:
@@ -49,15 +50,13 @@ def rewrite_synapses(weights: SparseWeights, table: SynapseTable, optimizer: Opt
 
 def _refusal(optimizer: torch.optim.Optimizer, what: str) -> OptimizerError:
     return OptimizerError(
-        f"{type(optimizer).__name__} keeps {what}, which is not one number per synapse, so it cannot follow a change of "
-        "the synapses; make a new optimiser afterwards and leave out optimizer=."
+        f"{type(optimizer).__name__} keeps {what}, which is not one number per synapse, so it cannot follow "
+        "a change of the synapses; make a new optimiser afterwards and leave out optimizer=."
     )
 
 
-def _mover(value: Tensor, origin: Tensor, old: tuple[int, int]) -> Callable[[tuple[int, int]], Tensor]:
-    def move(new: tuple[int, int]) -> Tensor:
-        part = origin[new[0] : new[1]]
-        inside = (part >= old[0]) & (part < old[1])
-        return follow(value, torch.where(inside, part - old[0], -1).to(value.device))
-
-    return move
+def _moved(value: Tensor, origin: Tensor, old: tuple[int, int], new: tuple[int, int]) -> Tensor:
+    """State of the synapses in the range ``new``, from that of the range ``old``; 0 where there was none."""
+    part = origin[new[0] : new[1]]
+    inside = (part >= old[0]) & (part < old[1])
+    return follow(value, torch.where(inside, part - old[0], -1).to(value.device))

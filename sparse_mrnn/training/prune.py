@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from sparse_mrnn.errors import TrainingError
 from sparse_mrnn.models.base import mRNNBase
 from sparse_mrnn.training.optimizer_state import Optimizers, rewrite_synapses
 from sparse_mrnn.training.select import select, trainable_only
-from sparse_mrnn.training.weakest import weakest
 
 
 def prune(
@@ -89,3 +89,25 @@ def check_fraction(function: str, fraction: float) -> None:
     """Raise `TrainingError` unless 0 <= fraction <= 1."""
     if not 0 <= fraction <= 1:
         raise TrainingError(f"{function}: fraction is {fraction!r}; it must be between 0 and 1.")
+
+
+def weakest(
+    magnitude: NDArray[Any], group: NDArray[np.int64], fraction: float, n_groups: int
+) -> NDArray[np.bool_]:
+    """Mark the smallest magnitudes of each group, ``fraction`` of it rounded to a number; of ties, the first.
+
+    ``group`` is the number of each synapse's group, -1 for none.
+
+    Examples
+    --------
+    >>> weakest(np.array([3.0, 1, 2, 9]), np.array([0, 0, 1, 1]), 0.5, 2).tolist()
+    [False, True, True, False]
+    """
+    marked = np.zeros(len(group), dtype=bool)
+    members = np.flatnonzero(group >= 0)
+    order = members[np.lexsort((magnitude[members], group[members]))]
+    size = np.bincount(group[members], minlength=n_groups)
+    rank = np.arange(len(order)) - np.repeat(np.cumsum(size) - size, size)
+    count = np.floor(fraction * size + 0.5).astype(np.int64)
+    marked[order[rank < np.repeat(count, size)]] = True
+    return marked

@@ -34,7 +34,9 @@ class BackwardLoop:
         Of the whole sequence.
     """
 
-    def __init__(self, needed: NeedsGradient, loop: ForwardLoop, tensors: RecurrenceTensors, steps: int) -> None:
+    def __init__(
+        self, needed: NeedsGradient, loop: ForwardLoop, tensors: RecurrenceTensors, steps: int
+    ) -> None:
         if loop.input_product is None:
             needed = needed._replace(input_weights=False)
         self.needed, self.loop, self.alpha = needed, loop, tensors.alpha

@@ -1,6 +1,6 @@
 """Prepare the shipped C. elegans network from the tables of Cook et al. (2019).
 
-    python -m sparse_mrnn.data.prepare_celegans DIRECTORY [--out celegans.json]
+    python tools/prepare_celegans.py DIRECTORY [--out celegans.json]
 
 DIRECTORY holds ``herm_full_edgelist.csv`` (Source, Target, Weight in EM sections, Type) and
 ``all_cell_info.csv`` (Cell name, Type, ...), as the C. elegans Connectome Toolbox (cect, MIT) has them.
@@ -105,32 +105,36 @@ def build(directory: Path) -> RegionGraph:
                 dropped[describe(outside[0], others)] += 1
                 continue
             if row["Type"].strip() not in ("chemical", "electrical"):
-                raise ConfigError(f"herm_full_edgelist.csv: line {line}: type {row['Type']!r} is neither chemical nor electrical.")
+                problem = f"type {row['Type']!r} is neither chemical nor electrical."
+                raise ConfigError(f"herm_full_edgelist.csv: line {line}: {problem}")
             edges[source, target, row["Type"].strip()] += float(row["Weight"])
-    one_way = [(a, b) for a, b, kind in edges if kind == "electrical" and edges.get((b, a, kind)) != edges[a, b, kind]]
+    gaps = {(a, b): weight for (a, b, kind), weight in edges.items() if kind == "electrical"}
+    one_way = [(a, b) for (a, b), weight in gaps.items() if gaps.get((b, a)) != weight]
     for a, b in one_way:  # a gap junction conducts both ways: the larger count of the two directions
-        edges[a, b, "electrical"] = edges[b, a, "electrical"] = max(edges[a, b, "electrical"], edges.get((b, a, "electrical"), 0))
+        edges[a, b, "electrical"] = edges[b, a, "electrical"] = max(gaps[a, b], gaps.get((b, a), 0))
 
     graph = RegionGraph(name="celegans")
-    place: dict[str, tuple[str, int]] = {}
+    index: dict[str, tuple[str, int]] = {}
     for _, region, parent in REGIONS:
         members = sorted(cell for cell, where in neurons.items() if where == region)
-        place.update({cell: (region, k) for k, cell in enumerate(members)})
+        index.update({cell: (region, k) for k, cell in enumerate(members)})
         signs = [-1 if GABA.match(cell) else 1 for cell in members]
         graph.add_region(region, len(members), sign=signs, parent_region=parent, unit_ids=members)
     blocks: dict[tuple[str, str, str], list[tuple[int, int, float]]] = defaultdict(list)
     for (source, target, kind), weight in sorted(edges.items()):
-        (a, j), (b, i) = place[source], place[target]
+        (a, j), (b, i) = index[source], index[target]
         inhibitory = kind == "chemical" and GABA.match(source)
         blocks[a, b, kind].append((i, j, -weight if inhibitory else weight))
     for (a, b, kind), entries in sorted(blocks.items()):
         rows, cols, values = zip(*entries, strict=True)
         matrix = sp.coo_array((values, (rows, cols)), shape=(graph.region(b).n, graph.region(a).n))
-        graph.add_projection(a, b, weights=matrix, key=kind, sign="pos" if kind == "electrical" else "inherit")
+        sign = "pos" if kind == "electrical" else "inherit"
+        graph.add_projection(a, b, weights=matrix, key=kind, sign=sign)
 
     count = Counter(kind for _, _, kind in edges)
     silent = [cell for cell in neurons if not any(cell in (a, b) for a, b, _ in edges)]
-    print(f"kept: {len(neurons)} neurons, {count['chemical']} chemical synapses, {count['electrical']} gap junctions (both directions)")
+    kept = f"{count['chemical']} chemical synapses, {count['electrical']} gap junctions (both directions)"
+    print(f"kept: {len(neurons)} neurons, {kept}")
     print(f"made symmetric: {len(one_way)} gap junctions listed one way or with two counts")
     print(f"neurons without a synapse among neurons: {', '.join(silent) or 'none'}")
     print(f"left out: {sum(dropped.values())} edges with a cell that is no neuron of the hermaphrodite:")
@@ -146,10 +150,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("celegans.json"))
     options = parser.parse_args()
     touch = {"region": "touch", "amplitude": 1.0, "start": 200, "stop": 600, "units": ["ALML", "ALMR", "AVM"]}
-    settings = SimulationConfig.model_validate(
-        dict(duration=1200, dt=5, tau=50, seed=0, noise=True, noise_level_act=0.002, spectral_radius=0.9, stimulus=[touch])
-    )
-    write_config(build(options.directory), options.out, settings)
+    noise = dict(noise=True, noise_level_act=0.002)
+    settings = dict(duration=1200, dt=5, tau=50, seed=0, spectral_radius=0.9, stimulus=[touch], **noise)
+    write_config(build(options.directory), options.out, SimulationConfig.model_validate(settings))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,154 @@
+"""Reading tables: text, Parquet, Feather and DataFrames become one kind of column table."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sparse_mrnn.connectome.column_table import ColumnTable, arrow, listed
+from sparse_mrnn.connectome.delimited_text import Dialect, explain, opened, sniff
+from sparse_mrnn.errors import ConnectomeError, suggest
+
+GROWTH, SPARED = 300, 2 << 30
+"""A compressed text may grow this many times, and always to this many bytes; more is a decompression bomb."""
+
+
+def pick(
+    columns: Sequence[str], label: str, wanted: str | None, usual: Iterable[str], argument: str
+) -> str | None:
+    """The column ``wanted``, or the first of the ``usual`` names that is there in any case, or None."""
+    if wanted is not None:
+        if wanted not in columns:
+            problem = f"there is no column {wanted!r} ({argument}=). {listed(wanted, columns)}"
+            raise ConnectomeError(f"{label}: {problem}")
+        return wanted
+    lower = {column.strip().lower(): column for column in reversed(columns)}
+    return next((lower[name] for name in usual if name in lower), None)
+
+
+def require(columns: Sequence[str], label: str, *needed: str) -> None:
+    """Refuse a table without a column that its format has."""
+    for column in needed:
+        if column not in columns:
+            names = ", ".join(map(repr, columns))
+            raise ConnectomeError(f"{label}: there is no column {column!r}. The columns are {names}.")
+
+
+def header(source: Any, delimiter: str | None = None, columns: Sequence[str] | None = None) -> list[str]:
+    """Names of a table's columns, without reading the rest of it."""
+    if not isinstance(source, (str, os.PathLike)):
+        if isinstance(source, Mapping):
+            return list(source)
+        if _is_dataframe(source):  # it may have columns that arrow cannot hold
+            return [str(column) for column in source.columns]
+        return list(_from_memory(source, "table").column_names)
+    path = _existing(Path(source))
+    if path.suffix == ".parquet":
+        import pyarrow.parquet
+
+        return list(_guard(path, lambda: pyarrow.parquet.read_schema(path)).names)
+    if path.suffix in (".feather", ".arrow"):
+        return list(_guard(path, lambda: arrow().ipc.open_file(arrow().memory_map(str(path)))).schema.names)
+    return list(sniff(path, delimiter, columns).columns)
+
+
+def read(
+    source: Any,
+    text: Iterable[str],
+    numbers: Iterable[str] = (),
+    *,
+    name: str = "table",
+    delimiter: str | None = None,
+    columns: Sequence[str] | None = None,
+) -> ColumnTable:
+    """Read columns of text and of numbers of a path, DataFrame, mapping of lists or pyarrow.Table.
+
+    .parquet, .feather and .arrow by their suffix; anything else is text, compressed or not (.gz, .bz2, .zst).
+    Errors call a table that is no file ``name``; ``delimiter`` and ``columns`` are as in `sniff`.
+    """
+    kinds = {**dict.fromkeys(text, "text"), **dict.fromkeys(numbers, "number")}
+    known = tuple(header(source, delimiter, columns))
+    if not isinstance(source, (str, os.PathLike)):
+        return ColumnTable(name, _from_memory(source, name, kinds), known=known)
+    path = Path(source)
+    if path.suffix == ".parquet":
+        import pyarrow.parquet
+
+        data = _guard(path, lambda: pyarrow.parquet.read_table(path, columns=list(kinds)))
+        return ColumnTable(path.name, data, known=known)
+    if path.suffix in (".feather", ".arrow"):
+        import pyarrow.feather
+
+        data = _guard(path, lambda: pyarrow.feather.read_table(path, columns=list(kinds)))
+        return ColumnTable(path.name, data, known=known)
+    dialect = sniff(path, delimiter, columns)
+    try:
+        data = _read_text(path, dialect, kinds)
+    except arrow().ArrowInvalid as error:
+        explain(path, dialect, kinds, str(error))
+    return ColumnTable(path.name, data, path, dialect, known)
+
+
+def _read_text(path: Path, dialect: Dialect, kinds: Mapping[str, str]) -> Any:
+    pa = arrow()
+    arrow_types = {"number": pa.float64(), "text": pa.dictionary(pa.int32(), pa.string())}
+    types = {column: arrow_types[kind] for column, kind in kinds.items()}
+    if dialect.is_empty:
+        return pa.table({column: pa.array([], kind) for column, kind in types.items()})
+    options = (
+        pa.csv.ReadOptions(column_names=list(dialect.columns), skip_rows=dialect.skip, block_size=8 << 20),
+        pa.csv.ParseOptions(delimiter=dialect.delimiter, newlines_in_values=False),
+        pa.csv.ConvertOptions(column_types=types, include_columns=list(types), strings_can_be_null=True),
+    )
+    size, total, batches = path.stat().st_size, 0, []
+    with opened(path) as stream:
+        for batch in pa.csv.open_csv(stream, *options):
+            total += batch.nbytes
+            if total > max(SPARED, GROWTH * size):
+                problem = f"{size:,} compressed bytes hold more than {total:,}"
+                raise ConnectomeError(f"{path}: {problem}; this looks like a decompression bomb.")
+            batches.append(batch)
+    return pa.Table.from_batches(batches).unify_dictionaries()
+
+
+def _is_dataframe(source: Any) -> bool:
+    return hasattr(source, "columns") and hasattr(source, "to_numpy")
+
+
+def _existing(path: Path) -> Path:
+    if not path.is_file():
+        beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+        what = "is a folder" if path.is_dir() else "does not exist"
+        hint = suggest(path.name, beside, what="files there")
+        raise ConnectomeError(f"{path} {what}; a table's file is needed. {hint}")
+    if path.stat().st_size == 0:
+        raise ConnectomeError(f"{path}: the file is empty.")
+    return path
+
+
+def _from_memory(source: Any, name: str, wanted: Collection[str] | None = None) -> Any:
+    """The columns of a table that is no file, or those wanted of them."""
+    pa = arrow()
+    try:
+        if _is_dataframe(source) and wanted is not None:
+            source = source[[column for column in source.columns if str(column) in wanted]]
+        elif isinstance(source, Mapping):
+            source = {c: values for c, values in source.items() if wanted is None or c in wanted}
+        if hasattr(source, "to_records"):  # pandas; its index is no column
+            data = pa.Table.from_pandas(source, preserve_index=False)
+        else:
+            data = source if isinstance(source, pa.Table) else pa.table(source)
+    except (TypeError, ValueError, pa.ArrowException) as error:
+        problem = f"a path, a DataFrame or a pyarrow table is needed, not {type(source).__name__}: {error}."
+        raise ConnectomeError(f"{name}: {problem}") from None
+    return data if wanted is None else data.select([c for c in data.column_names if c in wanted])
+
+
+def _guard(path: Path, action: Any) -> Any:
+    pa = arrow()
+    try:
+        return action()
+    except (pa.ArrowException, OSError) as error:
+        raise ConnectomeError(f"{path}: cannot be read as {path.suffix[1:]}: {error}") from None
