@@ -3,10 +3,9 @@
     python benchmarks/shared_machine.py --flyvis fib25-fib19_v2.2.json [--write docs/shared_machine.md]
 
 Each way to wait is a process of its own. They take turns, in a new random order in each round, alone and
-beside 1, 2 and 4 processes that compute without end; a few rounds later new processes take over, for one
-and the same program is up to 10% faster or slower from start to start. Figures are medians. It wants a
-machine that is idle otherwise, or ``--priority`` and the right to use it: then everything it starts goes
-before what else runs, and rests in between.
+beside 1, 2 and 4 processes that compute without end; after some rounds new processes take over, for one and
+the same program is up to 10% faster or slower from start to start. Samples during which anything else used
+more than 5% of a core do not count. Figures are medians. Linux only, for it reads /proc.
 """
 
 from __future__ import annotations
@@ -26,6 +25,8 @@ from typing import Any
 from common import arguments, progress, replace_in_page, table_head, table_row
 
 BUSY = (0, 1, 2, 4)
+QUIET = 0.05
+"""Cores that other processes may use during a sample."""
 SPIN = "GOMP_SPINCOUNT"
 WAYS = {
     "default (spins 300,000 times)": {SPIN: "300000"},
@@ -85,16 +86,17 @@ def serve(flyvis: Path | None, units: int) -> None:
 class Worker:
     """A process that runs training steps on request."""
 
-    def __init__(self, environment: dict[str, str], options: list[str], priority: bool) -> None:
+    def __init__(self, environment: dict[str, str], options: list[str]) -> None:
         prefixes = ("OMP_", "GOMP_", "KMP_", "NUMBA_")
         others = {name: value for name, value in os.environ.items() if not name.startswith(prefixes)}
         command, pipe = [sys.executable, __file__, "--serve", *options], subprocess.PIPE
         environment = {**others, **environment}
         self.process = subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, text=True)
-        self.names: list[str] = json.loads(self._answer())
-        if priority:
-            for thread in os.listdir(f"/proc/{self.process.pid}/task"):
-                os.setpriority(os.PRIO_PROCESS, int(thread), -20)
+        self.names: list[str] = []
+
+    def wait_until_ready(self) -> None:
+        """Until it can run steps; it then knows the networks' names."""
+        self.names = json.loads(self._answer())
 
     def seconds(self, name: str, count: int) -> float:
         """Of one step, from so many."""
@@ -114,54 +116,88 @@ class Worker:
 
 
 @contextmanager
-def busy_processes(number: int, priority: bool) -> Iterator[None]:
-    """So many processes that compute without end."""
+def busy_processes(number: int) -> Iterator[list[int]]:
+    """The ids of so many processes that compute without end."""
     running = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(number)]
     try:
-        for process in running if priority else ():
-            os.setpriority(os.PRIO_PROCESS, process.pid, -20)
         time.sleep(0.1)
-        yield
+        yield [process.pid for process in running]
     finally:
         for process in running:
             process.kill()
             process.wait()
 
 
+def cpu_seconds_of_others(pids: list[int]) -> float:
+    """CPU seconds since the machine started, without those of some processes."""
+    with open("/proc/stat", encoding="ascii") as file:
+        user_to_steal = [int(ticks) for ticks in file.readline().split()[1:9]]
+    busy = sum(user_to_steal) - sum(user_to_steal[3:5])  # without idle and waiting for a disk
+    for pid in pids:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+        busy -= int(fields[11]) + int(fields[12])
+    return busy / os.sysconf("SC_CLK_TCK")
+
+
+def wait_until_quiet(end: float) -> None:
+    """Until nothing else runs, or a time of the monotonic clock."""
+    others = cpu_seconds_of_others([])
+    while time.monotonic() < end:
+        time.sleep(0.3)
+        before, others = others, cpu_seconds_of_others([])
+        if others - before <= 0.3 * QUIET + 0.01:
+            return
+
+
+def sample(worker: Worker, name: str, busy: int) -> float | None:
+    """Seconds of a step beside so many busy processes; None if others disturbed it."""
+    with busy_processes(busy) as pids:
+        pids.append(worker.process.pid)
+        start, others = time.perf_counter(), cpu_seconds_of_others(pids)
+        seconds = worker.seconds(name, 1 if busy else 3)
+        used = cpu_seconds_of_others(pids) - others
+        quiet = used <= QUIET * (time.perf_counter() - start) + 0.02  # the clock of /proc ticks every 10 ms
+    return seconds if quiet else None
+
+
 def measure(options: Any, passed_on: list[str]) -> Found:
-    """Rounds of all ways, alone and beside others."""
-    order, found = random.Random(0), Found()
+    """Rounds of all ways, alone and beside others, until there are enough samples or the time is over."""
+    order, found, end = random.Random(0), Found(), time.monotonic() + 60 * options.minutes
     for start in range(options.starts):
-        workers = {way: Worker(environment, passed_on, options.priority) for way, environment in WAYS.items()}
-        names = next(iter(workers.values())).names
-        for k in range(options.rounds):
-            for way in order.sample(list(workers), len(workers)):
-                for busy in BUSY:
-                    with busy_processes(busy, options.priority):
-                        for name in names:
-                            seconds = workers[way].seconds(name, 1 if busy else 3)
-                            found.setdefault((name, busy, way), []).append(seconds)
-                    if options.priority:
-                        time.sleep(1.0)
-            progress(f"start {start + 1} of {options.starts}, round {k + 1} of {options.rounds}")
+        if time.monotonic() > end:
+            break
+        workers = {way: Worker(environment, passed_on) for way, environment in WAYS.items()}
+        for worker in workers.values():
+            worker.wait_until_ready()
+        enough = options.samples * (start + 1)
+        cases = [(n, busy, way) for n in next(iter(workers.values())).names for busy in BUSY for way in WAYS]
+        while wanted := [case for case in cases if len(found.get(case, ())) < enough]:
+            for name, busy, way in order.sample(wanted, len(wanted)):
+                wait_until_quiet(end)
+                seconds = sample(workers[way], name, busy)
+                if seconds is not None:
+                    found.setdefault((name, busy, way), []).append(seconds)
             if options.keep:
                 options.keep.write_text(json.dumps([[*key, s] for key, s in found.items()]), encoding="utf-8")
+            progress(f"start {start + 1} of {options.starts}: {len(wanted)} cases want more samples")
+            if time.monotonic() > end:
+                break
         for worker in workers.values():
             worker.stop()
     return found
 
 
 def table(name: str, found: Found) -> str:
-    """Milliseconds of a step alone, and how many times as long as by default it takes, alone and beside others."""
+    """Milliseconds of a step alone, and the time over that of the default alone, alone and beside others."""
     default, cores = next(iter(WAYS)), os.cpu_count() or 1
     rows = table_head(name, "alone, ms", "alone", *(f"beside {busy}" for busy in BUSY[1:]))
     fair = [f"{max(1.0, (cores + busy) / cores):.1f}x" for busy in BUSY[1:]]
     rows.append(table_row([f"fair share of {cores} cores", "", "", *fair]))
-    alone = median(found[name, 0, default])
-    for way in dict.fromkeys(key[2] for key in found):
-        own = median(found[name, 0, way])
-        beside = [f"{median(found[name, busy, way]) / alone:.1f}x" for busy in BUSY[1:]]
-        rows.append(table_row([way, f"{1e3 * own:.1f}", f"{own / alone:.2f}x", *beside]))
+    ms = {key[1:]: 1e3 * median(seconds) for key, seconds in found.items() if key[0] == name}
+    for way in WAYS:
+        times = [f"{ms[busy, way] / ms[0, default]:.1f}x" if (busy, way) in ms else "" for busy in BUSY[1:]]
+        alone = [f"{ms[0, way]:.1f}", f"{ms[0, way] / ms[0, default]:.2f}x"] if (0, way) in ms else ["", ""]
+        rows.append(table_row([way, *alone, *times]))
     return "\n".join(rows)
 
 
@@ -171,8 +207,8 @@ def main() -> None:
     parser.add_argument("--flyvis", type=Path, help="fib25-fib19_v2.2.json of flyvis, if you have it")
     parser.add_argument("--units", type=int, default=5_000, help="of the random network")
     parser.add_argument("--starts", type=int, default=5, help="of every process")
-    parser.add_argument("--rounds", type=int, default=3, help="after each start")
-    parser.add_argument("--priority", action="store_true", help="go before what else runs, and rest in between")
+    parser.add_argument("--samples", type=int, default=3, help="after each start")
+    parser.add_argument("--minutes", type=float, default=60, help="after which it ends with what there is")
     parser.add_argument("--keep", type=Path, help="keep what is measured in this JSON file, as it comes in")
     parser.add_argument("--write", type=Path, help="page to refresh")
     parser.add_argument("--serve", action="store_true", help="for the script's own use")
@@ -185,9 +221,9 @@ def main() -> None:
     found = measure(options, passed_on)
     from sparse_mrnn.benchmark import describe_machine, machine_line
 
-    rounds = f"medians of {options.rounds} rounds after each of {options.starts} starts"
+    least = min(len(seconds) for seconds in found.values())
     tables = [table(name, found) for name in dict.fromkeys(key[0] for key in found)]
-    text = "\n\n".join([f"{machine_line(describe_machine())}; {rounds}.", *tables])
+    text = "\n\n".join([f"{machine_line(describe_machine())}; medians of at least {least} samples.", *tables])
     print(text)
     if options.write:
         replace_in_page(options.write, text)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent / "sparse_mrnn"
 LAYERS = [
-    {"errors", "random_streams"},
+    {"errors", "random_streams", "waiting_threads"},
     {"connectivity", "explicit", "stimulus", "recording"},
     {"initializers", "sharing", "simulation_config"},
     {"graph"},
