@@ -1,5 +1,6 @@
 """sparse-mrnn: large multi-regional recurrent networks, sparse from declaration to gradient."""
 
+from sparse_mrnn import waiting_threads  # noqa: F401 - before anything imports torch
 from sparse_mrnn.config import NetworkConfig, load_config, read_config, to_config, write_config
 from sparse_mrnn.connectivity import (
     AllToAll,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent / "sparse_mrnn"
 LAYERS = [
-    {"errors", "random_streams", "atomic", "differences"},
+    {"errors", "random_streams", "atomic", "differences", "waiting_threads"},
     {"connectivity", "explicit", "hex_lattice", "stimulus", "recording", "tensor_file", "nested"},
     {"initializers", "sharing", "simulation_config"},
     {"graph"},

@@ -13,7 +13,7 @@ from rich.markup import escape
 from sparse_mrnn.errors import ConfigError, SparseMRNNError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from pydantic import BaseModel
 
@@ -57,18 +57,17 @@ def with_options(model: Model, options: dict[str, Any], names: dict[str, str] | 
         raise ConfigError(f"--{option}: {problem['msg']} (got {problem['input']!r}).") from None
 
 
-@contextmanager
-def picture(path: Path | None, size: tuple[float, float]) -> Iterator[Any]:
-    """New axes, inches wide and high, whose figure is written at the end; None without a path."""
-    if path is None:
-        yield None
-        return
+def picture_writer(path: Path) -> Callable[[Any], None]:
+    """A function that writes the figure of some axes to a file, whose name is checked now."""
     if path.suffix not in (".png", ".svg", ".pdf"):
         raise ConfigError(f"--out {path}: the picture's name must end in .png, .svg or .pdf.")
-    from sparse_mrnn.plot.figure import new_figure
+    from sparse_mrnn.plot.figure import without_display
 
-    ax = new_figure(size).add_subplot()
-    yield ax
-    path.parent.mkdir(parents=True, exist_ok=True)
-    ax.figure.savefig(path, dpi=150)
-    say(f"wrote {path}", wrap=False)
+    without_display()
+
+    def write(ax: Any) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        ax.figure.savefig(path, dpi=150)
+        say(f"wrote {path}", wrap=False)
+
+    return write
