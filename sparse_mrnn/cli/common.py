@@ -64,10 +64,12 @@ def picture_writer(path: Path) -> Callable[[Any], None]:
     from sparse_mrnn.plot.figure import without_display
 
     without_display()
+    import matplotlib.pyplot as plt
 
     def write(ax: Any) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         ax.figure.savefig(path, dpi=150)
+        plt.close(ax.figure)
         say(f"wrote {path}", wrap=False)
 
     return write
