@@ -129,6 +129,16 @@ class mRNN(mRNNBase):  # noqa: N801
                 )
         return [self._alpha_of(self.tau if region.tau is None else region.tau) for region in regions]
 
+    def _alpha_bounds(self, regions: list[Region]) -> tuple[Tensor, Tensor]:
+        low, high = super()._alpha_bounds(regions)
+        for k, region in enumerate(regions):
+            least, largest = region.tau_bounds or (None, None)
+            if least is not None and (least > self.dt or self.integrator != "euler"):
+                high[k] = self._alpha_of(least)
+            if largest is not None:
+                low[k] = self._alpha_of(largest)
+        return low, high
+
     @property
     def time_constants(self) -> dict[str, float]:
         """Time constant of each region in ms; of those with ``learnable_tau``, as it is now."""

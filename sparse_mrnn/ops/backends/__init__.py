@@ -5,9 +5,19 @@ from sparse_mrnn.ops.backends.csr import CsrOperator
 from sparse_mrnn.ops.backends.dense import DenseOperator
 from sparse_mrnn.ops.backends.event_driven import EventDrivenProduct, events_pay
 from sparse_mrnn.ops.backends.hybrid import Extent, HybridOperator
+from sparse_mrnn.ops.backends.low_rank import LowRankBlock, LowRankSum
 from sparse_mrnn.ops.backends.torch_sparse import TorchSparseOperator
 
 __all__ = [
-    "CsrOperator", "DenseOperator", "EventDrivenProduct", "Extent", "HybridOperator", "Operator", "Product",
-    "TorchSparseOperator", "events_pay",
+    "CsrOperator",
+    "DenseOperator",
+    "EventDrivenProduct",
+    "Extent",
+    "HybridOperator",
+    "LowRankBlock",
+    "LowRankSum",
+    "Operator",
+    "Product",
+    "TorchSparseOperator",
+    "events_pay",
 ]
