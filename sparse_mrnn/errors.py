@@ -126,6 +126,10 @@ class OptimizerError(SparseMRNNError, ValueError):
     """An optimiser's state cannot follow a change of the synapses."""
 
 
+class AnalysisError(SparseMRNNError, ValueError):
+    """An analysis is asked for something this network, state or result does not have."""
+
+
 class TrainingError(SparseMRNNError, ValueError):
     """A training utility is asked for something it cannot do with this network."""
 
@@ -152,6 +156,10 @@ class MissingExtraError(SparseMRNNError, ImportError):
 
 class RoundingWarning(UserWarning):
     """A time is not a multiple of the time step and was rounded to one."""
+
+
+class KinkWarning(UserWarning):
+    """Units lie where their activation has no derivative; one side's is used."""
 
 
 class ConversionWarning(UserWarning):
