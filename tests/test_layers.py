@@ -6,7 +6,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent / "sparse_mrnn"
 LAYERS = [
-    {"errors", "random_streams", "waiting_threads"},
+    {"errors", "random_streams", "summary_table", "waiting_threads"},
     {"connectivity", "explicit", "stimulus", "recording"},
     {"initializers", "sharing", "simulation_config"},
     {"graph"},
@@ -20,6 +20,7 @@ LAYERS = [
     {"connectome"},
     {"interop"},
     {"cli"},
+    {"__main__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 
