@@ -85,6 +85,25 @@ class Layout:
         parts = [np.arange(self.ptr[k], self.ptr[k + 1]) for k in map(self.index.__getitem__, members)]
         return np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)
 
+    def region_of(self, unit: int) -> tuple[Region, int]:
+        """The region of a unit, and its index there, from its number."""
+        k = int(np.searchsorted(self.ptr, unit, side="right")) - 1
+        return self.regions[k], unit - int(self.ptr[k])
+
+    @cached_property
+    def unit_ids(self) -> tuple[str, ...]:
+        """Name of every unit, in unit order; one without an id is called ``region[k]``."""
+        ids = (r.unit_ids or [f"{r.name}[{k}]" for k in range(r.n)] for r in self.regions)
+        return tuple(unit for part in ids for unit in part)
+
+    @cached_property
+    def units_by_id(self) -> dict[str, list[int]]:
+        """Numbers of the units of each name; ids are unique within a region, not among regions."""
+        found: dict[str, list[int]] = {}
+        for k, unit in enumerate(self.unit_ids):
+            found.setdefault(unit, []).append(k)
+        return found
+
     @property
     def unit_signs(self) -> NDArray[np.int8]:
         """Sign of every unit: +1, -1, or 0 without one."""
@@ -226,8 +245,7 @@ def lower(
     """
     rng = np.random.default_rng(rng)
     targets, sources = Layout.of(graph), Layout.of(graph, kind)
-    sparse = (p for p in graph.projections(kind) if p.rank is None)
-    blocks = tuple(sorted(sparse, key=_rank_in_values))  # stable
+    blocks = _declared_order(graph, kind)
     ptr, rows, cols, values = _draw(blocks, rng, dtype)
     lengths = np.diff(ptr)
     gains, group = _share(blocks, ptr, rows, cols)
@@ -269,6 +287,51 @@ def lower(
         perm=perm,
         synapse_sign=synapse_sign if synapse_sign is None or perm is None else synapse_sign[perm],
     )
+
+
+def without_synapses(
+    graph: RegionGraph,
+    kind: str = "recurrent",
+    *,
+    constrained: bool = True,
+    dtype: type[np.floating] = np.float32,
+) -> BlockSparse:
+    """The weight matrix of ``graph`` before anything is drawn: all its projections, and no synapse.
+
+    Arguments as `lower`. A network of it takes its synapses from a ``state_dict``.
+
+    Examples
+    --------
+    >>> g = RegionGraph(); g.add_region("a", 4); g.add_projection("a", "a", fan_in=2)
+    >>> block_sparse = without_synapses(g)
+    >>> len(block_sparse.blocks), len(block_sparse.values)
+    (1, 0)
+    """
+    targets, sources = Layout.of(graph), Layout.of(graph, kind)
+    blocks = _declared_order(graph, kind)
+    nowhere = np.empty(0, dtype=np.int32)
+    return BlockSparse(
+        kind=kind,
+        constrained=constrained,
+        targets=targets,
+        sources=sources,
+        blocks=blocks,
+        ptr=np.zeros(len(blocks) + 1, dtype=np.int64),
+        trainable_synapses=0,
+        values=np.empty(0, dtype=dtype),
+        group=nowhere,
+        gains=_share(blocks, np.zeros(len(blocks) + 1, dtype=np.int64), nowhere, nowhere)[0],
+        crow=np.zeros(targets.n + 1, dtype=np.int32),
+        col=nowhere,
+        perm=None,
+        synapse_sign=None,
+    )
+
+
+def _declared_order(graph: RegionGraph, kind: str) -> tuple[Projection, ...]:
+    """Projections with synapses, in the order of the values, else as they are declared."""
+    sparse = (p for p in graph.projections(kind) if p.rank is None)
+    return tuple(sorted(sparse, key=_rank_in_values))  # stable
 
 
 def _rank_in_values(block: Projection) -> int:

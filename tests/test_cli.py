@@ -60,7 +60,7 @@ def test_simulate_without_a_recording(config):
 
 def test_simulate_quietly_with_a_log_and_other_recordings(config, tmp_path):
     out, log = tmp_path / "run.zarr", tmp_path / "run.jsonl"
-    args = ("simulate", config, "--duration", 100, "--out", out)
+    args = ("simulate", config, "--duration", 100, "--out", out, "--stim", "a:1")
     half = ("--dtype", "float16")
     which = ("--what", "mean", "--what", "units", "--variable", "x", "--region", "b", "--unit", "b[1]", *half)
     assert run(*args, "--quiet", "--log", log, *which, "--every", 2) == ""

@@ -6,12 +6,12 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent / "sparse_mrnn"
 LAYERS = [
-    {"errors", "random_streams", "summary_table", "waiting_threads"},
-    {"connectivity", "explicit", "stimulus", "recording"},
+    {"errors", "random_streams", "atomic", "differences", "summary_table", "waiting_threads"},
+    {"connectivity", "explicit", "hex_lattice", "stimulus", "recording", "tensor_file", "nested"},
     {"initializers", "sharing", "simulation_config"},
     {"graph"},
     {"config", "ops"},
-    {"lowering"},
+    {"lowering", "graph_tables"},
     {"spectral"},
     {"models"},
     {"simulation", "training", "tasks"},

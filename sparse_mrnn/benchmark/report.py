@@ -161,10 +161,10 @@ def write(
     paths = [folder / "results.json", folder / "results.csv"]
     paths[0].write_text(as_json(results, machine, settings), encoding="utf-8")
     paths[1].write_text(as_csv(results, machine), encoding="utf-8")
-    figures = {"entries.png": plot_entries(r) for r in results if r.group == "network"}
+    figures = [("entries.png", plot_entries(r)) for r in results if r.group == "network"]
     if len(results) > 1:
-        figures["crossover.png"] = plot_crossover(results)
-    for name, figure in figures.items():
+        figures.append(("crossover.png", plot_crossover(results)))
+    for name, figure in figures:
         paths.append(folder / name)
         figure.savefig(paths[-1], dpi=110)
     return paths

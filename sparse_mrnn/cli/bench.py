@@ -11,7 +11,8 @@ import typer
 from rich.markup import escape
 from typer import Argument, Option
 
-from sparse_mrnn.cli.common import app, err, load_network, out, report_errors, say
+from sparse_mrnn.cli.common import app, err, out, report_errors, say
+from sparse_mrnn.cli.networks import load_network
 from sparse_mrnn.errors import BenchmarkError
 
 if TYPE_CHECKING:
@@ -149,10 +150,10 @@ def _random(
 def _network(config: str, run: dict[str, Any]) -> Case:
     from sparse_mrnn.benchmark import Case
 
-    graph, settings = load_network(config)
+    named = load_network(config)
     names = ("model", "activation", "dt", "tau", "spectral_radius")
-    dynamics = {name: getattr(settings, name) for name in names}
-    if not any(graph.projections("recurrent")):
+    dynamics = {name: getattr(named.settings, name) for name in names}
+    if not any(named.graph.projections("recurrent")):
         raise BenchmarkError(f"{config} has no recurrent projections; there is nothing to compare.")
     return Case(Path(config).stem, partial(graph_of, config), **dynamics, **run)
 
@@ -171,4 +172,4 @@ def _variants(case: Case, sizes: list[int] | None, densities: list[float] | None
 
 def graph_of(config: str) -> RegionGraph:
     """The graph that a user names; called again in the processes that measure memory."""
-    return load_network(config)[0]
+    return load_network(config).graph

@@ -1,4 +1,4 @@
-"""What the commands share: consoles, errors as one message, loading a network, pictures."""
+"""What the commands share: consoles, errors as one message, options over settings, pictures."""
 
 from __future__ import annotations
 
@@ -17,11 +17,8 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
 
-    from sparse_mrnn.config import SimulationConfig
-    from sparse_mrnn.graph import RegionGraph
-
 ABOUT = "Large multi-regional recurrent networks, sparse throughout."
-NETWORK_HELP = "A JSON configuration, a shipped example (celegans), or a network made by import."
+NETWORK_HELP = "A saved network, a JSON configuration, a SONATA folder, or a shipped example (celegans)."
 
 app = typer.Typer(no_args_is_help=True)
 out = Console()
@@ -61,31 +58,6 @@ def report_errors() -> Iterator[None]:
     except (SparseMRNNError, OSError) as error:
         err.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
         raise typer.Exit(1) from None
-
-
-def load_network(source: str, **options: Any) -> tuple[RegionGraph, SimulationConfig]:
-    """The network a user names, and its settings with the options of the command line over them.
-
-    Parameters
-    ----------
-    source : str
-        A JSON configuration, a shipped example, or a SONATA network such as ``sparse-mrnn import`` writes.
-    **options
-        Fields of `SimulationConfig`; None where an option was not given.
-    """
-    from sparse_mrnn.config import SimulationConfig, load_config, read_config
-    from sparse_mrnn.data import EXAMPLES, example_path
-
-    path = Path(source)
-    if path.is_dir():
-        from sparse_mrnn.interop.sonata import is_network, read_sonata
-
-        if not is_network(path):
-            what_to_do = "make one with: sparse-mrnn import"
-            raise ConfigError(f"{path} is a folder without circuit_config.json, so no network; {what_to_do}")
-        return read_sonata(path)[0], with_options(SimulationConfig(), options)
-    config = load_config(example_path(source) if source in EXAMPLES and not path.exists() else source)
-    return read_config(config), with_options(config.simulation or SimulationConfig(), options)
 
 
 def with_options(model: Model, options: dict[str, Any], names: dict[str, str] | None = None) -> Model:

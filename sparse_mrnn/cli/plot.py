@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 from typer import Argument, Option
 
-from sparse_mrnn.cli.common import app, load_network, picture_writer, report_errors
+from sparse_mrnn.cli.common import app, picture_writer, report_errors
+from sparse_mrnn.cli.networks import load_network
 from sparse_mrnn.errors import ConfigError
 
 Kind = StrEnum("Kind", "weights regions connectivity degrees activity traces trajectory")
@@ -28,7 +29,7 @@ KIND_HELP = "activity, traces and trajectory draw a recording, the others a netw
 @app.command()
 def plot(
     kind: Annotated[Kind, Argument(help=KIND_HELP)],
-    source: Annotated[str, Argument(help="A recording, or a configuration, example or imported network.")],
+    source: Annotated[str, Argument(help="A recording, or a network, as for info.")],
     out_path: Annotated[Path, Option("--out", help="Picture: .png, .svg or .pdf.")] = Path("figure.png"),
     region: Annotated[list[str] | None, Option(help="Only this region or parent; repeatable.")] = None,
     unit: Annotated[list[str] | None, Option(help="Only this unit id; repeatable.")] = None,
@@ -56,8 +57,6 @@ def plot(
         if "start" in OPTIONS[kind]:
             write(draw(source, **options))
         elif kind in ("regions", "connectivity"):
-            write(draw(load_network(source)[0], **options))
+            write(draw(load_network(source).graph, **options))
         else:
-            from sparse_mrnn.simulation import build_network
-
-            write(draw(build_network(*load_network(source), "cpu"), **options))
+            write(draw(load_network(source).build("cpu"), **options))

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 from typer import Option
 
-from sparse_mrnn.cli.common import Network, app, err, load_network, out, picture_writer, report_errors, say
+from sparse_mrnn.cli.common import Network, app, err, out, picture_writer, report_errors, say
+from sparse_mrnn.cli.networks import load_network
 
 
 @app.command()
@@ -24,13 +25,12 @@ def spectrum(
         from rich.table import Table
 
         from sparse_mrnn.errors import SpectralError
-        from sparse_mrnn.simulation import build_network
         from sparse_mrnn.spectral import disc_radius, leading_eigenpairs, spectral_search
         from sparse_mrnn.spectral.api import SearchOptions
 
         write = None if out_path is None else picture_writer(out_path)
-        graph, settings = load_network(config, seed=seed)
-        net = build_network(graph, settings.model_copy(update={"seed": settings.seed or 0}), "cpu")
+        named = load_network(config, seed=seed)
+        net = named.build("cpu", seed=named.settings.seed or 0)
         layout = net.layout()
         with err.status("searching") as status:
 

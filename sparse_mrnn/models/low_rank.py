@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import torch
@@ -78,6 +78,13 @@ class LowRankProjections(nn.Module):
     def among(self, targets: Sequence[str], sources: Sequence[str]) -> LowRankProjections | None:
         """Itself if some projection is from one of these source to one of these target regions, else None."""
         return self if any(s in sources and t in targets for s, t, _ in self.names) else None
+
+    def set_trainable(self, names: Collection[ProjectionKey], trainable: bool) -> None:
+        """Train the U and V of some projections, or no longer; a gradient they have is dropped."""
+        for name, *factors in zip(self.names, self.left, self.right, strict=True):
+            for factor in factors if name in names else ():
+                factor.requires_grad_(trainable)
+                factor.grad = None if not trainable else factor.grad
 
     def submatrix(self, rows: Tensor, cols: Tensor) -> Tensor:
         """Rows and columns of the sum of every U V^T, dense, shape (rows, columns). Differentiable."""

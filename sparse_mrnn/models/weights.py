@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -252,8 +252,9 @@ class SparseWeights(nn.Module):
         """
         if (source, target, key) not in self._gains_of:
             label = projection_label(source, target, key)
-            why = "does not share gains" if (source, target, key) in self.projections else "does not exist"
-            raise UnknownNameError(f"{label} {why}; declare it with share=.")
+            there = (source, target, key) in self.projections
+            why = "shares no gain; declare it with share=." if there else "does not exist."
+            raise UnknownNameError(f"{label} {why}")
         return self.gain_values()[self._gains_of[source, target, key]]
 
     def projection_values(self, *, source: str, target: str, key: str = "default") -> Tensor:
@@ -273,6 +274,13 @@ class SparseWeights(nn.Module):
         start, stop = self.ptr[k : k + 2].tolist()
         n = self.values.numel()
         return self.values[start:stop] if stop <= n else self.frozen[start - n : stop - n]
+
+    def gain_codes(self, name: ProjectionKey) -> Tensor:
+        """Which of a shared projection's own gains each of its synapses has, from 0 (int32), row-major."""
+        k = self.projections.index(name)
+        start, stop = (self.ptr[k : k + 2] - self.values.numel()).tolist()
+        codes: Tensor = self.group[start:stop] - self._gains_of[name].start
+        return codes
 
     def csr_signs(self) -> Tensor:
         """Sign of each synapse (int8), in CSR order; 0 for a free one."""
@@ -492,7 +500,10 @@ class SparseWeights(nn.Module):
         self._reset_caches()
         super()._load_from_state_dict(state_dict, prefix, *args)
         self._reset_caches()
-        if self.views is not None:  # their projections may not be neighbours in the saved order
+        trainable = self.projections[: self.trainable_projections]
+        if self.views is None or self.views.are_neighbours(trainable):
+            self._bind_views()
+        else:
             self.set_table(self.in_declared_order(self.table(), self.is_trainable))
 
     # ---------------------------------------------------------------- changing which synapses there are
@@ -581,13 +592,9 @@ class SparseWeights(nn.Module):
             return self.col.new_empty(0, dtype=torch.bool)
         return self.gain_slot < self._n_trained_gains
 
-    def gains_of(self, names: Iterable[ProjectionKey]) -> Tensor:
-        """Which gains belong to some projections (bool), in the order of ``gain_names``."""
-        chosen = torch.zeros(len(self.gain_names), dtype=torch.bool, device=self.col.device)
-        for name in names:
-            if name in self._gains_of:
-                chosen[self._gains_of[name]] = True
-        return chosen
+    def gain_range(self, name: ProjectionKey) -> slice:
+        """Which of ``gain_names`` are a projection's; empty where it shares none."""
+        return self._gains_of.get(name, slice(0, 0))
 
     def _train_gains(self, trained: Tensor) -> None:
         """Move gains between the parameter and the buffer of those that are not trained."""
