@@ -6,7 +6,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent / "sparse_mrnn"
 LAYERS = [
-    {"errors", "random_streams", "atomic", "differences", "waiting_threads"},
+    {"errors", "random_streams", "atomic", "differences", "summary_table", "waiting_threads"},
     {"connectivity", "explicit", "hex_lattice", "stimulus", "recording", "tensor_file", "nested"},
     {"initializers", "sharing", "simulation_config"},
     {"graph"},
@@ -21,6 +21,7 @@ LAYERS = [
     {"connectome"},
     {"interop"},
     {"cli"},
+    {"__main__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 
