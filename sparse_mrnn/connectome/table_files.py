@@ -56,19 +56,20 @@ def header(source: Any, delimiter: str | None = None, columns: Sequence[str] | N
 
 def read(
     source: Any,
-    text: Iterable[str],
-    numbers: Iterable[str] = (),
     *,
+    ids: Iterable[str],
+    text: Iterable[str] = (),
+    numbers: Iterable[str] = (),
     name: str = "table",
     delimiter: str | None = None,
     columns: Sequence[str] | None = None,
 ) -> ColumnTable:
-    """Read columns of text and of numbers of a path, DataFrame, mapping of lists or pyarrow.Table.
+    """Read columns of ids, text and numbers of a path, DataFrame, mapping of lists or pyarrow.Table.
 
     .parquet, .feather and .arrow by their suffix; anything else is text, compressed or not (.gz, .bz2, .zst).
     Errors call a table that is no file ``name``; ``delimiter`` and ``columns`` are as in `sniff`.
     """
-    kinds = {**dict.fromkeys(text, "text"), **dict.fromkeys(numbers, "number")}
+    kinds = {**dict.fromkeys(text, "text"), **dict.fromkeys(numbers, "number"), **dict.fromkeys(ids, "id")}
     known = tuple(header(source, delimiter, columns))
     if not isinstance(source, (str, os.PathLike)):
         return ColumnTable(name, _from_memory(source, name, kinds), known=known)
@@ -93,7 +94,8 @@ def read(
 
 def _read_text(path: Path, dialect: Dialect, kinds: Mapping[str, str]) -> Any:
     pa = arrow()
-    arrow_types = {"number": pa.float64(), "text": pa.dictionary(pa.int32(), pa.string())}
+    label = pa.dictionary(pa.int32(), pa.string())
+    arrow_types = {"number": pa.float64(), "text": label, "id": pa.string()}
     types = {column: arrow_types[kind] for column, kind in kinds.items()}
     if dialect.is_empty:
         return pa.table({column: pa.array([], kind) for column, kind in types.items()})
@@ -102,15 +104,33 @@ def _read_text(path: Path, dialect: Dialect, kinds: Mapping[str, str]) -> Any:
         pa.csv.ParseOptions(delimiter=dialect.delimiter, newlines_in_values=False),
         pa.csv.ConvertOptions(column_types=types, include_columns=list(types), strings_can_be_null=True),
     )
-    size, total, batches = path.stat().st_size, 0, []
+    size, total = path.stat().st_size, 0
+    chunks: dict[str, list[Any]] = {column: [] for column in kinds}
     with opened(path) as stream:
         for batch in pa.csv.open_csv(stream, *options):
             total += batch.nbytes
             if total > max(SPARED, GROWTH * size):
                 problem = f"{size:,} compressed bytes hold more than {total:,}"
                 raise ConnectomeError(f"{path}: {problem}; this looks like a decompression bomb.")
-            batches.append(batch)
-    return pa.Table.from_batches(batches).unify_dictionaries()
+            for column, kind in kinds.items():
+                values = batch.column(column)
+                chunks[column].append(_compact(values) if kind == "id" else values)
+    for column, kind in kinds.items():
+        if kind == "id" and len({chunk.type for chunk in chunks[column]}) > 1:
+            chunks[column] = [chunk.cast(pa.string()).dictionary_encode() for chunk in chunks[column]]
+    return pa.table({column: pa.chunked_array(parts) for column, parts in chunks.items()}).unify_dictionaries()
+
+
+def _compact(ids: Any) -> Any:
+    """Text as integers where every one is plainly one: positive, without a leading zero; else as a dictionary."""
+    pa = arrow()
+    try:
+        integers = ids.cast(pa.int64())
+    except pa.ArrowInvalid:
+        return ids.dictionary_encode()
+    least = pa.compute.min(integers).as_py()
+    plain = least is not None and least > 0 and not pa.compute.any(pa.compute.starts_with(ids, "0")).as_py()
+    return integers if plain else ids.dictionary_encode()
 
 
 def _is_dataframe(source: Any) -> bool:
