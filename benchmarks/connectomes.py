@@ -2,18 +2,14 @@
 
     python benchmarks/connectomes.py [--folder DIRECTORY] [--write docs/decisions/0010-connectome-import.md]
 
-Writes synthetic Codex downloads (139,255 neurons with 64-bit ids, 15 million rows of connections, 8,453 cell types) into
-DIRECTORY once, about 400 MB, then imports them in a process per case. Peak memory is that of the process, all included.
+Writes synthetic Codex downloads (139,255 neurons with 64-bit ids, 15 million rows of connections, 8,453 cell
+types) into DIRECTORY once, about 400 MB, then imports them in a process per case. Peak memory is that of the
+process, all included.
 """
 
 from __future__ import annotations
 
-import argparse
 import gzip
-import json
-import re
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -21,14 +17,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
+from common import arguments, progress, replace_in_page, run_in_new_process, table_head, table_row
 
-from sparse_mrnn.benchmark import machine_facts, machine_line
+from sparse_mrnn.benchmark import describe_machine, machine_line
 
 NEURONS, ROWS, TYPES = 139_255, 15_000_000, 8_453
 SUPER_CLASSES = {
-    "optic": 77_536, "central": 32_388, "sensory": 16_903, "visual_projection": 8_053, "ascending": 2_362, "descending": 1_303,
-    "visual_centrifugal": 524, "motor": 106, "endocrine": 80,
-}  # fmt: skip
+    "optic": 77_536, "central": 32_388, "sensory": 16_903, "visual_projection": 8_053, "ascending": 2_362,
+    "descending": 1_303, "visual_centrifugal": 524, "motor": 106, "endocrine": 80,
+}
 PAIRED = (
     "AL AME AOTU ATL AVLP BU CAN CRE EPA FLA GOR IB ICL IPS LA LAL LH LO LOP MB_CA MB_ML MB_PED MB_VL ME PLP "
     "PVLP SAD SCL SIP SLP SMP SPS VES WED"
@@ -40,28 +37,27 @@ import json, resource, time
 start = time.perf_counter()
 from sparse_mrnn import mRNN
 from sparse_mrnn.connectome import read_flywire, read_flyvis, read_table
-{code}
+graph, report = {reading}
 read = time.perf_counter()
 net = mRNN(graph, device="cpu", seed=0)
-built = time.perf_counter()
-{then}
 x0, _ = net.batched_initial_condition(1)
 import torch
 with torch.no_grad():
     net(torch.zeros(1, 1, 0), x0)
 done = time.perf_counter()
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-print(json.dumps(dict(read=read - start, ready=done - start, peak=peak, neurons=report.neurons, merged=report.merged,
-                      regions=len(report.regions), projections=report.projections)))
+found = dict(read=read - start, ready=done - start, peak=peak)
+found |= dict(neurons=report.neurons, merged=report.merged, projections=report.projections)
+print(json.dumps(found))
 """
 
-CASES = [
-    # name, code
-    ("gzip CSV, super classes", "graph, report = read_flywire({csv!r})"),
-    ("Parquet, super classes", "graph, report = read_flywire({parquet!r})"),
-    ("Parquet, cell types", "graph, report = read_flywire({parquet!r}, regions='primary_type', parent='super_class')"),
-    ("gzip CSV, one projection a neuropil", "graph, report = read_flywire({csv!r}, parallel='neuropil')"),
-]
+PRIMARY_TYPES = "regions='primary_type', parent='super_class'"
+CASES = {
+    "gzip CSV, super classes": "read_flywire({csv!r})",
+    "Parquet, super classes": "read_flywire({parquet!r})",
+    "Parquet, cell types": "read_flywire({parquet!r}, " + PRIMARY_TYPES + ")",
+    "gzip CSV, one projection a neuropil": "read_flywire({csv!r}, parallel='neuropil')",
+}
 
 
 def write(folder: Path) -> None:
@@ -69,7 +65,7 @@ def write(folder: Path) -> None:
     rng = np.random.default_rng(0)
     ids = np.sort(rng.choice(2**32, NEURONS, replace=False)).astype(np.int64) + 720_575_940_600_000_000
     size = rng.pareto(1.5, NEURONS) + 1  # a few neurons have most of the synapses
-    type_of = np.minimum(rng.geometric(0.0008, NEURONS) - 1, TYPES - 1)  # a few types have many cells, most have one or two
+    type_of = np.minimum(rng.geometric(0.0008, NEURONS) - 1, TYPES - 1)  # a few types have many cells
     partners = rng.choice(NEURONS, ROWS, p=size / size.sum())
     # Types have preferred partner types, as cell types do: most targets come from 40 types per type.
     by_type = np.argsort(type_of, kind="stable")
@@ -79,23 +75,32 @@ def write(folder: Path) -> None:
     target_type = liked[type_of[partners], rng.integers(0, 40, ROWS)]
     near = by_type[first[target_type] + rng.integers(0, 2**31, ROWS) % count[target_type]]
     target = np.where(rng.random(ROWS) < 0.98, near, rng.choice(NEURONS, ROWS, p=size / size.sum()))
-    neuropils = [f"{name}_{side}" for name in PAIRED.split() for side in "LR"] + ["EB", "FB", "GNG", "NO", "PB", "PRW", "OCG", "UNASGD"]
+    neuropils = [f"{name}_{side}" for name in PAIRED.split() for side in "LR"]
+    neuropils += ["EB", "FB", "GNG", "NO", "PB", "PRW", "OCG", "UNASGD"]
 
     def pick(names: list[str], n: int) -> pa.Array:
-        return pa.DictionaryArray.from_arrays(pa.array(rng.integers(0, len(names), n).astype(np.int32)), names).cast(pa.string())
+        drawn = pa.array(rng.integers(0, len(names), n).astype(np.int32))
+        return pa.DictionaryArray.from_arrays(drawn, names).cast(pa.string())
 
     transmitter = rng.choice(6, NEURONS, p=[0.62, 0.15, 0.17, 0.03, 0.02, 0.01]).astype(np.int32)
     named = pa.DictionaryArray.from_arrays(pa.array(transmitter), TRANSMITTERS).cast(pa.string())
     classes = np.repeat(list(SUPER_CLASSES), list(SUPER_CLASSES.values()))
     tables = {
-        "connections": {"pre_root_id": ids[partners], "post_root_id": ids[target], "neuropil": pick(neuropils, ROWS),
-                        "syn_count": rng.geometric(0.3, ROWS), "nt_type": named.take(pa.array(partners))},
-        "neurons": {"root_id": ids, "group": pick(neuropils, NEURONS), "nt_type": named, "nt_type_score": rng.random(NEURONS).round(2)},
-        "classification": {"root_id": ids, "flow": pick(["intrinsic", "afferent", "efferent"], NEURONS),
-                           "super_class": pa.array(classes[rng.permutation(NEURONS)].tolist()),
-                           "side": pick(["left", "right"], NEURONS)},
+        "connections": {
+            "pre_root_id": ids[partners], "post_root_id": ids[target], "neuropil": pick(neuropils, ROWS),
+            "syn_count": rng.geometric(0.3, ROWS), "nt_type": named.take(pa.array(partners)),
+        },
+        "neurons": {
+            "root_id": ids, "group": pick(neuropils, NEURONS), "nt_type": named,
+            "nt_type_score": rng.random(NEURONS).round(2),
+        },
+        "classification": {
+            "root_id": ids, "flow": pick(["intrinsic", "afferent", "efferent"], NEURONS),
+            "super_class": pa.array(classes[rng.permutation(NEURONS)].tolist()),
+            "side": pick(["left", "right"], NEURONS),
+        },
         "consolidated_cell_types": {"root_id": ids, "primary_type": pa.array([f"T{k:04d}" for k in type_of])},
-    }  # fmt: skip
+    }
     for kind in ("csv", "parquet"):
         (folder / kind).mkdir(parents=True, exist_ok=True)
     for name, columns in tables.items():
@@ -107,49 +112,38 @@ def write(folder: Path) -> None:
         partial.rename(folder / "csv" / f"{name}.csv.gz")
 
 
-def measure(code: str, then: str = "") -> dict[str, float]:
-    """Run one case in a fresh process."""
-    result = subprocess.run([sys.executable, "-c", MEASURE.format(code=code, then=then)], capture_output=True, text=True, check=False)
-    if result.returncode:
-        sys.exit(result.stderr)
-    found: dict[str, float] = json.loads(result.stdout)
-    return found
-
-
 def table(folder: Path | None = None, flyvis: Path | None = None) -> str:
     """The measurements, in Markdown."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = folder or Path(temporary)
         if not (folder / "csv" / "consolidated_cell_types.csv.gz").exists():
             write(folder)
-        rows = [
-            "| data | neurons | connections | projections | graph, s | ready to simulate, s | peak memory, GiB |",
-            "|---|---|---|---|---|---|---|",
-        ]
-        cases = [(name, code.format(csv=str(folder / "csv"), parquet=str(folder / "parquet"))) for name, code in CASES]
+        times = ("graph, s", "ready to simulate, s", "peak memory, GiB")
+        rows = table_head("data", "neurons", "connections", "projections", *times)
+        folders = {kind: str(folder / kind) for kind in ("csv", "parquet")}
+        cases = {name: reading.format(**folders) for name, reading in CASES.items()}
         if flyvis is not None and flyvis.exists():
-            cases.append(("flyvis, extent 15", f"graph, report = read_flyvis({str(flyvis)!r})"))
-        for name, code in cases:
-            m = measure(code)
-            size = f"{m['neurons']:,} | {m['merged']:,} | {m['projections']:,}"
-            rows.append(f"| {name} | {size} | {m['read']:.1f} | {m['ready']:.1f} | {m['peak']:.2f} |")
-            print(rows[-1], flush=True)
+            cases["flyvis, extent 15"] = f"read_flyvis({str(flyvis)!r})"
+        for name, reading in cases.items():
+            m = run_in_new_process(MEASURE.format(reading=reading))
+            counts = [f"{m[what]:,}" for what in ("neurons", "merged", "projections")]
+            figures = (f"{m['read']:.1f}", f"{m['ready']:.1f}", f"{m['peak']:.2f}")
+            rows.append(table_row([name, *counts, *figures]))
+            progress(rows[-1])
     return "\n".join(rows)
 
 
 def main() -> None:
     """Measure, print, and put the table into a page between its markers."""
-    parser = argparse.ArgumentParser(description="Measure the import of large connectomes.")
-    parser.add_argument("--folder", type=Path, help="where the data set is, or is written; default: a temporary folder")
+    parser = arguments(__doc__)
+    parser.add_argument("--folder", type=Path, help="of the data set; default: a temporary one")
     parser.add_argument("--flyvis", type=Path, help="fib25-fib19_v2.2.json of flyvis, if you have it")
     parser.add_argument("--write", type=Path, help="page to refresh")
     options = parser.parse_args()
-    found = f"{machine_line(machine_facts())}\n\n{table(options.folder, options.flyvis)}"
+    found = f"{machine_line(describe_machine())}\n\n{table(options.folder, options.flyvis)}"
     print(f"\n{found}")
     if options.write:
-        page = options.write.read_text(encoding="utf-8")
-        page = re.sub(r"(<!-- measured -->\n).*?(<!-- end -->)", lambda m: f"{m[1]}\n{found}\n\n{m[2]}", page, flags=re.DOTALL)
-        options.write.write_text(page, encoding="utf-8")
+        replace_in_page(options.write, found)
 
 
 if __name__ == "__main__":

@@ -8,11 +8,10 @@ imports torch. Figures are medians of three runs.
 
 from __future__ import annotations
 
-import json
 import os
 import statistics
-import subprocess
-import sys
+
+from common import progress, run_in_new_process, table_head, table_row
 
 MEASURE = """
 import json, resource, sys, time
@@ -33,8 +32,6 @@ if {units}:
     net = sm.mRNN(g, device="cpu", seed=0)
     out["build_s"] = time.perf_counter() - start
     out["synapses"] = net.rec.nnz
-    from sparse_mrnn.simulation import simulate
-    from sparse_mrnn.stimulus import Stimulus
     if {steps}:
         start = time.perf_counter()
         {run}
@@ -58,29 +55,28 @@ CASES = [
 
 def measure(**case: object) -> dict[str, float]:
     """Run one case in a fresh process."""
-    case["run"] = FORWARD.format(**case)
-    result = subprocess.run([sys.executable, "-c", MEASURE.format(**case)], capture_output=True, text=True, check=False)
-    if result.returncode:
-        sys.exit(result.stderr)
-    found: dict[str, float] = json.loads(result.stdout)
-    return found
+    return run_in_new_process(MEASURE.format(run=FORWARD.format(**case), **case))
 
 
 def table(repeats: int = 3) -> str:
     """Measure; a Markdown table, and below it what took more time or memory than it may."""
     threads = os.cpu_count() or 1
-    base = statistics.median(measure(units=0, regions=1, density=0, steps=0, threads=threads)["peak_mb"] for _ in range(repeats))
-    rows = ["| network | synapses | built in (s) | steps | simulated in (s) | peak over `import torch` (MB) |", "|---|---|---|---|---|---|"]
+    empty = dict(units=0, regions=1, density=0, steps=0, threads=threads)
+    base = statistics.median(measure(**empty)["peak_mb"] for _ in range(repeats))
+    times = ("built in (s)", "steps", "simulated in (s)", "peak over `import torch` (MB)")
+    rows = table_head("network", "synapses", *times)
     missed = []
     for name, units, regions, density, steps, limits in CASES:
-        runs = [measure(units=units, regions=regions, density=density, steps=steps, threads=threads) for _ in range(repeats)]
-        middle = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
-        over = middle["peak_mb"] - base
-        for what, value, limit in zip(("build", "run", "memory"), (middle["build_s"], middle["run_s"], over), limits, strict=True):
+        case = dict(units=units, regions=regions, density=density, steps=steps, threads=threads)
+        runs = [measure(**case) for _ in range(repeats)]
+        m = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
+        found = {"build": m["build_s"], "run": m["run_s"], "memory": m["peak_mb"] - base}
+        for (what, value), limit in zip(found.items(), limits, strict=True):
             if limit is not None and value > limit:
                 missed.append(f"{name}: {what} {value:.3g} above {limit}")
-        rows.append(f"| {name} | {int(middle['synapses']):,} | {middle['build_s']:.2f} | {steps:,} | {middle['run_s']:.2f} | {over:.0f} |")
-        print(rows[-1], file=sys.stderr, flush=True)
+        times = (f"{m['build_s']:.2f}", f"{steps:,}", f"{m['run_s']:.2f}", f"{found['memory']:.0f}")
+        rows.append(table_row([name, f"{int(m['synapses']):,}", *times]))
+        progress(rows[-1])
     if missed:
         rows += ["", f"Missed: {'; '.join(missed)}."]
     return "\n".join(rows)

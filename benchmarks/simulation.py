@@ -2,17 +2,13 @@
 
     python benchmarks/simulation.py [--write docs/large_runs.md]
 
-139,255 units in 80 regions, 15 million synapses, batch 1, float32, relu; weights are random. What is compared runs in one
-process, in turn; memory is measured in processes of their own.
+139,255 units in 80 regions, 15 million synapses, batch 1, float32, relu; weights are random. What is
+compared runs in one process, in turn; memory is measured in processes of their own.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -20,9 +16,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from common import arguments, progress, run_in_new_process, table_head, table_row
 
 import sparse_mrnn as sm
-from sparse_mrnn.benchmark import machine_facts, machine_line
+from sparse_mrnn.benchmark import describe_machine, machine_line
 from sparse_mrnn.recording import Record
 from sparse_mrnn.simulation import simulate
 from sparse_mrnn.simulation.simulator import Simulator
@@ -46,8 +43,8 @@ def network() -> sm.mRNN:
     return sm.mRNN(g, device="cpu", seed=0, backend="csr")
 
 
-def blocks(calls: dict[str, Callable[[], object]], each: int) -> dict[str, float]:
-    """Median seconds of a call; each is called ``each`` times on end, as in a run, in turn, for several rounds."""
+def in_turn(calls: dict[str, Callable[[], object]], each: int) -> dict[str, float]:
+    """Median seconds of a call; in several rounds each is called ``each`` times on end, as in a run."""
     found: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(ROUNDS):
         for name, call in calls.items():
@@ -59,21 +56,21 @@ def blocks(calls: dict[str, Callable[[], object]], each: int) -> dict[str, float
 
 
 def set_active(simulator: Simulator, fraction: float) -> None:
-    """Make a fraction of the units active, and keep them there by their tonic input; the others stay below zero."""
-    stepper = simulator.stepper
-    active = torch.from_numpy(np.random.default_rng(1).choice(UNITS, round(fraction * UNITS), replace=False))
+    """Make a fraction of the units active, kept there by their tonic input; the others stay below zero."""
+    stepper, rng = simulator.stepper, np.random.default_rng(1)
+    active = torch.from_numpy(rng.choice(UNITS, round(fraction * UNITS), replace=False))
     stepper.x.fill_(-1.0)
     stepper.x[active] = 1.0
-    stepper.drive = stepper.alpha * stepper.x
+    stepper.tonic = stepper.alpha * stepper.x
     stepper.activation.apply_to(stepper.x, stepper.h)
 
 
 def step_table(net: sm.mRNN) -> list[str]:
-    """A step with and without skipping silent units, at several fractions of active ones, beside the bare product."""
+    """A step with and without skipping silent units, at several fractions of active ones."""
     matrix = net.effective_W_rec.detach()
-    rows = ["| active units | bare product, ms | step by rows, ms | event-driven step, ms | rows / bare | rows / event-driven |"]
-    rows.append("|---|---|---|---|---|---|")
-    simulators = {name: Simulator(net, 1, None, events=events) for name, events in (("rows", False), ("events", True))}
+    times = ("bare product, ms", "step by rows, ms", "event-driven step, ms")
+    rows = table_head("active units", *times, "rows / bare", "rows / event-driven")
+    simulators = {name: Simulator(net, 1, None, event_driven=name == "events") for name in ("rows", "events")}
     for simulator in simulators.values():
         simulator.set_factors({"recurrent": {}, "input": {}})
     y = torch.zeros(UNITS)
@@ -91,11 +88,11 @@ def step_table(net: sm.mRNN) -> list[str]:
             "rows": lambda: run(simulators["rows"]),
             "events": lambda: run(simulators["events"]),
         }
-        t = {name: 1e3 * seconds for name, seconds in blocks(calls, 40).items()}
+        t = {name: 1e3 * seconds for name, seconds in in_turn(calls, 40).items()}
         ratios = t["rows"] / t["bare"], t["rows"] / t["events"]
         numbers = t["bare"], t["rows"], t["events"], *ratios
-        rows.append(f"| {fraction:.0%} | " + " | ".join(f"{number:.2f}" for number in numbers) + " |")
-        print(rows[-1], flush=True)
+        rows.append(table_row([f"{fraction:.0%}", *(f"{number:.2f}" for number in numbers)]))
+        progress(rows[-1])
     return rows
 
 
@@ -109,7 +106,7 @@ def run_table(net: sm.mRNN, steps: int = 300) -> list[str]:
         "every unit, every step, float16": Record(dtype="float16"),
     }
     matrix, h, y = net.effective_W_rec.detach(), torch.rand(UNITS), torch.zeros(UNITS)
-    bare = blocks({"bare": lambda: torch.addmv(y, matrix, h, beta=0.9, alpha=0.1, out=y)}, 30)["bare"]
+    bare = in_turn({"bare": lambda: torch.addmv(y, matrix, h, beta=0.9, alpha=0.1, out=y)}, 30)["bare"]
     times: dict[str, list[float]] = {name: [] for name in records}
     active = [Clamp(f"r{k}", 1.0) for k in range(0, REGIONS, 2)]
     with tempfile.TemporaryDirectory() as folder:
@@ -121,16 +118,17 @@ def run_table(net: sm.mRNN, steps: int = 300) -> list[str]:
                 if k:  # the first round warms up
                     times[name].append(took)
     base = statistics.median(times["means, once"])
-    rows = ["| recorded | ms a step | over the bare product | over the first row |", "|---|---|---|---|"]
+    rows = table_head("recorded", "ms a step", "over the bare product", "over the first row")
     for name, seconds in times.items():
-        each = statistics.median(seconds)
-        rows.append(f"| {name} | {1e3 * each / steps:.2f} | {each / steps / bare:.2f} | {each / base - 1:+.0%} |")
-        print(rows[-1], flush=True)
+        run = statistics.median(seconds)
+        step = run / steps
+        rows.append(table_row([name, f"{1e3 * step:.2f}", f"{step / bare:.2f}", f"{run / base - 1:+.0%}"]))
+        progress(rows[-1])
     return rows
 
 
 def timed_loop(call: Callable[[], object]) -> float:
-    """Seconds of a run's steps, to the last byte written; checking and preparing it, which is done once, is left out."""
+    """Seconds of a run's steps, to the last byte written; preparing it, which is done once, is left out."""
     from sparse_mrnn.simulation.run import _Run
 
     begin = [0.0]
@@ -172,32 +170,31 @@ print(json.dumps(dict(before=before / 2**20, peak=high / 2**10, rate=rate)))
 
 def memory_table() -> list[str]:
     """Peak memory above the network, in a process of its own."""
-    rows = ["| steps | recorded | network, MiB | peak above it, MiB | steps/s |", "|---|---|---|---|---|"]
-    means = "Record(what=['mean'])"
-    for steps, record in ((1_000, means), (10_000, means), (100_000, means), (200, "Record()"), (1_000, "Record()")):
+    rows = table_head("steps", "recorded", "network, MiB", "peak above it, MiB", "steps/s")
+    means, every_unit = "Record(what=['mean'])", "Record()"
+    runs = [(1_000, means), (10_000, means), (100_000, means), (200, every_unit), (1_000, every_unit)]
+    for steps, record in runs:
         code = MEMORY.format(here=str(Path(__file__).parent), steps=steps, record=record)
-        result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-        if result.returncode:
-            sys.exit(result.stderr)
-        found = json.loads(result.stdout)
-        what = "region means" if "mean" in record else "every unit"
-        above = found["peak"] - found["before"]
-        rows.append(f"| {steps:,} | {what}, every step | {found['before']:.0f} | {above:.0f} | {found['rate']:.0f} |")
-        print(rows[-1], flush=True)
+        found = run_in_new_process(code)
+        what = "region means" if record is means else "every unit"
+        figures = (found["before"], found["peak"] - found["before"], found["rate"])
+        cells = (f"{figure:.0f}" for figure in figures)
+        rows.append(table_row([f"{steps:,}", f"{what}, every step", *cells]))
+        progress(rows[-1])
     return rows
 
 
 def table() -> str:
     """The large-net tables, as Markdown."""
     net = network()
-    facts = {
-        "machine": machine_line(machine_facts()),
+    measured = {
+        "machine": machine_line(describe_machine()),
         "size": f"{UNITS:,} units in {REGIONS} regions, {net.rec.nnz:,} synapses, batch 1, float32, relu",
         "step": "\n".join(step_table(net)),
         "run": "\n".join(run_table(net)),
     }
     del net
-    return PAGE.format(**facts, memory="\n".join(memory_table()))
+    return PAGE.format(**measured, memory="\n".join(memory_table()))
 
 
 PAGE = """## What it costs
@@ -206,23 +203,24 @@ Made by `benchmarks/simulation.py`, part of `make bench`: {size}, random weights
 
 ### A step
 
-A step with everything that belongs to it (leak, drive, relu, the check for NaN), beside the bare sparse product of
-torch (MKL), each run on end as in a simulation; medians. "By rows" multiplies the whole matrix; "event-driven" skips silent
-units while at most 30% of the synapses have an active source ([decision](decisions/0015-event-driven-products.md)).
+A step with everything that belongs to it (leak, tonic input, relu, the check for NaN), beside the bare sparse
+product of torch (MKL), each run on end as in a simulation; medians. "By rows" multiplies the whole matrix;
+"event-driven" skips silent units while at most 30% of the synapses have an active source
+([decision](decisions/0015-event-driven-products.md)).
 
 {step}
 
 ### Recording
 
-Whole runs on disk, half of the units active, so that every step multiplies the whole matrix; medians of three.
+Whole runs on disk, half of the units active, so every step multiplies the whole matrix; medians of three.
 
 {run}
 
 ### Memory
 
-Peak resident memory above that of the built network, each in a process of its own, recording to disk: it does not grow
-with the duration. It holds the effective weights, the column-wise copy of the matrix and, where every unit is recorded, the
-chunks on their way to the disk.
+Peak resident memory above that of the built network, each in a process of its own, recording to disk: it
+does not grow with the duration. It holds the effective weights, the column-wise copy of the matrix and,
+where every unit is recorded, the chunks on their way to the disk.
 
 {memory}
 """
@@ -231,7 +229,7 @@ MARK = "## What it costs"
 
 def main() -> None:
     """Measure, print, and optionally write the tables into a page."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("--write", type=Path, help="replace the tables of this page")
     options = parser.parse_args()
     found = table()

@@ -1,20 +1,22 @@
-"""Spectral radius: errors and times over families of matrices, time and memory of large nets, against dense and ARPACK.
+"""Spectral radius: errors and times over families of matrices, time and memory of large nets, and ARPACK's.
 
     python benchmarks/spectral.py [--size 2000]
 """
 
 from __future__ import annotations
 
-import argparse
+import json
 import os
 import resource
 import subprocess
 import sys
 import time
+from argparse import SUPPRESS
 from pathlib import Path
 
 import numpy as np
 import scipy.sparse as sp
+from common import arguments, table_head, table_row
 from scipy.sparse.linalg import eigs
 
 import sparse_mrnn as sm
@@ -28,12 +30,12 @@ LARGE = ((10_000, 3.0), (50_000, 40.0))
 
 def families(size: int) -> str:
     """Relative error and time of each family against dense eigenvalues."""
-    rows = ["| family | units | spectral radius | error | estimated error | method | products | seconds | dense `eigvals`, s |"]
-    rows.append("|---|---|---|---|---|---|---|---|---|")
+    found = ("spectral radius", "error", "estimated error", "method", "products", "seconds")
+    rows = table_head("family", "units", *found, "dense `eigvals`, s")
     sm.spectral_radius(sparse(450))  # load what is loaded once
     for name, make in FAMILIES.items():
         if name == "flyvis" and not FLYVIS.exists():
-            rows.append("| flyvis | | not measured: no data | | | | | | |")
+            rows.append(table_row(["flyvis", "", "not measured: no data", *[""] * 6]))
             continue
         w = make(size)
         dense = w if isinstance(w, np.ndarray) else w.toarray()
@@ -45,10 +47,9 @@ def families(size: int) -> str:
         note = f" (off by {off:.1e})" if name in CLOSED_FORMS else ""
         result = sm.spectral_search(w)
         error = abs(result.value - exact) / max(exact, 1e-300)
-        rows.append(
-            f"| {name} | {dense.shape[0]:,} | {result.value:.6g} | {error:.1e} | {result.error:.1e} | {result.method} | "
-            f"{result.matvecs:,} | {result.seconds:.2f} | {slow:.2f}{note} |"
-        )
+        errors = (f"{error:.1e}", f"{result.error:.1e}")
+        effort = (result.method, f"{result.matvecs:,}", f"{result.seconds:.2f}", f"{slow:.2f}{note}")
+        rows.append(table_row([name, f"{dense.shape[0]:,}", f"{result.value:.6g}", *errors, *effort]))
         print(rows[-1], flush=True)
     return "\n".join(rows)
 
@@ -61,24 +62,26 @@ def random_net(n: int, degree: int = 100) -> sp.csr_array:
 
 
 def one(n: int) -> None:
-    """Print time, products and added peak memory of one large search; run in a process of its own."""
+    """Print what one large search took and found, as JSON; run in a process of its own."""
     w = random_net(n)
     sm.spectral_radius(sparse(450))  # load what is loaded once
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     result = sm.spectral_search(w)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(f"{result.seconds:.2f} {result.matvecs} {peak / 2**10:.0f} {(peak - before) / 2**10:.0f} {result.value!r} {result.upper!r}")
+    found = dict(seconds=result.seconds, products=result.matvecs, peak=peak / 2**10)
+    print(json.dumps({**found, "value": result.value, "upper": result.upper}))
 
 
 def large() -> str:
     """Time and memory at 10,000 and 50,000 units."""
-    rows = ["| units | synapses | spectral radius | upper bound | products | seconds | peak of the process, MB |"]
-    rows.append("|---|---|---|---|---|---|---|")
+    found = ("spectral radius", "upper bound", "products", "seconds", "peak of the process, MB")
+    rows = table_head("units", "synapses", *found)
     for n, limit in LARGE:
-        run = subprocess.run([sys.executable, __file__, "--one", str(n)], capture_output=True, text=True, check=True)
-        seconds, products, peak, _, value, upper = run.stdout.split()
-        rows.append(f"| {n:,} | {100 * n:,} | {float(value):.6f} | {float(upper):.4f} | {int(products):,} | {seconds} | {peak} |")
-        print(rows[-1], "" if float(seconds) < limit else f"SLOWER THAN {limit} s", flush=True)
+        run = subprocess.run([sys.executable, __file__, "--one", str(n)], capture_output=True, check=True)
+        m = json.loads(run.stdout)
+        bounds = (f"{m['value']:.6f}", f"{m['upper']:.4f}")
+        effort = (f"{m['products']:,}", f"{m['seconds']:.2f}", f"{m['peak']:.0f}")
+        rows.append(table_row([f"{n:,}", f"{100 * n:,}", *bounds, *effort]))
+        print(rows[-1], "" if m["seconds"] < limit else f"SLOWER THAN {limit} s", flush=True)
     return "\n".join(rows)
 
 
@@ -92,16 +95,18 @@ def against(n: int = 5000) -> str:
     exact = float(np.abs(np.linalg.eigvals(w.toarray())).max())
     dense = time.perf_counter() - start
     start = time.perf_counter()
-    plain = float(np.abs(eigs(w, k=1, v0=np.random.default_rng(0).standard_normal(n), return_eigenvectors=False)[0]))
+    v0 = np.random.default_rng(0).standard_normal(n)
+    plain = float(np.abs(eigs(w, k=1, v0=v0, return_eigenvectors=False)[0]))
     arpack = time.perf_counter() - start
-    rows = [f"| {n:,} units, 100 synapses each | radius | relative error | seconds |", "|---|---|---|---|"]
+    rows = table_head(f"{n:,} units, 100 synapses each", "radius", "relative error", "seconds")
     for name, value, seconds in (
         ("`sm.spectral_radius`", result.value, result.seconds),
         ("`numpy.linalg.eigvals`", exact, dense),
         ("`scipy.sparse.linalg.eigs(k=1)`", plain, arpack),
     ):
-        rows.append(f"| {name} | {value:.7f} | {abs(value - exact) / exact:.1e} | {seconds:.2f} |")
-    print("\n".join(rows), f"\ndense / ours: {dense / result.seconds:.0f}x", flush=True)
+        error = abs(value - exact) / exact
+        rows.append(table_row([name, f"{value:.7f}", f"{error:.1e}", f"{seconds:.2f}"]))
+    print("\n".join(rows), f"\ndense / sparse: {dense / result.seconds:.0f}x", flush=True)
     return "\n".join(rows)
 
 
@@ -112,10 +117,10 @@ def table(size: int = 2000) -> str:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("--size", type=int, default=2000, help="units of the families")
     parser.add_argument("--part", choices=("large", "against", "families"), help="only this table")
-    parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--one", type=int, help=SUPPRESS)
     options = parser.parse_args()
     if options.one:
         one(options.one)

@@ -1,14 +1,13 @@
-"""Training and simulation against dense and naive sparse loops: measured values, and the bounds they are held to.
+"""Training and simulation against dense and naive sparse loops: what was measured, and what it is held to.
 
     python benchmarks/training.py [--device cuda]
 
-Every entry's states and gradients are compared with a float64 reference before anything is timed; the entries of a
-case run in one process, in a new random order in every repeat. Figures are medians.
+Every entry's states and gradients are compared with a float64 reference before anything is timed; the entries
+of a case run in one process, in a new random order in every repeat. Figures are medians.
 """
 
 from __future__ import annotations
 
-import argparse
 import random
 import sys
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from functools import partial
 
 import numpy as np
 import torch
+from common import arguments, progress, table_head, table_row
 
 import sparse_mrnn as sm
 from sparse_mrnn import benchmark as b
@@ -26,11 +26,12 @@ from sparse_mrnn.simulation.simulator import Simulator
 REPEATS, STEPS = 7, 100
 """Repeats of everything, and time steps of an inference run."""
 LIMITS = b.Limits(seconds=30)
+Make = Callable[[], sm.RegionGraph]
 
 
 @dataclass(frozen=True)
 class Bound:
-    """One line of the table: what was measured, and what it should reach (None: it is there to compare with)."""
+    """One line of the table: what was measured, and what it should reach (None: only to compare with)."""
 
     case: str
     what: str
@@ -57,14 +58,11 @@ class Bound:
         got = "not measured" if self.value is None else f"{self.value:.3g}{self.unit}"
         verdict = "OK" if self.met else "missed" if self.missed else ""
         bound = "" if self.target is None else f"{sign} {self.target:g}{self.unit}"
-        return f"| {self.case} | {self.what} | {got} | {bound} | {verdict} |"
-
-
-# ------------------------------------------------------------------------------------------------ networks
+        return table_row([self.case, self.what, got, bound, verdict])
 
 
 def blocks(sizes: tuple[int, ...], share: float, seed: int = 0) -> sm.RegionGraph:
-    """Regions of these sizes, every fifth inhibitory, and this share of the region pairs connected all to all."""
+    """Regions of these sizes, every fifth inhibitory, with this share of their pairs connected all to all."""
     g = sm.RegionGraph()
     for k, n in enumerate(sizes):
         g.add_region(f"r{k}", n, sign="neg" if k % 5 == 4 else "pos", base_firing=0.1)
@@ -78,9 +76,6 @@ EIGHT = (40, 45) * 4
 FORTY = (200,) * 40
 
 
-# ------------------------------------------------------------------------------------------------ cases
-
-
 class Run:
     """Measures the cases, keeps what every case gave, and collects the bounds."""
 
@@ -89,84 +84,89 @@ class Run:
         self.results: list[b.CaseResult] = []
         self.bounds: list[Bound] = []
 
-    def measure(self, label: str, make: Callable[[], sm.RegionGraph], names: str, memory: bool = False, **run: int) -> b.CaseResult:
-        """Measure entries on a network; those that this version does not have are left out."""
-        known = b.entries()
+    def measure(self, label: str, make: Make, names: str, memory: bool = False, **run: int) -> b.CaseResult:
+        """Measure entries on a network; ``run`` are fields of `Case`."""
         case = b.Case(label, make, device=self.device, **run)  # type: ignore[arg-type]
-        entries = [known[name] for name in names.split() if name in known]
-        result = b.measure(case, entries, memory=memory, repeats=REPEATS, limits=LIMITS, progress=say)
+        how = dict(memory=memory, repeats=REPEATS, limits=LIMITS, progress=progress)
+        result = b.measure(case, b.select_entries(names.split()), **how)  # type: ignore[arg-type]
         self.results.append(result)
         return result
 
-    def ratio(self, result: b.CaseResult, what: str, slow: str, fast: str, target: float | None, how: str = "training") -> None:
-        """A bound on the time, or the memory, of one entry over another's."""
-        self.add(result.label, what, _ratio(result, slow, fast, how), target)
+    def ratio(
+        self, result: b.CaseResult, what: str, over: str, target: float | None, how: str = "training"
+    ) -> None:
+        """A bound on the time, or the memory, of one entry over another's, as "loop-dense / sparse-mrnn"."""
+        slow, fast = (_value(result, name, how) for name in over.split(" / "))
+        self.add(result.label, what, None if slow is None or not fast else slow / fast, target)
 
     def add(self, *bound: object, **more: object) -> None:
         """Add a bound, and say it."""
         self.bounds.append(Bound(*bound, **more))  # type: ignore[arg-type]
-        say(self.bounds[-1].row())
+        progress(self.bounds[-1].row())
 
 
 def _value(result: b.CaseResult, name: str, how: str) -> float | None:
-    entry = next((e for e in result.entries if e.entry == name), None)
-    found = None if entry is None else getattr(entry, how)
+    found = getattr(result[name], how)
     return found.median if isinstance(found, b.Timing) else found
 
 
-def _ratio(result: b.CaseResult, slow: str, fast: str, how: str) -> float | None:
-    over, under = _value(result, slow, how), _value(result, fast, how)
-    return None if over is None or not under else over / under
+DENSE_LOOP, MRNNTORCH = "loop-dense / sparse-mrnn", "mrnntorch / sparse-mrnn"
+CSR_LOOP = "loop-csr / sparse-mrnn"
+FASTER_THAN_CSR = "faster than a torch.sparse CSR product a step"
 
 
 def large(run: Run) -> None:
     """Thin networks of thousands of units."""
-    r = run.measure("10,000 units, 100 synapses each, T = 20", partial(b.two_regions, 10_000, None, 100), "ours loop-csr", True)
-    run.ratio(r, "faster than a torch.sparse CSR product a step", "loop-csr", "ours", 12)
-    names = "ours ours-dense loop-dense mrnntorch loop-csr"
-    r = run.measure("5,000 units at 2%, T = 20", partial(b.two_regions, 5_000, 0.02), names, True)
-    run.ratio(r, "faster than the dense loop", "loop-dense", "ours", 15)
-    run.ratio(r, "faster than the loop as mRNNTorch 0.1 has it", "mrnntorch", "ours", 15)
-    run.ratio(r, "less memory than the dense loop", "loop-dense", "ours", 8, "memory_mb")
-    r = run.measure("2,000 units at 5%, T = 50", partial(b.two_regions, 2_000, 0.05), names, True, steps=50)
-    run.ratio(r, "faster than the dense loop", "loop-dense", "ours", 5)
-    run.ratio(r, "faster than the loop as mRNNTorch 0.1 has it", "mrnntorch", "ours", 5)
-    run.ratio(r, "faster than a torch.sparse CSR product a step", "loop-csr", "ours", 5)
+    make: Make = partial(b.two_regions, 10_000, None, 100)
+    r = run.measure("10,000 units, 100 synapses each, T = 20", make, "sparse-mrnn loop-csr", memory=True)
+    run.ratio(r, FASTER_THAN_CSR, CSR_LOOP, 12)
+    names = "sparse-mrnn backend-dense loop-dense mrnntorch loop-csr"
+    r = run.measure("5,000 units at 2%, T = 20", partial(b.two_regions, 5_000, 0.02), names, memory=True)
+    run.ratio(r, "faster than the dense loop", DENSE_LOOP, 15)
+    run.ratio(r, "faster than the loop as mRNNTorch 0.1 has it", MRNNTORCH, 15)
+    run.ratio(r, "less memory than the dense loop", DENSE_LOOP, 8, "memory_mb")
+    make = partial(b.two_regions, 2_000, 0.05)
+    r = run.measure("2,000 units at 5%, T = 50", make, names, memory=True, steps=50)
+    run.ratio(r, "faster than the dense loop", DENSE_LOOP, 5)
+    run.ratio(r, "faster than the loop as mRNNTorch 0.1 has it", MRNNTORCH, 5)
+    run.ratio(r, FASTER_THAN_CSR, CSR_LOOP, 5)
 
 
 def small(run: Run) -> None:
     """Small networks, where dense is at its best."""
-    names = "ours ours-csr ours-dense ours-hybrid loop-dense mrnntorch"
-    r = run.measure("340 units in 8 regions, half of the pairs full, T = 100", partial(blocks, EIGHT, 0.5), names, steps=100)
-    run.ratio(r, "faster than the loop as mRNNTorch 0.1 has it", "mrnntorch", "ours", 2)
-    run.ratio(r, "faster than the dense loop", "loop-dense", "ours", None)
+    names = "sparse-mrnn backend-csr backend-dense backend-hybrid loop-dense mrnntorch"
+    label = "340 units in 8 regions, half of the pairs full, T = 100"
+    r = run.measure(label, partial(blocks, EIGHT, 0.5), names, steps=100)
+    run.ratio(r, "faster than the loop as mRNNTorch 0.1 has it", MRNNTORCH, 2)
+    run.ratio(r, "faster than the dense loop", DENSE_LOOP, None)
     for density in (0.1, 0.5, 1.0):
-        r = run.measure(f"50 units at {density:.0%}, T = 100", partial(b.two_regions, 50, density), names, steps=100)
-        run.ratio(r, "as fast as the dense loop", "loop-dense", "ours", 1)
-        run.ratio(r, "as fast as the loop as mRNNTorch 0.1 has it", "mrnntorch", "ours", 1)
+        make = partial(b.two_regions, 50, density)
+        r = run.measure(f"50 units at {density:.0%}, T = 100", make, names, steps=100)
+        run.ratio(r, "as fast as the dense loop", DENSE_LOOP, 1)
+        run.ratio(r, "as fast as the loop as mRNNTorch 0.1 has it", MRNNTORCH, 1)
 
 
 def full_blocks(run: Run) -> None:
     """A large network of few, full blocks."""
+    csr, loop = "backend-csr / backend-hybrid", "loop-csr / backend-hybrid"
     for batch, target in ((32, 2), (1, 3)):
         label = f"8,000 units, 10% of 40 x 40 blocks full, batch {batch}"
         make = partial(blocks, FORTY, 0.1)
-        step = None
-        if "ours-hybrid" in b.entries():
-            nets = {name: b.Case(label, make, device=run.device).network(name) for name in ("csr", "hybrid")}
-            step = _per_step(nets, batch, run.device)
-        run.add(label, "hybrid faster than csr, a time step", None if step is None else step["csr"] / step["hybrid"], target)
-        r = run.measure(f"{label}, T = 20", make, "ours ours-csr ours-hybrid" + (" loop-csr" if batch == 1 else ""), batch=batch)
-        run.ratio(r, "hybrid faster than csr, forward", "ours-csr", "ours-hybrid", target, "forward")
-        run.ratio(r, "hybrid faster than csr, training", "ours-csr", "ours-hybrid", target)
-        if batch == 1:
-            run.ratio(r, "hybrid faster than a torch.sparse CSR product a step, forward", "loop-csr", "ours-hybrid", 3, "forward")
-            run.ratio(r, "hybrid faster than a torch.sparse CSR product a step, training", "loop-csr", "ours-hybrid", 3)
+        nets = {name: b.Case(label, make, device=run.device).network(name) for name in ("csr", "hybrid")}
+        step = _per_step(nets, batch, run.device)
+        run.add(label, "hybrid faster than csr, a time step", step["csr"] / step["hybrid"], target)
+        names = "sparse-mrnn backend-csr backend-hybrid" + (" loop-csr" if batch == 1 else "")
+        r = run.measure(f"{label}, T = 20", make, names, batch=batch)
+        for how in ("forward", "training"):
+            run.ratio(r, f"hybrid faster than csr, {how}", csr, target, how)
+        for how in ("forward", "training") if batch == 1 else ():
+            run.ratio(r, f"hybrid {FASTER_THAN_CSR}, {how}", loop, 3, how)
 
 
 @torch.no_grad()
-def _per_step(nets: dict[str, sm.mRNN], batch: int, device: str, short: int = 20, long: int = 60) -> dict[str, float]:
+def _per_step(nets: dict[str, sm.mRNNBase], batch: int, device: str) -> dict[str, float]:
     """Milliseconds of one more time step of inference: the difference of a long and a short run."""
+    short, long = 20, 60
     runs: dict[str, Callable[[], object]] = {}
     for name, net in nets.items():
         x0 = torch.rand(batch, net.graph.n_units, generator=torch.Generator().manual_seed(0)).to(net.device)
@@ -174,7 +174,8 @@ def _per_step(nets: dict[str, sm.mRNN], batch: int, device: str, short: int = 20
             inp = torch.zeros(batch, steps, 0, device=net.device)
             runs[f"{name} {steps}"] = partial(_forward, net, inp, x0)
     timed = b.side_by_side(runs, REPEATS, random.Random(0), device)
-    return {name: (timed[f"{name} {long}"].median - timed[f"{name} {short}"].median) / (long - short) for name in nets}
+    ms = {name: timing.median for name, timing in timed.items()}
+    return {name: (ms[f"{name} {long}"] - ms[f"{name} {short}"]) / (long - short) for name in nets}
 
 
 def _forward(net: sm.mRNN, inp: torch.Tensor, x0: torch.Tensor) -> object:
@@ -183,13 +184,13 @@ def _forward(net: sm.mRNN, inp: torch.Tensor, x0: torch.Tensor) -> object:
 
 
 def inference(run: Run) -> None:
-    """A time step against the bare product in it: of a simulation, which records nothing, and of ``forward``, which keeps all."""
+    """A time step of a simulation without recording, of ``forward``, which keeps all, and the product."""
     for units, batch in ((10_000, 32), (50_000, 1)):
         net = b.Case("", partial(b.two_regions, units, None, 100), device=run.device).network("csr")
         matrix = net.effective_W_rec.detach()
         x0 = torch.rand(batch, units, generator=torch.Generator().manual_seed(0)).to(run.device)
         h = x0.t().contiguous()
-        simulator = Simulator(net, batch, None, events=False)
+        simulator = Simulator(net, batch, None, event_driven=False)
         simulator.set_factors({"recurrent": {}, "input": {}})
         runs: dict[str, Callable[[], object]] = {
             "step": partial(_steps, simulator),
@@ -203,7 +204,8 @@ def inference(run: Run) -> None:
         label = f"{units:,} units, 100 synapses each, batch {batch}, inference"
         what = "time of a step of a simulation over that of its bare sparse product"
         run.add(label, what, timed["step"].median / bare, 1.25, least=False)
-        run.add(label, "the same, of a step of forward, which keeps x and h of every step", timed["forward"].median / bare, None)
+        what = "the same, of a step of forward, which keeps x and h of every step"
+        run.add(label, what, timed["forward"].median / bare, None)
 
 
 def _steps(simulator: Simulator) -> None:
@@ -227,7 +229,7 @@ def big(run: Run) -> None:
 
 
 def train_big(device: str) -> tuple[float, list[float]]:
-    """Train a large network in this process; its peak memory in GB (on CUDA: allocated there), and the losses."""
+    """Train a large network in this process; peak memory in GB (on CUDA: allocated there), and the losses."""
     net = b.Case("", partial(b.two_regions, 50_000, None, 100), device=device).network("auto")
     x0 = torch.rand(16, 50_000, generator=torch.Generator().manual_seed(0)).to(device)
     adam, losses = torch.optim.Adam(net.parameters(), lr=1e-3), []
@@ -241,40 +243,34 @@ def train_big(device: str) -> tuple[float, list[float]]:
     return peak / 1e9, losses
 
 
-# ------------------------------------------------------------------------------------------------ the page
-
-
 def table(device: str = "cpu") -> tuple[str, list[Bound]]:
     """Measure; Markdown of the bounds and of every entry, and the bounds."""
     run = Run(device)
     for part in (large, small, full_blocks, inference, big):
         part(run)
-    head = ["| network | measured | value | bound | |", "|---|---|---|---|---|"]
+    head = table_head("network", "measured", "value", "bound", "")
     text = "\n".join([*head, *(bound.row() for bound in run.bounds)])
     return text + "\n\n" + details(run.results), run.bounds
 
 
 def details(results: list[b.CaseResult]) -> str:
     """Every entry of every case."""
-    rows = ["| network | entry | forward (ms) | forward and backward (ms) | quartiles | peak memory (MB) |", "|---|---|---|---|---|---|"]
+    times = ("forward (ms)", "forward and backward (ms)", "quartiles", "peak memory (MB)")
+    rows = table_head("network", "entry", *times)
     for r in results:
         for e in r.entries:
-            if e.skipped:
-                rows.append(f"| {r.label} | {e.entry} | {e.skipped} | | | |")
-            elif e.forward and e.training:
+            cells = [e.skipped or "", "", "", ""]
+            if e.forward and e.training:
                 memory = "" if e.memory_mb is None else f"{e.memory_mb:,.0f}"
                 quartiles = f"{e.training.q1:.4g} to {e.training.q3:.4g}"
-                rows.append(f"| {r.label} | {e.entry} | {e.forward.median:.4g} | {e.training.median:.4g} | {quartiles} | {memory} |")
+                cells = [f"{e.forward.median:.4g}", f"{e.training.median:.4g}", quartiles, memory]
+            rows.append(table_row([r.label, e.entry, *cells]))
     return "\n".join(rows)
-
-
-def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def main() -> None:
     """Print the tables; exit status 1 if a bound is missed."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("--device", default="cpu")
     text, bounds = table(parser.parse_args().device)
     print(text)

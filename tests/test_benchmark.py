@@ -1,4 +1,4 @@
-"""The comparison of dense and sparse: that it compares the same thing, measures it, and draws the right conclusion."""
+"""The comparison of dense and sparse: it compares the same thing, measures it, and concludes rightly."""
 
 import csv
 import json
@@ -7,6 +7,7 @@ import re
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -30,15 +31,15 @@ ROOT = Path(__file__).parent.parent
 
 
 def awkward():
-    """Parallel synapses, some of opposite sign, a region without a sign, one with its own tau and activation, frozen weights."""
+    """Parallel synapses, some of opposite sign, one region without a sign, frozen weights."""
     g = sm.RegionGraph()
     g.add_region("a", 12, base_firing=0.3, learnable_bias=True)
     g.add_region("b", 9, sign="neg", tau=40.0, activation="softplus")
     g.add_region("c", 7, sign=None)
     g.add_input("cue", 3)
     g.add_input("idle", 2)
-    for source, target, density in (("a", "b", 0.5), ("b", "a", 0.4), ("c", "a", 0.6), ("a", "c", 0.3), ("c", "c", 0.5)):
-        g.add_projection(source, target, density=density)
+    for pair, density in {"ab": 0.5, "ba": 0.4, "ca": 0.6, "ac": 0.3, "cc": 0.5}.items():
+        g.add_projection(*pair, density=density)
     g.add_projection("a", "b", density=0.7, key="more")
     g.add_projection("a", "c", density=0.9, key="against", sign="neg")
     g.add_projection("b", "b", density=0.5, key="fixed", trainable=False)
@@ -78,17 +79,17 @@ def test_every_entry_agrees_with_the_reference(name, network, model):
 def test_the_reference_is_the_derivative():
     """By finite differences of its own loss."""
     problem = Problem.of(b.Case("", awkward, batch=2, steps=4))
-    want = reference(problem, True)
+    expected = reference(problem, True)
     for name, synapses in (("recurrent", problem.rec), ("input", problem.inp)):
         for k in (0, 5, 11):
-            where, losses = want.entries[name][k], []
+            where, losses = expected.entries[name][k], []
             for step in (1e-3, -1e-3):
                 moved = synapses.weight.clone()
                 moved[where] += step * (synapses.sign[where] or 1)
-                changed = type(synapses)(synapses.shape, synapses.crow, synapses.col, moved, synapses.sign, synapses.first)
-                parts = {**vars(problem), "rec" if name == "recurrent" else "inp": changed}
-                losses.append((reference(Problem(**parts), False).h ** 2).mean())
-            assert (losses[0] - losses[1]) / 2e-3 == pytest.approx(want.gradient[name][k], rel=2e-3, abs=1e-9)
+                changed = {"rec" if name == "recurrent" else "inp": replace(synapses, weight=moved)}
+                losses.append((reference(replace(problem, **changed), False).h ** 2).mean())
+            slope = (losses[0] - losses[1]) / 2e-3
+            assert slope == pytest.approx(expected.gradient[name][k], rel=2e-3, abs=1e-9)
 
 
 class Wrong(LoopCSR):
@@ -109,7 +110,10 @@ class WrongGradient(LoopCSR):
         return {name: grad * 1.01 for name, grad in super().gradients().items()}
 
 
-@pytest.mark.parametrize(("entry", "what"), [(Wrong, "h differs"), (WrongGradient, "gradient of the recurrent weights differs")])
+WRONG = [(Wrong, "h differs"), (WrongGradient, "gradient of the recurrent weights differs")]
+
+
+@pytest.mark.parametrize(("entry", "what"), WRONG)
 def test_an_entry_that_disagrees_is_an_error(entry, what):
     case = b.Case("net", partial(b.two_regions, 60, 0.2), batch=2, steps=5)
     with pytest.raises(BenchmarkError, match=f"{entry.name} on net: {what} from the float64 reference"):
@@ -126,10 +130,10 @@ def test_activity_without_bounds_is_an_error():
 
 def test_entries_that_would_not_fit_are_left_out():
     case = b.Case("net", partial(b.two_regions, 200, 0.05), batch=2, steps=300)
-    which = [b.entries()[name] for name in ("ours-csr", "loop-dense", "loop-coo")]
+    which = [b.entries()[name] for name in ("backend-csr", "loop-dense", "loop-coo")]
     small = b.measure(case, which, memory=False, repeats=1, limits=b.Limits(bytes=1.5e6 + 4 * 200**2 * 4))
     assert small["loop-dense"].skipped.startswith("would take about 0.00")
-    assert small["ours-csr"].skipped is None
+    assert small["backend-csr"].skipped is None
     slow = b.measure(case, which, memory=False, repeats=1, limits=b.Limits(seconds=1e-6))
     assert all(re.match(r"one run would take about \S+ s", e.skipped) for e in slow.entries)
     assert report.skipped([small])[0].startswith("left out: loop-dense: would take")
@@ -137,17 +141,18 @@ def test_entries_that_would_not_fit_are_left_out():
 
 def test_a_missing_package_is_said(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    result = b.measure(b.Case("", partial(b.two_regions, 20, 0.2), 2, 2), [b.entries()["loop-torch-sparse"]], memory=False, repeats=1)
+    case, entry = b.Case("", partial(b.two_regions, 20, 0.2), 2, 2), b.entries()["loop-torch-sparse"]
+    result = b.measure(case, [entry], memory=False, repeats=1)
     assert result["loop-torch-sparse"].skipped == "torch_sparse is not installed"
 
 
 def test_scipy_is_not_asked_to_train_and_forward_only_measures_no_training():
     case = b.Case("", partial(b.two_regions, 20, 0.2), 2, 2)
-    which = [b.entries()["loop-scipy"], b.entries()["ours"]]
+    which = [b.entries()["loop-scipy"], b.entries()["sparse-mrnn"]]
     result = b.measure(case, which, memory=False, repeats=2)
     assert result["loop-scipy"].forward is not None
     assert result["loop-scipy"].training is None
-    assert b.measure(case, which, training=False, memory=False, repeats=2)["ours"].training is None
+    assert b.measure(case, which, training=False, memory=False, repeats=2)["sparse-mrnn"].training is None
 
 
 def test_timing_is_interleaved_in_random_order():
@@ -173,9 +178,9 @@ def test_peak_meter():
 
 def test_memory_of_an_entry_in_its_own_process():
     case = b.Case("", partial(b.two_regions, 1500, 0.01), batch=2, steps=2)
-    dense, ours = (b.peak_memory(case, name, True) for name in ("loop-dense", "ours-csr"))
+    dense, sparse = (b.peak_memory(case, name, True) for name in ("loop-dense", "backend-csr"))
     assert 6 * 4 * 1500**2 < dense < 14 * 4 * 1500**2
-    assert ours < dense / 3
+    assert sparse < dense / 3
 
 
 def test_a_process_that_dies_is_said():
@@ -197,7 +202,7 @@ def test_block_models_keep_what_they_should():
     assert net.rec.nnz / 2800**2 == pytest.approx(0.1, rel=0.01)
 
 
-# ------------------------------------------------------------------------------------------------ conclusions
+# ---------------------------------------------------------------- conclusions
 
 
 def result(units, density, sparse, dense, group="units", memory=(None, None), skipped=None):
@@ -205,12 +210,14 @@ def result(units, density, sparse, dense, group="units", memory=(None, None), sk
         t = None if ms is None else b.Timing(ms, ms, ms)
         return b.EntryResult(name, name, kind, 0.1, t, t, mb, skipped if ms is None else None)
 
-    entries = [entry("ours-csr", "sparse", sparse, memory[0]), entry("loop-dense", "dense", dense, memory[1])]
-    return b.CaseResult(f"{units}", group, units, int(density * units**2), density, 32, 20, "leaky", "tanh", entries)
+    entries = [entry("backend-csr", "sparse", sparse, memory[0])]
+    entries.append(entry("loop-dense", "dense", dense, memory[1]))
+    size = (units, int(density * units**2), density)
+    return b.CaseResult(f"{units}", group, *size, 32, 20, "leaky", "tanh", entries)
 
 
 def test_crossover_on_power_laws():
-    """Sparse takes n, dense n^2 / 3000: equal at 3,000 units. By density, sparse 100 d against 30: equal at 30%."""
+    """Sparse takes n, dense n^2 / 3000: equal at 3,000 units. By density, 100 d against 30: equal at 30%."""
     sizes = [result(n, 0.1, n, n**2 / 3000) for n in (500, 2000, 8000)]
     densities = [result(4000, d, 100 * d, 30, "density") for d in (0.1, 0.2, 0.5, 1)]
     assert advice.crossover(sizes, "units").at == pytest.approx(3000)
@@ -218,7 +225,7 @@ def test_crossover_on_power_laws():
     here = result(42_000, 0.1, 10, 140, "network", (5, 150))
     text = advice.advice([here, *sizes, *densities])
     assert text == (
-        "Use sparse here: sparse is 14x faster and 30x smaller (ours-csr, against loop-dense, training); "
+        "Use sparse here: sparse is 14x faster and 30x smaller (backend-csr, against loop-dense, training); "
         "use dense below 3,000 units or above 30% density."
     )
 
@@ -234,10 +241,13 @@ def test_curves_that_meet_again():
 def test_advice_in_other_cases():
     one_sided = [result(n, 0.1, n, 2 * n) for n in (500, 2000)]
     assert "sparse is faster at all sizes measured (500 to 2,000)" in advice.advice(one_sided)
-    assert advice.advice([result(100, 0.5, 3, 1, "network", (1, 2))]).startswith("Use dense here: sparse is 3x slower and 2x smaller")
+    slower = advice.advice([result(100, 0.5, 3, 1, "network", (1, 2))])
+    assert slower.startswith("Use dense here: sparse is 3x slower and 2x smaller")
     assert advice.advice([result(100, 0.5, 1, 1.05, "network")]).startswith("Sparse is as fast as dense here")
-    unfit = advice.advice([result(10**5, 0.001, 70, None, "network", skipped="would take about 400 GB of memory")])
-    assert unfit == "Use sparse here: training takes 70 ms (ours-csr); dense was not measured (would take about 400 GB of memory)."
+    too_large = "would take about 400 GB of memory"
+    unfit = advice.advice([result(10**5, 0.001, 70, None, "network", skipped=too_large)])
+    took = "training takes 70 ms (backend-csr)"
+    assert unfit == f"Use sparse here: {took}; dense was not measured ({too_large})."
     assert advice.advice([]) == "Nothing was measured."
 
 
@@ -245,7 +255,8 @@ def test_plot_has_the_panels_there_is_data_for():
     sizes = [result(n, 0.1, n, n**2 / 3000, memory=(n, n)) for n in (500, 2000, 8000)]
     densities = [result(4000, d, 100 * d, 30, "density") for d in (0.1, 0.5)]
     assert [ax.get_xlabel() for ax in plot_crossover(sizes + densities).axes] == ["units", "units", "density"]
-    assert [ax.get_ylabel() for ax in plot_crossover(densities).axes] == ["time of the best dense / the best sparse"]
+    (only,) = plot_crossover(densities).axes
+    assert only.get_ylabel() == "time of the best dense / the best sparse"
 
 
 def test_a_busy_machine_is_noticed():
@@ -255,14 +266,14 @@ def test_a_busy_machine_is_noticed():
     assert "quiet machine" in report.unsteady([r])
 
 
-def test_machine_facts_name_no_machine():
-    text = json.dumps(b.machine_facts())
+def test_describe_machine_name_no_machine():
+    text = json.dumps(b.describe_machine())
     assert "/" not in text
     assert socket.gethostname() not in text
-    assert torch.__version__ in b.machine_line(b.machine_facts())
+    assert torch.__version__ in b.machine_line(b.describe_machine())
 
 
-# ------------------------------------------------------------------------------------------------ command line
+# ---------------------------------------------------------------- command line
 
 
 def run(*args, code=0):
@@ -272,14 +283,17 @@ def run(*args, code=0):
     return re.sub(r"\x1b\[[0-9;]*m", "", found.output)
 
 
-QUICK = ("--entries", "ours-csr,loop-dense,loop-csr", "--no-memory", "--repeats", 2, "--batch", 2, "--steps", 3, "--device", "cpu")
+QUICK = ("--entries", "backend-csr,loop-dense,loop-csr", "--no-memory", "--device", "cpu")
+QUICK += ("--repeats", 2, "--batch", 2, "--steps", 3)
 
 
 def test_bench_of_a_ladder(tmp_path):
-    text = run("--sizes", "20,40,80", "--densities", "0.1,1", "--density", 0.2, *QUICK, "--out", tmp_path / "out")
+    ladders = ("--sizes", "20,40,80", "--density", 0.2, "--densities", "0.1,1")
+    text = run(*ladders, *QUICK, "--out", tmp_path / "out")
     assert all(len(line) <= 80 for line in text.splitlines() if "wrote" not in line)
     data = json.loads((tmp_path / "out" / "results.json").read_text())
-    assert [(c["group"], c["units"]) for c in data["cases"]] == [("units", 20), ("units", 40), ("units", 80), ("density", 40), ("density", 40)]
+    cases = [(c["group"], c["units"]) for c in data["cases"]]
+    assert cases == [("units", 20), ("units", 40), ("units", 80), ("density", 40), ("density", 40)]
     assert data["advice"].rstrip(".").split()[-1] in text
     assert str(tmp_path) not in json.dumps(data)
     rows = list(csv.DictReader((tmp_path / "out" / "results.csv").read_text().splitlines()))
@@ -304,8 +318,8 @@ def test_bench_of_a_network(tmp_path):
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (("--entries", "ours,lop-dense"), "no entry 'lop-dense'"),
-        (("--entries", "ours,lop-dense"), "Did you mean 'loop-dense'?"),
+        (("--entries", "sparse-mrnn,lop-dense"), "no entry 'lop-dense'"),
+        (("--entries", "sparse-mrnn,lop-dense"), "Did you mean 'loop-dense'?"),
         (("--sizes", "100,many"), "--sizes '100,many': give whole numbers"),
         (("--sizes", "0,100"), "units must be positive"),
         (("--sizes", "3"), "too few to measure"),
@@ -333,14 +347,19 @@ def test_a_network_without_synapses_is_an_error(tmp_path):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="says that there is no CUDA device")
 def test_gpu_page_without_a_gpu(tmp_path):
-    command = [sys.executable, ROOT / "benchmarks" / "page.py", "--device", "cuda", "--write", tmp_path / "page.md"]
-    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    script = ROOT / "benchmarks" / "page.py"
+    command = [sys.executable, script, "--device", "cuda", "--write", tmp_path / "page.md"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    found = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert found.returncode == 1
     assert found.stderr.startswith("no CUDA device here")
     assert not (tmp_path / "page.md").exists()
 
 
-@pytest.mark.parametrize(("problem", "code"), [(KeyboardInterrupt(), 130), (BenchmarkError("ours disagrees"), 1)])
+STOPS = [(KeyboardInterrupt(), 130), (BenchmarkError("an entry disagrees"), 1)]
+
+
+@pytest.mark.parametrize(("problem", "code"), STOPS)
 def test_what_was_measured_before_a_stop_is_kept(tmp_path, monkeypatch, problem, code):
     measure = b.measure
 
@@ -352,5 +371,5 @@ def test_what_was_measured_before_a_stop_is_kept(tmp_path, monkeypatch, problem,
     monkeypatch.setattr(b, "measure", stops)
     text = run("--sizes", "20,40,80", *QUICK, "--out", tmp_path, code=code)
     assert "stopped; 2 of 3 cases are measured" in text
-    assert ("ours disagrees" in text) == (code == 1)
+    assert ("an entry disagrees" in text) == (code == 1)
     assert len(json.loads((tmp_path / "results.json").read_text())["cases"]) == 2

@@ -12,7 +12,10 @@ from sparse_mrnn.recording import open_recording
 SMALL = {
     "recurrent_regions": [{"name": "a", "num_units": 5}, {"name": "b", "num_units": 3, "sign": "neg"}],
     "input_regions": [{"name": "cue", "num_units": 2}],
-    "recurrent_connections": [{"src_region": "a", "dst_region": "b", "sparsity": 0.5}, {"src_region": "b", "dst_region": "a"}],
+    "recurrent_connections": [
+        {"src_region": "a", "dst_region": "b", "sparsity": 0.5},
+        {"src_region": "b", "dst_region": "a"},
+    ],
     "input_connections": [{"src_region": "cue", "dst_region": "a"}],
 }
 
@@ -34,7 +37,8 @@ def run(*args, code=0):
 
 def test_simulate_writes_a_recording(config, tmp_path):
     out = tmp_path / "run.zarr"
-    args = ("simulate", config, "--duration", 200, "--dt", 5, "--batch", 3, "--seed", 4, "--device", "cpu", "--noise")
+    args = ("simulate", config, "--duration", 200, "--dt", 5, "--batch", 3, "--seed", 4, "--noise")
+    args += ("--device", "cpu")
     text = run(*args, "--stim", "cue:1:50:100", "--stim", "b:0.5", "--out", out)
     assert "8 units" in text
     assert "seed 4" in text
@@ -51,24 +55,28 @@ def test_simulate_without_a_recording(config):
 
 def test_simulate_quietly_with_a_log_and_other_recordings(config, tmp_path):
     out, log = tmp_path / "run.zarr", tmp_path / "run.jsonl"
-    more = ("--what", "mean", "--what", "units", "--variable", "x", "--region", "b", "--unit", "b[1]", "--every", 2, "--dtype", "float16")
-    assert run("simulate", config, "--duration", 100, "--out", out, "--quiet", "--log", log, *more) == ""
+    args = ("simulate", config, "--duration", 100, "--out", out)
+    half = ("--dtype", "float16")
+    which = ("--what", "mean", "--what", "units", "--variable", "x", "--region", "b", "--unit", "b[1]", *half)
+    assert run(*args, "--quiet", "--log", log, *which, "--every", 2) == ""
     found = open_recording(out)
     assert found.x.shape == (1, 5, 1)
     assert found.x_mean.dims == ("trial", "time", "group")
     assert json.loads(log.read_text().splitlines()[-1])["event"] == "done"
     assert "h, mean by region" in run("simulate", config, "--duration", 50, "--what", "mean")
-    run("simulate", config, "--duration", 100, "--out", out, "--resume", *more)
-    assert "record.every: 2 then, 1 now" in run("simulate", config, "--duration", 100, "--out", out, "--resume", *more[:-4], "--dtype", "float16", code=1)
+    run(*args, "--resume", *which, "--every", 2)
+    assert "record.every: 2 then, 1 now" in run(*args, "--resume", *which, code=1)
 
 
 def test_simulate_says_what_it_rounds(config):
-    assert "note: duration 104 ms is not a multiple of dt = 10 ms" in run("simulate", config, "--duration", 104)
+    text = run("simulate", config, "--duration", 104)
+    assert "note: duration 104 ms is not a multiple of dt = 10 ms" in text
 
 
 def test_info(config):
     text = run("info", config, "--batch", 2, "--steps", 10)
-    for part in ("a", "b", "cue", "realised density", "memory for simulating 10 steps, batch 2", "memory for training"):
+    memory = ("memory for simulating 10 steps, batch 2", "memory for training")
+    for part in ("a", "b", "cue", "realised density", *memory):
         assert part in text
     assert all(len(line) <= 80 for line in run("info", "celegans").splitlines())
 

@@ -18,7 +18,10 @@ import networkx as nx
 
 PACKAGE = Path(__file__).parents[2] / "sparse_mrnn"
 FAMILIES = {
-    "declare": ("#f4d58d", "connectivity explicit initializers graph stimulus recording simulation_config config"),
+    "declare": (
+        "#f4d58d",
+        "connectivity explicit initializers graph stimulus recording simulation_config config",
+    ),
     "lower and compute": ("#a8d5ba", "ops lowering models spectral random_streams"),
     "use a network": ("#b7cdea", "simulation training tasks analysis plot benchmark"),
     "exchange": ("#e3bfd9", "connectome interop data"),
@@ -56,7 +59,8 @@ def draw(graph: nx.DiGraph, path: Path) -> None:
     centre = {}
     for height, names in sorted(rows.items()):
         # Beside what they import, so that arrows are short.
-        names.sort(key=lambda n: (sum(centre[b][0] for b in graph.successors(n)) / (graph.out_degree(n) or 1), n))
+        below = {n: [centre[b][0] for b in graph.successors(n)] for n in names}
+        names.sort(key=lambda n: (sum(below[n]) / max(len(below[n]), 1), n))
         for k, name in enumerate(names):
             centre[name] = ((k + 0.5) * 10 / len(names), height)
     for above, below in nx.transitive_reduction(graph).edges:
@@ -66,7 +70,7 @@ def draw(graph: nx.DiGraph, path: Path) -> None:
     for name, (x, y) in centre.items():
         box = {"boxstyle": "round,pad=0.35", "fc": FILL.get(name, "#e6e6e6"), "ec": "0.4", "lw": 0.8}
         ax.text(x, y, name, ha="center", va="center", fontsize=9, family="monospace", bbox=box)
-    for k, (family, (colour, _)) in enumerate(FAMILIES.items()):
+    for family, (colour, _) in FAMILIES.items():
         ax.plot([], [], "s", color=colour, mec="0.4", ms=9, label=family)
     ax.legend(loc="upper center", bbox_to_anchor=(0.5, 0), ncols=len(FAMILIES), fontsize=8, frameon=False)
     ax.set(xlim=(0, 10), ylim=(-0.5, len(rows) - 0.5))

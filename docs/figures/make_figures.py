@@ -25,7 +25,8 @@ def main() -> None:
     settings = config.simulation or SimulationConfig()
     graph = read_config(config)
     net = build_network(graph, settings, "cpu")
-    recording = simulate(net, settings.duration, stimulus=settings.stimuli(), noise=settings.noise, seed=settings.seed or 0)
+    run = dict(stimulus=settings.stimuli(), noise=settings.noise, seed=settings.seed or 0)
+    recording = simulate(net, settings.duration, **run)
     figures = {
         "celegans_activity": plot_activity(recording),
         "celegans_weights": plot_weights(net),

@@ -32,13 +32,15 @@ def ring() -> sm.RegionGraph:
     for k, n in enumerate(sizes.tolist()):
         g.add_region(f"e{k}", n - n // 5, sign="pos", parent_region=f"area{k}")
         g.add_region(f"i{k}", n // 5, sign="neg", parent_region=f"area{k}")
+    within = {"ee": (60, 0.75), "ei": (60, 1.0), "ie": (25, -0.5), "ii": (25, -0.3)}  # fan-in, sum of weights
     for k in range(AREAS):
-        for source, target, fan_in, total in (("e", "e", 60, 0.75), ("e", "i", 60, 1.0), ("i", "e", 25, -0.5), ("i", "i", 25, -0.3)):
-            g.add_projection(f"{source}{k}", f"{target}{k}", fan_in=fan_in, initializer=sm.Constant(total / fan_in))
+        for (source, target), (fan_in, total) in within.items():
+            weight = sm.Constant(total / fan_in)
+            g.add_projection(f"{source}{k}", f"{target}{k}", fan_in=fan_in, initializer=weight)
         for hop, fan_in, total in ((1, 10, 0.22), (2, 6, 0.08)):
-            for side in (-1, 1):
-                other = (k + side * hop) % AREAS
-                g.add_projection(f"e{k}", f"e{other}", fan_in=fan_in, initializer=sm.Constant(total / fan_in), delay=8.0 * hop)
+            away = dict(fan_in=fan_in, initializer=sm.Constant(total / fan_in), delay=8.0 * hop)
+            for direction in (-1, 1):
+                g.add_projection(f"e{k}", f"e{(k + direction * hop) % AREAS}", **away)
     return g
 
 
@@ -63,16 +65,16 @@ def main() -> None:
             progress=False,
         ).load()
         took = time.perf_counter() - begin
-    print(f"{net.graph.n_units:,} units, {net.rec.nnz:,} synapses: built in {built:.1f} s, 1,500 steps in {took:.1f} s")
+    size = f"{net.graph.n_units:,} units, {net.rec.nnz:,} synapses"
+    print(f"{size}: built in {built:.1f} s, 1,500 steps in {took:.1f} s")
     mean = recording.h_mean[0].values.T
     figure, ax = plt.subplots(figsize=(8, 4.6), layout="constrained")
     top = float(np.quantile(mean, 0.995))
-    norm = matplotlib.colors.PowerNorm(0.5, 0, top)
-    drawn = ax.imshow(mean, aspect="auto", cmap="magma", norm=norm, extent=(0, 1500, AREAS, 0), interpolation="nearest")
+    style = dict(norm=matplotlib.colors.PowerNorm(0.5, 0, top), cmap="magma", interpolation="nearest")
+    drawn = ax.imshow(mean, aspect="auto", extent=(0, 1500, AREAS, 0), **style)
     ax.axvline(700, color="w", lw=0.8, ls="--")
     ax.text(710, 2.5, "area 20 lesioned", color="w", fontsize=8)
-    title = f"{net.graph.n_units:,} units, {net.rec.nnz:,} synapses: mean activity of 64 areas"
-    ax.set(xlabel="time (ms)", ylabel="area on the ring", title=title)
+    ax.set(xlabel="time (ms)", ylabel="area on the ring", title=f"{size}: mean activity of 64 areas")
     figure.colorbar(drawn, ax=ax, label="mean h of the excitatory units", extend="max")
     figure.savefig(HERE / "ring_activity.png", dpi=110)
     print("wrote ring_activity.png")

@@ -51,7 +51,7 @@ def circular_law() -> None:
 
 
 def transition() -> None:
-    """Activity after a long time against g: silence below 1, chaos above (Sompolinsky, Crisanti & Sommers 1988)."""
+    """Activity after a long time: silence below g = 1, chaos above (Sompolinsky, Crisanti & Sommers 1988)."""
     gains = np.array([0.6, 0.8, 0.9, 0.95, 1.05, 1.1, 1.2, 1.4, 1.6])
     net = sm.mRNN(random_graph(), "tanh", seed=0, device="cpu", dt=10, tau=100, spectral_radius=1.0)
     x0 = torch.randn(1, UNITS, generator=torch.Generator().manual_seed(0))
@@ -71,7 +71,8 @@ def transition() -> None:
     _, axes = plt.subplots(1, 3, figsize=(11, 3.4), layout="constrained")
     axes[0].plot(gains, rms, "o-", color="#2c6fbb")
     axes[0].axvline(1, ls="--", color="0.4")
-    axes[0].set(xlabel="spectral radius g", ylabel="rms of x after 200 tau", title=f"{UNITS:,} units, 100 synapses each")
+    axes[0].set(xlabel="spectral radius g", ylabel="rms of x after 200 tau")
+    axes[0].set_title(f"{UNITS:,} units, 100 synapses each")
     for ax, gain in zip(axes[1:], (0.8, 1.6), strict=True):
         ax.plot(np.arange(len(traces[gain])) / 10, traces[gain], lw=0.8)
         ax.set(xlabel="time (tau)", ylabel="h of six units", title=f"g = {gain}", ylim=(-1, 1), xlim=(0, 100))

@@ -4,6 +4,7 @@
 """
 
 import time
+from itertools import product
 from pathlib import Path
 
 import matplotlib
@@ -36,16 +37,17 @@ def flip_flop_net():
 
 
 def delayed_response_net():
-    """Sensory cortex, a frontal area (ALM) of excitatory and inhibitory units, and thalamus in a loop with it."""
+    """Sensory cortex, a frontal area (ALM) with excitatory and inhibitory units, and a thalamic loop."""
     g = sm.RegionGraph()
-    for name, n, sign in (("S1", 80, "pos"), ("ALM_exc", 120, "pos"), ("ALM_inh", 40, "neg"), ("thalamus", 60, "pos")):
-        g.add_region(name, n, sign=sign, base_firing=0.1, learnable_bias=True, parent_region="ALM" if "ALM" in name else None)
+    for name, n in {"S1": 80, "ALM_exc": 120, "ALM_inh": 40, "thalamus": 60}.items():
+        sign, parent = "neg" if name == "ALM_inh" else "pos", "ALM" if "ALM" in name else None
+        g.add_region(name, n, sign=sign, base_firing=0.1, learnable_bias=True, parent_region=parent)
     g.add_input("cue", 2)
     g.add_input("go", 1)
     g.add_projection("cue", "S1", density=0.5)
     g.add_projection("go", "thalamus", density=0.5)
     g.add_projection("S1", "ALM_exc", density=0.1)
-    for source, target in (("ALM_exc", "ALM_exc"), ("ALM_exc", "ALM_inh"), ("ALM_inh", "ALM_exc"), ("ALM_inh", "ALM_inh")):
+    for source, target in product(("ALM_exc", "ALM_inh"), repeat=2):
         g.add_projection(source, target, density=0.2, self_connections=source != target)
     g.add_projection("ALM_exc", "thalamus", density=0.1)
     for target in ("ALM_exc", "ALM_inh"):
@@ -144,11 +146,13 @@ def delayed_response_figure(iterations=1200):
     there = trials.epochs["distractor"][1] > trials.epochs["distractor"][0]
     for name, chosen in (("with", there), ("without", ~there)):
         asked = trials.mask & (trials.target != 0) & chosen[:, None, None]
-        print(f"  {name} distractor: {100 * ((output > 0) == (trials.target > 0))[asked].float().mean():.1f}%")
+        correct = ((output > 0) == (trials.target > 0))[asked]
+        print(f"  {name} distractor: {100 * correct.float().mean():.1f}%")
     for region in ("S1", "ALM_exc", "thalamus"):
         for epoch in ("sample", "delay"):
             held = silence(net, trials, region, epoch)
-            print(f"  {region} silenced during the {epoch}: {100 * evaluate(net, readout, 'ALM_exc', trials, held)[1]:.1f}%")
+            _, right, _ = evaluate(net, readout, "ALM_exc", trials, held)
+            print(f"  {region} silenced during the {epoch}: {100 * right:.1f}%")
     figure, axes = plt.subplot_mosaic([["curve", "out"], ["curve", "rate"]], **PANELS)
     draw_curve(axes["curve"], curve)
     right_side = trials.target[:, -1, 0] > 0

@@ -7,63 +7,48 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from sparse_mrnn.benchmark.measure import CaseResult, EntryResult, Timing
+from sparse_mrnn.benchmark.measure import CaseResult, EntryResult
 
 EVEN = 1.1
 """Ratios below this are called equal."""
 
 
 @dataclass(frozen=True)
-class Point:
-    """The best sparse against the best dense entry on one case; None where one of them was not measured."""
+class Comparison:
+    """The fastest sparse and the fastest dense entry of a case; None where none was measured."""
 
     case: CaseResult
     sparse: EntryResult | None
     dense: EntryResult | None
 
+    @classmethod
+    def of(cls, case: CaseResult) -> Comparison:
+        """By training time, or forward if nothing was trained; "sparse-mrnn" alone counts as sparse."""
+        timed = sorted((e for e in case.entries if case.timing(e)), key=case.median)
+        sparse, dense = (next((e for e in timed if e.kind == kind), None) for kind in ("sparse", "dense"))
+        return cls(case, sparse or next((e for e in timed if e.entry == "sparse-mrnn"), None), dense)
+
     @property
     def speedup(self) -> float | None:
-        """Time of the dense over that of the sparse one, in training where measured."""
-        return None if self.sparse is None or self.dense is None else timing(self.dense).median / timing(self.sparse).median
+        """Time of the dense over that of the sparse entry."""
+        if self.sparse is None or self.dense is None:
+            return None
+        return self.case.median(self.dense) / self.case.median(self.sparse)
 
     @property
-    def smaller(self) -> float | None:
-        """Memory of the dense over that of the sparse one."""
-        if self.sparse is None or self.dense is None or not self.sparse.memory_mb or self.dense.memory_mb is None:
+    def memory_ratio(self) -> float | None:
+        """Peak memory of the dense over that of the sparse entry."""
+        if self.sparse is None or self.dense is None:
             return None
-        return self.dense.memory_mb / self.sparse.memory_mb
-
-
-def timing(result: EntryResult) -> Timing:
-    """Forward and backward where measured, else forward."""
-    found = result.training or result.forward
-    if found is None:
-        raise ValueError(f"{result.entry} was not timed")
-    return found
-
-
-def point(case: CaseResult) -> Point:
-    """The fastest entry of each kind that trained (or, if none was asked to, that ran forward)."""
-    trained = any(e.training for e in case.entries)
-    timed = [e for e in case.entries if (e.training if trained else e.forward)]
-    best = {kind: min((e for e in timed if e.kind == kind), key=lambda e: timing(e).median, default=None) for kind in ("sparse", "dense")}
-    if best["sparse"] is None:
-        best["sparse"] = next((e for e in timed if e.entry == "ours"), None)
-    return Point(case, best["sparse"], best["dense"])
+        sparse, dense = self.sparse.memory_mb, self.dense.memory_mb
+        return dense / sparse if sparse and dense is not None else None
 
 
 @dataclass(frozen=True)
 class Crossover:
-    """Where sparse and dense take the same time along a ladder.
+    """Where sparse and dense take the same time from ``low`` to ``high`` units or density.
 
-    Parameters
-    ----------
-    at : float or None
-        Units or density; None if one of them is faster everywhere.
-    low, high : float
-        The range measured.
-    sparse_first : bool
-        Whether sparse is faster at the low end.
+    ``at`` is None if one of them is faster everywhere; ``sparse_first``: sparse is, at the low end.
     """
 
     at: float | None
@@ -73,17 +58,20 @@ class Crossover:
 
 
 def crossover(results: Sequence[CaseResult], group: str) -> Crossover | None:
-    """The crossover over "units" or "density", interpolated between neighbours on logarithmic axes; None if unknown.
+    """The crossover over "units" or "density", interpolated on logarithmic axes; None if unknown.
 
-    The network itself belongs to both ladders. Where the curves cross more than once, the crossing on whose one side
-    sparse is always faster (full blocks are a dense product in both, so curves may meet again at the highest density).
+    The network itself belongs to both ladders. Where the curves cross more than once, it is the crossing on
+    whose one side sparse is always faster: full blocks are a dense product in both, so curves may meet again
+    at the highest density.
     """
-    points = [point(r) for r in results if r.group in (group, "network")]
-    found = sorted(
-        (r.case.units if group == "units" else r.case.density, r.speedup) for r in points if r.speedup is not None
-    )
+    found = []
+    for case in results:
+        speedup = Comparison.of(case).speedup
+        if case.group in (group, "network") and speedup is not None:
+            found.append((case.units if group == "units" else case.density, speedup))
     if len(found) < 2:
         return None
+    found.sort()
     crossings = []
     for (x0, y0), (x1, y1) in pairwise(found):
         if (y0 - 1) * (y1 - 1) < 0:
@@ -99,27 +87,30 @@ def advice(results: Sequence[CaseResult]) -> str:
     if not results:
         return "Nothing was measured."
     here = next((r for r in results if r.group == "network"), None)
-    case = here or max(results, key=lambda r: (point(r).speedup is not None, r.group == "units", r.units))
-    words = _here(point(case), "here" if here else f"at {case.units:,} units and {percent(case.density)} density")
-    units, density = crossover(results, "units"), crossover(results, "density")
-    found = [(c, group) for c, group in ((units, "units"), (density, "density")) if c is not None]
-    where = [_side(c.at, c.sparse_first, group) for c, group in found if c.at is not None]
-    rest = [f"use dense {' or '.join(where)}"] if where else []
-    rest += [_everywhere(c, group) for c, group in found if c.at is None]
-    return "; ".join([words, *rest]) + "."
+    largest = max(results, key=lambda r: (Comparison.of(r).speedup is not None, r.group == "units", r.units))
+    case = here or largest
+    where = "here" if here else f"at {case.units:,} units and {percent(case.density)} density"
+    found = [(c, group) for group in ("units", "density") if (c := crossover(results, group)) is not None]
+    crossings = [_crossing(c.at, c.sparse_first, group) for c, group in found if c.at is not None]
+    clauses = [_verdict(Comparison.of(case), where)]
+    if crossings:
+        clauses.append(f"use dense {' or '.join(crossings)}")
+    clauses += [_everywhere(c, group) for c, group in found if c.at is None]
+    return "; ".join(clauses) + "."
 
 
-def _here(best: Point, where: str) -> str:
-    doing = "training" if best.sparse and best.sparse.training else "running forward"
-    if best.sparse is None:
+def _verdict(best: Comparison, where: str) -> str:
+    case, sparse, dense = best.case, best.sparse, best.dense
+    doing = "training" if case.trained else "running forward"
+    if sparse is None:
         return f"No sparse entry was measured {where}"
-    if best.dense is None:
-        why = next((e.skipped for e in best.case.entries if e.kind == "dense" and e.skipped), None)
-        took = f"{timing(best.sparse).median:.3g} ms"
-        return f"Use sparse {where}: {doing} takes {took} ({best.sparse.entry}); dense was not measured" + (f" ({why})" if why else "")
-    ratio, smaller = best.speedup or 1.0, best.smaller
-    names = f"({best.sparse.entry}, against {best.dense.entry}, {doing})"
-    size = "" if smaller is None else f" and {_times(smaller, 'smaller', 'larger')}"
+    if dense is None:
+        took = f"{doing} takes {case.median(sparse):.3g} ms ({sparse.entry})"
+        why = next((f" ({e.skipped})" for e in case.entries if e.kind == "dense" and e.skipped), "")
+        return f"Use sparse {where}: {took}; dense was not measured{why}"
+    ratio, memory = best.speedup or 1.0, best.memory_ratio
+    names = f"({sparse.entry}, against {dense.entry}, {doing})"
+    size = "" if memory is None else f" and {_times(memory, 'smaller', 'larger')}"
     if max(ratio, 1 / ratio) < EVEN:
         return f"Sparse is as fast as dense{size} {where} {names}"
     verb = "Use sparse" if ratio > 1 else "Use dense"
@@ -131,14 +122,16 @@ def _times(ratio: float, more: str, less: str) -> str:
     return f"{ratio:.2g}x {word}" if ratio < 10 else f"{ratio:,.0f}x {word}"
 
 
-def _side(at: float, sparse_first: bool, group: str) -> str:
-    return f"{'above' if sparse_first else 'below'} {_amount(float(f'{at:.2g}'), group)} {group}"  # no better known than that
+def _crossing(at: float, sparse_first: bool, group: str) -> str:
+    rounded = float(f"{at:.2g}")  # no better known than that
+    return f"{'above' if sparse_first else 'below'} {_amount(rounded, group)} {group}"
 
 
 def _everywhere(found: Crossover, group: str) -> str:
-    first = "sparse" if found.sparse_first else "dense"
-    low, high = (_amount(x, group) for x in (found.low, found.high))
-    return f"{first} is faster at all {'sizes' if group == 'units' else 'densities'} measured ({low} to {high})"
+    faster = "sparse" if found.sparse_first else "dense"
+    ladder = "sizes" if group == "units" else "densities"
+    low, high = (_amount(end, group) for end in (found.low, found.high))
+    return f"{faster} is faster at all {ladder} measured ({low} to {high})"
 
 
 def _amount(value: float, group: str) -> str:

@@ -1,4 +1,4 @@
-"""What is measured: a network with a batch and a number of steps, and its relatives of other sizes and densities."""
+"""What is measured: a network, how it is run, and its variants of other sizes and densities."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ from sparse_mrnn.models.base import mRNNBase
 from sparse_mrnn.models.elman import ElmanmRNN
 from sparse_mrnn.models.leaky import mRNN
 
+REGION_FIELDS = ("sign", "base_firing", "init", "tau", "activation", "learnable_bias", "learnable_tau")
+"""What a variant keeps of a region."""
+
 
 @dataclass(frozen=True)
 class Case:
@@ -26,8 +29,8 @@ class Case:
     ----------
     label : str
     make : callable
-        Returns the graph. A module-level function (or `functools.partial` of one): memory is measured in another
-        process, which calls it again.
+        Returns the graph. A function of a module (or `functools.partial` of one), for memory is measured in
+        another process, which calls it again.
     batch, steps : int
     model : {"leaky", "elman"}
     activation : str
@@ -63,16 +66,15 @@ class Case:
     def network(self, backend: str = "csr", graph: RegionGraph | None = None) -> mRNNBase:
         """The network on a backend; the same synapses and weights on each."""
         graph = self.make() if graph is None else graph
-        common: dict[str, Any] = dict(
-            activation=self.activation, backend=backend, spectral_radius=self.spectral_radius, seed=self.seed, device=self.device
-        )
+        same = ("activation", "spectral_radius", "seed", "device")
+        common: dict[str, Any] = {"backend": backend, **{name: getattr(self, name) for name in same}}
         if self.model == "elman":
             return ElmanmRNN(graph, **common)
         return mRNN(graph, dt=self.dt, tau=self.tau, **common)
 
 
 def two_regions(units: int, density: float | None = None, fan_in: int | None = None) -> RegionGraph:
-    """Four fifths excitatory, one fifth inhibitory units, connected at random at a density or with a fan-in a unit.
+    """Four fifths excitatory, one fifth inhibitory units, connected at random at a density or a mean fan-in.
 
     Raises
     ------
@@ -105,7 +107,7 @@ def two_regions(units: int, density: float | None = None, fan_in: int | None = N
 
 @dataclass(frozen=True, eq=False)
 class BlockModel:
-    """A network reduced to its regions and the density of every pair of them, so that it can be made at other sizes.
+    """The regions of a network and the density of every pair of them, from which other sizes are made.
 
     Parameters
     ----------
@@ -126,19 +128,20 @@ class BlockModel:
             count[p.source, p.target] = count.get((p.source, p.target), 0.0) + p.expected_synapses
         bare = RegionGraph(name=graph.name)
         bare.add_nodes_from((name, dict(graph.nodes[name])) for name in graph)
-        area = {pair: graph.region(pair[0]).n * graph.region(pair[1]).n for pair in count}
-        return cls(bare, {pair: min(1.0, n / area[pair]) for pair, n in count.items()})
+        return cls(bare, {pair: min(1.0, n / _pairs_of_units(graph, *pair)) for pair, n in count.items()})
 
     @property
     def mean_density(self) -> float:
         """Synapses over units squared."""
-        return sum(self._area(*pair) * d for pair, d in self.density.items() if self._recurrent(pair[0])) / self.graph.n_units**2
+        recurrent = (pair for pair in self.density if self._recurrent(pair[0]))
+        synapses = sum(self.density[pair] * _pairs_of_units(self.graph, *pair) for pair in recurrent)
+        return synapses / self.graph.n_units**2
 
     def make(self, units: int | None = None, density: float | None = None) -> RegionGraph:
         """A network of about this many units and this density (default: the original's).
 
-        Regions keep their share of the units, and at least one. A lower density thins every projection alike; a
-        higher one fills what is missing, also between regions that were not connected, until at 1 all is connected.
+        Regions keep their share of the units, and at least one. A lower density thins every projection alike;
+        a higher one fills what is missing, also between regions that were not connected, until at 1 all are.
         """
         old = self.graph
         factor = 1.0 if units is None else units / old.n_units
@@ -146,11 +149,10 @@ class BlockModel:
         g = RegionGraph(name=old.name)
         for r in old.regions():
             n = max(1, round(r.n * factor))
-            pick = np.arange(n) * r.n // n
-            names = ("sign", "base_firing", "init", "tau", "activation", "learnable_bias", "learnable_tau")
-            fields: dict[str, Any] = {k: getattr(r, k) for k in names}
-            thinned: dict[str, Any] = {k: v[pick] if isinstance(v, np.ndarray) else v for k, v in fields.items()}
-            g.add_region(r.name, n, **thinned)
+            kept_units = np.arange(n) * r.n // n
+            fields: dict[str, Any] = {name: getattr(r, name) for name in REGION_FIELDS}
+            per_unit = {name: v[kept_units] for name, v in fields.items() if isinstance(v, np.ndarray)}
+            g.add_region(r.name, n, **{**fields, **per_unit})
         for r in old.regions("input"):
             g.add_input(r.name, r.n, sign=r.sign)
         regions = [r.name for r in old.regions()]
@@ -160,34 +162,41 @@ class BlockModel:
             for target in regions:
                 d = self.density.get((source, target), 0.0)
                 if density is not None and self._recurrent(source):
-                    d = d * density / mean if density <= mean else d + (1 - d) * (density - mean) / (1 - mean)
+                    thinner = density <= mean
+                    d = d * density / mean if thinner else d + (1 - d) * (density - mean) / (1 - mean)
                 if d > 0:
                     g.add_projection(source, target, rule=Bernoulli(min(1.0, d)), initializer=initializer)
         return g
-
-    def _area(self, source: str, target: str) -> int:
-        return self.graph.region(source).n * self.graph.region(target).n
 
     def _recurrent(self, name: str) -> bool:
         return self.graph.region(name).kind == "recurrent"
 
 
-def ladder(sizes: list[int], density: float | None = None, fan_in: int | None = None, **run: Any) -> list[Case]:
-    """Random two-region networks of several sizes."""
+def _pairs_of_units(graph: RegionGraph, source: str, target: str) -> int:
+    return graph.region(source).n * graph.region(target).n
+
+
+def ladder(sizes: list[int], density: float | None, fan_in: int | None = None, **run: Any) -> list[Case]:
+    """Random two-region networks of several sizes; ``run`` are fields of `Case`."""
     kind = f"density {density:g}" if density is not None else f"{fan_in} synapses a unit"
-    for units in sizes:
-        two_regions(units, density, fan_in)  # raises before anything is measured
-    return [Case(f"{n:,} units, {kind}", partial(two_regions, n, density, fan_in), group="units", **run) for n in sizes]
+    makers = {n: partial(two_regions, n, density, fan_in) for n in sizes}
+    for make in makers.values():
+        make()  # raises before anything is measured
+    return [Case(f"{n:,} units, {kind}", make, group="units", **run) for n, make in makers.items()]
 
 
 def density_ladder(units: int, densities: list[float], **run: Any) -> list[Case]:
-    """Random two-region networks of several densities."""
-    return [Case(f"{units:,} units, density {d:g}", partial(two_regions, units, d), group="density", **run) for d in densities]
+    """Random two-region networks of several densities; ``run`` are fields of `Case`."""
+    label = f"{units:,} units, density"
+    return [Case(f"{label} {d:g}", partial(two_regions, units, d), group="density", **run) for d in densities]
 
 
-def relatives(case: Case, sizes: list[int], densities: list[float]) -> list[Case]:
+def variants(case: Case, sizes: list[int], densities: list[float]) -> list[Case]:
     """A network at other sizes (its density kept) and at other densities (its size kept), as block models."""
     model = BlockModel.of(case.make())
-    made = [replace(case, label=f"at {n:,} units", make=partial(model.make, units=n), group="units") for n in sizes]
-    made += [replace(case, label=f"at density {d:g}", make=partial(model.make, density=d), group="density") for d in densities]
-    return [replace(c, spectral_radius=None) for c in made]
+    base = replace(case, spectral_radius=None)
+    made = [replace(base, label=f"at {n:,} units", make=partial(model.make, n), group="units") for n in sizes]
+    for d in densities:
+        make = partial(model.make, density=d)
+        made.append(replace(base, label=f"at density {d:g}", make=make, group="density"))
+    return made

@@ -1,6 +1,6 @@
-"""The ways a network is run that are compared: Python step loops as others write them, and this library by backend.
+"""The ways to run a network that are compared: Python loops over the steps, and this library by backend.
 
-A loop is the plain thing: Dale's law once a forward, a Python ``for`` over the time steps, torch's autograd. It
+A loop applies Dale's law once a forward, steps with a Python ``for``, and leaves gradients to autograd. It
 computes the update of mRNNTorch,
 
     x[t+1] = x[t] + alpha (-x[t] + W_rec h[t] + W_inp u[t] + b),    h[t+1] = f(x[t+1])
@@ -13,6 +13,8 @@ from __future__ import annotations
 import importlib.util
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -26,17 +28,36 @@ from sparse_mrnn.models import base
 from sparse_mrnn.ops.backends.torch_sparse import package
 
 
+@dataclass(frozen=True)
+class RunSize:
+    """What the memory of a run depends on; float32 throughout."""
+
+    units: int
+    synapses: float
+    batch: int
+    steps: int
+    training: bool
+
+    def states(self, copies: int) -> float:
+        """Bytes of so many values for every unit, trial and step."""
+        return 4.0 * self.units * self.batch * self.steps * copies
+
+    def matrices(self, copies: int) -> float:
+        """Bytes of so many dense weight matrices."""
+        return 4.0 * self.units**2 * copies
+
+
 class Entry(ABC):
     """One way to run a case. ``build_s`` is the time from the declared graph until it can run."""
 
     name: ClassVar[str]
     about: ClassVar[str]
     kind: ClassVar[str]
-    """"dense" or "sparse": which side of the comparison it is on; "other" for neither."""
+    """"dense" or "sparse", by which the two are compared; "other" for neither."""
     trains: ClassVar[bool] = True
 
     build_s: float
-    given: CaseInputs
+    inputs: CaseInputs
 
     @abstractmethod
     def __init__(self, problem: Problem) -> None:
@@ -49,7 +70,7 @@ class Entry(ABC):
 
     @classmethod
     @abstractmethod
-    def bytes_needed(cls, units: int, synapses: float, batch: int, steps: int, training: bool) -> float:
+    def bytes_needed(cls, size: RunSize) -> float:
         """Roughly how much memory a run takes, so that one which would not fit is never started."""
 
     @abstractmethod
@@ -62,14 +83,14 @@ class Entry(ABC):
 
     @abstractmethod
     def gradients(self) -> dict[str, Tensor]:
-        """After a training run: the derivative by the effective weight of each entry, "recurrent" and "input".
+        """After a training run, the derivative by each effective weight, of "recurrent" and "input".
 
         NaN where the entry does not differentiate (a frozen projection).
         """
 
     def run(self, training: bool, steps: int | None = None) -> Tensor:
         """One forward, or one forward and backward of the loss; h, detached."""
-        steps = self.given.case.steps if steps is None else steps
+        steps = self.inputs.case.steps if steps is None else steps
         if not training:
             with torch.no_grad():
                 return self.states(steps)
@@ -81,14 +102,9 @@ class Entry(ABC):
 
 
 def mean_square(h: Tensor) -> Tensor:
-    """The loss of a training run, as one pass each way: h.square().mean() takes as long as a sparse network."""
+    """The loss of a training run, one pass each way: h.square().mean() takes as long as a sparse network."""
     loss: Tensor = torch.linalg.vector_norm(h).square() / h.numel()
     return loss
-
-
-def states_bytes(units: int, batch: int, steps: int, copies: int) -> float:
-    """Bytes of ``copies`` float32 arrays of every unit, trial and step."""
-    return 4.0 * units * batch * steps * copies
 
 
 class _Loop(Entry):
@@ -97,22 +113,27 @@ class _Loop(Entry):
     kind = "other"
 
     def __init__(self, problem: Problem) -> None:
-        self.given = self.problem = problem
+        self.inputs = self.problem = problem
         start = time.perf_counter()
         self.build()
         self.build_s = problem.build_s + time.perf_counter() - start
 
     def build(self) -> None:
         """Make the parameters, and what else the entry keeps between runs."""
-        self.weight = {name: s.weight.clone().requires_grad_() for name, s in self._synapses().items()}
+        self.weight = {name: s.weight.clone().requires_grad_() for name, s in self.problem.synapses.items()}
         self.bias = self.problem.bias.clone().requires_grad_(self.problem.learns_bias)
-
-    def _synapses(self) -> dict[str, CsrWeights]:
-        both = {"recurrent": self.problem.rec, "input": self.problem.inp}
-        return {name: s for name, s in both.items() if s.col.numel()}
 
     def parameters(self) -> list[Tensor]:
         return [*self.weight.values(), self.bias]
+
+    def gradients(self) -> dict[str, Tensor]:
+        found = {}
+        for kind, s in self.problem.synapses.items():
+            grad = self.weight[kind].grad
+            grad = torch.zeros_like(self.weight[kind]) if grad is None else grad
+            grad = grad if grad.dim() == 1 else grad[s.coordinates()]
+            found[kind] = grad * torch.where(s.sign == 0, 1, s.sign)
+        return found
 
 
 class _SparseLoop(_Loop):
@@ -128,42 +149,31 @@ class _SparseLoop(_Loop):
 
     def states(self, steps: int) -> Tensor:
         p = self.problem
-        w = {name: self.matrix(s, s.effective(self.weight[name])) for name, s in self._synapses().items()}
+        w = {name: self.matrix(s, s.effective(self.weight[name])) for name, s in p.synapses.items()}
         x, h, bias = p.x0.t().contiguous(), p.h0.t().contiguous(), self.bias[:, None]
-        drive = p.drive.permute(1, 2, 0).contiguous()
+        u = p.u.permute(1, 2, 0).contiguous()
         out = []
         for t in range(steps):
             total = bias
             if "recurrent" in w:
                 total = total + self.product(w["recurrent"], h)
             if "input" in w:
-                total = total + self.product(w["input"], drive[t])
+                total = total + self.product(w["input"], u[t])
             x = x + p.alpha * (total - x)
             h = p.activation(x)
             out.append(h)
         return torch.stack(out).permute(2, 0, 1)
 
-    def gradients(self) -> dict[str, Tensor]:
-        found = {}
-        for name, s in self._synapses().items():
-            grad = self.weight[name].grad
-            found[name] = torch.zeros_like(s.weight) if grad is None else grad * torch.where(s.sign == 0, 1, s.sign)
-        return found
-
     @classmethod
-    def bytes_needed(cls, units: int, synapses: float, batch: int, steps: int, training: bool) -> float:
-        return 60.0 * synapses + states_bytes(units, batch, steps, 6 if training else 1)
+    def bytes_needed(cls, size: RunSize) -> float:
+        return 60 * size.synapses + size.states(6 if size.training else 1)
 
 
 class LoopCSR(_SparseLoop):
     name, about = "loop-csr", "torch.sparse CSR product a step"
 
     def matrix(self, synapses: CsrWeights, values: Tensor) -> Tensor:
-        import warnings
-
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Sparse CSR tensor support")
-            return torch.sparse_csr_tensor(synapses.crow, synapses.col, values, synapses.shape, check_invariants=False)
+        return synapses.pattern.matrix(values)
 
 
 class LoopCOO(_SparseLoop):
@@ -171,20 +181,21 @@ class LoopCOO(_SparseLoop):
 
     def build(self) -> None:
         super().build()
-        self.index = {name: torch.stack([s.rows, s.col.long()]) for name, s in self._synapses().items()}
+        self.index = {name: torch.stack(s.coordinates()) for name, s in self.problem.synapses.items()}
 
     def matrix(self, synapses: CsrWeights, values: Tensor) -> Tensor:
         index = self.index["recurrent" if synapses is self.problem.rec else "input"]
-        return torch.sparse_coo_tensor(index, values, synapses.shape, is_coalesced=True, check_invariants=False)
+        shape = synapses.pattern.shape
+        return torch.sparse_coo_tensor(index, values, shape, is_coalesced=True, check_invariants=False)
 
     def product(self, matrix: Any, h: Tensor) -> Tensor:
         result: Tensor = torch.sparse.mm(matrix, h)
         return result
 
     @classmethod
-    def bytes_needed(cls, units: int, synapses: float, batch: int, steps: int, training: bool) -> float:
-        dense = 4.0 * units**2 if training else 0  # the backward of a COO product makes a dense gradient of the matrix
-        return dense + super().bytes_needed(units, synapses, batch, steps, training)
+    def bytes_needed(cls, size: RunSize) -> float:
+        dense = size.matrices(1) if size.training else 0  # a COO product's gradient is made dense first
+        return dense + super().bytes_needed(size)
 
 
 class LoopTorchSparse(_SparseLoop):
@@ -196,11 +207,12 @@ class LoopTorchSparse(_SparseLoop):
 
     def build(self) -> None:
         super().build()
-        self.index = {name: (s.crow.long(), s.col.long(), s.rows) for name, s in self._synapses().items()}
+        synapses = self.problem.synapses.items()
+        self.index = {name: (s.pattern.crow.long(), *s.coordinates()) for name, s in synapses}
 
     def matrix(self, synapses: CsrWeights, values: Tensor) -> Any:
-        ptr, col, row = self.index["recurrent" if synapses is self.problem.rec else "input"]
-        known = dict(sparse_sizes=synapses.shape, is_sorted=True, trust_data=True)
+        ptr, row, col = self.index["recurrent" if synapses is self.problem.rec else "input"]
+        known = dict(sparse_sizes=synapses.pattern.shape, is_sorted=True, trust_data=True)
         return package().SparseTensor(row=row, rowptr=ptr, col=col, value=values, **known)
 
 
@@ -212,8 +224,9 @@ class LoopScipy(_SparseLoop):
         return None if torch.device(device).type == "cpu" else "scipy runs on the CPU only"
 
     def matrix(self, synapses: CsrWeights, values: Tensor) -> Any:
-        arrays = (values.detach().numpy(), synapses.col.numpy(), synapses.crow.numpy())
-        return sp.csr_array(arrays, shape=synapses.shape)
+        pattern = synapses.pattern
+        arrays = (values.detach().numpy(), pattern.col.numpy(), pattern.crow.numpy())
+        return sp.csr_array(arrays, shape=pattern.shape)
 
     def product(self, matrix: Any, h: Tensor) -> Tensor:
         return torch.from_numpy(matrix @ h.numpy())
@@ -229,51 +242,42 @@ class LoopDense(_Loop):
 
     def build(self) -> None:
         self.bias = self.problem.bias.clone().requires_grad_(self.problem.learns_bias)
+        self.alpha = self.problem.alpha.t()
         self.weight, self.mask, self.sign = {}, {}, {}
-        for name, s in self._synapses().items():
-            w, mask, sign = (torch.zeros(s.shape, dtype=s.weight.dtype, device=s.weight.device) for _ in range(3))
-            row, col = s.rows, s.col.long()
-            w[row, col], mask[row, col], sign[row, col] = s.weight, 1.0, s.sign
+        for name, s in self.problem.synapses.items():
+            w, mask, sign = (s.weight.new_zeros(s.pattern.shape) for _ in range(3))
+            at = s.coordinates()
+            w[at], mask[at], sign[at] = s.weight, 1.0, s.sign
             self.weight[name], self.mask[name], self.sign[name] = w.requires_grad_(), mask, sign
 
     def _effective(self) -> dict[str, Tensor]:
         made = {}
-        for name, s in self._synapses().items():
+        for name, s in self.problem.synapses.items():
             w, mask, sign = self.weight[name], self.mask[name], self.sign[name]
-            made[name] = mask * w.abs() * sign if s.signed else mask * torch.where(sign == 0, w, w.abs() * sign)
+            constrained = w.abs() * sign
+            made[name] = mask * (constrained if s.signed else torch.where(sign == 0, w, constrained))
         return made
 
-    def states(self, steps: int) -> Tensor:
-        p = self.problem
-        w = self._effective()
-        x, h, alpha = p.x0, p.h0, p.alpha.t()
-        kept: list[Tensor] = []
+    def run_steps(self, steps: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """x and h after each step."""
+        p, w = self.problem, self._effective()
+        x, h = p.x0, p.h0
         for t in range(steps):
-            x, h = self._step(w, x, h, p.drive[:, t], alpha)
-            kept.append(h)
-        return torch.stack(kept, 1)
+            total = -x
+            if "recurrent" in w:
+                total = total + (w["recurrent"] @ h.T).T
+            if "input" in w:
+                total = total + (w["input"] @ p.u[:, t].T).T
+            x = x + self.alpha * (total + self.bias)
+            h = p.activation(x) if len(p.activations.parts) == 1 else p.activation(x.t()).t()
+            yield x, h
 
-    def _step(self, w: dict[str, Tensor], x: Tensor, h: Tensor, u: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
-        total = -x
-        if "recurrent" in w:
-            total = total + (w["recurrent"] @ h.T).T
-        if "input" in w:
-            total = total + (w["input"] @ u.T).T
-        x = x + alpha * (total + self.bias)
-        f = self.problem.activation
-        return x, f(x) if len(self.problem.parts) == 1 else f(x.t()).t()
-
-    def gradients(self) -> dict[str, Tensor]:
-        found = {}
-        for name, s in self._synapses().items():
-            grad = self.weight[name].grad
-            at = torch.zeros_like(s.weight) if grad is None else grad[s.rows, s.col.long()]
-            found[name] = at * torch.where(s.sign == 0, 1, s.sign)
-        return found
+    def states(self, steps: int) -> Tensor:
+        return torch.stack([h for _, h in self.run_steps(steps)], 1)
 
     @classmethod
-    def bytes_needed(cls, units: int, synapses: float, batch: int, steps: int, training: bool) -> float:
-        return (10 if training else 5) * 4.0 * units**2 + states_bytes(units, batch, steps, 6 if training else 1)
+    def bytes_needed(cls, size: RunSize) -> float:
+        return size.matrices(10 if size.training else 5) + size.states(6 if size.training else 1)
 
 
 class MRNNTorch(LoopDense):
@@ -282,13 +286,9 @@ class MRNNTorch(LoopDense):
     name, about = "mrnntorch", "the same, states written step by step as mRNNTorch 0.1 does"
 
     def states(self, steps: int) -> Tensor:
-        p = self.problem
-        w = self._effective()
-        x, h, alpha = p.x0, p.h0, p.alpha.t()
-        new_h = torch.empty((p.case.batch, steps, p.units), device=x.device)
+        new_h = self.problem.x0.new_empty(self.problem.case.batch, steps, self.problem.units)
         new_x = torch.empty_like(new_h)
-        for t in range(steps):
-            x, h = self._step(w, x, h, p.drive[:, t], alpha)
+        for t, (x, h) in enumerate(self.run_steps(steps)):
             new_x[:, t, :] = x
             new_h[:, t, :] = h
         return new_h
@@ -300,15 +300,15 @@ class LibraryEntry(Entry):
     backend: ClassVar[str]
 
     def __init__(self, problem: Problem | CaseInputs) -> None:
-        self.given = problem
+        self.inputs = problem
         graph = problem.case.make()
         start = time.perf_counter()
         self.net = problem.case.network(self.backend, graph)
         self.build_s = time.perf_counter() - start
 
     def states(self, steps: int) -> Tensor:
-        case, drive, x0 = self.given.case, self.given.drive[:, :steps], self.given.x0
-        h: Tensor = self.net(drive, x0) if case.model == "elman" else self.net(drive, x0)[1]
+        result = self.net(self.inputs.u[:, :steps], self.inputs.x0)
+        h: Tensor = result if self.inputs.case.model == "elman" else result[1]
         return h
 
     def parameters(self) -> list[Tensor]:
@@ -316,31 +316,34 @@ class LibraryEntry(Entry):
 
     def gradients(self) -> dict[str, Tensor]:
         found = {}
-        first = (self.given.rec.first, self.given.inp.first) if isinstance(self.given, Problem) else (None, None)
-        for weights, entries in zip(self.net.weight_matrices(), first, strict=True):
+        synapses = self.inputs.synapses if isinstance(self.inputs, Problem) else {}
+        for weights in self.net.weight_matrices():
             if not weights.nnz:
                 continue
             grad = weights.values.grad
             grad = torch.zeros_like(weights.values) if grad is None else grad
-            every = torch.cat([grad, torch.full_like(weights.frozen, torch.nan)])
-            every = every if weights.perm is None else every[weights.perm.long()]
+            grad = torch.cat([grad, torch.full_like(weights.frozen, torch.nan)])
+            grad = grad if weights.perm is None else grad[weights.perm.long()]
             sign, raw = weights.csr_signs(), weights.csr_values(effective_weights=False).detach()
-            every = every * torch.where(sign == 0, 1, torch.where(raw < 0, -sign, sign))
-            found[weights.kind] = every if entries is None else every[torch.from_numpy(entries).to(every.device)]
+            grad = grad * torch.where(sign == 0, 1, torch.where(raw < 0, -sign, sign))
+            first = synapses[weights.kind].first if synapses else None
+            found[weights.kind] = grad if first is None else grad[first]
         return found
 
     @classmethod
-    def bytes_needed(cls, units: int, synapses: float, batch: int, steps: int, training: bool) -> float:
+    def bytes_needed(cls, size: RunSize) -> float:
+        states = size.states(4 if size.training else 2)
         if cls.kind == "dense":
-            return (5 if training else 2) * 4.0 * units**2 + states_bytes(units, batch, steps, 4 if training else 2)
-        return (80 if training else 40) * synapses + states_bytes(units, batch, steps, 4 if training else 2)
+            return states + size.matrices(5 if size.training else 2)
+        return states + (80 if size.training else 40) * size.synapses
 
 
 def _library_entry(backend: str) -> type[LibraryEntry]:
-    name = "ours" if backend == "auto" else f"ours-{backend}"
+    name = "sparse-mrnn" if backend == "auto" else f"backend-{backend}"
     kind = {"auto": "other", "dense": "dense"}.get(backend, "sparse")
-    about = "sparse_mrnn, the backend it chooses" if backend == "auto" else f"sparse_mrnn, backend={backend!r}"
-    return type(f"Library_{backend}", (LibraryEntry,), dict(name=name, about=about, kind=kind, backend=backend, __doc__=about, __module__=__name__))
+    about = "sparse-mrnn, " + ("the backend it chooses" if backend == "auto" else f"backend={backend!r}")
+    fields = dict(name=name, about=about, kind=kind, backend=backend, __doc__=about, __module__=__name__)
+    return type(f"LibraryEntry_{backend}", (LibraryEntry,), fields)
 
 
 LOOPS: tuple[type[Entry], ...] = (MRNNTorch, LoopDense, LoopCOO, LoopCSR, LoopTorchSparse, LoopScipy)
@@ -352,8 +355,8 @@ def entries() -> dict[str, type[Entry]]:
     return {e.name: e for e in [*found, *LOOPS]}
 
 
-def chosen(names: list[str] | None) -> list[type[Entry]]:
-    """The entries of these names; all that are not missing by default.
+def select_entries(names: list[str] | None) -> list[type[Entry]]:
+    """The entries of these names; by default all.
 
     Raises
     ------

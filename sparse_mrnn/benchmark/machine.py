@@ -1,4 +1,4 @@
-"""What figures were measured on: hardware and versions, without anything that names the machine or its files."""
+"""What was measured on: hardware and versions, without anything that names the machine or its files."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from sparse_mrnn.errors import BenchmarkError
 PACKAGES = ("torch", "numpy", "scipy", "numba", "torch_sparse")
 
 
-def machine_facts(device: str | torch.device = "cpu") -> dict[str, Any]:
+def describe_machine(device: str | torch.device = "cpu") -> dict[str, Any]:
     """Processor, threads, memory, versions and device.
 
     Examples
     --------
-    >>> sorted(machine_facts())[:4]
+    >>> sorted(describe_machine())[:4]
     ['cores', 'cpu', 'device', 'memory_gb']
     """
     device = torch.device(device)
-    facts: dict[str, Any] = {
+    found: dict[str, Any] = {
         "cpu": _processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
@@ -35,8 +35,8 @@ def machine_facts(device: str | torch.device = "cpu") -> dict[str, Any]:
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
     }
     if device.type == "cuda":
-        facts["cuda"] = torch.version.cuda
-    return {**facts, **{name: _version(name) for name in ("sparse-mrnn", *PACKAGES)}}
+        found["cuda"] = torch.version.cuda
+    return {**found, **{name: _version(name) for name in ("sparse-mrnn", *PACKAGES)}}
 
 
 def usable_device(name: str | None) -> str:
@@ -60,12 +60,13 @@ def usable_device(name: str | None) -> str:
     return name
 
 
-def machine_line(facts: dict[str, Any]) -> str:
-    """The facts as one line for a page."""
-    words = [f"{facts['cpu']}, {facts['threads']} threads, {facts['memory_gb']:.0f} GB", f"Python {facts['python']}"]
-    words += [f"{name} {facts[name]}" for name in PACKAGES if facts[name]]
-    if facts["device"] != "cpu":
-        words.insert(0, f"{facts['device']} (CUDA {facts.get('cuda')})")
+def machine_line(machine: dict[str, Any]) -> str:
+    """What `describe_machine` found, as one line for a page."""
+    hardware = f"{machine['cpu']}, {machine['threads']} threads, {machine['memory_gb']:.0f} GB"
+    words = [hardware, f"Python {machine['python']}"]
+    words += [f"{name} {machine[name]}" for name in PACKAGES if machine[name]]
+    if machine["device"] != "cpu":
+        words.insert(0, f"{machine['device']} (CUDA {machine.get('cuda')})")
     return ", ".join(words)
 
 

@@ -7,14 +7,14 @@ import math
 import random
 import statistics
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 
 from sparse_mrnn.benchmark.cases import Case
-from sparse_mrnn.benchmark.entries import Entry
+from sparse_mrnn.benchmark.entries import Entry, RunSize
 from sparse_mrnn.benchmark.machine import physical_memory
 from sparse_mrnn.benchmark.memory import peak_memory
 from sparse_mrnn.benchmark.problem import Problem
@@ -76,26 +76,31 @@ class CaseResult:
     entries: list[EntryResult] = field(default_factory=list)
 
     def __getitem__(self, entry: str) -> EntryResult:
-        for found in self.entries:
-            if found.entry == entry:
-                return found
+        for result in self.entries:
+            if result.entry == entry:
+                return result
         raise BenchmarkError(f"{self.label}: entry {entry!r} was not among those measured.")
 
-    def as_dict(self) -> dict[str, Any]:
-        """Plain numbers and names, for JSON."""
-        return asdict(self)
+    @property
+    def trained(self) -> bool:
+        """Whether forward and backward was measured; if so, entries are compared by it."""
+        return any(e.training for e in self.entries)
+
+    def timing(self, entry: EntryResult) -> Timing | None:
+        """What an entry is compared by; None if that was not measured."""
+        return entry.training if self.trained else entry.forward
+
+    def median(self, entry: EntryResult) -> float:
+        """Median of what a measured entry is compared by, ms."""
+        timing = self.timing(entry)
+        if timing is None:
+            raise BenchmarkError(f"{self.label}: {entry.entry} was not timed.")
+        return timing.median
 
 
 @dataclass(frozen=True)
 class Limits:
-    """An entry that would take longer for one run, or more memory, is left out.
-
-    Parameters
-    ----------
-    seconds : float
-    bytes : float
-        Default: a quarter of the machine's memory.
-    """
+    """An entry of which one run would take more seconds or bytes is left out."""
 
     seconds: float = 10.0
     bytes: float = field(default_factory=lambda: physical_memory() / 4)
@@ -113,8 +118,8 @@ def measure(
 ) -> CaseResult:
     """Measure the entries on one case.
 
-    Every entry's states and gradients are compared with a float64 reference first. Then all run in this process,
-    in a new random order in each repeat. Memory is measured afterwards, an entry at a time in a new process.
+    First the states and gradients of each entry are compared with a float64 reference. Then all run in this
+    process, in a new random order in each repeat. Memory is measured last, each in a new process.
 
     Parameters
     ----------
@@ -139,68 +144,77 @@ def measure(
     >>> from functools import partial
     >>> from sparse_mrnn.benchmark import entries, two_regions
     >>> case = Case("small", partial(two_regions, 40, 0.2), batch=2, steps=3)
-    >>> result = measure(case, [entries()["ours"]], memory=False, repeats=2)
-    >>> result.units, result["ours"].training.median > 0
+    >>> result = measure(case, [entries()["sparse-mrnn"]], memory=False, repeats=2)
+    >>> result.units, result["sparse-mrnn"].training.median > 0
     (40, True)
     """
     if repeats < 1:
         raise BenchmarkError(f"repeats is {repeats}; it must be at least 1.")
-    limits = Limits() if limits is None else limits
-    graph = case.make()
-    expected = sum(p.expected_synapses for p in graph.projections("recurrent"))
-    results = {e: EntryResult(e.name, e.about, e.kind) for e in entries}
-    for e, result in results.items():
-        needed = e.bytes_needed(graph.n_units, expected, case.batch, case.steps, training and e.trains)
-        result.skipped = e.missing(case.device)
-        if result.skipped is None and needed > limits.bytes:
-            result.skipped = f"would take about {needed / 1e9:.3g} GB of memory"
+    limits = limits or Limits()
+    results = _without_those_too_large(case, entries, training=training, limit=limits.bytes)
     progress(f"{case.label}: synapses and reference")
     problem = Problem.of(case)
-    n, synapses = problem.units, problem.rec.col.numel()
-    want = reference(problem, training)
+    n, synapses = problem.units, problem.rec.pattern.nnz
+    expected = reference(problem, training)
     ready: dict[type[Entry], Entry] = {}
     for e, result in results.items():
         if result.skipped is not None:
             continue
         progress(f"{case.label}: checking {e.name}")
         try:
-            made = e(problem)
+            entry = e(problem)
         except SparseMRNNError as error:
             result.skipped = str(error)
             continue
-        result.build_s = made.build_s
-        seconds = _estimate(made, training and e.trains)
+        result.build_s = entry.build_s
+        seconds = _estimate(entry, training and e.trains)
         if seconds > limits.seconds:
             result.skipped = f"one run would take about {seconds:.3g} s"
             continue
-        check(made, want, training and e.trains)
-        ready[e] = made
+        check(entry, expected, training and e.trains)
+        ready[e] = entry
     order = random.Random(case.seed)
     for what in ("forward", "training") if training else ("forward",):
         progress(f"{case.label}: timing {what}")
-        able = {e.name: made for e, made in ready.items() if what == "forward" or e.trains}
-        runs: dict[str, Callable[[], object]] = {name: _runner(made, what == "training") for name, made in able.items()}
-        for name, timing in side_by_side(runs, repeats, order, case.device).items():
-            setattr(next(r for r in results.values() if r.entry == name), what, timing)
-    names = [e for e in ready if memory and (e.trains or not training)]
-    ready.clear()
-    del problem, want
-    for e in names:
+        backward = what == "training"
+        runs = {e.name: partial(made.run, backward) for e, made in ready.items() if e.trains or not backward}
+        timings = side_by_side(runs, repeats, order, case.device)
+        for e in ready:
+            setattr(results[e], what, timings.get(e.name))
+    measured = [e for e in ready if memory and (e.trains or not training)]
+    del ready, problem, expected
+    for e in measured:
         progress(f"{case.label}: memory of {e.name}")
         try:
             results[e].memory_mb = peak_memory(case, e.name, training) / 1e6
         except BenchmarkError as error:
             results[e].skipped = f"memory: {error}"
-    facts = (case.label, case.group, n, synapses, synapses / n**2, case.batch, case.steps, case.model, case.activation)
-    return CaseResult(*facts, list(results.values()))
+    run = (case.batch, case.steps, case.model, case.activation)
+    return CaseResult(case.label, case.group, n, synapses, synapses / n**2, *run, list(results.values()))
+
+
+def _without_those_too_large(
+    case: Case, entries: Sequence[type[Entry]], *, training: bool, limit: float
+) -> dict[type[Entry], EntryResult]:
+    """A result for every entry; it says so where one cannot run here, or needs more bytes than the limit."""
+    graph = case.make()
+    synapses = sum(p.expected_synapses for p in graph.projections("recurrent"))
+    results = {e: EntryResult(e.name, e.about, e.kind) for e in entries}
+    for e, result in results.items():
+        size = RunSize(graph.n_units, synapses, case.batch, case.steps, training and e.trains)
+        result.skipped = e.missing(case.device)
+        if result.skipped is None and (needed := e.bytes_needed(size)) > limit:
+            result.skipped = f"would take about {needed / 1e9:.3g} GB of memory"
+    return results
 
 
 def side_by_side(
-    runs: dict[str, Callable[[], object]], repeats: int, order: random.Random, device: str = "cpu"
+    runs: Mapping[str, Callable[[], object]], repeats: int, order: random.Random, device: str = "cpu"
 ) -> dict[str, Timing]:
-    """Time functions alternately in this process, in a new random order in every repeat, after one run of each."""
+    """Time functions alternately in this process, in a new random order in every repeat."""
     samples: dict[str, list[float]] = {name: [] for name in runs}
-    counts = {name: max(1, math.ceil(SAMPLE_S / max(_seconds(run, device), 1e-9))) for name, run in runs.items()}
+    once = {name: max(_seconds(run, device), 1e-9) for name, run in runs.items()}
+    counts = {name: math.ceil(SAMPLE_S / seconds) for name, seconds in once.items()}
     collects = gc.isenabled()
     gc.disable()
     try:
@@ -211,10 +225,6 @@ def side_by_side(
         if collects:
             gc.enable()
     return {name: Timing.of(seconds) for name, seconds in samples.items()}
-
-
-def _runner(entry: Entry, training: bool) -> Callable[[], object]:
-    return lambda: entry.run(training)
 
 
 def _seconds(run: Callable[[], object], device: str, count: int = 1) -> float:
@@ -230,8 +240,11 @@ def _seconds(run: Callable[[], object], device: str, count: int = 1) -> float:
 
 
 def _estimate(entry: Entry, training: bool) -> float:
-    """Seconds of a whole run, from the fastest of two runs of one and of two steps (after a first one, which may compile)."""
-    case = entry.given.case
+    """Seconds of a whole run, from the fastest of two runs of one and of two steps.
+
+    A run before them may compile.
+    """
+    case = entry.inputs.case
 
     def fastest(steps: int) -> float:
         return min(_seconds(lambda: entry.run(training, steps), case.device) for _ in range(2))

@@ -26,9 +26,8 @@ T = TypeVar("T")
 def peak_memory(case: Case, name: str, training: bool) -> int:
     """Bytes that building and once running an entry takes, at its peak, above what the process holds before.
 
-    Before means: everything is imported and small networks have run the same way, so libraries, compiled
-    kernels and thread pools are not counted. An entry other than ours is not charged for sampling the synapses.
-    On a CUDA device the memory allocated there.
+    By then everything is imported and small networks have run, so libraries, compiled kernels and threads are
+    not counted, nor is drawing the synapses for a loop. On a CUDA device it is the memory allocated there.
 
     Raises
     ------
@@ -39,7 +38,7 @@ def peak_memory(case: Case, name: str, training: bool) -> int:
 
 
 def in_fresh_process(function: Callable[..., T], *args: Any) -> T:
-    """``function(*args)`` in a new interpreter, which imports what it needs; function and arguments are sent to it.
+    """``function(*args)`` in a new interpreter, which imports what it needs; both are sent to it.
 
     Raises
     ------
@@ -50,7 +49,8 @@ def in_fresh_process(function: Callable[..., T], *args: Any) -> T:
         try:
             return pool.submit(function, *args).result()
         except BrokenProcessPool:
-            raise BenchmarkError("the process was stopped by the system, most likely for want of memory") from None
+            problem = "the process was stopped by the system, most likely for want of memory"
+            raise BenchmarkError(problem) from None
 
 
 class PeakMeter:
@@ -58,21 +58,16 @@ class PeakMeter:
 
     def __init__(self, device: str | torch.device = "cpu") -> None:
         self.device = torch.device(device)
-        gc.collect()
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-            torch.cuda.reset_peak_memory_stats(self.device)
-            self.before = torch.cuda.memory_allocated(self.device)
-        else:
-            self.before = _forget_peak()
+        self.before = self.restart()
 
-    def restart(self) -> None:
-        """Forget the peak until now; what was held at first stays the base."""
+    def restart(self) -> int:
+        """Forget the peak until now, not what it is measured above; the bytes held now."""
         gc.collect()
-        if self.device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(self.device)
-        else:
-            _forget_peak()
+        if self.device.type != "cuda":
+            return _reset_peak()
+        torch.cuda.synchronize(self.device)
+        torch.cuda.reset_peak_memory_stats(self.device)
+        return torch.cuda.memory_allocated(self.device)
 
     def bytes(self) -> int:
         """The peak, less the base."""
@@ -92,8 +87,8 @@ def resident_peak() -> int:
     return peak if sys.platform == "darwin" else 1024 * peak
 
 
-def _forget_peak() -> int:
-    """Reset the peak to what is resident now, where the system can (Linux); the bytes the next peak is above."""
+def _reset_peak() -> int:
+    """Reset the peak to what is resident now, where the system can (Linux); the bytes that are."""
     try:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     except OSError:
@@ -109,7 +104,8 @@ def _status(field: str) -> int | None:
     return next((1024 * int(line.split()[1]) for line in lines if line.startswith(f"{field}:")), None)
 
 
-def _mixed() -> RegionGraph:
+def _full_and_thin() -> RegionGraph:
+    """Full blocks within regions, a thin one between them: every kernel of the hybrid backend."""
     g = RegionGraph()
     for name in ("a", "b"):
         g.add_region(name, 150)
@@ -122,8 +118,9 @@ def _peak(case: Case, name: str, training: bool, threads: int) -> int:
     torch.set_num_threads(threads)
     case = replace(case, spectral_radius=None)  # to find it takes memory of its own, once
     entry = entries()[name]
-    for make in (partial(two_regions, 50, 0.5), partial(two_regions, 300, 0.05), _mixed):  # whichever kernel the backend takes
-        entry(Problem.of(replace(case, make=make, batch=2, steps=2))).run(training)
+    small = replace(case, batch=2, steps=2)
+    for make in (partial(two_regions, 50, 0.5), partial(two_regions, 300, 0.05), _full_and_thin):
+        entry(Problem.of(replace(small, make=make))).run(training)  # whichever kernels the backend takes
     meter = PeakMeter(case.device)
     if issubclass(entry, LibraryEntry):
         graph = case.make()

@@ -1,4 +1,4 @@
-"""What every entry is checked against before it is timed: float64, scipy products, the gradient written out by hand."""
+"""What every entry is checked against: float64, scipy products, the gradient written out by hand."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sparse_mrnn.benchmark.problem import CsrWeights, Problem
 from sparse_mrnn.errors import BenchmarkError
 
 SAMPLED, TOLERANCE = 20_000, 1e-3
-"""Gradients of this many synapses, drawn at random, are compared; a difference may be this part of the largest value."""
+"""Gradients of this many synapses, drawn at random, may differ by this part of the largest."""
 
 Array = NDArray[np.float64]
 
@@ -33,39 +33,38 @@ def reference(problem: Problem, training: bool) -> Reference:
     case = problem.case
     rec, inp = _scipy(problem.rec), _scipy(problem.inp)
     alpha, bias = as_numpy(problem.alpha), as_numpy(problem.bias)[:, None]
-    drive = as_numpy(problem.drive).transpose(1, 2, 0)
+    u = as_numpy(problem.u).transpose(1, 2, 0)
     x = as_numpy(problem.x0).T
-    before = [as_numpy(problem.h0).T]
+    h_before = [as_numpy(problem.h0).T]
     slopes = []
     for t in range(case.steps):
-        x = x + alpha * (rec @ before[-1] + inp @ drive[t] + bias - x)
+        x = x + alpha * (rec @ h_before[-1] + inp @ u[t] + bias - x)
         h, slope = _activation(problem, x)
-        before.append(h)
+        h_before.append(h)
         slopes.append(slope)
-    after = np.stack(before[1:])
+    h_after = np.stack(h_before[1:])
+    states = h_after.transpose(2, 0, 1)
     if not training:
-        return Reference(after.transpose(2, 0, 1), {}, {})
-    towards = [np.empty(0)] * case.steps
-    by_x = np.zeros_like(x)
-    by_h = np.zeros_like(x)
+        return Reference(states, {}, {})
+    grad_total = [np.empty(0)] * case.steps  # by the sum of all that a unit receives in a step
+    grad_x, grad_h = np.zeros_like(x), np.zeros_like(x)
     for t in reversed(range(case.steps)):
-        by_x = (2 / after.size * after[t] + by_h) * slopes[t] + (1 - alpha) * by_x
-        towards[t] = alpha * by_x
-        by_h = rec.T @ towards[t]
+        grad_x = (2 / h_after.size * h_after[t] + grad_h) * slopes[t] + (1 - alpha) * grad_x
+        grad_total[t] = alpha * grad_x
+        grad_h = rec.T @ grad_total[t]
     rng = np.random.default_rng(case.seed)
     entries, gradient = {}, {}
-    for name, synapses, source in (("recurrent", problem.rec, before[:-1]), ("input", problem.inp, list(drive))):
-        total = synapses.col.numel()
-        if total:
-            chosen = np.sort(rng.choice(total, min(total, SAMPLED), replace=False))
-            row, col = synapses.rows.cpu().numpy()[chosen], synapses.col.cpu().numpy()[chosen]
-            entries[name] = chosen
-            steps = zip(towards, source, strict=True)
-            gradient[name] = sum((np.einsum("sb,sb->s", g[row], h[col]) for g, h in steps), np.zeros(len(chosen)))
-    return Reference(after.transpose(2, 0, 1), entries, gradient)
+    sources = {"recurrent": h_before[:-1], "input": list(u)}
+    for kind, synapses in problem.synapses.items():
+        total = synapses.pattern.nnz
+        entries[kind] = chosen = np.sort(rng.choice(total, min(total, SAMPLED), replace=False))
+        row, col = (index.cpu().numpy()[chosen] for index in synapses.coordinates())
+        steps = zip(grad_total, sources[kind], strict=True)
+        gradient[kind] = sum((np.einsum("sb,sb->s", g[row], h[col]) for g, h in steps), np.zeros(len(chosen)))
+    return Reference(states, entries, gradient)
 
 
-def check(entry: Entry, want: Reference, training: bool) -> None:
+def check(entry: Entry, expected: Reference, training: bool) -> None:
     """Run an entry once and compare.
 
     Raises
@@ -73,45 +72,48 @@ def check(entry: Entry, want: Reference, training: bool) -> None:
     BenchmarkError
         If states or gradients differ by more than rounding.
     """
-    label = entry.given.case.label
-    _compare(f"{entry.name} on {label}: h", as_numpy(entry.run(training)), want.h)
+    label = f"{entry.name} on {entry.inputs.case.label}"
+    _compare(f"{label}: h", as_numpy(entry.run(training)), expected.h)
     if training:
         found = entry.gradients()
-        for name, entries in want.entries.items():
-            got = as_numpy(found[name])[entries]
-            known = ~np.isnan(got)
-            _compare(f"{entry.name} on {label}: gradient of the {name} weights", got[known], want.gradient[name][known])
+        for kind, entries in expected.entries.items():
+            gradient = as_numpy(found[kind])[entries]
+            known = ~np.isnan(gradient)
+            what = f"{label}: gradient of the {kind} weights"
+            _compare(what, gradient[known], expected.gradient[kind][known])
 
 
-def _compare(what: str, got: Array, want: Array) -> None:
-    if got.shape != want.shape:
-        raise BenchmarkError(f"{what} has shape {got.shape}, the reference {want.shape}.")
-    if not want.size:
+def _compare(what: str, found: Array, expected: Array) -> None:
+    if found.shape != expected.shape:
+        raise BenchmarkError(f"{what} has shape {found.shape}, the reference {expected.shape}.")
+    if not expected.size:
         return
-    worst, scale = float(np.abs(got - want).max()), float(np.abs(want).max())
+    worst, scale = float(np.abs(found - expected).max()), float(np.abs(expected).max())
     if not np.isfinite(scale):
-        raise BenchmarkError(f"{what}: the network's activity is not finite in float64; lower its weights (spectral_radius) or the steps.")
+        what_to_do = "lower its weights (spectral_radius) or the steps"
+        raise BenchmarkError(f"{what}: the network's activity is not finite in float64; {what_to_do}.")
     if not worst <= TOLERANCE * scale:  # also where something is not a number
-        raise BenchmarkError(f"{what} differs from the float64 reference by {worst:.3g}, where the largest value is {scale:.3g}.")
+        off = f"by {worst:.3g}, where the largest value is {scale:.3g}"
+        raise BenchmarkError(f"{what} differs from the float64 reference {off}.")
 
 
 def _scipy(synapses: CsrWeights) -> Any:
-    arrays = (as_numpy(synapses.effective()), synapses.col.cpu().numpy(), synapses.crow.cpu().numpy())
-    return sp.csr_array(arrays, shape=synapses.shape)
+    pattern = synapses.pattern
+    arrays = (as_numpy(synapses.effective()), pattern.col.cpu().numpy(), pattern.crow.cpu().numpy())
+    return sp.csr_array(arrays, shape=pattern.shape)
 
 
 def _activation(problem: Problem, x: Array) -> tuple[Array, Array]:
+    """f(x) and its derivative."""
     h, slope = np.empty_like(x), np.empty_like(x)
-    for i, j, name in problem.parts:
-        part = x[i:j]
-        if name == "tanh":
-            h[i:j] = np.tanh(part)
-            slope[i:j] = 1 - h[i:j] ** 2
-        elif name == "relu":
-            h[i:j], slope[i:j] = np.maximum(part, 0), part > 0
-        elif name == "linear":
-            h[i:j], slope[i:j] = part, 1
-        else:
-            sigmoid = 0.5 * (1 + np.tanh(part / 2))
-            h[i:j], slope[i:j] = (sigmoid, sigmoid * (1 - sigmoid)) if name == "sigmoid" else (np.logaddexp(0, part), sigmoid)
+    for start, stop, activation in problem.activations.parts:
+        part = x[start:stop]
+        sigmoid, tanh = 0.5 * (1 + np.tanh(part / 2)), np.tanh(part)
+        h[start:stop], slope[start:stop] = {
+            "tanh": (tanh, 1 - tanh**2),
+            "relu": (np.maximum(part, 0), part > 0),
+            "linear": (part, np.ones_like(part)),
+            "sigmoid": (sigmoid, sigmoid * (1 - sigmoid)),
+            "softplus": (np.logaddexp(0, part), sigmoid),
+        }[activation.name]
     return h, slope

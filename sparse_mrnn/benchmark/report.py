@@ -1,4 +1,4 @@
-"""Results on paper: a table for the terminal, JSON, CSV and Markdown."""
+"""Results to read and to keep: a table for the terminal, JSON, CSV and Markdown."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import csv
 import io
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sparse_mrnn.benchmark.advice import advice, percent, timing
+from sparse_mrnn.benchmark.advice import advice, percent
 from sparse_mrnn.benchmark.measure import CaseResult, EntryResult, Timing
 
 if TYPE_CHECKING:
@@ -20,49 +21,53 @@ FORMAT = 1
 """Of results.json; raised when a field changes its meaning."""
 LADDER_COLUMNS = 6
 WIDE = 0.25
-COLUMNS = ("case", "group", "units", "synapses", "density", "batch", "steps", "model", "activation")
-MEASURES = ("build_s", "forward_ms", "forward_q1_ms", "forward_q3_ms", "training_ms", "training_q1_ms", "training_q3_ms", "memory_mb")
+CASE_COLUMNS = ("case", "group", "units", "synapses", "density", "batch", "steps", "model", "activation")
+TIME_COLUMNS = tuple(f"{what}{part}_ms" for what in ("forward", "training") for part in ("", "_q1", "_q3"))
 
 
 def case_table(result: CaseResult) -> Group:
-    """The entries of one case, for a terminal 80 columns wide: medians, half the quartiles' distance, ratio to ours."""
-    trained = any(e.training for e in result.entries)
-    title = f"{result.label}: {result.units:,} units, {result.synapses:,} synapses, batch {result.batch}, {result.steps} steps"
-    table = _table(["build s", "forward ms", *(["fwd+bwd ms"] if trained else []), "memory MB", "time / ours"])
-    base = our_base(result)
+    """A case for 80 columns: medians, half the quartiles' distance, time over that of `reference_entry`."""
+    size = f"{result.units:,} units, {result.synapses:,} synapses"
+    training = ["fwd+bwd ms"] if result.trained else []
+    table = _table(["build s", "forward ms", *training, "memory MB", "relative"])
+    base = reference_entry(result)
     for e in result.entries:
         if e.skipped is not None and e.forward is None:
             continue
-        cells = [_number(e.build_s), _spread(e.forward), *([_spread(e.training)] if trained else []), _number(e.memory_mb)]
-        table.add_row(e.entry, *cells, _ratio(e, base, trained))
-    return _titled(title, table)
+        times = [_spread(e.forward), *([_spread(e.training)] if result.trained else [])]
+        relative = "-"
+        if base is not None and result.timing(e) is not None:
+            relative = f"{result.median(e) / result.median(base):.2f}x"
+        table.add_row(e.entry, _number(e.build_s), *times, _number(e.memory_mb), relative)
+    return _titled(f"{result.label}: {size}, batch {result.batch}, {result.steps} steps", table)
 
 
 def ladder_tables(results: Sequence[CaseResult], group: str) -> list[Group]:
     """Time, and memory where measured, of every entry along a ladder of "units" or "density"."""
-    results = [r for r in results if r.group == group]
-    tables: list[Group] = []
-    trained = any(e.training for r in results for e in r.entries)
-    doing = "forward and backward" if trained else "forward"
-    for what in ("time", "memory"):
-        for start in range(0, len(results), LADDER_COLUMNS):
-            part = results[start : start + LADDER_COLUMNS]
-            rows: dict[str, list[str]] = {}
-            for r in part:
-                for e in r.entries:
-                    t = e.training if trained else e.forward
-                    value = e.memory_mb if what == "memory" else None if t is None else t.median
-                    rows.setdefault(e.entry, []).append(_number(value))
-            rows = {name: cells for name, cells in rows.items() if set(cells) != {"-"}}
-            if not rows:
-                continue
-            fixed = f"density {percent(part[-1].density)}" if group == "units" else f"{part[0].units:,} units"
-            title = f"{doing}, ms" if what == "time" else "peak memory, MB"
-            table = _table([f"{r.units:,}" if group == "units" else percent(r.density) for r in part])
-            for name, cells in rows.items():
-                table.add_row(name, *cells)
-            tables.append(_titled(f"{title}, by {group}: {fixed}, batch {part[0].batch}, {part[0].steps} steps", table))
-    return tables
+    ladder = [r for r in results if r.group == group]
+    parts = [ladder[k : k + LADDER_COLUMNS] for k in range(0, len(ladder), LADDER_COLUMNS)]
+    found = (_ladder_table(part, group, what) for what in ("time", "memory") for part in parts)
+    return [table for table in found if table is not None]
+
+
+def _ladder_table(cases: Sequence[CaseResult], group: str, what: str) -> Group | None:
+    rows: dict[str, list[str]] = {}
+    for case in cases:
+        for e in case.entries:
+            timing = case.timing(e)
+            value = e.memory_mb if what == "memory" else None if timing is None else timing.median
+            rows.setdefault(e.entry, []).append(_number(value))
+    rows = {name: cells for name, cells in rows.items() if set(cells) != {"-"}}
+    if not rows:
+        return None
+    first, by_units = cases[0], group == "units"
+    table = _table([f"{r.units:,}" if by_units else percent(r.density) for r in cases])
+    for name, cells in rows.items():
+        table.add_row(name, *cells)
+    doing = "forward and backward" if first.trained else "forward"
+    title = f"{doing}, ms" if what == "time" else "peak memory, MB"
+    same = f"density {percent(cases[-1].density)}" if by_units else f"{first.units:,} units"
+    return _titled(f"{title}, by {group}: {same}, batch {first.batch}, {first.steps} steps", table)
 
 
 def _titled(title: str, table: Table) -> Group:
@@ -90,10 +95,11 @@ def skipped(results: Sequence[CaseResult]) -> list[str]:
         for e in r.entries:
             if e.skipped is not None:
                 reasons.setdefault((e.entry, e.skipped), []).append(r.label)
-    return [
-        f"left out: {entry}" + ("" if len(where) == len(results) else f", {', '.join(where)}") + f": {why}"
-        for (entry, why), where in reasons.items()
-    ]
+    lines = []
+    for (entry, why), labels in reasons.items():
+        where = "" if len(labels) == len(results) else f", {', '.join(labels)}"
+        lines.append(f"left out: {entry}{where}: {why}")
+    return lines
 
 
 def unsteady(results: Sequence[CaseResult]) -> str | None:
@@ -103,15 +109,17 @@ def unsteady(results: Sequence[CaseResult]) -> str | None:
     if not timings or wide <= 0.2 * len(timings):
         return None
     return (
-        f"{wide} of {len(timings)} timings spread by more than {WIDE:.0%} of their median; something else may be using the "
-        "processor. Measure again on a quiet machine, or with more --repeats."
+        f"{wide} of {len(timings)} timings spread by more than {WIDE:.0%} of their median; something else "
+        "may be using the processor. Measure again on a quiet machine, or with more --repeats."
     )
 
 
-def our_base(result: CaseResult) -> EntryResult | None:
-    """The entry ratios are against: what ``backend="auto"`` does, else our fastest."""
-    ours = [e for e in result.entries if e.entry.startswith("ours") and e.forward is not None]
-    return next((e for e in ours if e.entry == "ours"), min(ours, key=lambda e: timing(e).median, default=None))
+def reference_entry(result: CaseResult) -> EntryResult | None:
+    """The entry that times are divided by: this library's choice of backend, else its fastest backend."""
+    timed = [e for e in result.entries if result.timing(e) is not None]
+    chosen = next((e for e in timed if e.entry == "sparse-mrnn"), None)
+    backends = [e for e in timed if e.entry.startswith("backend-")]
+    return chosen or min(backends, key=result.median, default=None)
 
 
 def as_json(results: Sequence[CaseResult], machine: dict[str, Any], settings: dict[str, Any]) -> str:
@@ -121,28 +129,31 @@ def as_json(results: Sequence[CaseResult], machine: dict[str, Any], settings: di
         "machine": machine,
         "settings": settings,
         "advice": advice(results),
-        "cases": [_tidy(r.as_dict()) for r in results],
+        "cases": [_tidy(asdict(r)) for r in results],
     }
     return json.dumps(data, indent=1) + "\n"
 
 
 def as_csv(results: Sequence[CaseResult], machine: dict[str, Any]) -> str:
-    """One row an entry and case; the machine's facts are columns too, so that files can be put together."""
+    """One row an entry and case; what describes the machine are columns too, so that files can be joined."""
     text = io.StringIO()
-    facts = [f"machine_{name.replace('-', '_')}" for name in machine]
+    machine_columns = [f"machine_{name.replace('-', '_')}" for name in machine]
+    measures = ("build_s", *TIME_COLUMNS, "memory_mb")
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*COLUMNS, "entry", "kind", *MEASURES, "skipped", *facts])
+    writer.writerow([*CASE_COLUMNS, "entry", "kind", *measures, "skipped", *machine_columns])
     for r in results:
-        about = [r.label, r.group, r.units, r.synapses, _tidy(r.density), r.batch, r.steps, r.model, r.activation]
+        about = [r.label, *(_tidy(getattr(r, name)) for name in CASE_COLUMNS[1:])]
         for e in r.entries:
-            times = [x for t in (e.forward, e.training) for x in ((t.median, t.q1, t.q3) if t else ("", "", ""))]
-            measures = [e.build_s, *times, e.memory_mb]
-            cells = ["" if x is None else _tidy(x) for x in measures]
+            timings = [(t.median, t.q1, t.q3) if t else (None,) * 3 for t in (e.forward, e.training)]
+            values = [e.build_s, *timings[0], *timings[1], e.memory_mb]
+            cells = ["" if x is None else _tidy(x) for x in values]
             writer.writerow([*about, e.entry, e.kind, *cells, e.skipped or "", *machine.values()])
     return text.getvalue()
 
 
-def write(results: Sequence[CaseResult], machine: dict[str, Any], settings: dict[str, Any], folder: Path) -> list[Path]:
+def write(
+    results: Sequence[CaseResult], machine: dict[str, Any], settings: dict[str, Any], folder: Path
+) -> list[Path]:
     """Write results.json, results.csv and, where there is more than one case, crossover.png."""
     from sparse_mrnn.benchmark.plots import plot_crossover
 
@@ -175,10 +186,3 @@ def _number(x: float | None) -> str:
     if x is None:
         return "-"
     return f"{x:,.0f}" if x >= 99.5 else f"{x:.3g}" if x >= 1 else f"{x:.2f}"
-
-
-def _ratio(e: EntryResult, base: EntryResult | None, trained: bool) -> str:
-    if base is None:
-        return "-"
-    ours, its = (base.training, e.training) if trained else (base.forward, e.forward)
-    return "-" if ours is None or its is None else f"{its.median / ours.median:.2f}x"
