@@ -7,7 +7,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent.parent / "sparse_mrnn"
 LAYERS = [
     {"errors", "random_streams"},
-    {"connectivity", "explicit", "stimulus", "recording"},
+    {"connectivity", "explicit", "json_file", "stimulus", "recording"},
     {"initializers", "simulation_config"},
     {"graph"},
     {"config", "ops"},

@@ -6,7 +6,7 @@ import csv
 import json
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from sparse_mrnn.errors import ConnectomeError
 from sparse_mrnn.graph import Region, RegionGraph
-from sparse_mrnn.interop.sonata_files import NULL, h5
+from sparse_mrnn.interop.sonata_files import NULL, escaped, h5
 from sparse_mrnn.lowering import BlockSparse, lower
 from sparse_mrnn.ops.pattern import stable_order
 from sparse_mrnn.random_streams import synapse_stream
@@ -26,7 +26,7 @@ EXACT = "sparse_mrnn"
 POPULATIONS = {"recurrent": "units", "input": "inputs"}
 NODE_COLUMNS = (
     "node_type_id", "population", "region", "model_type", "sign", "base_firing", "init", "parent_region",
-    "learnable_bias", "tau", "learnable_tau", "activation", "noise_level", "dimensions",
+    "learnable_bias", "tau", "learnable_tau", "activation", "noise_level", "dimensions", "unit_ids",
 )  # fmt: skip
 EDGE_COLUMNS = (
     "edge_type_id", "population", "source_region", "target_region", "key", "sign", "trainable",
@@ -80,6 +80,9 @@ def write_sonata(
     if drawn is not None and seed is None:
         label = f"projection {drawn.source!r} -> {drawn.target!r} (key {drawn.key!r})"
         raise ConnectomeError(f"{label} has a rule and no synapses yet; give seed= to draw them.")
+    for name in (graph.name, *_names(graph)):
+        if "\0" in name or any("\ud800" <= letter <= "\udfff" for letter in name):
+            raise ConnectomeError(f"the name {name!r:.80} has a character that HDF5 cannot hold; rename it.")
     partial = goal.with_name(goal.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
@@ -92,6 +95,13 @@ def write_sonata(
         partial.rename(goal)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _names(graph: RegionGraph) -> Iterator[str]:
+    """Names of regions, units, parents and projections."""
+    for region in map(graph.region, graph):
+        yield from (region.name, region.parent_region or "", *(region.unit_ids or ()))
+    yield from {key for _, _, key in graph.edges(keys=True)}
 
 
 def _create(path: Path) -> Any:
@@ -164,11 +174,13 @@ def _node_type(type_id: int, population: str, region: Region) -> Sequence[object
     """A region's row; NULL where nodes have their own values, or there is none."""
 
     def scalar(value: Any) -> object:
-        value = repr(value) if isinstance(value, float) else value
-        return NULL if value is None or isinstance(value, np.ndarray) else value
+        if value is None or isinstance(value, np.ndarray):
+            return NULL
+        return escaped(value) if isinstance(value, str) else repr(value)
 
     row = {
-        "node_type_id": type_id, "population": population, "region": region.name,
+        "node_type_id": type_id, "population": population, "region": escaped(region.name),
+        "unit_ids": int(region.unit_ids is not None),
         "model_type": "virtual" if region.kind == "input" else "rate_neuron",
         "dimensions": _dimensions(region),
         "sign": "none" if region.sign is None else scalar(region.sign),
@@ -200,7 +212,7 @@ def _edges(graph: RegionGraph, folder: Path, seed: int | None) -> None:
                 names = p.source, p.target, p.key
                 flags = int(p.trainable), int(graph.edges[names].get("self_connections", True))
                 delay = NULL if p.delay is None else repr(float(p.delay))
-                types[type_id] = type_id, population, *names, p.sign, *flags, delay
+                types[type_id] = type_id, population, *map(escaped, names), p.sign, *flags, delay
     _types(folder / "edge_types.csv", EDGE_COLUMNS, [types[k] for k in sorted(types)])
 
 
