@@ -27,6 +27,9 @@ def checked(path: Path) -> dict[str, zipfile.ZipInfo]:
     try:
         with zipfile.ZipFile(path) as archive:
             infos = [info for info in archive.infolist() if not info.is_dir()]
+            for info in infos:
+                if not info.flag_bits & 1:
+                    archive.open(info).close()  # its header must agree with the directory
     except FileNotFoundError:
         raise ConnectomeError(f"{path} does not exist.") from None
     except DAMAGE as error:

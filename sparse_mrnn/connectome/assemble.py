@@ -61,8 +61,8 @@ def graph_from_tables(tables: ConnectomeTables, settings: ImportSettings) -> tup
         raise ConnectomeError(f"{tables.label}: {problem}")
     matrices = _in_order(matrices, units)
     every = list(matrices.values())
-    synapses = float(sum(np.abs(m.data).sum() for m in every))
-    with np.errstate(over="ignore"):  # it is refused
+    with np.errstate(over="ignore"):  # weights that overflow are refused
+        synapses = float(sum(np.abs(m.data).sum() for m in every))
         how = _scale(every, settings, tables.label)
         for matrix in every:
             matrix.data = matrix.data.astype(np.float32 if settings.counts else np.float64, copy=False)

@@ -54,6 +54,9 @@ class GraphmlCheck:
 
     def _start(self, tag: str, attributes: dict[str, str]) -> None:
         tag = tag.rpartition(":")[2]
+        for name in {"node": ("id",), "edge": ("source", "target")}.get(tag, ()):
+            if not attributes.get(name):
+                self._refuse(f"a {tag} has no {name}.")
         if tag == "graph":
             self.graphs += 1
             if self.graphs > 1:
@@ -61,10 +64,10 @@ class GraphmlCheck:
         elif tag == "key":
             self._once(self.keys, (attributes.get("for", ""), attributes.get("attr.name", "")), tag)
         elif tag == "node":
-            self._once(self.nodes, attributes.get("id", ""), tag)
+            self._once(self.nodes, attributes["id"], tag)
             self.data.clear()
         elif tag == "edge":
-            self.ends.update(attributes.get(end, "") for end in ("source", "target"))
+            self.ends.update(attributes[end] for end in ("source", "target"))
             self.data.clear()
         elif tag == "data":
             self._once(self.data, attributes.get("key", ""), tag)

@@ -113,7 +113,7 @@ def _entries(
 def _array(stream: io.BufferedIOBase, size: int) -> NDArray[Any]:
     """An array in numpy's format of ``size`` bytes, refused where header and size disagree."""
     start = stream.read(8)
-    if start[:6] != b"\x93NUMPY" or len(start) < 8 or start[6] not in (1, 2, 3):
+    if start[:6] != b"\x93NUMPY" or start[6:] not in (b"\1\0", b"\2\0", b"\3\0"):
         raise DamageError("the header is no header of a numpy array")
     width = 2 if start[6] == 1 else 4
     length = int.from_bytes(stream.read(width), "little")
@@ -121,11 +121,13 @@ def _array(stream: io.BufferedIOBase, size: int) -> NDArray[Any]:
     try:
         header = ast.literal_eval(text.decode("latin-1"))
         kind, shape = np.dtype(header["descr"]), tuple(header["shape"])
-        header["fortran_order"] = bool(header["fortran_order"])
         whole = all(type(n) is int and 0 <= n < 2**63 for n in shape) and len(shape) <= 8
+        whole = whole and type(header["fortran_order"]) is bool
     except (ValueError, SyntaxError, TypeError, KeyError, MemoryError, RecursionError) as error:
         raise DamageError(f"the header of an array is damaged ({error})") from None
-    if kind.kind not in "biufcUS" or not whole:
+    if not whole:
+        raise DamageError(f"the header of an array is damaged (its shape is {shape!r:.80})")
+    if kind.kind not in "biufcUS":
         raise DamageError(f"an array of type {kind} cannot be read (allow_pickle is never used)")
     count = 1
     for n in shape:
@@ -214,8 +216,8 @@ def _choose(file: Path, names: list[str], variable: str | None) -> str:
 # ---------------------------------------------------------------- Matrix Market and MATLAB
 
 MARKET = re.compile(
-    rb"%%MatrixMarket\s+matrix\s+(coordinate|array)\s+(real|integer|pattern)\s+"
-    rb"(general|symmetric|skew-symmetric)\s*", re.IGNORECASE,
+    rb"%%MatrixMarket[ \t]+matrix[ \t]+(coordinate|array)[ \t]+(real|integer|pattern)[ \t]+"
+    rb"(general|symmetric|skew-symmetric)[ \t]*\r?\n?", re.IGNORECASE,
 )
 
 

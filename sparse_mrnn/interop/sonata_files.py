@@ -22,6 +22,10 @@ NULL = "NULL"
 """No value, in a types CSV."""
 SPARED, RATIO = 1 << 20, 1100
 """A dataset of more bytes than the first may be this many times larger than what the file stores of it."""
+DAMAGE = (
+    OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError, MemoryError, SystemError,
+)  # fmt: skip
+"""What h5py raises for damaged files."""
 Row = dict[str, str | None]
 Name = str | os.PathLike[str] | None
 
@@ -110,26 +114,30 @@ def opened(path: Path) -> Iterator[Any]:
         raise ConnectomeError(f"{path} does not exist.")
     try:
         with h5py.File(path, "r") as file:
-            file.visititems_links(lambda name, link: _refuse_link(name, link, path))
-            file.visititems(lambda name, found: _refuse_outside(name, found, path))
+            _refuse_outside(file, path)
             yield file
     except ConnectomeError:
         raise
     except SparseMRNNError as error:
         raise ConnectomeError(f"{path}: {error}") from None
-    except (OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError, MemoryError) as error:
+    except DAMAGE as error:
         raise ConnectomeError(f"{path}: cannot be read as SONATA (HDF5): {error}.") from None
 
 
-def _refuse_link(name: bytes | str, link: Any, path: Path) -> None:
-    if not isinstance(link, h5().HardLink):
-        problem = f"{name!r} is a link ({type(link).__name__}), perhaps out of the file; it is not followed."
-        raise ConnectomeError(f"{path}: {problem}")
+def _refuse_outside(file: Any, path: Path) -> None:
+    """Refuse links and datasets that may lead out of a file."""
+    h5py = h5()
 
+    def link_of(name: bytes | str, link: Any) -> Any:  # what is not None ends the visit
+        return None if isinstance(link, h5py.HardLink) else f"{name!r} is a {type(link).__name__}"
 
-def _refuse_outside(name: str, found: Any, path: Path) -> None:
-    if isinstance(found, h5().Dataset) and (found.external or found.is_virtual):
-        raise ConnectomeError(f"{path}: the data of {name!r} are in other files, which are not opened.")
+    def data_of(name: str, found: Any) -> Any:
+        outside = isinstance(found, h5py.Dataset) and (found.external or found.is_virtual)
+        return f"the data of {name!r} are in other files" if outside else None
+
+    problem = file.visititems_links(link_of) or file.visititems(data_of)
+    if problem:
+        raise ConnectomeError(f"{path}: {problem}; what may lead out of the file is not followed.")
 
 
 def column(group: Any, name: str, kinds: str, length: int | None = None) -> NDArray[Any]:
@@ -160,7 +168,7 @@ def indices(group: Any, name: str, size: int, length: int | None = None) -> NDAr
     return values.astype(np.int64)
 
 
-def texts(group: Any, name: str, length: int) -> list[str]:
+def texts(group: Any, name: str, length: int | None = None) -> list[str]:
     """A dataset of text."""
     return [value.decode("utf-8") for value in column(group, name, "SO", length).tolist()]
 

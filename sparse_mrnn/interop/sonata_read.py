@@ -84,6 +84,14 @@ def _rows(path: Path, needed: Sequence[str]) -> list[Row]:
         raise ConnectomeError(f"{path}: a name after a backslash is damaged: {error}.") from None
 
 
+def _check_numbering(group: Any, *names: str) -> None:
+    """Datasets that number the nodes or edges in their order, as `write_sonata` writes them."""
+    for name in names:
+        values = column(group, name, "u")
+        if (values != np.arange(len(values))).any():
+            raise ConnectomeError(f"{group.file.filename}: {group.name}/{name} does not count from 0.")
+
+
 def _graph(file: Any, nodes: Path, node_types: Path) -> RegionGraph:
     name = file.attrs[EXACT]
     if not isinstance(name, str):
@@ -92,6 +100,8 @@ def _graph(file: Any, nodes: Path, node_types: Path) -> RegionGraph:
     rows = _rows(node_types, NODE_COLUMNS)
     if not set(file["nodes"]) == {row["population"] for row in rows} <= set(POPULATIONS.values()):
         raise ConnectomeError(f"{nodes}: its populations are not those of {node_types.name}.")
+    for group in file["nodes"].values():
+        _check_numbering(group, "node_id", "node_group_index")
     type_ids = {name: column(group, "node_type_id", "iu") for name, group in file["nodes"].items()}
     count = 0
     for row in rows:
@@ -103,6 +113,9 @@ def _graph(file: Any, nodes: Path, node_types: Path) -> RegionGraph:
         units = slice(int(members[0]), int(members[-1]) + 1)
         count += len(members)
         attributes, n = file[f"nodes/{population}/0"], len(type_ids[population])
+        labels = np.array(texts(attributes["@library"], "region"), dtype=object)
+        if (labels[indices(attributes, "region", len(labels), n)[units]] != row["region"]).any():
+            raise ConnectomeError(f"{nodes}: the nodes of type {type_id} are not all in {row['region']!r}.")
         sign: Any = None if row["sign"] == "none" else row["sign"]
         if row["sign"] is None:
             sign = column(attributes, "sign", "i", n)[units]
@@ -132,6 +145,7 @@ class EdgePopulation:
 
     def __init__(self, group: Any, files: NetworkFiles, types: list[Row]) -> None:
         self.files, self.types = files, types
+        _check_numbering(group, "edge_group_index")
         of_edge = column(group, "edge_type_id", "iu").astype(np.int64)
         target = indices(group, "target_node_id", 2**31, len(of_edge))
         source = indices(group, "source_node_id", 2**31, len(of_edge))
