@@ -1,4 +1,4 @@
-"""Matrices whose spectra are known to be hard, each with what makes it so. Shared with benchmarks/spectral.py."""
+"""Matrices whose spectra are hard, each with what makes it so. Shared with benchmarks/spectral.py."""
 
 import json
 import os
@@ -11,7 +11,8 @@ from scipy.optimize import brentq
 import sparse_mrnn as sm
 from sparse_mrnn.data import example_path
 
-FLYVIS = Path(os.environ.get("FLYVIS_CONNECTOME", Path(__file__).parents[2] / "shared/data/flyvis/fib25-fib19_v2.2.json"))
+SHARED = Path(__file__).parents[2] / "shared/data/flyvis/fib25-fib19_v2.2.json"
+FLYVIS = Path(os.environ.get("FLYVIS_CONNECTOME", SHARED))
 
 
 def sparse(n, density=0.02, seed=0, positive=False):
@@ -21,7 +22,8 @@ def sparse(n, density=0.02, seed=0, positive=False):
         values = rng.standard_normal(size) / np.sqrt(density * n)
         return np.abs(values) if positive else values
 
-    return sp.random_array((n, n), density=density, rng=np.random.default_rng(seed + 1), data_sampler=draw, format="csr")
+    pattern = np.random.default_rng(seed + 1)
+    return sp.random_array((n, n), density=density, rng=pattern, data_sampler=draw, format="csr")
 
 
 def dale(n):
@@ -30,9 +32,10 @@ def dale(n):
 
 
 def hidden(n):
-    """Block triangular: the largest radius sits in a block of 3, behind couplings a thousand times stronger."""
+    """Block triangular: the radius is that of a block of 3, behind couplings a thousand times stronger."""
     small = np.array([[0.0, 2.0, 0.0], [0.0, 0.0, -2.0], [2.0, 0.5, 0.0]])
-    blocks = [[0.5 * sparse(n - 3, 0.02), 1000 * sp.csr_array(np.ones((n - 3, 3)))], [None, sp.csr_array(small)]]
+    coupling = 1000 * sp.csr_array(np.ones((n - 3, 3)))
+    blocks = [[0.5 * sparse(n - 3, 0.02), coupling], [None, sp.csr_array(small)]]
     return sp.csr_array(sp.block_array(blocks))
 
 
@@ -61,14 +64,14 @@ def tied(n):
 
 
 def weak_feedback(n):
-    """A signed chain of strong synapses that closes through weak ones, both loops positive: dense LAPACK is wrong on it."""
+    """A signed chain that closes through weak synapses, both loops positive: dense LAPACK is wrong on it."""
     sign = np.random.default_rng(4).choice([-1.0, 1.0], n - 1)
     w = sp.lil_array(sp.diags_array(10 * sign, offsets=-1))
     w[0, n - 1], w[0, n // 2] = 1e-30 * sign.prod(), 1e-20 * sign[: n // 2].prod()
     return sp.csr_array(w)
 
 
-def weak_feedback_radius(n):
+def feedback_radius(n):
     """The root of 10^(n-1) 1e-30 rho^-n + 10^(n/2) 1e-20 rho^-(n/2+1) = 1: the sum over both loops."""
 
     def excess(log_rho):
@@ -83,16 +86,18 @@ def unequal_cycle(n):
 
 
 def celegans():
-    return sp.csr_array(sm.ops.pattern.to_scipy(sm.mRNN(sm.read_config(example_path("celegans")), device="cpu", seed=0).effective_W_rec)).astype(np.float64)
+    net = sm.mRNN(sm.read_config(example_path("celegans")), device="cpu", seed=0)
+    return sp.csr_array(sm.ops.pattern.to_scipy(net.effective_W_rec)).astype(np.float64)
 
 
 def flyvis():
     """Types of the fly's visual system: summed synapse counts over offsets, signed."""
     data = json.loads(FLYVIS.read_text())
-    place = {node["name"]: i for i, node in enumerate(data["nodes"])}
-    w = np.zeros((len(place), len(place)))
+    number = {node["name"]: i for i, node in enumerate(data["nodes"])}
+    w = np.zeros((len(number), len(number)))
     for edge in data["edges"]:
-        w[place[edge["tar"]], place[edge["src"]]] += edge["alpha"] * sum(count for _, count in edge["offsets"])
+        count = sum(count for _, count in edge["offsets"])
+        w[number[edge["tar"]], number[edge["src"]]] += edge["alpha"] * count
     return w
 
 
@@ -121,12 +126,16 @@ FAMILIES = {
     "cycle": lambda n: ring(n, 1.5),
     "cycle, unequal weights": unequal_cycle,
     "signed cyclic classes": classes,
-    "ring lattice": lambda n: sp.csr_array(ring(n) @ sp.diags_array(1 + 0.3 * np.sin(np.arange(n))) + ring(n).T),
+    "ring lattice": lambda n: sp.csr_array(
+        ring(n) @ sp.diags_array(1 + 0.3 * np.sin(np.arange(n))) + ring(n).T
+    ),
     "block-triangular, radius in 3 units": hidden,
     "chain of norm 1e6": lambda n: sp.csr_array(sp.diags_array(np.full(n - 1, 1e6), offsets=1)),
     "signed chain, weak feedback": weak_feedback,
     "rank one": rank_one,
-    "disconnected": lambda n: sp.csr_array(sp.block_diag([sparse(n // 2, seed=1), 1.2 * sparse(n - n // 2, seed=2)])),
+    "disconnected": lambda n: sp.csr_array(
+        sp.block_diag([sparse(n // 2, seed=1), 1.2 * sparse(n - n // 2, seed=2)])
+    ),
     "all zero": lambda n: sp.csr_array((n, n), dtype=float),
     "complex pairs nearly tied": tied,
     "1 x 1": lambda n: np.array([[-3.0]]),
@@ -136,7 +145,7 @@ FAMILIES = {
 
 CLOSED_FORMS = {
     "cycle, unequal weights": lambda n: float(np.exp(np.log(unequal_cycle(n).data).mean())),
-    "signed chain, weak feedback": weak_feedback_radius,
+    "signed chain, weak feedback": feedback_radius,
 }
 """Radii where dense LAPACK itself is off by more than 1e-4 for large n."""
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent / "sparse_mrnn"
 LAYERS = [
-    {"errors", "random_streams"},
-    {"connectivity", "explicit", "json_file", "stimulus", "recording"},
-    {"initializers", "simulation_config"},
+    {"errors", "random_streams", "atomic", "differences", "waiting_threads"},
+    {"connectivity", "explicit", "hex_lattice", "json_file", "stimulus", "recording", "tensor_file", "nested"},
+    {"initializers", "sharing", "simulation_config"},
     {"graph"},
     {"config", "ops"},
-    {"lowering"},
+    {"lowering", "graph_tables"},
     {"spectral"},
     {"models"},
     {"simulation", "training", "tasks"},

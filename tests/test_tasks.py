@@ -1,4 +1,6 @@
-"""Task data: targets recomputed trial by trial from the inputs, epochs, reproducibility, and a net that learns."""
+"""Task data: targets recomputed from the inputs, epochs, reproducibility, and a net that learns."""
+
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,7 +15,8 @@ def test_flip_flop_holds_the_last_pulse():
     trials = flip_flop(8, 120, bits=2, rate=0.05, width=3, settle=6, rng=0)
     assert trials.inp.shape == trials.target.shape == trials.mask.shape == (8, 120, 2)
     pulses = 0
-    for inp, target, mask in zip(*(t.permute(0, 2, 1).reshape(-1, 120).tolist() for t in (trials.inp, trials.target, trials.mask)), strict=True):
+    parts = (t.permute(0, 2, 1).reshape(-1, 120).tolist() for t in (trials.inp, trials.target, trials.mask))
+    for inp, target, mask in zip(*parts, strict=True):
         last, begun = 0, 0
         for t in range(120):
             if inp[t] != 0 and (t == 0 or inp[t - 1] == 0 or inp[t] != inp[t - 1] or t - begun == 3):
@@ -32,7 +35,9 @@ def test_delayed_response_epochs():
     quiet = delayed_response(200, noise=0.0, rng=0)
     distracted = 0
     for k in range(200):
-        (s0, s1), (d0, d1), (r0, r1), (x0, x1) = ((int(a[k]), int(b[k])) for a, b in (trials.epochs[e] for e in ("sample", "delay", "response", "distractor")))
+        bounds = {name: (int(a[k]), int(b[k])) for name, (a, b) in trials.epochs.items()}
+        (s0, s1), (d0, d1), (x0, x1), (r0, r1) = bounds.values()
+        assert list(bounds) == ["sample", "delay", "distractor", "response"]
         assert s1 == d0
         assert d1 == r0
         assert r1 == 60
@@ -59,8 +64,11 @@ def test_delayed_response_epochs():
     assert residual.std().item() == pytest.approx(0.05, rel=0.05)
 
 
-@pytest.mark.parametrize("make", [lambda rng: flip_flop(3, 40, rng=rng), lambda rng: delayed_response(3, rng=rng)])
-def test_seeds(make):
+@pytest.mark.parametrize("task", [partial(flip_flop, 3, 40), partial(delayed_response, 3)])
+def test_seeds(task):
+    def make(rng):
+        return task(rng=rng)
+
     assert torch.equal(make(1).inp, make(1).inp)
     assert not torch.equal(make(1).inp, make(2).inp)
     assert torch.equal(make(np.random.default_rng(1)).inp, make(1).inp)
@@ -83,8 +91,8 @@ def test_loss_counts_only_what_counts():
     [
         (lambda: flip_flop(0, 10), "batch is 0; it must be at least 1"),
         (lambda: flip_flop(1, 10, rate=1.5), "rate is 1.5; it must be a probability"),
-        (lambda: delayed_response(0), "batch is 0"),
-        (lambda: delayed_response(1, delay=(5, 4)), "delay is (5, 4)"),
+        (lambda: delayed_response(0), "batch 0 and sample 10"),
+        (lambda: delayed_response(1, delay=(5, 4)), "delay (5, 4) must be"),
         (lambda: delayed_response(1, steps=50), "the longest trial takes 51 steps; steps is 50"),
         (lambda: delayed_response(1, distractor_probability=2), "must be a probability"),
     ],
@@ -102,7 +110,8 @@ def test_a_small_net_learns_one_bit_with_plain_adam():
     g.add_input("pulse", 1, sign=None)
     g.add_projection("a", "a", density=0.3)
     g.add_projection("pulse", "a")
-    net, readout = sm.mRNN(g, "tanh", tau=30, spectral_radius=1.1, seed=0, device="cpu"), torch.nn.Linear(40, 1)
+    net = sm.mRNN(g, "tanh", tau=30, spectral_radius=1.1, seed=0, device="cpu")
+    readout = torch.nn.Linear(40, 1)
     optimizer = torch.optim.Adam([*net.parameters(), *readout.parameters()], lr=5e-3)
     start = net.batched_initial_condition(32)
     for step in range(60):

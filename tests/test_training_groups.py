@@ -1,4 +1,4 @@
-"""Optimiser options by projection: the same training as a plain optimiser that treats each projection apart."""
+"""Optimiser options by projection: as a plain optimiser trains that treats each projection apart."""
 
 import copy
 import io
@@ -22,7 +22,8 @@ OPTIMIZERS = {
 def build(model=sm.mRNN, seed=0, frozen=()):
     g = sm.RegionGraph()
     for name, sign in (("a", "pos"), ("b", "neg"), ("c", None)):
-        g.add_region(name, 5, sign=sign, learnable_bias=name != "c", parent_region="ab" if name != "c" else None, base_firing=0.3)
+        parent = "ab" if name != "c" else None
+        g.add_region(name, 5, sign=sign, learnable_bias=name != "c", parent_region=parent, base_firing=0.3)
     g.add_input("i", 2)
     g.add_input("j", 1)
     for s in "abc":
@@ -43,7 +44,7 @@ def loss(net, scale=1.0):
 
 
 class Apart:
-    """The reference: one ordinary parameter per projection, updated from slices of the flat gradient, written back."""
+    """The reference: an ordinary parameter per projection, updated from slices of the flat gradient."""
 
     def __init__(self, net, kind, common, special, chosen):
         self.net = net
@@ -150,9 +151,11 @@ def test_clipping_the_net_clips_the_groups():
 
 def test_groups_by_parent_parameter_name_and_frozen():
     net = build(frozen=[("a", "a")])
-    groups = parameter_groups(net, {("ab", "c"): {"lr": 2.0}, "bias": {"lr": 3.0}, ("a", "a"): {"lr": 4.0}}, lr=1.0)
+    options = {("ab", "c"): {"lr": 2.0}, "bias": {"lr": 3.0}, ("a", "a"): {"lr": 4.0}}
+    groups = parameter_groups(net, options, lr=1.0)
     by_name = {group["name"]: group for group in groups}
-    assert {name: group["lr"] for name, group in by_name.items()} == {"rest": 1.0, "ab -> c": 2.0, "bias": 3.0, "a -> a": 4.0}
+    rates = {name: group["lr"] for name, group in by_name.items()}
+    assert rates == {"rest": 1.0, "ab -> c": 2.0, "bias": 3.0, "a -> a": 4.0}
     sizes = {name: sum(p.numel() for p in group["params"]) for name, group in by_name.items()}
     lengths = dict(zip(net.rec.projections, torch.diff(net.rec.ptr).tolist(), strict=True))
     assert sizes["ab -> c"] == sum(n for (s, t, _), n in lengths.items() if s in "ab" and t == "c")
@@ -167,7 +170,8 @@ def test_groups_by_parent_parameter_name_and_frozen():
     optimizer.step()
     k = net.rec.projections.index(("a", "a", "default"))
     gradient = net.rec.values.grad[net.rec.ptr[k] : net.rec.ptr[k + 1]]
-    torch.testing.assert_close(net.rec.projection_values(source="a", target="a").detach(), before - 4.0 * gradient)
+    after = net.rec.projection_values(source="a", target="a").detach()
+    torch.testing.assert_close(after, before - 4.0 * gradient)
 
 
 def test_schedulers_and_optimiser_checkpoints_work():
@@ -199,7 +203,7 @@ def test_a_state_with_other_frozen_projections_loads_into_a_net_with_groups():
     again.load_state_dict(net.state_dict())
     torch.testing.assert_close(loss(again), loss(net))
     assert again.rec.values.numel() == net.rec.values.numel()
-    before = again.rec.projection_values(source="b", target="b").detach().clone(), again.rec.projection_values(source="a", target="a").detach().clone()
+    before = [again.rec.projection_values(source=s, target=s).detach().clone() for s in "ba"]
     loss(again).backward()
     optimizer.step()
     assert torch.equal(again.rec.projection_values(source="b", target="b"), before[0])
@@ -235,10 +239,10 @@ def test_a_later_call_replaces_the_groups():
     [
         ({("a", "bb"): {}}, UnknownNameError, "unknown region 'bb'. Did you mean 'b'?"),
         ({("i", "c"): {}}, UnknownNameError, "no projection 'i' -> 'c'. Did you mean"),
-        ({("a", "b", "secnd"): {}}, UnknownNameError, "no projection 'a' -> 'b' with key 'secnd'. Did you mean 'a -> b (second)'?"),
+        ({("a", "b", "secnd"): {}}, UnknownNameError, "with key 'secnd'. Did you mean 'a -> b (second)'?"),
         ({"biass": {}}, UnknownNameError, "no parameter 'biass'. Did you mean 'bias'?"),
         ({"rec.values": {}}, UnknownNameError, "no parameter 'rec.values'"),
-        ({("ab", "c"): {}, ("a", "c"): {}}, TrainingError, "'a' -> 'c' is in the groups ('ab', 'c') and ('a', 'c')"),
+        ({("ab", "c"): {}, ("a", "c"): {}}, TrainingError, "in the groups ('ab', 'c') and ('a', 'c')"),
         ({("a",): {}}, TrainingError, "('a',) is no projection; use (source, target)"),
     ],
 )

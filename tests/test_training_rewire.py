@@ -16,27 +16,28 @@ from sparse_mrnn.training.candidate_slots import CandidateSlots
 
 @st.composite
 def nets(draw):
-    """Regions of one unit, empty, thin and full projections, parallel ones, without self-connections, frozen, signed or not."""
+    """Regions of one unit; empty, thin, full, parallel and frozen projections; signs or not."""
     g = sm.RegionGraph()
     sizes = draw(st.lists(st.sampled_from([1, 1, 2, 5, 9]), min_size=1, max_size=3))
     for k, n in enumerate(sizes):
         g.add_region(f"r{k}", n, sign=draw(st.sampled_from(["pos", "neg", None])))
     g.add_input("i", 3, sign=draw(st.sampled_from(["pos", None])))
     for number in range(draw(st.integers(0, 5))):
-        source, target = draw(st.sampled_from(["i", *map("r{}".format, range(len(sizes)))])), f"r{draw(st.integers(0, len(sizes) - 1))}"
+        source = draw(st.sampled_from(["i", *map("r{}".format, range(len(sizes)))]))
+        target = f"r{draw(st.integers(0, len(sizes) - 1))}"
         g.add_projection(
             source, target, key=f"k{number}", density=draw(st.sampled_from([0.0, 0.3, 0.8, 1.0])),
-            sign=draw(st.sampled_from(["inherit", "inherit", "neg", "free"])), trainable=draw(st.sampled_from([True, True, False])),
-            self_connections=draw(st.booleans()),
+            sign=draw(st.sampled_from(["inherit", "inherit", "neg", "free"])),
+            trainable=draw(st.sampled_from([True, True, False])), self_connections=draw(st.booleans()),
         )  # fmt: skip
     return sm.mRNN(g, "tanh", device="cpu", seed=draw(st.integers(0, 99)), dtype=torch.float64, backend="csr")
 
 
 def pairs(net, part):
-    """Places of every projection, by name."""
+    """Rows and columns of the synapses of every projection, by name."""
     table = part.table()
-    places = torch.stack([table.row, table.col], 1).split(table.lengths.tolist())
-    return {name: [tuple(p) for p in places[k].tolist()] for k, name in enumerate(part.projections)}
+    slots = torch.stack([table.row, table.col], 1).split(table.lengths.tolist())
+    return {name: [tuple(p) for p in slots[k].tolist()] for k, name in enumerate(part.projections)}
 
 
 def run(net):
@@ -48,10 +49,10 @@ def run(net):
 def check_pattern(net):
     for part, kind in ((net.rec, "recurrent"), (net.inp, "input")):
         edges = {(p.source, p.target, p.key): p for p in net.graph.projections(kind)}
-        for name, places in pairs(net, part).items():
-            assert places == sorted(set(places)), f"{name}: repeated or not row-major"
+        for name, slots in pairs(net, part).items():
+            assert slots == sorted(set(slots)), f"{name}: repeated or not row-major"
             rows, cols = net.layout().slice(name[1]), net.layout(kind).slice(name[0])
-            for row, col in places:
+            for row, col in slots:
                 assert rows.start <= row < rows.stop
                 assert cols.start <= col < cols.stop
                 assert not (edges[name].site.exclude_self and row - rows.start == col - cols.start)
@@ -64,12 +65,16 @@ def check_pattern(net):
         for name in part.projections:
             values, edge = values_of(part, name).detach(), edges[name]
             for (row, col), v in zip(pairs(net, part)[name], values.tolist(), strict=True):
-                sign = int(part.sign[col]) if edge.sign == "inherit" else {"pos": 1, "neg": -1, "free": 0}[edge.sign]
+                signs = {"pos": 1, "neg": -1, "free": 0, "inherit": int(part.sign[col])}
+                sign = signs[edge.sign]
                 reference[row, col] += abs(v) * sign if constrained and sign else v
         torch.testing.assert_close(part.dense().detach(), reference)
 
 
-@given(nets(), st.sampled_from(["set", "rigl", "deepr"]), st.sampled_from([0.0, 0.3, 1.0]), st.booleans(), st.integers(0, 9))
+@given(
+    nets(), st.sampled_from(["set", "rigl", "deepr"]), st.sampled_from([0.0, 0.3, 1.0]), st.booleans(),
+    st.integers(0, 9),
+)  # fmt: skip
 @settings(max_examples=60, deadline=None)
 def test_rewiring_invariants(net, method, fraction, inputs, seed):
     optimizer = torch.optim.Adam(net.parameters(), lr=0.3)
@@ -90,8 +95,9 @@ def test_rewiring_invariants(net, method, fraction, inputs, seed):
             optimizer.step()
         before, lengths = pairs(net, part), torch.diff(part.ptr).tolist()
         old = {name: dict(zip(before[name], values_of(part, name).tolist(), strict=True)) for name in names}
-        moments = {} if part.values not in optimizer.state else {
-            name: dict(zip(before[name], optimizer.state[part.values]["exp_avg"][part.ptr[k] : part.ptr[k + 1]].tolist(), strict=True))
+        averages = optimizer.state.get(part.values, {}).get("exp_avg")
+        moments = {} if averages is None else {
+            name: dict(zip(before[name], averages[part.ptr[k] : part.ptr[k + 1]].tolist(), strict=True))
             for k, name in enumerate(names[: part.trainable_projections])
         }
         options = {"fraction": None} if method == "deepr" else {"fraction": fraction}
@@ -113,12 +119,12 @@ def test_rewiring_invariants(net, method, fraction, inputs, seed):
             frozen = k >= part.trainable_projections
             assert not frozen or after[name] == before[name]
             values = dict(zip(after[name], values_of(part, name).tolist(), strict=True))
-            kept = {place for place in values if place in old[name] and values[place] == old[name][place]}
+            kept = {pair for pair in values if pair in old[name] and values[pair] == old[name][pair]}
             come += len(values) - len(kept)
             if moments and not frozen:
                 state = optimizer.state[part.values]["exp_avg"][part.ptr[k] : part.ptr[k + 1]].tolist()
-                for place, m in zip(after[name], state, strict=True):
-                    assert m in (0.0, moments[name].get(place)), f"{name} {place}: not its moment"
+                for pair, m in zip(after[name], state, strict=True):
+                    assert m in (0.0, moments[name].get(pair)), f"{name} {pair}: not its moment"
         assert come <= moved
 
 
@@ -129,11 +135,12 @@ def test_set_removes_the_weakest_and_keeps_the_magnitudes():
     g.add_projection("a", "b", density=0.2)
     g.add_projection("b", "a", density=0.2)
     net = sm.mRNN(g, device="cpu", seed=0)
-    before = {name: (pairs(net, net.rec)[name], values_of(net.rec, name).detach().clone()) for name in net.rec.projections}
+    slots_of = pairs(net, net.rec)
+    before = {name: (slots, values_of(net.rec, name).detach().clone()) for name, slots in slots_of.items()}
     rewire(net, 0.25, rng=1)
-    for name, (places, values) in before.items():
+    for name, (slots, values) in before.items():
         n = int(0.25 * len(values) + 0.5)
-        stayed = {p for p, m in zip(places, values.abs().argsort().argsort().tolist(), strict=True) if m >= n}
+        stayed = {p for p, m in zip(slots, values.abs().argsort().argsort().tolist(), strict=True) if m >= n}
         assert stayed <= set(pairs(net, net.rec)[name])
         now = values_of(net.rec, name).detach()
         torch.testing.assert_close(now.abs().sort()[0], values.abs().sort()[0])
@@ -213,7 +220,8 @@ def test_rigl_grows_where_the_loss_falls_most_steeply(model, batch_first):
 
     full = make(True)
     value(full).backward()
-    for source, gradient, w in (("a", full.rec.values.grad.view(8, 8), sparse), ("i", full.inp.values.grad.view(8, 2), inputs)):
+    cases = [("a", full.rec.values.grad.view(8, 8), sparse), ("i", full.inp.values.grad.view(8, 2), inputs)]
+    for source, gradient, w in cases:
         net = make(False)
         weak = np.argsort(np.where(w == 0, np.inf, abs(w)).flatten())[: int(0.5 * (w != 0).sum() + 0.5)]
         kept = (w != 0).flatten()
@@ -254,8 +262,8 @@ def test_deep_r_moves_what_changed_sign():
     with torch.no_grad():
         net.rec.values[2] = 0.5
     assert rewire(net, method="deepr", rng=0) == 1
-    places = pairs(net, net.rec)["a", "a", "default"]
-    assert {(0, 0), (1, 1), (3, 3), (4, 4)} <= set(places)
+    slots = pairs(net, net.rec)["a", "a", "default"]
+    assert {(0, 0), (1, 1), (3, 3), (4, 4)} <= set(slots)
     table = net.rec.table()
     k = int((table.values == 0).nonzero()[0, 0])
     with torch.no_grad():
@@ -302,7 +310,7 @@ def test_pruning_removes_the_weakest(net, fraction, scope):
         values = torch.cat([before[name] for name in group]) if group else torch.zeros(0)
         n = int(fraction * len(values) + 0.5)
         total += n
-        left = torch.cat([values_of(part, name).detach().abs() for name in group]) if group else torch.zeros(0)
+        left = torch.cat([torch.zeros(0), *(values_of(part, name).detach().abs() for name in group)])
         torch.testing.assert_close(left.sort()[0].to(values), values.sort()[0][n:])
     assert removed == total
 

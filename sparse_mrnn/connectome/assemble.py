@@ -82,7 +82,10 @@ def graph_from_tables(tables: ConnectomeTables, settings: ImportSettings) -> tup
             positions=where if where is not None and np.isfinite(where).all() else None,
         )  # fmt: skip
     for (key, sign), matrix in matrices.items():
-        graph.add_projections(matrix, key=key, sign=PROJECTION_SIGN[sign], trainable=settings.trainable)
+        graph.add_projections(
+            matrix, key=key, sign=PROJECTION_SIGN[sign], trainable=settings.trainable,
+            share="projection" if settings.share == "cell types" else settings.share,
+        )  # fmt: skip
 
     n = graph.n_units
     onto, out_of = _degrees(every, n)

@@ -29,12 +29,13 @@ from sparse_mrnn.interop.sonata_write import EDGE_COLUMNS, EXACT, NODE_COLUMNS, 
 from sparse_mrnn.lowering import Layout
 
 Edge = tuple[str, str, str, dict[str, Any]]
-FLAGS = "learnable_bias", "learnable_tau", "unit_ids", "trainable", "self_connections"
-NUMBERS = "base_firing", "init", "tau", "noise_level", "delay"
+FLAGS = "learnable_tau", "unit_ids", "trainable", "self_connections"
+NUMBERS = "base_firing", "init", "tau", "tau_low", "tau_high", "noise_level", "delay"
 OPTIONAL = *NUMBERS, "sign"
 NAMES = "population", "region", "source_region", "target_region", "key"
 CELLS = {
     **dict.fromkeys(FLAGS, re.compile("[01]")), **dict.fromkeys(NUMBERS, NUMBER),
+    **dict.fromkeys(("learnable_bias", "learnable_init"), re.compile("[01]|region")),
     **dict.fromkeys(NAMES, re.compile(".+", re.DOTALL)), "dimensions": re.compile("[0-9]{1,3}"),
     "sign": re.compile("inherit|pos|neg|free|none"),
 }  # fmt: skip
@@ -122,15 +123,21 @@ def _graph(file: Any, nodes: Path, node_types: Path) -> RegionGraph:
         if population == POPULATIONS["input"]:
             graph.add_input(str(row["region"]), len(members), sign=sign)
             continue
-        options: dict[str, Any] = {name: row[name] == "1" for name in ("learnable_bias", "learnable_tau")}
+        options: dict[str, Any] = {"learnable_tau": row["learnable_tau"] == "1"}
+        for name in ("learnable_bias", "learnable_init"):
+            learnt = row.get(name) or "0"
+            options[name] = learnt if learnt == "region" else learnt == "1"
         options |= {name: row[name] for name in ("parent_region", "activation")}
         for name in ("base_firing", "init", "tau", "noise_level"):
             if row[name] is not None:
                 options[name] = float(str(row[name]))
             elif name in ("base_firing", "init"):
                 options[name] = column(attributes, name, "f", n)[units]
-        if row["unit_ids"] == "1":
-            options["unit_ids"] = texts(attributes, "unit_id", n)[units]
+        bounds = [None if row.get(c) is None else float(str(row[c])) for c in ("tau_low", "tau_high")]
+        options |= {} if bounds == [None, None] else {"tau_bounds": bounds}
+        unit_ids = texts(attributes, "unit_id", n)[units]
+        if row.get("unit_ids") == "1" or (row.get("unit_ids") is None and unit_ids[0]):
+            options["unit_ids"] = unit_ids
         names = map(axis_name, range(int(str(row["dimensions"]))))
         axes = [column(attributes, name, "f", n)[units] for name in names]
         options["positions"] = np.stack(axes, axis=1) if axes else None

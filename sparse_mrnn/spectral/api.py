@@ -1,22 +1,21 @@
-"""The public functions of `sparse_mrnn.spectral`: each checks its arguments and calls `spectral_search`.
+"""The public functions of `sparse_mrnn.spectral`, all by `spectral_search`.
 
-The eigenvalues of a matrix are those of its strongly connected components. One plain ``eigs(k=1)`` call on the
-whole is silently wrong on random matrices, whose edge eigenvalues are clustered, and on chains, whose norms hide
+The eigenvalues of a matrix are those of its strongly connected components. A plain ``eigs(k=1)`` of a whole
+matrix is silently wrong on random ones, whose edge eigenvalues are clustered, and on chains, whose norms hide
 that they have no eigenvalue but 0.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, TypedDict, Unpack
 
-import numpy as np
-
-from sparse_mrnn.errors import SpectralInputError, suggest
+from sparse_mrnn.errors import SpectralInputError
 from sparse_mrnn.spectral.inputs import as_matrix
-from sparse_mrnn.spectral.krylov import SCORES
-from sparse_mrnn.spectral.result import Budget, Complex, Progress, SpectralResult
-from sparse_mrnn.spectral.whole import WholeSearch, check_options
+from sparse_mrnn.spectral.matrix_search import MatrixSearch
+from sparse_mrnn.spectral.result import SpectralResult
+from sparse_mrnn.spectral.settings import Budget, Complex, Progress, SearchSettings
 
 
 class SearchOptions(TypedDict, total=False):
@@ -47,7 +46,7 @@ def spectral_search(
 
     Parameters
     ----------
-    W : mRNN, ElmanmRNN, RegionGraph, torch Tensor (dense, COO, CSR), scipy sparse array or ndarray, shape (units, units)
+    W : mRNN, ElmanmRNN, RegionGraph, Tensor (dense, COO, CSR), scipy sparse array or ndarray, (units, units)
         Of a network, its effective recurrent weights (Dale's law applied); of a graph, those that
         ``mRNN(graph, seed=seed)`` starts with.
     which : {"LM", "LR", "SR", "LI"}
@@ -55,10 +54,10 @@ def spectral_search(
     k : int
         How many. Of a conjugate pair cut in two, the one with positive imaginary part is kept.
     vectors : bool
-        Find the right eigenvectors too. Eigenvalues alone are cheaper, and exist where a defective matrix lacks
-        vectors.
+        Find the right eigenvectors too. Eigenvalues alone are cheaper, and exist where a defective matrix
+        lacks vectors.
     rtol : float
-        Error allowed, relative to the largest modulus (of the component's eigenvalues, where a real part may be 0).
+        Error allowed, relative to the largest modulus of the component's eigenvalues.
     regions : str or sequence of str, optional
         Only the sub-network of these regions or parents of a network or graph.
     seed : int
@@ -85,50 +84,35 @@ def spectral_search(
 
     Notes
     -----
-    Strongly connected components first; components of up to 400 units densely, with condition numbers; where no
-    cycle's sign disagrees, by Perron-Frobenius between proven bounds; cyclic ones by the product over their classes;
-    others by two independent filtered Arnoldi searches, of W and its transpose, that have to agree within an
-    error of residual times condition number. Time and memory are proportional to the synapses, plus at most
-    300 vectors.
+    Strongly connected components first. Those of up to 400 units densely, with condition numbers; where no
+    cycle's sign disagrees, by Perron-Frobenius between proven bounds; cyclic ones by the product over their
+    classes; others by two independent filtered Arnoldi searches, of W and its transpose, that have to agree
+    within an error of residual times condition number. Time and memory are proportional to the synapses, plus
+    at most 300 vectors.
 
     Examples
     --------
+    >>> import numpy as np
     >>> result = spectral_search(np.array([[0.0, 4.0], [1.0, 0.0]]))
     >>> round(result.value, 6), result.method
     (2.0, 'cycle')
     """
-    if which not in SCORES:
-        hint = suggest(which, SCORES)
-        raise SpectralInputError(f"which is {which!r}; it must be one of {', '.join(SCORES)}. {hint}")
-    if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
-        raise SpectralInputError(f"k is {k!r}; it must be a whole number of at least 1.")
-    budget = Budget(max_products, max_seconds, progress)
-    check_options(rtol, budget)
+    budget = Budget(max_products, math.inf if max_seconds is None else max_seconds, progress)
+    settings = SearchSettings(which, k, rtol, seed, budget, vectors)
     matrix = as_matrix(W, regions, seed)
     if k > matrix.shape[0]:
         raise SpectralInputError(f"k is {k}, but the matrix has only {matrix.shape[0]} eigenvalues.")
-    return WholeSearch(matrix, which, int(k), rtol, seed, budget, pairs=vectors).result()
+    return MatrixSearch(matrix, settings).result()
 
 
 def spectral_radius(W: Any, **options: Unpack[SearchOptions]) -> float:  # noqa: N803
     """Largest absolute eigenvalue of a weight matrix: certified within ``rtol``, or an error.
 
-    Parameters
-    ----------
-    W, **options
-        As for `spectral_search`, which also tells bounds, residual and method.
-
-    Returns
-    -------
-    float
-
-    Raises
-    ------
-    SpectralInputError, SpectralConvergenceError, UnknownNameError
-        As for `spectral_search`.
+    Parameters and exceptions as for `spectral_search`, which also returns bounds, residual and method.
 
     Examples
     --------
+    >>> import numpy as np
     >>> spectral_radius(np.array([[0.0, 5.0], [0.0, 0.0]]))   # a chain: no cycle, no eigenvalue
     0.0
     """
@@ -136,24 +120,13 @@ def spectral_radius(W: Any, **options: Unpack[SearchOptions]) -> float:  # noqa:
 
 
 def spectral_abscissa(W: Any, **options: Unpack[SearchOptions]) -> float:  # noqa: N803
-    """Largest real part of the eigenvalues. The leaky network ``tau dx/dt = -x + W x`` is stable where it is below 1.
+    """Largest real part of the eigenvalues. ``tau dx/dt = -x + W x`` is stable where it is below 1.
 
-    Parameters
-    ----------
-    W, **options
-        As for `spectral_search`.
-
-    Returns
-    -------
-    float
-
-    Raises
-    ------
-    SpectralInputError, SpectralConvergenceError, UnknownNameError
-        As for `spectral_search`.
+    Parameters and exceptions as for `spectral_search`.
 
     Examples
     --------
+    >>> import numpy as np
     >>> spectral_abscissa(np.array([[0.0, -4.0], [1.0, 0.0]]))   # an oscillator
     0.0
     """
@@ -161,19 +134,12 @@ def spectral_abscissa(W: Any, **options: Unpack[SearchOptions]) -> float:  # noq
 
 
 def leading_eigenpairs(
-    W: Any,  # noqa: N803
-    k: int = 6,
-    which: str = "LM",
-    *,
-    vectors: bool = True,
+    W: Any, k: int = 6, which: str = "LM", *, vectors: bool = True,  # noqa: N803
     **options: Unpack[SearchOptions],
 ) -> tuple[Complex, Complex | None]:
     """The k leading eigenvalues of a weight matrix and their right eigenvectors.
 
-    Parameters
-    ----------
-    W, k, which, vectors, **options
-        As for `spectral_search`.
+    Parameters and exceptions as for `spectral_search`.
 
     Returns
     -------
@@ -182,13 +148,9 @@ def leading_eigenpairs(
     vectors : ndarray of complex, shape (units, k), or None
         ``W @ vectors[:, i] == values[i] * vectors[:, i]``, of unit length.
 
-    Raises
-    ------
-    SpectralInputError, SpectralConvergenceError, UnknownNameError
-        As for `spectral_search`.
-
     Examples
     --------
+    >>> import numpy as np
     >>> values, vectors = leading_eigenpairs(np.array([[0.0, 4.0], [1.0, 0.0]]), k=2)
     >>> np.round(values.real, 6).tolist(), vectors.shape
     ([2.0, -2.0], (2, 2))

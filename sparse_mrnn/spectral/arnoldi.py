@@ -1,43 +1,19 @@
 """Certified leading eigenvalues of a general matrix: two independent searches, of W and of its transpose.
 
-They have to agree; their vectors x and y give the condition number ``|x||y| / |y^T x|`` of each eigenvalue, and
-with it the error that the residual allows. Where the two do not agree, or the error is too large, both go on.
+They have to agree; their vectors x and y give the condition number ``|x||y| / |y^T x|`` of each eigenvalue,
+and with it the error that the residual allows. Where they do not agree, or it is too large, both go on.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass, field
 
 import numpy as np
 import scipy.sparse as sp
 import torch
 
-from sparse_mrnn.spectral.krylov import Operator, Search
-from sparse_mrnn.spectral.result import Budget, BudgetSpentError, Complex
-
-
-@dataclass(frozen=True, eq=False)
-class Found:
-    """What a search of one component found. ``error`` is relative to the largest modulus, as is ``residual``."""
-
-    values: Complex
-    error: float
-    residual: float
-    lower: float | None
-    upper: float
-    method: str
-    right: Complex | None = field(default=None, repr=False)
-    left: Complex | None = field(default=None, repr=False)
-    """Right and left eigenvectors, shape (units, found): ``W x = v x``, ``y^T W = v y^T``."""
-
-
-class UncertifiedError(Exception):
-    """Inside the package: the search ended without a certified value; ``found`` is what it has."""
-
-    def __init__(self, why: str, found: Found) -> None:
-        super().__init__(why)
-        self.why, self.found = why, found
-
+from sparse_mrnn.spectral.filtered import FilteredSearch
+from sparse_mrnn.spectral.krylov import KrylovSearch, SparseProduct
+from sparse_mrnn.spectral.result import ComponentResult, UncertifiedError
+from sparse_mrnn.spectral.settings import SCORES, BudgetSpentError, SearchSettings
 
 FIRST_FILTER = 256
 """Degree of the first filter; it doubles."""
@@ -45,95 +21,85 @@ LAST_TOL = 1e-13
 """Residual below which more work gains nothing in double precision."""
 
 
-def search(
-    factors: list[sp.csr_array], which: str, k: int, rtol: float, seed: int, budget: Budget, *, normal: bool = False, sharp: bool = False
-) -> Found:
-    """The k leading eigenvalues of a product of sparse matrices.
+class TwoSidedSearch:
+    """The k leading eigenvalues of a product of sparse matrices; usually of one, scaled to a norm near 1.
 
-    Parameters
-    ----------
-    factors : list of csr_array
-        Usually one matrix, scaled to a norm near 1.
-    which : {"LM", "LR", "SR", "LI"}
-    k : int
-    rtol : float
-        Error asked for, relative to the largest modulus.
-    seed : int
-    budget : Budget
-    normal : bool
-        The matrix is symmetric or skew-symmetric: every eigenvalue has condition number 1.
-    sharp : bool
-        Ask for vectors as accurate as double precision allows.
-
-    Raises
-    ------
-    UncertifiedError
+    ``normal``: it is symmetric or skew-symmetric, so every eigenvalue has condition number 1.
     """
-    op = Operator(factors, budget)
-    n = op.n
-    k = min(k, n)
-    streams = np.random.SeedSequence(seed).spawn(2)
-    right = Search(op.forward, n, which, np.random.default_rng(streams[0]))
-    left = Search(op.forward if normal else op.adjoint, n, which, np.random.default_rng(streams[1]))
-    tol = 1e-10 if sharp else 0.01 * rtol
-    found = Found(np.empty(0, dtype=complex), np.inf, np.inf, None, np.inf, "Lanczos" if normal else "Arnoldi")
-    degree, attempt = 0, 0
-    try:
-        while True:
-            room = min(right.limit, 80 + 40 * attempt)
-            patient = attempt >= 6
-            sides = [s for s in (right, left) if not s.settled(k, tol)] or [right, left]
-            for side in sides:
-                if side is left and which != "LM":
-                    left.center = left.center or right.scale
-                side.filter(max(degree, FIRST_FILTER) if side is left else degree)
-                if not side.expand(room, k, tol, patient):
-                    side.lock(k, 2 * max(degree, FIRST_FILTER))
-                    break
-            budget.note(float(right.score(right.values[:1])[0]))
-            found = _judge(op, right, left, k, found.method, normal, right.settled(k, tol) and left.settled(k, tol))
-            if right.settled(k, tol) and left.settled(k, tol):
-                if found.error <= rtol:
-                    return found
-                if np.isfinite(found.error):
-                    if tol <= LAST_TOL:
-                        why = "the eigenvalue is too ill-conditioned for double precision (the matrix is highly non-normal)"
-                        raise UncertifiedError(why, found)
-                    tol = max(0.3 * tol * min(1.0, rtol / found.error), LAST_TOL)
-            if right.log_growth == -np.inf:
-                raise UncertifiedError("powers of the matrix vanish on a random vector: it looks nilpotent", found)
-            degree = 2 * degree if degree else FIRST_FILTER
-            attempt += 1
-    except BudgetSpentError:
-        found = _judge(None, right, left, k, found.method, normal, False)
-        raise UncertifiedError(budget.why, found) from None
 
+    def __init__(self, factors: list[sp.csr_array], settings: SearchSettings, normal: bool = False) -> None:
+        self.product = product = SparseProduct(factors, settings.budget)
+        self.settings, self.normal, self.k = settings, normal, min(settings.k, product.n)
+        self.method = "Lanczos" if normal else "Arnoldi"
+        streams = [np.random.default_rng(s) for s in np.random.SeedSequence(settings.seed).spawn(2)]
+        adjoint = product.forward if normal else product.adjoint
+        search = KrylovSearch if settings.which == "LI" else FilteredSearch
+        self.right = search(product.forward, product.n, settings.which, streams[0])
+        self.left = search(adjoint, product.n, settings.which, streams[1])
 
-def _judge(op: Operator | None, right: Search, left: Search, k: int, method: str, normal: bool, complete: bool) -> Found:
-    """Put both searches together; the error is infinite unless both settled and agree."""
-    values = right.values[:k]
-    upper = min(right.upper, left.upper)
-    scale = max(right.scale, 1e-300)
-    if not complete or op is None:
-        rough = float(right.residuals[:k].max()) if len(values) else np.inf
-        return Found(values, np.inf, rough, None, upper, method)
-    x, theta = right.vectors[:, :k], left.values
-    y = np.empty_like(x)
-    every = left.vectors
-    error, residual = 0.0, 0.0
-    score = right.score
-    for i, value in enumerate(values):
-        parts = [op.forward(torch.from_numpy(np.ascontiguousarray(p))).numpy() for p in (x[:, i].real, x[:, i].imag)]
-        off = float(np.linalg.norm(parts[0] + 1j * parts[1] - value * x[:, i])) / scale
-        j = int(np.argmin(np.abs(theta[: every.shape[1]] - value)))
-        y[:, i] = every[:, j]
-        apart = float(np.abs(theta[j] - value)) / scale
-        ranks = float(abs(score(theta[i : i + 1])[0] - score(values[i : i + 1])[0])) / scale
-        with np.errstate(divide="ignore"):
-            condition = 1.0 if normal else float(1 / np.abs(y[:, i] @ x[:, i]))
-        bad = max(condition * max(off, 1e-16), ranks)
-        if not normal:  # the two values belong together only if they are as close as their errors allow
-            bad = max(bad, apart)
-        error, residual = max(error, bad), max(residual, off)
-    lower = float(score(values[:1])[0]) - residual * scale if normal else None
-    return Found(values, error, residual, lower, upper, method, x, y)
+    def run(self) -> ComponentResult:
+        """Search until both sides agree; raises `UncertifiedError` where they do not."""
+        budget, rtol = self.settings.budget, self.settings.rtol
+        tol = 1e-10 if self.settings.precise else 0.01 * rtol
+        degree, attempt = 0, 0
+        try:
+            while True:
+                self._expand(degree, attempt, tol)
+                budget.note(self.settings.score(self.right.values))
+                if self.right.settled(self.k, tol) and self.left.settled(self.k, tol):
+                    found = self._compared()
+                    if found.error <= rtol:
+                        return found
+                    if np.isfinite(found.error):
+                        if tol <= LAST_TOL:
+                            why = "too ill-conditioned for double precision (the matrix is highly non-normal)"
+                            raise UncertifiedError(f"the eigenvalue is {why}", found)
+                        tol = max(0.3 * tol * min(1.0, rtol / found.error), LAST_TOL)
+                if self.right.log_growth == -np.inf:
+                    why = "powers of the matrix vanish on a random vector: it looks nilpotent"
+                    raise UncertifiedError(why, self._uncompared())
+                degree = 2 * degree if degree else FIRST_FILTER
+                attempt += 1
+        except BudgetSpentError:
+            raise UncertifiedError(budget.why, self._uncompared()) from None
+
+    def _expand(self, degree: int, attempt: int, tol: float) -> None:
+        """A larger filter and a larger basis for each search that has not settled."""
+        size, patient = min(self.right.limit, 80 + 40 * attempt), attempt >= 6
+        both = [self.right, self.left]
+        for search in [s for s in both if not s.settled(self.k, tol)] or both:
+            if search is self.left and self.settings.which != "LM":
+                self.left.center = self.left.center or self.right.scale
+            search.filter(max(degree, FIRST_FILTER) if search is self.left else degree)
+            if not search.expand(size, self.k, tol, patient):
+                search.lock(self.k, 2 * max(degree, FIRST_FILTER))
+                break
+
+    def _uncompared(self) -> ComponentResult:
+        """What the search of W has, of unknown error."""
+        residuals = self.right.residuals[: self.k]
+        residual = float(residuals.max()) if len(residuals) else np.inf
+        upper = min(self.right.upper, self.left.upper)
+        return ComponentResult(self.right.values[: self.k], np.inf, residual, None, upper, self.method)
+
+    def _compared(self) -> ComponentResult:
+        """Both searches put together; the error is large unless they agree."""
+        values, x, theta = self.right.values[: self.k], self.right.vectors[:, : self.k], self.left.values
+        scale, score = max(self.right.scale, 1e-300), SCORES[self.settings.which]
+        y = np.empty_like(x)
+        error, residual = 0.0, 0.0
+        for i, value in enumerate(values):
+            parts = (torch.from_numpy(np.ascontiguousarray(part)) for part in (x[:, i].real, x[:, i].imag))
+            real, imag = (self.product.forward(part).numpy() for part in parts)
+            off = float(np.linalg.norm(real + 1j * imag - value * x[:, i])) / scale
+            j = int(np.argmin(np.abs(theta[: self.left.vectors.shape[1]] - value)))
+            y[:, i] = self.left.vectors[:, j]
+            with np.errstate(divide="ignore"):
+                condition = 1.0 if self.normal else float(1 / np.abs(y[:, i] @ x[:, i]))
+            apart = float(abs(score(theta[i : i + 1])[0] - score(values[i : i + 1])[0])) / scale
+            if not self.normal:  # one eigenvalue, if the two values are as close as their errors allow
+                apart = max(apart, float(np.abs(theta[j] - value)) / scale)
+            error, residual = max(error, condition * max(off, 1e-16), apart), max(residual, off)
+        lower = self.settings.score(values) - residual * scale if self.normal else None
+        upper = min(self.right.upper, self.left.upper)
+        return ComponentResult(values, error, residual, lower, upper, self.method, x, y)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,46 +13,57 @@ from torch import Tensor
 
 from sparse_mrnn.errors import SpectralInputError
 from sparse_mrnn.ops.pattern import split_sparse
-from sparse_mrnn.spectral.inputs import as_matrix
-from sparse_mrnn.spectral.structure import rows_of
-from sparse_mrnn.spectral.whole import locate_radius
+from sparse_mrnn.spectral.component import solve_component
+from sparse_mrnn.spectral.inputs import as_matrix, region_names
+from sparse_mrnn.spectral.matrix_search import MatrixSearch
+from sparse_mrnn.spectral.result import UncertifiedError
+from sparse_mrnn.spectral.settings import Budget, Complex, SearchSettings
 
 
 class _Radius(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, values: Tensor, row: Tensor, col: Tensor, n: int, rtol: float, seed: int) -> Tensor:
-        data = values.detach().to("cpu", torch.float64).numpy()
-        pair = (row.cpu().numpy(), col.cpu().numpy())
-        matrix = as_matrix(sp.csr_array(sp.coo_array((data, pair), shape=(n, n))))
-        radius, units, slope = locate_radius(matrix, rtol, seed, gradient=values.requires_grad)
-        if slope is not None:  # derivative by each stored entry of one component: look every synapse up in it
-            local = np.full(n, -1, dtype=np.int64)
-            local[units] = np.arange(len(units))
-            i, j = local[pair[0]], local[pair[1]]
-            inside = (i >= 0) & (j >= 0)
-            keys = rows_of(slope).astype(np.int64) * len(units) + slope.indices
-            wanted = i[inside] * len(units) + j[inside]
-            at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+    def forward(ctx: Any, values: Tensor, pairs: Tensor, n: int, settings: SearchSettings) -> Tensor:
+        data, (i, j) = values.detach().double().cpu().numpy(), pairs.cpu().numpy()
+        search = MatrixSearch(as_matrix(sp.csr_array(sp.coo_array((data, (i, j)), shape=(n, n)))), settings)
+        radius = search.result().value
+        if values.requires_grad:
             grad = np.zeros(len(data))
-            grad[inside] = np.where(keys[at] == wanted, slope.data[at], 0.0)
+            if radius > 0:
+                x, y = _eigenvectors(search)
+                value = search.leading[0].value
+                slope = np.conj(value) / np.abs(value) / (y @ x) * y[i] * x[j]
+                grad = np.where(data == 0, 0.0, np.real(slope))
             ctx.save_for_backward(torch.from_numpy(grad).to(values.device, values.dtype))
-        elif values.requires_grad:
-            ctx.save_for_backward(torch.zeros_like(values))
         return values.new_tensor(radius)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None, None]:
-        return grad * ctx.saved_tensors[0], None, None, None, None, None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+        return grad * ctx.saved_tensors[0], None, None, None
+
+
+def _eigenvectors(search: MatrixSearch) -> tuple[Complex, Complex]:
+    """Right and left eigenvectors of the leading component, to double precision; 0 at other units."""
+    first = search.leading[0]
+    units = search.parts.units(first.component)
+    x, y = np.zeros((2, search.w.shape[0]), dtype=complex)
+    x[units] = y[units] = 1
+    if len(units) > 1:
+        try:
+            settings = replace(search.settings, precise=True)
+            found = solve_component(search.parts.block(first.component), settings)
+        except UncertifiedError as error:
+            search.fail(error, first.component)
+        if found.right is not None and found.left is not None:  # a precise search finds both
+            x[units], y[units] = found.right[:, 0], found.left[:, 0]
+    return x, y
 
 
 def differentiable_spectral_radius(
-    W: Any,  # noqa: N803
-    rtol: float = 1e-4,
-    *,
-    regions: str | Sequence[str] | None = None,
-    seed: int = 0,
+    W: Any, rtol: float = 1e-4, *, regions: str | Sequence[str] | None = None, seed: int = 0  # noqa: N803
 ) -> Tensor:
-    """Spectral radius with a gradient: ``d rho = Re(conj(v) / |v| y^T dW x / (y^T x))`` of the leading eigenvalue v.
+    """Spectral radius with a gradient, ``d rho = Re(conj(v) / |v| y^T dW x / (y^T x))``.
+
+    v is the leading eigenvalue, x and y are its right and left eigenvectors.
 
     Parameters
     ----------
@@ -66,8 +78,8 @@ def differentiable_spectral_radius(
     Returns
     -------
     Tensor, a scalar
-        Of the dtype and on the device of the weights. A weight of 0 is no synapse: its gradient is 0, as is every
-        gradient of a net without cycles. Where several eigenvalues attain the radius, the gradient is that of one.
+        Of the dtype and on the device of the weights. A weight of 0 is no synapse: its gradient is 0, as is
+        every gradient of a net without cycles. Where several eigenvalues tie, it is that of one of them.
 
     Raises
     ------
@@ -87,20 +99,27 @@ def differentiable_spectral_radius(
     tensor([[0.0000, 0.2500],
             [1.0000, 0.0000]], dtype=torch.float64)
     """
-    if hasattr(W, "get_weight_subset"):
-        names = () if regions is None else (regions,) if isinstance(regions, str) else tuple(regions)
-        W = W.get_weight_subset(*names, sparse=True) if names else W.effective_W_rec  # noqa: N806
-    elif regions is not None:
-        raise SpectralInputError("regions needs a network; index the tensor instead.")
-    if not isinstance(W, Tensor):
-        raise SpectralInputError(f"a differentiable radius needs a torch Tensor or a network, not {type(W).__name__}; use spectral_radius.")
-    if W.dim() != 2 or W.shape[0] != W.shape[1] or not W.dtype.is_floating_point:
-        raise SpectralInputError(f"a differentiable radius needs a square matrix of floats; this one is {tuple(W.shape)} of {W.dtype}.")
-    pattern, values = split_sparse(W)
-    if pattern is None:
-        row, col = torch.nonzero(W.detach(), as_tuple=True)
-        values = W[row, col]
-    else:
-        row, col = pattern.row, pattern.col
-    result: Tensor = _Radius.apply(values, row, col, W.shape[0], rtol, seed)  # type: ignore[no-untyped-call]
+    settings = SearchSettings("LM", 1, rtol, seed, Budget())
+    values, pairs, n = _entries(W, region_names(regions))
+    result: Tensor = _Radius.apply(values, pairs, n, settings)  # type: ignore[no-untyped-call]
     return result
+
+
+def _entries(w: Any, names: tuple[str, ...]) -> tuple[Tensor, Tensor, int]:
+    """Stored values, differentiable, their rows and columns, and the number of units."""
+    if hasattr(w, "get_weight_subset"):  # a network; torch cannot differentiate a matrix of repeated entries
+        weights, units = w.weights("recurrent"), torch.from_numpy(w.layout().indices(*names or w.hid_regions))
+        pattern, entries = weights.pattern.submatrix(units, units)
+        return weights.csr_values()[entries], torch.stack([pattern.row, pattern.col]), len(units)
+    if names:
+        raise SpectralInputError("regions needs a network; index the tensor instead.")
+    needs = "a differentiable radius needs a"
+    if not isinstance(w, Tensor):
+        raise SpectralInputError(f"{needs} Tensor or a network, not {type(w).__name__}; use spectral_radius.")
+    if w.dim() != 2 or w.shape[0] != w.shape[1] or not w.dtype.is_floating_point:
+        raise SpectralInputError(f"{needs} square matrix of floats, not {tuple(w.shape)} of {w.dtype}.")
+    pattern, values = split_sparse(w)
+    if pattern is None:
+        pairs = torch.nonzero(w.detach()).t()
+        return w[pairs[0], pairs[1]], pairs, len(w)
+    return values, torch.stack([pattern.row, pattern.col]), len(w)

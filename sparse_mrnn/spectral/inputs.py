@@ -26,35 +26,42 @@ def as_matrix(weights: Any, regions: str | Sequence[str] | None = None, seed: in
     UnknownNameError
         If there is no such region.
     """
-    names = () if regions is None else (regions,) if isinstance(regions, str) else tuple(regions)
-    if regions is not None and not names:
-        raise SpectralInputError("regions is empty; name at least one region, or leave it out for the whole network.")
+    names = region_names(regions)
     if isinstance(weights, RegionGraph):
         matrix = _of_graph(weights, names, seed)
     elif hasattr(weights, "get_weight_subset"):  # a model, of a layer above this one
-        matrix = to_scipy(weights.get_weight_subset(*names, sparse=True) if names else weights.effective_W_rec)
+        matrix = to_scipy(weights.get_weight_subset(*names, sparse=True))
     elif names:
-        kind = type(weights).__name__
-        raise SpectralInputError(f"regions needs a RegionGraph or a network; {kind} has no regions. Index the matrix instead.")
+        what = f"{type(weights).__name__} has no regions. Index the matrix instead"
+        raise SpectralInputError(f"regions needs a RegionGraph or a network; {what}.")
     else:
         _check_kind(weights)
         if isinstance(weights, torch.Tensor):
             weights = weights.to(torch.float64)
-        matrix = to_scipy(weights if sp.issparse(weights) or isinstance(weights, torch.Tensor) else np.asarray(weights, dtype=np.float64))
+        elif not sp.issparse(weights):
+            weights = np.asarray(weights, dtype=np.float64)
+        matrix = to_scipy(weights)
     if matrix.shape[0] == 0:
         raise SpectralInputError("the matrix is empty (0 x 0); it has no eigenvalues.")
     w = sp.csr_array(matrix, dtype=np.float64, copy=True)
     bad = np.flatnonzero(~np.isfinite(w.data))
     if len(bad):
         row = int(np.searchsorted(w.indptr, bad[0], side="right")) - 1
-        raise SpectralInputError(
-            f"the matrix has {len(bad)} NaN or infinite entries, the first at row {row}, column {w.indices[bad[0]]}: {w.data[bad[0]]}."
-        )
+        first = f"the first at row {row}, column {w.indices[bad[0]]}: {w.data[bad[0]]}"
+        raise SpectralInputError(f"the matrix has {len(bad)} NaN or infinite entries, {first}.")
     w.sum_duplicates()
     w.eliminate_zeros()
     if w.nnz < 2**31 and w.indices.dtype != np.int32:
         w.indices, w.indptr = w.indices.astype(np.int32), w.indptr.astype(np.int32)
     return w
+
+
+def region_names(regions: str | Sequence[str] | None) -> tuple[str, ...]:
+    """The names as a tuple, empty for None; `SpectralInputError` where none is named."""
+    names = () if regions is None else (regions,) if isinstance(regions, str) else tuple(regions)
+    if regions is not None and not names:
+        raise SpectralInputError("regions is empty; name at least one, or leave it out for all of them.")
+    return names
 
 
 def _check_kind(weights: Any) -> None:
@@ -63,23 +70,25 @@ def _check_kind(weights: Any) -> None:
         try:
             weights = np.asarray(weights)
         except ValueError as error:
-            raise SpectralInputError(f"cannot read a matrix from {type(weights).__name__}: {error}.") from None
+            kind = type(weights).__name__
+            raise SpectralInputError(f"cannot read a matrix from {kind}: {error}.") from None
     shape = tuple(weights.shape)
     if len(shape) != 2 or shape[0] != shape[1]:
-        raise SpectralInputError(f"eigenvalues need a square matrix; this one is {' x '.join(map(str, shape)) or 'a single number'}.")
+        got = " x ".join(map(str, shape)) or "a single number"
+        raise SpectralInputError(f"eigenvalues need a square matrix; this one is {got}.")
     if isinstance(weights, torch.Tensor):
-        if not weights.dtype.is_floating_point:
-            hint = "weights are real floating-point numbers: use W.to(torch.float64)"
-            raise SpectralInputError(f"the matrix has dtype {weights.dtype}; {hint}.")
-    elif not np.issubdtype(weights.dtype, np.floating):
-        hint = "weights are real floating-point numbers: use W.astype(float)"
-        if np.issubdtype(weights.dtype, np.complexfloating):
+        floating, convert = weights.dtype.is_floating_point, "W.to(torch.float64)"
+    else:
+        floating, convert = np.issubdtype(weights.dtype, np.floating), "W.astype(float)"
+    if not floating:
+        hint = f"weights are real floating-point numbers: use {convert}"
+        if "complex" in str(weights.dtype):
             hint = "complex matrices are not supported; use scipy.sparse.linalg.eigs"
         raise SpectralInputError(f"the matrix has dtype {weights.dtype}; {hint}.")
 
 
 def _of_graph(graph: RegionGraph, names: Sequence[str], seed: int) -> sp.csr_array:
-    """The effective weights that ``mRNN(graph, seed=seed)`` starts with: the same stream, the same synapses."""
+    """The effective weights that ``mRNN(graph, seed=seed)`` starts with, from the same random stream."""
     if not graph.regions():
         raise SpectralInputError("the graph has no recurrent region; add one with add_region.")
     matrix = lower(graph, rng=synapse_stream(seed, "recurrent")).to_scipy()

@@ -15,33 +15,23 @@ from functools import cached_property
 import numpy as np
 import scipy.sparse as sp
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from sparse_mrnn.ops.pattern import csr
-from sparse_mrnn.spectral.result import Budget, Complex
+from sparse_mrnn.spectral.settings import SCORES, Budget, Complex, Float, leading_order
 
 Product = Callable[[Tensor], Tensor]
-Float = NDArray[np.float64]
-
-SCORES: dict[str, Callable[[Complex], Float]] = {
-    "LM": np.abs,
-    "LR": np.real,
-    "SR": lambda values: -np.real(values),
-    "LI": lambda values: np.abs(np.imag(values)),
-}
-"""What orders eigenvalues: largest modulus, largest and smallest real part, largest imaginary part."""
 
 BASIS = 300
-"""Arnoldi vectors at most,"""
+"""Most Arnoldi vectors."""
 BASIS_BYTES = 512 * 2**20
-"""and bytes they may take."""
+"""Most bytes they take."""
 FAILURE = 1e-6
 """Probability that the start vector hides the growth of the matrix."""
 
 
-class Operator:
-    """``y = F_1 F_2 ... F_h x`` and its transpose for sparse factors: torch CSR, int32 indices, MKL on the CPU."""
+class SparseProduct:
+    """``y = F_1 F_2 ... F_h x`` and its transpose for sparse factors: torch CSR, int32 indices, MKL."""
 
     def __init__(self, factors: Sequence[sp.csr_array], budget: Budget) -> None:
         self.factors, self.budget = list(factors), budget
@@ -74,16 +64,8 @@ def _tensor(w: sp.csr_array) -> Tensor:
     return csr(torch.from_numpy(w.indptr), torch.from_numpy(w.indices), torch.from_numpy(w.data), w.shape)
 
 
-class Search:
-    """Leading eigenvalues of one product, from one random start.
-
-    Parameters
-    ----------
-    product : callable
-    n : int
-    which : {"LM", "LR", "SR", "LI"}
-    rng : numpy Generator
-    """
+class KrylovSearch:
+    """Leading eigenvalues of a product of n units, from one random start; ``which`` as `spectral_search`."""
 
     def __init__(self, product: Product, n: int, which: str, rng: np.random.Generator) -> None:
         self.product, self.n, self.which, self.rng = product, n, which, rng
@@ -119,7 +101,7 @@ class Search:
         return float(np.abs(self.values).max()) if len(self.values) else 0.0
 
     def filter(self, degree: int) -> None:
-        """Raise the degree of the filter of the start vector: powers of W, shifted towards the wanted side."""
+        """Filter the start vector, up to this degree: powers of W, shifted towards the wanted side."""
         if self.which != "LM" and self.center == 0.0:
             self.center = self.scale
         if self.which != "LM" and self.center == 0.0:
@@ -145,7 +127,7 @@ class Search:
 
     @property
     def upper(self) -> float:
-        """Upper bound of the score, from the growth of the start vector: ``rho^q <= |W^q| <= |W^q v| sqrt(n) / failure``."""
+        """Upper bound of the score: ``rho^q <= |W^q| <= |W^q v| sqrt(n) / failure``, v the start vector."""
         if self.degree == 0 or len(self.locked) or self.which == "LI":
             return np.inf
         grown = np.exp((self.log_growth + 0.5 * np.log(self.n) - np.log(FAILURE)) / self.degree)
@@ -206,8 +188,7 @@ class Search:
     def _ritz(self, basis: Tensor, h: Float, j: int) -> None:
         values, vectors = np.linalg.eig(h[:j, :j])
         values, vectors = values.astype(complex), vectors.astype(complex)
-        score = self.score(values)
-        order = np.lexsort((-values.imag, -np.round(score, 12 - _digits(score))))
+        order = leading_order(values, self.which)
         self.values, self._small, self._basis = values[order], vectors[:, order], basis[:j]
         self.residuals = h[j, j - 1] * np.abs(vectors[-1, order]) / max(self.scale, 1e-300)
 
@@ -228,7 +209,7 @@ class Search:
         self._forget()
 
     def lock(self, k: int, degree: int) -> None:
-        """Set aside converged values so dominant that a filter of this degree would leave nothing else in the vector."""
+        """Set aside converged values so dominant that a filter of this degree leaves nothing else."""
         done = np.flatnonzero(self.residuals > 1e-9)
         count = min(int(done[0]) if len(done) else len(self.values), self.vectors.shape[1] - 1)
         shift = {"LM": 0.0, "LR": self.center, "SR": -self.center}.get(self.which)
@@ -239,8 +220,9 @@ class Search:
         with np.errstate(divide="ignore"):
             dominant = np.flatnonzero(degree * np.log(size[:count] / cut) > np.log(1e6))
         count = int(dominant[-1]) + 1 if len(dominant) else 0
-        if 0 < count < len(self.values) and self.values[count - 1].imag != 0 and self.values[count] == self.values[count - 1].conj():
-            count += 1
+        if 0 < count < len(self.values):
+            last, after = self.values[count - 1 : count + 1]
+            count += bool(last.imag != 0 and after == last.conj())
         if count <= len(self.inside):
             return
         x = self.vectors[:, :count]
@@ -250,8 +232,3 @@ class Search:
         self.inside = (q @ torch.stack([self.product(row) for row in q]).t()).numpy()
         self.locked = q
         self._restart()
-
-
-def _digits(score: Float) -> int:
-    top = float(np.abs(score).max())
-    return int(np.ceil(np.log10(top))) if top > 0 else 0

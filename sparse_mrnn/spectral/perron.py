@@ -1,9 +1,9 @@
 """Spectral radius of an irreducible non-negative matrix, between proven bounds that close in on it.
 
-Collatz-Wielandt: for every positive x, ``min (Wx)_i / x_i <= rho <= max (Wx)_i / x_i`` (Horn & Johnson, Matrix
-Analysis, 8.1.26). Three ways to a good x, each starting from the last one's: powers of ``W + s I`` (s > 0 makes it
-primitive); Arnoldi, where powers mix slowly; Noda's shifted inverse iteration (Noda 1971), where the network is
-a ring, a chain or a narrow lattice, on which nothing mixes but a factorisation is cheap.
+Collatz-Wielandt: for every positive x, ``min (Wx)_i / x_i <= rho <= max (Wx)_i / x_i`` (Horn & Johnson,
+Matrix Analysis, 8.1.26). Three ways to a good x, each starting from the last one's: powers of ``W + s I``
+(s > 0 makes it primitive); Arnoldi, where powers mix slowly; Noda's shifted inverse iteration (Noda 1971) on
+rings, chains and narrow lattices, where nothing mixes but a factorisation is cheap.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 from scipy.sparse.csgraph import reverse_cuthill_mckee
 from scipy.sparse.linalg import splu
 
-from sparse_mrnn.spectral.arnoldi import Found, UncertifiedError
-from sparse_mrnn.spectral.krylov import Operator, Search
-from sparse_mrnn.spectral.result import Budget, BudgetSpentError
+from sparse_mrnn.spectral.krylov import KrylovSearch, SparseProduct
+from sparse_mrnn.spectral.result import ComponentResult, UncertifiedError
+from sparse_mrnn.spectral.settings import BudgetSpentError, SearchSettings
 from sparse_mrnn.spectral.structure import norm_bound
 
 POWERS = 400
+"""Products of a round of power iteration."""
 FILL = 20_000_000
 """Entries a factor may have."""
 TINY = 1e-290
@@ -29,13 +30,13 @@ TINY = 1e-290
 class _Bracket:
     """The bounds so far and the vector behind them."""
 
-    def __init__(self, op: Operator, upper: float) -> None:
-        self.op, self.lower, self.upper = op, 0.0, upper
-        self.x = torch.ones(op.n, dtype=torch.float64)
+    def __init__(self, product: SparseProduct, upper: float) -> None:
+        self.product, self.lower, self.upper = product, 0.0, upper
+        self.x = torch.ones(product.n, dtype=torch.float64)
 
     def improve(self, shift: float) -> None:
         """One product: better bounds and a smoother vector."""
-        y = self.op.forward(self.x)
+        y = self.product.forward(self.x)
         ratio = y / self.x
         self.lower = max(self.lower, float(ratio.min()))
         self.upper = min(self.upper, float(ratio.max()))
@@ -53,27 +54,22 @@ class _Bracket:
                 return True
         return False
 
-    def found(self) -> Found:
-        value = 0.5 * (self.lower + self.upper)
-        half = 0.5 * (self.upper - self.lower) / max(value, 1e-300)
-        return Found(np.array([value], dtype=complex), half, 0.0, self.lower, self.upper, "Perron-Frobenius")
+    def result(self) -> ComponentResult:
+        middle = 0.5 * (self.lower + self.upper)
+        half = 0.5 * (self.upper - self.lower) / max(middle, 1e-300)
+        value = np.array([middle], dtype=complex)
+        return ComponentResult(value, half, 0.0, self.lower, self.upper, "Perron-Frobenius")
 
 
-def perron(block: sp.csr_array, rtol: float, seed: int, budget: Budget) -> Found:
-    """The Perron root of an irreducible non-negative matrix.
-
-    Raises
-    ------
-    UncertifiedError
-        With the bounds reached.
-    """
-    bracket = _Bracket(Operator([block], budget), norm_bound(block))
+def perron(block: sp.csr_array, settings: SearchSettings) -> ComponentResult:
+    """The Perron root of an irreducible non-negative matrix; `UncertifiedError` has the bounds reached."""
+    rtol = settings.rtol
+    bracket = _Bracket(SparseProduct([block], settings.budget), norm_bound(block))
     try:
-        if bracket.powers(rtol, POWERS):
-            return bracket.found()
-        if _noda(block, bracket, rtol):
-            return bracket.found()
-        search = Search(bracket.op.forward, block.shape[0], "LM", np.random.default_rng(seed))
+        if bracket.powers(rtol, POWERS) or _noda(block, bracket, rtol):
+            return bracket.result()
+        rng = np.random.default_rng(settings.seed)
+        search = KrylovSearch(bracket.product.forward, block.shape[0], "LM", rng)
         for attempt in range(5):
             search.filter(256 * 2**attempt)
             search.expand(search.limit, 1, 1e-3 * rtol, patient=True)
@@ -81,14 +77,14 @@ def perron(block: sp.csr_array, rtol: float, seed: int, budget: Budget) -> Found
             x = np.abs(search.vectors[:, int(np.argmax(search.values[:count].real))].real)
             bracket.x = torch.from_numpy(np.maximum(x / x.max(), TINY))
             if bracket.powers(rtol, POWERS):
-                return bracket.found()
+                return bracket.result()
     except BudgetSpentError:
-        raise UncertifiedError(budget.why, bracket.found()) from None
-    raise UncertifiedError("the bounds close in too slowly", bracket.found())
+        raise UncertifiedError(settings.budget.why, bracket.result()) from None
+    raise UncertifiedError("the bounds close in too slowly", bracket.result())
 
 
 def _noda(block: sp.csr_array, bracket: _Bracket, rtol: float) -> bool:
-    """Inverse iteration with shifts from above: quadratic, and positive throughout. Only where factors stay small."""
+    """Inverse iteration with shifts from above: quadratic, positive. Only where factors stay small."""
     order = reverse_cuthill_mckee(block, symmetric_mode=False)
     w = block[order][:, order].tocoo()
     n = block.shape[0]

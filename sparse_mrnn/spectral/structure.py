@@ -1,4 +1,4 @@
-"""What the pattern and signs of a matrix tell: components, period, one-signedness, bounds, balance. All O(synapses)."""
+"""What a matrix's pattern and signs tell: components, period, one-signedness, bounds. All O(synapses)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from scipy.sparse.csgraph import breadth_first_order, connected_components
 
-Float = NDArray[np.float64]
+from sparse_mrnn.spectral.settings import Float
+
 Int = NDArray[np.int64]
 
 
@@ -70,7 +71,7 @@ def norm_bound(w: sp.csr_array) -> float:
 
 
 def trace_bound(w: sp.csr_array, which: str) -> float | None:
-    """A lower bound of the radius, ``|tr W| <= n rho`` and ``|tr W^2| <= n rho^2``, or of the abscissa, ``tr W / n``."""
+    """A lower bound: of the radius, |tr W| <= n rho and |tr W^2| <= n rho^2; of the abscissa, tr W / n."""
     n = w.shape[0]
     mean = float(w.diagonal().sum()) / n
     if which == "LM":
@@ -149,7 +150,8 @@ def balance(w: sp.csr_array, sweeps: int = 60) -> tuple[sp.csr_array, Float]:
     for sweep in range(sweeps):
         scaled = size * np.exp2(exponent[w.indices] - exponent[row])
         with np.errstate(divide="ignore"):
-            gap = np.log2(np.bincount(row, scaled, minlength=n)) - np.log2(np.bincount(w.indices, scaled, minlength=n))
+            rows, columns = (np.bincount(index, scaled, minlength=n) for index in (row, w.indices))
+            gap = np.log2(rows) - np.log2(columns)
         gap[~np.isfinite(gap)] = 0
         if np.abs(gap).max() < (4 if sweep == 0 else 1):
             break

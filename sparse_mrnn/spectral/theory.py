@@ -15,9 +15,9 @@ from sparse_mrnn.spectral.structure import rows_of
 def disc_radius(weights: Any, ptr: NDArray[np.integer] | None = None, seed: int = 0) -> float:
     """Radius of the disc that the eigenvalues of a random network with these statistics would fill.
 
-    ``R^2`` is the largest eigenvalue of the regions' matrix of summed variances, ``S[a, b] = n_b var(W_ab)``: the
-    circular law for one region, its extension to blocks for several. Rows of a Dale net are taken by sign of source,
-    so the disc does not count the outlier that unbalanced means make.
+    ``R^2`` is the largest eigenvalue of the regions' matrix of summed variances, ``S[a, b] = n_b var(W_ab)``:
+    the circular law for one region, its extension to blocks for several. Rows of a Dale net are taken by sign
+    of source, so the disc does not count the outlier that unbalanced means make.
 
     Parameters
     ----------
@@ -29,8 +29,8 @@ def disc_radius(weights: Any, ptr: NDArray[np.integer] | None = None, seed: int 
 
     References
     ----------
-    Girko 1985; Rajan & Abbott 2006; Aljadeff, Stern & Sharpee 2015, Transition to chaos in random networks with
-    cell-type-specific connectivity.
+    Girko 1985; Rajan & Abbott 2006; Aljadeff, Stern & Sharpee 2015, Transition to chaos in random networks
+    with cell-type-specific connectivity.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Training utilities for a plain torch loop: groups, freezing, constraints, penalties, rewiring, clipping, NaN detection."""
+"""Tools for a plain torch loop: groups, freezing, constraints, penalties, rewiring, clipping, NaN search."""
 
 from sparse_mrnn.training.clip import clip_grad_by_region_
 from sparse_mrnn.training.constraints import clamp_weights_, limit_norm_
@@ -11,18 +11,7 @@ from sparse_mrnn.training.rewire import rewire
 from sparse_mrnn.training.truncate import truncated
 
 __all__ = [
-    "activity_penalty",
-    "check_finite",
-    "clamp_weights_",
-    "clip_grad_by_region_",
-    "detect_nan",
-    "freeze",
-    "limit_norm_",
-    "parameter_groups",
-    "prune",
-    "rate_penalty",
-    "rewire",
-    "truncated",
-    "unfreeze",
+    "activity_penalty", "check_finite", "clamp_weights_", "clip_grad_by_region_", "detect_nan", "freeze",
+    "limit_norm_", "parameter_groups", "prune", "rate_penalty", "rewire", "truncated", "unfreeze",
     "weight_penalty",
 ]

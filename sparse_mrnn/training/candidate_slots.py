@@ -1,4 +1,4 @@
-"""Slots where a projection could have a synapse, and drawing free ones in time proportional to the synapses."""
+"""Slots where a projection could have a synapse, and drawing free ones in O(synapses)."""
 
 from __future__ import annotations
 
@@ -75,8 +75,8 @@ class CandidateSlots:
     def draw_free(self, rng: np.random.Generator, kept: Int64, kept_count: Int64, count: Int64) -> Int64:
         """Draw ``count`` different free slots of each projection, uniformly, in the common numbering, sorted.
 
-        A drawn number r stands for the r-th free slot. Before kept slot a_i, the i-th, there are a_i - i free ones,
-        so the slot is r plus the kept ones with a_i - i <= r: no redrawing, however full the projection is.
+        A drawn number r stands for the r-th free slot. Before the i-th kept slot a_i there are a_i - i free
+        ones, so the slot is r plus the kept ones with a_i - i <= r: no draw fails, however full a projection.
 
         Parameters
         ----------

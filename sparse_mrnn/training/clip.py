@@ -27,8 +27,9 @@ def clip_grad_by_region_(
     max_norm : float or mapping
         For all regions, or by region; regions left out of a mapping are not clipped.
     by : {"target", "source"}
-        A region's synapses are those onto it (recurrent ones, inputs, and its learnt biases and time constant), or those its units make.
-        Inputs are regions too where ``by="source"``.
+        A region's synapses are those onto it, with its learnt biases, initial state and time constant, or
+        those its units make. Inputs are regions too where ``by="source"``. A gain that several projections
+        share counts for the first of them.
 
     Returns
     -------
@@ -57,16 +58,27 @@ def clip_grad_by_region_(
     index = {name: k for k, name in enumerate(names)}
     limits = _limits(max_norm, names)
     gradients: list[tuple[Tensor, Tensor]] = []
-    side = 1 if by == "target" else 0
+    end = 1 if by == "target" else 0
     for part in net.weight_matrices():
         if part.values.grad is not None and part.values.numel():
             n = part.trainable_projections
-            region = torch.tensor([index[name[side]] for name in part.projections[:n]])
+            region = torch.tensor([index[name[end]] for name in part.projections[:n]])
             lengths = torch.diff(part.ptr)[:n]
             gradients.append((part.values.grad, torch.repeat_interleave(region.to(lengths.device), lengths)))
-    if by == "target" and net.bias is not None and net.bias.grad is not None:
-        starts = torch.from_numpy(net.layout().ptr[1:]).to(net.bias_units.device)
-        gradients.append((net.bias.grad, torch.searchsorted(starts, net.bias_units, right=True)))
+        if part.gains is not None and part.gains.grad is not None:
+            region = torch.tensor([index[name[end]] for name in part.gain_names], device=part.gains.device)
+            gradients.append((part.gains.grad, region[part.trained_gains]))
+        if part.low_rank is not None:
+            for name, *factors in zip(
+                part.low_rank.names, part.low_rank.left, part.low_rank.right, strict=True
+            ):
+                for factor in factors:
+                    if factor.grad is not None:
+                        flat = factor.grad.view(-1)
+                        gradients.append((flat, torch.full_like(flat, index[name[end]], dtype=torch.int64)))
+    for parameter, region in ((net.bias, net.bias_region), (net.init, net.init_region)):
+        if by == "target" and parameter is not None and parameter.grad is not None:
+            gradients.append((parameter.grad, region))
     if by == "target" and net.keep_logit is not None and net.keep_logit.grad is not None:
         learnt = [k for k, region in enumerate(net.layout().regions) if region.learnable_tau]
         gradients.append((net.keep_logit.grad, torch.tensor(learnt, device=net.device)))
@@ -74,8 +86,8 @@ def clip_grad_by_region_(
     for gradient, region in gradients:
         squares.index_add_(0, region, gradient.double().square())
     norms = squares.sqrt()
-    most = torch.tensor(limits, dtype=torch.float64, device=norms.device)
-    scale = torch.where(norms > most, most / norms, 1.0)
+    limit = torch.tensor(limits, dtype=torch.float64, device=norms.device)
+    scale = torch.where(norms > limit, limit / norms, 1.0)
     if bool((scale != 1).any()):
         for gradient, region in gradients:
             gradient.mul_(scale.to(gradient.dtype)[region])
@@ -88,9 +100,11 @@ def _limits(max_norm: float | Mapping[str, float], names: list[str]) -> list[flo
     else:
         for name in max_norm:
             if name not in names:
-                raise UnknownNameError(f"clip_grad_by_region_: unknown region {name!r}. {suggest(name, names, what='regions')}")
+                hint = suggest(name, names, what="regions")
+                raise UnknownNameError(f"clip_grad_by_region_: unknown region {name!r}. {hint}")
         limits = [float(max_norm.get(name, math.inf)) for name in names]
     for name, limit in zip(names, limits, strict=True):
         if not limit >= 0:
-            raise TrainingError(f"clip_grad_by_region_: max_norm of {name!r} is {limit!r}; it must be at least 0.")
+            what = f"clip_grad_by_region_: max_norm of {name!r}"
+            raise TrainingError(f"{what} is {limit!r}; it must be at least 0.")
     return limits

@@ -1,7 +1,7 @@
 """Bounds on weights, kept by a call after the optimiser's step.
 
-Dale's law and the anatomical mask need no call: signs are part of the forward pass, and absent synapses have no
-parameter.
+Dale's law and the anatomical mask need no call: signs are part of the forward pass, and absent synapses have
+no parameter.
 """
 
 from __future__ import annotations
@@ -52,9 +52,10 @@ def clamp_weights_(
 
 @torch.no_grad()
 def limit_norm_(
-    net: mRNNBase, max_norm: float, source: str | None = None, target: str | None = None, key: str | None = None
+    net: mRNNBase, max_norm: float, source: str | None = None, target: str | None = None,
+    key: str | None = None,
 ) -> dict[tuple[str, str, str], float]:
-    """Scale every trainable projection whose weights have a Euclidean norm above ``max_norm`` down to it, in place.
+    """Scale the weights of every trainable projection to a Euclidean norm of at most ``max_norm``, in place.
 
     Parameters
     ----------
@@ -69,12 +70,7 @@ def limit_norm_(
     dict
         The norm of each projection before.
 
-    Raises
-    ------
-    UnknownNameError
-        If there is no such projection.
-    TrainingError
-        If the projections are all frozen, or ``max_norm`` is negative.
+    Raises as `clamp_weights_`.
     """
     _check_bound("limit_norm_", "max_norm", max_norm)
     weights, names = select(net, source, target, key)

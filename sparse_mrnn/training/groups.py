@@ -17,20 +17,23 @@ from sparse_mrnn.training.select import select
 Key = tuple[str, str] | tuple[str, str, str] | str
 
 
-def parameter_groups(net: mRNNBase, options: Mapping[Key, Mapping[str, Any]], **defaults: Any) -> list[dict[str, Any]]:
+def parameter_groups(
+    net: mRNNBase, options: Mapping[Key, Mapping[str, Any]], **defaults: Any
+) -> list[dict[str, Any]]:
     """Groups for a torch optimiser, with options by projection.
 
     The weights of a network are one flat parameter. The groups hold parameters that share its storage and its
-    gradient, so an optimiser that works in place (all of torch's) trains the network through them. Use the groups in
-    place of ``net.parameters()``, with one optimiser or several; a later call replaces the earlier one's groups.
-    Clip gradients on ``net.parameters()``.
+    gradient, so an optimiser that works in place (all of torch's) trains the network through them. Use them
+    instead of ``net.parameters()``, with one optimiser or several; a later call replaces the earlier one's
+    groups. Clip gradients on ``net.parameters()``.
 
     Parameters
     ----------
     net : mRNN or ElmanmRNN
     options : mapping
-        From (source, target) or (source, target, key), regions or parents, to the options of these projections.
-        Without a key, all parallel projections are meant. A string names another parameter, such as "bias".
+        From (source, target) or (source, target, key), regions or parents, to the options of these
+        projections: of their synapses, their gains where they share some, their U and V where they have low
+        rank. Without a key, all parallel ones are meant. A string names another parameter, such as "bias".
         Projections that are frozen get their options when they are unfrozen.
     **defaults
         Options of all groups, such as ``lr``.
@@ -45,7 +48,7 @@ def parameter_groups(net: mRNNBase, options: Mapping[Key, Mapping[str, Any]], **
     UnknownNameError
         If a projection or parameter does not exist.
     TrainingError
-        If a projection falls into two groups.
+        If a projection, or a gain that several share, falls into two groups.
 
     Examples
     --------
@@ -58,23 +61,23 @@ def parameter_groups(net: mRNNBase, options: Mapping[Key, Mapping[str, Any]], **
     [('rest', 0.001), ('a -> b', 0.0001)]
     """
     weights = net.weight_matrices()
+    others = _other_parameters(net)
     owner: dict[tuple[int, ProjectionKey], Key] = {}
-    named = dict(net.named_parameters())
-    single: dict[str, nn.Parameter] = {}
     for key in options:
         if isinstance(key, str):
-            if key not in named or any(named[key] is part.values for part in weights):
-                known = [name for name, p in named.items() if all(p is not part.values for part in weights)]
-                raise UnknownNameError(f"parameter_groups: no parameter {key!r}. {suggest(key, known, what='other parameters')}")
-            single[key] = named[key]
+            if key not in others:
+                hint = suggest(key, others, what="other parameters")
+                raise UnknownNameError(f"parameter_groups: no parameter {key!r}. {hint}")
             continue
         if not (isinstance(key, tuple) and len(key) in (2, 3)):
-            raise TrainingError(f"parameter_groups: {key!r} is no projection; use (source, target) or (source, target, key).")
+            form = "(source, target) or (source, target, key)"
+            raise TrainingError(f"parameter_groups: {key!r} is no projection; use {form}.")
         part, found = select(net, *key)
         for name in found:
             before = owner.setdefault((weights.index(part), name), key)
             if before != key:
-                raise TrainingError(f"parameter_groups: {projection_label(*name)} is in the groups {before} and {key}; leave it out of one.")
+                both = f"the groups {before} and {key}; leave it out of one"
+                raise TrainingError(f"parameter_groups: {projection_label(*name)} is in {both}.")
     groups: dict[Key | None, list[nn.Parameter]] = {None: [], **{key: [] for key in options}}
     for k, part in enumerate(weights):
         owners = {name: key for (matrix, name), key in owner.items() if matrix == k}
@@ -82,17 +85,41 @@ def parameter_groups(net: mRNNBase, options: Mapping[Key, Mapping[str, Any]], **
             groups[None].append(part.values)
             continue
         runs = _runs(part, owners)
-        views = part.split([run for _, run in runs])
-        for (group, _), view in zip(runs, views, strict=True):
+        for (group, _), view in zip(runs, part.split([run for _, run in runs]), strict=True):
             groups[group].append(view)
-    flat = {id(part.values) for part in weights}
-    groups[None] += [p for name, p in named.items() if id(p) not in flat and name not in single]
-    for other, parameter in single.items():
-        groups[other].append(parameter)
-    return [{**defaults, **options.get(key, {}), "params": params, "name": _title(key)} for key, params in groups.items()]  # type: ignore[arg-type]
+        prefix = "rec" if part.kind == "recurrent" else "inp"
+        gain_runs = _gain_runs(part, owners)
+        if any(key is not None for key, _ in gain_runs):
+            del others[f"{prefix}.gains"]
+            for (group, _), view in zip(
+                gain_runs, part.split_gains([run for _, run in gain_runs]), strict=True
+            ):
+                groups[group].append(view)
+        if part.low_rank is not None:
+            for number, name in enumerate(part.low_rank.names):
+                for side in ("left", "right") if name in owners else ():
+                    groups[owners[name]].append(others.pop(f"{prefix}.low_rank.{side}.{number}"))
+    for other in options:
+        if isinstance(other, str) and other not in others:
+            what = "belongs to projections that have a group; leave one of them out"
+            raise TrainingError(f"parameter_groups: {other!r} {what}.")
+    for other, parameter in others.items():
+        groups[other if other in options else None].append(parameter)
+    return [
+        {**defaults, **({} if key is None else options[key]), "params": params, "name": _title(key)}
+        for key, params in groups.items()
+    ]
 
 
-def _runs(weights: SparseWeights, owners: Mapping[ProjectionKey, Key]) -> list[tuple[Key | None, list[ProjectionKey]]]:
+def _other_parameters(net: mRNNBase) -> dict[str, nn.Parameter]:
+    """Parameters but the values of synapses, by name."""
+    values = [part.values for part in net.weight_matrices()]
+    return {name: p for name, p in net.named_parameters() if all(p is not v for v in values)}
+
+
+def _runs(
+    weights: SparseWeights, owners: Mapping[ProjectionKey, Key]
+) -> list[tuple[Key | None, list[ProjectionKey]]]:
     """Runs of neighbouring projections of one group: of the trainable ones, then of the frozen ones."""
     n = weights.trainable_projections
     runs: list[tuple[Key | None, list[ProjectionKey]]] = []
@@ -105,7 +132,29 @@ def _runs(weights: SparseWeights, owners: Mapping[ProjectionKey, Key]) -> list[t
     return runs
 
 
+def _gain_runs(
+    weights: SparseWeights, owners: Mapping[ProjectionKey, Key]
+) -> list[tuple[Key | None, list[int]]]:
+    """Runs of neighbouring gains of one group; a gain is in the group of the projections that share it."""
+    owner: dict[int, tuple[Key | None, ProjectionKey]] = {}
+    for name in weights.projections:
+        key = owners.get(name)
+        for gain in range(len(weights.gain_names))[weights.gain_range(name)]:
+            other, first = owner.setdefault(gain, (key, name))
+            if other != key:
+                both = f"{projection_label(*first)} and {projection_label(*name)}"
+                raise TrainingError(f"parameter_groups: {both} share a gain; put them into one group.")
+    runs: list[tuple[Key | None, list[int]]] = []
+    for gain in range(len(weights.gain_names)):
+        key, _ = owner[gain]
+        if runs and runs[-1][0] == key:
+            runs[-1][1].append(gain)
+        else:
+            runs.append((key, [gain]))
+    return runs
+
+
 def _title(key: Key | None) -> str:
-    if key is None:
-        return "rest"
-    return key if isinstance(key, str) else f"{key[0]} -> {key[1]}" + (f" ({key[2]})" if len(key) == 3 else "")
+    if key is None or isinstance(key, str):
+        return key or "rest"
+    return f"{key[0]} -> {key[1]}" + (f" ({key[2]})" if len(key) == 3 else "")

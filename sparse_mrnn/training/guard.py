@@ -1,9 +1,10 @@
-"""Finding NaN and infinity where they first appear: the step and region of a state, the projection of a gradient."""
+"""Finding where NaN or infinity first appear: step and region of a state, projection of a gradient."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,7 +13,9 @@ from torch.utils.hooks import RemovableHandle
 
 from sparse_mrnn.errors import DivergenceError, ShapeError
 from sparse_mrnn.graph import projection_label
+from sparse_mrnn.lowering import Layout
 from sparse_mrnn.models.base import mRNNBase
+from sparse_mrnn.models.synapse_table import ProjectionKey
 from sparse_mrnn.models.weights import SparseWeights
 
 
@@ -33,7 +36,7 @@ def check_finite(net: mRNNBase, states: Tensor, name: str = "h", *, hint: str = 
     Raises
     ------
     DivergenceError
-        With ``step`` (from 0), ``time`` in ms after that step (leaky nets), and ``region``, the first of them.
+        With ``step`` (from 0), ``time`` in ms after that step, and ``region``, the first of them.
     ShapeError
         If the tensor does not have three dimensions with the units last.
 
@@ -48,37 +51,39 @@ def check_finite(net: mRNNBase, states: Tensor, name: str = "h", *, hint: str = 
     """
     layout = net.layout()
     if states.dim() != 3 or states.shape[-1] != layout.n:
-        raise ShapeError(f"check_finite: {name} has shape {tuple(states.shape)}; expected three dimensions, {layout.n} units last.")
+        expected = f"expected three dimensions, {layout.n} units last"
+        raise ShapeError(f"check_finite: {name} has shape {tuple(states.shape)}; {expected}.")
     if bool(torch.isfinite(states.sum())):  # one pass without a copy; an overflowing sum is looked at below
         return
-    bad = ~torch.isfinite(states if net.batch_first else states.transpose(0, 1))
+    states = states if net.batch_first else states.transpose(0, 1)
+    bad = ~torch.isfinite(states)
     if not bool(bad.any()):
         return
     step = int(bad.any(2).any(0).nonzero()[0])
-    trials, units = bad[:, step].any(1).nonzero()[:, 0], bad[:, step].any(0).nonzero()[:, 0].cpu()
-    of_unit = torch.searchsorted(torch.from_numpy(layout.ptr[1:]), units, right=True)
-    regions = [layout.regions[k] for k in torch.unique(of_unit).tolist()]
-    region, count = regions[0], int((of_unit == of_unit[0]).sum())
-    value = states[trials[0], step, units[0]] if net.batch_first else states[step, trials[0], units[0]]
-    dt = getattr(net, "dt", None)
-    time = None if dt is None else (step + 1) * dt
-    also = f", also in {', '.join(repr(r.name) for r in regions[1:4])}{', ...' if len(regions) > 4 else ''}" if len(regions) > 1 else ""
-    raise DivergenceError(
-        f"{name} is {'NaN' if torch.isnan(value) else 'infinite'} at step {step}{'' if time is None else f' ({time:g} ms)'} "
-        f"in region {region.name!r} ({count} of {region.n} units, trial {int(trials[0])}{also}).{' ' if hint else ''}{hint}",
-        time,
-        region.name,
-        step=step,
-    )
+    bad = bad[:, step]
+    trial, unit = bad.nonzero()[0].tolist()
+    kind = "NaN" if torch.isnan(states[trial, step, unit]) else "infinite"
+    numbers = _region_numbers(layout, bad.any(0).nonzero()[:, 0])
+    regions = [layout.regions[k] for k in torch.unique(numbers).tolist()]
+    region, count = regions[0], int((numbers == numbers[0]).sum())
+    others = ", ".join(repr(r.name) for r in regions[1:4]) + (", ..." if len(regions) > 4 else "")
+    where = f"{count} of {region.n} units, trial {trial}" + (f", also in {others}" if others else "")
+    time = (step + 1) * net.dt
+    message = f"{name} is {kind} at step {step} ({time:g} ms) in region {region.name!r} ({where})."
+    raise DivergenceError(f"{message} {hint}".rstrip(), time, region.name, step=step)
+
+
+def _region_numbers(layout: Layout, units: Tensor) -> Tensor:
+    return torch.searchsorted(torch.from_numpy(layout.ptr[1:]), units.cpu(), right=True)
 
 
 @contextmanager
 def detect_nan(net: mRNNBase) -> Iterator[None]:
-    """Within the context, ``forward`` and ``backward`` of a network raise where the first NaN or infinity appears.
+    """Within the context, ``forward`` and ``backward`` raise where NaN or infinity first appears.
 
-    In ``forward``: inputs and weights that are not finite already, then the first step and the region of a state.
-    In ``backward``: the step and region where the loss hands over a gradient that is not finite, then the projection
-    whose gradient is not. Costs one pass over the states and weights per run.
+    In ``forward``: inputs and weights that are not finite already, then the first step and the region of a
+    state. In ``backward``: the step and region where the gradient of the loss is not finite, then the
+    projection whose gradient is not. Costs one pass over the states and weights per run.
 
     Raises
     ------
@@ -88,13 +93,15 @@ def detect_nan(net: mRNNBase) -> Iterator[None]:
     Examples
     --------
     >>> import sparse_mrnn as sm
-    >>> g = sm.RegionGraph(); g.add_region("a", 2, base_firing=1.0); g.add_projection("a", "a", initializer=sm.Constant(1e30))
+    >>> g = sm.RegionGraph(); g.add_region("a", 2, base_firing=1.0)
+    >>> g.add_projection("a", "a", initializer=sm.Constant(1e30))
     >>> net = sm.mRNN(g, device="cpu")
     >>> with detect_nan(net):
     ...     x, h = net(torch.zeros(1, 9, 0), *net.batched_initial_condition(1))
     Traceback (most recent call last):
-    sparse_mrnn.errors.DivergenceError: x is infinite at step 2 (30 ms) in region 'a' (2 of 2 units, trial 0). The weights are finite, \
-so the dynamics grow: a smaller spectral_radius, learning rate or dt, or a bounded activation, keeps them.
+    sparse_mrnn.errors.DivergenceError: x is infinite at step 2 (30 ms) in region 'a' (2 of 2 units, \
+trial 0). The weights are finite, so the dynamics grow: a smaller spectral_radius, learning rate or dt, or a \
+bounded activation, keeps them.
     """
     handles: list[RemovableHandle] = [
         net.register_forward_pre_hook(_check_arguments, with_kwargs=True),
@@ -102,9 +109,12 @@ so the dynamics grow: a smaller spectral_radius, learning rate or dt, or a bound
     ]
     for part in net.weight_matrices():
         if part.values.requires_grad:
-            handles.append(part.values.register_hook(_gradient_check(part)))  # type: ignore[no-untyped-call]
-    if net.bias is not None:
-        handles.append(net.bias.register_hook(lambda gradient: _check_bias(net, gradient, "the gradient of the bias")))  # type: ignore[no-untyped-call]
+            check = partial(_check_projections, part, "the gradient of", GROWN)
+            handles.append(part.values.register_hook(check))  # type: ignore[no-untyped-call]
+    for what, parameter, region in _other_parameters(net):
+        if parameter.requires_grad:
+            check = partial(_check_parameter, f"the gradient of the {what}", region)
+            handles.append(parameter.register_hook(check))  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
@@ -112,28 +122,36 @@ so the dynamics grow: a smaller spectral_radius, learning rate or dt, or a bound
             handle.remove()
 
 
-GROWING = (
-    "The weights are finite, so the dynamics grow: a smaller spectral_radius, learning rate or dt, or a bounded activation, keeps them."
-)
+Locate = Callable[[int], tuple[str, str]]
+"""From an entry of a parameter to its region or projection, as a message has it, and to the (target)
+region."""
+
+GROWING = "The weights are finite, so the dynamics grow: \
+a smaller spectral_radius, learning rate or dt, or a bounded activation, keeps them."
+GROWN = "It grew too large on its way back through time: \
+a shorter truncated window or a smaller spectral radius helps."
+NOT_FINITE_LOSS = "The loss made it so: \
+look for a division by zero, or a square root or logarithm at zero."
 
 
 def _check_arguments(net: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     if not isinstance(net, mRNNBase):
         return
     for part in net.weight_matrices():
-        _check_projections(part, part.all_values().detach(), "the weights of", "An earlier step made them so")
-    if net.bias is not None:
-        _check_bias(net, net.bias.detach(), "the learnt bias")
+        values = part.all_values().detach()
+        _check_projections(part, "the weights of", "An earlier step made them so.", values)
+    for what, parameter, region in _other_parameters(net):
+        _check_parameter(f"the learnt {what}", region, parameter.detach())
     inp = args[0] if args else kwargs.get("inp")
     if isinstance(inp, Tensor) and inp.dim() == 3 and not bool(torch.isfinite(inp.detach().sum())):
         bad = ~torch.isfinite(inp.detach() if net.batch_first else inp.detach().transpose(0, 1))
         if bool(bad.any()):
             step = int(bad.any(2).any(0).nonzero()[0])
-            channel = int(bad[:, step].any(0).nonzero()[0])
+            channel = bad[:, step].any(0).nonzero()[0]
             layout = net.layout("input")
-            k = int(torch.searchsorted(torch.from_numpy(layout.ptr[1:]), channel, right=True))
-            name = layout.regions[k].name
-            raise DivergenceError(f"inp is not finite at step {step} in input {name!r}, channel {channel}.", region=name, step=step)
+            name = layout.regions[int(_region_numbers(layout, channel))].name
+            where = f"at step {step} in input {name!r}, channel {int(channel)}"
+            raise DivergenceError(f"inp is not finite {where}.", region=name, step=step)
 
 
 def _check_outputs(net: nn.Module, args: tuple[Any, ...], output: Any) -> None:
@@ -143,26 +161,11 @@ def _check_outputs(net: nn.Module, args: tuple[Any, ...], output: Any) -> None:
     for name, states in named.items():
         check_finite(net, states.detach(), name, hint=GROWING)
         if states.requires_grad:
-            states.register_hook(_handed_over(net, name))
+            what = f"the gradient of the loss with respect to {name}"
+            states.register_hook(partial(check_finite, net, name=what, hint=NOT_FINITE_LOSS))
 
 
-def _handed_over(net: mRNNBase, name: str) -> Any:
-    def hook(gradient: Tensor) -> None:
-        hint = "The loss made it so: look for a division by zero, or a square root or logarithm at zero."
-        check_finite(net, gradient, f"the gradient of the loss with respect to {name}", hint=hint)
-
-    return hook
-
-
-def _gradient_check(part: SparseWeights) -> Any:
-    def hook(gradient: Tensor) -> None:
-        cause = "It grew too large on its way back through time: a shorter truncated window or a smaller spectral radius helps"
-        _check_projections(part, gradient, "the gradient of", cause)
-
-    return hook
-
-
-def _check_projections(part: SparseWeights, values: Tensor, what: str, cause: str) -> None:
+def _check_projections(part: SparseWeights, what: str, cause: str, values: Tensor) -> None:
     if bool(torch.isfinite(values.sum())):
         return
     bad = (~torch.isfinite(values)).nonzero()[:, 0]
@@ -170,18 +173,49 @@ def _check_projections(part: SparseWeights, values: Tensor, what: str, cause: st
         return
     found = torch.unique(torch.searchsorted(part.ptr[1:], bad, right=True)).tolist()
     names = [part.projections[k] for k in found]
-    shown = ", ".join(projection_label(*name) for name in names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    shown = ", ".join(projection_label(*name) for name in names[:3])
+    shown += f" and {len(names) - 3} more" if len(names) > 3 else ""
+    are = "is" if what.startswith("the gradient") else "are"
     raise DivergenceError(
-        f"{what} {shown} {'is' if what.startswith('the gradient') else 'are'} not finite ({len(bad)} of {len(values)} synapses). {cause}.",
+        f"{what} {shown} {are} not finite ({len(bad)} of {len(values)} synapses). {cause}",
         region=names[0][1],
         projection=names[0],
     )
 
 
-def _check_bias(net: mRNNBase, values: Tensor, what: str) -> None:
-    bad = (~torch.isfinite(values)).nonzero()[:, 0]
+def _other_parameters(net: mRNNBase) -> Iterator[tuple[str, nn.Parameter, Locate]]:
+    """Parameters that are not synapses, what each is, and where its entries are."""
+    names = net.hid_regions
+    for what, parameter, region in (("bias", net.bias, net.bias_region), ("init", net.init, net.init_region)):
+        if parameter is not None:
+            yield what, parameter, partial(_region_of, names, region)
+    for part in net.weight_matrices():
+        if part.gains is not None:
+            yield "gains", part.gains, partial(_projection_of, part)
+        if part.low_rank is not None:
+            for name, *factors in zip(
+                part.low_rank.names, part.low_rank.left, part.low_rank.right, strict=True
+            ):
+                for what, factor in zip("UV", factors, strict=True):
+                    yield what, factor, partial(_of_projection, name)
+
+
+def _region_of(names: list[str], region: Tensor, entry: int) -> tuple[str, str]:
+    name = names[int(region[entry])]
+    return f"region {name!r}", name
+
+
+def _projection_of(part: SparseWeights, entry: int) -> tuple[str, str]:
+    trained = torch.nonzero(part.trained_gains)[:, 0]
+    return _of_projection(part.gain_names[int(trained[entry])][:3], entry)
+
+
+def _of_projection(name: ProjectionKey, entry: int) -> tuple[str, str]:
+    return projection_label(*name), name[1]
+
+
+def _check_parameter(what: str, locate: Locate, values: Tensor) -> None:
+    bad = (~torch.isfinite(values)).flatten().nonzero()[:, 0]
     if len(bad):
-        unit = net.bias_units[bad[0]].cpu()
-        layout = net.layout()
-        name = layout.regions[int(torch.searchsorted(torch.from_numpy(layout.ptr[1:]), unit, right=True))].name
-        raise DivergenceError(f"{what} is not finite in region {name!r}.", region=name)
+        where, region = locate(int(bad[0]))
+        raise DivergenceError(f"{what} is not finite in {where}.", region=region)

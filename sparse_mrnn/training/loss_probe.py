@@ -1,4 +1,4 @@
-"""What the gradient of absent synapses is made of: the gradient of every unit's summed input, and every unit's activity."""
+"""The gradient of a loss by absent synapses: that of every unit's summed input, times the activity."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from sparse_mrnn.models.elman import ElmanmRNN
 
 
 class LossProbe:
-    """dL/dW[i, j] = sum over time and trials of drive_gradient[i] * activity[j], for any pair, from one run of a loss.
+    """dL/dW[i, j], for any pair of units: the sum over time and trials of current_gradient[i] * activity[j].
 
-    A current added to the units enters the dynamics where the weights do, so the gradient of the loss with respect to
-    ``stim_input`` is that of each unit's summed input.
+    A current added to the units enters the dynamics where the weights do, so the gradient of the loss with
+    respect to ``stim_input`` is that of each unit's summed input.
 
     Parameters
     ----------
@@ -44,12 +44,13 @@ class LossProbe:
             for hook in hooks:
                 hook.remove()
         if not self.stims:
-            raise TrainingError("rewire: the loss did not run the network; it must call net(...) and return a scalar.")
+            hint = "it must call net(...) and return a scalar"
+            raise TrainingError(f"rewire: the loss did not run the network; {hint}.")
         if not isinstance(value, Tensor) or value.numel() != 1 or not value.requires_grad:
-            raise TrainingError("rewire: loss must return a scalar tensor that depends on the network's states.")
+            raise TrainingError("rewire: loss must return a scalar that depends on the network's states.")
         gradients = torch.autograd.grad(value, self.stims, allow_unused=True)
         known = [torch.zeros_like(s) if g is None else g for g, s in zip(gradients, self.stims, strict=True)]
-        self.drive_gradient = self._columns(known)
+        self.current_gradient = self._columns(known)
         self.activity = self._columns(self.activities)
         self.input = self._columns(self.inputs)
 
@@ -57,23 +58,23 @@ class LossProbe:
         """(units, time x trials), both orders of batch alike as long as all come through here."""
         return torch.cat([s.detach().flatten(0, 1) for s in states]).t().contiguous()
 
-    def _add_current(self, net: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def _add_current(self, net: nn.Module, args: Any, kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
         bound = self._signature.bind(*args, **kwargs)
-        given = bound.arguments
-        if given.get("W_rec") is not None:
-            raise TrainingError("rewire: the loss runs the network with its own W_rec; leave that argument out.")
-        inp = given["inp"]
-        stim = given.get("stim_input")
-        current = inp.new_zeros(*inp.shape[:2], self.net.layout().n) if stim is None else stim.detach().clone()
-        given["stim_input"] = current.requires_grad_()
+        arguments = bound.arguments
+        if arguments.get("W_rec") is not None:
+            raise TrainingError("rewire: the loss runs the network with a W_rec of its own; leave it out.")
+        inp, stim = arguments["inp"], arguments.get("stim_input")
+        n = self.net.layout().n
+        current = inp.new_zeros(*inp.shape[:2], n) if stim is None else stim.detach().clone()
+        arguments["stim_input"] = current.requires_grad_()
         self.stims.append(current)
         self.inputs.append(inp)
         if isinstance(self.net, ElmanmRNN):
-            start = given["h0"][1] if isinstance(given["h0"], tuple) else given["h0"]
+            start = arguments["h0"][1] if isinstance(arguments["h0"], tuple) else arguments["h0"]
         else:
-            start = given.get("h0")
+            start = arguments.get("h0")
             if start is None:
-                start = self.net.activation_segments.apply(given["x0"].t()).t()
+                start = self.net.activation_segments.apply(arguments["x0"].t()).t()
         self.activities.append(start)
         return bound.args, bound.kwargs
 

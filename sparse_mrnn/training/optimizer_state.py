@@ -3,61 +3,89 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from sparse_mrnn.errors import OptimizerError
+from sparse_mrnn.models.parameter_views import ParameterViews
 from sparse_mrnn.models.synapse_table import SynapseTable, follow
 from sparse_mrnn.models.weights import SparseWeights
 
 Optimizers = torch.optim.Optimizer | Sequence[torch.optim.Optimizer] | None
 
 
-def rewrite_synapses(weights: SparseWeights, table: SynapseTable, optimizer: Optimizers) -> None:
-    """Give ``weights`` the synapses of ``table``; moments of ``optimizer`` go with them, those of new synapses are 0.
+@dataclass(frozen=True, eq=False)
+class _Watched:
+    """A flat parameter and its views, and which entry of the old one each of the new one was (-1: none)."""
+
+    parameter: nn.Parameter
+    views: ParameterViews | None
+    origin: Tensor
+
+    def ranges(self) -> list[tuple[nn.Parameter, tuple[int, int]]]:
+        """The parameters, and the ranges of the flat one that they are now."""
+        whole = self.parameter, (0, self.parameter.numel())
+        views = self.views
+        return [whole] if views is None else [whole, *zip(views.parameters, views.bounds, strict=True)]
+
+
+def rewrite_synapses(
+    weights: SparseWeights, table: SynapseTable, optimizer: Optimizers, *, trained_gains: Tensor | None = None
+) -> None:
+    """Give ``weights`` the synapses of ``table``; an optimiser's moments go along, those of new ones are 0.
+
+    Parameters
+    ----------
+    weights : SparseWeights
+    table : SynapseTable
+        Made from ``weights.table()``.
+    optimizer : torch.optim.Optimizer or several, optional
+    trained_gains : Tensor of bool, shape (gains,), optional
+        Which shared gains are trained from now on. Default: as before.
 
     Raises
     ------
     OptimizerError
         If the state is not per synapse, as that of L-BFGS; nothing has changed then.
     """
-    views = weights.views
-    watched: list[tuple[nn.Parameter, tuple[int, int]]] = [(weights.values, (0, weights.values.numel()))]
-    if views is not None:
-        watched += zip(views.parameters, views.bounds, strict=True)
+    watched = [_Watched(weights.values, weights.views, table.origin[: table.trainable_synapses])]
+    if weights.gains is not None and trained_gains is not None:
+        slot = weights.gain_slot[trained_gains]
+        origin = torch.where(slot < weights.gains.numel(), slot, -1)
+        watched.append(_Watched(weights.gains, weights.gain_views, origin))
     optimizers = [optimizer] if isinstance(optimizer, torch.optim.Optimizer) else list(optimizer or ())
-    pending: list[tuple[dict[str, Any], str, Callable[[tuple[int, int]], Tensor], int]] = []
-    origin = table.origin[: table.trainable_synapses]
+    moves: list[tuple[dict[str, Any], str, Callable[[tuple[int, int]], Tensor], int, int]] = []
     for one in optimizers:
-        if isinstance(one, torch.optim.LBFGS) and one.state:  # one state for all parameters, kept at the first
+        if isinstance(one, torch.optim.LBFGS) and one.state:  # one state, of all parameters
             raise _refusal(one, "the history of all parameters")
-        for k, (parameter, old) in enumerate(watched):
-            state = one.state.get(parameter, {})
-            for key, value in state.items():
-                if not isinstance(value, (Tensor, list, tuple)) or (isinstance(value, Tensor) and value.dim() == 0):
-                    continue  # a step count
-                if not isinstance(value, Tensor) or value.shape != parameter.shape:
-                    raise _refusal(one, repr(key))
-                pending.append((state, key, _mover(value, origin, old), k))
-    weights.set_table(table)
-    now = [(0, weights.values.numel()), *(views.bounds if views is not None else [])]
-    for state, key, move, k in pending:
-        state[key] = move(now[k])
+        for w, part in enumerate(watched):
+            for k, (parameter, old) in enumerate(part.ranges()):
+                state = one.state.get(parameter, {})
+                for key, value in state.items():
+                    if not isinstance(value, (Tensor, list, tuple)) or getattr(value, "shape", None) == ():
+                        continue  # a step count
+                    if not isinstance(value, Tensor) or value.shape != parameter.shape:
+                        raise _refusal(one, repr(key))
+                    moves.append((state, key, partial(_moved, value, part.origin, old), w, k))
+    weights.set_table(table, trained_gains)
+    now = [part.ranges() for part in watched]
+    for state, key, move, w, k in moves:
+        state[key] = move(now[w][k][1])
 
 
 def _refusal(optimizer: torch.optim.Optimizer, what: str) -> OptimizerError:
     return OptimizerError(
-        f"{type(optimizer).__name__} keeps {what}, which is not one number per synapse, so it cannot follow a change of "
-        "the synapses; make a new optimiser afterwards and leave out optimizer=."
+        f"{type(optimizer).__name__} keeps {what}, which is not one number per synapse, so it cannot follow "
+        "a change of the synapses; make a new optimiser afterwards and leave out optimizer=."
     )
 
 
-def _mover(value: Tensor, origin: Tensor, old: tuple[int, int]) -> Callable[[tuple[int, int]], Tensor]:
-    def move(new: tuple[int, int]) -> Tensor:
-        part = origin[new[0] : new[1]]
-        inside = (part >= old[0]) & (part < old[1])
-        return follow(value, torch.where(inside, part - old[0], -1).to(value.device))
-
-    return move
+def _moved(value: Tensor, origin: Tensor, old: tuple[int, int], new: tuple[int, int]) -> Tensor:
+    """State of the synapses in the range ``new``, from that of the range ``old``; 0 where there was none."""
+    part = origin[new[0] : new[1]]
+    inside = (part >= old[0]) & (part < old[1])
+    return follow(value, torch.where(inside, part - old[0], -1).to(value.device))

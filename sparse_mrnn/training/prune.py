@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from sparse_mrnn.errors import TrainingError
 from sparse_mrnn.models.base import mRNNBase
 from sparse_mrnn.training.optimizer_state import Optimizers, rewrite_synapses
-from sparse_mrnn.training.select import select, trainable_only
-from sparse_mrnn.training.weakest import weakest
+from sparse_mrnn.training.select import nothing_to_change, select
 
 
 def prune(
@@ -24,7 +24,7 @@ def prune(
     scope: Literal["projection", "network"] = "projection",
     optimizer: Optimizers = None,
 ) -> int:
-    """Remove the trainable synapses with the smallest magnitudes. They take no memory and no time any more.
+    """Remove the trained synapses with the smallest weights. They take no memory and no time any more.
 
     O(n log n) in time and O(n) in memory for n synapses.
 
@@ -34,7 +34,8 @@ def prune(
     fraction : float in [0, 1]
         Of the synapses, rounded to a whole number of them.
     source, target, key
-        As `freeze`. Default: all recurrent projections. Frozen ones are left alone.
+        As `freeze`. Default: all recurrent projections. Frozen ones and those of low rank are left alone; of
+        shared ones the weight counts, base value times gain.
     scope : {"projection", "network"}
         Whether each projection loses this fraction, or the selected projections together.
     optimizer : torch.optim.Optimizer or several, optional
@@ -70,12 +71,15 @@ def prune(
     if scope not in ("projection", "network"):
         raise TrainingError(f"prune: scope is {scope!r}; use 'projection' or 'network'.")
     weights, names = select(net, source, target, key)
-    chosen = set(trainable_only(weights, names, "prune"))
+    chosen = {name for name in weights.projections if name in set(names) and weights.is_trainable(name)}
+    if names and not chosen:
+        raise nothing_to_change(weights, names, "prune")
     table = weights.table()
     lengths = table.lengths.numpy()
     inside = np.array([name in chosen for name in table.projections], dtype=bool)
     group = np.repeat(np.where(inside, np.arange(len(lengths)) if scope == "projection" else 0, -1), lengths)
-    gone = weakest(table.values.abs().cpu().numpy(), group, fraction, len(lengths))
+    magnitude = weights.all_values().detach().abs().cpu().numpy()
+    gone = weakest(magnitude, group, fraction, len(lengths))
     if not gone.any():
         return 0
     left = np.bincount(np.repeat(np.arange(len(lengths)), lengths)[~gone], minlength=len(lengths))
@@ -89,3 +93,25 @@ def check_fraction(function: str, fraction: float) -> None:
     """Raise `TrainingError` unless 0 <= fraction <= 1."""
     if not 0 <= fraction <= 1:
         raise TrainingError(f"{function}: fraction is {fraction!r}; it must be between 0 and 1.")
+
+
+def weakest(
+    magnitude: NDArray[Any], group: NDArray[np.int64], fraction: float, n_groups: int
+) -> NDArray[np.bool_]:
+    """Mark the smallest magnitudes of each group, ``fraction`` of it rounded to a number; of ties, the first.
+
+    ``group`` is the number of each synapse's group, -1 for none.
+
+    Examples
+    --------
+    >>> weakest(np.array([3.0, 1, 2, 9]), np.array([0, 0, 1, 1]), 0.5, 2).tolist()
+    [False, True, True, False]
+    """
+    marked = np.zeros(len(group), dtype=bool)
+    members = np.flatnonzero(group >= 0)
+    order = members[np.lexsort((magnitude[members], group[members]))]
+    size = np.bincount(group[members], minlength=n_groups)
+    rank = np.arange(len(order)) - np.repeat(np.cumsum(size) - size, size)
+    count = np.floor(fraction * size + 0.5).astype(np.int64)
+    marked[order[rank < np.repeat(count, size)]] = True
+    return marked

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from sparse_mrnn.errors import ShapeError, TrainingError
 from sparse_mrnn.models.base import mRNNBase
-from sparse_mrnn.training.select import Norm, select
+from sparse_mrnn.training.select import nothing_to_change, select
+
+Norm = Literal["l1", "l2"]
 
 
 def activity_penalty(net: mRNNBase, h: Tensor, *regions: str, norm: Norm = "l2") -> Tensor:
@@ -47,7 +50,7 @@ def activity_penalty(net: mRNNBase, h: Tensor, *regions: str, norm: Norm = "l2")
 
 
 def rate_penalty(net: mRNNBase, h: Tensor, rates: Mapping[str, float | Tensor]) -> Tensor:
-    """Squared distance of each unit's mean activity from a target, averaged over the units of each region and summed.
+    """Squared distance of each unit's mean activity from a target.
 
         sum over regions r of mean over units i in r of (mean over trials and time of h_i - rate_r)^2
 
@@ -82,21 +85,24 @@ def rate_penalty(net: mRNNBase, h: Tensor, rates: Mapping[str, float | Tensor]) 
         part = net.get_region_activity(h, region)
         mean = part.reshape(-1, part.shape[-1]).mean(0)
         if isinstance(rate, Tensor) and rate.shape not in ((), mean.shape):
-            raise ShapeError(f"rate_penalty: {region!r} has {len(mean)} units; its target has shape {tuple(rate.shape)}.")
+            got = f"its target has shape {tuple(rate.shape)}"
+            raise ShapeError(f"rate_penalty: {region!r} has {len(mean)} units; {got}.")
         total = total + (mean - rate).square().mean()
     return total
 
 
 def weight_penalty(
-    net: mRNNBase, source: str | None = None, target: str | None = None, key: str | None = None, *, norm: Norm = "l2"
+    net: mRNNBase, source: str | None = None, target: str | None = None, key: str | None = None,
+    *, norm: Norm = "l2",
 ) -> Tensor:
-    """Mean of w^2 ("l2") or \\|w\\| ("l1") over the synapses of some projections, w being the weights the dynamics use.
+    """Mean of w^2 ("l2") or \\|w\\| ("l1") over the effective weights of some projections.
 
     Parameters
     ----------
     net : mRNN or ElmanmRNN
     source, target, key
-        As `freeze`. Default: all recurrent projections. Parallel projections count apart.
+        As `freeze`. Default: all recurrent projections but those of low rank. Parallel projections count
+        apart.
     norm : {"l1", "l2"}
 
     Returns
@@ -108,21 +114,26 @@ def weight_penalty(
     UnknownNameError
         If there is no such projection.
     TrainingError
-        If the norm is unknown.
+        If the norm is unknown, or the projections have low rank.
 
     Examples
     --------
     >>> import sparse_mrnn as sm
-    >>> g = sm.RegionGraph(); g.add_region("a", 2, sign="neg"); g.add_projection("a", "a", initializer=sm.Constant(3.0))
+    >>> g = sm.RegionGraph(); g.add_region("a", 2, sign="neg")
+    >>> g.add_projection("a", "a", initializer=sm.Constant(3.0))
     >>> weight_penalty(sm.mRNN(g, device="cpu"), "a", "a", norm="l1")
     tensor(3., grad_fn=<MeanBackward0>)
     """
     weights, names = select(net, source, target, key)
     # Dale's law changes signs only: |w| = |v|, whatever the sign of the source.
-    if len(names) == len(weights.projections):
-        return _reduce(weights.all_values(), norm)
-    values = [weights.projection_values(source=s, target=t, key=k) for s, t, k in names]
-    return _reduce(torch.cat(values), norm)
+    values = weights.all_values()
+    if set(names) >= set(weights.projections):
+        return _reduce(values, norm)
+    chosen, ptr = set(names), weights.ptr.tolist()
+    parts = [values[ptr[k] : ptr[k + 1]] for k, name in enumerate(weights.projections) if name in chosen]
+    if not parts:
+        raise nothing_to_change(weights, names, "weight_penalty")
+    return _reduce(torch.cat(parts), norm)
 
 
 def _reduce(values: Tensor, norm: str) -> Tensor:

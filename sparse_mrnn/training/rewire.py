@@ -18,9 +18,8 @@ from sparse_mrnn.models.weights import SparseWeights
 from sparse_mrnn.training.candidate_slots import CandidateSlots, Int64
 from sparse_mrnn.training.loss_probe import LossProbe
 from sparse_mrnn.training.optimizer_state import Optimizers, rewrite_synapses
-from sparse_mrnn.training.prune import check_fraction
+from sparse_mrnn.training.prune import check_fraction, weakest
 from sparse_mrnn.training.select import select, trainable_only
-from sparse_mrnn.training.weakest import weakest
 
 METHODS = ("set", "rigl", "deepr")
 
@@ -38,12 +37,12 @@ def rewire(
     optimizer: Optimizers = None,
     rng: np.random.Generator | int | None = None,
 ) -> int:
-    """Move trainable synapses to other slots (pairs of units) within their projections; every projection keeps its number of them.
+    """Move trainable synapses to other pairs of units (slots); each projection keeps its number of synapses.
 
-    A new synapse lies between the projection's regions, where it has none yet, and on the diagonal only if the
+    A new synapse lies between the projection's regions, where it has none yet, on the diagonal only if the
     projection may have self-connections. A slot that has just become free may be taken again. Slots are drawn
-    uniformly: a rule by distance or by fan-in that made the projection is not followed. O(n log n) in time and O(n) in
-    memory for n synapses (with ``loss``, also its own); never an array of units x units.
+    uniformly: a rule by distance or by fan-in that made the projection is not followed. O(n log n) time and
+    O(n) memory for n synapses (with ``loss``, also its own); never an array of units x units.
 
     Parameters
     ----------
@@ -51,21 +50,22 @@ def rewire(
     fraction : float in [0, 1]
         Of each projection's synapses, rounded to a whole number; not for "deepr".
     source, target, key
-        As `freeze`. Default: all recurrent projections. Frozen ones are left alone.
+        As `freeze`. Default: all recurrent projections. Those without a trained parameter per synapse
+        (frozen, shared, of low rank) are left alone.
     method : {"set", "rigl", "deepr"}
-        "set" (Mocanu et al. 2018): the weakest synapses go, new ones come in random slots, each with the magnitude of
-        one that went; without Dale's law the sign is random.
-        "rigl" (Evci et al. 2020): the weakest go, new ones come where the loss falls most steeply, starting at 0. Under
-        Dale's law only a slope in the direction of the source's sign counts.
-        "deepr" (Bellec et al. 2018): those whose parameter has changed sign since they came go, new ones come in random
-        slots, starting at 0. The first call only takes note of the signs; then call it after every step, or every
-        few. The paper's drift towards 0 is `weight_penalty` with ``norm="l1"``.
+        "set" (Mocanu et al. 2018): the weakest synapses go, new ones come in random slots, each with the
+        magnitude of one that went; without Dale's law the sign is random.
+        "rigl" (Evci et al. 2020): the weakest go, new ones come where the loss falls fastest, at first 0.
+        Under Dale's law only a slope in the direction of the source's sign counts.
+        "deepr" (Bellec et al. 2018): those whose parameter has changed sign since they came go, new ones come
+        in random slots, at first 0. The first call only takes note of the signs; then call it after every
+        step, or every few. The paper's drift towards 0 is `weight_penalty` with ``norm="l1"``.
     loss : callable, for "rigl"
         Runs the network and returns the loss whose gradient decides, as for a training step.
     candidates : int, for "rigl"
         Slots looked at for each synapse to come; all of the projection if there are fewer.
     optimizer : torch.optim.Optimizer or several, optional
-        Whose moments follow the synapses that stay; those of new ones are 0. Needed if one exists and has made a step.
+        Whose moments follow the synapses that stay; those of new ones are 0. Needed if one has made a step.
     rng : numpy Generator or int, optional
         Default: seeded by torch's global generator.
 
@@ -79,7 +79,7 @@ def rewire(
     UnknownNameError
         If there is no such projection.
     TrainingError
-        If an argument does not fit the method, or the projections are all frozen.
+        If an argument does not fit the method, or no projection has a trained parameter per synapse.
     OptimizerError
         If the optimiser's state is not per synapse; nothing has changed then.
 
@@ -94,25 +94,19 @@ def rewire(
     """
     _check(fraction, method, loss, candidates)
     weights, names = select(net, source, target, key)
-    chosen = trainable_only(weights, names, "rewire")
+    chosen = set(trainable_only(weights, names, "rewire"))
     rng = np.random.default_rng(int(torch.randint(2**62, ()).item()) if rng is None else rng)
     table = weights.table()
     gone = _crossed(weights, table, chosen) if method == "deepr" else _weakest(table, chosen, fraction or 0.0)
     if not gone.any():
         return 0
-    slots = CandidateSlots.of(net, weights, table)
-    kept_count = np.bincount(slots.block[~gone], minlength=len(slots.columns))
-    going = table.lengths.numpy() - kept_count
-    occupied = slots.start[slots.block] + slots.occupied(table)
-    kept = occupied[~gone]  # sorted: projection after projection, row-major
+    move = _Move(weights, table, CandidateSlots.of(net, weights, table), gone)
     if method == "rigl" and loss is not None:
-        wanted = np.minimum(going * candidates, slots.size - kept_count)
-        drawn = slots.draw_free(rng, kept, kept_count, wanted)
-        drawn = _steepest(weights, slots, LossProbe(net, loss), drawn, wanted, going)
+        new = move.steepest(rng, candidates, LossProbe(net, loss))
     else:
-        drawn = slots.draw_free(rng, kept, kept_count, going)
-    values, orientation = _start(rng, table, slots, _signs(weights, slots, drawn), gone, method)
-    merged, which = _merge(table, slots, kept, gone, drawn, values)
+        new = move.slots.draw_free(rng, move.kept, move.kept_count, move.count)
+    values, orientation = move.start(rng, new, method)
+    merged, which = move.merged(new, values)
     rewrite_synapses(weights, merged, optimizer)
     if weights.orientation is not None:
         weights.orientation[merged.origin < 0] = orientation[which]
@@ -130,19 +124,25 @@ def _check(fraction: float | None, method: str, loss: object, candidates: int) -
     else:
         check_fraction("rewire", fraction)
     if (method == "rigl") != (loss is not None):
-        raise TrainingError("rewire: 'rigl' needs loss=, a function that runs the network and returns the loss; the others take none.")
+        hint = "a function that runs the network and returns the loss; the others take none"
+        raise TrainingError(f"rewire: 'rigl' needs loss=, {hint}.")
     if candidates < 1:
         raise TrainingError(f"rewire: candidates is {candidates!r}; it must be at least 1.")
 
 
-def _weakest(table: SynapseTable, chosen: list[ProjectionKey], fraction: float) -> NDArray[np.bool_]:
-    inside = set(chosen)
+def _selected(table: SynapseTable, chosen: set[ProjectionKey]) -> NDArray[np.bool_]:
+    """Which synapses are of the projections chosen."""
+    inside = np.array([name in chosen for name in table.projections], dtype=bool)
+    return np.repeat(inside, table.lengths.numpy())
+
+
+def _weakest(table: SynapseTable, chosen: set[ProjectionKey], fraction: float) -> NDArray[np.bool_]:
     lengths = table.lengths.numpy()
-    group = np.array([k if name in inside else -1 for k, name in enumerate(table.projections)], dtype=np.int64)
-    return weakest(table.values.abs().cpu().numpy(), np.repeat(group, lengths), fraction, len(lengths))
+    group = np.where(_selected(table, chosen), np.repeat(np.arange(len(lengths)), lengths), -1)
+    return weakest(table.values.abs().cpu().numpy(), group, fraction, len(lengths))
 
 
-def _crossed(weights: SparseWeights, table: SynapseTable, chosen: list[ProjectionKey]) -> NDArray[np.bool_]:
+def _crossed(weights: SparseWeights, table: SynapseTable, chosen: set[ProjectionKey]) -> NDArray[np.bool_]:
     """Synapses whose parameter has the other sign than when they came."""
     now = torch.sign(table.values).to(torch.int8)
     if weights.orientation is None:
@@ -150,72 +150,68 @@ def _crossed(weights: SparseWeights, table: SynapseTable, chosen: list[Projectio
         return np.zeros(len(now), dtype=bool)
     fresh = weights.orientation == 0  # a value of exactly 0 had no sign to lose
     weights.orientation = torch.where(fresh, now, weights.orientation)
-    inside = set(chosen)
-    selected = np.repeat(np.array([name in inside for name in table.projections], dtype=bool), table.lengths.numpy())
-    crossed: NDArray[np.bool_] = (now * weights.orientation < 0).cpu().numpy() & selected
+    crossed: NDArray[np.bool_] = (now * weights.orientation < 0).cpu().numpy() & _selected(table, chosen)
     return crossed
 
 
-def _steepest(
-    weights: SparseWeights, slots: CandidateSlots, probe: LossProbe, drawn: Int64, count: Int64, needed: Int64
-) -> Int64:
-    """Of ``count`` candidate slots of each projection, the ``needed`` ones where a synapse lowers the loss most."""
-    block, row, col = slots.locate(drawn)
-    device = weights.values.device
-    activity = probe.activity if weights.kind == "recurrent" else probe.input
-    pairs = torch.from_numpy(row).to(device), torch.from_numpy(col).to(device)
-    slope = gradient_at(*pairs, weights.shape, probe.drive_gradient, activity).cpu().numpy()
-    sign = _signs(weights, slots, drawn)
-    gain = np.where(sign == 0, np.abs(slope), -sign * slope)
-    order = np.lexsort((-gain, block))
-    rank = np.arange(len(order)) - np.repeat(np.cumsum(count) - count, count)
-    chosen: Int64 = np.sort(drawn[order[rank < np.repeat(needed, count)]])
-    return chosen
+class _Move:
+    """Which synapses of a table go, and where new ones may come, which are given by their sorted slots.
 
+    ``kept`` are the slots of those that stay, sorted; ``kept_count`` and ``count`` say how many of each
+    projection stay, and how many go and come.
+    """
 
-def _signs(weights: SparseWeights, slots: CandidateSlots, drawn: Int64) -> NDArray[np.int8]:
-    """Sign that Dale's law gives to synapses in these slots; 0 where they are free."""
-    block, _, col = slots.locate(drawn)
-    device = weights.values.device
-    signs = weights.signs_of(torch.from_numpy(block).to(device), torch.from_numpy(col).to(device))
-    found: NDArray[np.int8] = signs.cpu().numpy()
-    return found if weights.constrained else np.zeros_like(found)
+    def __init__(
+        self, weights: SparseWeights, table: SynapseTable, slots: CandidateSlots, gone: NDArray[np.bool_]
+    ) -> None:
+        self.weights, self.table, self.slots, self.gone = weights, table, slots, gone
+        self.kept: Int64 = (slots.start[slots.block] + slots.occupied(table))[~gone]
+        self.kept_count: Int64 = np.bincount(slots.block[~gone], minlength=len(slots.columns))
+        self.count: Int64 = table.lengths.numpy() - self.kept_count
 
+    def steepest(self, rng: np.random.Generator, candidates: int, probe: LossProbe) -> Int64:
+        """Of ``candidates`` free slots a synapse, those where it lowers the loss most."""
+        wanted = np.minimum(self.count * candidates, self.slots.size - self.kept_count)
+        drawn = self.slots.draw_free(rng, self.kept, self.kept_count, wanted)
+        block, row, col = self.slots.locate(drawn)
+        device = self.weights.values.device
+        activity = probe.activity if self.weights.kind == "recurrent" else probe.input
+        pairs = torch.from_numpy(row).to(device), torch.from_numpy(col).to(device)
+        slope = gradient_at(*pairs, self.weights.shape, probe.current_gradient, activity).cpu().numpy()
+        sign = self._signs(drawn)
+        order = np.lexsort((np.where(sign == 0, -np.abs(slope), sign * slope), block))
+        rank = np.arange(len(order)) - np.repeat(np.cumsum(wanted) - wanted, wanted)
+        chosen: Int64 = np.sort(drawn[order[rank < np.repeat(self.count, wanted)]])
+        return chosen
 
-def _start(
-    rng: np.random.Generator,
-    table: SynapseTable,
-    slots: CandidateSlots,
-    sign: NDArray[np.int8],
-    gone: NDArray[np.bool_],
-    method: str,
-) -> tuple[Tensor, Tensor]:
-    """First values of new synapses, and the sign each counts as having: under Dale's law parameters are positive."""
-    device = table.values.device
-    orientation = np.where(sign == 0, rng.choice(np.array([-1, 1], dtype=np.int8), len(sign)), 1).astype(np.int8)
-    values = torch.zeros(len(sign), dtype=table.values.dtype, device=device)
-    if method == "set":
-        magnitude = table.values[torch.from_numpy(gone).to(device)].abs()
-        mixed = np.lexsort((rng.random(len(sign)), slots.block[gone]))  # among those of one projection, at random
-        values = magnitude[torch.from_numpy(mixed).to(device)] * torch.from_numpy(orientation).to(device)
-    return values, torch.from_numpy(orientation).to(device)
+    def _signs(self, new: Int64) -> NDArray[np.int8]:
+        """Sign that Dale's law gives to new synapses; 0 where they are free."""
+        device = self.weights.values.device
+        block, _, col = (torch.from_numpy(part).to(device) for part in self.slots.locate(new))
+        signs: NDArray[np.int8] = self.weights.signs_of(block, col).cpu().numpy()
+        return signs if self.weights.constrained else np.zeros_like(signs)
 
+    def start(self, rng: np.random.Generator, new: Int64, method: str) -> tuple[Tensor, Tensor]:
+        """First values of new synapses, and the signs they count as having: + under Dale's law."""
+        device, count = self.table.values.device, len(new)
+        random = rng.choice(np.array([-1, 1], dtype=np.int8), count)
+        orientation = torch.from_numpy(np.where(self._signs(new) == 0, random, np.int8(1))).to(device)
+        values = torch.zeros(count, dtype=self.table.values.dtype, device=device)
+        if method == "set":
+            magnitude = self.table.values[torch.from_numpy(self.gone).to(device)].abs()
+            mixed = np.lexsort((rng.random(count), self.slots.block[self.gone]))  # within each projection
+            values = magnitude[torch.from_numpy(mixed).to(device)] * orientation
+        return values, orientation
 
-def _merge(
-    table: SynapseTable,
-    slots: CandidateSlots,
-    kept: Int64,
-    gone: NDArray[np.bool_],
-    drawn: Int64,
-    values: Tensor,
-) -> tuple[SynapseTable, Tensor]:
-    """The table with the kept and the new synapses, row-major; and for each of the new ones there, which it is."""
-    device = table.row.device
-    taken = np.concatenate([kept, drawn])
-    order = np.argsort(taken, kind="stable")
-    _, row, col = (torch.from_numpy(part).to(device) for part in slots.locate(taken[order]))
-    staying = torch.from_numpy(np.flatnonzero(~gone)).to(device)
-    mix = torch.from_numpy(order).to(device)
-    origin = torch.cat([table.origin[staying], table.origin.new_full((len(drawn),), -1)])[mix]
-    merged = replace(table, row=row, col=col, values=torch.cat([table.values[staying], values])[mix], origin=origin)
-    return merged, mix[origin < 0] - len(staying)
+    def merged(self, new: Int64, values: Tensor) -> tuple[SynapseTable, Tensor]:
+        """The table with the kept and the new synapses, row-major; and which of ``new`` its new ones are."""
+        table, device = self.table, self.table.row.device
+        taken = np.concatenate([self.kept, new])
+        order = np.argsort(taken, kind="stable")
+        _, row, col = (torch.from_numpy(part).to(device) for part in self.slots.locate(taken[order]))
+        staying, mix = (torch.from_numpy(part).to(device) for part in (np.flatnonzero(~self.gone), order))
+        origin = torch.cat([table.origin[staying], table.origin.new_full((len(new),), -1)])[mix]
+        values = torch.cat([table.values[staying], values])[mix]
+        group = torch.cat([table.group[staying], table.group.new_full((len(new),), -1)])[mix]
+        merged = replace(table, row=row, col=col, values=values, group=group, origin=origin)
+        return merged, mix[origin < 0] - len(staying)

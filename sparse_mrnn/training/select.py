@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal
 
 from sparse_mrnn.errors import TrainingError, UnknownNameError, suggest
 from sparse_mrnn.graph import projection_label
@@ -12,8 +11,10 @@ from sparse_mrnn.models.synapse_table import ProjectionKey
 from sparse_mrnn.models.weights import SparseWeights
 
 
-def select(net: mRNNBase, source: str | None, target: str | None, key: str | None = None) -> tuple[SparseWeights, list[ProjectionKey]]:
-    """The weights and the projections from ``source`` to ``target``; None stands for all recurrent ones, and for any key.
+def select(
+    net: mRNNBase, source: str | None, target: str | None, key: str | None = None
+) -> tuple[SparseWeights, list[ProjectionKey]]:
+    """The weights, and the projections from ``source`` to ``target``; None: all recurrent ones, and any key.
 
     Raises
     ------
@@ -24,35 +25,48 @@ def select(net: mRNNBase, source: str | None, target: str | None, key: str | Non
     weights = net.weights(kind)
     sources = None if source is None else set(net.layout(kind).members(source))
     targets = None if target is None else set(net.layout().members(target))
-    found = [
-        name
-        for name in weights.projections
-        if (sources is None or name[0] in sources) and (targets is None or name[1] in targets) and key in (None, name[2])
-    ]
+
+    def chosen(name: ProjectionKey) -> bool:
+        between = (sources is None or name[0] in sources) and (targets is None or name[1] in targets)
+        return between and key in (None, name[2])
+
+    found = [name for name in weights.all_projections if chosen(name)]
     if not found and (source, target, key) != (None, None, None):
-        asked = f"{'any region' if source is None else repr(source)} -> {'any region' if target is None else repr(target)}"
-        known = [f"{s} -> {t}" + ("" if k == "default" else f" ({k})") for s, t, k in weights.projections]
+        start, end = ("any region" if name is None else repr(name) for name in (source, target))
+        known = [f"{s} -> {t}" + ("" if k == "default" else f" ({k})") for s, t, k in weights.all_projections]
         wanted = f"{source or ''} -> {target or ''}" + (f" ({key})" if key else "")
-        raise UnknownNameError(
-            f"no projection {asked}{f' with key {key!r}' if key else ''}. {suggest(wanted, known, what='projections')}"
-        )
+        hint = suggest(wanted, known, what="projections")
+        raise UnknownNameError(f"no projection {start} -> {end}{f' with key {key!r}' if key else ''}. {hint}")
     return weights, found
 
 
 def trainable_only(weights: SparseWeights, names: list[ProjectionKey], what: str) -> list[ProjectionKey]:
-    """Those of ``names`` that are trainable, in the order of the values.
+    """Those of ``names`` that have a trained parameter per synapse, in the order of the values.
 
     Raises
     ------
     TrainingError
-        If there are projections, and none is trainable.
+        If there are projections, and none has.
     """
     inside = set(names)
     kept = [name for name in weights.projections[: weights.trainable_projections] if name in inside]
     if names and not kept:
-        shown = ", ".join(projection_label(*name) for name in names[:3]) + (", ..." if len(names) > 3 else "")
-        raise TrainingError(f"{what}: {shown} {'is' if len(names) == 1 else 'are'} frozen; call unfreeze first.")
+        raise nothing_to_change(weights, names, what)
     return kept
+
+
+def nothing_to_change(weights: SparseWeights, names: list[ProjectionKey], what: str) -> TrainingError:
+    """The error that says why none of some projections can be changed synapse by synapse."""
+    shown = ", ".join(projection_label(*name) for name in names[:3]) + (", ..." if len(names) > 3 else "")
+    one = len(names) == 1
+    if any(weights.is_shared(name) and weights.is_trainable(name) for name in names):
+        why = (
+            f"{'has gains that its' if one else 'have gains that their'} synapses share, not a parameter each"
+        )
+        return TrainingError(f"{what}: {shown} {why}.")
+    if any(name not in weights.projections for name in names):
+        return TrainingError(f"{what}: {shown} {'has' if one else 'have'} low rank, and no synapses.")
+    return TrainingError(f"{what}: {shown} {'is' if one else 'are'} frozen; call unfreeze first.")
 
 
 def slices(weights: SparseWeights, names: list[ProjectionKey]) -> Iterator[tuple[ProjectionKey, slice]]:
@@ -62,6 +76,3 @@ def slices(weights: SparseWeights, names: list[ProjectionKey]) -> Iterator[tuple
     for k, name in enumerate(weights.projections[: weights.trainable_projections]):
         if name in inside:
             yield name, slice(ptr[k], ptr[k + 1])
-
-
-Norm = Literal["l1", "l2"]

@@ -26,9 +26,9 @@ def truncated(
 ) -> Iterator[Any]:
     """Run a network window by window; the state goes on, the gradient does not.
 
-    A window is run when it is asked for, so an optimiser's step after a window counts in the next one. The windows put
-    together are the run in one piece while the weights stay as they are. The gradient of a loss on a window reaches
-    back to its beginning (Williams & Peng 1990, with k1 = k2 = window), in the first one also to the initial state.
+    A window is run when it is asked for, so an optimiser's step after a window counts in the next one. While
+    the weights stay as they are, the windows are the run in one piece. The gradient of a loss on a window
+    reaches back to its beginning (Williams & Peng 1990, with k1 = k2 = window), and to x0 in the first one.
 
     Parameters
     ----------
@@ -59,11 +59,12 @@ def truncated(
     Examples
     --------
     >>> import torch, sparse_mrnn as sm
-    >>> g = sm.RegionGraph(); g.add_region("a", 4); g.add_projection("a", "a"); g.add_input("i", 1); g.add_projection("i", "a")
+    >>> g = sm.RegionGraph(); g.add_region("a", 4); g.add_input("i", 1)
+    >>> g.add_projection("a", "a"); g.add_projection("i", "a")
     >>> net = sm.mRNN(g, device="cpu", seed=0)
     >>> optimizer = torch.optim.Adam(net.parameters())
-    >>> inp, target = torch.ones(2, 10, 1), torch.ones(2, 10, 4)
-    >>> for (x, h), goal in zip(truncated(net, inp, net.initial_condition.expand(2, 4), 4), target.split(4, dim=1)):
+    >>> inp, target, x0 = torch.ones(2, 10, 1), torch.ones(2, 10, 4), net.initial_condition.expand(2, 4)
+    >>> for (x, h), goal in zip(truncated(net, inp, x0, 4), target.split(4, dim=1)):
     ...     optimizer.zero_grad()
     ...     (h - goal).square().mean().backward()
     ...     optimizer.step()
@@ -71,26 +72,27 @@ def truncated(
     torch.Size([2, 2, 4])
     """
     if not isinstance(window, int) or isinstance(window, bool) or window < 1:
-        raise TrainingError(f"truncated: window is {window!r}; it must be an integer of at least 1 time step.")
+        raise TrainingError(f"truncated: window is {window!r}; it must be a whole number of time steps.")
     if inp.dim() != 3:
-        raise ShapeError(f"truncated: inp has shape {tuple(inp.shape)}; expected three dimensions, as for forward.")
+        got = tuple(inp.shape)
+        raise ShapeError(f"truncated: inp has shape {got}; expected three dimensions, as for forward.")
     start, h0 = x0 if isinstance(x0, tuple) else (x0, h0)
-    if isinstance(net, ElmanmRNN):
-        start = h0 if h0 is not None else start
-    return _windows(net, inp, start, window, h0, stim_input, noise)
-
-
-def _windows(
-    net: mRNNBase, inp: Tensor, state: Tensor, window: int, h0: Tensor | None, stim_input: Tensor | None, noise: bool
-) -> Iterator[Any]:
+    if isinstance(net, ElmanmRNN) and h0 is not None:
+        start = h0
     time = 1 if net.batch_first else 0
-    stims: Iterable[Tensor | None] = repeat(None) if stim_input is None else torch.split(stim_input, window, time)
-    for u, stim in zip(torch.split(inp, window, time), stims, strict=False):
-        if isinstance(net, ElmanmRNN):
-            h = net(u, state, stim, noise)
-            yield h
-            state = h.select(time, -1).detach()
-        else:
-            x, h = net(u, state, h0, stim, noise)
-            yield x, h
-            state, h0 = x.select(time, -1).detach(), h.select(time, -1).detach()
+    stims: Iterable[Tensor | None] = repeat(None)
+    if stim_input is not None:
+        stims = torch.split(stim_input, window, time)
+
+    def windows(state: Tensor, h0: Tensor | None) -> Iterator[Any]:
+        for u, stim in zip(torch.split(inp, window, time), stims, strict=False):
+            if isinstance(net, ElmanmRNN):
+                h = net(u, state, stim, noise)
+                yield h
+                state = h.select(time, -1).detach()
+            else:
+                x, h = net(u, state, h0, stim, noise)
+                yield x, h
+                state, h0 = x.select(time, -1).detach(), h.select(time, -1).detach()
+
+    return windows(start, h0)

@@ -16,7 +16,7 @@ import numpy as np
 
 from fuzz.mutate import TOKENS, Rng, encoded, of_json, of_text, of_zip, pick
 from fuzz.plain import as_dict, number, only
-from fuzz.registry import Invalid, register
+from fuzz.registry import InvalidInputError, register
 from sparse_mrnn.config import read_config
 from sparse_mrnn.connectome import read_flyvis, read_graphml, read_tvb
 
@@ -58,10 +58,10 @@ def oracle_graphml(folder: Path) -> Any:
     try:
         root = ET.fromstring(data)
     except (ET.ParseError, ValueError, LookupError) as error:
-        raise Invalid(f"no XML: {error}") from error
+        raise InvalidInputError(f"no XML: {error}") from error
     text = data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "latin-1")
     if "<!DOCTYPE" in text and "<![CDATA[<!DOCTYPE" not in text and "<!--" not in text:
-        raise Invalid("it has a document type")
+        raise InvalidInputError("it has a document type")
     space = "{http://graphml.graphdrawing.org/xmlns}"
     graphs = root.findall(f".//{space}graph")
     if len(root.findall(".//graph")) or len(graphs) > 1:
@@ -73,22 +73,22 @@ def oracle_graphml(folder: Path) -> Any:
     directed = graphs[0].get("edgedefault") == "directed"
     nodes = [node.get("id") for node in graphs[0].findall(f"{space}node")]
     if len(set(nodes)) < len(nodes) or None in nodes:
-        raise Invalid("a node is there twice, or has no name")
+        raise InvalidInputError("a node is there twice, or has no name")
     source, target, values = [], [], []
     for edge in graphs[0].findall(f"{space}edge"):
         if edge.get("source") not in nodes or edge.get("target") not in nodes:
-            raise Invalid("an edge has an unknown node")
+            raise InvalidInputError("an edge has an unknown node")
         if edge.get("directed") is not None:
             return None
         found = [d.text for d in edge.findall(f"{space}data") if d.get("key") in weights]
         if len(found) > 1:
-            raise Invalid("an edge has two weights")
+            raise InvalidInputError("an edge has two weights")
         values.append(found[0] if found else None)
         source.append(edge.get("source"))
         target.append(edge.get("target"))
     known = [value for value in values if value is not None]
     if known and len(known) < len(values):
-        raise Invalid("some edges have no weight")
+        raise InvalidInputError("some edges have no weight")
     if any(keys[key].get("attr.type") not in ("double", "float", "int", "long") for key in weights):
         return None
     numbers = [number(value.strip()) for value in values] if known else [1.0] * len(values)
@@ -103,7 +103,7 @@ def oracle_graphml(folder: Path) -> Any:
 
 
 def _refuse(why: str) -> Any:
-    raise Invalid(why)
+    raise InvalidInputError(why)
 
 
 def load_graphml(folder: Path) -> Any:
@@ -144,31 +144,31 @@ def oracle_flyvis(folder: Path) -> Any:
             n = 0 if kind == "single" else EXTENT
             steps = {"single": (1, 1), "tile": (value, value)}.get(kind, value)
             if kind not in ("single", "stride", "tile") or any(type(step) is not int or step < 1 for step in steps) or len(steps) != 2:
-                raise Invalid("a pattern is unknown")
+                raise InvalidInputError("a pattern is unknown")
             columns = [(u, v) for u in range(-n, n + 1) for v in range(max(-n, -n - u), min(n, n - u) + 1)]
             if node["name"] in cells:
-                raise Invalid("a cell type is there twice")
+                raise InvalidInputError("a cell type is there twice")
             cells[node["name"]] = [(u, v) for u, v in columns if u % steps[0] == 0 and v % steps[1] == 0]
         for part in ("input_units", "output_units"):
             if not isinstance(spec.get(part, []), list) or not set(spec.get(part, [])) <= set(cells):
-                raise Invalid(f"{part} has an unknown cell type")
+                raise InvalidInputError(f"{part} has an unknown cell type")
         weights: dict[tuple[str, str], float] = defaultdict(float)
         for edge in spec["edges"]:
             if edge["alpha"] not in (1, -1):
-                raise Invalid("alpha is no sign")
+                raise InvalidInputError("alpha is no sign")
             seen = set()
             for (du, dv), count in edge["offsets"]:
                 if type(du) is not int or type(dv) is not int or type(count) not in (int, float) or not 0 <= count < math.inf or (du, dv) in seen:
-                    raise Invalid("an offset is wrong")
+                    raise InvalidInputError("an offset is wrong")
                 seen.add((du, dv))
                 there = set(cells[edge["tar"]])
                 for u, v in cells[edge["src"]]:
                     if (u + du, v + dv) in there:
                         weights[f"{edge['src']}[{u},{v}]", f"{edge['tar']}[{u + du},{v + dv}]"] += edge["alpha"] * count
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise Invalid(f"it has another form: {error!r}") from error
+        raise InvalidInputError(f"it has another form: {error!r}") from error
     if not any(cells.values()) or not spec["edges"]:
-        raise Invalid("there are no cells or edges")
+        raise InvalidInputError("there are no cells or edges")
     if any(len({e["alpha"] for e in spec["edges"] if (e["src"], e["tar"]) == (s, t)}) > 1 for s in cells for t in cells):
         return {"units": sum(map(len, cells.values())), "weights": dict(weights)}  # two projections; their weights add
     return {"units": sum(map(len, cells.values())), "weights": {pair: value for pair, value in weights.items() if value}}
@@ -184,13 +184,13 @@ def plain_json(path: Path) -> Any:
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         if len(dict(pairs)) < len(pairs):
-            raise Invalid("a key is there twice")
+            raise InvalidInputError("a key is there twice")
         return dict(pairs)
 
     try:
         return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=once)
     except (ValueError, RecursionError) as error:
-        raise Invalid(f"no JSON: {error}") from error
+        raise InvalidInputError(f"no JSON: {error}") from error
 
 
 register("flyvis", make_flyvis, load_flyvis, oracle_flyvis)
@@ -224,7 +224,7 @@ def oracle_tvb(folder: Path) -> Any:
         with zipfile.ZipFile(only(folder)) as archive:
             content = {name: archive.read(name).decode("utf-8-sig") for name in archive.namelist()}
     except Exception as error:  # any damage of an archive
-        raise Invalid(f"no archive: {error}") from error
+        raise InvalidInputError(f"no archive: {error}") from error
     stems = Counter(Path(name).name.split(".")[0] for name in content)
     if max(stems.values()) > 1 or any("/" in name or name.endswith(".bz2") or not name.islower() for name in content):
         return None
@@ -233,22 +233,22 @@ def oracle_tvb(folder: Path) -> Any:
         lines = [line.replace(",", " ").split() for line in re.split(r"\r\n|\r|\n", text) if line.strip() and not line.startswith("#")]
         tables[name] = lines
     if not {"weights.txt", "centres.txt"} <= set(tables):
-        raise Invalid("a file is missing")
+        raise InvalidInputError("a file is missing")
     labels = [cells[0] for cells in tables["centres.txt"]]
     for cells in tables["centres.txt"]:
         if len(cells) != 4:
-            raise Invalid("a centre has other columns")
+            raise InvalidInputError("a centre has other columns")
         [number(cell) for cell in cells[1:]]
     if len(set(labels)) < len(labels) or not labels:
-        raise Invalid("an area is there twice, or there is none")
+        raise InvalidInputError("an area is there twice, or there is none")
     matrices = {}
     for name in ("weights.txt", "tract_lengths.txt"):
         if name in tables:
             matrices[name] = [[number(cell) for cell in cells] for cells in tables[name]]
             if len(matrices[name]) != len(labels) or any(len(row) != len(labels) or min(row) < 0 for row in matrices[name]):
-                raise Invalid(f"{name} does not fit")
+                raise InvalidInputError(f"{name} does not fit")
     if "hemispheres.txt" in tables and sum(map(len, tables["hemispheres.txt"])) != len(labels):
-        raise Invalid("there are other hemispheres")
+        raise InvalidInputError("there are other hemispheres")
     lengths = matrices.get("tract_lengths.txt")
     edges = {
         (labels[j], labels[i]): (weight, None if lengths is None else lengths[i][j] / 2.0)
@@ -300,7 +300,7 @@ def oracle_config(folder: Path) -> Any:
     """Values that keep their JSON types are judged; pydantic may convert others."""
     spec = plain_json(only(folder))
     if not isinstance(spec, dict):
-        raise Invalid("it is no object")
+        raise InvalidInputError("it is no object")
     try:
         regions, projections = {}, {}
         for kind in ("recurrent", "input"):
@@ -311,7 +311,7 @@ def oracle_config(folder: Path) -> Any:
                 if name in regions:
                     return None
                 base = entry.get("base_firing", 0.0)
-                regions[name] = (kind, entry["num_units"], entry.get("parent_region"), entry.get("tau"), base if isinstance(base, list) else base)
+                regions[name] = (kind, entry["num_units"], entry.get("parent_region"), entry.get("tau"), base)
             for entry in spec.get(f"{kind}_connections", []):
                 density = entry.get("sparsity", entry.get("density"))
                 weights = entry.get("weights")

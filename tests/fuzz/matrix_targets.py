@@ -14,7 +14,7 @@ import scipy.sparse as sp
 
 from fuzz.mutate import INTEGERS, Rng, encoded, of_bytes, of_text, of_zip, pick
 from fuzz.plain import LINE, NUMBER, as_dict, number, only, read_text
-from fuzz.registry import Invalid, register
+from fuzz.registry import InvalidInputError, register
 from sparse_mrnn.connectome import read_matrix
 
 
@@ -31,14 +31,14 @@ def load(folder: Path) -> Any:
 def as_network(entries: dict[tuple[int, int], float], rows: int, columns: int, labels: list[str] | None = None) -> Any:
     """What a matrix of some entries (row, column) is."""
     if rows != columns or not rows:
-        raise Invalid(f"the matrix is {rows} x {columns}")
+        raise InvalidInputError(f"the matrix is {rows} x {columns}")
     if any(not np.isfinite(value) for value in entries.values()):
-        raise Invalid("a weight is not finite")
+        raise InvalidInputError("a weight is not finite")
     names = [str(k) for k in range(rows)] if labels is None else [name.strip() for name in labels]
     if len(set(names)) != rows or "" in names:
-        raise Invalid("labels repeat, or do not fit")
+        raise InvalidInputError("labels repeat, or do not fit")
     if len(names) < rows:
-        raise Invalid("there are too few labels")
+        raise InvalidInputError("there are too few labels")
     weights = {(names[j], names[i]): value for (i, j), value in entries.items() if value}
     return {"regions": {"net": sorted(names)}, "weights": weights}
 
@@ -49,7 +49,7 @@ def dense_entries(array: np.ndarray) -> dict[tuple[int, int], float]:
 
 def judge_array(array: np.ndarray, labels: list[str] | None = None) -> Any:
     if array.ndim != 2 or array.dtype.kind not in "biuf":
-        raise Invalid(f"an array of shape {array.shape} and type {array.dtype}")
+        raise InvalidInputError(f"an array of shape {array.shape} and type {array.dtype}")
     return as_network(dense_entries(array), *array.shape, labels)
 
 
@@ -98,7 +98,7 @@ def oracle_npy(folder: Path) -> Any:
     try:
         array = np.load(only(folder), allow_pickle=False)
     except (ValueError, OSError, EOFError, SyntaxError, TypeError, MemoryError, KeyError, OverflowError) as error:
-        raise Invalid(f"numpy says: {error}") from error
+        raise InvalidInputError(f"numpy says: {error}") from error
     return judge_array(array)
 
 
@@ -143,7 +143,7 @@ def oracle_npz(folder: Path) -> Any:
         with np.load(only(folder), allow_pickle=False) as data:
             arrays = {name: data[name] for name in data.files}
     except Exception as error:  # any damage of an archive
-        raise Invalid(f"numpy says: {error}") from error
+        raise InvalidInputError(f"numpy says: {error}") from error
     labels = arrays.pop("labels", None)
     names = None if labels is None else [str(label) for label in labels.ravel().tolist()]
     if not {"format", "shape"} <= set(arrays):
@@ -153,10 +153,10 @@ def oracle_npz(folder: Path) -> Any:
     if "csr" in kind or "csc" in kind:
         pointers, indices = arrays.get("indptr"), arrays.get("indices")
         if pointers is None or indices is None or "data" not in arrays or not isinstance(shape, list) or len(shape) != 2:
-            raise Invalid("an array is missing")
+            raise InvalidInputError("an array is missing")
         line = [k for k, n in enumerate(np.diff(pointers.astype(object)).ravel()) for _ in range(n)]
         if min([*np.diff(pointers.astype(object)).ravel(), 0]) < 0 or len(pointers) != shape["csc" in kind] + 1:
-            raise Invalid("indptr does not rise, or does not fit")
+            raise InvalidInputError("indptr does not rise, or does not fit")
         row, col = (line, indices.tolist()) if "csr" in kind else (indices.tolist(), line)
     elif "coords" in arrays or ("row" in arrays and "col" in arrays):
         row, col = arrays["coords"].tolist() if "coords" in arrays else (arrays["row"].tolist(), arrays["col"].tolist())
@@ -165,10 +165,10 @@ def oracle_npz(folder: Path) -> Any:
     entries: dict[tuple[int, int], float] = {}
     values = arrays["data"].tolist()
     if not isinstance(values, list) or not len(row) == len(col) == len(values):
-        raise Invalid("the arrays have different lengths")
+        raise InvalidInputError("the arrays have different lengths")
     for i, j, value in zip(row, col, values, strict=True):
         if not (isinstance(i, int) and isinstance(j, int) and 0 <= i < shape[0] and 0 <= j < shape[1]):
-            raise Invalid(f"entry ({i}, {j}) is outside of {shape}")
+            raise InvalidInputError(f"entry ({i}, {j}) is outside of {shape}")
         entries[i, j] = entries.get((i, j), 0) + value
     return as_network(entries, *shape, names)
 
@@ -196,39 +196,39 @@ def oracle_mtx(folder: Path) -> Any:
     try:
         text = only(folder).read_bytes().decode()
     except UnicodeDecodeError as error:
-        raise Invalid("it is no text") from error
+        raise InvalidInputError("it is no text") from error
     lines = LINE.split(text)
     head = lines[0].lower().split()
     if len(head) != 5 or head[:2] != ["%%matrixmarket", "matrix"]:
-        raise Invalid("there is no header")
+        raise InvalidInputError("there is no header")
     while lines and (not lines[0].strip() or lines[0].startswith("%")):
         lines.pop(0)
     if not lines:
-        raise Invalid("there are no sizes")
+        raise InvalidInputError("there are no sizes")
     body = [line.split() for line in lines[1:] if line.strip()]
     try:
         sizes = [int(cell) for cell in lines[0].split()]
     except ValueError as error:
-        raise Invalid("sizes are no numbers") from error
+        raise InvalidInputError("sizes are no numbers") from error
     layout, kind, symmetry = head[2:]
     entries: dict[tuple[int, int], float] = {}
     if layout == "coordinate":
         width = 2 if kind == "pattern" else 3
         if len(sizes) != 3 or len(body) != sizes[2] or any(len(cells) != width for cells in body):
-            raise Invalid("there are other entries than promised")
+            raise InvalidInputError("there are other entries than promised")
         cells = [(number(c[0]), number(c[1]), 1.0 if width == 2 else number(c[2])) for c in body]
     else:
         if len(sizes) != 2 or any(len(c) != 1 for c in body):
-            raise Invalid("there are other values than promised")
+            raise InvalidInputError("there are other values than promised")
         rows, columns = sizes
         below = {"general": 0, "symmetric": 0, "skew-symmetric": 1}.get(symmetry, 0)
         order = [(i, j) for j in range(columns) for i in range(rows) if symmetry == "general" or i >= j + below]
         if len(order) != len(body):
-            raise Invalid("there are other values than promised")
+            raise InvalidInputError("there are other values than promised")
         cells = [(i + 1.0, j + 1.0, number(c[0])) for (i, j), c in zip(order, body, strict=True)]
     for i, j, value in cells:
         if i != int(i) or j != int(j) or not (1 <= i <= sizes[0] and 1 <= j <= sizes[1]):
-            raise Invalid("an entry lies outside")
+            raise InvalidInputError("an entry lies outside")
         pairs = {(int(i) - 1, int(j) - 1): value}
         if symmetry != "general" and i != j:
             pairs[int(j) - 1, int(i) - 1] = -value if symmetry == "skew-symmetric" else value
@@ -260,7 +260,7 @@ def oracle_mat(folder: Path) -> Any:
     try:
         data = scipy.io.loadmat(only(folder))
     except Exception as error:  # any damage
-        raise Invalid(f"scipy says: {error}") from error
+        raise InvalidInputError(f"scipy says: {error}") from error
     matrices = [v for k, v in data.items() if not k.startswith("__") and (sp.issparse(v) or (np.ndim(v) == 2 and min(v.shape) > 1))]
     if len(matrices) != 1 or (not sp.issparse(matrices[0]) and matrices[0].dtype.kind not in "biuf"):
         return None
@@ -306,12 +306,12 @@ def oracle_text(folder: Path) -> Any:
         if rows[0][0] != "to/from" or not all(name.startswith("n") for name in labels + [row[0] for row in rows[1:]]):
             return None
         if [row[0] for row in rows[1:]] != labels:
-            raise Invalid("rows and columns are labelled differently")
+            raise InvalidInputError("rows and columns are labelled differently")
         rows = [row[1:] for row in rows[1:]]
     elif not all(NUMBER.fullmatch(cell) for cell in rows[0] + [row[0] for row in rows]):
         return None
     if len({len(row) for row in rows}) > 1:
-        raise Invalid("rows have different lengths")
+        raise InvalidInputError("rows have different lengths")
     values = np.array([[number(cell) for cell in row] for row in rows]).reshape(len(rows), -1)
     return as_network(dense_entries(values), *values.shape, labels)
 

@@ -10,7 +10,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from fuzz.registry import Invalid
+from fuzz.registry import InvalidInputError
 
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 LINE = re.compile(r"\r\n|\r|\n")
@@ -30,11 +30,11 @@ def as_dict(graph: Any) -> dict[str, Any]:
 def read_text(data: bytes) -> str:
     """UTF-8 text."""
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        raise Invalid("it is UTF-16")
+        raise InvalidInputError("it is UTF-16")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise Invalid("it is not UTF-8") from error
+        raise InvalidInputError("it is not UTF-8") from error
 
 
 def read_csv(data: bytes, delimiter: str) -> tuple[list[str], list[list[str]]]:
@@ -44,18 +44,18 @@ def read_csv(data: bytes, delimiter: str) -> tuple[list[str], list[list[str]]]:
     while rows and not "".join(rows[0]).strip():
         rows.pop(0)
     if not rows:
-        raise Invalid("it is empty")
+        raise InvalidInputError("it is empty")
     head = [cell.strip() for cell in rows[0]]
     for row in rows[1:]:
         if len(row) != len(head):
-            raise Invalid(f"a row has {len(row)} cells, not {len(head)}")
+            raise InvalidInputError(f"a row has {len(row)} cells, not {len(head)}")
     return head, rows[1:]
 
 
 def number(cell: str) -> float:
     """A finite number."""
     if not NUMBER.fullmatch(cell.strip(" \t")) or not math.isfinite(float(cell)):
-        raise Invalid(f"{cell!r} is no finite number")
+        raise InvalidInputError(f"{cell!r} is no finite number")
     return float(cell)
 
 
@@ -64,10 +64,10 @@ def ids_of(*columns: list[str]) -> list[list[str]]:
     out = [[cell.strip() for cell in column] for column in columns]
     for column in out:
         if "" in column:
-            raise Invalid("an id is missing")
+            raise InvalidInputError("an id is missing")
         for cell in column:
             if re.search("[\udc80-\udcff]", cell):
-                raise Invalid("an id is not UTF-8")
+                raise InvalidInputError("an id is not UTF-8")
     return out
 
 

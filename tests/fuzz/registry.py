@@ -17,7 +17,7 @@ MODULES = ("fuzz.table_targets", "fuzz.matrix_targets", "fuzz.graph_targets", "f
 """Modules with targets."""
 
 
-class Invalid(Exception):
+class InvalidInputError(Exception):
     """An oracle found that an input must not be accepted."""
 
 
@@ -33,7 +33,7 @@ class Target:
     load : function of folder
         What the package reads, in a form that compares with ``==`` or `same`. Refuses with a SparseMRNNError.
     oracle : function of folder, optional
-        The same by an independent parse; raises `Invalid` for an input that must be refused, and returns None where
+        The same by an independent parse; raises `InvalidInputError` for an input that must be refused, and returns None where
         it cannot judge.
     share : int
         How many cases it gets of a round, by how long one takes.

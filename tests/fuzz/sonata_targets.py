@@ -14,7 +14,7 @@ import numpy as np
 import sparse_mrnn as sm
 from fuzz.mutate import Rng, encoded, of_bytes, of_json, of_text, pick
 from fuzz.plain import as_dict
-from fuzz.registry import Invalid, register
+from fuzz.registry import InvalidInputError, register
 from sparse_mrnn.interop import read_sonata, write_sonata
 from sparse_mrnn.lowering import lower
 
@@ -173,7 +173,7 @@ def judged(oracle: Any) -> Any:
     def quiet(folder: Path) -> Any:
         try:
             expected, found = oracle(folder), load_own(folder)
-        except Invalid:
+        except InvalidInputError:
             raise
         except Exception:
             return None
@@ -231,9 +231,9 @@ def oracle_other(folder: Path) -> Any:
                 values = group["0/syn_weight"][:]
                 for s, t, k in zip(source, target, order, strict=True):
                     if type(s) is not int or type(t) is not int or type(k) is not int or min(s, t, k) < 0:
-                        raise Invalid("an index is no index")
+                        raise InvalidInputError("an index is no index")
                     weights[f"{ends[0]}/{s}", f"{ends[1]}/{t}"] += float(values[k])
-    except Invalid:
+    except InvalidInputError:
         raise
     except Exception:
         return None

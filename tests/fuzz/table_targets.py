@@ -15,7 +15,7 @@ import pyarrow.parquet
 
 from fuzz.mutate import TOKENS, Rng, encoded, of_bytes, of_text, pick
 from fuzz.plain import as_dict, ids_of, number, only, read_csv, total
-from fuzz.registry import Invalid, register
+from fuzz.registry import InvalidInputError, register
 from sparse_mrnn.connectome import read_flywire, read_neuprint, read_table
 
 NAMES = ["1", "2", "10", "720575940600000001", "720575940600000002", "a", "b 1", "AVAL", "ü"]
@@ -35,16 +35,16 @@ def expected(head: list[str], rows: list[list[str]], columns: tuple[str, str, st
     """Counts between ids, summed."""
     for name in columns:
         if head.count(name) != 1:
-            raise Invalid(f"column {name!r} is there {head.count(name)} times")
+            raise InvalidInputError(f"column {name!r} is there {head.count(name)} times")
     if len(set(head)) < len(head):
-        raise Invalid("two columns have the same name")
+        raise InvalidInputError("two columns have the same name")
     if not rows:
-        raise Invalid("there are no rows")
+        raise InvalidInputError("there are no rows")
     index = [head.index(name) for name in columns]
     source, target = ids_of(*([row[k] for row in rows] for k in index[:2]))
     counts = [number(row[index[2]]) for row in rows]
     if any(count < 0 or count != int(count) or count > 2**53 for count in counts):
-        raise Invalid("a count is no whole number")
+        raise InvalidInputError("a count is no whole number")
     units = sorted({*source, *target})
     return {"regions": {"neurons": units}, "weights": total(source, target, counts)}
 
@@ -126,15 +126,12 @@ def load_neurons(folder: Path) -> Any:
 def oracle_neurons(folder: Path) -> Any:
     head, rows = read_csv((folder / "neurons.csv").read_bytes(), ",")
     if sorted(head) != sorted(set(head)) or not {"id", "area", "sign"} <= set(head):
-        raise Invalid("the columns are not there, or twice")
+        raise InvalidInputError("the columns are not there, or twice")
     (ids,) = ids_of([row[head.index("id")] for row in rows])
     if not ids or len(set(ids)) < len(ids):
-        raise Invalid("no neurons, or one of them twice")
+        raise InvalidInputError("no neurons, or one of them twice")
     edge_head, edges = read_csv((folder / "edges.csv").read_bytes(), ",")
-    if edges:
-        found = expected(edge_head, edges, ("pre", "post", "weight"))["weights"]
-    else:
-        found = {}
+    found = expected(edge_head, edges, ("pre", "post", "weight"))["weights"] if edges else {}
     regions: dict[str, list[str]] = {}
     signs = {"1": 1, "+1": 1, "1.0": 1, "pos": 1, "-1": -1, "-1.0": -1, "neg": -1, "0": 0, "0.0": 0, "": 0}
     of_neuron = {}
@@ -186,7 +183,7 @@ def odd_column(values: list[Any], rng: Rng) -> Any:
 
 
 def plain_value(value: Any) -> str:
-    """A value as text, as the rules have it; Invalid for what has no text."""
+    """A value as text, as the rules have it; InvalidInputError for what has no text."""
     if value is None or value is pd.NA or (isinstance(value, float) and np.isnan(value)):
         return ""
     if isinstance(value, bool) or not isinstance(value, (str, int, np.integer)):
@@ -283,10 +280,10 @@ def plain_neurons(folder: Path, name: str, key: str) -> dict[str, dict[str, str]
     """Rows of a neuron table by id."""
     head, rows = read_csv((folder / f"{name}.csv").read_bytes(), ",")
     if head.count(key) != 1 or len(set(head)) < len(head):
-        raise Invalid(f"{name} has no column {key}, or one twice")
+        raise InvalidInputError(f"{name} has no column {key}, or one twice")
     (ids,) = ids_of([row[head.index(key)] for row in rows])
     if not ids or len(set(ids)) < len(ids):
-        raise Invalid(f"{name} has no neuron, or one twice")
+        raise InvalidInputError(f"{name} has no neuron, or one twice")
     return {unit: {c: cell.strip() for c, cell in zip(head, row, strict=True)} for unit, row in zip(ids, rows, strict=True)}
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from fuzz.registry import Invalid, Target, same, targets
+from fuzz.registry import InvalidInputError, Target, same, targets
 
 MEMORY = 2 << 30
 """Address space that a case may add to that of the process."""
@@ -47,7 +47,7 @@ def run_case(target: Target, seed: int, number: int, folder: Path) -> dict[str, 
         warnings.simplefilter("ignore")
         try:
             expected = target.oracle(folder)
-        except Invalid as error:
+        except InvalidInputError as error:
             return {"outcome": "silent", "detail": f"accepted, though {error}"}
         except Exception:
             return {"outcome": "harness", "detail": traceback.format_exc()[-1500:]}

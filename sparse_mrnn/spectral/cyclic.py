@@ -1,0 +1,151 @@
+"""Matrices with a period h, by the product of the h blocks of their Frobenius form: its h-th roots.
+
+Horn & Johnson, Matrix Analysis, 8.4.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import scipy.sparse as sp
+
+from sparse_mrnn.spectral.arnoldi import TwoSidedSearch
+from sparse_mrnn.spectral.dense import DENSE_COMPONENT, EPS, dense_search
+from sparse_mrnn.spectral.perron import perron
+from sparse_mrnn.spectral.result import ComponentResult, UncertifiedError
+from sparse_mrnn.spectral.settings import Float, SearchSettings, leading_order
+from sparse_mrnn.spectral.structure import Cycles, Int, balance
+
+
+def cyclic_search(block: sp.csr_array, cycles: Cycles, settings: SearchSettings) -> ComponentResult | None:
+    """The k leading eigenvalues of a matrix of period h, from the product over its smallest class.
+
+    None where that class is large and more than the radius is asked for, or where roots are missing.
+
+    Raises
+    ------
+    UncertifiedError
+        If the radius alone is asked for and cannot be certified.
+    """
+    h, budget = cycles.period, settings.budget
+    budget.unit = 0.0
+    size = int(np.bincount(cycles.level, minlength=h).min())
+    radius_only = settings.one_value and settings.which == "LM"
+    if size > DENSE_COMPONENT and not radius_only:
+        return None
+    form = FrobeniusForm.of(block, cycles)
+    # An error e of the product's eigenvalue is e / h of its h-th root.
+    rtol = min(settings.rtol * h if settings.which == "LM" else settings.rtol, 0.5)
+    inner = replace(settings, which="LM", k=1 if radius_only else size, rtol=rtol)
+    try:
+        if size > DENSE_COMPONENT:
+            found = TwoSidedSearch(form.factors, inner).run()
+        else:
+            budget.spend(1)
+            product = form.product()
+            if radius_only and cycles.one_signed and size > 1:
+                found = perron(abs(product), inner)
+                found = replace(found, values=found.values * cycles.one_signed)
+            else:
+                found = _dense_product(product, inner)
+    except UncertifiedError as error:
+        if not radius_only:
+            return None  # the matrix itself may be kinder
+        raise UncertifiedError(error.why, form.root(error.best)) from None
+    method = "cycle" if size == 1 else f"cyclic classes: {found.method}"
+    roots = form.root(found) if radius_only else form.all_roots(found, settings)
+    return None if roots is None else replace(roots, method=method)
+
+
+def _dense_product(w: sp.csr_array, settings: SearchSettings) -> ComponentResult:
+    if w.shape[0] > 1:
+        balanced, d = balance(w)
+        return dense_search(balanced, settings, normal=False).unbalanced(d)
+    value, slack, one = float(w.sum()), 4 * EPS, np.ones((1, 1), dtype=complex)
+    bounds = abs(value) * (1 - slack), abs(value) * (1 + slack)
+    return ComponentResult(np.array([value + 0j]), slack, 0.0, *bounds, "cycle", one, one)
+
+
+@dataclass(frozen=True, eq=False)
+class FrobeniusForm:
+    """The blocks of a matrix between its cyclic classes, from the smallest class on.
+
+    ``factors`` map each class to the one before, divided by ``sizes`` so that no product overflows;
+    ``members`` are the units of each class.
+    """
+
+    factors: list[sp.csr_array]
+    members: list[Int]
+    sizes: Float
+
+    @classmethod
+    def of(cls, block: sp.csr_array, cycles: Cycles) -> FrobeniusForm:
+        """O(synapses)."""
+        h = cycles.period
+        count = np.bincount(cycles.level, minlength=h)
+        members = np.split(np.argsort(cycles.level, kind="stable"), np.cumsum(count)[:-1])
+        first = int(np.argmin(count))
+        members = members[first:] + members[:first]
+        number = np.empty(block.shape[0], dtype=np.int32)
+        for units in members:
+            number[units] = np.arange(len(units))
+        factors, sizes = [], []
+        x = np.ones(len(members[0]))
+        for s in range(h - 1, -1, -1):
+            rows = block[members[s]]
+            shape = (len(members[s]), len(members[(s + 1) % h]))
+            factor = sp.csr_array((rows.data, number[rows.indices], rows.indptr), shape=shape)
+            x = abs(factor) @ x
+            size = float(x.max())
+            x /= size
+            sizes.append(size)
+            factors.append(sp.csr_array((factor.data / size, factor.indices, factor.indptr), shape=shape))
+        return cls(factors[::-1], members, np.array(sizes[::-1]))
+
+    def product(self) -> sp.csr_array:
+        """The product of the factors, on the smallest class."""
+        product = np.eye(len(self.members[0]))
+        for factor in reversed(self.factors):
+            product = factor @ product
+        return sp.csr_array(product)
+
+    @property
+    def log_scale(self) -> float:
+        """Logarithm of what the product was divided by."""
+        return float(np.log(self.sizes).sum())
+
+    def root(self, found: ComponentResult) -> ComponentResult:
+        """From the product's leading eigenvalue to the principal h-th root."""
+        h, slack = len(self.factors), 1e-12  # rounding of logarithms
+
+        def root(value: float) -> float:
+            return float(np.exp((np.log(value) + self.log_scale) / h)) if 0 < value < np.inf else value
+
+        roots = [root(abs(v)) * np.exp(1j * np.angle(v) / h) if v else 0.0 for v in found.values[:1]]
+        values = np.array(roots, dtype=complex)
+        lower = None if found.lower is None else root(max(found.lower, 0.0)) * (1 - slack)
+        error, upper = found.error / h + slack, root(found.upper) * (1 + slack)
+        return ComponentResult(values, error, found.residual / h, lower, upper, found.method)
+
+    def all_roots(self, found: ComponentResult, settings: SearchSettings) -> ComponentResult | None:
+        """The k leading of all h-th roots, with vectors over all classes; None if there are fewer."""
+        h, mu, x0 = len(self.factors), found.values, found.right
+        keep = np.abs(mu) > 1e3 * EPS * max(float(np.abs(mu).max()), 1e-300)
+        if x0 is None or keep.sum() * h < settings.k:
+            return None
+        size = np.exp((np.log(np.abs(mu[keep])) + self.log_scale) / h)
+        angle = (np.angle(mu[keep])[:, None] + 2 * np.pi * np.arange(h)) / h
+        cos, sin = (np.where(np.abs(part) < 4 * EPS, 0, part) for part in (np.cos(angle), np.sin(angle)))
+        roots, origin = (size[:, None] * (cos + 1j * sin)).ravel(), np.repeat(np.flatnonzero(keep), h)
+        top = leading_order(roots, settings.which)[: settings.k]
+        vectors = np.zeros((sum(map(len, self.members)), len(top)), dtype=complex)
+        for column, t in enumerate(top):
+            x = x0[:, origin[t]].astype(complex)
+            vectors[self.members[0], column] = x
+            for s in range(h - 1, 0, -1):  # W x = lambda x: class s is fed by class s + 1
+                x = self.factors[s] @ x * (self.sizes[s] / roots[t])
+                vectors[self.members[s], column] = x
+        vectors /= np.linalg.norm(vectors, axis=0)
+        error, residual = found.error / h, found.residual / h
+        return ComponentResult(roots[top], error, residual, None, np.inf, found.method, vectors)

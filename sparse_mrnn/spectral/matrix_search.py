@@ -1,0 +1,141 @@
+"""The leading eigenvalues of a matrix, put together from those of its strongly connected components."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NoReturn
+
+import numpy as np
+import scipy.sparse as sp
+
+from sparse_mrnn.errors import SpectralConvergenceError
+from sparse_mrnn.spectral.component import solve_component
+from sparse_mrnn.spectral.dense import DENSE_COMPONENT
+from sparse_mrnn.spectral.extend import extend_downstream
+from sparse_mrnn.spectral.result import ComponentResult, SpectralResult, UncertifiedError, not_converged
+from sparse_mrnn.spectral.settings import Complex, SearchSettings, leading_order
+from sparse_mrnn.spectral.structure import Components, norm_bound
+
+NAMES = {
+    "LM": "the spectral radius",
+    "LR": "the spectral abscissa",
+    "SR": "the smallest real part",
+    "LI": "the largest imaginary part",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Eigenvalue:
+    """An eigenvalue, its component, and which of the values found there it is (None: a lone unit)."""
+
+    value: complex
+    component: int
+    found: ComponentResult | None = None
+    number: int = 0
+
+
+class MatrixSearch:
+    """The search of all components of a matrix, each as far as its bounds say that it matters."""
+
+    def __init__(self, w: sp.csr_array, settings: SearchSettings) -> None:
+        self.w, self.settings, self.parts = w, settings, Components.of(w)
+        self.leading: list[Eigenvalue] = []
+        self.failed: list[tuple[UncertifiedError, int]] = []
+        self.upper, self.pruned = -np.inf, -np.inf
+        self._lone_units()
+        bounds = {part: norm_bound(self.parts.block(part)) for part in self.parts.nontrivial()}
+        for part in sorted(bounds, key=lambda p: (self.parts.sizes[p] > DENSE_COMPONENT, -bounds[p])):
+            if len(self.leading) == settings.k and bounds[part] <= self._lowest_score:
+                self.pruned = max(self.pruned, bounds[part])  # it cannot hold any of them
+                continue
+            try:
+                found = solve_component(self.parts.block(part), settings)
+            except UncertifiedError as error:
+                self.failed.append((error, part))
+                continue
+            self.upper = max(self.upper, found.upper)
+            self._add([Eigenvalue(complex(v), part, found, i) for i, v in enumerate(found.values)])
+
+    @property
+    def _values(self) -> Complex:
+        return np.array([one.value for one in self.leading], dtype=complex)
+
+    @property
+    def _lowest_score(self) -> float:
+        return self.settings.score(self._values[-1:])
+
+    def _lone_units(self) -> None:
+        """Units on no cycle but their own: the eigenvalue is the weight to themselves, or 0."""
+        alone = np.flatnonzero(self.parts.sizes == 1)
+        if len(alone):
+            diagonal = self.w.diagonal()[self.parts.order[self.parts.start[alone]]].astype(complex)
+            top = leading_order(diagonal, self.settings.which)[: self.settings.k]
+            self._add([Eigenvalue(complex(diagonal[t]), int(alone[t])) for t in top])
+            self.upper = self.settings.score(diagonal[top[:1]])
+
+    def _add(self, more: list[Eigenvalue]) -> None:
+        every = self.leading + more
+        order = leading_order(np.array([one.value for one in every]), self.settings.which)
+        self.leading = [every[i] for i in order[: self.settings.k]]
+        self.settings.budget.best = self.settings.score(self._values)
+
+    def result(self) -> SpectralResult:
+        """What was found; `SpectralConvergenceError` where a component that matters is not certified."""
+        for error, part in self.failed:
+            if len(self.leading) < self.settings.k or error.best.upper > self._lowest_score:
+                self.fail(error, part)
+        values = self._values
+        value, first = self.settings.score(values), self.leading[0].found
+        found = [one.found for one in self.leading if one.found is not None]
+        acyclic = value == 0 and self.parts.sizes.max() == 1
+        method = first.method if first is not None else "acyclic" if acyclic else "diagonal"
+        upper = max([self.upper, min(self.pruned, value), *(error.best.upper for error, _ in self.failed)])
+        lowers = [value] if first is None else [f.lower for f in found if f.lower is not None]
+        return SpectralResult(
+            value=value,
+            eigenvalues=values,
+            method=method,
+            residual=0.0 if first is None else first.residual,
+            error=max((f.error for f in found), default=0.0),
+            lower=min(max(lowers), value) if lowers else None,
+            upper=max(upper, value) if np.isfinite(upper) else None,
+            matvecs=self.settings.budget.products,
+            vectors=self._vectors() if self.settings.vectors else None,
+            seconds=self.settings.budget.seconds,
+        )
+
+    def fail(self, error: UncertifiedError, part: int) -> NoReturn:
+        """Raise with bounds of the whole matrix: other components count too."""
+        found, score, k = error.best, self.settings.score, self.settings.k
+        lower, upper = found.lower, max(found.upper, self.upper)
+        best = score(found.values) if len(found.values) else None
+        if self.leading:
+            known = score(self._values)
+            lower = known if lower is None else max(lower, known)
+            best = known if best is None else max(best, known)
+        if best is not None and not (-np.inf if lower is None else lower) <= best <= upper:
+            best = None  # the bounds refute it
+        which, size, n = self.settings.which, self.parts.sizes[part], self.w.shape[0]
+        what = NAMES[which] if k == 1 else f"the {k} leading eigenvalues ({which})"
+        where = f" (component of {size:,} of {n:,} units)" if size < n else ""
+        raise not_converged(what + where, error.why, lower=lower, upper=upper, best=best, error=found.error)
+
+    def _vectors(self) -> Complex:
+        """Eigenvectors of the matrix: a component's, extended to the units it reaches."""
+        rtol, values = self.settings.rtol, self._values
+        vectors = np.zeros((self.w.shape[0], len(values)), dtype=complex)
+        scale = max(float(np.abs(values).max()), 1e-300)
+        for column, one in enumerate(self.leading):
+            right = None if one.found is None else one.found.right
+            x = np.ones(1, dtype=complex) if right is None else right[:, one.number]
+            vector = extend_downstream(self.w, self.parts.units(one.component), one.value, x)
+            off = float(np.linalg.norm(self.w @ vector - one.value * vector)) / scale
+            if not off <= max(rtol, 1e-8):
+                raise SpectralConvergenceError(
+                    f"the eigenvalue {one.value:.6g} has no eigenvector within rtol={rtol:g} "
+                    f"(residual {off:.2g}): it is tied with one of a component downstream, or nearly "
+                    "defective. Pass vectors=False for the eigenvalues.",
+                    best=self.settings.score(values),
+                )
+            vectors[:, column] = vector
+        return vectors
