@@ -1,4 +1,4 @@
-"""What is in a file is read right or refused with a specific error: one test for each fault that was found."""
+"""What is in a file is read right or refused with a specific error: a test for each fault that was found."""
 
 import bz2
 import gzip
@@ -64,10 +64,10 @@ def test_only_line_breaks_end_lines(tmp_path, separator):
 
 def test_ids_are_text_unless_every_one_is_a_canonical_integer(tmp_path):
     rows = [("01", "1", 3), ("1", "2", 4), ("2", "01", 5)]
-    text = HEAD + "".join(f"{a},{b},{n}\n" for a, b, n in rows)
-    for source in (text, pd.DataFrame(rows, columns=["pre", "post", "weight"])):
-        graph, _ = table(tmp_path / "e.csv", source) if isinstance(source, str) else read_table(source, scale="none")
-        assert ids(graph) == {"01", "1", "2"}
+    frame = pd.DataFrame(rows, columns=["pre", "post", "weight"])
+    frame.to_csv(tmp_path / "e.csv", index=False)
+    for source in (frame, tmp_path / "e.csv"):
+        assert ids(read_table(source, scale="none")[0]) == {"01", "1", "2"}
     for odd in ("--5", "²", "٣", "+5", "-0", "9" * 5000, "0x10", "1_0"):
         assert ids(table(tmp_path / "e.csv", HEAD + f"{odd},2,1\n")[0]) == {odd, "2"}
     late = HEAD + "10,11,1\n" * 300_000 + "010,11,1\n"  # in another block of the file
@@ -83,13 +83,15 @@ def test_na_is_a_name_in_files_and_dataframes(tmp_path):
     edges.to_csv(tmp_path / "edges.csv", index=False)
     for sources in ((edges, cells), (tmp_path / "edges.csv", tmp_path / "cells.csv")):
         graph, _ = read_table(*sources, regions="area", scale="none")
-        assert {r.name: r.unit_ids for r in graph.regions()} == {"NA": ("NA",), "V1": ("b",), "unassigned": ("c",)}
+        members = {r.name: r.unit_ids for r in graph.regions()}
+        assert members == {"NA": ("NA",), "V1": ("b",), "unassigned": ("c",)}
     with refused("'NA' is no number"):
         table(tmp_path / "e.csv", HEAD + "a,b,NA\n")
 
 
 def test_headers_with_line_breaks_and_without_ids(tmp_path):
-    assert dense(table(tmp_path / "e.csv", '\n"pre",post,"the\nweight"\na,b,3\n', weight="the\nweight")[0]) == {("b", "a"): 3}
+    text = '\n"pre",post,"the\nweight"\na,b,3\n'
+    assert dense(table(tmp_path / "e.csv", text, weight="the\nweight")[0]) == {("b", "a"): 3}
     (tmp_path / "connections.csv").write_text("pre_root_id,post_root_id,syn_count\n1,2,3\n")
     (tmp_path / "neurons.csv").write_text("id,nt_type\n1,ACH\n2,ACH\n")
     with refused("neurons.csv: there is no column 'root_id'"):
@@ -127,9 +129,8 @@ def test_counts_beyond_what_a_number_holds(tmp_path):
     with refused("line 2, column 'weight': the synapse count 1e.308 is too large"):
         table(tmp_path / "e.csv", HEAD + "a,b,1e308\nc,b,1e308\n")
     with refused("the counts onto a neuron add to more than a number can hold"):
-        read_table(
-            {"pre": ["a", "c"], "post": ["b", "b"], "weight": [1e308, 1.5e308]}, counts=False, scale="fraction"
-        )
+        edges = {"pre": ["a", "c"], "post": ["b", "b"], "weight": [1e308, 1.5e308]}
+        read_table(edges, counts=False, scale="fraction")
     with refused("from neuron a to neuron b is too large for a number"):
         read_table({"pre": ["a"], "post": ["b"], "weight": [3]}, scale="none", gain=1e300)
     with refused("from neuron a to neuron b rounds to 0"):
@@ -138,7 +139,7 @@ def test_counts_beyond_what_a_number_holds(tmp_path):
 
 def test_weights_beyond_float32_are_refused_by_the_model():
     graph, _ = read_table({"pre": ["a"], "post": ["b"], "weight": [1e39]}, counts=False, scale="none")
-    with pytest.raises(WeightError, match="projection 'neurons' -> 'neurons': a weight of 1e.39 is too large for float32"):
+    with pytest.raises(WeightError, match="'neurons' -> 'neurons': a weight of 1e.39 is too large for float"):
         sm.mRNN(graph, device="cpu")
 
 
@@ -146,12 +147,15 @@ def test_weights_beyond_float32_are_refused_by_the_model():
 
 
 def csr_file(path, pointers, indices=(1, 0, 2), shape=(3, 3)):
-    arrays = {"indptr": np.array(pointers), "indices": np.array(indices), "data": np.arange(1.0, len(indices) + 1)}
-    np.savez(path, format=b"csr", shape=np.array(shape), **arrays)
+    arrays = {"indptr": pointers, "indices": indices, "data": range(1, len(indices) + 1), "shape": shape}
+    np.savez(path, format=b"csr", **{name: np.array(values) for name, values in arrays.items()})
     return path
 
 
-@pytest.mark.parametrize("pointers", [[0, 2, 1, 3], [0, 10**9, 2, 3], [0, -1, 2, 3], [0, 1, 2], [1, 1, 2, 3], [0, 1, 2, 2]])
+POINTERS = [[0, 2, 1, 3], [0, 10**9, 2, 3], [0, -1, 2, 3], [0, 1, 2], [1, 1, 2, 3], [0, 1, 2, 2]]
+
+
+@pytest.mark.parametrize("pointers", POINTERS)
 def test_npz_with_row_pointers_that_do_not_rise(tmp_path, pointers):
     with refused("net.npz: cannot be read as npz: indptr"):
         read_matrix(csr_file(tmp_path / "net.npz", pointers), orientation="target_source")
@@ -271,10 +275,10 @@ def test_labels_of_a_large_matrix_take_no_time(tmp_path):
     n = 100_000
     sp.save_npz(tmp_path / "net.npz", sp.csr_array((n, n)))
     names = [f"n{k}" for k in range(n - 1)] + ["n7"]
-    start = time.perf_counter()
+    start = time.process_time()
     with refused("label 'n7' names rows 7 and 99999"):
         read_matrix(tmp_path / "net.npz", labels=names)
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
     with refused("labels are 5"):
         read_matrix(tmp_path / "net.npz", labels=5)
 
@@ -306,16 +310,17 @@ def graphml(path, inside, head='<?xml version="1.0"?>', encoding="utf-8"):
 
 
 NODES = '<node id="a"/><node id="b"/>'
+GRAPH = '<graph edgedefault="directed">%s</graph>'
 
 
 @pytest.mark.parametrize(
     ("inside", "message"),
     [
-        (f'<graph edgedefault="directed">{NODES}</graph><graph edgedefault="directed">{NODES}</graph>', "second or nested graph"),
-        (f'<graph edgedefault="directed">{NODES}<graph edgedefault="directed"/></graph>', "second or nested graph"),
-        (f'<graph edgedefault="directed">{NODES}<edge source="a" target="c"/></graph>', "'c', which is not declared"),
-        (f'<graph edgedefault="directed">{NODES}<node id="a"/></graph>', "the node 'a' is there twice"),
-        ('<graph edgedefault="directed"><node/></graph>', "a node has no id"),
+        (GRAPH % NODES + GRAPH % NODES, "second or nested graph"),
+        (GRAPH % (NODES + GRAPH % ""), "second or nested graph"),
+        (GRAPH % (NODES + '<edge source="a" target="c"/>'), "'c', which is not declared"),
+        (GRAPH % (NODES + '<node id="a"/>'), "the node 'a' is there twice"),
+        (GRAPH % "<node/>", "a node has no id"),
     ],
 )
 def test_graphml_that_networkx_would_read_in_part(tmp_path, inside, message):
@@ -327,7 +332,7 @@ def test_graphml_document_types_in_any_encoding(tmp_path):
     entity = '<!DOCTYPE x [<!ENTITY a "aaaa">]>'
     for encoding in ("utf-8", "utf-16"):
         head = f'<?xml version="1.0" encoding="{encoding}"?>{entity}'
-        path = graphml(tmp_path / "g.graphml", f'<graph edgedefault="directed">{NODES}</graph>', head, encoding)
+        path = graphml(tmp_path / "g.graphml", GRAPH % NODES, head, encoding)
         with refused("declares a document type or entities"):
             read_graphml(path)
     with refused("encoding"):
@@ -337,7 +342,8 @@ def test_graphml_document_types_in_any_encoding(tmp_path):
 def test_graphml_defaults_are_applied(tmp_path):
     key = '<key id="w" for="edge" attr.name="weight" attr.type="double"><default>4</default></key>'
     edges = '<edge source="a" target="b"><data key="w">2</data></edge><edge source="b" target="a"/>'
-    graph, _ = read_graphml(graphml(tmp_path / "g.graphml", f'{key}<graph edgedefault="directed">{NODES}{edges}</graph>'), scale="none")
+    path = graphml(tmp_path / "g.graphml", key + GRAPH % (NODES + edges))
+    graph, _ = read_graphml(path, scale="none")
     assert dense(graph) == {("b", "a"): 2, ("a", "b"): 4}
 
 
@@ -482,7 +488,10 @@ def test_sonata_names_survive(tmp_path):
     assert not (tmp_path / "other").exists()
 
 
-@pytest.mark.parametrize("link", [h5py.ExternalLink("secret.h5", "/x"), h5py.SoftLink("/nodes"), "external data"])
+LINKS = [h5py.ExternalLink("secret.h5", "/x"), h5py.SoftLink("/nodes"), "external data"]
+
+
+@pytest.mark.parametrize("link", LINKS)
 def test_sonata_links_are_not_followed(tmp_path, link):
     nodes, edges = bmtk_like(tmp_path)
     (tmp_path / "secret.h5").write_bytes(bytes(64))
@@ -529,7 +538,8 @@ def config(tmp_path, text):
     return sm.read_config(tmp_path / "net.json")
 
 
-CONNECTION = '{"recurrent_regions": [{"name": "a", "num_units": 3}], "recurrent_connections": [{"src_region": "a", "dst_region": "a", %s}]}'
+REGIONS = '"recurrent_regions": [{"name": "a", "num_units": 3}]'
+CONNECTION = "{" + REGIONS + ', "recurrent_connections": [{"src_region": "a", "dst_region": "a", %s}]}'
 
 
 @pytest.mark.parametrize(
@@ -566,9 +576,9 @@ def test_units_are_numbered_in_32_bits():
 def test_a_ring_of_many_regions_is_read_in_seconds(n):
     regions = [{"name": f"r{k}", "num_units": 2, "parent_region": f"p{k // 10}"} for k in range(n)]
     ring = [{"src_region": f"r{k}", "dst_region": f"r{(k + 1) % n}"} for k in range(n)]
-    start = time.perf_counter()
+    start = time.process_time()
     graph = sm.read_config({"recurrent_regions": regions, "recurrent_connections": ring})
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
     assert graph.number_of_edges() == n
 
 
@@ -579,8 +589,8 @@ def test_a_few_hundred_mutated_files():
     """`make fuzz` runs many more; this many run in seconds."""
     tests = Path(__file__).parent
     command = [sys.executable, "-m", "fuzz", "--cases", "400", "--seed", "7", "--children", "1"]
-    path = os.pathsep.join([str(tests.parent), str(tests)])
-    result = subprocess.run(command, cwd=tests, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tests.parent), str(tests)])}
+    result = subprocess.run(command, cwd=tests, env=environment, capture_output=True, text=True)
     report = json.loads(result.stdout)
     assert report["faults"] == []
     assert report["cases"] == 400

@@ -15,15 +15,19 @@ import networkx as nx
 import numpy as np
 
 from fuzz.mutate import TOKENS, Rng, encoded, of_json, of_text, of_zip, pick
-from fuzz.plain import as_dict, number, only
+from fuzz.plain import LINE, as_dict, number, only
 from fuzz.registry import InvalidInputError, register
 from sparse_mrnn.config import read_config
 from sparse_mrnn.connectome import read_flyvis, read_graphml, read_tvb
 
 # ---------------------------------------------------------------- GraphML
 
-XML = ["<!DOCTYPE x>", '<graph edgedefault="directed"/>', "<!-- -->", "&amp;", "&a;", "</graph>", '<node id="n0"/>', "<hyperedge/>",
-       '<edge source="n0" target="nowhere"/>', '<data key="d9">1</data>', "<?xml?>", "<![CDATA[1]]>", '<key id="d0" for="edge"/>']  # fmt: skip
+XML = [
+    "<!DOCTYPE x>", '<graph edgedefault="directed"/>', "<!-- -->", "&amp;", "&a;", "</graph>", "<hyperedge/>",
+    '<node id="n0"/>', '<edge source="n0" target="nowhere"/>', '<data key="d9">1</data>', "<?xml?>",
+    "<![CDATA[1]]>", '<key id="d0" for="edge"/>',
+]  # fmt: skip
+HEADS = [f'<?xml version="1.0" encoding="{name}"?>' for name in ("utf-8", "UTF-16", "x-none")]
 
 
 def make_graphml(folder: Path, rng: Rng) -> None:
@@ -47,10 +51,10 @@ def make_graphml(folder: Path, rng: Rng) -> None:
         elif way == 3:
             tokens.insert(k, tokens[int(rng.integers(len(tokens)))])
         else:
-            tokens[k] = tokens[k].replace(pick(rng, ["edge", "node", "double", "string", "id", "for"]), pick(rng, ["edge", "node", "int", "boolean", "x"]))
+            word = pick(rng, ["edge", "node", "double", "string", "id", "for"])
+            tokens[k] = tokens[k].replace(word, pick(rng, ["edge", "node", "int", "boolean", "x"]))
         text = "".join(tokens)
-    head = pick(rng, ['<?xml version="1.0" encoding="utf-8"?>\n', "", '<?xml version="1.0" encoding="UTF-16"?>', '<?xml version="1.0" encoding="x-none"?>'])
-    (folder / "net.graphml").write_bytes(encoded(head + text, rng))
+    (folder / "net.graphml").write_bytes(encoded(pick(rng, ["", *HEADS]) + text, rng))
 
 
 def oracle_graphml(folder: Path) -> Any:
@@ -68,7 +72,8 @@ def oracle_graphml(folder: Path) -> Any:
         return None if len(graphs) <= 1 else _refuse("there are several graphs")
     keys = {key.get("id"): key for key in root.iter(f"{space}key")}
     weights = [i for i, key in keys.items() if key.get("attr.name") == "weight" and key.get("for") == "edge"]
-    if not graphs or len(weights) > 1 or any(key.find(f"{space}default") is not None for key in keys.values()):
+    defaults = any(key.find(f"{space}default") is not None for key in keys.values())
+    if not graphs or len(weights) > 1 or defaults:
         return None
     directed = graphs[0].get("edgedefault") == "directed"
     nodes = [node.get("id") for node in graphs[0].findall(f"{space}node")]
@@ -119,12 +124,17 @@ register("GraphML", make_graphml, load_graphml, oracle_graphml)
 
 def make_flyvis(folder: Path, rng: Rng) -> None:
     names = ["R1", "L1", "CT"]
+    patterns = [["stride", [1, 1]], ["stride", [2, 1]], ["single", None], ["tile", 2]]
+
+    def offsets() -> list[Any]:
+        n = int(rng.integers(1, 4))
+        return [[[k, int(rng.integers(-2, 3))], pick(rng, [1, 2.5, 40])] for k in range(n)]
+
     spec = {
-        "nodes": [{"name": name, "pattern": pick(rng, [["stride", [1, 1]], ["stride", [2, 1]], ["single", None], ["tile", 2]])} for name in names],
+        "nodes": [{"name": name, "pattern": pick(rng, patterns)} for name in names],
         "edges": [
-            {"src": pick(rng, names), "tar": pick(rng, names), "alpha": pick(rng, [1, -1]),
-             "offsets": [[[k, int(rng.integers(-2, 3))], pick(rng, [1, 2.5, 40])] for k in range(int(rng.integers(1, 4)))]}
-            for _ in range(3)
+            {"src": pick(rng, names), "tar": pick(rng, names), "alpha": sign, "offsets": offsets()}
+            for sign in rng.choice([1, -1], 3).tolist()
         ],
         "input_units": ["R1"],
         "output_units": ["L1"],
@@ -143,7 +153,8 @@ def oracle_flyvis(folder: Path) -> Any:
             kind, value = node["pattern"]
             n = 0 if kind == "single" else EXTENT
             steps = {"single": (1, 1), "tile": (value, value)}.get(kind, value)
-            if kind not in ("single", "stride", "tile") or any(type(step) is not int or step < 1 for step in steps) or len(steps) != 2:
+            whole = len(steps) == 2 and all(type(step) is int and step > 0 for step in steps)
+            if kind not in ("single", "stride", "tile") or not whole:
                 raise InvalidInputError("a pattern is unknown")
             columns = [(u, v) for u in range(-n, n + 1) for v in range(max(-n, -n - u), min(n, n - u) + 1)]
             if node["name"] in cells:
@@ -158,20 +169,25 @@ def oracle_flyvis(folder: Path) -> Any:
                 raise InvalidInputError("alpha is no sign")
             seen = set()
             for (du, dv), count in edge["offsets"]:
-                if type(du) is not int or type(dv) is not int or type(count) not in (int, float) or not 0 <= count < math.inf or (du, dv) in seen:
+                whole = type(du) is type(dv) is int and type(count) in (int, float)
+                if not whole or not 0 <= count < math.inf or (du, dv) in seen:
                     raise InvalidInputError("an offset is wrong")
                 seen.add((du, dv))
-                there = set(cells[edge["tar"]])
+                reached = set(cells[edge["tar"]])
                 for u, v in cells[edge["src"]]:
-                    if (u + du, v + dv) in there:
-                        weights[f"{edge['src']}[{u},{v}]", f"{edge['tar']}[{u + du},{v + dv}]"] += edge["alpha"] * count
+                    if (u + du, v + dv) in reached:
+                        pair = f"{edge['src']}[{u},{v}]", f"{edge['tar']}[{u + du},{v + dv}]"
+                        weights[pair] += edge["alpha"] * count
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InvalidInputError(f"it has another form: {error!r}") from error
     if not any(cells.values()) or not spec["edges"]:
         raise InvalidInputError("there are no cells or edges")
-    if any(len({e["alpha"] for e in spec["edges"] if (e["src"], e["tar"]) == (s, t)}) > 1 for s in cells for t in cells):
-        return {"units": sum(map(len, cells.values())), "weights": dict(weights)}  # two projections; their weights add
-    return {"units": sum(map(len, cells.values())), "weights": {pair: value for pair, value in weights.items() if value}}
+    signs: dict[tuple[str, str], set[int]] = defaultdict(set)
+    for edge in spec["edges"]:
+        signs[edge["src"], edge["tar"]].add(edge["alpha"])
+    if max(map(len, signs.values())) == 1:  # else two projections, whose weights may add to 0
+        weights = {pair: value for pair, value in weights.items() if value}
+    return {"units": sum(map(len, cells.values())), "weights": dict(weights)}
 
 
 def load_flyvis(folder: Path) -> Any:
@@ -202,10 +218,14 @@ register("flyvis", make_flyvis, load_flyvis, oracle_flyvis)
 def make_tvb(folder: Path, rng: Rng) -> None:
     n = int(rng.integers(1, 4))
     labels = [f"{side}A{k}" for k, side in zip(range(n), "rlr", strict=False)]
+
+    def square(low: int, high: int) -> str:
+        return "\n".join(" ".join(map(str, row)) for row in rng.integers(low, high, (n, n)))
+
     texts = {
-        "weights.txt": "\n".join(" ".join(str(rng.integers(0, 3)) for _ in range(n)) for _ in range(n)),
+        "weights.txt": square(0, 3),
         "centres.txt": "\n".join(f"{label} {k} 0 {k}" for k, label in enumerate(labels)),
-        "tract_lengths.txt": "\n".join(" ".join(str(rng.integers(1, 90)) for _ in range(n)) for _ in range(n)),
+        "tract_lengths.txt": square(1, 90),
         "hemispheres.txt": "\n".join("1" if label[0] == "r" else "0" for label in labels),
     }
     members = {name: text.encode() for name, text in texts.items()}
@@ -226,12 +246,13 @@ def oracle_tvb(folder: Path) -> Any:
     except Exception as error:  # any damage of an archive
         raise InvalidInputError(f"no archive: {error}") from error
     stems = Counter(Path(name).name.split(".")[0] for name in content)
-    if max(stems.values()) > 1 or any("/" in name or name.endswith(".bz2") or not name.islower() for name in content):
+    usual = [name.islower() and "/" not in name and not name.endswith(".bz2") for name in content]
+    if max(stems.values()) > 1 or not all(usual):
         return None
     tables = {}
     for name, text in content.items():
-        lines = [line.replace(",", " ").split() for line in re.split(r"\r\n|\r|\n", text) if line.strip() and not line.startswith("#")]
-        tables[name] = lines
+        lines = [line for line in LINE.split(text) if line.strip() and not line.startswith("#")]
+        tables[name] = [line.replace(",", " ").split() for line in lines]
     if not {"weights.txt", "centres.txt"} <= set(tables):
         raise InvalidInputError("a file is missing")
     labels = [cells[0] for cells in tables["centres.txt"]]
@@ -245,7 +266,8 @@ def oracle_tvb(folder: Path) -> Any:
     for name in ("weights.txt", "tract_lengths.txt"):
         if name in tables:
             matrices[name] = [[number(cell) for cell in cells] for cells in tables[name]]
-            if len(matrices[name]) != len(labels) or any(len(row) != len(labels) or min(row) < 0 for row in matrices[name]):
+            rows = matrices[name]
+            if len(rows) != len(labels) or any(len(row) != len(labels) or min(row) < 0 for row in rows):
                 raise InvalidInputError(f"{name} does not fit")
     if "hemispheres.txt" in tables and sum(map(len, tables["hemispheres.txt"])) != len(labels):
         raise InvalidInputError("there are other hemispheres")
@@ -267,18 +289,24 @@ register("TVB", make_tvb, load_tvb, oracle_tvb)
 
 def make_config(folder: Path, rng: Rng) -> None:
     ways: list[dict[str, Any]] = [
-        {"sparsity": 0.5}, {"density": 1.0}, {"fan_in": 2}, {"rule": "one_to_one"}, {"rule": {"type": "fixed_fan_in", "fan_in": 1}},
-        {"weights": {"rows": [0, 1], "cols": [1, 0], "values": [0.5, 2.0]}}, {"initializer": {"type": "constant", "value": 0.25}},
+        {"sparsity": 0.5}, {"density": 1.0}, {"fan_in": 2}, {"rule": "one_to_one"},
+        {"rule": {"type": "fixed_fan_in", "fan_in": 1}},
+        {"weights": {"rows": [0, 1], "cols": [1, 0], "values": [0.5, 2.0]}},
+        {"initializer": {"type": "constant", "value": 0.25}},
         {"initializer": "xavier_normal", "key": "second", "trainable": False}, {"delay": 5.0, "sign": "free"},
     ]  # fmt: skip
     spec = {
         "__comment": "a net",
         "recurrent_regions": [
-            {"name": "ctx", "num_units": 3, "sign": pick(rng, ["pos", [1, -1, 0], None]), "base_firing": 0.5, "parent_region": "brain"},
+            {"name": "ctx", "num_units": 3, "sign": pick(rng, ["pos", [1, -1, 0], None]), "base_firing": 0.5,
+             "parent_region": "brain"},
             {"name": "thal", "num_units": 3, "tau": 50.0, "init": [0.1, 0.2, 0.3], "learnable_bias": True},
         ],
         "input_regions": [{"name": "cue", "num_units": 3}],
-        "recurrent_connections": [{"src_region": "ctx", "dst_region": "thal", **pick(rng, ways)}, {"src_region": "thal", "dst_region": "thal"}],
+        "recurrent_connections": [
+            {"src_region": "ctx", "dst_region": "thal", **pick(rng, ways)},
+            {"src_region": "thal", "dst_region": "thal"},
+        ],
         "input_connections": [{"src_region": "cue", "dst_region": "ctx", **pick(rng, ways[:5])}],
         "simulation": {"duration": 10, "dt": 1, "tau": 10, "stimulus": [{"region": "cue", "amplitude": 1.0}]},
     }  # fmt: skip
@@ -287,12 +315,14 @@ def make_config(folder: Path, rng: Rng) -> None:
 
 def load_config(folder: Path) -> Any:
     graph = read_config(only(folder))
-    regions = {r.name: (r.kind, r.n, r.parent_region, r.tau, np.asarray(r.base_firing).tolist()) for r in map(graph.region, graph)}
+    regions = {}
+    for r in map(graph.region, graph):
+        regions[r.name] = (r.kind, r.n, r.parent_region, r.tau, np.asarray(r.base_firing).tolist())
     projections = {}
     for p in graph.projections():
         density = getattr(p.rule, "density", None) if p.rule is not None else None
-        weights = None if p.weights is None else p.weights.sum()
-        projections[p.source, p.target, p.key] = (p.trainable, p.sign, p.delay, density, None if weights is None else float(weights))
+        total = None if p.weights is None else float(p.weights.sum())
+        projections[p.source, p.target, p.key] = (p.trainable, p.sign, p.delay, density, total)
     return {"name": graph.name, "regions": regions, "projections": projections}
 
 
@@ -305,23 +335,25 @@ def oracle_config(folder: Path) -> Any:
         regions, projections = {}, {}
         for kind in ("recurrent", "input"):
             for k, entry in enumerate(spec.get(f"{kind}_regions", [])):
-                if not isinstance(entry["num_units"], int) or isinstance(entry["num_units"], bool) or entry["num_units"] < 1:
+                if type(entry["num_units"]) is not int or entry["num_units"] < 1:
                     return None
                 name = entry.get("name") or f"region_{k}"
                 if name in regions:
                     return None
-                base = entry.get("base_firing", 0.0)
-                regions[name] = (kind, entry["num_units"], entry.get("parent_region"), entry.get("tau"), base)
+                parent, tau = entry.get("parent_region"), entry.get("tau")
+                regions[name] = (kind, entry["num_units"], parent, tau, entry.get("base_firing", 0.0))
             for entry in spec.get(f"{kind}_connections", []):
                 density = entry.get("sparsity", entry.get("density"))
                 weights = entry.get("weights")
                 values = None if weights is None else float(sum(weights["values"]))
-                facts = (entry.get("trainable", True), entry.get("sign", "inherit"), entry.get("delay"), density, values)
-                projections[entry["src_region"], entry["dst_region"], entry.get("key", "default")] = facts
+                edge = entry["src_region"], entry["dst_region"], entry.get("key", "default")
+                choices = entry.get("trainable", True), entry.get("sign", "inherit"), entry.get("delay")
+                projections[edge] = (*choices, density, values)
     except (TypeError, KeyError, AttributeError, ValueError, OverflowError):
         return None
     plain = json.dumps([*regions.values(), list(projections.values())])
-    if "true" in plain.replace("true, ", "") or any(isinstance(v, (str, bool)) for r in regions.values() for v in (r[3], r[4])):
+    converted = any(isinstance(value, (str, bool)) for region in regions.values() for value in region[3:])
+    if "true" in plain.replace("true, ", "") or converted:
         return None
     return {"name": spec.get("name", ""), "regions": regions, "projections": projections}
 

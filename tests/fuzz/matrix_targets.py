@@ -28,7 +28,9 @@ def load(folder: Path) -> Any:
     return as_dict(read_matrix(only(folder), orientation="target_source", name="net")[0])
 
 
-def as_network(entries: dict[tuple[int, int], float], rows: int, columns: int, labels: list[str] | None = None) -> Any:
+def as_network(
+    entries: dict[tuple[int, int], float], rows: int, columns: int, labels: list[str] | None = None
+) -> Any:
     """What a matrix of some entries (row, column) is."""
     if rows != columns or not rows:
         raise InvalidInputError(f"the matrix is {rows} x {columns}")
@@ -44,7 +46,7 @@ def as_network(entries: dict[tuple[int, int], float], rows: int, columns: int, l
 
 
 def dense_entries(array: np.ndarray) -> dict[tuple[int, int], float]:
-    return {(i, j): float(array[i, j]) for i in range(array.shape[0]) for j in range(array.shape[1]) if array[i, j]}
+    return {(i, j): float(array[i, j]) for i, j in np.argwhere(array != 0).tolist()}
 
 
 def judge_array(array: np.ndarray, labels: list[str] | None = None) -> Any:
@@ -71,7 +73,8 @@ def odd(array: np.ndarray, rng: Rng) -> np.ndarray:
     if way == 1:
         return np.zeros(array.shape, pick(rng, kinds))
     if way == 2:
-        return pick(rng, [array[None], array[0], array[:, :0], array[:1], np.array(array[0, 0]), np.asfortranarray(array)])
+        one, fortran = np.array(array[0, 0]), np.asfortranarray(array)
+        return pick(rng, [array[None], array[0], array[:, :0], array[:1], one, fortran])
     if way == 3 and array.size:
         array = array.copy()
         array.flat[int(rng.integers(array.size))] = pick(rng, [np.nan, np.inf, 1e39, -1e308, 1e-320])
@@ -97,7 +100,7 @@ def make_npy(folder: Path, rng: Rng) -> None:
 def oracle_npy(folder: Path) -> Any:
     try:
         array = np.load(only(folder), allow_pickle=False)
-    except (ValueError, OSError, EOFError, SyntaxError, TypeError, MemoryError, KeyError, OverflowError) as error:
+    except Exception as error:  # any damage
         raise InvalidInputError(f"numpy says: {error}") from error
     return judge_array(array)
 
@@ -112,10 +115,12 @@ def make_npz(folder: Path, rng: Rng) -> None:
     if way == 0:
         names = np.array([f"n{k}" for k in range(len(w))])
         if rng.integers(4) == 0:
-            names = pick(rng, [names[:-1], names[None], names.astype("S4"), np.arange(len(w)), np.array("n0"), names[:0]])
+            numbers, one = np.arange(len(w)), np.array("n0")
+            names = pick(rng, [names[:-1], names[None], names.astype("S4"), numbers, one, names[:0]])
         np.savez(buffer, w=odd(w, rng), **({"labels": names} if rng.integers(2) else {}))
     else:
-        sp.save_npz(buffer, [sp.csr_array, sp.csc_array, sp.coo_array][way - 1](w), compressed=bool(rng.integers(2)))
+        kind = [sp.csr_array, sp.csc_array, sp.coo_array][way - 1]
+        sp.save_npz(buffer, kind(w), compressed=bool(rng.integers(2)))
     with zipfile.ZipFile(buffer) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
 
@@ -130,7 +135,8 @@ def make_npz(folder: Path, rng: Rng) -> None:
         elif way == 1:
             array = rng.permutation(array)
         elif way == 2:
-            array = pick(rng, [array[:-1], np.append(array, array[-1:]), array[None], array.astype(np.float64), array.astype(np.int8)])
+            longer, other = np.append(array, array[-1:]), array.astype(pick(rng, ["f8", "i1"]))
+            array = pick(rng, [array[:-1], longer, array[None], other])
         elif way == 3:
             array = np.full_like(array, pick(rng, [-1, 0, 1, 10**9]))
         return npy(array)
@@ -152,14 +158,18 @@ def oracle_npz(folder: Path) -> Any:
     kind, shape = str(np.asarray(arrays["format"]).ravel()[:1]), arrays["shape"].tolist()
     if "csr" in kind or "csc" in kind:
         pointers, indices = arrays.get("indptr"), arrays.get("indices")
-        if pointers is None or indices is None or "data" not in arrays or not isinstance(shape, list) or len(shape) != 2:
+        complete = pointers is not None and indices is not None and "data" in arrays
+        if not complete or not isinstance(shape, list) or len(shape) != 2:
             raise InvalidInputError("an array is missing")
-        line = [k for k, n in enumerate(np.diff(pointers.astype(object)).ravel()) for _ in range(n)]
-        if min([*np.diff(pointers.astype(object)).ravel(), 0]) < 0 or len(pointers) != shape["csc" in kind] + 1:
+        lengths = np.diff(pointers.astype(object)).ravel()
+        line = [k for k, n in enumerate(lengths) for _ in range(n)]
+        if min([*lengths, 0]) < 0 or len(pointers) != shape["csc" in kind] + 1:
             raise InvalidInputError("indptr does not rise, or does not fit")
         row, col = (line, indices.tolist()) if "csr" in kind else (indices.tolist(), line)
-    elif "coords" in arrays or ("row" in arrays and "col" in arrays):
-        row, col = arrays["coords"].tolist() if "coords" in arrays else (arrays["row"].tolist(), arrays["col"].tolist())
+    elif "coords" in arrays:
+        row, col = arrays["coords"].tolist()
+    elif "row" in arrays and "col" in arrays:
+        row, col = arrays["row"].tolist(), arrays["col"].tolist()
     else:
         return None
     entries: dict[tuple[int, int], float] = {}
@@ -222,7 +232,8 @@ def oracle_mtx(folder: Path) -> Any:
             raise InvalidInputError("there are other values than promised")
         rows, columns = sizes
         below = {"general": 0, "symmetric": 0, "skew-symmetric": 1}.get(symmetry, 0)
-        order = [(i, j) for j in range(columns) for i in range(rows) if symmetry == "general" or i >= j + below]
+        everywhere = [(i, j) for j in range(columns) for i in range(rows)]
+        order = [(i, j) for i, j in everywhere if symmetry == "general" or i >= j + below]
         if len(order) != len(body):
             raise InvalidInputError("there are other values than promised")
         cells = [(i + 1.0, j + 1.0, number(c[0])) for (i, j), c in zip(order, body, strict=True)]
@@ -261,7 +272,8 @@ def oracle_mat(folder: Path) -> Any:
         data = scipy.io.loadmat(only(folder))
     except Exception as error:  # any damage
         raise InvalidInputError(f"scipy says: {error}") from error
-    matrices = [v for k, v in data.items() if not k.startswith("__") and (sp.issparse(v) or (np.ndim(v) == 2 and min(v.shape) > 1))]
+    variables = [value for name, value in data.items() if not name.startswith("__")]
+    matrices = [v for v in variables if sp.issparse(v) or (np.ndim(v) == 2 and min(v.shape) > 1)]
     if len(matrices) != 1 or (not sp.issparse(matrices[0]) and matrices[0].dtype.kind not in "biuf"):
         return None
     labels = data.get("labels")
@@ -297,15 +309,16 @@ def load_text(folder: Path) -> Any:
 def oracle_text(folder: Path) -> Any:
     """Judges what still looks as it was made: a header with a corner and labels, or numbers only."""
     text = read_text((folder / "net.csv").read_bytes())
-    rows = [[cell.strip() for cell in row] for row in csv.reader(io.StringIO(text, newline=""), delimiter=",") if row]
+    lines = csv.reader(io.StringIO(text, newline=""), delimiter=",")
+    rows = [[cell.strip() for cell in row] for row in lines if row]
     if not rows or "," not in text or '"' in text:
         return None
     labels = None
     if (folder / "labelled").read_text() == "True":
-        labels = rows[0][1:]
-        if rows[0][0] != "to/from" or not all(name.startswith("n") for name in labels + [row[0] for row in rows[1:]]):
+        labels, firsts = rows[0][1:], [row[0] for row in rows[1:]]
+        if rows[0][0] != "to/from" or not all(name.startswith("n") for name in labels + firsts):
             return None
-        if [row[0] for row in rows[1:]] != labels:
+        if firsts != labels:
             raise InvalidInputError("rows and columns are labelled differently")
         rows = [row[1:] for row in rows[1:]]
     elif not all(NUMBER.fullmatch(cell) for cell in rows[0] + [row[0] for row in rows]):

@@ -13,18 +13,26 @@ import numpy as np
 Rng = np.random.Generator
 
 TOKENS = [
-    "", " ", "-", "--5", "+5", "01", "1", "0", "-0", "-1", "2.5", "1e3", "1e308", "-1e308", "1e309", "1e-320", "nan", "NaN",
-    "inf", "-inf", "NA", "NULL", "None", "null", "true", "²", "٣", "1_0", "0x10", "1.", ".5", "1e", "9007199254740993",
-    "9223372036854775807", "9223372036854775808", "18446744073709551616", "9" * 400, "9" * 5000, "a" * 300, "a\rb",
-    "a\nb", '"', '""', '"a', "a,b", "'", "é", "\ufeff1", "\x00", "\x0c", "\x1c", "\x85", "\u2028", "\u200b", "\ud7ff",
-    "=1+1", "720575940600000001", "7.205759406e17", "1,5", "1;5", "1 2", "%", "#", "../x", "/etc/passwd", "[", "{", "<",
+    "", " ", "-", "--5", "+5", "01", "1", "0", "-0", "-1", "2.5", "1e3", "1e308", "-1e308", "1e309", "1e-320",
+    "nan", "NaN", "inf", "-inf", "NA", "NULL", "None", "null", "true", "²", "٣", "1_0", "0x10", "1.", ".5",
+    "1e", "9007199254740993", "9223372036854775807", "9223372036854775808", "18446744073709551616", "9" * 400,
+    "9" * 5000, "a" * 300, "a\rb", "a\nb", '"', '""', '"a', "a,b", "'", "é", "\ufeff1", "\x00", "\x0c",
+    "\x1c", "\x85", "\u2028", "\u200b", "\ud7ff", "=1+1", "720575940600000001", "7.205759406e17", "1,5",
+    "1;5", "1 2", "%", "#", "../x", "/etc/passwd", "[", "{", "<",
 ]  # fmt: skip
 """Cells that have broken a reader of text somewhere."""
-SEPARATORS = ["\n", "\r\n", "\r", "\n\n", "\x0b", "\x0c", "\x1c", "\x1d", "\x85", "\u2028", "\t", ",", ";", " ", "|", "\0", '"', "\ufeff"]
-INTEGERS = [0, 1, 2, 127, 128, 255, 256, 2**15, 2**16 - 1, 2**31 - 1, 2**31, 2**32 - 1, 2**40, 2**62, 2**63 - 1, 2**64 - 1]
+SEPARATORS = [
+    "\n", "\r\n", "\r", "\n\n", "\x0b", "\x0c", "\x1c", "\x1d", "\x85", "\u2028", "\t", ",", ";", " ", "|",
+    "\0", '"', "\ufeff",
+]  # fmt: skip
+INTEGERS = [
+    0, 1, 2, 127, 128, 255, 256, 2**15, 2**16 - 1, 2**31 - 1, 2**31, 2**32 - 1, 2**40, 2**62, 2**63 - 1,
+    2**64 - 1,
+]  # fmt: skip
 VALUES: list[Any] = [
-    None, True, False, 0, 1, -1, 2, 0.5, -0.5, 1.5, 1e308, 1e-320, 10**30, 10**400, float("nan"), float("inf"), "", "a", "NULL", "NaN",
-    "1", "²", "a" * 300, "a\rb", "\u2028", [], [[]], [1, 2], [1.5, 1], [0, 0], {}, {"type": "a"}, {"type": []}, [None], [True],
+    None, True, False, 0, 1, -1, 2, 0.5, -0.5, 1.5, 1e308, 1e-320, 10**30, 10**400, float("nan"),
+    float("inf"), "", "a", "NULL", "NaN", "1", "²", "a" * 300, "a\rb", "\u2028", [], [[]], [1, 2], [1.5, 1],
+    [0, 0], {}, {"type": "a"}, {"type": []}, [None], [True],
 ]  # fmt: skip
 
 
@@ -60,7 +68,8 @@ def of_bytes(data: bytes, rng: Rng) -> bytes:
             del out[start:]
         elif way == 6:
             width = pick(rng, [1, 2, 4, 8])
-            out[start : start + width] = (pick(rng, INTEGERS) % 256**width).to_bytes(width, pick(rng, ["little", "big"]))
+            value = pick(rng, INTEGERS) % 256**width
+            out[start : start + width] = value.to_bytes(width, pick(rng, ["little", "big"]))
         elif way == 7:
             out[start:stop] = bytes(stop - start)
         else:
@@ -90,7 +99,8 @@ def of_text(text: str, rng: Rng, delimiter: str = ",") -> str:
             at = int(rng.integers(len(lines[k]) + 1))
             lines[k] = lines[k][:at] + pick(rng, SEPARATORS) + lines[k][at:]
         else:
-            lines[k] = pick(rng, [lines[k].upper(), lines[k].replace(delimiter, pick(rng, SEPARATORS)), '"' + lines[k] + '"'])
+            other = lines[k].replace(delimiter, pick(rng, SEPARATORS))
+            lines[k] = pick(rng, [lines[k].upper(), other, f'"{lines[k]}"'])
         text = "\n".join(lines)
     return text
 
@@ -157,9 +167,11 @@ def of_zip(members: dict[str, bytes], rng: Rng, change: Callable[[str, bytes], b
     elif way == 6:
         del members[name]
     elif way == 7:
-        members[pick(rng, ["../x", "/x", "C:/x", name.upper(), "x/", name + ".bz2", "a/" + name])] = members.pop(name)
+        names = ["../x", "/x", "C:/x", name.upper(), "x/", name + ".bz2", "a/" + name]
+        members[pick(rng, names)] = members.pop(name)
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", pick(rng, [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])) as archive:
+    methods = [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]
+    with zipfile.ZipFile(buffer, "w", pick(rng, methods)) as archive:
         for member, data in members.items():
             archive.writestr(member or " ", data)
     data = buffer.getvalue()

@@ -1,4 +1,4 @@
-"""What targets share: a graph as plain dicts, and plain parses of text, by the rules of docs/connectomes.md."""
+"""What targets share: a graph as plain dicts, and plain parses of text, by the rules of the documentation."""
 
 from __future__ import annotations
 

@@ -33,8 +33,8 @@ class Target:
     load : function of folder
         What the package reads, in a form that compares with ``==`` or `same`. Refuses with a SparseMRNNError.
     oracle : function of folder, optional
-        The same by an independent parse; raises `InvalidInputError` for an input that must be refused, and returns None where
-        it cannot judge.
+        The same by an independent parse; raises `InvalidInputError` for an input that must be refused, and
+        returns None where it cannot judge.
     share : int
         How many cases it gets of a round, by how long one takes.
     """
@@ -67,7 +67,8 @@ def in_turn(names: list[str] | None = None) -> list[str]:
     """One round of the targets, of which each has its share."""
     known = targets()
     chosen = list(known) if names is None else names
-    return [name for turn in range(max(known[name].share for name in chosen)) for name in chosen if turn < known[name].share]
+    turns = range(max(known[name].share for name in chosen))
+    return [name for turn in turns for name in chosen if turn < known[name].share]
 
 
 def same(found: Any, expected: Any) -> bool:

@@ -81,12 +81,12 @@ class Child:
 
 
 def fuzz(
-    seed: int, cases: int, *, names: list[str] | None = None, seconds: float = float("inf"), children: int = 2, first: int = 0
+    seed: int, cases: int, names: list[str] | None = None, seconds: float = float("inf"), children: int = 2
 ) -> Report:
     """Run cases of some targets (default: all) in turn, until there are so many or the time is over."""
     names = in_turn(names)
     report, lock, stop = Report(), threading.Lock(), time.monotonic() + seconds
-    numbers = iter(range(first, first + cases))
+    numbers = iter(range(cases))
 
     def work() -> None:
         child = Child()

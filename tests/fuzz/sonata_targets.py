@@ -29,14 +29,16 @@ def some_graph(rng: Rng) -> sm.RegionGraph:
         n = int(rng.integers(1, 4))
         ids = [pick(rng, ["", "u"]) + str(k) for k in range(n)] if rng.integers(2) else None
         sign = pick(rng, ["pos", None, [pick(rng, [1, -1, 0]) for _ in range(n)]])
-        graph.add_region(name, n, sign=sign, parent_region=pick(rng, [None, "group", "NULL" if name != "NULL" else None]), unit_ids=ids, tau=pick(rng, [None, 20.0]))
+        parent, tau = pick(rng, [None, "group", "NULL" if name != "NULL" else None]), pick(rng, [None, 20.0])
+        graph.add_region(name, n, sign=sign, parent_region=parent, unit_ids=ids, tau=tau)
     graph.add_input("cue", 2, sign=None)
     for source in [*names, "cue"]:
         for target in names:
             if rng.integers(2):
                 shape = graph.region(target).n, graph.region(source).n
                 weights = np.where(rng.random(shape) < 0.5, 0, rng.integers(1, 9, shape) / 2)
-                graph.add_projection(source, target, weights=weights, key=pick(rng, ["default", "NULL", "x y"]), sign=pick(rng, ["free", "pos"]))
+                key, sign = pick(rng, ["default", "NULL", "x y"]), pick(rng, ["free", "pos"])
+                graph.add_projection(source, target, weights=weights, key=key, sign=sign)
     return graph
 
 
@@ -44,7 +46,8 @@ def change_h5(path: Path, rng: Rng) -> None:
     """One change of a dataset, an attribute or a link."""
     with h5py.File(path, "a") as file:
         names: list[str] = []
-        file.visititems(lambda name, found: names.append(name) if isinstance(found, h5py.Dataset) and "indices" not in name else None)
+        file.visit(names.append)
+        names = [name for name in names if isinstance(file[name], h5py.Dataset) and "indices" not in name]
         name = pick(rng, names)
         data = file[name][()]
         attributes = dict(file[name].attrs)
@@ -59,10 +62,13 @@ def change_h5(path: Path, rng: Rng) -> None:
                 return
             data = flat
         elif way == 1:
-            data = pick(rng, [data[:-1], np.append(data, data[-1:]), np.array(data)[None], np.array(data)[:0], np.float64(1.0), "text"])
+            data = np.array(data)
+            longer = np.append(data, data[-1:])
+            data = pick(rng, [data[:-1], longer, data[None], data[:0], np.float64(1.0), "text"])
         elif way == 2:
             try:
-                data = np.array(data).astype(pick(rng, ["f8", "f4", "c16", "i1", "u8", "S3", "i8", "f2", "bool"]))
+                kinds = ["f8", "f4", "c16", "i1", "u8", "S3", "i8", "f2", "bool"]
+                data = np.array(data).astype(pick(rng, kinds))
             except (ValueError, TypeError, UnicodeEncodeError):
                 return
         elif way == 3:
@@ -75,12 +81,14 @@ def change_h5(path: Path, rng: Rng) -> None:
             return
         elif way == 5:
             del file[name]
-            file[name] = pick(rng, [h5py.SoftLink("/elsewhere"), h5py.ExternalLink("other.h5", "/x"), h5py.SoftLink(f"/{names[0]}")])
+            outside = h5py.ExternalLink("other.h5", "/x")
+            file[name] = pick(rng, [h5py.SoftLink("/elsewhere"), outside, h5py.SoftLink(f"/{names[0]}")])
             return
         elif way == 6:
             shape = pick(rng, [(10**12,), (10**6,), (2, 2), ()])
             del file[name]
-            file.create_dataset(name, shape=shape, dtype=pick(rng, ["i8", "f8", "u4"]), **({"chunks": (1024,)} if shape == (10**12,) else {}))
+            chunks = (1024,) if shape == (10**12,) else None
+            file.create_dataset(name, shape=shape, dtype=pick(rng, ["i8", "f8", "u4"]), chunks=chunks)
             return
         elif way == 7:
             del file[name]
@@ -118,7 +126,8 @@ def make_own(folder: Path, rng: Rng) -> None:
 
 def load_own(folder: Path) -> Any:
     graph, _ = read_sonata(folder / "net")
-    out: dict[str, Any] = {"regions": {name: (graph.region(name).n, graph.region(name).unit_ids) for name in graph}}
+    regions = map(graph.region, graph)
+    out: dict[str, Any] = {"regions": {region.name: (region.n, region.unit_ids) for region in regions}}
     for kind in ("recurrent", "input"):
         matrix = lower(graph, kind, 0, dtype=np.float64).to_scipy().tocoo()
         entries: dict[tuple[int, int], float] = defaultdict(float)
@@ -133,7 +142,8 @@ def oracle_own(folder: Path) -> Any:
     net = folder / "net"
     try:
         config = json.loads((net / "circuit_config.json").read_text())["networks"]
-        if config["nodes"][0]["nodes_file"] != "$NETWORK_DIR/nodes.h5" or config["edges"][0]["edges_file"] != "$NETWORK_DIR/edges.h5":
+        files = config["nodes"][0]["nodes_file"], config["edges"][0]["edges_file"]
+        if files != ("$NETWORK_DIR/nodes.h5", "$NETWORK_DIR/edges.h5"):
             return None
     except (KeyError, TypeError, ValueError, IndexError):
         return None
@@ -155,7 +165,8 @@ def oracle_own(folder: Path) -> Any:
             entries: dict[tuple[int, int], float] = defaultdict(float)
             if f"edges/{population}" in file:
                 group = file[f"edges/{population}"]
-                for s, t, w in zip(group["source_node_id"][:].tolist(), group["target_node_id"][:].tolist(), group["0/syn_weight"][:].tolist(), strict=True):
+                names = "source_node_id", "target_node_id", "0/syn_weight"
+                for s, t, w in zip(*(group[name][:].tolist() for name in names), strict=True):
                     entries[s, t] += w
             out[kind] = {pair: w for pair, w in entries.items() if w}
     return out
@@ -163,8 +174,9 @@ def oracle_own(folder: Path) -> Any:
 
 def _with_ids(net: Path) -> set[str]:
     with (net / "node_types.csv").open(newline="", encoding="utf-8-sig") as file:
-        rows = list(csv.DictReader(file, delimiter=" ", skipinitialspace=True))
-    return {json.loads(r["region"][1:]) if r["region"].startswith("\\") else r["region"] for r in rows if r["unit_ids"] == "1"}
+        rows = csv.DictReader(file, delimiter=" ", skipinitialspace=True)
+        names = [row["region"] for row in rows if row["unit_ids"] == "1"]
+    return {json.loads(name[1:]) if name.startswith("\\") else name for name in names}
 
 
 def judged(oracle: Any) -> Any:
@@ -202,12 +214,14 @@ def make_other(folder: Path, rng: Rng) -> None:
         for source in sizes:
             n = int(rng.integers(1, 5))
             group = file.create_group(f"edges/{source}_v1")
-            group["source_node_id"], group["target_node_id"] = rng.integers(0, sizes[source], n), rng.integers(0, 3, n)
-            group["source_node_id"].attrs["node_population"], group["target_node_id"].attrs["node_population"] = source, "v1"
+            for end, population in (("source", source), ("target", "v1")):
+                group[f"{end}_node_id"] = rng.integers(0, sizes[population], n)
+                group[f"{end}_node_id"].attrs["node_population"] = population
             group["edge_type_id"] = np.full(n, 7)
             group["edge_group_id"], group["edge_group_index"] = np.zeros(n, int), np.arange(n)
             group["0/syn_weight"] = rng.integers(-4, 9, n) / 2
-    (folder / "node_types.csv").write_text("node_type_id population pop_name model_type\n103 v1 Exc point_neuron\n102 lgn tON virtual\n")
+    rows = ["node_type_id population pop_name model_type", "103 v1 Exc point_neuron", "102 lgn tON virtual"]
+    (folder / "node_types.csv").write_text("\n".join(rows) + "\n")
     (folder / "edge_types.csv").write_text("edge_type_id delay\n7 2.0\n")
     if rng.integers(6):
         change_one(folder, rng)
@@ -222,7 +236,8 @@ def oracle_other(folder: Path) -> Any:
     weights: dict[tuple[str, str], float] = defaultdict(float)
     try:
         with h5py.File(folder / "nodes.h5") as file:
-            regions = {name: sorted(f"{name}/{k}" for k in range(len(group["node_type_id"]))) for name, group in file["nodes"].items()}
+            sizes = {name: len(group["node_type_id"]) for name, group in file["nodes"].items()}
+        regions = {name: sorted(f"{name}/{k}" for k in range(n)) for name, n in sizes.items()}
         with h5py.File(folder / "edges.h5") as file:
             for group in file["edges"].values():
                 ends = [group[name].attrs["node_population"] for name in ("source_node_id", "target_node_id")]

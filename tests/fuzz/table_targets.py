@@ -24,7 +24,8 @@ NAMES = ["1", "2", "10", "720575940600000001", "720575940600000002", "a", "b 1",
 def edge_rows(rng: Rng) -> list[tuple[str, str, str]]:
     """Some edges, between integers or names."""
     names = NAMES[:5] if rng.integers(2) else NAMES
-    return [(pick(rng, names), pick(rng, names), str(rng.integers(1, 9))) for _ in range(int(rng.integers(1, 12)))]
+    n = int(rng.integers(1, 12))
+    return [(pick(rng, names), pick(rng, names), str(rng.integers(1, 9))) for _ in range(n)]
 
 
 def csv_text(head: tuple[str, ...], rows: list[tuple[str, ...]], delimiter: str = ",") -> str:
@@ -85,7 +86,8 @@ def make_compressed(folder: Path, rng: Rng) -> None:
 
 
 def load_compressed(folder: Path) -> Any:
-    return as_dict(read_table(only(folder), source="source", target="target", weight="weight", delimiter=",", scale="none")[0])
+    options = {"source": "source", "target": "target", "weight": "weight", "delimiter": ","}
+    return as_dict(read_table(only(folder), scale="none", **options)[0])
 
 
 def oracle_compressed(folder: Path) -> Any:
@@ -109,8 +111,10 @@ register("table, compressed", make_compressed, load_compressed, oracle_compresse
 def make_neurons(folder: Path, rng: Rng) -> None:
     edges = edge_rows(rng)
     ids = sorted({end for row in edges for end in row[:2]})
-    neurons = [(name, pick(rng, ["V1", "LGN", "NA", ""]), pick(rng, ["1", "-1", "0", "pos", ""])) for name in ids]
-    texts = {"edges": csv_text(("pre", "post", "weight"), edges), "neurons": csv_text(("id", "area", "sign"), neurons)}
+    areas, signs = ["V1", "LGN", "NA", ""], ["1", "-1", "0", "pos", ""]
+    neurons = [(name, pick(rng, areas), pick(rng, signs)) for name in ids]
+    heads = ("pre", "post", "weight"), ("id", "area", "sign")
+    texts = {"edges": csv_text(heads[0], edges), "neurons": csv_text(heads[1], neurons)}
     changed = pick(rng, list(texts))
     for name, text in texts.items():
         data = encoded(of_text(text, rng), rng) if name == changed else text.encode()
@@ -156,7 +160,8 @@ register("table, neurons", make_neurons, load_neurons, oracle_neurons)
 def columns(rng: Rng) -> dict[str, Any]:
     """Columns of edges with odd values and types."""
     edges = edge_rows(rng)
-    out: dict[str, Any] = {"pre": [e[0] for e in edges], "post": [e[1] for e in edges], "weight": [int(e[2]) for e in edges]}
+    pre, post, counts = map(list, zip(*edges, strict=True))
+    out: dict[str, Any] = {"pre": pre, "post": post, "weight": list(map(int, counts))}
     if all(value.isdigit() for value in out["pre"] + out["post"]) and rng.integers(2):
         out["pre"], out["post"] = [int(v) for v in out["pre"]], [int(v) for v in out["post"]]
     return out
@@ -170,15 +175,19 @@ def odd_column(values: list[Any], rng: Rng) -> Any:
         return values[:-1]
     if way == 1:
         values = [*values]
-        values[int(rng.integers(len(values)))] = pick(rng, [None, "x", 1.5, float("nan"), True, [1], {"a": 1}, b"a", 1 + 2j, *TOKENS])
+        odd = [None, "x", 1.5, float("nan"), True, [1], {"a": 1}, b"a", 1 + 2j, *TOKENS]
+        values[int(rng.integers(len(values)))] = pick(rng, odd)
         return values
+    texts = [str(v) for v in values]
     return [
         lambda: np.array(numbers, dtype=np.complex128), lambda: np.array(numbers, dtype=np.float16),
         lambda: np.array(numbers, dtype=np.float64), lambda: np.array([n > 1 for n in numbers]),
-        lambda: np.array([int(n) % 200 for n in numbers], dtype=np.uint8), lambda: np.array([str(v) for v in values], dtype=object),
-        lambda: pd.Categorical([str(v) for v in values], categories=[*dict.fromkeys(map(str, values)), "unused"]),
-        lambda: pd.array([None, *numbers[1:]], dtype="Float64"), lambda: [[v] for v in values], lambda: pd.to_datetime(numbers),
-        lambda: [str(v).encode() for v in values], lambda: np.array(numbers, dtype=np.uint64) + np.uint64(2**63),
+        lambda: np.array([int(n) % 200 for n in numbers], dtype=np.uint8),
+        lambda: np.array(texts, dtype=object),
+        lambda: pd.Categorical(texts, categories=[*dict.fromkeys(texts), "unused"]),
+        lambda: pd.array([None, *numbers[1:]], dtype="Float64"), lambda: [[v] for v in values],
+        lambda: pd.to_datetime(numbers), lambda: [text.encode() for text in texts],
+        lambda: np.array(numbers, dtype=np.uint64) + np.uint64(2**63),
     ][way - 2]()  # fmt: skip
 
 
@@ -194,7 +203,8 @@ def plain_value(value: Any) -> str:
 def from_columns(data: dict[str, list[Any]]) -> Any:
     """The oracle over columns as Python lists; None for types it leaves to the package."""
     try:
-        rows = [[plain_value(v) for v in row[:2]] + [str(float(row[2]))] for row in zip(data["pre"], data["post"], data["weight"], strict=True)]
+        columns = zip(data["pre"], data["post"], data["weight"], strict=True)
+        rows = [[plain_value(pre), plain_value(post), str(float(n))] for pre, post, n in columns]
     except (LookupError, TypeError, ValueError, OverflowError):
         return None
     return expected(["pre", "post", "weight"], rows, ("pre", "post", "weight"))
@@ -205,7 +215,8 @@ def make_parquet(folder: Path, rng: Rng) -> None:
     kind = pick(rng, [".parquet", ".feather"])
     path = folder / f"edges{kind}"
     if kind == ".parquet":
-        pa.parquet.write_table(table, path, compression=pick(rng, ["none", "snappy", "zstd"]), use_dictionary=bool(rng.integers(2)))
+        compression, dictionary = pick(rng, ["none", "snappy", "zstd"]), bool(rng.integers(2))
+        pa.parquet.write_table(table, path, compression=compression, use_dictionary=dictionary)
     else:
         if rng.integers(2):
             for k, name in enumerate(("pre", "post")):
@@ -227,7 +238,11 @@ def oracle_parquet(folder: Path) -> Any:
         return None
 
 
-register("table, Parquet and Feather", make_parquet, lambda folder: load_columns(only(folder)), oracle_parquet)
+def load_parquet(folder: Path) -> Any:
+    return load_columns(only(folder))
+
+
+register("table, Parquet and Feather", make_parquet, load_parquet, oracle_parquet)
 
 FRAMES: dict[str, Any] = {}
 
@@ -264,11 +279,14 @@ register("table, DataFrame", make_frame, load_frame, oracle_frame)
 
 def make_flywire(folder: Path, rng: Rng) -> None:
     ids = [str(720575940600000000 + k) for k in range(5)]
-    rows = [(pick(rng, ids), pick(rng, ids), pick(rng, ["AL_L", "LH_R"]), str(rng.integers(1, 9)), "ACH") for _ in range(8)]
+    ends = [(pick(rng, ids), pick(rng, ids)) for _ in range(8)]
+    edges = [(*pair, pick(rng, ["AL_L", "LH_R"]), str(rng.integers(1, 9)), "ACH") for pair in ends]
+    neurons = [(i, "AL.LH", pick(rng, ["ACH", "GABA", ""]), "0.9") for i in ids]
+    classes = [(i, pick(rng, ["optic", "central"]), "left") for i in ids[:4]]
     texts = {
-        "connections": csv_text(("pre_root_id", "post_root_id", "neuropil", "syn_count", "nt_type"), rows),
-        "neurons": csv_text(("root_id", "group", "nt_type", "nt_type_score"), [(i, "AL.LH", pick(rng, ["ACH", "GABA", ""]), "0.9") for i in ids]),
-        "classification": csv_text(("root_id", "super_class", "side"), [(i, pick(rng, ["optic", "central"]), "left") for i in ids[:4]]),
+        "connections": csv_text(("pre_root_id", "post_root_id", "neuropil", "syn_count", "nt_type"), edges),
+        "neurons": csv_text(("root_id", "group", "nt_type", "nt_type_score"), neurons),
+        "classification": csv_text(("root_id", "super_class", "side"), classes),
     }
     changed = pick(rng, list(texts))
     for name, text in texts.items():
@@ -284,10 +302,13 @@ def plain_neurons(folder: Path, name: str, key: str) -> dict[str, dict[str, str]
     (ids,) = ids_of([row[head.index(key)] for row in rows])
     if not ids or len(set(ids)) < len(ids):
         raise InvalidInputError(f"{name} has no neuron, or one twice")
-    return {unit: {c: cell.strip() for c, cell in zip(head, row, strict=True)} for unit, row in zip(ids, rows, strict=True)}
+    stripped = [{c: cell.strip() for c, cell in zip(head, row, strict=True)} for row in rows]
+    return dict(zip(ids, stripped, strict=True))
 
 
-def plain_network(regions: dict[str, str], signs: dict[str, int], weights: dict[tuple[str, str], float]) -> dict[str, Any]:
+def plain_network(
+    regions: dict[str, str], signs: dict[str, int], weights: dict[tuple[str, str], float]
+) -> dict[str, Any]:
     members: dict[str, list[str]] = {}
     for unit, region in regions.items():
         members.setdefault(region or "unassigned", []).append(unit)
@@ -296,7 +317,8 @@ def plain_network(regions: dict[str, str], signs: dict[str, int], weights: dict[
 
 
 def oracle_flywire(folder: Path) -> Any:
-    neurons, classes = plain_neurons(folder, "neurons", "root_id"), plain_neurons(folder, "classification", "root_id")
+    neurons = plain_neurons(folder, "neurons", "root_id")
+    classes = plain_neurons(folder, "classification", "root_id")
     head, rows = read_csv((folder / "connections.csv").read_bytes(), ",")
     weights = expected(head, rows, ("pre_root_id", "post_root_id", "syn_count"))["weights"] if rows else {}
     transmitters = {"ach": 1, "gaba": -1, "": 0}
@@ -310,14 +332,20 @@ def oracle_flywire(folder: Path) -> Any:
     return plain_network(regions, signs, weights)
 
 
-register("FlyWire", make_flywire, lambda folder: as_dict(read_flywire(folder, scale="none", unknown="drop")[0]), oracle_flywire)
+def load_flywire(folder: Path) -> Any:
+    return as_dict(read_flywire(folder, scale="none", unknown="drop")[0])
+
+
+register("FlyWire", make_flywire, load_flywire, oracle_flywire)
 
 
 def make_neuprint(folder: Path, rng: Rng) -> None:
     ids = [str(200326126 + k) for k in range(5)]
+    cells = [(i, pick(rng, ["CT1", ""]), "x") for i in ids]
+    edges = [(pick(rng, ids), pick(rng, ids), "3") for _ in range(6)]
     texts = {
-        "traced-neurons": csv_text(("bodyId", "type", "instance"), [(i, pick(rng, ["CT1", ""]), "x") for i in ids]),
-        "traced-total-connections": csv_text(("bodyId_pre", "bodyId_post", "weight"), [(pick(rng, ids), pick(rng, ids), "3") for _ in range(6)]),
+        "traced-neurons": csv_text(("bodyId", "type", "instance"), cells),
+        "traced-total-connections": csv_text(("bodyId_pre", "bodyId_post", "weight"), edges),
     }
     changed = pick(rng, list(texts))
     for name, text in texts.items():
@@ -331,7 +359,12 @@ def oracle_neuprint(folder: Path) -> Any:
     weights = expected(head, rows, ("bodyId_pre", "bodyId_post", "weight"))["weights"] if rows else {}
     if not all("type" in row for row in neurons.values()):
         return None
-    return plain_network({unit: row["type"] for unit, row in neurons.items()}, dict.fromkeys(neurons, 0), weights)
+    types = {unit: row["type"] for unit, row in neurons.items()}
+    return plain_network(types, dict.fromkeys(neurons, 0), weights)
 
 
-register("neuPrint", make_neuprint, lambda folder: as_dict(read_neuprint(folder, scale="none", unknown="drop")[0]), oracle_neuprint)
+def load_neuprint(folder: Path) -> Any:
+    return as_dict(read_neuprint(folder, scale="none", unknown="drop")[0])
+
+
+register("neuPrint", make_neuprint, load_neuprint, oracle_neuprint)
