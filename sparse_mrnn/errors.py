@@ -179,7 +179,7 @@ def suggest(name: object, known: Iterable[object], *, what: str = "names") -> st
     "Did you mean 'thal'?"
     """
     options = [str(option) for option in known]
-    close = difflib.get_close_matches(str(name), options, n=1)
+    close = difflib.get_close_matches(str(name), options, n=1) if len(str(name)) < 200 else []
     if close:
         return f"Did you mean {close[0]!r}?"
     if not options:

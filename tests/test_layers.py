@@ -7,7 +7,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent.parent / "sparse_mrnn"
 LAYERS = [
     {"errors", "random_streams", "atomic", "differences", "summary_table", "waiting_threads"},
-    {"connectivity", "explicit", "hex_lattice", "stimulus", "recording", "tensor_file", "nested"},
+    {"connectivity", "explicit", "hex_lattice", "json_file", "stimulus", "recording", "tensor_file", "nested"},
     {"initializers", "sharing", "simulation_config"},
     {"graph"},
     {"config", "ops"},
