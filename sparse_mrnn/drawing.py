@@ -14,8 +14,9 @@ import torch
 from numpy.typing import NDArray
 
 from sparse_mrnn.connectivity import Sample, ranges, sample_many
+from sparse_mrnn.errors import WeightError
 from sparse_mrnn.explicit import coordinates, entries_onto
-from sparse_mrnn.graph import PROJECTION_SIGNS, Projection
+from sparse_mrnn.graph import PROJECTION_SIGNS, Projection, projection_label
 from sparse_mrnn.initializers import Default, Initializer, Synapses
 from sparse_mrnn.ops.pattern import Pattern
 from sparse_mrnn.random_streams import SynapseStreams
@@ -91,7 +92,65 @@ class Band:
     sign: NDArray[np.int8] | None
 
 
-def draw_bands(drawing: Drawing, streams: SynapseStreams, rows: Int64 | None = None) -> Iterator[Band]:
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """Synapses of a band, projection after projection, row-major inside each.
+
+    Parameters
+    ----------
+    n_rows : int
+    members, lengths, values, group
+        As of a `Band`.
+    rows, cols : ndarray of int32, shape (synapses,)
+        Rows are numbered from the first of the band.
+    shared : ndarray of bool, shape (members,)
+        Blocks whose synapses share gains.
+    sign : ndarray of int8, shape (synapses,), or None
+    """
+
+    n_rows: int
+    members: Int64
+    lengths: Int64
+    rows: Int32
+    cols: Int32
+    values: NDArray[np.floating]
+    group: Int32
+    shared: NDArray[np.bool_]
+    sign: NDArray[np.int8] | None
+
+    def keep(self, rows: Int64) -> Drawn:
+        """Synapses onto some of the rows only, ascending; these are numbered anew."""
+        if len(rows) == self.n_rows:
+            return self
+        number = np.full(self.n_rows, -1, dtype=np.int32)
+        number[rows] = np.arange(len(rows), dtype=np.int32)
+        numbered = number[self.rows]
+        return replace(self, n_rows=len(rows), rows=numbered).select(numbered >= 0)
+
+    def select(self, kept: NDArray[np.bool_]) -> Drawn:
+        """Some of the synapses, shape (synapses,)."""
+        block = np.repeat(np.arange(len(self.lengths)), self.lengths)[kept]
+        return replace(
+            self,
+            lengths=np.bincount(block, minlength=len(self.lengths)),
+            rows=self.rows[kept],
+            cols=self.cols[kept],
+            values=self.values[kept],
+            group=self.group[kept[np.repeat(self.shared, self.lengths)]],
+            sign=None if self.sign is None else self.sign[kept],
+        )
+
+    def in_csr_order(self, n_columns: int) -> Band:
+        """The band of a CSR matrix of so many columns."""
+        row, col = torch.from_numpy(self.rows), torch.from_numpy(self.cols)
+        pattern, order = Pattern.from_coo(row, col, (self.n_rows, n_columns))
+        of_entry = None if order is None else order.numpy()
+        sign = self.sign if self.sign is None or of_entry is None else self.sign[of_entry]
+        arrays = self.values, self.group, pattern.crow.numpy(), pattern.col.numpy(), of_entry
+        return Band(self.members, self.lengths, *arrays, sign)
+
+
+def draw_bands(drawing: Drawing, streams: SynapseStreams, rows: Int64 | None = None) -> Iterator[Drawn]:
     """Draw every band that has some of the rows, in their order, and keep those rows.
 
     Parameters
@@ -117,8 +176,8 @@ def draw_bands(drawing: Drawing, streams: SynapseStreams, rows: Int64 | None = N
         drawn = _draw(drawing, members, blocks, band, streams.band(number))
         if rows is not None:
             kept = rows[np.searchsorted(rows, band.start) : np.searchsorted(rows, band.stop)] - band.start
-            drawn = drawn.keep(kept, len(band))
-        yield drawn.in_csr_order(len(band) if rows is None else len(kept), drawing.shape[1])
+            drawn = drawn.keep(kept)
+        yield drawn
 
 
 def _parts(
@@ -143,7 +202,7 @@ def _parts(
 
 def _draw(
     drawing: Drawing, members: Int64, blocks: Sequence[Projection], band: range, rng: np.random.Generator
-) -> _Drawn:
+) -> Drawn:
     """All synapses of a band, of the blocks cut to it."""
     sample, values = _sample(blocks, drawing.dtype, rng)
     lengths, rows, cols = sample.lengths, sample.rows, sample.cols
@@ -168,48 +227,7 @@ def _draw(
     )
     _initialize(values, blocks, synapses, rng)
     shared = np.array([block.share is not None for block in blocks], dtype=bool)
-    return _Drawn(members, lengths, rows, cols, values, group, shared, overriding)
-
-
-@dataclass(frozen=True, eq=False)
-class _Drawn:
-    """Synapses of a band, projection after projection, with rows numbered from its first."""
-
-    members: Int64
-    lengths: Int64
-    rows: Int32
-    cols: Int32
-    values: NDArray[np.floating]
-    group: Int32
-    shared: NDArray[np.bool_]
-    sign: NDArray[np.int8] | None
-
-    def keep(self, kept: Int64, n: int) -> _Drawn:
-        """Those onto some of the n rows, which are numbered anew."""
-        if len(kept) == n:
-            return self
-        number = np.full(n, -1, dtype=np.int32)
-        number[kept] = np.arange(len(kept), dtype=np.int32)
-        rows = number[self.rows]
-        mine = rows >= 0
-        block = np.repeat(np.arange(len(self.lengths)), self.lengths)[mine]
-        return replace(
-            self,
-            lengths=np.bincount(block, minlength=len(self.lengths)),
-            rows=rows[mine],
-            cols=self.cols[mine],
-            values=self.values[mine],
-            group=self.group[mine[np.repeat(self.shared, self.lengths)]],
-            sign=None if self.sign is None else self.sign[mine],
-        )
-
-    def in_csr_order(self, n_rows: int, n_cols: int) -> Band:
-        row, col = torch.from_numpy(self.rows), torch.from_numpy(self.cols)
-        pattern, order = Pattern.from_coo(row, col, (n_rows, n_cols))
-        of_entry = None if order is None else order.numpy()
-        sign = self.sign if self.sign is None or of_entry is None else self.sign[of_entry]
-        arrays = self.values, self.group, pattern.crow.numpy(), pattern.col.numpy(), of_entry
-        return Band(self.members, self.lengths, *arrays, sign)
+    return Drawn(len(band), members, lengths, rows, cols, values, group, shared, overriding)
 
 
 def _sample(
@@ -235,8 +253,14 @@ def _sample(
     for k, block in enumerate(blocks):
         if block.synapses is not None:
             here = slice(stop[k] - lengths[k], stop[k])
-            rows[here], cols[here], values[here] = coordinates(block.synapses, _given(block))
+            rows[here], cols[here], weights = coordinates(block.synapses, _given(block))
             rows[here] -= block.site.first_row
+            with np.errstate(over="ignore"):
+                values[here] = weights
+            if not np.isfinite(values[here]).all():
+                label = projection_label(block.source, block.target, block.key)
+                size = f"{np.abs(weights).max():g} is too large for {np.dtype(dtype)}"
+                raise WeightError(f"{label}: a weight of {size}; scale it, or use dtype=torch.float64.")
     return Sample(lengths, rows, cols), values
 
 

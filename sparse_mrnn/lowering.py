@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from sparse_mrnn.connectivity import ranges
 from sparse_mrnn.drawing import Band, Drawing, draw_bands
 from sparse_mrnn.errors import GraphError, UnknownNameError, suggest
-from sparse_mrnn.graph import Projection, Region, RegionGraph, projection_label
+from sparse_mrnn.graph import MOST_UNITS, Projection, Region, RegionGraph, projection_label
 from sparse_mrnn.ops.pattern import INT32_ENTRIES
 from sparse_mrnn.random_streams import SynapseStreams
 
@@ -93,6 +93,25 @@ class Layout:
             region.cut(units[ends[k] : ends[k + 1]] - self.ptr[k]) for k, region in enumerate(self.regions)
         )
         return Layout(tuple(parts), self.groups)
+
+    def region_of(self, unit: int) -> tuple[Region, int]:
+        """The region of a unit, and its index there, from its number."""
+        k = int(np.searchsorted(self.ptr, unit, side="right")) - 1
+        return self.regions[k], unit - int(self.ptr[k])
+
+    @cached_property
+    def unit_ids(self) -> tuple[str, ...]:
+        """Name of every unit, in unit order; one without an id is called ``region[k]``."""
+        ids = (r.unit_ids or [f"{r.name}[{k}]" for k in range(r.n)] for r in self.regions)
+        return tuple(unit for part in ids for unit in part)
+
+    @cached_property
+    def units_by_id(self) -> dict[str, list[int]]:
+        """Numbers of the units of each name; ids are unique within a region, not among regions."""
+        found: dict[str, list[int]] = {}
+        for k, unit in enumerate(self.unit_ids):
+            found.setdefault(unit, []).append(k)
+        return found
 
     @property
     def unit_signs(self) -> NDArray[np.int8]:
@@ -243,11 +262,104 @@ def lower(
     >>> block_sparse.crow.tolist()
     [0, 2, 4, 6, 8]
     """
+    matrix = _declared(graph, kind, constrained, dtype)
+    units = None if rows is None else _check_rows(rows, matrix.targets.n)
+    n_columns = matrix.sources.n
+    bands = deque(d.in_csr_order(n_columns) for d in draw_bands(matrix.drawing, SynapseStreams(rng), units))
+    return matrix.lowered(bands, matrix.targets if units is None else matrix.targets.cut(units))
+
+
+@dataclass(frozen=True, eq=False)
+class Shard:
+    """Rows of a recurrent matrix, apart by their sources.
+
+    Parameters
+    ----------
+    own : BlockSparse
+        Synapses from the units that the rows are, shape (rows, rows).
+    halo : BlockSparse
+        Synapses from other units, shape (rows, halo units).
+    halo_units : ndarray of int64, shape (halo units,)
+        Units that some of these rows have synapses from, without the rows themselves, ascending.
+    """
+
+    own: BlockSparse
+    halo: BlockSparse
+    halo_units: Int64
+
+
+def lower_shard(
+    graph: RegionGraph,
+    rng: np.random.Generator | int | None,
+    rows: ArrayLike,
+    *,
+    constrained: bool = True,
+    dtype: type[np.floating] = np.float32,
+) -> Shard:
+    """Lower some rows of the recurrent matrix, as `lower` with ``rows`` does, apart by their sources.
+
+    Examples
+    --------
+    >>> g = RegionGraph(); g.add_region("a", 3); g.add_projection("a", "a", weights=[[1, 0, 2]] * 3)
+    >>> shard = lower_shard(g, 0, [0, 1])
+    >>> shard.own.col.tolist(), shard.halo.col.tolist(), shard.halo_units.tolist()
+    ([0, 0], [0, 0], [2])
+    """
+    matrix = _declared(graph, "recurrent", constrained, dtype)
+    n = matrix.targets.n
+    units = _check_rows(rows, n)
+    number = np.full(n, -1, dtype=np.int32)
+    number[units] = np.arange(len(units), dtype=np.int32)
+    used = np.zeros(n, dtype=bool)
+    own: deque[Band] = deque()
+    halo: deque[Band] = deque()
+    for drawn in draw_bands(matrix.drawing, SynapseStreams(rng), units):
+        local = number[drawn.cols]
+        inside = local >= 0
+        own.append(replace(drawn, cols=local).select(inside).in_csr_order(len(units)))
+        halo.append(drawn.select(~inside).in_csr_order(n))
+        used[halo[-1].col] = True
+    halo_units = np.flatnonzero(used)
+    number[halo_units] = np.arange(len(halo_units), dtype=np.int32)
+    numbered = (replace(band, col=number[band.col].astype(band.col.dtype)) for band in halo)
+    targets = matrix.targets.cut(units)
+    mine = replace(matrix, sources=targets).lowered(own, targets)
+    others = replace(matrix, sources=matrix.sources.cut(halo_units)).lowered(deque(numbered), targets)
+    return Shard(mine, others, halo_units)
+
+
+@dataclass(frozen=True, eq=False)
+class _Declared:
+    """A weight matrix before its synapses are drawn."""
+
+    kind: str
+    constrained: bool
+    targets: Layout
+    sources: Layout
+    blocks: tuple[Projection, ...]
+    drawing: Drawing
+
+    def lowered(self, bands: deque[Band], targets: Layout) -> BlockSparse:
+        """With the synapses of some bands, onto these targets."""
+        gains = _gains(self.blocks)
+        return BlockSparse(
+            kind=self.kind,
+            constrained=self.constrained,
+            targets=targets,
+            sources=self.sources,
+            blocks=self.blocks,
+            gains=gains,
+            **_joined(bands, targets.n, self.blocks, gains, self.drawing.dtype),
+        )
+
+
+def _declared(graph: RegionGraph, kind: str, constrained: bool, dtype: type[np.floating]) -> _Declared:
     targets, sources = Layout.of(graph), Layout.of(graph, kind)
+    for layout in (targets, sources):
+        if layout.n >= MOST_UNITS:
+            raise GraphError(f"{layout.n:,} units are more than a network can have, {MOST_UNITS - 1:,}.")
     sparse = (p for p in graph.projections(kind) if p.rank is None)
-    blocks = tuple(sorted(sparse, key=_rank_in_values))  # stable
-    if rows is not None:
-        rows = _check_rows(rows, targets.n)
+    blocks = tuple(sorted(sparse, key=_rank_in_values))  # stable: else as they are declared
     drawing = Drawing(
         blocks=blocks,
         rows=_unit_ranges(targets, [block.target for block in blocks]),
@@ -260,17 +372,7 @@ def lower(
         constrained=constrained,
         dtype=dtype,
     )
-    gains = _gains(blocks)
-    bands = deque(draw_bands(drawing, SynapseStreams(rng), rows))
-    return BlockSparse(
-        kind=kind,
-        constrained=constrained,
-        targets=targets if rows is None else targets.cut(rows),
-        sources=sources,
-        blocks=blocks,
-        gains=gains,
-        **_joined(bands, blocks, gains, dtype),
-    )
+    return _Declared(kind, constrained, targets, sources, blocks, drawing)
 
 
 def _check_rows(rows: ArrayLike, n: int) -> Int64:
@@ -288,14 +390,14 @@ def _unit_ranges(layout: Layout, names: Sequence[str]) -> Int64:
 
 
 def _joined(
-    bands: deque[Band], blocks: Sequence[Projection], gains: Gains, dtype: type[np.floating]
+    bands: deque[Band], n_rows: int, blocks: Sequence[Projection], gains: Gains, dtype: type[np.floating]
 ) -> dict[str, Any]:
     """The fields of a `BlockSparse` that its synapses fill; ``bands`` are released one by one."""
     lengths = np.zeros(len(blocks), dtype=np.int64)
     for band in bands:
         lengths[band.members] += band.lengths
     ptr = np.concatenate([[0], np.cumsum(lengths)])
-    nnz, n_rows = int(ptr[-1]), sum(len(band.crow) - 1 for band in bands)
+    nnz = int(ptr[-1])
     index = np.int32 if nnz < INT32_ENTRIES else np.int64
     ranks = np.array([_rank_in_values(block) for block in blocks], dtype=np.int64)
     trainable, own = (int(ptr[(ranks < rank).sum()]) for rank in (1, 3))
@@ -339,6 +441,28 @@ def _joined(
         "perm": perm,
         "synapse_sign": sign,
     }
+
+
+def without_synapses(
+    graph: RegionGraph,
+    kind: str = "recurrent",
+    *,
+    constrained: bool = True,
+    dtype: type[np.floating] = np.float32,
+) -> BlockSparse:
+    """The weight matrix of ``graph`` before anything is drawn: all its projections, and no synapse.
+
+    Arguments as `lower`. A network of it takes its synapses from a ``state_dict``.
+
+    Examples
+    --------
+    >>> g = RegionGraph(); g.add_region("a", 4); g.add_projection("a", "a", fan_in=2)
+    >>> block_sparse = without_synapses(g)
+    >>> len(block_sparse.blocks), len(block_sparse.values)
+    (1, 0)
+    """
+    matrix = _declared(graph, kind, constrained, dtype)
+    return matrix.lowered(deque(), matrix.targets)
 
 
 def _rank_in_values(block: Projection) -> int:

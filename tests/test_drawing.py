@@ -12,6 +12,7 @@ import sparse_mrnn as sm
 from sparse_mrnn import connectivity, drawing
 from sparse_mrnn.connectivity import share_of
 from sparse_mrnn.errors import GraphError
+from sparse_mrnn.lowering import Layout, lower_shard
 
 
 class Diagonal(sm.ConnectionRule):
@@ -100,6 +101,24 @@ def test_rows_alone_are_those_of_the_whole(band, rows, seed):
         of_entry = np.repeat(np.arange(len(rows)), np.diff(part.crow))
         inside = of_entry if part.perm is None else of_entry[np.argsort(part.perm)]
         assert lengths[k] == 0 or ((inside[here] >= start) & (inside[here] < start + n)).all()
+
+
+@given(st.integers(3, 40), st.lists(st.integers(0, 74), unique=True))
+@settings(max_examples=20, deadline=None)
+def test_a_shard_has_its_rows_apart_by_source(band, rows):
+    g, rows = everything_else(), np.array(sorted(rows), dtype=np.int64)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(drawing, "BAND_ROWS", band)
+        part, shard = sm.lower(g, rng=2, rows=rows), lower_shard(g, 2, rows)
+    own = [(s[0], rows[s[1]], *s[2:]) for s in synapses(shard.own, rows)]
+    halo = [(s[0], shard.halo_units[s[1]], *s[2:]) for s in synapses(shard.halo, rows)]
+    assert sorted(own + halo) == synapses(part, rows)
+    assert not set(shard.halo_units) & set(rows)
+    assert set(shard.halo.col) == set(range(len(shard.halo_units)))
+    for block, units in ((shard.own, rows), (shard.halo, shard.halo_units)):
+        assert block.shape == (len(rows), len(units))
+        assert block.sources.unit_signs.tolist() == Layout.of(g).unit_signs[units].tolist()
+        assert block.gains.of_block == part.gains.of_block
 
 
 @pytest.mark.parametrize("band", [7, 100])

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypedDict
 
+import numpy as np
+
 from sparse_mrnn.errors import ConnectomeError, suggest
 
 Select = Mapping[str, Any] | Iterable[Any]
@@ -37,6 +39,7 @@ class ImportOptions(TypedDict, total=False):
     keep_isolated: bool
     unknown: Literal["error", "drop", "keep"]
     trainable: bool
+    share: bool | str | None
     name: str
 
 
@@ -92,6 +95,9 @@ class ImportSettings:
     unknown : {"error", "drop", "keep"}
         Edges with neurons that the neuron table does not have; "keep" adds those neurons.
     trainable : bool
+    share : {"cell types", "source", "target"}, optional
+        Learn gains of the weights, which stay as they are: one for each pair of regions (which are the cell
+        types where ``regions`` is their column), or one for each source or target neuron of a pair.
     name : str
         Of the graph.
     """
@@ -118,6 +124,7 @@ class ImportSettings:
     keep_isolated: bool = True
     unknown: str = "error"
     trainable: bool = True
+    share: str | None = None
     name: str = ""
 
     @classmethod
@@ -130,14 +137,13 @@ class ImportSettings:
         settings = cls(**{**defaults, **options})
         for name, values in CHOICES.items():
             value = getattr(settings, name)
-            if value not in values:
+            if value not in values and not (name == "share" and value is None):
                 raise ConnectomeError(f"{name} is {value!r}; use {', '.join(map(repr, values))}.")
         if settings.transmitter is not None and settings.sign is not None:
             raise ConnectomeError("transmitter and sign exclude each other; give one.")
-        if not 0 < settings.gain < float("inf"):
-            raise ConnectomeError(f"gain is {settings.gain!r}; it must be a positive number.")
-        if settings.spectral_radius is not None and not settings.spectral_radius > 0:
-            raise ConnectomeError(f"spectral_radius is {settings.spectral_radius!r}; it must be positive.")
+        positive("gain", settings.gain)
+        if settings.spectral_radius is not None:
+            positive("spectral_radius", settings.spectral_radius)
         return settings
 
     @property
@@ -160,10 +166,22 @@ class ImportSettings:
         return [column for column in columns if column]
 
 
+def positive(name: str, value: object) -> float:
+    """An argument that must be a positive, finite number.
+
+    >>> positive("gain", 2)
+    2.0
+    """
+    if isinstance(value, (int, float, np.number)) and 0 < value < float("inf"):
+        return float(value)
+    raise ConnectomeError(f"{name} is {value!r}; it must be a positive number.")
+
+
 CHOICES: dict[str, tuple[str, ...]] = {
     "sign_per": ("neuron", "synapse"),
     "mixed": ("error", "majority", "free"),
     "unknown_sign": ("free", "pos", "neg", "error"),
     "scale": ("none", "fraction", "log"),
     "unknown": ("error", "drop", "keep"),
+    "share": ("cell types", "source", "target"),
 }

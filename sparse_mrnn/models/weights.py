@@ -184,7 +184,7 @@ class SparseWeights(nn.Module):
     @property
     def is_empty(self) -> bool:
         """Whether there is nothing to multiply."""
-        return self.nnz == 0 and self.low_rank is None
+        return self.nnz == 0 and self.low_rank is None and self.gains is None
 
     @property
     def delays(self) -> tuple[float | None, ...]:
@@ -207,9 +207,18 @@ class SparseWeights(nn.Module):
 
     def is_trainable(self, name: ProjectionKey) -> bool:
         """Whether a projection is trained: its synapses, or its gains."""
-        if name in self._gains_of:
-            return bool((self.gain_slot[self._gains_of[name]] < self._n_trained_gains).all())
-        return name in self.projections[: self.trainable_projections]
+        return name in self.trained_projections
+
+    @property
+    def trained_projections(self) -> frozenset[ProjectionKey]:
+        """Projections whose synapses or gains are trained; kept until that changes."""
+        key = ("trained projections",)
+        if key not in self.derived:
+            trained = self.trained_gains.cpu()
+            shared = (name for name, gains in self._gains_of.items() if bool(trained[gains].all()))
+            self.derived[key] = frozenset([*self.projections[: self.trainable_projections], *shared])
+        found: frozenset[ProjectionKey] = self.derived[key]
+        return found
 
     @property
     def _n_trained_gains(self) -> int:
@@ -225,10 +234,11 @@ class SparseWeights(nn.Module):
         """Every synapse's value before Dale's law, in projection order: trainable, shared, and frozen
         ones."""
         n = self.group.numel()
-        parts = [self.values, self.frozen[n:]]
-        if n:
-            parts.insert(1, scaled(self.gain_values(), self.frozen[:n], self.group))
-        parts = [part for part in parts if part.numel()]  # with nothing to train there is no gradient work
+        # With nothing to train there is no gradient work; gains of no synapse here may have some elsewhere.
+        parts = [part for part in (self.values, self.frozen[n:]) if part.numel()]
+        if n or self.gains is not None:
+            shared = scaled(self.gain_values(), self.frozen[:n], self.group)
+            parts.insert(1 if self.values.numel() else 0, shared)
         return torch.cat(parts) if len(parts) > 1 else parts[0] if parts else self.values
 
     def gain_values(self) -> Tensor:
@@ -252,8 +262,9 @@ class SparseWeights(nn.Module):
         """
         if (source, target, key) not in self._gains_of:
             label = projection_label(source, target, key)
-            why = "does not share gains" if (source, target, key) in self.projections else "does not exist"
-            raise UnknownNameError(f"{label} {why}; declare it with share=.")
+            there = (source, target, key) in self.projections
+            why = "shares no gain; declare it with share=." if there else "does not exist."
+            raise UnknownNameError(f"{label} {why}")
         return self.gain_values()[self._gains_of[source, target, key]]
 
     def projection_values(self, *, source: str, target: str, key: str = "default") -> Tensor:
@@ -273,6 +284,13 @@ class SparseWeights(nn.Module):
         start, stop = self.ptr[k : k + 2].tolist()
         n = self.values.numel()
         return self.values[start:stop] if stop <= n else self.frozen[start - n : stop - n]
+
+    def gain_codes(self, name: ProjectionKey) -> Tensor:
+        """Which of a shared projection's own gains each of its synapses has, from 0 (int32), row-major."""
+        k = self.projections.index(name)
+        start, stop = (self.ptr[k : k + 2] - self.values.numel()).tolist()
+        codes: Tensor = self.group[start:stop] - self._gains_of[name].start
+        return codes
 
     def csr_signs(self) -> Tensor:
         """Sign of each synapse (int8), in CSR order; 0 for a free one."""
@@ -477,11 +495,14 @@ class SparseWeights(nn.Module):
             self.projections = tuple(names[k] for k in order.tolist())
         pointers = {"ptr": self.ptr, "crow": self.crow}
         if all(saved.get(name, own).shape == own.shape for name, own in pointers.items()):
-            for name in ("frozen", "col", "perm", "synapse_sign", "group", "frozen_gains"):
+            for name in ("frozen", "crow", "col", "perm", "synapse_sign", "group", "frozen_gains"):
                 old, new = getattr(self, name), saved.get(name)
+                wider = name in ("crow", "col", "perm")  # copying would keep 32 bits
                 if new is None and name in ("perm", "synapse_sign"):
                     setattr(self, name, None)
-                elif new is not None and (old is None or old.shape != new.shape):
+                elif new is not None and (
+                    old is None or old.shape != new.shape or (wider and old.dtype != new.dtype)
+                ):
                     setattr(self, name, torch.empty_like(new, device=self.values.device))
             new = saved.get("values")
             if new is not None and new.shape != self.values.shape:
@@ -492,7 +513,10 @@ class SparseWeights(nn.Module):
         self._reset_caches()
         super()._load_from_state_dict(state_dict, prefix, *args)
         self._reset_caches()
-        if self.views is not None:  # their projections may not be neighbours in the saved order
+        trainable = self.projections[: self.trainable_projections]
+        if self.views is None or self.views.are_neighbours(trainable):
+            self._bind_views()
+        else:
             self.set_table(self.in_declared_order(self.table(), self.is_trainable))
 
     # ---------------------------------------------------------------- changing which synapses there are

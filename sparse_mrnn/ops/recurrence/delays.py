@@ -81,6 +81,10 @@ class DelayedProduct:
         """Add to the gradient of one delay's synapses; see `Product.sddmm`."""
         self.parts[part][1].sddmm(g, h)
 
+    def gradients(self, like: Tensor) -> GradientRing:
+        """The way of gradients back to the activity, which is like ``like``."""
+        return GradientRing(self, like)
+
     def grad(self) -> Tensor:
         """The gradient of ``weights``."""
         if len(self.parts) == 1 and self.parts[0][0].entries is None:
@@ -111,9 +115,20 @@ class GradientRing:
                 self.product.parts[0][1].rmatmul(g, out=out)
             return
         if not last:
-            for group, product in self.product.parts:
-                slot = self.ring[max(step + 1 - group.delay, 0) % len(self.ring)]
-                slot += product.rmatmul(g, out=self.scratch)
-        slot = self.ring[step % len(self.ring)]
+            self.send(g, step)
+        self.take(step, out)
+
+    def send(self, g: Tensor, step: int) -> None:
+        """Add W_d^T g to the gradient of the activity that each delay d read in a step."""
+        for group, product in self.product.parts:
+            self.slot(step + 1 - group.delay).add_(product.rmatmul(g, out=self.scratch))
+
+    def take(self, step: int, out: Tensor) -> None:
+        """Write the gradient of the activity at a step to ``out``, and forget it."""
+        slot = self.slot(step)
         out.copy_(slot)
         slot.zero_()
+
+    def slot(self, step: int) -> Tensor:
+        """Where the gradient of the activity at a step is gathered."""
+        return self.ring[max(step, 0) % len(self.ring)]
