@@ -6,7 +6,8 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent / "sparse_mrnn"
 LAYERS = [
-    {"errors", "random_streams"},
+    {"errors"},
+    {"arguments", "comparison", "random_streams"},
     {"connectivity", "explicit", "stimulus", "recording"},
     {"initializers", "simulation_config"},
     {"graph"},

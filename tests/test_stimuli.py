@@ -231,7 +231,7 @@ def test_the_order_of_application():
         (lambda: OrnsteinUhlenbeck(1.0, tau=0), StimulusError, "tau 0 ms must be positive"),
         (lambda: Poisson(-1.0), StimulusError, "rate is -1"),
         (lambda: Samples(), StimulusError, "either values or a path"),
-        (lambda: Clamp("a", float("nan")), InterventionError, "must be finite"),
+        (lambda: Clamp("a", float("nan")), InterventionError, "must be a finite number"),
         (lambda: Clamp("a", 1.0, variable="y"), InterventionError, "use 'h' or 'x'"),
         (lambda: Gain("a", "b", -1.0), InterventionError, "at least 0"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,8 @@ from sparse_mrnn.errors import ConfigError, DivergenceError, SimulationStopped
 
 if TYPE_CHECKING:
     import xarray
+
+    from sparse_mrnn.config import SimulationConfig
 
 PIECE_BYTES = 2**26
 """A recording on disk is summarised in pieces of about this size."""
@@ -63,8 +66,10 @@ def simulate(
         options: dict[str, Any] = dict(duration=duration, dt=dt, batch=batch, seed=seed, noise=noise)
         graph, settings = load_network(config, **options)
         options = dict(what=what, variables=variable, regions=region, units=unit, every=every, dtype=dtype)
+        begun = out_path if resume else None
+        settings = settings.model_copy(update={"seed": _seed(settings, begun)})
         names = {"variables": "variable", "regions": "region", "units": "unit"}
-        record = with_options(settings.record, {k: v for k, v in options.items() if v}, names)
+        record = with_options(settings.record, {k: v for k, v in options.items() if v != []}, names)
         stimuli = [Stimulus.parse(text) for text in stim] if stim else settings.stimuli()
         try:
             with _notes():
@@ -73,7 +78,7 @@ def simulate(
                     units, synapses = net.graph.n_units, net.weights("recurrent").nnz
                     say(f"{units:,} units, {synapses:,} synapses on {net.device}; seed {net.seed}")
                 recording = run(
-                    net, settings.duration, batch=settings.batch, seed=settings.seed or 0,
+                    net, settings.duration, batch=settings.batch, seed=net.seed,
                     noise=settings.noise, stimulus=stimuli, interventions=settings.acts(),
                     record=record.to_record(), out=out_path, mode=mode, allow_large=yes,
                     checkpoint_seconds=checkpoint_seconds, progress=not quiet, log=log,
@@ -89,6 +94,17 @@ def simulate(
         if out_path is not None:
             say(f"wrote {out_path}, {decimal(recording.nbytes)} uncompressed", wrap=False)
         out.print(_activity_table(recording))
+
+
+def _seed(settings: SimulationConfig, begun: Path | None) -> int:
+    """The seed that was given, or that of the run to be resumed, or a new one."""
+    from sparse_mrnn.recording.reading import is_recording, read_metadata
+
+    if settings.seed is not None:
+        return settings.seed
+    if begun is not None and is_recording(begun):
+        return int(read_metadata(begun).attributes["seed"])
+    return secrets.randbits(62)
 
 
 @contextmanager

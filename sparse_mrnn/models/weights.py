@@ -67,6 +67,8 @@ class SparseWeights(nn.Module):
         Projection after projection, row-major inside each.
     frozen : Tensor, shape (other synapses,)
         Those that are not trained, likewise.
+    own_signs : dict
+        Sign (1, -1, or 0 for free) of the projections that do not inherit it from their source units.
     """
 
     values: nn.Parameter
@@ -92,7 +94,7 @@ class SparseWeights(nn.Module):
         names = ((b.source, b.target, b.key) for b in blocks.blocks)
         self.projections: tuple[ProjectionKey, ...] = tuple(names)
         self._delays = {name: b.delay for name, b in zip(self.projections, blocks.blocks, strict=True)}
-        self._own_signs = {
+        self.own_signs = {
             name: PROJECTION_SIGNS[b.sign]
             for name, b in zip(self.projections, blocks.blocks, strict=True)
             if b.sign != "inherit"
@@ -175,10 +177,10 @@ class SparseWeights(nn.Module):
     def signs_of(self, projection: Tensor, col: Tensor) -> Tensor:
         """Sign (int8) of synapses from units ``col`` in projections of these numbers; 0 for a free one."""
         inherited = self.sign.index_select(0, col)
-        if not self._own_signs:
+        if not self.own_signs:
             return inherited
-        inherits = torch.tensor([name not in self._own_signs for name in self.projections], device=col.device)
-        own = [self._own_signs.get(name, 0) for name in self.projections]
+        inherits = torch.tensor([name not in self.own_signs for name in self.projections], device=col.device)
+        own = [self.own_signs.get(name, 0) for name in self.projections]
         own_sign = torch.tensor(own, dtype=torch.int8, device=col.device)
         return torch.where(inherits[projection], inherited, own_sign[projection])
 
@@ -340,6 +342,8 @@ class SparseWeights(nn.Module):
         self._reset_caches()
         super()._load_from_state_dict(state_dict, prefix, *args)
         self._reset_caches()
+        if self.own_signs:
+            self.synapse_sign = self.signs_of(self.projection_of_entry(), self.col)
         if self.views is not None:  # their projections may not be neighbours in the saved order
             trainable = set(self.projections[: self.trainable_projections])
             self.set_table(self.in_declared_order(self.table(), trainable.__contains__))
@@ -400,7 +404,7 @@ class SparseWeights(nn.Module):
         self.ptr = torch.tensor([0, *ends], dtype=torch.int64, device=device)
         self.order = self._alphabetical_rank().to(device)
         self._reset_caches()
-        if self._own_signs:
+        if self.own_signs:
             self.synapse_sign = self.signs_of(self.projection_of_entry(), self.col)
         self._bind_views()
 

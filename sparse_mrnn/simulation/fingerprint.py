@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from sparse_mrnn.comparison import digest
 from sparse_mrnn.config import to_config
 from sparse_mrnn.errors import ConfigError
 from sparse_mrnn.models.base import mRNNBase
@@ -28,28 +29,23 @@ def network_fingerprint(net: mRNNBase) -> dict[str, Any]:
         "inputs": {r.name: r.n for r in net.layout("input").regions},
         "dtype": str(net.dtype).removeprefix("torch."),
         "activations": digest(*(f"{r.activation or net.activation.name}:{r.n}".encode() for r in regions)),
-        "time constants": digest(net.alpha),
-        "tonic input": digest(net.tonic_inp),
-        "initial state": digest(net.initial_condition),
-        "unit noise": digest(torch.as_tensor(net.hid_noise_const, dtype=torch.float64)),
+        "time constants": digest(_array(net.alpha)),
+        "tonic input": digest(_array(net.tonic_inp)),
+        "initial state": digest(_array(net.initial_condition)),
+        "unit noise": digest(_array(torch.as_tensor(net.hid_noise_const, dtype=torch.float64))),
         "input noise": net.inp_noise_const,
         "backend": net.backend,
         "device": net.device.type,
     }
     for weights in net.weight_matrices():
-        found[f"{weights.kind} synapses"] = digest(weights.crow, weights.col)
-        found[f"{weights.kind} weights"] = digest(weights.csr_values())
+        found[f"{weights.kind} synapses"] = digest(_array(weights.crow), _array(weights.col))
+        found[f"{weights.kind} weights"] = digest(_array(weights.csr_values()))
         found[f"{weights.kind} delays"] = digest(repr(weights.delays).encode())
     return found
 
 
-def digest(*parts: Tensor | bytes) -> str:
-    """A short digest of tensors or bytes."""
-    found = hashlib.blake2b(digest_size=16)
-    for part in parts:
-        array = part if isinstance(part, bytes) else part.detach().cpu().numpy()
-        found.update(array if isinstance(array, bytes) else np.ascontiguousarray(array).tobytes())
-    return found.hexdigest()
+def _array(tensor: Tensor) -> NDArray[Any]:
+    return tensor.detach().cpu().numpy()  # type: ignore[no-any-return]
 
 
 def graph_config(net: mRNNBase) -> str:
@@ -74,26 +70,3 @@ def software_versions() -> dict[str, Any]:
         "python": platform.python_version(),
         "threads": torch.get_num_threads(),
     }
-
-
-def differences(old: Any, new: Any, where: str = "") -> list[str]:
-    """Where two descriptions differ, in words.
-
-    Examples
-    --------
-    >>> differences({"batch": 1, "seed": 0}, {"batch": 2, "seed": 0})
-    ['batch: 1 then, 2 now']
-    """
-    if isinstance(old, dict) and isinstance(new, dict):
-        keys = dict.fromkeys([*old, *new])
-        pairs = ((old.get(k), new.get(k), f"{where}.{k}" if where else str(k)) for k in keys)
-        return [difference for pair in pairs for difference in differences(*pair)]
-    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
-        pairs = ((a, b, f"{where}[{k}]") for k, (a, b) in enumerate(zip(old, new, strict=True)))
-        return [difference for pair in pairs for difference in differences(*pair)]
-    return [] if old == new else [f"{where}: {_short(old)} then, {_short(new)} now"]
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 40 else text[:37] + "..."

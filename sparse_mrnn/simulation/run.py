@@ -7,6 +7,7 @@ import os
 import time
 import warnings
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -14,23 +15,28 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sparse_mrnn.errors import DivergenceError, RecordingError, ResumeError, SimulationStopped, suggest
-from sparse_mrnn.models.base import mRNNBase
-from sparse_mrnn.random_streams import noise_seeds
-from sparse_mrnn.recording import Record, open_recording
-from sparse_mrnn.recording.recorder import Arrays, Recorder
-from sparse_mrnn.recording.store import ZarrStore, dataset, is_recording, need
-from sparse_mrnn.simulation import checkpoint as checkpoints
-from sparse_mrnn.simulation.fingerprint import (
-    differences,
-    digest,
-    graph_config,
-    network_fingerprint,
-    software_versions,
+from sparse_mrnn.arguments import real_number
+from sparse_mrnn.comparison import differences, digest, first_of
+from sparse_mrnn.errors import (
+    ConfigError,
+    DivergenceError,
+    RecordingError,
+    ResumeError,
+    SimulationStopped,
+    suggest,
 )
+from sparse_mrnn.models.base import mRNNBase
+from sparse_mrnn.recording import Record, open_recording
+from sparse_mrnn.recording.lock import WriterLock
+from sparse_mrnn.recording.metadata import Metadata
+from sparse_mrnn.recording.reading import check_chunks, is_recording, need, read_metadata
+from sparse_mrnn.recording.recorder import Arrays, Recorder
+from sparse_mrnn.recording.store import ZarrStore, dataset
+from sparse_mrnn.simulation import checkpoint as checkpoints
+from sparse_mrnn.simulation.fingerprint import graph_config, network_fingerprint, software_versions
 from sparse_mrnn.simulation.interrupt import Interrupt
 from sparse_mrnn.simulation.intervention_schedule import InterventionSchedule
-from sparse_mrnn.simulation.plan import SimulationPlan, check_size, plan_simulation, statistics
+from sparse_mrnn.simulation.plan import SimulationPlan, check_size, check_states, plan_simulation, statistics
 from sparse_mrnn.simulation.progress import Progress
 from sparse_mrnn.simulation.simulator import Simulator
 from sparse_mrnn.simulation.stimulus_drive import PlacedStimulus, StimulusDrive
@@ -95,7 +101,7 @@ def simulate(
     checkpoint_seconds : float
         Seconds between two checkpoints.
     allow_large : bool
-        Begin even if the recording, uncompressed, takes more than is free.
+        Begin even if the recording, uncompressed, or the states take more than is free.
     event_driven : bool
         Skip silent units where that is faster (docs/decisions/0015); equal up to rounding.
     progress : bool
@@ -133,6 +139,8 @@ def simulate(
     ((1, 5, 3), [10.0, 20.0, 30.0, 40.0, 50.0])
     """
     need("xarray", "recordings")
+    if not isinstance(net, mRNNBase):
+        raise ConfigError(f"net is of type {type(net).__name__}; give a network, such as mRNN(graph).")
     if mode not in MODES:
         hint = suggest(mode, MODES)
         raise RecordingError(f"mode is {mode!r}; use 'create', 'overwrite' or 'resume'. {hint}")
@@ -149,12 +157,21 @@ def simulate(
         seed=seed,
         noise=noise,
     )
-    run = _Run(net, plan, None if out is None else Path(out), event_driven=event_driven)
-    finished = run.begin(mode, allow_large=allow_large)
-    if finished is not None:
-        return finished
-    with Progress(plan.steps, net.dt, run.step, bar=progress, log=log) as reporter, Interrupt() as interrupt:
-        return run.go(reporter, interrupt, checkpoint_seconds)
+    if real_number(checkpoint_seconds, "checkpoint_seconds", RecordingError) < 0:
+        raise RecordingError(f"checkpoint_seconds is {checkpoint_seconds}; it must not be negative.")
+    path = None if out is None else Path(out).absolute()
+    if path is None or mode != "resume" or not path.exists():
+        check_size(plan.axes, path, allow_large=allow_large)
+    if not allow_large:
+        check_states(net, plan.batch)
+    run = _Run(net, plan, path, event_driven=event_driven)
+    with nullcontext() if path is None or run.is_finished(mode) else WriterLock(path):
+        finished = run.begin(mode)
+        if finished is not None:
+            return finished
+        bar = Progress(plan.steps, net.dt, run.step, bar=progress, log=log)
+        with bar as reporter, Interrupt() as interrupt:
+            return run.go(reporter, interrupt, checkpoint_seconds)
 
 
 class _Run:
@@ -164,8 +181,8 @@ class _Run:
         self.net, self.plan, self.out, self.step = net, plan, out, 0
         of_stimuli, of_interventions = plan.streams
         self.schedule = InterventionSchedule(net, plan.acts, plan.steps, of_interventions)
-        noise = net.make_noise(noise_seeds(plan.seed)) if plan.noise else None
-        self.simulator = Simulator(net, plan.batch, noise, event_driven=event_driven)
+        noise_seed = plan.seed if plan.noise else None
+        self.simulator = Simulator(net, plan.batch, noise_seed, event_driven=event_driven)
         self.stepper = self.simulator.stepper
         placed = [
             PlacedStimulus(net, stimulus, steps=plan.steps, batch=plan.batch, seeds=seeds)
@@ -194,11 +211,14 @@ class _Run:
 
     # ---------------------------------------------------------------- beginning
 
-    def begin(self, mode: str, *, allow_large: bool) -> xarray.Dataset | None:
+    def is_finished(self, mode: str) -> bool:
+        """Whether there is nothing to write: the run is to be resumed and has ended."""
+        out = self.out
+        return mode == "resume" and out is not None and is_recording(out) and bool(_ended(read_metadata(out)))
+
+    def begin(self, mode: str) -> xarray.Dataset | None:
         """Make or reopen what is written to; the recording, if it is finished already."""
         store, out = self.store, self.out
-        if not allow_large and not (mode == "resume" and out is not None and out.exists()):
-            check_size(self.plan.axes, out)
         if store is not None and out is not None:
             old = out.with_name(out.name + ".old")
             if not out.exists() and old.exists():  # killed between two renames of an overwrite
@@ -206,8 +226,7 @@ class _Run:
             if out.exists() and mode == "create":
                 raise RecordingError(
                     f"{out} exists; choose another path, overwrite it (mode='overwrite', --overwrite) or "
-                    "resume it "
-                    "(mode='resume', --resume)."
+                    "resume it (mode='resume', --resume)."
                 )
             if out.exists() and not is_recording(out):
                 what = "resumed" if mode == "resume" else "overwritten"
@@ -230,40 +249,48 @@ class _Run:
             "network_seed": str(self.net.seed),
             "graph_hash": digest(json.dumps(self.identity["network"]).encode()),
             "config": graph_config(self.net),
-            "options": json.dumps(self.identity["options"]),
-            "versions": json.dumps(self.identity["versions"]),
+            **{part: json.dumps(self.identity[part]) for part in ("options", "network", "versions")},
         }
 
     def _resume(self, store: ZarrStore) -> xarray.Dataset | None:
-        if not store.checkpoint.exists():
-            found = open_recording(store.path)
-            self._compare({"options": _parsed(found.attrs.get("options"))}, parts=("options",))
-            return found
+        """Go on from the checkpoint, after all that is recorded was found whole; the recording, if it is."""
+        metadata = read_metadata(store.path)
+        attrs = metadata.attributes
+        self._compare({part: json.loads(attrs[part]) for part in ("options", "network")})
+        if _ended(metadata):
+            check_chunks(metadata, self.plan.axes.samples)
+            store.checkpoint.unlink(missing_ok=True)  # of a run killed at its very end
+            return open_recording(store.path)
         arrays, saved = checkpoints.load(store.checkpoint)
-        self._compare(saved["identity"], parts=("options", "network"))
+        self._compare(saved["identity"])
         changed = "; ".join(differences(saved["identity"]["versions"], self.identity["versions"]))
         if changed:
             text = f"resuming {self.out} in another environment ({changed}): last bits may differ."
             warnings.warn(text, stacklevel=4)
         self.step = self.saved = int(saved["step"])
-        store.reopen()
         self.recorder = self._new_recorder()
         self.recorder.load(int(saved["taken"]), _with_prefix(arrays, "part_"))
+        check_chunks(metadata, self.recorder.taken - self.recorder.filled)
+        store.reopen(metadata)
         states = {name: torch.from_numpy(a) for name, a in _with_prefix(arrays, "state_").items()}
         self._intervene(first=True)
         self.stepper.load(states, self.step)
         self.drive.load(arrays, saved["stimuli"])
         return None
 
-    def _compare(self, old: dict[str, Any], parts: tuple[str, ...]) -> None:
-        found = [d for part in parts for d in differences(old.get(part), self.identity[part])]
+    def _compare(self, old: dict[str, Any]) -> None:
+        """Refuse to resume another run."""
+        advice = "overwrite it (mode='overwrite', --overwrite)"
+        for k, spec in enumerate(self.identity["options"]["stimulus"]):
+            if spec.get("code", "") is None:
+                raise ResumeError(
+                    f"{self.out} cannot be resumed: whether stimulus[{k}] is still the same function cannot "
+                    f"be told, for it uses {spec['uses']}. Write it without, or {advice}."
+                )
+        found = [d for part in ("options", "network") for d in differences(old[part], self.identity[part])]
         if found:
-            shown = "; ".join(found[:5]) + (f"; and {len(found) - 5} more" if len(found) > 5 else "")
-            raise ResumeError(
-                f"{self.out} cannot be resumed, for this is another run: {shown}. Restore that, or overwrite "
-                "it "
-                "(mode='overwrite', --overwrite)."
-            )
+            text = f"{self.out} cannot be resumed, for this is another run: {first_of(found)}"
+            raise ResumeError(f"{text}. Restore that, or {advice}.")
 
     # ---------------------------------------------------------------- running
 
@@ -334,8 +361,7 @@ class _Run:
         except OSError as error:
             raise RecordingError(
                 f"cannot write a checkpoint of {self.out}: {error.strerror}. What is recorded until the last "
-                "one, at "
-                f"{self.saved * self.net.dt:g} ms, is whole; make room and resume the run."
+                f"one, at {self.saved * self.net.dt:g} ms, is whole; make room and resume the run."
             ) from error
         self.saved = self.step
         store.mark(recorded=recorder.taken - recorder.filled if readable is None else readable)
@@ -387,8 +413,7 @@ class _Run:
         last = "" if self.store is None else f" The last good checkpoint of {self.out} is at {saved}."
         raise DivergenceError(
             f"the network diverged: at {when:g} ms, {len(bad)} units are not finite, the first of them "
-            "in region "
-            f"{region!r}.{last} Use a smaller dt or spectral radius, or weaker drive.",
+            f"in region {region!r}.{last} Use a smaller dt or spectral radius, or weaker drive.",
             when,
             region,
             found,
@@ -400,5 +425,5 @@ def _with_prefix(arrays: dict[str, NDArray[Any]], prefix: str) -> dict[str, NDAr
     return {name.removeprefix(prefix): a for name, a in arrays.items() if name.startswith(prefix)}
 
 
-def _parsed(text: Any) -> Any:
-    return json.loads(text) if isinstance(text, str) else None
+def _ended(metadata: Metadata) -> bool:
+    return bool(metadata.attributes["complete"])
