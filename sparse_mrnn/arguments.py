@@ -1,10 +1,13 @@
-"""Numbers and names a user gives, of Python, NumPy or torch: checked, and made Python's own."""
+"""Numbers, names and paths a user gives, of Python, NumPy or torch: checked, and made Python's own."""
 
 from __future__ import annotations
 
 import math
 import operator
+import os
 from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -102,6 +105,31 @@ def names_of(given: Any, what: str, error: Error) -> tuple[str, ...]:
     if not names:
         raise error(f"{what} is empty; name at least one.")
     return tuple(str(name) for name in names)
+
+
+def path_of(given: Any, what: str, error: Error) -> Path:
+    """A path, absolute and without "..".
+
+    Raises
+    ------
+    error
+        If it is none, or cannot be reached.
+
+    Examples
+    --------
+    >>> from sparse_mrnn.errors import RecordingError
+    >>> path_of("/tmp/../run.zarr", "out", RecordingError).name
+    'run.zarr'
+    """
+    try:
+        path = Path(os.path.abspath(os.fsdecode(given)))
+        with suppress(FileNotFoundError, NotADirectoryError):
+            os.stat(path)
+    except (TypeError, ValueError) as problem:
+        raise error(f"{what} is {_short(given)}, which is no path: {problem}.") from None
+    except OSError as problem:
+        raise error(f"{what} is {_short(given)}, which cannot be reached: {problem.strerror}.") from None
+    return path
 
 
 def _short(value: Any) -> str:

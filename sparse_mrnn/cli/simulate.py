@@ -57,6 +57,7 @@ def simulate(
     with report_errors():
         from sparse_mrnn.simulation import build_network
         from sparse_mrnn.simulation import simulate as run
+        from sparse_mrnn.simulation.plan import count_steps
         from sparse_mrnn.stimulus import Stimulus
 
         if out_path is None and (resume or overwrite):
@@ -73,6 +74,7 @@ def simulate(
         stimuli = [Stimulus.parse(text) for text in stim] if stim else settings.stimuli()
         try:
             with _notes():
+                count_steps(settings.dt, settings.duration, None)  # refused before a large network is built
                 net = build_network(graph, settings, device)
                 if not quiet:
                     units, synapses = net.graph.n_units, net.weights("recurrent").nnz

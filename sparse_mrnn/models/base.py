@@ -740,8 +740,9 @@ def _check_tensor(name: str, given: object) -> None:
     """Refuse what is no dense tensor; W_rec may be sparse, too."""
     if not isinstance(given, Tensor):
         raise ShapeError(f"forward: {name} is of type {type(given).__name__}; give a tensor.")
-    if given.layout != torch.strided and name != "W_rec":
-        raise ShapeError(f"forward: {name} is sparse ({given.layout}); use {name}.to_dense().")
+    if (given.layout != torch.strided and name != "W_rec") or given.is_nested:
+        kind = "nested" if given.is_nested else f"sparse ({given.layout})"
+        raise ShapeError(f"forward: {name} is {kind}; give a dense tensor, such as {name}.to_dense().")
 
 
 def _device(device: str | torch.device | None) -> torch.device:
@@ -756,4 +757,9 @@ def _device(device: str | torch.device | None) -> torch.device:
         if not torch.cuda.is_available():
             raise ConfigError(f"device {device!r}: this torch sees no CUDA device; use 'cpu', or None.")
         return torch.device("cuda", torch.cuda.current_device() if chosen.index is None else chosen.index)
+    try:
+        torch.empty(0, device=chosen)
+    except Exception as error:  # torch raises almost anything for a device it was built without
+        text = f"device {device!r}: this torch has none ({str(error).splitlines()[0]})"
+        raise ConfigError(f"{text}; use 'cpu', or None.") from None
     return chosen

@@ -43,7 +43,7 @@ class Metadata:
         try:
             content = json.loads(file.read_bytes())
             digest = content.pop(DIGEST, None)
-        except (OSError, ValueError, AttributeError, RecursionError) as error:
+        except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
             raise damaged(path, f"cannot read {file.name}: {reason(error)}") from error
         if digest != _digest(content):
             raise damaged(path, f"{file.name} is not as it was written")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sparse_mrnn.arguments import path_of
 from sparse_mrnn.errors import MissingExtraError, RecordingError
 from sparse_mrnn.recording.chunks import ChunkFiles
 from sparse_mrnn.recording.files import reason
@@ -56,10 +57,10 @@ def open_recording(path: str | os.PathLike[str]) -> xarray.Dataset:
     xr, zarr = need("xarray", "recordings"), need("zarr", "recordings on disk")
     metadata = read_metadata(path)
     try:
-        group = zarr.open_group(str(path), mode="r", zarr_format=2, use_consolidated=True)
+        group = zarr.open_group(str(metadata.path), mode="r", zarr_format=2, use_consolidated=True)
         arrays = {name: group[name] for name in metadata.arrays}
     except Exception as error:  # whatever zarr makes of metadata that another version of it wrote
-        raise damaged(Path(path), f"zarr cannot open it: {reason(error)}") from error
+        raise damaged(metadata.path, f"zarr cannot open it: {reason(error)}") from error
     attrs = dict(metadata.attributes)
     coordinates = set(attrs.pop("coordinates").split()) | {"time", "group"}
     recorded = samples_of(metadata)
@@ -90,10 +91,11 @@ def read_metadata(path: str | os.PathLike[str]) -> Metadata:
     RecordingError
         If there is none at ``path``, or it is damaged.
     """
-    if not is_recording(Path(path)):
+    found = path_of(path, "path", RecordingError)
+    if not is_recording(found):
         form = "a Zarr store as `sparse-mrnn simulate --out` writes it"
         raise RecordingError(f"{path} is not a recording: {form}.")
-    return Metadata.read(Path(path))
+    return Metadata.read(found)
 
 
 def samples_of(metadata: Metadata) -> int:

@@ -10,6 +10,7 @@ import json
 import queue
 import shutil
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -91,7 +92,7 @@ class ZarrStore:
                 self.path.rename(old)
             new.rename(self.path)
         except BaseException as error:
-            shutil.rmtree(new, ignore_errors=True)
+            _remove(new)
             if old.exists() and not self.path.exists():
                 old.rename(self.path)
             if not isinstance(error, OSError):
@@ -235,3 +236,14 @@ class ZarrStore:
             self._queue.put(None)
             self._thread.join()
             self._thread = None
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder into which zarr's threads may still be writing other files than the one that failed."""
+    absent = 0
+    for _ in range(100):
+        shutil.rmtree(folder, ignore_errors=True)
+        absent = 0 if folder.exists() else absent + 1
+        if absent == 3:
+            break
+        time.sleep(0.005)

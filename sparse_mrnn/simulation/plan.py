@@ -211,11 +211,12 @@ def check_size(axes: Axes, out: str | os.PathLike[str] | None, *, allow_large: b
         free, where = shutil.disk_usage(folder).free, str(folder)
         advice = "compression may make it fit (allow_large=True, --yes)"
     if needed > free:
-        raise RecordingError(
-            f"the recording takes {needed / 2**30:.1f} GiB uncompressed, and {where} has "
-            f"{free / 2**30:.1f} GiB free: record "
-            f"fewer times (every), regions or statistics, or in float16; {advice}."
+        what = "the times recorded alone take" if allow_large else "the recording takes"
+        advice = "record fewer times (every)" if allow_large else (
+            f"record fewer times (every), regions or statistics, or in float16; {advice}"
         )
+        size, have = (f"{n / 2**30:.1f} GiB" for n in (needed, free))
+        raise RecordingError(f"{what} {size} uncompressed, and {where} has {have} free: {advice}.")
 
 
 def _free_memory() -> int:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sparse_mrnn.arguments import real_number
+from sparse_mrnn.arguments import path_of, real_number
 from sparse_mrnn.comparison import differences, digest, first_of
 from sparse_mrnn.errors import (
     ConfigError,
@@ -159,7 +159,10 @@ def simulate(
     )
     if real_number(checkpoint_seconds, "checkpoint_seconds", RecordingError) < 0:
         raise RecordingError(f"checkpoint_seconds is {checkpoint_seconds}; it must not be negative.")
-    path = None if out is None else Path(out).absolute()
+    path = None if out is None else path_of(out, "out", RecordingError)
+    log = None if log is None else path_of(log, "log", RecordingError)
+    if path is not None and not path.name:
+        raise RecordingError(f"{path} cannot be a recording; give the path of a folder to make.")
     if path is None or mode != "resume" or not path.exists():
         check_size(plan.axes, path, allow_large=allow_large)
     if not allow_large:
