@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import json
 import os
 import re
 import shutil
@@ -16,7 +17,7 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr.storage._local as local
-from test_damaged_recordings import small_chunks, tiny  # noqa: F401 - a fixture for every test here
+from test_damaged_recordings import CONFIG, small_chunks, tiny  # noqa: F401 - a fixture for every test here
 
 from sparse_mrnn.errors import RecordingError, SimulationStopped
 from sparse_mrnn.recording import open_recording
@@ -333,7 +334,7 @@ def test_a_limit_on_the_size_of_files(tmp_path):
 def test_a_disk_that_is_really_full(tmp_path):
     """On a tmpfs of every size from none to enough, each in a namespace of its own; then it is copied and goes on."""
     whole, seen = tiny(None), set()
-    for size in range(4, 260, 12):
+    for size in range(4, 260, 24):
         disk, kept = tmp_path / f"disk{size}", tmp_path / f"kept{size}"
         disk.mkdir()
         kept.mkdir()
@@ -350,12 +351,15 @@ def test_a_disk_that_is_really_full(tmp_path):
     assert seen == {("RecordingError", False), ("RecordingError", True), ("done", True)}
 
 
+def holds(process, out):
+    try:
+        return f"process {process.pid} on" in out.with_name("run.zarr.lock").read_text()
+    except FileNotFoundError:
+        return False
+
+
 @pytest.mark.slow
 def test_signals_at_random_moments_of_the_command(tmp_path):
-    from test_damaged_recordings import CONFIG
-
-    import json
-
     config = tmp_path / "net.json"
     config.write_text(json.dumps(CONFIG))
     out = tmp_path / "runs" / "run.zarr"
@@ -364,8 +368,8 @@ def test_signals_at_random_moments_of_the_command(tmp_path):
     interrupted = 0
     for _ in range(40):
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        while not (out.parent / "run.zarr.lock").exists() and process.poll() is None:
-            time.sleep(0.005)
+        while not holds(process, out) and process.poll() is None:
+            time.sleep(0.002)
         time.sleep(rng.uniform(0, 0.4))
         process.send_signal(signal.SIGINT if rng.random() < 0.7 else signal.SIGTERM)
         if rng.random() < 0.3:

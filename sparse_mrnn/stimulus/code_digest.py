@@ -13,7 +13,16 @@ import sys
 import sysconfig
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
+from types import (
+    BuiltinFunctionType,
+    CodeType,
+    FunctionType,
+    GetSetDescriptorType,
+    MemberDescriptorType,
+    MethodDescriptorType,
+    MethodType,
+    ModuleType,
+)
 from typing import Any
 
 import numpy as np
@@ -89,6 +98,14 @@ class _Digest:
             return "module", [value.__name__]
         if isinstance(value, type):
             return "class", self._of_class(value)
+        if isinstance(value, property):
+            return "property", [self.of(part) for part in (value.fget, value.fset)]
+        if isinstance(value, (staticmethod, classmethod)):
+            return type(value).__name__, [self.of(value.__func__)]
+        if isinstance(value, functools.cached_property):
+            return "property", [self.of(value.func)]
+        if isinstance(value, (MemberDescriptorType, GetSetDescriptorType, MethodDescriptorType)):
+            return "member", [value.__qualname__]
         if isinstance(value, (BuiltinFunctionType, np.ufunc)):
             return "builtin", [getattr(value, "__module__", None) or "", value.__name__]
         if hasattr(value, "detach") and hasattr(value, "numpy"):  # a torch tensor
@@ -127,7 +144,7 @@ class _Digest:
         if not _installed(kind.__module__):
             yield from (self.of(base) for base in kind.__bases__)
             for name, value in sorted(vars(kind).items()):
-                if not name.startswith("__") or isinstance(value, FunctionType):
+                if name != "_abc_impl" and (not name.startswith("__") or isinstance(value, FunctionType)):
                     yield name
                     yield self.of(value)
 
