@@ -7,16 +7,18 @@ import json
 import os
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import scipy.sparse as sp
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
+from sparse_mrnn.atomic import replacing
 from sparse_mrnn.connectivity import RULES, ConnectionRule
 from sparse_mrnn.errors import ConfigError, SparseMRNNError, suggest
 from sparse_mrnn.graph import Region, RegionGraph
 from sparse_mrnn.initializers import INITIALIZERS, Initializer
+from sparse_mrnn.sharing import Sharing
 from sparse_mrnn.simulation_config import (
     INTERVENTION_MODELS,
     STIMULUS_MODELS,
@@ -26,19 +28,18 @@ from sparse_mrnn.simulation_config import (
 )
 
 __all__ = [
-    "NetworkConfig",
-    "SimulationConfig",
-    "json_schema",
-    "load_config",
-    "read_config",
-    "to_config",
+    "NetworkConfig", "SimulationConfig", "json_schema", "load_config", "read_config", "to_config",
     "write_config",
 ]
 
-PLAIN_SETTINGS = ("key", "sign", "trainable", "self_connections", "delay")
+PLAIN_SETTINGS = ("key", "sign", "trainable", "self_connections", "delay", "rank")
 """Settings of a projection that a configuration has as the graph has them."""
 
+SECTIONS = ("recurrent_regions", "input_regions", "recurrent_connections", "input_connections")
+
 Sign = Literal["pos", "neg"] | list[Literal[-1, 0, 1]] | None
+Learnt = bool | Literal["unit", "region"]
+Bounds = tuple[float | None, float | None]
 
 
 class RecurrentRegion(Strict):
@@ -50,9 +51,15 @@ class RecurrentRegion(Strict):
     base_firing: float | list[float] = Field(0.0, description="Tonic input, one number or one per unit.")
     init: float | list[float] = Field(0.0, description="Initial pre-activation, one number or one per unit.")
     parent_region: str | None = Field(None, description="Name of a group of regions.")
-    learnable_bias: bool = Field(False, description="Train the tonic input.")
+    learnable_bias: Learnt = Field(
+        False, description="Train the tonic input: of each unit, or of the region."
+    )
+    learnable_init: Learnt = Field(False, description="Train the initial state, likewise.")
     tau: float | None = Field(None, description="Time constant in ms, if not the network's.")
     learnable_tau: bool = Field(False, description="Train the time constant.")
+    tau_bounds: Bounds | None = Field(
+        None, description="Least and largest learnt time constant, ms, or null."
+    )
     activation: str | None = Field(None, description="Activation, if not the network's.")
     noise_level: float | None = Field(None, description="Noise of the units, if not the network's.")
     unit_ids: list[str] | None = Field(None, description="A name per unit.")
@@ -76,7 +83,7 @@ class ExplicitWeights(Strict):
 
 
 class Connection(Strict):
-    """A projection; at most one of sparsity, density, fan_in, rule and weights."""
+    """A projection; at most one of sparsity, density, fan_in, rule, weights and rank."""
 
     src_region: str
     dst_region: str
@@ -95,6 +102,14 @@ class Connection(Strict):
     trainable: bool = True
     self_connections: bool = True
     delay: float | None = Field(None, description="Conduction delay, ms; null for one time step.")
+    share: str | list[str] | None = Field(
+        None,
+        description="Gains of fixed base values: for the 'projection', each 'source' or 'target' unit, "
+        "for all projections of a name, or by a label for each synapse of weights.",
+    )
+    gain: float = Field(1.0, description="What shared gains start with.")
+    bounds: Bounds | None = Field(None, description="Least and largest shared gain, or null.")
+    rank: int | None = Field(None, description="W = U V^T of this rank, without synapses.")
 
 
 class NetworkConfig(Strict):
@@ -106,6 +121,12 @@ class NetworkConfig(Strict):
     recurrent_connections: list[Connection] = Field(default_factory=list)
     input_connections: list[Connection] = Field(default_factory=list)
     simulation: SimulationConfig | None = None
+
+    @field_validator(*SECTIONS, mode="before")
+    @classmethod
+    def _empty(cls, value: Any) -> Any:
+        """In mRNNTorch a section without entries may be {}."""
+        return [] if value == {} else value
 
 
 def json_schema() -> dict[str, Any]:
@@ -152,6 +173,25 @@ def load_config(source: str | os.PathLike[str] | dict[str, Any]) -> NetworkConfi
     return config
 
 
+def load_simulation(source: str | os.PathLike[str]) -> SimulationConfig:
+    """Read a ``simulation`` section from a JSON file of its own, or from that of a whole configuration.
+
+    Raises
+    ------
+    ConfigError
+        As `load_config`.
+    """
+    data = _read_json(Path(source))
+    if not isinstance(data, dict):
+        raise ConfigError(f"{source}: the file holds a JSON {type(data).__name__}, not an object {{...}}.")
+    section = data.get("simulation", data)
+    try:
+        config = NetworkConfig.model_validate({"simulation": _without_comments(section)})
+    except ValidationError as error:
+        raise ConfigError(_explain(str(source), error)) from None
+    return config.simulation or SimulationConfig()
+
+
 def read_config(source: str | os.PathLike[str] | dict[str, Any] | NetworkConfig) -> RegionGraph:
     """Build the `RegionGraph` of a configuration.
 
@@ -183,8 +223,7 @@ def read_config(source: str | os.PathLike[str] | dict[str, Any] | NetworkConfig)
 
 
 def _steps(config: NetworkConfig) -> list[tuple[str, int, Any]]:
-    sections = ("recurrent_regions", "input_regions", "recurrent_connections", "input_connections")
-    return [(section, k, step) for section in sections for k, step in enumerate(getattr(config, section))]
+    return [(section, k, step) for section in SECTIONS for k, step in enumerate(getattr(config, section))]
 
 
 def _apply(graph: RegionGraph, section: str, step: Any) -> None:
@@ -206,16 +245,20 @@ def _apply(graph: RegionGraph, section: str, step: Any) -> None:
             step.dst_region,
             density=getattr(step, ways[0]) if ways else None,
             fan_in=step.fan_in,
-            rule=None if step.rule is None else _make(step.rule, RULES, "rule"),
+            rule=None if step.rule is None else make_part(step.rule, RULES, "rule"),
             weights=None if step.weights is None else _explicit(graph, step),
             key=step.key,
             initializer=(
-                None if step.initializer is None else _make(step.initializer, INITIALIZERS, "initializer")
+                None if step.initializer is None else make_part(step.initializer, INITIALIZERS, "initializer")
             ),
             sign=step.sign,
             trainable=step.trainable,
             self_connections=step.self_connections,
             delay=step.delay,
+            share=step.share if not isinstance(step.share, list) else _row_major_labels(step),
+            gain=step.gain,
+            bounds=step.bounds,
+            rank=step.rank,
         )
 
 
@@ -230,7 +273,27 @@ def _explicit(graph: RegionGraph, step: Connection) -> sp.coo_array:
     return sp.coo_array((np.array(given.values, dtype=np.float64), (given.rows, given.cols)), shape=shape)
 
 
-def _make(spec: str | dict[str, Any], kinds: dict[str, Any], what: str) -> Any:
+def _row_major_labels(step: Connection) -> list[str]:
+    """Labels given in the order of the explicit weights, in that of their rows."""
+    given, labels = step.weights, list(step.share or ())
+    if given is None or len(labels) != len(given.rows):
+        raise ConfigError("share: a list of labels needs weights, and one label for each of them.")
+    return [labels[k] for k in np.lexsort((given.cols, given.rows))]
+
+
+def make_part(spec: str | dict[str, Any], kinds: dict[str, Any], what: str) -> Any:
+    """A rule or an initialiser, from its type or an object with a type and settings.
+
+    Raises
+    ------
+    ConfigError
+        If its type or a setting is not known.
+
+    Examples
+    --------
+    >>> make_part({"type": "fixed_fan_in", "fan_in": 3}, RULES, "rule")
+    FixedFanIn(fan_in=3)
+    """
     settings = {"type": spec} if isinstance(spec, str) else dict(spec)
     kind = settings.pop("type", None)
     if kind not in kinds:
@@ -245,14 +308,36 @@ def _make(spec: str | dict[str, Any], kinds: dict[str, Any], what: str) -> Any:
         raise ConfigError(f"{what}: {kind!r}: {error}") from None
 
 
-def to_config(graph: RegionGraph, simulation: SimulationConfig | None = None) -> dict[str, Any]:
-    """The configuration dictionary of a graph; ``read_config`` gives the same graph back.
+class Network(Protocol):
+    """A network, as `to_config` sees one."""
+
+    def to_graph(self) -> RegionGraph:
+        """Its declaration, with explicit synapses."""
+
+    def simulation_settings(self) -> SimulationConfig:
+        """Its settings."""
+
+
+def to_config(graph: RegionGraph | Network, simulation: SimulationConfig | None = None) -> dict[str, Any]:
+    """The configuration dictionary of a graph, or of a whole network.
+
+    ``read_config`` gives the same graph back. Of a network, synapses are explicit and weights those of now,
+    and its settings (dt, tau, activation, ...) are the ``simulation`` section unless that is given;
+    `from_config` gives a network back that computes the same.
+
+    Parameters
+    ----------
+    graph : RegionGraph, mRNN or ElmanmRNN
+    simulation : SimulationConfig, optional
 
     Raises
     ------
     ConfigError
-        If a projection has a rule or an initialiser class of your own, which JSON cannot name.
+        If a rule, an initialiser or the activation is of your own, which JSON cannot name.
     """
+    if not isinstance(graph, RegionGraph):
+        simulation = simulation or graph.simulation_settings()
+        graph = graph.to_graph()
     out: dict[str, Any] = {"name": graph.name} if graph.name else {}
     out["recurrent_regions"] = [_region(r, RecurrentRegion) for r in graph.regions()]
     out["input_regions"] = [_region(r, InputRegion) for r in graph.regions("input")]
@@ -265,11 +350,13 @@ def to_config(graph: RegionGraph, simulation: SimulationConfig | None = None) ->
                 triplets = {"rows": coo.row, "cols": coo.col, "values": coo.data}
                 entry["weights"] = {name: array.tolist() for name, array in triplets.items()}
             elif p.rule is not None and p.rule.kind == "bernoulli":
-                entry["sparsity"] = p.rule.density  # type: ignore[attr-defined]
+                entry["sparsity"] = p.rule.density  # type: ignore[union-attr]
             elif p.rule is not None and p.rule.kind != "all_to_all":
-                entry["rule"] = _spec(p.rule)
+                entry["rule"] = spec_of(p.rule)
+            if p.share is not None:
+                entry |= _share_entry(p.share)
             if p.initializer is not None:
-                entry["initializer"] = _spec(p.initializer)
+                entry["initializer"] = spec_of(p.initializer)
             attrs = graph.edges[p.source, p.target, p.key]
             for name, value in {**attrs, "key": p.key}.items():
                 if name in PLAIN_SETTINGS and value != Connection.model_fields[name].default:
@@ -277,28 +364,50 @@ def to_config(graph: RegionGraph, simulation: SimulationConfig | None = None) ->
             entries.append(entry)
         out[f"{kind}_connections"] = entries
     if simulation is not None:
-        out["simulation"] = simulation.model_dump(exclude_defaults=True)
+        out["simulation"] = simulation.model_dump(exclude_unset=True)
     return out
 
 
 def write_config(
-    graph: RegionGraph, path: str | os.PathLike[str], simulation: SimulationConfig | None = None
+    graph: RegionGraph | Network, path: str | os.PathLike[str], simulation: SimulationConfig | None = None
 ) -> None:
-    """Write a graph as JSON; the file appears whole or not at all."""
+    """Write a graph or a network as JSON, as `to_config`; the file appears whole or not at all.
+
+    Raises
+    ------
+    ConfigError
+        As `to_config`, and if the file cannot be written.
+    """
     path = Path(path)
     text = json.dumps(to_config(graph, simulation), indent=1)
     # One line for a list without lists inside.
     text = re.sub(r"\[([^\[\]{}]*)\]", lambda flat: f"[{' '.join(flat[1].split())}]", text)
-    partial = path.with_name(path.name + ".partial")
     try:
-        partial.write_text(text + "\n", encoding="utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+        with replacing(path) as partial:
+            partial.write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"cannot write the configuration {path}: {error.strerror}.") from error
 
 
-def _spec(part: ConnectionRule | Initializer) -> Any:
-    if part.kind == "custom":
+def _share_entry(share: Sharing) -> dict[str, Any]:
+    entry: dict[str, Any] = {"share": share.by}
+    if share.labels is not None:
+        entry["share"] = [share.labels.names[code] for code in share.labels.codes]
+    if share.gain != 1:
+        entry["gain"] = share.gain
+    return entry if share.bounds == (None, None) else {**entry, "bounds": list(share.bounds)}
+
+
+def spec_of(part: ConnectionRule | Initializer) -> dict[str, Any]:
+    """A rule or an initialiser as JSON, from which `make_part` makes it.
+
+    Raises
+    ------
+    ConfigError
+        If its class is not of this package.
+    """
+    known: dict[str, Any] = RULES if isinstance(part, ConnectionRule) else INITIALIZERS
+    if known.get(part.kind) is not type(part):
         raise ConfigError(f"{type(part).__name__} is a class of your own; a configuration cannot name it.")
     return {key: _plain(value) for key, value in part.to_spec().items()}
 
@@ -315,7 +424,7 @@ def _region(region: Region, model: type[Strict]) -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     """A value as JSON has it."""
-    if isinstance(value, np.ndarray):
+    if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
     return list(value) if isinstance(value, tuple) else value
 

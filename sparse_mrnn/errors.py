@@ -134,6 +134,14 @@ class TrainingError(SparseMRNNError, ValueError):
     """A training utility is asked for something it cannot do with this network."""
 
 
+class SavedFileError(SparseMRNNError, ValueError):
+    """A saved network or a checkpoint cannot be written or read, or belongs to another network."""
+
+
+class ConversionError(SparseMRNNError, ValueError):
+    """A network cannot be turned into, or made from, that of other software."""
+
+
 class ConnectomeError(SparseMRNNError, ValueError):
     """A connectome's file or table cannot be imported; the message names file, line and column."""
 
@@ -152,6 +160,10 @@ class RoundingWarning(UserWarning):
 
 class StateDictWarning(UserWarning):
     """A state dict is loaded, with strict=False, into a network that was declared otherwise."""
+
+
+class ConversionWarning(UserWarning):
+    """What two sources say of a network that is converted differs; the message says which one counts."""
 
 
 class StepSizeWarning(UserWarning):

@@ -15,7 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 from sparse_mrnn.connectivity import AllToAll, Bernoulli, ConnectionRule, FixedFanIn, Site
 from sparse_mrnn.errors import FinalizeError, GraphError, UnknownNameError, WeightError, suggest
 from sparse_mrnn.explicit import SynapseBlock, blocks_by_region, explicit_weights
-from sparse_mrnn.initializers import Initializer
+from sparse_mrnn.initializers import Default, Initializer
+from sparse_mrnn.sharing import Sharing, SynapseLabels, check_sharing
 
 REGION_SIGNS: dict[str | None, int] = {"pos": 1, "neg": -1, None: 0}
 PROJECTION_SIGNS: dict[str, int] = {"pos": 1, "neg": -1, "free": 0}
@@ -33,9 +34,11 @@ class Region:
     base_firing: float | NDArray[np.float64] = 0.0
     init: float | NDArray[np.float64] = 0.0
     parent_region: str | None = None
-    learnable_bias: bool = False
+    learnable_bias: bool | str = False
+    learnable_init: bool | str = False
     tau: float | None = None
     learnable_tau: bool = False
+    tau_bounds: tuple[float | None, float | None] | None = None
     activation: str | None = None
     noise_level: float | None = None
     unit_ids: tuple[str, ...] | None = field(default=None, repr=False)
@@ -68,6 +71,8 @@ class Projection:
     sign: str = "inherit"
     trainable: bool = True
     delay: float | None = None
+    share: Sharing | None = None
+    rank: int | None = None
 
     @property
     def weights(self) -> sp.csr_array | None:
@@ -77,8 +82,8 @@ class Projection:
     @property
     def expected_synapses(self) -> float:
         """Synapses the projection will have: exact for explicit weights and exact rules."""
-        if self.synapses is not None:
-            return self.synapses.nnz
+        if self.synapses is not None or self.rank is not None:
+            return 0 if self.synapses is None else self.synapses.nnz
         return self.rule.expected(self.site)  # type: ignore[union-attr]
 
 
@@ -128,9 +133,11 @@ class RegionGraph(nx.MultiDiGraph):
         base_firing: float | ArrayLike = 0.0,
         init: float | ArrayLike = 0.0,
         parent_region: str | None = None,
-        learnable_bias: bool = False,
+        learnable_bias: bool | str = False,
+        learnable_init: bool | str = False,
         tau: float | None = None,
         learnable_tau: bool = False,
+        tau_bounds: tuple[float | None, float | None] | None = None,
         activation: str | None = None,
         noise_level: float | None = None,
         unit_ids: list[str] | None = None,
@@ -152,12 +159,15 @@ class RegionGraph(nx.MultiDiGraph):
             Initial pre-activation state x of the units.
         parent_region : str, optional
             A name that groups regions; every query by region name takes it too.
-        learnable_bias : bool
-            Whether the tonic input is trained.
+        learnable_bias, learnable_init : bool, "unit" or "region"
+            Whether the tonic input, or the initial state, is trained: of each unit (True), or one for the
+            region.
         tau : float, optional
             Time constant in ms, where it differs from the network's.
         learnable_tau : bool
             Whether the time constant is trained, one for the region.
+        tau_bounds : (float or None, float or None), optional
+            Least and largest time constant that it can learn, ms. It stays above one time step in any case.
         activation : str, optional
             Activation, where it differs from the network's.
         unit_ids : list of str, optional
@@ -177,12 +187,22 @@ class RegionGraph(nx.MultiDiGraph):
         if parent_region is not None:
             self._check_parent(name, parent_region)
             attrs["parent_region"] = parent_region
-        attrs["learnable_bias"] = bool(learnable_bias)
+        for what, learnable in (("learnable_bias", learnable_bias), ("learnable_init", learnable_init)):
+            attrs[what] = _learnable(name, what, learnable)
+            value = what.replace("learnable_bias", "base_firing").replace("learnable_", "")
+            if attrs[what] == "region" and np.ndim(attrs[value]):
+                raise GraphError(
+                    f"region {name!r}: {what}='region' needs one {value} for the region, not one a unit."
+                )
+        if not attrs["learnable_init"]:
+            del attrs["learnable_init"]
         if tau is not None:
             if not (math.isfinite(tau) and tau > 0):
                 raise GraphError(f"region {name!r}: tau is {tau!r}; it must be a positive time in ms.")
             attrs["tau"] = float(tau)
         attrs["learnable_tau"] = bool(learnable_tau)
+        if tau_bounds is not None:
+            attrs["tau_bounds"] = _tau_bounds(name, tau_bounds, bool(learnable_tau), tau)
         if activation is not None:
             attrs["activation"] = activation
         if noise_level is not None:
@@ -231,6 +251,10 @@ class RegionGraph(nx.MultiDiGraph):
         trainable: bool = True,
         self_connections: bool = True,
         delay: float | None = None,
+        share: str | Any = None,
+        gain: float = 1.0,
+        bounds: tuple[float | None, float | None] | None = None,
+        rank: int | None = None,
     ) -> None:
         """Add a projection. Without density, fan_in, rule or weights, every unit reaches every unit.
 
@@ -260,13 +284,27 @@ class RegionGraph(nx.MultiDiGraph):
         delay : float, optional
             Conduction delay, ms: activity arrives so much later, at least one time step. Default:
             one time step.
+        share : {"projection", "source", "target"}, name or labels, optional
+            Weights are fixed base values (``weights``, or what the initialiser draws) times learnt gains: one
+            for the projection, one per source or target unit, one for all projections that give the same
+            name, or one per label. Labels are for explicit weights: one for each synapse row by row, or a
+            matrix of them.
+        gain : float
+            What every gain starts with.
+        bounds : (float or None, float or None), optional
+            Least and largest gain, kept by how it is parametrised. Under Dale's law a gain is at least 0
+            without.
+        rank : int, optional
+            W = U V^T with this many columns in U and V, both trained; no synapses (Mastrogiuseppe & Ostojic
+            2018).
 
         Raises
         ------
         UnknownNameError
             If a region does not exist.
         GraphError
-            If the key is taken, the target is an input, or several ways to connect are given.
+            If the key is taken, the target is an input, several ways to connect are given, or a sharing or a
+            rank does not fit.
         ConnectivityError
             If the rule cannot be satisfied.
         WeightError
@@ -279,7 +317,7 @@ class RegionGraph(nx.MultiDiGraph):
             raise GraphError(f"{label}: {target!r} is an input; projections end in recurrent regions.")
         if self.has_edge(source, target, key):
             raise GraphError(f"{label} exists already; give the parallel one another key=.")
-        ways = {"density": density, "fan_in": fan_in, "rule": rule, "weights": weights}
+        ways = {"density": density, "fan_in": fan_in, "rule": rule, "weights": weights, "rank": rank}
         given = [name for name, value in ways.items() if value is not None]
         if len(given) > 1:
             raise GraphError(f"{label}: {' and '.join(given)} exclude each other; give one.")
@@ -306,12 +344,35 @@ class RegionGraph(nx.MultiDiGraph):
             attrs["weights"] = explicit_weights(label, weights, shape=shape, signs=source_signs, ids=ids)
             if source == target and not self_connections and attrs["weights"].diagonal().any():
                 raise WeightError(f"{label}: weights have self-connections, but self_connections=False.")
-        if weights is None:
+        elif rank is not None:
+            attrs["rank"] = _rank(label, rank, (dst["n"], src["n"]), source_signs, attrs, share)
+        if weights is None and rank is None:
             _rule_of(attrs, label).check(self._site(source, target, key, attrs))
+        if share is not None:
+            sharing = check_sharing(label, share, gain, bounds, attrs.get("weights"))
+            if weights is None and not (initializer or Default()).keeps_sign(bool(source_signs.all())):
+                raise GraphError(
+                    f"{label}: a shared gain needs base weights of one sign, and "
+                    f"{type(initializer or Default()).__name__} "
+                    "draws both; use initializer=Constant(...), Gamma, LogNormal or explicit weights."
+                )
+            self._check_shared_name(label, sharing, source_signs, attrs["trainable"])
+            self.__dict__.get("_shared_names", {}).setdefault(sharing.by, (source, target, key))
+            attrs |= _share_attributes(sharing)
+        elif gain != 1.0 or bounds is not None:
+            raise GraphError(f"{label}: gain and bounds are for shared weights; give share=.")
         self.add_edge(source, target, key=key, **attrs)
 
     def add_projections(
-        self, weights: Any, *, key: str = "default", sign: str = "inherit", trainable: bool = True
+        self,
+        weights: Any,
+        *,
+        key: str = "default",
+        sign: str = "inherit",
+        trainable: bool = True,
+        share: str | None = None,
+        gain: float = 1.0,
+        bounds: tuple[float | None, float | None] | None = None,
     ) -> None:
         """Add explicit synapses between all recurrent units: a projection for each pair of regions with any.
 
@@ -321,8 +382,9 @@ class RegionGraph(nx.MultiDiGraph):
         ----------
         weights : array or scipy sparse array, shape (units, units)
             Entry (i, j) is from unit j to unit i, in unit order: region after region.
-        key, sign, trainable
-            Of every projection, as in `add_projection`; so are the errors.
+        key, sign, trainable, share, gain, bounds
+            Of every projection, as in `add_projection`; so are the errors. Labels are for `add_projection`
+            only.
         """
         self._check_open()
         regions, label = self.regions(), f"projections (key {key!r})"
@@ -334,6 +396,10 @@ class RegionGraph(nx.MultiDiGraph):
         attrs: dict[str, Any] = {"trainable": bool(trainable), "self_connections": True}
         if sign != "inherit":
             attrs["sign"] = sign
+        if share is not None:
+            if not isinstance(share, str):
+                raise GraphError(f"{label}: labels belong to one projection; use add_projection for them.")
+            attrs |= _share_attributes(check_sharing(label, share, gain, bounds, None))
         edges = []
         for target, source, block in blocks_by_region(matrix, ptr):
             pair = regions[source].name, regions[target].name
@@ -374,12 +440,14 @@ class RegionGraph(nx.MultiDiGraph):
                     target,
                     key,
                     site=self._site(source, target, key, attrs),
-                    rule=None if "weights" in attrs else _rule_of(attrs, label),
+                    rule=None if "weights" in attrs or "rank" in attrs else _rule_of(attrs, label),
                     synapses=attrs.get("weights"),
                     initializer=attrs.get("initializer"),
                     sign=attrs.get("sign", "inherit"),
                     trainable=attrs.get("trainable", True),
                     delay=attrs.get("delay"),
+                    share=_sharing_of(attrs),
+                    rank=attrs.get("rank"),
                 )
 
     def members(self, name: str) -> list[str]:
@@ -480,6 +548,44 @@ class RegionGraph(nx.MultiDiGraph):
         if not isinstance(n, (int, np.integer)) or isinstance(n, bool) or n < 1:
             raise GraphError(f"region {name!r}: the number of units is {n!r}; use an integer of at least 1.")
 
+    def _check_shared_name(
+        self, label: str, sharing: Sharing, signs: NDArray[np.int8], trainable: bool
+    ) -> None:
+        """Projections of one name have one gain: its start, its bounds, the signs under it and its training
+        agree."""
+        if sharing.name is None:
+            return
+        first = self._first_of_name(sharing.name)
+        if first is None:
+            return
+        attrs, their = self.edges[first], _source_signs(label, "inherit", self.region(first[0]))
+        if "sign" in attrs:
+            their = _source_signs(label, attrs["sign"], self.region(first[0]))
+        bounds = attrs.get("gain_low"), attrs.get("gain_high")
+        for what, mine, theirs in (
+            ("gain", sharing.gain, attrs["gain"]),
+            ("bounds", sharing.bounds, bounds),
+            ("trainable", trainable, attrs["trainable"]),
+            ("source signs", sorted(set(signs.tolist())), sorted(set(their.tolist()))),
+        ):
+            if mine != theirs:
+                raise GraphError(
+                    f"{label}: shares the gain {sharing.name!r} with {projection_label(*first)}, but {what} "
+                    "differ: "
+                    f"{mine} and {theirs}. Make them equal, or give another name."
+                )
+
+    def _first_of_name(self, name: str) -> tuple[str, str, str] | None:
+        """The first projection that shares the gain of a name; names are kept, and looked up anew in a
+        copy."""
+        names: dict[str, tuple[str, str, str]] | None = self.__dict__.get("_shared_names")
+        if names is None:
+            names = self.__dict__["_shared_names"] = {}
+            for source, target, key, share in self.edges(keys=True, data="share"):
+                names.setdefault(share, (source, target, key))
+        first = names.get(name)
+        return first if first is not None and self.has_edge(*first) else None
+
     def _ancestors(self, name: str) -> list[str]:
         chain: list[str] = []
         parent = self.nodes[name].get("parent_region") if name in self else None
@@ -550,6 +656,71 @@ def _source_signs(label: str, sign: str, source: Region) -> NDArray[np.int8]:
     if sign not in PROJECTION_SIGNS:
         raise GraphError(f"{label}: sign is {sign!r}; use 'inherit', 'pos', 'neg' or 'free'.")
     return np.full(source.n, PROJECTION_SIGNS[sign], dtype=np.int8)
+
+
+def _learnable(name: str, what: str, value: Any) -> bool | str:
+    if value not in (True, False, "unit", "region"):
+        raise GraphError(f"region {name!r}: {what} is {value!r}; use True ('unit'), 'region' or False.")
+    return "region" if value == "region" else bool(value)
+
+
+def _tau_bounds(
+    name: str, bounds: Any, learnable: bool, tau: float | None
+) -> tuple[float | None, float | None]:
+    try:
+        low, high = (None if end is None else float(end) for end in bounds)
+    except (TypeError, ValueError):
+        raise GraphError(
+            f"region {name!r}: tau_bounds is {bounds!r}; give (least, largest) in ms, or None."
+        ) from None
+    inside = [
+        0.0 if low is None else low,
+        low or 0.0 if tau is None else tau,
+        math.inf if high is None else high,
+    ]
+    if not learnable or not (
+        inside[0] <= inside[1] <= inside[2] and inside[0] < inside[2] and min(inside) >= 0
+    ):
+        raise GraphError(
+            f"region {name!r}: tau_bounds is {bounds!r}; they need learnable_tau=True, least < largest, and "
+            "tau within."
+        )
+    return low, high
+
+
+def _rank(
+    label: str, rank: Any, shape: tuple[int, int], signs: NDArray[np.int8], attrs: dict[str, Any], share: Any
+) -> int:
+    if not isinstance(rank, int | np.integer) or isinstance(rank, bool) or not 1 <= rank <= min(shape):
+        raise GraphError(
+            f"{label}: rank is {rank!r}; use 1 to {min(shape)}, the units of the smaller region."
+        )
+    if signs.any():
+        raise GraphError(
+            f"{label}: U V^T has entries of both signs, so a low-rank projection cannot obey Dale's law; "
+            "give it sign='free', or its source no sign."
+        )
+    if share is not None or not attrs["self_connections"]:
+        raise GraphError(
+            f"{label}: a low-rank projection has no synapses; leave out share and self_connections."
+        )
+    return int(rank)
+
+
+def _share_attributes(sharing: Sharing) -> dict[str, Any]:
+    """A sharing as edge attributes, plain ones where they can be."""
+    low, high = sharing.bounds
+    attrs = {"share_labels": sharing.labels, "gain_low": low, "gain_high": high}
+    known = {name: value for name, value in attrs.items() if value is not None}
+    return {"share": sharing.by, "gain": sharing.gain, **known}
+
+
+def _sharing_of(attrs: Mapping[str, Any]) -> Sharing | None:
+    if "share" not in attrs:
+        return None
+    bounds = attrs.get("gain_low"), attrs.get("gain_high")
+    labels: SynapseLabels | None = attrs.get("share_labels")
+    return Sharing(attrs["share"], labels, attrs.get("gain", 1.0), bounds)
 
 
 def _per_unit(name: str, what: str, value: Any, n: int) -> Any:

@@ -94,6 +94,10 @@ class Initializer:
         """Return one float32 value per synapse."""
         raise WeightError(f"{type(self).__name__} does not implement __call__(rng, synapses).")
 
+    def keeps_sign(self, signed: bool) -> bool:
+        """Whether all values have one sign, for sources that have a sign (``signed``) or that have none."""
+        return False
+
     def to_spec(self) -> dict[str, Any]:
         """The initialiser as it is written in a configuration file."""
         return {"type": self.kind, **{f.name: getattr(self, f.name) for f in fields(self)}}
@@ -108,6 +112,9 @@ class Default(Initializer):
     """
 
     kind: ClassVar[str] = "default"
+
+    def keeps_sign(self, signed: bool) -> bool:
+        return signed
 
     def __call__(self, rng: np.random.Generator, synapses: Synapses) -> Values:
         width = synapses.n_units + (synapses.n_inputs if synapses.inputs else synapses.n_units)
@@ -143,6 +150,9 @@ class Uniform(Initializer):
         if not self.low <= self.high:
             raise WeightError(f"uniform: low is {self.low}, above high, {self.high}.")
 
+    def keeps_sign(self, signed: bool) -> bool:
+        return self.low >= 0 or self.high <= 0
+
     def __call__(self, rng: np.random.Generator, synapses: Synapses) -> Values:
         uniform = rng.random(len(synapses), dtype=np.float32)
         return np.float32(self.low) + np.float32(self.high - self.low) * uniform
@@ -172,6 +182,9 @@ class LogNormal(Initializer):
     sigma: float = 1.0
     kind: ClassVar[str] = "log_normal"
 
+    def keeps_sign(self, signed: bool) -> bool:
+        return True
+
     def __post_init__(self) -> None:
         _positive(self, "mean", "sigma")
 
@@ -189,6 +202,9 @@ class Constant(Initializer):
     value: float = 0.1
     kind: ClassVar[str] = "constant"
 
+    def keeps_sign(self, signed: bool) -> bool:
+        return True
+
     def __call__(self, rng: np.random.Generator, synapses: Synapses) -> Values:
         return np.full(len(synapses), self.value, dtype=np.float32)
 
@@ -200,6 +216,9 @@ class Gamma(Initializer):
     mean: float = 0.1
     shape: float = 2.0
     kind: ClassVar[str] = "gamma"
+
+    def keeps_sign(self, signed: bool) -> bool:
+        return True
 
     def __post_init__(self) -> None:
         _positive(self, "mean", "shape")
@@ -227,6 +246,9 @@ class BalancedEI(Initializer):
 
     g: float = 1.0
     kind: ClassVar[str] = "balanced_ei"
+
+    def keeps_sign(self, signed: bool) -> bool:
+        return signed
 
     def __call__(self, rng: np.random.Generator, synapses: Synapses) -> Values:
         normal = Normal(self.g)(rng, synapses)

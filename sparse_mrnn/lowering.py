@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sparse_mrnn.connectivity import ConnectionRule, ranges, sample_many
 from sparse_mrnn.errors import GraphError, UnknownNameError, suggest
 from sparse_mrnn.explicit import coordinates
-from sparse_mrnn.graph import PROJECTION_SIGNS, Projection, Region, RegionGraph
+from sparse_mrnn.graph import PROJECTION_SIGNS, Projection, Region, RegionGraph, projection_label
 from sparse_mrnn.initializers import Default, Initializer, Synapses
 from sparse_mrnn.ops.pattern import Pattern
 
@@ -85,10 +85,53 @@ class Layout:
         parts = [np.arange(self.ptr[k], self.ptr[k + 1]) for k in map(self.index.__getitem__, members)]
         return np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)
 
+    def region_of(self, unit: int) -> tuple[Region, int]:
+        """The region of a unit, and its index there, from its number."""
+        k = int(np.searchsorted(self.ptr, unit, side="right")) - 1
+        return self.regions[k], unit - int(self.ptr[k])
+
+    @cached_property
+    def unit_ids(self) -> tuple[str, ...]:
+        """Name of every unit, in unit order; one without an id is called ``region[k]``."""
+        ids = (r.unit_ids or [f"{r.name}[{k}]" for k in range(r.n)] for r in self.regions)
+        return tuple(unit for part in ids for unit in part)
+
+    @cached_property
+    def units_by_id(self) -> dict[str, list[int]]:
+        """Numbers of the units of each name; ids are unique within a region, not among regions."""
+        found: dict[str, list[int]] = {}
+        for k, unit in enumerate(self.unit_ids):
+            found.setdefault(unit, []).append(k)
+        return found
+
     @property
     def unit_signs(self) -> NDArray[np.int8]:
         """Sign of every unit: +1, -1, or 0 without one."""
         return np.concatenate([np.empty(0, np.int8), *(region.unit_signs for region in self.regions)])
+
+
+@dataclass(frozen=True, eq=False)
+class Gains:
+    """The gains that the shared synapses of a weight matrix have in common (see `sharing`).
+
+    Parameters
+    ----------
+    names : tuple of (source, target, key, what)
+        What each gain is for: the projection (of several, the first one), and the unit, label or name.
+    initial : ndarray of float, shape (gains,)
+    low, high : ndarray of float, shape (gains,)
+        Bounds; infinite where there is none.
+    trainable : ndarray of bool, shape (gains,)
+    of_block : dict of block to slice
+        The gains of each shared block.
+    """
+
+    names: tuple[tuple[str, str, str, str], ...]
+    initial: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+    trainable: NDArray[np.bool_]
+    of_block: dict[int, slice]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -110,8 +153,12 @@ class BlockSparse:
         One per block, in the order of ``values``.
     ptr : ndarray of int64, shape (blocks + 1,)
     trainable_synapses : int
-        How many leading values belong to trainable projections.
+        How many leading values are parameters of their own.
     values : ndarray of float, shape (synapses,)
+        Of shared synapses, which follow the trainable ones, the base values.
+    group : ndarray of int32, shape (shared synapses,)
+        Which gain each shared synapse has.
+    gains : Gains
     crow, col : ndarray of int32 (int64 from 2^31 synapses), shapes (targets + 1,), (synapses,)
     perm : ndarray or None
         None where it is the identity.
@@ -127,6 +174,8 @@ class BlockSparse:
     ptr: Int64
     trainable_synapses: int
     values: NDArray[np.floating]
+    group: NDArray[np.int32]
+    gains: Gains
     crow: NDArray[np.integer]
     col: NDArray[np.integer]
     perm: NDArray[np.integer] | None
@@ -148,7 +197,12 @@ class BlockSparse:
 
     def effective_values(self) -> NDArray[np.floating]:
         """Weights in CSR order as the dynamics use them: with Dale's law where it applies."""
-        values = self.values if self.perm is None else self.values[self.perm]
+        values = self.values
+        if len(self.group):
+            shared = slice(self.trainable_synapses, self.trainable_synapses + len(self.group))
+            values = values.copy()
+            values[shared] *= self.gains.initial[self.group].astype(values.dtype)
+        values = values if self.perm is None else values[self.perm]
         if not self.constrained:
             return values
         sign = self.sources.unit_signs[self.col] if self.synapse_sign is None else self.synapse_sign
@@ -191,9 +245,10 @@ def lower(
     """
     rng = np.random.default_rng(rng)
     targets, sources = Layout.of(graph), Layout.of(graph, kind)
-    blocks = tuple(sorted(graph.projections(kind), key=lambda p: not p.trainable))  # stable: trainable first
+    blocks = _declared_order(graph, kind)
     ptr, rows, cols, values = _draw(blocks, rng, dtype)
     lengths = np.diff(ptr)
+    gains, group = _share(blocks, ptr, rows, cols)
     target_index = [targets.index[block.target] for block in blocks]
     source_index = [sources.index[block.source] for block in blocks]
     rows += np.repeat(targets.ptr[target_index].astype(np.int32), lengths)
@@ -223,13 +278,103 @@ def lower(
         sources=sources,
         blocks=blocks,
         ptr=ptr,
-        trainable_synapses=int(ptr[sum(block.trainable for block in blocks)]),
+        trainable_synapses=int(ptr[sum(_rank_in_values(block) == 0 for block in blocks)]),
         values=values,
+        group=group,
+        gains=gains,
         crow=pattern.crow.numpy(),
         col=pattern.col.numpy(),
         perm=perm,
         synapse_sign=synapse_sign if synapse_sign is None or perm is None else synapse_sign[perm],
     )
+
+
+def without_synapses(
+    graph: RegionGraph,
+    kind: str = "recurrent",
+    *,
+    constrained: bool = True,
+    dtype: type[np.floating] = np.float32,
+) -> BlockSparse:
+    """The weight matrix of ``graph`` before anything is drawn: all its projections, and no synapse.
+
+    Arguments as `lower`. A network of it takes its synapses from a ``state_dict``.
+
+    Examples
+    --------
+    >>> g = RegionGraph(); g.add_region("a", 4); g.add_projection("a", "a", fan_in=2)
+    >>> block_sparse = without_synapses(g)
+    >>> len(block_sparse.blocks), len(block_sparse.values)
+    (1, 0)
+    """
+    targets, sources = Layout.of(graph), Layout.of(graph, kind)
+    blocks = _declared_order(graph, kind)
+    nowhere = np.empty(0, dtype=np.int32)
+    return BlockSparse(
+        kind=kind,
+        constrained=constrained,
+        targets=targets,
+        sources=sources,
+        blocks=blocks,
+        ptr=np.zeros(len(blocks) + 1, dtype=np.int64),
+        trainable_synapses=0,
+        values=np.empty(0, dtype=dtype),
+        group=nowhere,
+        gains=_share(blocks, np.zeros(len(blocks) + 1, dtype=np.int64), nowhere, nowhere)[0],
+        crow=np.zeros(targets.n + 1, dtype=np.int32),
+        col=nowhere,
+        perm=None,
+        synapse_sign=None,
+    )
+
+
+def _declared_order(graph: RegionGraph, kind: str) -> tuple[Projection, ...]:
+    """Projections with synapses, in the order of the values, else as they are declared."""
+    sparse = (p for p in graph.projections(kind) if p.rank is None)
+    return tuple(sorted(sparse, key=_rank_in_values))  # stable
+
+
+def _rank_in_values(block: Projection) -> int:
+    """Order of blocks in the values: trained synapse by synapse, shared and trained, shared and fixed,
+    fixed."""
+    return (1 if block.trainable else 2) if block.share is not None else 0 if block.trainable else 3
+
+
+def _share(
+    blocks: Sequence[Projection], ptr: Int64, rows: NDArray[np.int32], cols: NDArray[np.int32]
+) -> tuple[Gains, NDArray[np.int32]]:
+    """The gains of the shared blocks, and which one each of their synapses has."""
+    names: list[tuple[str, str, str, str]] = []
+    parts: list[NDArray[np.int32]] = []
+    of_block: dict[int, slice] = {}
+    named: dict[str, int] = {}  # first block of each name
+    settings: list[tuple[float, float, float, bool]] = []
+    for k, block in enumerate(blocks):
+        share = block.share
+        if share is None:
+            continue
+        low, high = share.bounds
+        own = (share.gain, -np.inf if low is None else low, np.inf if high is None else high, block.trainable)
+        if share.name in named:
+            of_block[k] = of_block[named[share.name]]
+            if own != settings[of_block[k].start]:
+                label = projection_label(block.source, block.target, block.key)
+                raise GraphError(
+                    f"{label}: gain, bounds or trainable differ among the projections of {share.name!r}."
+                )
+        else:
+            whose = block.source, block.target, block.key
+            what = [share.name] if share.name else share.gain_names(block.site.n_source, block.site.n_target)
+            of_block[k] = slice(len(names), len(names) + len(what))
+            names += [(*whose, part) for part in what]
+            settings += [own] * len(what)
+            if share.name is not None:
+                named[share.name] = k
+        part = slice(ptr[k], ptr[k + 1])
+        parts.append(share.groups(rows[part], cols[part]) + np.int32(of_block[k].start))
+    table = np.array(settings, dtype=np.float64).reshape(-1, 4)
+    gains = Gains(tuple(names), table[:, 0], table[:, 1], table[:, 2], table[:, 3] > 0, of_block)
+    return gains, np.concatenate([np.empty(0, np.int32), *parts])
 
 
 def _draw(

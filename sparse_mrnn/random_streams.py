@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-RUN_KEY = 7
-"""Keeps the streams of a simulation's stimuli apart from those of a network with the same seed."""
+RUN_KEY, LOW_RANK_KEY = 7, 8
+"""Keep the streams of a simulation's stimuli and of low-rank projections apart from those of the synapses."""
 
 
 def synapse_stream(seed: int, kind: str) -> np.random.Generator:
@@ -16,6 +16,12 @@ def synapse_stream(seed: int, kind: str) -> np.random.Generator:
     """
     streams = np.random.SeedSequence(seed).spawn(4)
     return np.random.default_rng(streams[0 if kind == "recurrent" else 1])
+
+
+def low_rank_stream(seed: int, kind: str) -> np.random.Generator:
+    """Draws U and V of the low-rank projections of the "recurrent" or the "input" sources."""
+    key = LOW_RANK_KEY, int(kind == "input")
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
 
 
 def network_noise_seeds(seed: int) -> tuple[int, int]:

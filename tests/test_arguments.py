@@ -220,12 +220,12 @@ def test_damaged_files_of_samples(tmp_path):
         for at in rng.integers(len(broken) + 1, size=2) if k % 3 else ():
             broken[at % 128] = rng.integers(256)  # the header
         path.write_bytes(broken)
+        refused = ""
         try:
             run = simulate(network(), 100, stimulus=Stimulus("a", Samples(path=path, interval=10)))
         except StimulusError as error:
-            assert "Samples" in str(error)
-        else:
-            assert bytes(broken) != data or np.array_equal(run.h.values, whole)
+            refused = str(error)
+        assert "Samples" in refused if refused else bytes(broken) != data or np.array_equal(run.h.values, whole)
     np.savez(tmp_path / "s.npz", a=np.ones(3))
     with pytest.raises(StimulusError, match="an archive of several arrays"):
         simulate(network(), 100, stimulus=Stimulus("a", Samples(path=tmp_path / "s.npz")))

@@ -55,7 +55,7 @@ def test_simulate_without_a_recording(config):
 
 def test_simulate_quietly_with_a_log_and_other_recordings(config, tmp_path):
     out, log = tmp_path / "run.zarr", tmp_path / "run.jsonl"
-    args = ("simulate", config, "--duration", 100, "--out", out)
+    args = ("simulate", config, "--duration", 100, "--out", out, "--stim", "a:1")
     half = ("--dtype", "float16")
     which = ("--what", "mean", "--what", "units", "--variable", "x", "--region", "b", "--unit", "b[1]", *half)
     assert run(*args, "--quiet", "--log", log, *which, "--every", 2) == ""
@@ -81,15 +81,28 @@ def test_info(config):
     assert all(len(line) <= 80 for line in run("info", "celegans").splitlines())
 
 
-@pytest.mark.parametrize("kind", ["weights", "regions", "activity"])
+PICTURES = {
+    "weights": ("--region", "a"),
+    "regions": ("--style", "matrix"),
+    "connectivity": ("--value", "density", "--region", "b"),
+    "degrees": (),
+    "activity": ("--region", "a", "--start", 10, "--stop", 40, "--trial", 1),
+    "traces": ("--unit", "a[0]", "--unit", "b[1]"),
+    "trajectory": ("--variable", "x"),
+}
+
+
+@pytest.mark.parametrize("kind", PICTURES)
 def test_plot(config, tmp_path, kind):
     source = config
-    if kind == "activity":
+    if kind in ("activity", "traces", "trajectory"):
         source = tmp_path / "run.zarr"
-        run("simulate", config, "--duration", 50, "--out", source)
-    out = tmp_path / "pictures" / f"{kind}.png"
-    run("plot", kind, source, "--out", out)
-    assert out.stat().st_size > 5000
+        which = ("--variable", "h", "--variable", "x")
+        run("simulate", config, "--duration", 50, "--batch", 2, "--stim", "cue:1", *which, "--out", source)
+    for options in ((), PICTURES[kind]):
+        out = tmp_path / "pictures" / f"{kind}{len(options)}.png"
+        run("plot", kind, source, "--out", out, *options)
+        assert out.stat().st_size > 5000
 
 
 def test_schema():
@@ -108,6 +121,8 @@ def test_schema():
         (("simulate", "CONFIG", "--resume"), "say which with --out"),
         (("plot", "weights", "CONFIG", "--out", "x.gif"), ".png, .svg or .pdf"),
         (("plot", "activity", "CONFIG", "--out", "x.png"), "is not a recording"),
+        (("plot", "weights", "CONFIG", "--unit", "a[0]"), "plot weights takes no --unit"),
+        (("plot", "regions", "CONFIG", "--style", "circel"), "Did you mean 'circle'"),
     ],
 )
 def test_errors_are_one_message(config, args, message):

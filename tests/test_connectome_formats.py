@@ -15,12 +15,23 @@ import pandas as pd
 import pytest
 import scipy.io
 import scipy.sparse as sp
+import torch
 from helpers import refused
 from test_connectome_table import BIG, COUNTS, EDGES, NEURONS, dense
 
 import sparse_mrnn as sm
-from sparse_mrnn.connectome import read_celegans, read_flyvis, read_flywire, read_graphml, read_matrix, read_neuprint, read_tvb
+from sparse_mrnn.connectome import (
+    read_celegans,
+    read_flyvis,
+    read_flywire,
+    read_graphml,
+    read_matrix,
+    read_neuprint,
+    read_tvb,
+)
 from sparse_mrnn.connectome.flyvis import columns_of, filled_offsets
+from sparse_mrnn.connectome.settings import ImportSettings
+from sparse_mrnn.hex_lattice import hex_columns, hex_positions
 
 SOURCE_DATA = Path(os.environ.get("SPARSE_MRNN_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
@@ -354,6 +365,39 @@ def test_flyvis_against_loops(tmp_path):
     assert report.merged == len(edges)
     near = graph.region("L1").positions
     assert np.sort(np.linalg.norm(near - near[30], axis=1))[1:7] == pytest.approx([1] * 6)
+
+
+def test_flyvis_with_its_own_parameters(tmp_path):
+    path = tmp_path / "small.json"
+    path.write_text(json.dumps(SMALL))
+    graph, _ = read_flyvis(path, 4, share=True, inputs=True, seed=3)
+    net = sm.mRNN(graph, "relu", dt=20.0, device="cpu", dtype=torch.float64, seed=0)
+    assert sum(p.numel() for p in net.parameters()) == 4 + 4 + 4  # pairs of types, biases, time constants
+    for p in graph.projections("recurrent"):  # each starts at 0.01 over the mean count
+        gain = net.rec.projection_gains(source=p.source, target=p.target, key=p.key)
+        assert gain.item() == pytest.approx(0.01 / np.abs(p.weights.data).mean())
+    potential = torch.normal(torch.full((4,), 0.5), torch.full((4,), 0.05), generator=torch.Generator().manual_seed(3))
+    names = [node["name"] for node in SMALL["nodes"]]
+    assert {r.name: r.base_firing for r in graph.regions()} == pytest.approx(dict(zip(names, potential.tolist(), strict=True)))
+    assert set(net.time_constants.values()) == {50.0}
+    columns = hex_columns(4)
+    light = net.get_projection("R1", "light")
+    assert torch.equal(light.sum(1), torch.ones(61))
+    by_hand = [f"R1[{u},{v}]" for u, v in columns[light.argmax(1).numpy()].tolist()]
+    assert list(graph.region("R1").unit_ids) == by_hand
+    assert hex_positions(graph.region("R1").positions).tolist() == columns[light.argmax(1).numpy()].tolist()
+    with refused("share=True decides scale"):
+        read_flyvis(path, 4, share=True, scale="none")
+    shared, _ = read_flyvis(path, 4, share="cell types", scale="none")
+    assert sm.mRNN(shared, device="cpu").rec.gains.numel() == 4
+    with refused("share is True; use"):
+        ImportSettings.of({"share": True})
+
+
+def test_flyvis_has_734_parameters():
+    graph, _ = read_flyvis(source_file("flyvis/fib25-fib19_v2.2.json"), 4, share=True, inputs=True)
+    net = sm.mRNN(graph, "relu", dt=20.0, device="cpu", seed=0)
+    assert {n: p.numel() for n, p in net.named_parameters() if p.numel()} == {"bias": 65, "keep_logit": 65, "rec.gains": 604}
 
 
 def test_flyvis_published_numbers():

@@ -6,13 +6,13 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent / "sparse_mrnn"
 LAYERS = [
-    {"errors"},
-    {"arguments", "comparison", "random_streams"},
-    {"connectivity", "explicit", "stimulus", "recording"},
-    {"initializers", "simulation_config"},
+    {"errors", "atomic"},
+    {"arguments", "differences", "random_streams", "waiting_threads"},
+    {"connectivity", "explicit", "hex_lattice", "stimulus", "recording", "tensor_file", "nested"},
+    {"initializers", "sharing", "simulation_config"},
     {"graph"},
     {"config", "ops"},
-    {"lowering"},
+    {"lowering", "graph_tables"},
     {"spectral"},
     {"models"},
     {"simulation", "training", "tasks"},

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import sparse_mrnn as sm
+from sparse_mrnn.differences import differences
 from sparse_mrnn.errors import StateDictError, StateDictWarning
 
 BASE = dict(
@@ -177,15 +178,42 @@ def test_functions_of_the_users_are_compared_by_name():
 
 def test_which_regions_learn_is_compared():
     nets = [network(regions=with_region(name, learnable_bias=True, learnable_tau=True)) for name in "ab"]
-    with pytest.raises(StateDictError, match="regions.a.learnable bias: true then, false now"):
+    with pytest.raises(StateDictError, match="regions.a.learnable bias: \"unit\" then, null now"):
         nets[1].load_state_dict(nets[0].state_dict())
 
 
 def says_the_same(one, two):
     try:
-        return json.loads(bytes(one.tolist())) == json.loads(bytes(two.tolist()))
+        return not differences(json.loads(bytes(one.tolist())), json.loads(bytes(two.tolist())))
     except ValueError:
         return False
+
+
+def test_gains_and_factors_of_low_rank_are_compared():
+    def net(order, **options):
+        g = sm.RegionGraph()
+        for name in "abc":
+            g.add_region(name, 3)
+        for s, t in order:
+            g.add_projection(s, t, weights=np.ones((3, 3)), **{"share": "source", **options.get(s + t, {})})
+            g.add_projection(t, s, rank=2, sign="free")
+        return sm.mRNN(g, device="cpu", seed=0)
+
+    state = net(["ab", "bc"]).state_dict()
+    net(["ab", "bc"]).load_state_dict(state)
+    for other, message in (
+        (net(["bc", "ab"]), r"projections.recurrent.order of low rank\[0\]"),
+        (net(["ab", "bc"], ab=dict(bounds=(0, 2))), "projection 'a' -> 'b'.bounds"),
+        (net(["ab", "bc"], ab=dict(share="target")), "projection 'a' -> 'b'.share: \"source\" then, \"target\" now"),
+    ):
+        with pytest.raises(StateDictError, match=message):
+            other.load_state_dict(state)
+
+
+@pytest.mark.parametrize("declared", [dict(learnable_init=True), dict(learnable_bias="region"), dict(learnable_tau=True, tau_bounds=(20, 200))])
+def test_what_is_learnt_is_compared(declared):
+    with pytest.raises(StateDictError, match="regions.a.(learnable|bounds)"):
+        network(regions=with_region("a", **declared)).load_state_dict(network().state_dict())
 
 
 def test_a_damaged_description_is_an_error():

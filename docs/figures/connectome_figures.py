@@ -21,12 +21,12 @@ DPI = 100
 
 
 def main(path: str) -> None:
-    """Import, flash all photoreceptors for 200 ms on top of a constant drive to every cell, and draw."""
+    """Import, flash all photoreceptors for 200 ms on top of a constant current into every cell, and draw."""
     graph, report = read_flyvis(path)
     print(report)
     net = mRNN(graph, dt=5, tau=50, seed=0, device="cpu")
-    drive = [Stimulus(role, 0.5) for role in graph.parents]
-    recording = simulate(net, 800, stimulus=[*drive, Stimulus("input", 1.0, start=300, stop=500)])
+    current = [Stimulus(role, 0.5) for role in graph.parents]
+    recording = simulate(net, 800, stimulus=[*current, Stimulus("input", 1.0, start=300, stop=500)])
     for name, ax in (("flyvis_activity", plot_activity(recording)), ("flyvis_weights", plot_weights(net))):
         ax.figure.savefig(HERE / f"{name}.png", dpi=DPI)
         print(f"wrote {name}.png")

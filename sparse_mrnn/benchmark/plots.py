@@ -76,10 +76,12 @@ def _over_units(ax: Any, cases: Sequence[CaseResult], what: str) -> None:
 
 def _over_density(ax: Any, cases: Sequence[CaseResult]) -> None:
     """Speed-up of the fastest sparse over the fastest dense entry."""
-    speedups = [(case.density, s) for case in cases if (s := Comparison.of(case).speedup) is not None]
+    ratios = {case.density: r for case in cases if (r := Comparison.of(case).ratio) is not None}
+    x, y = list(ratios), [r.median for r in ratios.values()]
     ax.axhline(1, color="0.4", lw=0.8)
-    x, y = [density for density, _ in speedups], [speedup for _, speedup in speedups]
-    ax.plot(x, y, color=COLOURS["sparse-mrnn"], marker="o", ms=3.5, lw=1.6)
+    error = [[r.median - r.low for r in ratios.values()], [r.high - r.median for r in ratios.values()]]
+    style = dict(color=COLOURS["sparse-mrnn"], marker="o", ms=3.5, lw=1.6, elinewidth=0.8, capsize=2)
+    ax.errorbar(x, y, error, **style)
     ax.set(xscale="log", yscale="log", xlabel="density", ylabel="time of the best dense / the best sparse")
     ax.set_title(f"speed-up over dense, {cases[0].units:,} units", fontsize=10)
     _mark_crossover(ax, cases, "density")

@@ -12,16 +12,6 @@ from sparse_mrnn.connectome.settings import ImportOptions, ImportSettings
 from sparse_mrnn.connectome.tvb import read_tvb
 
 __all__ = [
-    "ImportOptions",
-    "ImportReport",
-    "ImportSettings",
-    "from_networkx",
-    "read_celegans",
-    "read_flyvis",
-    "read_flywire",
-    "read_graphml",
-    "read_matrix",
-    "read_neuprint",
-    "read_table",
-    "read_tvb",
+    "ImportOptions", "ImportReport", "ImportSettings", "from_networkx", "read_celegans", "read_flyvis",
+    "read_flywire", "read_graphml", "read_matrix", "read_neuprint", "read_table", "read_tvb",
 ]

@@ -78,7 +78,10 @@ def graph_from_tables(tables: ConnectomeTables, settings: ImportSettings) -> tup
     for (key, sign), matrix in matrices.items():
         if settings.counts:
             matrix.data = matrix.data.astype(np.float32)
-        graph.add_projections(matrix, key=key, sign=PROJECTION_SIGN[sign], trainable=settings.trainable)
+        graph.add_projections(
+            matrix, key=key, sign=PROJECTION_SIGN[sign], trainable=settings.trainable,
+            share="projection" if settings.share == "cell types" else settings.share,
+        )  # fmt: skip
 
     n, every = graph.n_units, list(matrices.values())
     onto, out_of = _degrees(every, n)

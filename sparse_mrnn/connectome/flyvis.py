@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, Unpack
 
 import numpy as np
+import scipy.sparse as sp
+import torch
 from numpy.typing import NDArray
 
 from sparse_mrnn.connectome.assemble import graph_from_tables
@@ -18,12 +20,23 @@ from sparse_mrnn.connectome.report import ImportReport
 from sparse_mrnn.connectome.settings import ImportOptions, ImportSettings
 from sparse_mrnn.errors import ConnectomeError, suggest
 from sparse_mrnn.graph import RegionGraph
+from sparse_mrnn.hex_lattice import hex_centres, hex_columns, hex_positions
 
 Points = NDArray[np.int64]
 
+STRENGTH, TAU, RESTING_POTENTIAL = 0.01, 50.0, (0.5, 0.05)
+"""Initial values of flyvis: synapse strength times mean count, time constant in ms, mean and standard
+deviation of resting potentials (Lappalainen et al. 2024, Methods)."""
+
 
 def read_flyvis(
-    path: str | os.PathLike[str], extent: int = 15, *, fill: float = 1.0, **options: Unpack[ImportOptions]
+    path: str | os.PathLike[str],
+    extent: int = 15,
+    *,
+    fill: float = 1.0,
+    inputs: bool = False,
+    seed: int = 0,
+    **options: Unpack[ImportOptions],
 ) -> tuple[RegionGraph, ImportReport]:
     """Unroll a flyvis connectome: every cell type on its columns, every connection at its column offsets.
 
@@ -41,6 +54,17 @@ def read_flyvis(
     fill : float
         Synapses assumed at offsets that are not listed but lie inside the convex hull of those that are (gaps
         of the reconstruction); 0 fills nothing. See `filled_offsets` for the rule, which is that of flyvis.
+    share : bool or str, optional
+        True makes it the trainable network of flyvis: base weights are the synapse counts, and what is learnt
+        is a gain >= 0 for each pair of cell types, a tonic input (resting potential) and a time constant for
+        each type. They start as in flyvis: gains at 0.01 / mean count, tonic inputs and initial states normal
+        with mean 0.5 and standard deviation 0.05, time constants at 50 ms. flyvis' steps are 20 ms or
+        shorter.
+    inputs : bool
+        Add the input region "light", one channel a column ordered as `hex_columns`, which reaches every
+        photoreceptor (the types with role input) of its column with weight 1.
+    seed : int
+        Of the tonic inputs with ``share=True``; they are those of flyvis for its seed.
     **options
         See `ImportSettings`. Here ``regions`` is "type", ``parent`` "role" and ``sign_per`` "synapse", by the
         connection's sign. Counts are means, hence fractional.
@@ -60,13 +84,22 @@ def read_flyvis(
         raise ConnectomeError(f"extent is {extent!r}; it must be a whole number of columns, at least 0.")
     if not 0 <= fill < float("inf"):
         raise ConnectomeError(f"fill is {fill!r}; it must be a number of synapses, 0 or more.")
-    defaults = dict(regions="type", parent="role", sign="sign", sign_per="synapse", counts=False)
-    settings = ImportSettings.of(options, **defaults, name="flyvis")
+    defaults: dict[str, Any] = dict(
+        regions="type", parent="role", sign="sign", sign_per="synapse", counts=False, name="flyvis"
+    )
+    trained = options.get("share") is True
+    if trained:
+        taken = sorted({"scale", "gain", "spectral_radius", "regions", "sign_per"} & set(options))
+        if taken:
+            raise ConnectomeError(
+                f"share=True decides {', '.join(taken)}; leave {'it' if len(taken) == 1 else 'them'} out."
+            )
+        defaults["scale"] = "none"
+        options["share"] = "cell types"
+    settings = ImportSettings.of(options, **defaults)
     cells = _unroll_nodes(file, spec, extent)
     edges, notes = _unroll_edges(file, spec["edges"], cells, fill)
-    u, v = cells.columns[:, 0], cells.columns[:, 1]
-    # Axial coordinates (u, v) of a hexagonal lattice with unit distance between neighbours.
-    positions = np.stack([u * np.sqrt(3) / 2, v + u / 2], axis=1)
+    positions = hex_centres(cells.columns)
     nodes = {"type": cells.types, "role": cells.roles}
     tables = ConnectomeTables(
         label=f"{file} at extent {extent}",
@@ -75,7 +108,41 @@ def read_flyvis(
         positions=positions,
         notes=(f"extent {extent}: {notes[0]}", *notes[1:]),
     )
-    return graph_from_tables(tables, settings)
+    graph, report = graph_from_tables(tables, settings)
+    if trained:
+        _share_parameters(graph, [node["name"] for node in spec["nodes"]], seed)
+    if inputs:
+        _add_light(graph, spec["input_units"], extent)
+    return graph, report
+
+
+def _share_parameters(graph: RegionGraph, types: list[str], seed: int) -> None:
+    """Gains of pairs of types, biases and time constants of types, with the initial values of flyvis."""
+    for _, _, attrs in graph.edges(data=True):
+        counts = attrs["weights"].tocsr().data
+        attrs |= {"gain": STRENGTH / float(np.abs(counts).mean()), "gain_low": 0.0}
+    generator = torch.Generator().manual_seed(seed)
+    mean, std = (torch.full((len(types),), value) for value in RESTING_POTENTIAL)
+    potential = dict(zip(types, torch.normal(mean, std, generator=generator).tolist(), strict=True))
+    for region in graph.regions():
+        start = potential[region.name]
+        graph.nodes[region.name].update(
+            base_firing=start, init=start, learnable_bias="region", tau=TAU, learnable_tau=True
+        )
+
+
+def _add_light(graph: RegionGraph, photoreceptors: list[str], extent: int) -> None:
+    columns = hex_columns(extent)
+    channel = {tuple(column): k for k, column in enumerate(columns.tolist())}
+    graph.add_input("light", len(columns))
+    for name in photoreceptors:
+        if name not in graph:
+            continue
+        region = graph.region(name)
+        own = hex_positions(np.asarray(region.positions)).tolist()
+        cols = np.array([channel[tuple(column)] for column in own])
+        weights = sp.coo_array((np.ones(region.n), (np.arange(region.n), cols)), (region.n, len(columns)))
+        graph.add_projection("light", name, weights=weights, trainable=False)
 
 
 @dataclass(frozen=True)
@@ -151,10 +218,9 @@ def columns_of(pattern: Any, extent: int, where: str) -> Points:
     else:
         known = "['stride', [u, v]], ['tile', n] or ['single', null]"
         raise ConnectomeError(f"{where}: pattern {pattern!r} is not known; use {known}.")
-    axis = np.arange(-extent, extent + 1)
-    u, v = np.meshgrid(axis, axis, indexing="ij")
-    inside = (np.abs(u + v) <= extent) & (u % steps[0] == 0) & (v % steps[1] == 0)
-    return np.stack([u[inside], v[inside]], axis=1)
+    columns = hex_columns(extent)
+    chosen: Points = columns[(columns % np.array(steps) == 0).all(axis=1)]
+    return chosen
 
 
 def filled_offsets(offsets: Points) -> Points:

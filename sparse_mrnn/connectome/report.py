@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -69,6 +69,11 @@ class ImportReport:
     projections: int
     density: float  # connected pairs of neurons over all pairs
     notes: tuple[str, ...] = ()  # what else a reader should know
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as JSON has it, all regions included."""
+        found = asdict(self)
+        return {**found, "regions": list(found["regions"]), "notes": list(self.notes)}
 
     def lines(self) -> list[str]:
         """The report without its table of regions."""

@@ -37,6 +37,7 @@ class ImportOptions(TypedDict, total=False):
     keep_isolated: bool
     unknown: Literal["error", "drop", "keep"]
     trainable: bool
+    share: bool | str | None
     name: str
 
 
@@ -92,6 +93,9 @@ class ImportSettings:
     unknown : {"error", "drop", "keep"}
         Edges with neurons that the neuron table does not have; "keep" adds those neurons.
     trainable : bool
+    share : {"cell types", "source", "target"}, optional
+        Learn gains of the weights, which stay as they are: one for each pair of regions (which are the cell
+        types where ``regions`` is their column), or one for each source or target neuron of a pair.
     name : str
         Of the graph.
     """
@@ -118,6 +122,7 @@ class ImportSettings:
     keep_isolated: bool = True
     unknown: str = "error"
     trainable: bool = True
+    share: str | None = None
     name: str = ""
 
     @classmethod
@@ -130,7 +135,7 @@ class ImportSettings:
         settings = cls(**{**defaults, **options})
         for name, values in CHOICES.items():
             value = getattr(settings, name)
-            if value not in values:
+            if value not in values and not (name == "share" and value is None):
                 raise ConnectomeError(f"{name} is {value!r}; use {', '.join(map(repr, values))}.")
         if settings.transmitter is not None and settings.sign is not None:
             raise ConnectomeError("transmitter and sign exclude each other; give one.")
@@ -166,4 +171,5 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "unknown_sign": ("free", "pos", "neg", "error"),
     "scale": ("none", "fraction", "log"),
     "unknown": ("error", "drop", "keep"),
+    "share": ("cell types", "source", "target"),
 }

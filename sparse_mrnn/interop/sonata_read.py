@@ -72,7 +72,12 @@ def _graph(file: Any, nodes: Path, node_types: Path) -> RegionGraph:
             continue
         ids = [text.decode("utf-8") for text in values["unit_id"]]
         axes = [values[axis_name(k)] for k in range(int(row["dimensions"]))]
-        options: dict[str, Any] = {c: row[c] == "1" for c in ("learnable_bias", "learnable_tau")}
+        options: dict[str, Any] = {"learnable_tau": row["learnable_tau"] == "1"}
+        for what in ("learnable_bias", "learnable_init"):
+            learnt = row.get(what, "0")
+            options[what] = learnt if learnt == "region" else learnt == "1"
+        bounds = [None if row.get(c, NULL) == NULL else float(row[c]) for c in ("tau_low", "tau_high")]
+        options |= {} if bounds == [None, None] else {"tau_bounds": bounds}
         options |= {c: values[c] if row[c] == NULL else float(row[c]) for c in ("base_firing", "init")}
         options |= {c: float(row[c]) for c in ("tau", "noise_level") if row[c] != NULL}
         options |= {c: row[c] for c in ("parent_region", "activation") if row[c] != NULL}

@@ -7,19 +7,21 @@ import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import networkx as nx
 import numpy as np
+import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
 
 from sparse_mrnn.arguments import real_number, seed_number, whole_number
-from sparse_mrnn.comparison import first_of
-from sparse_mrnn.config import NetworkConfig, read_config
+from sparse_mrnn.config import NetworkConfig, SimulationConfig, read_config
+from sparse_mrnn.differences import first_of
 from sparse_mrnn.errors import (
     ActivationError,
     ConfigError,
+    ConversionError,
     FinalizeError,
     MissingExtraError,
     ShapeError,
@@ -28,10 +30,14 @@ from sparse_mrnn.errors import (
     suggest,
 )
 from sparse_mrnn.graph import Region, RegionGraph
-from sparse_mrnn.lowering import lower
+from sparse_mrnn.lowering import lower, without_synapses
 from sparse_mrnn.models.declaration import BUFFERS, declaration, declared_differences, encode
 from sparse_mrnn.models.delays import delay_groups, delayed_inputs, has_delays
+from sparse_mrnn.models.explicit_graph import explicit_graph
+from sparse_mrnn.models.exports import to_networkx, to_scipy, to_torch_geometric
+from sparse_mrnn.models.low_rank import LowRankProjections
 from sparse_mrnn.models.queries import RegionQueries
+from sparse_mrnn.models.saving import constructor_settings, save_network
 from sparse_mrnn.models.weights import DENSE_LIMIT, SparseWeights
 from sparse_mrnn.ops.activations import (
     Activation,
@@ -46,7 +52,7 @@ from sparse_mrnn.ops.noise import Noise
 from sparse_mrnn.ops.pattern import split_sparse
 from sparse_mrnn.ops.recurrence import RecurrenceSpec, RecurrenceTensors, recurrence, stepwise_recurrence
 from sparse_mrnn.ops.recurrence.backward import grad_columns
-from sparse_mrnn.random_streams import network_noise_seeds, noise_seeds, synapse_stream
+from sparse_mrnn.random_streams import low_rank_stream, network_noise_seeds, noise_seeds, synapse_stream
 
 __all__ = ["MemoryEstimate", "linear", "mRNNBase"]
 
@@ -57,6 +63,14 @@ DENSE_UNITS, DENSE_FILL, HYBRID_SHARE, HYBRID_SYNAPSES = 100, 0.4, 0.1, 100_000
 of the synapses, and so many; else densely from this fraction of all entries on (never above `DENSE_LIMIT`
 entries).
 docs/decisions/0002 has the measurements."""
+
+
+class NoiseState(NamedTuple):
+    """Seeds of the input and the unit noise, and the states of their generators."""
+
+    seeds: tuple[int, int]
+    inputs: Tensor
+    units: Tensor
 
 
 @dataclass(frozen=True)
@@ -91,6 +105,13 @@ class mRNNBase(RegionQueries):  # noqa: N801
     base_firing: Tensor
     initial_x: Tensor
     bias_units: Tensor
+    bias_of: Tensor
+    bias_region: Tensor
+    init_units: Tensor
+    init_of: Tensor
+    init_region: Tensor
+    alpha_low: Tensor
+    alpha_high: Tensor
     base_alpha: Tensor
     alpha_units: Tensor
     alpha_of: Tensor
@@ -132,14 +153,16 @@ class mRNNBase(RegionQueries):  # noqa: N801
         self.noise_level_act = _level(noise_level_act, "noise_level_act")
         self.noise_level_inp = _level(noise_level_inp, "noise_level_inp")
         self.batch_first, self.backend = batch_first, backend
-        self.device, self.dtype = _device(device), dtype
+        self.device, self.dtype = chosen_device(device), dtype
         check_runnable(self.dtype, self.device)
         drawn = int(torch.randint(2**62, ()).item()) if seed is None else seed
         self.seed = seed_number(drawn, ConfigError)
         self._noise_seeds = network_noise_seeds(self.seed)
         self._generators: tuple[torch.Generator, torch.Generator] | None = None
         self.rec_finalized = self.inp_finalized = False
+        self._draw = True  # False: synapses come from a saved state
         self.bias: nn.Parameter | None = None
+        self.init: nn.Parameter | None = None
         self.keep_logit: nn.Parameter | None = None
         self._has_bias, self._strict = False, True
         self._rate: tuple[Tensor, int, float] | None = None  # alpha, its version, and its value on the host
@@ -273,7 +296,7 @@ class mRNNBase(RegionQueries):  # noqa: N801
                 get_activation(region.activation, f"region {region.name!r}")
         alpha = self._region_alpha(regions)
         rec = self._lowered("recurrent")
-        if self.spectral_radius is not None:
+        if self.spectral_radius is not None and self._draw:
             with torch.no_grad():
                 rec.scale_(self._scale(rec.matrix(), rec.pattern))
 
@@ -283,10 +306,9 @@ class mRNNBase(RegionQueries):  # noqa: N801
 
         self.register_buffer("base_firing", per_unit([r.base_firing for r in regions]), persistent=True)
         self.register_buffer("initial_x", per_unit([r.init for r in regions]), persistent=True)
-        learned = per_unit([r.learnable_bias for r in regions], torch.bool)
-        self.register_buffer("bias_units", torch.nonzero(learned)[:, 0], persistent=False)
-        self.bias = nn.Parameter(self.base_firing[self.bias_units].clone()) if learned.any() else None
-        self._has_bias = bool(learned.any()) or bool(self.base_firing.any())
+        self.bias = self._learnt("bias", self.base_firing, [r.learnable_bias for r in regions])
+        self.init = self._learnt("init", self.initial_x, [r.learnable_init for r in regions])
+        self._has_bias = self.bias is not None or bool(self.base_firing.any())
         self._prepare_alpha(regions, alpha)
         self.rec, self.rec_finalized = rec, True
         self._freeze_graph()
@@ -303,19 +325,54 @@ class mRNNBase(RegionQueries):  # noqa: N801
         if not self.graph.regions():
             raise FinalizeError("the network has no recurrent region; add one before finalising.")
 
+    def allocate(self) -> None:
+        """Finalise without drawing anything: there are no synapses yet; `load_state_dict` brings them."""
+        self._draw = False
+        self.finalize_connectivity()
+
     def _lowered(self, kind: str) -> SparseWeights:
-        blocks = lower(
-            self.graph,
-            kind,
-            synapse_stream(self.seed, kind),
-            constrained=self._constrained[kind],
-            dtype=np.float64 if self.dtype == torch.float64 else np.float32,
+        constrained = self._constrained[kind]
+        dtype = np.float64 if self.dtype == torch.float64 else np.float32
+        if self._draw:
+            stream = synapse_stream(self.seed, kind)
+            blocks = lower(self.graph, kind, stream, constrained=constrained, dtype=dtype)
+        else:
+            blocks = without_synapses(self.graph, kind, constrained=constrained, dtype=dtype)
+        projections = [p for p in self.graph.projections(kind) if p.rank is not None]
+        if not projections:
+            return SparseWeights(blocks, self.dtype, self.device)
+        rng = low_rank_stream(self.seed, kind)
+        low_rank = LowRankProjections(
+            projections, blocks.targets, blocks.sources, rng, self.dtype, self.device
         )
-        return SparseWeights(blocks, self.dtype, self.device)
+        return SparseWeights(blocks, self.dtype, self.device, low_rank)
 
     def _freeze_graph(self) -> None:
         if self.rec_finalized and self.inp_finalized:
             nx.freeze(self.graph)
+
+    def _learnt(self, name: str, values: Tensor, how: list[bool | str]) -> nn.Parameter | None:
+        """A parameter for the values that are learnt, one a unit or one a region; None where none is.
+
+        Buffers: ``<name>_units``, the units that have one; ``<name>_of``, which one each of them has; and
+        ``<name>_region``, the number of the region of each.
+        """
+        ptr = self.layout().ptr.tolist()
+        units: list[int] = []
+        of: list[int] = []
+        region_of: list[int] = []
+        first: list[int] = []  # unit that each takes its initial value from
+        for region, learnt in enumerate(how):
+            own = range(ptr[region], ptr[region + 1]) if learnt else range(0)
+            new = own[:1] if learnt == "region" else own
+            units += own
+            of += [len(first)] * len(own) if learnt == "region" else range(len(first), len(first) + len(own))
+            first += new
+            region_of += [region] * len(new)
+        for what, numbers in (("units", units), ("of", of), ("region", region_of)):
+            index = torch.tensor(numbers, dtype=torch.int64, device=self.device)
+            self.register_buffer(f"{name}_{what}", index, persistent=False)
+        return nn.Parameter(values[first].clone()) if first else None
 
     def _prepare_alpha(self, regions: tuple[Region, ...], alpha: list[float]) -> None:
         """alpha as declared (one number where it is one and fixed), and a parameter for those that are
@@ -326,8 +383,11 @@ class mRNNBase(RegionQueries):  # noqa: N801
         same = len(set(alpha)) == 1 and not learnt
         by_unit = each[:1, None] if same else torch.repeat_interleave(each, units)[:, None]
         self.register_buffer("base_alpha", by_unit)
-        own = each[learnt]
-        self.keep_logit = nn.Parameter(torch.log1p(-own) - torch.log(own)) if learnt else None
+        low, high = self._alpha_bounds([regions[k] for k in learnt])
+        self.register_buffer("alpha_low", low, persistent=False)
+        self.register_buffer("alpha_high", high, persistent=False)
+        share = ((each[learnt] - low) / (high - low)).clamp(1e-6, 1 - 1e-6)
+        self.keep_logit = nn.Parameter(torch.log1p(-share) - torch.log(share)) if learnt else None
         which = units.new_full((len(regions),), -1)
         which[learnt] = torch.arange(len(learnt), device=self.device)
         of_unit = torch.repeat_interleave(which, units)
@@ -393,6 +453,15 @@ class mRNNBase(RegionQueries):  # noqa: N801
             state_dict.update({prefix + key: buffers[key] for key in kept})
         state_dict[f"{prefix}_extra_state"] = own.get("_extra_state")  # that of 0.1 has none
         super()._load_from_state_dict(state_dict, prefix, *args)  # type: ignore[no-untyped-call]
+        if self.rec_finalized:
+            self._has_bias = self.bias is not None or bool(self.base_firing.any())
+
+    def _alpha_bounds(self, regions: list[Region]) -> tuple[Tensor, Tensor]:
+        """Bounds of the alpha of regions with a learnt time constant, from those of the time constant."""
+        bounds = torch.tensor([[0.0, 1.0]] * len(regions), dtype=self.dtype, device=self.device).reshape(
+            -1, 2
+        )
+        return bounds[:, 0], bounds[:, 1]
 
     def _region_alpha(self, regions: tuple[Region, ...]) -> list[float]:
         """alpha of each region; 1 without a time constant."""
@@ -408,6 +477,139 @@ class mRNNBase(RegionQueries):  # noqa: N801
         return self
 
 
+    # ---------------------------------------------------------------- saving
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Save the network whole, in one file that `sparse_mrnn.load` reads: safetensors with a JSON header.
+
+        The file has class and settings, regions, projections with their rules, every synapse and value, what
+        is frozen, and the seed. It is written beside ``path`` and then renamed: there is the new file or the
+        old one.
+
+        Raises
+        ------
+        FinalizeError
+            If the network is not finalised.
+        SavedFileError
+            If it cannot be written, or the network is of a class of your own.
+
+        Examples
+        --------
+        >>> import tempfile, sparse_mrnn as sm
+        >>> net = sm.mRNN({"recurrent_regions": [{"name": "a", "num_units": 3}]}, device="cpu", seed=0)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     net.save(f"{folder}/net.safetensors")
+        ...     sm.load(f"{folder}/net.safetensors", device="cpu").seed
+        0
+        """
+        save_network(self, path)
+
+    def to_graph(self) -> RegionGraph:
+        """The network as a declaration: synapses, effective weights, tonic input and time constants as now.
+
+        All projections of the result are explicit; frozen ones are not trainable, and gains that synapses
+        share are multiplied in: every synapse has a weight of its own. Where Dale's law does not hold here
+        and a weight has another sign than its source, the projection's sign is "free". A network of the same
+        settings made of it computes the same.
+
+        Raises
+        ------
+        ConversionError
+            If a projection has low rank, and so no synapses.
+
+        Examples
+        --------
+        >>> import sparse_mrnn as sm
+        >>> g = sm.RegionGraph(); g.add_region("a", 3); g.add_projection("a", "a", fan_in=2)
+        >>> next(sm.mRNN(g, device="cpu").to_graph().projections()).weights.nnz
+        6
+        """
+        return explicit_graph(self)
+
+    def simulation_settings(self) -> SimulationConfig:
+        """The network's settings as the ``simulation`` section of a configuration.
+
+        The spectral radius is left out: the weights have it.
+
+        Raises
+        ------
+        ConfigError
+            If the activation is a function of your own.
+        """
+        settings = constructor_settings(self)
+        if not isinstance(settings["activation"], str):
+            name = self.activation.name
+            what = "is a function of your own, which a configuration cannot name"
+            raise ConfigError(f"activation {name!r} {what}; net.save keeps the network.")
+        fields = {name: value for name, value in settings.items() if name != "spectral_radius"}
+        kind: Literal["leaky", "elman"] = "leaky" if "tau" in settings else "elman"
+        return SimulationConfig(model=kind, **fields)
+
+    def to_scipy(
+        self, regions: str | Sequence[str] | None = None, *, kind: str = "recurrent"
+    ) -> sp.csr_array:
+        """Effective weights as a scipy matrix, those of parallel projections added.
+
+        Parameters
+        ----------
+        regions : str or sequence of str, optional
+            Only among these regions or parents (of input weights: only into them), in unit order.
+        kind : {"recurrent", "input"}
+
+        Returns
+        -------
+        csr_array, shape (target units, source units)
+
+        Raises
+        ------
+        UnknownNameError
+            If there is no such region.
+
+        Examples
+        --------
+        >>> import sparse_mrnn as sm
+        >>> g = sm.RegionGraph(); g.add_region("a", 3); g.add_region("b", 2); g.add_projection("a", "b")
+        >>> net = sm.mRNN(g, device="cpu")
+        >>> net.to_scipy().shape, net.to_scipy().nnz, net.to_scipy(regions="b").nnz
+        ((5, 5), 6, 0)
+        """
+        return to_scipy(self, regions, kind)
+
+    def to_networkx(self, of: Literal["units", "regions"] = "units") -> nx.MultiDiGraph:
+        """The network as a networkx graph of plain attributes, which every networkx writer takes.
+
+        Parameters
+        ----------
+        of : {"units", "regions"}
+            Units: a node per unit and input channel (region, kind, sign, x, y, z where it has a position), an
+            edge per synapse (weight; delay in ms), whose key is that of its projection. A unit is called by
+            its id; by "region/id" where regions share one. Regions: a node per region (kind, units, sign,
+            parent_region), an edge per projection (synapses, density, weight, which is their sum,
+            mean_weight, delay).
+
+        Examples
+        --------
+        >>> import sparse_mrnn as sm
+        >>> g = sm.RegionGraph(); g.add_region("a", 3); g.add_projection("a", "a")
+        >>> sm.mRNN(g, device="cpu").to_networkx().number_of_edges()
+        9
+        """
+        return to_networkx(self, of)
+
+    def to_torch_geometric(self) -> Any:
+        """The network as a ``torch_geometric.data.Data``: nodes are the units and then the input channels.
+
+        ``edge_index`` (source, target), ``edge_weight`` (effective, detached), ``projection`` of each edge;
+        ``region``, ``sign`` and ``is_input`` of each node; ``region_names``, ``projection_names``,
+        ``unit_ids``.
+
+        Raises
+        ------
+        MissingExtraError
+            Without torch_geometric.
+        """
+        return to_torch_geometric(self)
+
     # ---------------------------------------------------------------- state and noise
 
     @property
@@ -416,27 +618,29 @@ class mRNNBase(RegionQueries):  # noqa: N801
         self.weights("recurrent")
         if self.bias is None:
             return self.base_firing
-        return self.base_firing.index_copy(0, self.bias_units, self.bias)
+        return self.base_firing.index_copy(0, self.bias_units, self.bias[self.bias_of])
 
     @property
     def alpha(self) -> Tensor:
         """Share of the state replaced in a step: of each unit, shape (units, 1), or one for all, shape (1,
         1).
 
-        Of regions with ``learnable_tau`` it is 1 - sigmoid(keep_logit), one parameter a region, which stays
-        between 0 and 1 whatever an optimiser does; differentiable.
+        Of regions with ``learnable_tau`` it is low + (high - low) (1 - sigmoid(keep_logit)), one parameter a
+        region, which stays between 0 and 1 whatever an optimiser does; differentiable.
         """
         self.weights("recurrent")
         if self.keep_logit is None:
             return self.base_alpha
-        learnt = torch.sigmoid(-self.keep_logit)[self.alpha_of, None]
-        return self.base_alpha.index_copy(0, self.alpha_units, learnt)
+        learnt = self.alpha_low + (self.alpha_high - self.alpha_low) * torch.sigmoid(-self.keep_logit)
+        return self.base_alpha.index_copy(0, self.alpha_units, learnt[self.alpha_of, None])
 
     @property
     def initial_condition(self) -> Tensor:
-        """Initial pre-activation of every unit, shape (units,)."""
+        """Initial pre-activation of every unit, shape (units,); differentiable where it is learnt."""
         self.weights("recurrent")
-        return self.initial_x
+        if self.init is None:
+            return self.initial_x
+        return self.initial_x.index_copy(0, self.init_units, self.init[self.init_of])
 
     def batched_initial_condition(self, batch_size: int) -> tuple[Tensor, Tensor]:
         """Initial states ``(x0, h0)``, each (batch, units), with h0 = activation(x0)."""
@@ -489,12 +693,35 @@ class mRNNBase(RegionQueries):  # noqa: N801
         if seed is not None:
             self._noise_seeds = noise_seeds(seed_number(seed, ConfigError))
 
+    def noise_state(self) -> NoiseState:
+        """Where the network's noise is: what `set_noise_state` goes on from."""
+        return NoiseState(self._noise_seeds, *self.make_noise().state())
+
+    def set_noise_state(self, state: NoiseState) -> None:
+        """Go on with the noise of `noise_state`, of a network on the same kind of device.
+
+        Raises
+        ------
+        ConfigError
+            If the state is of another kind of generator.
+        """
+        generators = self._seeded(state.seeds)
+        try:
+            for generator, saved in zip(generators, (state.inputs, state.units), strict=True):
+                generator.set_state(saved)
+        except (RuntimeError, TypeError) as error:
+            raise ConfigError(f"the noise cannot go on on {self.device}: {error}") from error
+        self._noise_seeds, self._generators = state.seeds, generators
+
     def make_noise(self) -> Noise:
         """The network's noise, where ``forward`` has left it."""
         if self._generators is None or self._generators[0].device != self.device:
-            first, second = (torch.Generator(self.device).manual_seed(seed) for seed in self._noise_seeds)
-            self._generators = first, second
+            self._generators = self._seeded(self._noise_seeds)
         return Noise(*self.noise_levels(), *self._generators)
+
+    def _seeded(self, seeds: tuple[int, int]) -> tuple[torch.Generator, torch.Generator]:
+        first, second = (torch.Generator(self.device).manual_seed(seed) for seed in seeds)
+        return first, second
 
     def noise_levels(self) -> tuple[float, float | Tensor]:
         """Standard deviations of the input noise, and of the unit noise: one, or of shape (units, 1)."""
@@ -519,6 +746,9 @@ class mRNNBase(RegionQueries):  # noqa: N801
         regions: str | Sequence[str] | None,
     ) -> tuple[Tensor, Tensor]:
         """Check the arguments, bring them to (time, features, batch), run, and bring the states back."""
+        if torch.compiler.is_exporting():
+            what = "the recurrence of a whole network, a function of sparse matrices, cannot be exported"
+            raise ConversionError(f"{what}; export one step: sparse_mrnn.interop.step_module(net).")
         # sparse tensors cannot be traced; disabling at import costs seconds
         if torch.compiler.is_compiling():
             around = torch.compiler.disable(self._run)  # type: ignore[no-untyped-call]
@@ -545,7 +775,7 @@ class mRNNBase(RegionQueries):  # noqa: N801
         input_operator: Operator | None = None
         input_weights: Tensor | None = None
         drawn = self.make_noise() if noise else None
-        if inputs.nnz:
+        if not inputs.is_empty:
             if drawn is not None and has_delays(inputs, self.dt):  # noise is delayed with the input
                 u, drawn = drawn.on_inputs(u), drawn.without_inputs()
             operand = inputs.operand("csr")
@@ -680,8 +910,11 @@ class mRNNBase(RegionQueries):  # noqa: N801
             weights += 2 * size * part.nnz
             extra = sum(t.element_size() for t in (part.perm, part.synapse_sign) if t is not None)
             pattern += part.nnz * (index + extra) + index * (sum(part.shape) + 1)
-            if training:  # gradient (effective, own), Adam's moments, transposed values, pattern and order
-                training_bytes += part.nnz * (5 * size + 3 * index)
+            learnt = sum(p.numel() for p in part.parameters() if p.requires_grad)
+            weights += size * (sum(p.numel() for p in part.parameters()) - part.values.numel())
+            if training:
+                # Gradient of each synapse, transposed values, pattern and order; gradient, Adam's moments
+                training_bytes += part.nnz * (2 * size + 3 * index) + 3 * size * learnt
         n = self.weights("recurrent").shape[0]
         states = 2 * size * n * batch * (steps + 1)
         if training:
@@ -745,7 +978,14 @@ def _check_tensor(name: str, given: object) -> None:
         raise ShapeError(f"forward: {name} is {kind}; give a dense tensor, such as {name}.to_dense().")
 
 
-def _device(device: str | torch.device | None) -> torch.device:
+def chosen_device(device: str | torch.device | None) -> torch.device:
+    """The device meant; by default CUDA where there is one, else the CPU.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such device.
+    """
     if device is None:
         found = torch.cuda.is_available()
         return torch.device("cuda", torch.cuda.current_device()) if found else torch.device("cpu")

@@ -10,9 +10,10 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from sparse_mrnn.comparison import differences, digest
+from sparse_mrnn.differences import differences
 from sparse_mrnn.errors import StateDictError
-from sparse_mrnn.graph import PROJECTION_SIGNS, REGION_SIGNS, Region, projection_label
+from sparse_mrnn.graph import REGION_SIGNS, Region, projection_label
+from sparse_mrnn.tensor_file import digest_of
 
 if TYPE_CHECKING:
     from sparse_mrnn.models.base import mRNNBase
@@ -32,7 +33,6 @@ BUFFERS = {
 """Buffers of a state dict that follow from the declaration, and what they hold."""
 
 SIGN_WORDS = {number: str(word or "free") for word, number in REGION_SIGNS.items()}
-OWN_SIGN_WORDS = {number: word for word, number in PROJECTION_SIGNS.items()}
 
 
 def declaration(net: mRNNBase) -> dict[str, Any]:
@@ -45,6 +45,7 @@ def declaration(net: mRNNBase) -> dict[str, Any]:
     >>> declaration(mRNN(g, device="cpu", dt=5))["regions"]["a"]["sign"]
     'neg'
     """
+    inputs = net.layout("input").regions
     matrices = [weights for weights in (net.rec, net.inp) if weights is not None]
     return {
         "format": FORMAT,
@@ -54,10 +55,8 @@ def declaration(net: mRNNBase) -> dict[str, Any]:
         "order of regions": net.hid_regions,
         "regions": {region.name: _of_region(net, region) for region in net.layout().regions},
         "order of inputs": net.inp_regions,
-        "inputs": {
-            region.name: {"units": region.n, "sign": _sign(region)} for region in net.layout("input").regions
-        },
-        "projections": {weights.kind: _of_projections(weights) for weights in matrices},
+        "inputs": {region.name: {"units": region.n, "sign": _sign(region)} for region in inputs},
+        "projections": {weights.kind: _of_projections(net, weights) for weights in matrices},
     }
 
 
@@ -72,32 +71,56 @@ def _of_region(net: mRNNBase, region: Region) -> dict[str, Any]:
         "tau": getattr(net, "tau", None) if region.tau is None else region.tau,
         "activation": function or (own.name if own else region.activation),
         "noise": net.noise_level_act if region.noise_level is None else region.noise_level,
-        "learnable bias": bool(region.learnable_bias),
+        "learnable bias": _how(region.learnable_bias),
+        "learnable initial state": _how(region.learnable_init),
         "learnable tau": bool(region.learnable_tau),
-        "unit ids": None if region.unit_ids is None else digest(json.dumps(region.unit_ids).encode()),
+        "bounds of tau": list(region.tau_bounds or ()) if region.learnable_tau else None,
+        "unit ids": None if region.unit_ids is None else _digest(list(region.unit_ids)),
     }
+
+
+def _how(learnt: bool | str) -> str | None:
+    """One value a unit, or one a region, or none."""
+    return "unit" if learnt is True else learnt or None
 
 
 def _sign(region: Region) -> str:
     signs = region.unit_signs
     first = int(signs[0])
-    return SIGN_WORDS[first] if (signs == first).all() else digest(signs)
+    return SIGN_WORDS[first] if (signs == first).all() else _digest(signs.tolist())
 
 
 def _numbers(values: ArrayLike, n: int) -> float | str:
     every = np.broadcast_to(np.asarray(values, dtype=np.float64), n)
-    return float(every[0]) if (every == every[0]).all() else digest(every)
+    return float(every[0]) if (every == every[0]).all() else _digest(every.tolist())
 
 
-def _of_projections(weights: SparseWeights) -> dict[str, Any]:
-    found = {}
-    for name, delay in zip(weights.projections, weights.delays, strict=True):
-        sign = weights.own_signs.get(name)
-        own = {"delay": delay, "sign": None if sign is None else OWN_SIGN_WORDS[sign]}
-        found[projection_label(*name)] = {key: value for key, value in own.items() if value is not None}
-    if len(found) <= NAMED_PROJECTIONS:
-        return found
-    return {"number": len(found), "digest": digest(json.dumps(found, sort_keys=True).encode())}
+def _of_projections(net: mRNNBase, weights: SparseWeights) -> dict[str, Any]:
+    """What is declared of each projection apart from its synapses, where it is not the usual.
+
+    Gains and factors of low rank are numbered as they are declared, so their order counts.
+    """
+    named, ranks = {}, []
+    for p in net.graph.projections(weights.kind):
+        own: dict[str, Any] = {"delay": p.delay, "rank": p.rank}
+        own["sign"] = None if p.sign == "inherit" else p.sign
+        if p.share is not None:
+            own |= {"share": p.share.by, "bounds": list(p.share.bounds)}
+        label = projection_label(p.source, p.target, p.key)
+        named[label] = {key: value for key, value in own.items() if value is not None}
+        ranks += [label] if p.rank is not None else []
+    found: dict[str, Any] = dict(sorted(named.items()))
+    if len(found) > NAMED_PROJECTIONS:
+        found = {"number": len(found), "digest": _digest(found)}
+    if weights.gain_names:
+        found["gains"] = _digest([list(name) for name in weights.gain_names])
+    if ranks:
+        found["order of low rank"] = ranks
+    return found
+
+
+def _digest(described: Any) -> str:
+    return digest_of({"it": described}, {})
 
 
 def encode(described: dict[str, Any]) -> Tensor:

@@ -13,7 +13,7 @@ from sparse_mrnn.errors import ConfigError, RoundingWarning
 from sparse_mrnn.graph import projection_label
 from sparse_mrnn.models.synapse_table import ProjectionKey
 from sparse_mrnn.models.weights import SparseWeights
-from sparse_mrnn.ops.backends import CsrOperator, Operator
+from sparse_mrnn.ops.backends import CsrOperator, LowRankBlock, LowRankSum, Operator
 from sparse_mrnn.ops.delays import DelayGroup
 from sparse_mrnn.ops.pattern import Pattern
 
@@ -44,7 +44,7 @@ def delay_steps(
 
 def has_delays(weights: SparseWeights, dt: float) -> bool:
     """Whether some projection takes more than one time step."""
-    return bool(_steps_of(weights, dt).max(initial=1) > 1)
+    return bool(_steps_of(weights, dt).max(initial=1) > 1 or _low_rank_steps(weights, dt).max(initial=1) > 1)
 
 
 def delay_groups(weights: SparseWeights, dt: float, operator: Operator) -> tuple[DelayGroup, ...]:
@@ -62,14 +62,15 @@ def delay_groups(weights: SparseWeights, dt: float, operator: Operator) -> tuple
     """
     if not has_delays(weights, dt):
         return (DelayGroup(1, operator),)
-    key = ("delay groups", *_steps_of(weights, dt).tolist())
+    steps, low_rank_steps = _steps_of(weights, dt), _low_rank_steps(weights, dt)
+    key = ("delay groups", *steps.tolist(), *low_rank_steps.tolist())
     if key not in weights.derived:
-        weights.derived[key] = _grouped(weights, _steps_of(weights, dt))
+        weights.derived[key] = _grouped(weights, steps, low_rank_steps)
     groups: tuple[DelayGroup, ...] = weights.derived[key]
     return groups
 
 
-def delayed_inputs(weights: SparseWeights, inputs: Tensor, dt: float) -> tuple[Tensor, CsrOperator | None]:
+def delayed_inputs(weights: SparseWeights, inputs: Tensor, dt: float) -> tuple[Tensor, Operator | None]:
     """Inputs with their past beside them, a copy of the channels for each delay, and what multiplies them.
 
     Parameters
@@ -81,21 +82,30 @@ def delayed_inputs(weights: SparseWeights, inputs: Tensor, dt: float) -> tuple[T
 
     Returns
     -------
-    Tensor, shape (time, delays x channels, batch), and CsrOperator
+    Tensor, shape (time, delays x channels, batch), and Operator
         The inputs as they are, and None, where no input projection has a delay.
     """
     if not has_delays(weights, dt):
         return inputs, None
     time, channels = inputs.shape[:2]
-    steps = _steps_of(weights, dt)
-    distinct = np.unique(steps)
+    steps, low_rank_steps = _steps_of(weights, dt), _low_rank_steps(weights, dt)
+    distinct = np.unique(np.concatenate([steps, low_rank_steps]))
     which = torch.from_numpy(np.searchsorted(distinct, steps)).to(weights.col.device)
     col = weights.col + channels * which.index_select(0, weights.projection_of_entry()).to(weights.col.dtype)
     shifted = []
     for delay in distinct.tolist():
         late = min(delay - 1, time)
         shifted.append(torch.cat([inputs.new_zeros(late, *inputs.shape[1:]), inputs[: time - late]]))
-    operator = CsrOperator(Pattern(weights.crow, col, (weights.shape[0], channels * len(distinct))))
+    operator: Operator = CsrOperator(Pattern(weights.crow, col, (weights.shape[0], channels * len(distinct))))
+    if weights.low_rank is not None:
+        moved = []
+        for block, copy in zip(
+            weights.low_rank.blocks, np.searchsorted(distinct, low_rank_steps), strict=True
+        ):
+            first = channels * int(copy)
+            cols = slice(block.cols.start + first, block.cols.stop + first)
+            moved.append(LowRankBlock(block.rows, cols, block.rank))
+        operator = LowRankSum(operator, weights.nnz, moved)
     return torch.cat(shifted, dim=1), operator
 
 
@@ -108,16 +118,40 @@ def _steps_of(weights: SparseWeights, dt: float) -> NDArray[np.int64]:
     return steps
 
 
-def _grouped(weights: SparseWeights, steps: NDArray[np.int64]) -> tuple[DelayGroup, ...]:
-    delay_of = torch.from_numpy(steps).to(weights.col.device)
-    delay_of_entry = delay_of.index_select(0, weights.projection_of_entry())
+def _low_rank_steps(weights: SparseWeights, dt: float) -> NDArray[np.int64]:
+    """`delay_steps` of the low-rank projections, kept likewise."""
+    if weights.low_rank is None:
+        return np.empty(0, dtype=np.int64)
+    key = ("low-rank delay steps", dt)
+    if key not in weights.derived:
+        weights.derived[key] = delay_steps(weights.low_rank.names, weights.low_rank.delays, dt)
+    steps: NDArray[np.int64] = weights.derived[key]
+    return steps
+
+
+def _grouped(
+    weights: SparseWeights, steps: NDArray[np.int64], low_rank_steps: NDArray[np.int64]
+) -> tuple[DelayGroup, ...]:
+    device = weights.col.device
+    delay_of_entry = torch.from_numpy(steps).to(device).index_select(0, weights.projection_of_entry())
+    low_rank = () if weights.low_rank is None else weights.low_rank.blocks
+    low_rank_ptr = weights.nnz + np.cumsum([0, *(sum(block.sizes) for block in low_rank)])
     layout = weights.sources
     groups = []
-    for delay in np.unique(steps).tolist():
+    for delay in np.unique(np.concatenate([steps, low_rank_steps])).tolist():
         entries = torch.nonzero(delay_of_entry == delay)[:, 0]
-        own = (name for name, d in zip(weights.projections, steps.tolist(), strict=True) if d == delay)
-        names = {source for source, _, _ in own}
-        regions = sorted(layout.index[name] for name in names)
+        own = (
+            name
+            for name, d in zip(weights.all_projections, [*steps, *low_rank_steps], strict=True)
+            if d == delay
+        )
+        regions = sorted({layout.index[source] for source, _, _ in own})
         sources = tuple((int(layout.ptr[k]), int(layout.ptr[k + 1])) for k in regions)
-        groups.append(DelayGroup(delay, CsrOperator(weights.pattern.select(entries)), entries, sources))
+        operator: Operator = CsrOperator(weights.pattern.select(entries))
+        blocks = np.nonzero(low_rank_steps == delay)[0].tolist()
+        if blocks:
+            operator = LowRankSum(operator, len(entries), [low_rank[k] for k in blocks])
+            factors = [torch.arange(low_rank_ptr[k], low_rank_ptr[k + 1], device=device) for k in blocks]
+            entries = torch.cat([entries, *factors])
+        groups.append(DelayGroup(delay, operator, entries, sources))
     return tuple(groups)

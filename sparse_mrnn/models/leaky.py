@@ -54,7 +54,7 @@ class mRNN(mRNNBase):  # noqa: N801
         How weights are multiplied: as one sparse matrix, one dense one, dense blocks and a sparse rest, or by
         the package torch_sparse. "auto" chooses by size and fill; results are the same to rounding.
     integrator : {"euler", "exponential_euler"}
-        alpha = dt / tau, or alpha = 1 - exp(-dt / tau), which is exact for a constant drive and stable for
+        alpha = dt / tau, or alpha = 1 - exp(-dt / tau), which is exact for a constant input and stable for
         every dt (Hochbruck & Ostermann 2010, Acta Numerica 19:209).
     seed : int, optional
         Makes synapses, weights and noise. Default: drawn from torch's global generator.
@@ -125,6 +125,16 @@ class mRNN(mRNNBase):  # noqa: N801
                     f"tau = {tau:g} ms; use a smaller dt or integrator='exponential_euler'."
                 )
         return [self._alpha_of(self.tau if region.tau is None else region.tau) for region in regions]
+
+    def _alpha_bounds(self, regions: list[Region]) -> tuple[Tensor, Tensor]:
+        low, high = super()._alpha_bounds(regions)
+        for k, region in enumerate(regions):
+            least, largest = region.tau_bounds or (None, None)
+            if least is not None and (least > self.dt or self.integrator != "euler"):
+                high[k] = self._alpha_of(least)
+            if largest is not None:
+                low[k] = self._alpha_of(largest)
+        return low, high
 
     @property
     def time_constants(self) -> dict[str, float]:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-
-from sparse_mrnn.models.synapse_table import ProjectionKey
 
 
 class ParameterViews:
@@ -22,11 +20,11 @@ class ParameterViews:
     Parameters
     ----------
     values : nn.Parameter, shape (synapses,)
-    runs : sequence of sequences of projections
+    runs : sequence of sequences of projections (or of anything that has a name)
         Each the projections of one view. The trainable ones are neighbours in ``values``, view after view.
     """
 
-    def __init__(self, values: nn.Parameter, runs: Sequence[Sequence[ProjectionKey]]) -> None:
+    def __init__(self, values: nn.Parameter, runs: Sequence[Sequence[Hashable]]) -> None:
         self.runs = tuple(tuple(run) for run in runs)
         self.rank = {name: k for k, run in enumerate(self.runs) for name in run}
         self.parameters = [nn.Parameter(values.detach()[:0]) for _ in self.runs]
@@ -41,12 +39,17 @@ class ParameterViews:
     def __reduce__(self) -> Any:
         return type(None), ()
 
+    def are_neighbours(self, trainable: Sequence[Hashable]) -> bool:
+        """Whether the projections of each view follow one another, view after view, in this order."""
+        ranks = [self.rank.get(name, 0) for name in trainable]
+        return ranks == sorted(ranks)
+
     def remove(self) -> None:
         """Stop following the flat gradient."""
         for handle in self._handles:
             handle.remove()
 
-    def bind(self, values: nn.Parameter, lengths: dict[ProjectionKey, int]) -> None:
+    def bind(self, values: nn.Parameter, lengths: Mapping[Any, int]) -> None:
         """Let the parameters view ``values``; ``lengths`` has the synapses of each trainable projection."""
         start = 0
         flat = values.detach()

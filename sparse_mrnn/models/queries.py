@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -20,9 +20,20 @@ from sparse_mrnn.errors import (
 )
 from sparse_mrnn.graph import Region, RegionGraph
 from sparse_mrnn.lowering import Layout
+from sparse_mrnn.models.low_rank import LowRankProjections
 from sparse_mrnn.models.weights import SparseWeights, check_dense
 from sparse_mrnn.ops.pattern import Pattern, scatter_dense, split_sparse
 from sparse_mrnn.spectral import spectral_radius as find_spectral_radius
+
+
+class UnitLocation(NamedTuple):
+    """A unit by its region and its index there, from 0.
+
+    Its number among all units is ``net.get_region_indices(region)[0] + index``.
+    """
+
+    region: str
+    index: int  # type: ignore[assignment]  # hides tuple.index
 
 
 class RegionQueries(nn.Module):
@@ -43,7 +54,10 @@ class RegionQueries(nn.Module):
     """
 
     def __init__(
-        self, graph: RegionGraph, constrained: dict[str, bool], spectral_radius: float | Mapping[str, float] | None
+        self,
+        graph: RegionGraph,
+        constrained: dict[str, bool],
+        spectral_radius: float | Mapping[str, float] | None,
     ) -> None:
         super().__init__()
         self.graph, self._constrained, self.spectral_radius = graph, constrained, spectral_radius
@@ -133,6 +147,37 @@ class RegionQueries(nn.Module):
         """Units of regions or parents (int64): names in the order given, each in unit order, no repeats."""
         kind = self.kind_of(regions[0]) if regions else "recurrent"
         return torch.from_numpy(self.layout(kind).indices(*regions))
+
+    @property
+    def unit_ids(self) -> list[str]:
+        """Name of every recurrent unit, in unit order; one without an id is called ``region[k]``."""
+        return list(self.layout().unit_ids)
+
+    def find_unit(self, unit_id: str) -> UnitLocation:
+        """Region and index of a unit, or of a channel of an input, by its name.
+
+        Raises
+        ------
+        UnknownNameError
+            If there is none, or units of several regions have this id.
+
+        Examples
+        --------
+        >>> import sparse_mrnn as sm
+        >>> g = sm.RegionGraph(); g.add_region("touch", 2, unit_ids=["ALML", "ALMR"])
+        >>> sm.mRNN(g, device="cpu").find_unit("ALMR")
+        UnitLocation(region='touch', index=1)
+        """
+        layouts = self.layout(), self.layout("input")
+        found = [y.region_of(unit) for y in layouts for unit in y.units_by_id.get(unit_id, ())]
+        if not found:
+            known = [unit for layout in layouts for unit in layout.unit_ids]
+            looked = f"looked at {len(known):,} units of {sum(len(y.regions) for y in layouts):,} regions"
+            raise UnknownNameError(f"no unit {unit_id!r}: {looked}. {suggest(unit_id, known, what='units')}")
+        if len(found) > 1:
+            regions = " and ".join(repr(region.name) for region, _ in found)
+            raise UnknownNameError(f"unit id {unit_id!r} is used in {regions}; name the region too.")
+        return UnitLocation(found[0][0].name, found[0][1])
 
     def get_region_activity(self, act: Tensor, *args: str) -> Tensor:
         """Activity of some regions.
@@ -257,7 +302,7 @@ class RegionQueries(nn.Module):
         """
         kind = self.kind_of(source)
         sources, targets = set(self.layout(kind).members(source)), set(self.layout().members(target))
-        between = enumerate(self.weights(kind).projections)
+        between = enumerate(self.weights(kind).all_projections)
         found = (k for k, (s, t, own) in between if s in sources and t in targets and key in (None, own))
         return kind, tuple(found)
 
@@ -319,11 +364,13 @@ class RegionQueries(nn.Module):
         ------
         SizeError
             If the dense matrix would be very large; pass ``sparse=True``.
+        WeightError
+            If a sparse matrix is asked for, and some projection between them has low rank.
         """
         weights = self.weights(self.kind_of(from_))
         rows, cols = self.layout().indices(to), weights.sources.indices(from_)
-        units = torch.from_numpy(rows), torch.from_numpy(cols)
-        return _subset(weights.pattern, weights.csr_values(), *units, sparse)
+        low_rank = weights.low_rank_among(self.layout().members(to), weights.sources.members(from_))
+        return _effective_subset(weights, torch.from_numpy(rows), torch.from_numpy(cols), sparse, low_rank)
 
     def get_weight_subset(
         self, *args: str, W: Tensor | None = None, sparse: bool = False  # noqa: N803
@@ -348,7 +395,9 @@ class RegionQueries(nn.Module):
         units = torch.from_numpy(self.layout().indices(*args)).sort().values if args else torch.arange(n)
         if W is None:
             weights = self.weights("recurrent")
-            return _subset(weights.pattern, weights.csr_values(), units, units, sparse)
+            among = [member for name in args for member in self.layout().members(name)] or self.hid_regions
+            low_rank = weights.low_rank_among(among, among)
+            return _effective_subset(weights, units, units, sparse, low_rank)
         if tuple(W.shape) != (n, n):
             raise ShapeError(f"get_weight_subset: W has shape {tuple(W.shape)}, expected {(n, n)}.")
         pattern, values = split_sparse(W)
@@ -529,6 +578,16 @@ def _sign_matrix(weights: SparseWeights) -> Tensor:
 def _named(regions: dict[str, Region], prefix: str) -> Iterator[tuple[str, Region]]:
     for name, region in regions.items():
         yield (f"{prefix}.{name}" if prefix else name), region
+
+
+def _effective_subset(
+    weights: SparseWeights, rows: Tensor, cols: Tensor, sparse: bool, low_rank: LowRankProjections | None
+) -> Tensor:
+    """Rows and columns of the effective weights, with the low-rank projections among them."""
+    if sparse:
+        weights.check_sparse(low_rank)
+    matrix = _subset(weights.pattern, weights.csr_values(), rows, cols, sparse)
+    return matrix if low_rank is None else matrix + low_rank.submatrix(rows, cols)
 
 
 def _subset(pattern: Pattern, values: Tensor, rows: Tensor, cols: Tensor, sparse: bool) -> Tensor:

@@ -30,6 +30,9 @@ class SynapseTable:
     row, col : Tensor of int64, shape (synapses,)
         Target and source unit in the whole matrix.
     values : Tensor, shape (synapses,)
+        Parameters, base values of shared synapses, or frozen values.
+    group : Tensor of int32, shape (synapses,)
+        Which gain each has; -1 for one that is not shared. Shared synapses follow the trainable ones.
     origin : Tensor of int64, shape (synapses,)
         Which synapse it was in the table this one was made from; -1 for a new synapse.
     """
@@ -40,6 +43,7 @@ class SynapseTable:
     row: Tensor
     col: Tensor
     values: Tensor
+    group: Tensor
     origin: Tensor
 
     def take(
@@ -54,6 +58,7 @@ class SynapseTable:
             row=self.row[slots],
             col=self.col[slots],
             values=self.values[slots],
+            group=self.group[slots],
             origin=self.origin[slots],
         )
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from sparse_mrnn.errors import SizeError, UnknownNameError
+from sparse_mrnn.errors import SizeError, UnknownNameError, WeightError
 from sparse_mrnn.graph import PROJECTION_SIGNS, projection_label
 from sparse_mrnn.lowering import BlockSparse
+from sparse_mrnn.models.low_rank import LowRankProjections
 from sparse_mrnn.models.parameter_views import ParameterViews
 from sparse_mrnn.models.synapse_table import ProjectionKey, SynapseTable, follow
 from sparse_mrnn.ops.backends import (
@@ -19,11 +20,13 @@ from sparse_mrnn.ops.backends import (
     DenseOperator,
     Extent,
     HybridOperator,
+    LowRankSum,
     Operator,
     TorchSparseOperator,
 )
 from sparse_mrnn.ops.dale import effective
 from sparse_mrnn.ops.pattern import Pattern, scatter_dense
+from sparse_mrnn.ops.sharing import bounded, scaled, unbounded
 
 DENSE_LIMIT = 4096 * 4096
 """Entries a dense matrix may have without being asked for by force."""
@@ -43,6 +46,8 @@ class Operand:
     """Sign of each stored value; None: in CSR order, which takes no memory."""
     offset: Tensor | None = None
     """Offset at which each stored value is added in a dense matrix, for the dense backend."""
+    padded: bool = False
+    """Whether some stored values are 0, of no synapse."""
 
 
 class SparseWeights(nn.Module):
@@ -55,6 +60,8 @@ class SparseWeights(nn.Module):
     blocks : BlockSparse
     dtype : torch.dtype
     device : torch.device
+    low_rank : LowRankProjections, optional
+        Projections beside the synapses.
 
     Attributes
     ----------
@@ -66,13 +73,23 @@ class SparseWeights(nn.Module):
     values : nn.Parameter, shape (trainable synapses,)
         Projection after projection, row-major inside each.
     frozen : Tensor, shape (other synapses,)
-        Those that are not trained, likewise.
-    own_signs : dict
-        Sign (1, -1, or 0 for free) of the projections that do not inherit it from their source units.
+        Base values of the shared synapses, then those that are not trained, likewise.
+    gains : nn.Parameter, shape (trained gains,), or None where nothing is shared
+        What the shared synapses' base values are multiplied by, before bounds and Dale's law (see
+        `gain_values`).
+    gain_names : tuple of (source, target, key, what)
+        What each gain is for, trained or not: the projection (of several, the first), and the unit, label or
+        name.
     """
 
     values: nn.Parameter
+    gains: nn.Parameter | None
     frozen: Tensor
+    frozen_gains: Tensor
+    group: Tensor
+    gain_slot: Tensor
+    gain_low: Tensor
+    gain_high: Tensor
     crow: Tensor
     col: Tensor
     perm: Tensor | None
@@ -82,8 +99,15 @@ class SparseWeights(nn.Module):
     order: Tensor
     orientation: Tensor | None
 
-    def __init__(self, blocks: BlockSparse, dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(
+        self,
+        blocks: BlockSparse,
+        dtype: torch.dtype,
+        device: torch.device,
+        low_rank: LowRankProjections | None = None,
+    ) -> None:
         super().__init__()
+        self.low_rank = low_rank
 
         def tensor(array: Any, kind: torch.dtype | None = None) -> Tensor:
             return torch.from_numpy(array).to(device=device, dtype=kind)
@@ -94,7 +118,7 @@ class SparseWeights(nn.Module):
         names = ((b.source, b.target, b.key) for b in blocks.blocks)
         self.projections: tuple[ProjectionKey, ...] = tuple(names)
         self._delays = {name: b.delay for name, b in zip(self.projections, blocks.blocks, strict=True)}
-        self.own_signs = {
+        self._own_signs = {
             name: PROJECTION_SIGNS[b.sign]
             for name, b in zip(self.projections, blocks.blocks, strict=True)
             if b.sign != "inherit"
@@ -112,11 +136,33 @@ class SparseWeights(nn.Module):
         self.register_buffer("ptr", tensor(blocks.ptr))
         self.register_buffer("order", self._alphabetical_rank().to(device))
         self.register_buffer("orientation", None, persistent=False)  # signs at the start of "deepr" rewiring
+        self._prepare_gains(blocks, tensor, dtype)
         self.views: ParameterViews | None = None
+        self.gain_views: ParameterViews | None = None
         self._pattern: Pattern | None = None
         self._operands: dict[str, Operand] = {}
         self._dense_synapses: int | None = None
         self.derived: dict[tuple[Any, ...], Any] = {}  # derived from the pattern by others; dropped with it
+
+    def _prepare_gains(self, blocks: BlockSparse, tensor: Callable[..., Tensor], dtype: torch.dtype) -> None:
+        """The gains: trained ones as a parameter, the others as a buffer; ``gain_slot`` finds each in both
+        together."""
+        gains = blocks.gains
+        self.gain_names = gains.names
+        self._gains_of = {self.projections[k]: part for k, part in gains.of_block.items()}
+        self.register_buffer("group", tensor(blocks.group))
+        if not gains.names:
+            self.gains = None
+            for name in ("frozen_gains", "gain_slot", "gain_low", "gain_high"):
+                self.register_buffer(name, None)
+            return
+        self.register_buffer("gain_low", tensor(gains.low, dtype))
+        self.register_buffer("gain_high", tensor(gains.high, dtype))
+        raw = unbounded(tensor(gains.initial, dtype), self.gain_low, self.gain_high)
+        trained = tensor(gains.trainable)
+        self.gains = nn.Parameter(raw[trained])
+        self.register_buffer("frozen_gains", raw[~trained])
+        self.register_buffer("gain_slot", torch.argsort(torch.argsort(~trained, stable=True)))
 
     @property
     def nnz(self) -> int:
@@ -131,14 +177,43 @@ class SparseWeights(nn.Module):
         return self._pattern
 
     @property
+    def all_projections(self) -> tuple[ProjectionKey, ...]:
+        """Projections of synapses, then those of low rank."""
+        return self.projections if self.low_rank is None else self.projections + self.low_rank.names
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to multiply."""
+        return self.nnz == 0 and self.low_rank is None
+
+    @property
     def delays(self) -> tuple[float | None, ...]:
         """Delay of each projection in ms (None: one time step), in the order of ``values``."""
         return tuple(self._delays[name] for name in self.projections)
 
     @property
     def trainable_projections(self) -> int:
-        """Projections that are trainable; they come first in ``projections``."""
+        """Projections whose synapses are parameters; they come first in ``projections``."""
         return int(torch.searchsorted(self.ptr[1:], self.values.numel(), right=True))
+
+    @property
+    def shared_projections(self) -> int:
+        """Projections whose synapses share gains; they come next in ``projections``."""
+        return len(self._gains_of)
+
+    def is_shared(self, name: ProjectionKey) -> bool:
+        """Whether the synapses of a projection share gains."""
+        return name in self._gains_of
+
+    def is_trainable(self, name: ProjectionKey) -> bool:
+        """Whether a projection is trained: its synapses, or its gains."""
+        if name in self._gains_of:
+            return bool((self.gain_slot[self._gains_of[name]] < self._n_trained_gains).all())
+        return name in self.projections[: self.trainable_projections]
+
+    @property
+    def _n_trained_gains(self) -> int:
+        return 0 if self.gains is None else self.gains.numel()
 
     def extra_repr(self) -> str:
         size = f"{self.shape[0]} x {self.shape[1]}"
@@ -147,14 +222,44 @@ class SparseWeights(nn.Module):
     # ---------------------------------------------------------------- values and matrices
 
     def all_values(self) -> Tensor:
-        """Every synapse's parameter, in projection order: the trainable ones, then the frozen ones."""
-        if self.frozen.numel() == 0:
-            return self.values
-        # With nothing to train there is no gradient work.
-        return torch.cat([self.values, self.frozen]) if self.values.numel() else self.frozen
+        """Every synapse's value before Dale's law, in projection order: trainable, shared, and frozen
+        ones."""
+        n = self.group.numel()
+        parts = [self.values, self.frozen[n:]]
+        if n:
+            parts.insert(1, scaled(self.gain_values(), self.frozen[:n], self.group))
+        parts = [part for part in parts if part.numel()]  # with nothing to train there is no gradient work
+        return torch.cat(parts) if len(parts) > 1 else parts[0] if parts else self.values
+
+    def gain_values(self) -> Tensor:
+        """Every gain within its bounds, in the order of ``gain_names``, shape (gains,). Differentiable.
+
+        Under Dale's law a gain counts with its absolute value where the source has a sign.
+        """
+        if self.gain_slot is None:
+            return self.values.new_empty(0)
+        stored = self.frozen_gains if self.gains is None else torch.cat([self.gains, self.frozen_gains])
+        return bounded(stored.index_select(0, self.gain_slot), self.gain_low, self.gain_high)
+
+    def projection_gains(self, *, source: str, target: str, key: str = "default") -> Tensor:
+        """The gains of a shared projection: one, or one per unit or label (see ``gain_names``).
+        Differentiable.
+
+        Raises
+        ------
+        UnknownNameError
+            If there is no such projection, or its synapses share no gain.
+        """
+        if (source, target, key) not in self._gains_of:
+            label = projection_label(source, target, key)
+            there = (source, target, key) in self.projections
+            why = "shares no gain; declare it with share=." if there else "does not exist."
+            raise UnknownNameError(f"{label} {why}")
+        return self.gain_values()[self._gains_of[source, target, key]]
 
     def projection_values(self, *, source: str, target: str, key: str = "default") -> Tensor:
-        """A view of one projection's values, row-major.
+        """A view of one projection's values, row-major: parameters, frozen ones, or base values of a shared
+        projection.
 
         Raises
         ------
@@ -170,6 +275,13 @@ class SparseWeights(nn.Module):
         n = self.values.numel()
         return self.values[start:stop] if stop <= n else self.frozen[start - n : stop - n]
 
+    def gain_codes(self, name: ProjectionKey) -> Tensor:
+        """Which of a shared projection's own gains each of its synapses has, from 0 (int32), row-major."""
+        k = self.projections.index(name)
+        start, stop = (self.ptr[k : k + 2] - self.values.numel()).tolist()
+        codes: Tensor = self.group[start:stop] - self._gains_of[name].start
+        return codes
+
     def csr_signs(self) -> Tensor:
         """Sign of each synapse (int8), in CSR order; 0 for a free one."""
         return self.sign.index_select(0, self.col) if self.synapse_sign is None else self.synapse_sign
@@ -177,10 +289,10 @@ class SparseWeights(nn.Module):
     def signs_of(self, projection: Tensor, col: Tensor) -> Tensor:
         """Sign (int8) of synapses from units ``col`` in projections of these numbers; 0 for a free one."""
         inherited = self.sign.index_select(0, col)
-        if not self.own_signs:
+        if not self._own_signs:
             return inherited
-        inherits = torch.tensor([name not in self.own_signs for name in self.projections], device=col.device)
-        own = [self.own_signs.get(name, 0) for name in self.projections]
+        inherits = torch.tensor([name not in self._own_signs for name in self.projections], device=col.device)
+        own = [self._own_signs.get(name, 0) for name in self.projections]
         own_sign = torch.tensor(own, dtype=torch.int8, device=col.device)
         return torch.where(inherits[projection], inherited, own_sign[projection])
 
@@ -190,7 +302,14 @@ class SparseWeights(nn.Module):
         return effective(self.all_values(), self.perm, self.csr_signs() if signed else None)
 
     def matrix(self, *, effective_weights: bool = True) -> Tensor:
-        """The weight matrix as a torch CSR tensor, differentiable; arguments as `csr_values`."""
+        """The weight matrix as a torch CSR tensor, differentiable; arguments as `csr_values`.
+
+        Raises
+        ------
+        WeightError
+            If there are low-rank projections, which have no sparse matrix.
+        """
+        self.check_sparse(self.low_rank)
         return self.pattern.matrix(self.csr_values(effective_weights=effective_weights))
 
     def dense(self, *, effective_weights: bool = True, force: bool = False) -> Tensor:
@@ -202,7 +321,24 @@ class SparseWeights(nn.Module):
             If it has more than `DENSE_LIMIT` entries, unless ``force``.
         """
         check_dense(self.shape, force)
-        return scatter_dense(self.pattern, self.csr_values(effective_weights=effective_weights))
+        matrix = scatter_dense(self.pattern, self.csr_values(effective_weights=effective_weights))
+        if self.low_rank is None:
+            return matrix
+        return matrix + self.low_rank.submatrix(*(torch.arange(n) for n in self.shape))
+
+    def low_rank_among(self, targets: Sequence[str], sources: Sequence[str]) -> LowRankProjections | None:
+        """The low-rank projections, if some are from one of these source to one of these target regions."""
+        return None if self.low_rank is None else self.low_rank.among(targets, sources)
+
+    @staticmethod
+    def check_sparse(low_rank: LowRankProjections | None) -> None:
+        """Raise a WeightError where a sparse matrix is asked for that these projections are part of."""
+        if low_rank is not None:
+            raise WeightError(
+                f"{projection_label(*low_rank.names[0])} has low rank, so the weights are no sparse matrix; "
+                "ask for "
+                "the dense one, or for U and V: net.rec.low_rank.factors(source=, target=)."
+            )
 
     def projection_of_entry(self) -> Tensor:
         """Number of the projection that each synapse belongs to (int32), in CSR order."""
@@ -243,11 +379,19 @@ class SparseWeights(nn.Module):
             If torch_sparse is not installed.
         """
         if backend not in self._operands:
-            self._operands[backend] = self._prepare(backend)
+            operand = self._prepare(backend)
+            if self.low_rank is not None:
+                stored = self.nnz if operand.index is None else len(operand.index)
+                if operand.offset is not None:
+                    stored = self.shape[0] * self.shape[1]
+                operand = replace(
+                    operand, operator=LowRankSum(operand.operator, stored, self.low_rank.blocks)
+                )
+            self._operands[backend] = operand
         return self._operands[backend]
 
     def _prepare(self, backend: str) -> Operand:
-        n = self.values.numel()
+        n = self.values.numel() + self._trained_shared()
         if backend == "hybrid":
             dense = [e for e in self.extents() if e.is_dense]
             operator = HybridOperator(self.pattern, self.perm, dense, self.nnz, n)
@@ -257,7 +401,8 @@ class SparseWeights(nn.Module):
                 by_synapse[: self.nnz] = sign
             else:
                 by_synapse.scatter_(0, self.perm.long(), sign)
-            return Operand(operator, operator.index, by_synapse.index_select(0, operator.index))
+            sign = by_synapse.index_select(0, operator.index)
+            return Operand(operator, operator.index, sign, padded=operator.padded)
         if backend == "dense":
             offset = self.pattern.row.long() * self.shape[1] + self.col
             return Operand(DenseOperator(self.shape), self.perm, None, offset)
@@ -268,28 +413,39 @@ class SparseWeights(nn.Module):
         kind = TorchSparseOperator if backend == "torch_sparse" else CsrOperator
         return Operand(kind(self.pattern, trained), self.perm)
 
+    def _trained_shared(self) -> int:
+        """Synapses whose gains are trained; they come first among the shared ones."""
+        if self._n_trained_gains == 0:
+            return 0
+        first = self.trainable_projections
+        shared = self.projections[first : first + self.shared_projections]
+        trained = sum(self.is_trainable(name) for name in shared)
+        return int(self.ptr[first + trained] - self.ptr[first])
+
     def stored_values(self, operand: Operand, *, gain: Tensor | None = None) -> Tensor:
         """Weights as the backend stores them, with Dale's law where it applies. Differentiable.
 
         Parameters
         ----------
         operand : Operand
-        gain : Tensor, shape (projections,), optional
-            At least 0; multiplies the weights of each projection.
+        gain : Tensor, shape (all projections,), optional
+            At least 0; multiplies the weights of each projection, those of low rank last.
         """
         values = self.all_values()
         if gain is not None:
-            values = values * torch.repeat_interleave(gain, torch.diff(self.ptr))
-        if isinstance(operand.operator, HybridOperator) and operand.operator.padded:
+            values = values * torch.repeat_interleave(gain[: len(self.projections)], torch.diff(self.ptr))
+        if operand.padded:
             values = torch.cat([values, values.new_zeros(1)])
         sign = None
         if self.constrained and self._has_signs:
             sign = self.csr_signs() if operand.sign is None else operand.sign
         stored = effective(values, operand.index, sign)
-        if operand.offset is None:
-            return stored
-        flat = stored.new_zeros(self.shape[0] * self.shape[1])
-        return flat.index_add(0, operand.offset, stored).view(self.shape)
+        if operand.offset is not None:
+            stored = stored.new_zeros(self.shape[0] * self.shape[1]).index_add(0, operand.offset, stored)
+        if self.low_rank is not None:
+            own = None if gain is None else gain[len(self.projections) :]
+            return torch.cat([stored, self.low_rank.stored_values(own)])
+        return stored if operand.offset is None else stored.view(self.shape)
 
     @property
     def _has_signs(self) -> bool:
@@ -329,7 +485,7 @@ class SparseWeights(nn.Module):
             self.projections = tuple(names[k] for k in order.tolist())
         pointers = {"ptr": self.ptr, "crow": self.crow}
         if all(saved.get(name, own).shape == own.shape for name, own in pointers.items()):
-            for name in ("frozen", "col", "perm", "synapse_sign"):
+            for name in ("frozen", "col", "perm", "synapse_sign", "group", "frozen_gains"):
                 old, new = getattr(self, name), saved.get(name)
                 if new is None and name in ("perm", "synapse_sign"):
                     setattr(self, name, None)
@@ -337,16 +493,20 @@ class SparseWeights(nn.Module):
                     setattr(self, name, torch.empty_like(new, device=self.values.device))
             new = saved.get("values")
             if new is not None and new.shape != self.values.shape:
-                self._resize(self.values.detach().new_empty(new.shape), None)
+                _resize(self.values, self.values.detach().new_empty(new.shape), None)
+            if self.gains is not None and "gains" in saved and saved["gains"].shape != self.gains.shape:
+                _resize(self.gains, self.gains.detach().new_empty(saved["gains"].shape), None)
         self.orientation = None
         self._reset_caches()
         super()._load_from_state_dict(state_dict, prefix, *args)
         self._reset_caches()
-        if self.own_signs:
+        if self._own_signs:
             self.synapse_sign = self.signs_of(self.projection_of_entry(), self.col)
-        if self.views is not None:  # their projections may not be neighbours in the saved order
-            trainable = set(self.projections[: self.trainable_projections])
-            self.set_table(self.in_declared_order(self.table(), trainable.__contains__))
+        trainable = self.projections[: self.trainable_projections]
+        if self.views is None or self.views.are_neighbours(trainable):
+            self._bind_views()
+        else:
+            self.set_table(self.in_declared_order(self.table(), self.is_trainable))
 
     # ---------------------------------------------------------------- changing which synapses there are
 
@@ -361,26 +521,40 @@ class SparseWeights(nn.Module):
             trainable_synapses=self.values.numel(),
             row=row,
             col=col,
-            values=self.all_values().detach(),
+            values=torch.cat([self.values.detach(), self.frozen]),
+            group=self._group_of_synapse(),
             origin=torch.arange(self.nnz, device=self.col.device),
         )
+
+    def _group_of_synapse(self) -> Tensor:
+        group = self.group.new_full((self.nnz,), -1)
+        n = self.values.numel()
+        group[n : n + self.group.numel()] = self.group
+        return group
 
     def in_declared_order(
         self, table: SynapseTable, trainable: Callable[[ProjectionKey], bool]
     ) -> SynapseTable:
-        """The projections for which ``trainable`` holds, view by view, then the others, as they were
-        declared."""
+        """Trainable projections view by view, shared ones (those with trained gains first), then the others.
+
+        Else the order is as declared.
+        """
         rank = {} if self.views is None else self.views.rank
 
-        def sort_key(k: int) -> tuple[bool, int, int]:
+        def sort_key(k: int) -> tuple[int, int, int]:
             name = table.projections[k]
-            frozen = not trainable(name)
-            return frozen, 0 if frozen else rank.get(name, 0), self._declared[name]
+            if name in self._gains_of:
+                return (1 if trainable(name) else 2), 0, self._declared[name]
+            return (
+                (0, rank.get(name, 0), self._declared[name])
+                if trainable(name)
+                else (3, 0, self._declared[name])
+            )
 
         order = sorted(range(len(table.projections)), key=sort_key)
-        return table.reordered(order, sum(trainable(name) for name in table.projections))
+        return table.reordered(order, sum(sort_key(k)[0] == 0 for k in order))
 
-    def set_table(self, table: SynapseTable) -> None:
+    def set_table(self, table: SynapseTable, trained_gains: Tensor | None = None) -> None:
         """Take other synapses: the one function that changes the pattern. O(n) for n synapses.
 
         The parameter stays the same object; its gradient follows the synapses, 0 for new ones.
@@ -389,7 +563,11 @@ class SparseWeights(nn.Module):
         ----------
         table : SynapseTable
             Made from `table`, so that its ``origin`` says which synapse was which.
+        trained_gains : Tensor of bool, shape (gains,), optional
+            Which gains are trained from now on. Default: as before.
         """
+        if trained_gains is not None:
+            self._train_gains(trained_gains)
         n, device = table.trainable_synapses, self.values.device
         pattern, perm = Pattern.from_coo(table.row, table.col, self.shape)
         gradient, origin = self.values.grad, table.origin[:n]
@@ -397,27 +575,42 @@ class SparseWeights(nn.Module):
             gradient = follow(gradient, torch.where(origin < gradient.numel(), origin, -1))
         if self.orientation is not None:
             self.orientation = follow(self.orientation, table.origin)
-        self._resize(table.values[:n].clone(), gradient)
+        _resize(self.values, table.values[:n].clone(), gradient)
         self.frozen = table.values[n:].clone()
+        self.group = table.group[table.group >= 0]
         self.crow, self.col, self.perm, self.projections = pattern.crow, pattern.col, perm, table.projections
         ends = torch.cumsum(table.lengths, 0).tolist()
         self.ptr = torch.tensor([0, *ends], dtype=torch.int64, device=device)
         self.order = self._alphabetical_rank().to(device)
         self._reset_caches()
-        if self.own_signs:
+        if self._own_signs:
             self.synapse_sign = self.signs_of(self.projection_of_entry(), self.col)
         self._bind_views()
 
-    def _resize(self, values: Tensor, gradient: Tensor | None) -> None:
-        """Give the parameter other values without making another object, which optimisers would not know."""
-        self.values.grad = None
-        # A graph that is still alive keeps the node that accumulates gradients of the old shape; torch makes
-        # a
-        # one only when the dtype changes.
-        other = torch.float16 if values.dtype != torch.float16 else torch.float32
-        self.values.data = values.new_empty(0, dtype=other)
-        self.values.data = values
-        self.values.grad = gradient
+    @property
+    def trained_gains(self) -> Tensor:
+        """Which gains are trained (bool), in the order of ``gain_names``."""
+        if self.gain_slot is None:
+            return self.col.new_empty(0, dtype=torch.bool)
+        return self.gain_slot < self._n_trained_gains
+
+    def gain_range(self, name: ProjectionKey) -> slice:
+        """Which of ``gain_names`` are a projection's; empty where it shares none."""
+        return self._gains_of.get(name, slice(0, 0))
+
+    def _train_gains(self, trained: Tensor) -> None:
+        """Move gains between the parameter and the buffer of those that are not trained."""
+        if self.gains is None:
+            return
+        old = self.gains.numel()
+        stored = torch.cat([self.gains.detach(), self.frozen_gains])[self.gain_slot]
+        gradient = self.gains.grad
+        if gradient is not None:
+            slot = self.gain_slot[trained]
+            gradient = follow(gradient, torch.where(slot < old, slot, -1))
+        _resize(self.gains, stored[trained], gradient)
+        self.frozen_gains = stored[~trained]
+        self.gain_slot = torch.argsort(torch.argsort(~trained, stable=True))
 
     def split(self, runs: Sequence[Sequence[ProjectionKey]]) -> list[nn.Parameter]:
         """Parameters that share their storage with runs of ``values``; they replace earlier ones.
@@ -433,10 +626,36 @@ class SparseWeights(nn.Module):
         self._bind_views()
         return self.views.parameters
 
+    def split_gains(self, runs: Sequence[Sequence[int]]) -> list[nn.Parameter]:
+        """As `split`, for runs of ``gains``: every gain once, by its number in ``gain_names``, in that
+        order."""
+        if self.gains is None:
+            return []
+        if self.gain_views is not None:
+            self.gain_views.remove()
+        self.gain_views = ParameterViews(self.gains, runs)
+        self._bind_views()
+        return self.gain_views.parameters
+
     def _bind_views(self) -> None:
         if self.views is not None:
             lengths = torch.diff(self.ptr).tolist()[: self.trainable_projections]
             self.views.bind(self.values, dict(zip(self.projections, lengths, strict=False)))
+        if self.gain_views is not None and self.gains is not None:
+            self.gain_views.bind(
+                self.gains, dict.fromkeys(torch.nonzero(self.trained_gains)[:, 0].tolist(), 1)
+            )
+
+
+def _resize(parameter: nn.Parameter, values: Tensor, gradient: Tensor | None) -> None:
+    """Give a parameter other values without making another object, which optimisers would not know."""
+    parameter.grad = None
+    # A graph that is still alive keeps the node that accumulates gradients of the old shape; torch makes a
+    # new one only when the dtype changes.
+    other = torch.float16 if values.dtype != torch.float16 else torch.float32
+    parameter.data = values.new_empty(0, dtype=other)
+    parameter.data = values
+    parameter.grad = gradient
 
 
 def check_dense(shape: tuple[int, int], force: bool = False) -> None:

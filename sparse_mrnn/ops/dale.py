@@ -26,9 +26,9 @@ class _Effective(torch.autograd.Function):
         if sign is None:
             ctx.slope = None
             return weights
-        # At v = 0 the slope is that of v > 0, so a synapse that starts at zero can grow. A free one has slope
-        # 1.
-        slope = torch.where(weights < 0, -sign, sign).masked_fill_(sign == 0, 1)
+        # At v = 0 the slope is that of v > 0, so a synapse that starts at 0 can grow; at -0.0, which a
+        # negative base value makes of a gain of 0, that of v < 0. A free one has slope 1.
+        slope = torch.where(torch.signbit(weights), -sign, sign).masked_fill_(sign == 0, 1)
         ctx.slope = slope if values.requires_grad else None
         return weights.mul_(slope)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sparse_mrnn.recording.files import reason
+from sparse_mrnn.atomic import reason
 from sparse_mrnn.recording.metadata import Metadata, damaged
 
 CHECKSUM, BLOSC_HEADER = 4, 16

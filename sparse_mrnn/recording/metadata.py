@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sparse_mrnn.atomic import reason, replacing
 from sparse_mrnn.errors import RecordingError
-from sparse_mrnn.recording.files import reason, whole_file
 
 CONSOLIDATED = ".zmetadata"
 DIGEST = "digest"
@@ -70,8 +70,8 @@ class Metadata:
         """Write the file, and the attributes where zarr keeps them, too; the first is the one that counts."""
         text = json.dumps({**self.content, DIGEST: _digest(self.content)}, indent=1)
         for name, data in ((CONSOLIDATED, text), (".zattrs", json.dumps(self.attributes, indent=1))):
-            with whole_file(self.path / name) as file:
-                file.write(data.encode())
+            with replacing(self.path / name) as partial:
+                partial.write_bytes(data.encode())
 
     def restore(self) -> None:
         """Write those of zarr's metadata files anew that are lost or differ."""
@@ -80,8 +80,8 @@ class Metadata:
             text = json.dumps(entry, indent=1).encode()
             if not file.is_file() or file.read_bytes() != text:
                 file.parent.mkdir(exist_ok=True)
-                with whole_file(file) as new:
-                    new.write(text)
+                with replacing(file) as partial:
+                    partial.write_bytes(text)
 
 
 def damaged(path: Path, what: str) -> RecordingError:

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparse_mrnn.arguments import path_of
+from sparse_mrnn.atomic import reason
 from sparse_mrnn.errors import MissingExtraError, RecordingError
 from sparse_mrnn.recording.chunks import ChunkFiles
-from sparse_mrnn.recording.files import reason
 from sparse_mrnn.recording.metadata import CONSOLIDATED, Metadata, damaged
 
 if TYPE_CHECKING:

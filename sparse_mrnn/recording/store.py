@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sparse_mrnn.atomic import reason, sync
 from sparse_mrnn.errors import RecordingError
 from sparse_mrnn.recording.axes import Axes
 from sparse_mrnn.recording.chunks import codecs
-from sparse_mrnn.recording.files import reason, sync
 from sparse_mrnn.recording.metadata import CONSOLIDATED, Metadata
 from sparse_mrnn.recording.reading import CHECKPOINT, need
 
@@ -112,7 +112,7 @@ class ZarrStore:
         """
         try:
             for part in self.path.rglob("*.partial"):
-                part.unlink(missing_ok=True)
+                shutil.rmtree(part) if part.is_dir() else part.unlink(missing_ok=True)
             metadata.restore()
         except OSError as error:
             raise RecordingError(f"cannot write the recording {self.path}: {reason(error)}.") from error

@@ -1,36 +1,36 @@
-"""Checkpoints of a run: one file with a digest of its content, whole at its path or the one before."""
+"""Checkpoints of a run: a file of tensors with a digest, whole at its path or the one before."""
 
 from __future__ import annotations
 
-import hashlib
-import json
+import errno
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+from torch import Tensor
 
-from sparse_mrnn.errors import ResumeError
-from sparse_mrnn.recording.files import reason, whole_file
+from sparse_mrnn.errors import ResumeError, SavedFileError
+from sparse_mrnn.tensor_file import FileFormat, read_tensors, write_tensors
 
-MAGIC = b"sparse_mrnn checkpoint 1\n"
-DIGEST_BYTES = 32
-DESCRIPTION = "description"
+RUN = FileFormat("sparse-mrnn run", 1, "a checkpoint of a simulation", "simulate(..., mode='resume')")
 
 
-def save(path: Path, arrays: dict[str, NDArray[Any]], description: dict[str, Any]) -> None:
-    """Write arrays, and a description as JSON: `MAGIC`, a digest of the rest, and the rest, which is .npz."""
-    text = np.frombuffer(json.dumps(description).encode(), dtype=np.uint8)
-    with whole_file(path) as file:
-        file.write(MAGIC + bytes(DIGEST_BYTES))
-        np.savez(file, **{DESCRIPTION: text}, **arrays)  # type: ignore[arg-type]
-        digest = _digest(file)
-        file.seek(len(MAGIC))
-        file.write(digest)
+def save(path: Path, description: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    """Write a description, as JSON, and tensors; the file is there whole on return, or the old one still is.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written.
+    """
+    try:
+        write_tensors(path, RUN, description, tensors)
+    except SavedFileError as error:
+        cause = error.__cause__
+        raise cause if isinstance(cause, OSError) else OSError(errno.EIO, str(cause)) from error
 
 
-def load(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """Read a checkpoint.
+def load(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The description and the tensors of a checkpoint.
 
     Raises
     ------
@@ -38,24 +38,7 @@ def load(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         If it cannot be read, or is not as it was written.
     """
     try:
-        with open(path, "rb") as file:
-            head = file.read(len(MAGIC) + DIGEST_BYTES)
-            if head[: len(MAGIC)] != MAGIC or head[len(MAGIC) :] != _digest(file):
-                raise ValueError("it is not as it was written")
-            file.seek(len(head))
-            with np.load(file, allow_pickle=False) as archive:
-                arrays = {name: archive[name] for name in archive.files}
-        return arrays, json.loads(arrays.pop(DESCRIPTION).tobytes())
-    except (OSError, ValueError) as error:
+        return read_tensors(path, RUN)
+    except SavedFileError as error:
         advice = "Restore it, or start the run anew with mode='overwrite' (--overwrite)."
-        raise ResumeError(f"cannot read the checkpoint {path}: {reason(error)}. {advice}") from error
-
-
-def _digest(file: IO[bytes]) -> bytes:
-    """The digest of what follows the head of a file."""
-    found = hashlib.blake2b(digest_size=DIGEST_BYTES)
-    file.flush()
-    file.seek(len(MAGIC) + DIGEST_BYTES)
-    while piece := file.read(2**20):
-        found.update(piece)
-    return found.digest()
+        raise ResumeError(f"cannot read the checkpoint: {error} {advice}") from error

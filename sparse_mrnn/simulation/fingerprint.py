@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import platform
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from sparse_mrnn.comparison import digest
 from sparse_mrnn.config import to_config
 from sparse_mrnn.errors import ConfigError
 from sparse_mrnn.models.base import mRNNBase
@@ -29,23 +28,31 @@ def network_fingerprint(net: mRNNBase) -> dict[str, Any]:
         "inputs": {r.name: r.n for r in net.layout("input").regions},
         "dtype": str(net.dtype).removeprefix("torch."),
         "activations": digest(*(f"{r.activation or net.activation.name}:{r.n}".encode() for r in regions)),
-        "time constants": digest(_array(net.alpha)),
-        "tonic input": digest(_array(net.tonic_inp)),
-        "initial state": digest(_array(net.initial_condition)),
-        "unit noise": digest(_array(torch.as_tensor(net.hid_noise_const, dtype=torch.float64))),
+        "time constants": digest(net.alpha),
+        "tonic input": digest(net.tonic_inp),
+        "initial state": digest(net.initial_condition),
+        "unit noise": digest(torch.as_tensor(net.hid_noise_const, dtype=torch.float64)),
         "input noise": net.inp_noise_const,
         "backend": net.backend,
         "device": net.device.type,
     }
     for weights in net.weight_matrices():
-        found[f"{weights.kind} synapses"] = digest(_array(weights.crow), _array(weights.col))
-        found[f"{weights.kind} weights"] = digest(_array(weights.csr_values()))
+        found[f"{weights.kind} synapses"] = digest(weights.crow, weights.col)
+        found[f"{weights.kind} weights"] = digest(weights.csr_values())
         found[f"{weights.kind} delays"] = digest(repr(weights.delays).encode())
+        if weights.low_rank is not None:
+            names = repr((weights.low_rank.names, weights.low_rank.delays)).encode()
+            found[f"{weights.kind} low-rank projections"] = digest(names, weights.low_rank.stored_values())
     return found
 
 
-def _array(tensor: Tensor) -> NDArray[Any]:
-    return tensor.detach().cpu().numpy()  # type: ignore[no-any-return]
+def digest(*parts: Tensor | bytes) -> str:
+    """A short digest of tensors or bytes."""
+    found = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        array = part if isinstance(part, bytes) else part.detach().cpu().numpy()
+        found.update(array if isinstance(array, bytes) else np.ascontiguousarray(array).tobytes())
+    return found.hexdigest()
 
 
 def graph_config(net: mRNNBase) -> str:

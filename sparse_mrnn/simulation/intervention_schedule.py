@@ -106,6 +106,6 @@ def _projections(net: mRNNBase, act: Gain) -> tuple[str, tuple[int, ...]]:
         raise InterventionError(f"{act.label}: there is no such projection.")
     found = net.projections(act.source, act.target, act.key)[1]
     if not found:
-        known = suggest(act.key, [net.weights(kind).projections[k][2] for k in between], what="keys")
+        known = suggest(act.key, [net.weights(kind).all_projections[k][2] for k in between], what="keys")
         raise InterventionError(f"{act.label}: no projection has the key {act.key!r}. {known}")
     return kind, found

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from torch import Tensor
 
 from sparse_mrnn.arguments import path_of, real_number
-from sparse_mrnn.comparison import differences, digest, first_of
+from sparse_mrnn.differences import differences, first_of
 from sparse_mrnn.errors import (
     ConfigError,
     DivergenceError,
@@ -33,7 +33,13 @@ from sparse_mrnn.recording.reading import check_chunks, is_recording, need, read
 from sparse_mrnn.recording.recorder import Arrays, Recorder
 from sparse_mrnn.recording.store import ZarrStore, dataset
 from sparse_mrnn.simulation import checkpoint as checkpoints
-from sparse_mrnn.simulation.fingerprint import graph_config, network_fingerprint, software_versions
+from sparse_mrnn.simulation.attributes import network_attributes
+from sparse_mrnn.simulation.fingerprint import (
+    digest,
+    graph_config,
+    network_fingerprint,
+    software_versions,
+)
 from sparse_mrnn.simulation.interrupt import Interrupt
 from sparse_mrnn.simulation.intervention_schedule import InterventionSchedule
 from sparse_mrnn.simulation.plan import SimulationPlan, check_size, check_states, plan_simulation, statistics
@@ -198,7 +204,7 @@ class _Run:
         self.saved = 0  # steps of the last checkpoint
         self.identity = {
             "options": plan.options(net),
-            "network": network_fingerprint(net),
+            "fingerprint": network_fingerprint(net),
             "versions": software_versions(),
         }
 
@@ -248,23 +254,29 @@ class _Run:
             "recorded": 0,
             "dt": self.net.dt,
             "seed": self.plan.seed,
+            **network_attributes(self.net),
             "model": type(self.net).__name__,
             "network_seed": str(self.net.seed),
-            "graph_hash": digest(json.dumps(self.identity["network"]).encode()),
+            "graph_hash": digest(json.dumps(self.identity["fingerprint"]).encode()),
             "config": graph_config(self.net),
-            **{part: json.dumps(self.identity[part]) for part in ("options", "network", "versions")},
+            "noise": int(self.plan.noise),
+            "stimulus": json.dumps(self.identity["options"]["stimulus"]),
+            "interventions": json.dumps(self.identity["options"]["interventions"]),
+            "options": json.dumps(self.identity["options"]),
+            "fingerprint": json.dumps(self.identity["fingerprint"]),
+            "versions": json.dumps(self.identity["versions"]),
         }
 
     def _resume(self, store: ZarrStore) -> xarray.Dataset | None:
         """Go on from the checkpoint, after all that is recorded was found whole; the recording, if it is."""
         metadata = read_metadata(store.path)
         attrs = metadata.attributes
-        self._compare({part: json.loads(attrs[part]) for part in ("options", "network")})
+        self._compare({part: json.loads(attrs[part]) for part in ("options", "fingerprint")})
         if _ended(metadata):
             check_chunks(metadata, self.plan.axes.samples)
             store.checkpoint.unlink(missing_ok=True)  # of a run killed at its very end
             return open_recording(store.path)
-        arrays, saved = checkpoints.load(store.checkpoint)
+        saved, tensors = checkpoints.load(store.checkpoint)
         self._compare(saved["identity"])
         changed = "; ".join(differences(saved["identity"]["versions"], self.identity["versions"]))
         if changed:
@@ -272,13 +284,13 @@ class _Run:
             warnings.warn(text, stacklevel=4)
         self.step = self.saved = int(saved["step"])
         self.recorder = self._new_recorder()
-        self.recorder.load(int(saved["taken"]), _with_prefix(arrays, "part_"))
+        part = {name: tensor.numpy() for name, tensor in _with_prefix(tensors, "part_").items()}
+        self.recorder.load(int(saved["taken"]), part)
         check_chunks(metadata, self.recorder.taken - self.recorder.filled)
         store.reopen(metadata)
-        states = {name: torch.from_numpy(a) for name, a in _with_prefix(arrays, "state_").items()}
         self._intervene(first=True)
-        self.stepper.load(states, self.step)
-        self.drive.load(arrays, saved["stimuli"])
+        self.stepper.load(_with_prefix(tensors, "state_"), self.step)
+        self.drive.load({name: tensor.numpy() for name, tensor in tensors.items()}, saved["stimuli"])
         return None
 
     def _compare(self, old: dict[str, Any]) -> None:
@@ -290,7 +302,8 @@ class _Run:
                     f"{self.out} cannot be resumed: whether stimulus[{k}] is still the same function cannot "
                     f"be told, for it uses {spec['uses']}. Write it without, or {advice}."
                 )
-        found = [d for part in ("options", "network") for d in differences(old[part], self.identity[part])]
+        parts = ("options", "fingerprint")
+        found = [d for part in parts for d in differences(old[part], self.identity[part])]
         if found:
             text = f"{self.out} cannot be resumed, for this is another run: {first_of(found)}"
             raise ResumeError(f"{text}. Restore that, or {advice}.")
@@ -347,14 +360,14 @@ class _Run:
             self.stepper.hold(self.schedule.held(self.step))
         self.stepper.held = self.schedule.held(self.step + 1)
 
-    def _state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    def _state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         recorder = cast(Recorder, self.recorder)
         states = self.stepper.state().items()
-        arrays: dict[str, NDArray[Any]] = {f"state_{name}": t.cpu().numpy() for name, t in states}
-        arrays |= {f"part_{name}": a for name, a in recorder.part().items()}
+        tensors = {f"state_{name}": tensor for name, tensor in states}
+        tensors |= {f"part_{name}": torch.from_numpy(a) for name, a in recorder.part().items()}
         memory, streams = self.drive.state()
         saved = {"identity": self.identity, "step": self.step, "taken": recorder.taken, "stimuli": streams}
-        return {**arrays, **memory}, saved
+        return saved, {**tensors, **{name: torch.from_numpy(a) for name, a in memory.items()}}
 
     def _save(self, reporter: Progress, *, readable: int | None = None) -> None:
         store, recorder = cast(ZarrStore, self.store), cast(Recorder, self.recorder)
@@ -423,9 +436,9 @@ class _Run:
         )
 
 
-def _with_prefix(arrays: dict[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
-    """Arrays whose names begin with a prefix, without it."""
-    return {name.removeprefix(prefix): a for name, a in arrays.items() if name.startswith(prefix)}
+def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Tensors whose names begin with a prefix, without it."""
+    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
 
 
 def _ended(metadata: Metadata) -> bool:

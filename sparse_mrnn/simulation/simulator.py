@@ -37,7 +37,7 @@ class StreamingWeights:
         """Use these factors of projections, by number, from now on."""
         gain = None
         if factors:
-            gain = self.weights.all_values().new_ones(len(self.weights.projections))
+            gain = self.weights.all_values().new_ones(len(self.weights.all_projections))
             for projection, factor in factors.items():
                 gain[projection] = factor
         self.product.set_values(self.weights.stored_values(self.operand, gain=gain).detach())

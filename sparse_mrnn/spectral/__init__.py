@@ -6,11 +6,6 @@ from sparse_mrnn.spectral.result import SpectralResult
 from sparse_mrnn.spectral.theory import disc_radius
 
 __all__ = [
-    "SpectralResult",
-    "differentiable_spectral_radius",
-    "disc_radius",
-    "leading_eigenpairs",
-    "spectral_abscissa",
-    "spectral_radius",
-    "spectral_search",
+    "SpectralResult", "differentiable_spectral_radius", "disc_radius", "leading_eigenpairs",
+    "spectral_abscissa", "spectral_radius", "spectral_search",
 ]

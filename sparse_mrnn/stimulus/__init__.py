@@ -20,25 +20,7 @@ from sparse_mrnn.stimulus.waveforms import (
 from sparse_mrnn.stimulus.windows import TimeWindow, UnitSelection
 
 __all__ = [
-    "INTERVENTIONS",
-    "WAVEFORMS",
-    "Chirp",
-    "Clamp",
-    "Constant",
-    "Function",
-    "Gain",
-    "Intervention",
-    "Lesion",
-    "OrnsteinUhlenbeck",
-    "Poisson",
-    "PulseTrain",
-    "Ramp",
-    "RandomWaveform",
-    "Samples",
-    "Sine",
-    "Stimulus",
-    "TimeWindow",
-    "UnitSelection",
-    "Waveform",
-    "WhiteNoise",
+    "INTERVENTIONS", "WAVEFORMS", "Chirp", "Clamp", "Constant", "Function", "Gain", "Intervention", "Lesion",
+    "OrnsteinUhlenbeck", "Poisson", "PulseTrain", "Ramp", "RandomWaveform", "Samples", "Sine", "Stimulus",
+    "TimeWindow", "UnitSelection", "Waveform", "WhiteNoise",
 ]

@@ -11,18 +11,7 @@ from sparse_mrnn.training.rewire import rewire
 from sparse_mrnn.training.truncate import truncated
 
 __all__ = [
-    "activity_penalty",
-    "check_finite",
-    "clamp_weights_",
-    "clip_grad_by_region_",
-    "detect_nan",
-    "freeze",
-    "limit_norm_",
-    "parameter_groups",
-    "prune",
-    "rate_penalty",
-    "rewire",
-    "truncated",
-    "unfreeze",
+    "activity_penalty", "check_finite", "clamp_weights_", "clip_grad_by_region_", "detect_nan", "freeze",
+    "limit_norm_", "parameter_groups", "prune", "rate_penalty", "rewire", "truncated", "unfreeze",
     "weight_penalty",
 ]

@@ -27,8 +27,9 @@ def clip_grad_by_region_(
     max_norm : float or mapping
         For all regions, or by region; regions left out of a mapping are not clipped.
     by : {"target", "source"}
-        A region's synapses are those onto it, with its learnt biases and time constant, or those its units
-        make. Inputs are regions too where ``by="source"``.
+        A region's synapses are those onto it, with its learnt biases, initial state and time constant, or
+        those its units make. Inputs are regions too where ``by="source"``. A gain that several projections
+        share counts for the first of them.
 
     Returns
     -------
@@ -64,9 +65,20 @@ def clip_grad_by_region_(
             region = torch.tensor([index[name[end]] for name in part.projections[:n]])
             lengths = torch.diff(part.ptr)[:n]
             gradients.append((part.values.grad, torch.repeat_interleave(region.to(lengths.device), lengths)))
-    if by == "target" and net.bias is not None and net.bias.grad is not None:
-        starts = torch.from_numpy(net.layout().ptr[1:]).to(net.bias_units.device)
-        gradients.append((net.bias.grad, torch.searchsorted(starts, net.bias_units, right=True)))
+        if part.gains is not None and part.gains.grad is not None:
+            region = torch.tensor([index[name[end]] for name in part.gain_names], device=part.gains.device)
+            gradients.append((part.gains.grad, region[part.trained_gains]))
+        if part.low_rank is not None:
+            for name, *factors in zip(
+                part.low_rank.names, part.low_rank.left, part.low_rank.right, strict=True
+            ):
+                for factor in factors:
+                    if factor.grad is not None:
+                        flat = factor.grad.view(-1)
+                        gradients.append((flat, torch.full_like(flat, index[name[end]], dtype=torch.int64)))
+    for parameter, region in ((net.bias, net.bias_region), (net.init, net.init_region)):
+        if by == "target" and parameter is not None and parameter.grad is not None:
+            gradients.append((parameter.grad, region))
     if by == "target" and net.keep_logit is not None and net.keep_logit.grad is not None:
         learnt = [k for k, region in enumerate(net.layout().regions) if region.learnable_tau]
         gradients.append((net.keep_logit.grad, torch.tensor(learnt, device=net.device)))

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import torch
+from torch import Tensor
+
+from sparse_mrnn.errors import TrainingError
+from sparse_mrnn.graph import projection_label
 from sparse_mrnn.models.base import mRNNBase
 from sparse_mrnn.models.synapse_table import ProjectionKey
 from sparse_mrnn.models.weights import SparseWeights
@@ -15,8 +20,9 @@ def freeze(
 ) -> None:
     """Stop training projections: their weights leave the parameters and take no optimiser state.
 
-    The weights stay exactly as they are. Frozen projections stay so; a network that loads the ``state_dict``
-    has them frozen, too.
+    Of projections that share gains, the gains; of those of low rank, U and V (an optimiser skips parameters
+    without a gradient). The weights stay exactly as they are. Frozen projections stay so; a network that
+    loads the ``state_dict`` has them frozen, too.
 
     Parameters
     ----------
@@ -32,6 +38,8 @@ def freeze(
     ------
     UnknownNameError
         If there is no such projection.
+    TrainingError
+        If a projection shares its gain with one that is not chosen.
     OptimizerError
         If the optimiser's state is not per synapse; nothing has changed then.
 
@@ -63,7 +71,29 @@ def unfreeze(
 def _set_trainable(
     weights: SparseWeights, names: list[ProjectionKey], optimizer: Optimizers, trainable: bool
 ) -> None:
-    now = set(weights.projections[: weights.trainable_projections])
-    after = now | set(names) if trainable else now - set(names)
+    chosen = set(names)
+    now = {name for name in weights.projections if weights.is_trainable(name)}
+    after = now | chosen if trainable else now - chosen
+    gains = _gains_after(weights, chosen, trainable)
     if after != now:
-        rewrite_synapses(weights, weights.in_declared_order(weights.table(), after.__contains__), optimizer)
+        table = weights.in_declared_order(weights.table(), after.__contains__)
+        rewrite_synapses(weights, table, optimizer, trained_gains=gains)
+    if weights.low_rank is not None:
+        weights.low_rank.set_trainable(chosen, trainable)
+
+
+def _gains_after(weights: SparseWeights, chosen: set[ProjectionKey], trainable: bool) -> Tensor:
+    """Which gains are trained afterwards; those of projections that are not chosen must stay as they are."""
+    trained = weights.trained_gains.cpu()
+    selected = torch.zeros_like(trained)
+    for name in chosen:
+        selected[weights.gain_range(name)] = True
+    changed = selected & (trained != trainable)
+    for name in weights.projections:
+        if name not in chosen and bool(changed[weights.gain_range(name)].any()):
+            word = "unfreeze" if trainable else "freeze"
+            raise TrainingError(
+                f"{word}: {projection_label(*name)} shares its gain with a projection to {word}; "
+                f"{word} all that share it in one call, by a parent region's name or None."
+            )
+    return (trained ^ changed).to(weights.trained_gains.device)

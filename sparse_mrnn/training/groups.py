@@ -32,8 +32,9 @@ def parameter_groups(
     net : mRNN or ElmanmRNN
     options : mapping
         From (source, target) or (source, target, key), regions or parents, to the options of these
-        projections. Without a key, all parallel ones are meant. A string names another parameter, such as
-        "bias". Projections that are frozen get their options when they are unfrozen.
+        projections: of their synapses, their gains where they share some, their U and V where they have low
+        rank. Without a key, all parallel ones are meant. A string names another parameter, such as "bias".
+        Projections that are frozen get their options when they are unfrozen.
     **defaults
         Options of all groups, such as ``lr``.
 
@@ -47,7 +48,7 @@ def parameter_groups(
     UnknownNameError
         If a projection or parameter does not exist.
     TrainingError
-        If a projection falls into two groups.
+        If a projection, or a gain that several share, falls into two groups.
 
     Examples
     --------
@@ -60,7 +61,7 @@ def parameter_groups(
     [('rest', 0.001), ('a -> b', 0.0001)]
     """
     weights = net.weight_matrices()
-    others = {name: p for name, p in net.named_parameters() if all(p is not part.values for part in weights)}
+    others = _other_parameters(net)
     owner: dict[tuple[int, ProjectionKey], Key] = {}
     for key in options:
         if isinstance(key, str):
@@ -84,15 +85,36 @@ def parameter_groups(
             groups[None].append(part.values)
             continue
         runs = _runs(part, owners)
-        views = part.split([run for _, run in runs])
-        for (group, _), view in zip(runs, views, strict=True):
+        for (group, _), view in zip(runs, part.split([run for _, run in runs]), strict=True):
             groups[group].append(view)
+        prefix = "rec" if part.kind == "recurrent" else "inp"
+        gain_runs = _gain_runs(part, owners)
+        if any(key is not None for key, _ in gain_runs):
+            del others[f"{prefix}.gains"]
+            for (group, _), view in zip(
+                gain_runs, part.split_gains([run for _, run in gain_runs]), strict=True
+            ):
+                groups[group].append(view)
+        if part.low_rank is not None:
+            for number, name in enumerate(part.low_rank.names):
+                for side in ("left", "right") if name in owners else ():
+                    groups[owners[name]].append(others.pop(f"{prefix}.low_rank.{side}.{number}"))
+    for other in options:
+        if isinstance(other, str) and other not in others:
+            what = "belongs to projections that have a group; leave one of them out"
+            raise TrainingError(f"parameter_groups: {other!r} {what}.")
     for other, parameter in others.items():
         groups[other if other in options else None].append(parameter)
     return [
         {**defaults, **({} if key is None else options[key]), "params": params, "name": _title(key)}
         for key, params in groups.items()
     ]
+
+
+def _other_parameters(net: mRNNBase) -> dict[str, nn.Parameter]:
+    """Parameters but the values of synapses, by name."""
+    values = [part.values for part in net.weight_matrices()]
+    return {name: p for name, p in net.named_parameters() if all(p is not v for v in values)}
 
 
 def _runs(
@@ -107,6 +129,28 @@ def _runs(
             runs[-1][1].append(name)
         else:
             runs.append((key, [name]))
+    return runs
+
+
+def _gain_runs(
+    weights: SparseWeights, owners: Mapping[ProjectionKey, Key]
+) -> list[tuple[Key | None, list[int]]]:
+    """Runs of neighbouring gains of one group; a gain is in the group of the projections that share it."""
+    owner: dict[int, tuple[Key | None, ProjectionKey]] = {}
+    for name in weights.projections:
+        key = owners.get(name)
+        for gain in range(len(weights.gain_names))[weights.gain_range(name)]:
+            other, first = owner.setdefault(gain, (key, name))
+            if other != key:
+                both = f"{projection_label(*first)} and {projection_label(*name)}"
+                raise TrainingError(f"parameter_groups: {both} share a gain; put them into one group.")
+    runs: list[tuple[Key | None, list[int]]] = []
+    for gain in range(len(weights.gain_names)):
+        key, _ = owner[gain]
+        if runs and runs[-1][0] == key:
+            runs[-1][1].append(gain)
+        else:
+            runs.append((key, [gain]))
     return runs
 
 

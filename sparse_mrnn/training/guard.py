@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -15,6 +15,7 @@ from sparse_mrnn.errors import DivergenceError, ShapeError
 from sparse_mrnn.graph import projection_label
 from sparse_mrnn.lowering import Layout
 from sparse_mrnn.models.base import mRNNBase
+from sparse_mrnn.models.synapse_table import ProjectionKey
 from sparse_mrnn.models.weights import SparseWeights
 
 
@@ -110,15 +111,20 @@ bounded activation, keeps them.
         if part.values.requires_grad:
             check = partial(_check_projections, part, "the gradient of", GROWN)
             handles.append(part.values.register_hook(check))  # type: ignore[no-untyped-call]
-    if net.bias is not None:
-        check = partial(_check_bias, net, "the gradient of the bias")
-        handles.append(net.bias.register_hook(check))  # type: ignore[no-untyped-call]
+    for what, parameter, region in _other_parameters(net):
+        if parameter.requires_grad:
+            check = partial(_check_parameter, f"the gradient of the {what}", region)
+            handles.append(parameter.register_hook(check))  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
         for handle in handles:
             handle.remove()
 
+
+Locate = Callable[[int], tuple[str, str]]
+"""From an entry of a parameter to its region or projection, as a message has it, and to the (target)
+region."""
 
 GROWING = "The weights are finite, so the dynamics grow: \
 a smaller spectral_radius, learning rate or dt, or a bounded activation, keeps them."
@@ -134,8 +140,8 @@ def _check_arguments(net: nn.Module, args: tuple[Any, ...], kwargs: dict[str, An
     for part in net.weight_matrices():
         values = part.all_values().detach()
         _check_projections(part, "the weights of", "An earlier step made them so.", values)
-    if net.bias is not None:
-        _check_bias(net, "the learnt bias", net.bias.detach())
+    for what, parameter, region in _other_parameters(net):
+        _check_parameter(f"the learnt {what}", region, parameter.detach())
     inp = args[0] if args else kwargs.get("inp")
     if isinstance(inp, Tensor) and inp.dim() == 3 and not bool(torch.isfinite(inp.detach().sum())):
         bad = ~torch.isfinite(inp.detach() if net.batch_first else inp.detach().transpose(0, 1))
@@ -177,9 +183,39 @@ def _check_projections(part: SparseWeights, what: str, cause: str, values: Tenso
     )
 
 
-def _check_bias(net: mRNNBase, what: str, values: Tensor) -> None:
-    bad = (~torch.isfinite(values)).nonzero()[:, 0]
+def _other_parameters(net: mRNNBase) -> Iterator[tuple[str, nn.Parameter, Locate]]:
+    """Parameters that are not synapses, what each is, and where its entries are."""
+    names = net.hid_regions
+    for what, parameter, region in (("bias", net.bias, net.bias_region), ("init", net.init, net.init_region)):
+        if parameter is not None:
+            yield what, parameter, partial(_region_of, names, region)
+    for part in net.weight_matrices():
+        if part.gains is not None:
+            yield "gains", part.gains, partial(_projection_of, part)
+        if part.low_rank is not None:
+            for name, *factors in zip(
+                part.low_rank.names, part.low_rank.left, part.low_rank.right, strict=True
+            ):
+                for what, factor in zip("UV", factors, strict=True):
+                    yield what, factor, partial(_of_projection, name)
+
+
+def _region_of(names: list[str], region: Tensor, entry: int) -> tuple[str, str]:
+    name = names[int(region[entry])]
+    return f"region {name!r}", name
+
+
+def _projection_of(part: SparseWeights, entry: int) -> tuple[str, str]:
+    trained = torch.nonzero(part.trained_gains)[:, 0]
+    return _of_projection(part.gain_names[int(trained[entry])][:3], entry)
+
+
+def _of_projection(name: ProjectionKey, entry: int) -> tuple[str, str]:
+    return projection_label(*name), name[1]
+
+
+def _check_parameter(what: str, locate: Locate, values: Tensor) -> None:
+    bad = (~torch.isfinite(values)).flatten().nonzero()[:, 0]
     if len(bad):
-        layout = net.layout()
-        name = layout.regions[int(_region_numbers(layout, net.bias_units[bad[0]]))].name
-        raise DivergenceError(f"{what} is not finite in region {name!r}.", region=name)
+        where, region = locate(int(bad[0]))
+        raise DivergenceError(f"{what} is not finite in {where}.", region=region)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -10,42 +11,70 @@ import torch
 from torch import Tensor, nn
 
 from sparse_mrnn.errors import OptimizerError
+from sparse_mrnn.models.parameter_views import ParameterViews
 from sparse_mrnn.models.synapse_table import SynapseTable, follow
 from sparse_mrnn.models.weights import SparseWeights
 
 Optimizers = torch.optim.Optimizer | Sequence[torch.optim.Optimizer] | None
 
 
-def rewrite_synapses(weights: SparseWeights, table: SynapseTable, optimizer: Optimizers) -> None:
+@dataclass(frozen=True, eq=False)
+class _Watched:
+    """A flat parameter and its views, and which entry of the old one each of the new one was (-1: none)."""
+
+    parameter: nn.Parameter
+    views: ParameterViews | None
+    origin: Tensor
+
+    def ranges(self) -> list[tuple[nn.Parameter, tuple[int, int]]]:
+        """The parameters, and the ranges of the flat one that they are now."""
+        whole = self.parameter, (0, self.parameter.numel())
+        views = self.views
+        return [whole] if views is None else [whole, *zip(views.parameters, views.bounds, strict=True)]
+
+
+def rewrite_synapses(
+    weights: SparseWeights, table: SynapseTable, optimizer: Optimizers, *, trained_gains: Tensor | None = None
+) -> None:
     """Give ``weights`` the synapses of ``table``; an optimiser's moments go along, those of new ones are 0.
+
+    Parameters
+    ----------
+    weights : SparseWeights
+    table : SynapseTable
+        Made from ``weights.table()``.
+    optimizer : torch.optim.Optimizer or several, optional
+    trained_gains : Tensor of bool, shape (gains,), optional
+        Which shared gains are trained from now on. Default: as before.
 
     Raises
     ------
     OptimizerError
         If the state is not per synapse, as that of L-BFGS; nothing has changed then.
     """
-    views = weights.views
-    watched: list[tuple[nn.Parameter, tuple[int, int]]] = [(weights.values, (0, weights.values.numel()))]
-    if views is not None:
-        watched += zip(views.parameters, views.bounds, strict=True)
+    watched = [_Watched(weights.values, weights.views, table.origin[: table.trainable_synapses])]
+    if weights.gains is not None and trained_gains is not None:
+        slot = weights.gain_slot[trained_gains]
+        origin = torch.where(slot < weights.gains.numel(), slot, -1)
+        watched.append(_Watched(weights.gains, weights.gain_views, origin))
     optimizers = [optimizer] if isinstance(optimizer, torch.optim.Optimizer) else list(optimizer or ())
-    pending: list[tuple[dict[str, Any], str, Callable[[tuple[int, int]], Tensor], int]] = []
-    origin = table.origin[: table.trainable_synapses]
+    moves: list[tuple[dict[str, Any], str, Callable[[tuple[int, int]], Tensor], int, int]] = []
     for one in optimizers:
         if isinstance(one, torch.optim.LBFGS) and one.state:  # one state, of all parameters
             raise _refusal(one, "the history of all parameters")
-        for k, (parameter, old) in enumerate(watched):
-            state = one.state.get(parameter, {})
-            for key, value in state.items():
-                if not isinstance(value, (Tensor, list, tuple)) or getattr(value, "shape", None) == ():
-                    continue  # a step count
-                if not isinstance(value, Tensor) or value.shape != parameter.shape:
-                    raise _refusal(one, repr(key))
-                pending.append((state, key, partial(_moved, value, origin, old), k))
-    weights.set_table(table)
-    now = [(0, weights.values.numel()), *(views.bounds if views is not None else [])]
-    for state, key, move, k in pending:
-        state[key] = move(now[k])
+        for w, part in enumerate(watched):
+            for k, (parameter, old) in enumerate(part.ranges()):
+                state = one.state.get(parameter, {})
+                for key, value in state.items():
+                    if not isinstance(value, (Tensor, list, tuple)) or getattr(value, "shape", None) == ():
+                        continue  # a step count
+                    if not isinstance(value, Tensor) or value.shape != parameter.shape:
+                        raise _refusal(one, repr(key))
+                    moves.append((state, key, partial(_moved, value, part.origin, old), w, k))
+    weights.set_table(table, trained_gains)
+    now = [part.ranges() for part in watched]
+    for state, key, move, w, k in moves:
+        state[key] = move(now[w][k][1])
 
 
 def _refusal(optimizer: torch.optim.Optimizer, what: str) -> OptimizerError:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sparse_mrnn.errors import TrainingError
 from sparse_mrnn.models.base import mRNNBase
 from sparse_mrnn.training.optimizer_state import Optimizers, rewrite_synapses
-from sparse_mrnn.training.select import select, trainable_only
+from sparse_mrnn.training.select import nothing_to_change, select
 
 
 def prune(
@@ -24,7 +24,7 @@ def prune(
     scope: Literal["projection", "network"] = "projection",
     optimizer: Optimizers = None,
 ) -> int:
-    """Remove the trainable synapses with the smallest magnitudes. They take no memory and no time any more.
+    """Remove the trained synapses with the smallest weights. They take no memory and no time any more.
 
     O(n log n) in time and O(n) in memory for n synapses.
 
@@ -34,7 +34,8 @@ def prune(
     fraction : float in [0, 1]
         Of the synapses, rounded to a whole number of them.
     source, target, key
-        As `freeze`. Default: all recurrent projections. Frozen ones are left alone.
+        As `freeze`. Default: all recurrent projections. Frozen ones and those of low rank are left alone; of
+        shared ones the weight counts, base value times gain.
     scope : {"projection", "network"}
         Whether each projection loses this fraction, or the selected projections together.
     optimizer : torch.optim.Optimizer or several, optional
@@ -70,12 +71,15 @@ def prune(
     if scope not in ("projection", "network"):
         raise TrainingError(f"prune: scope is {scope!r}; use 'projection' or 'network'.")
     weights, names = select(net, source, target, key)
-    chosen = set(trainable_only(weights, names, "prune"))
+    chosen = {name for name in weights.projections if name in set(names) and weights.is_trainable(name)}
+    if names and not chosen:
+        raise nothing_to_change(weights, names, "prune")
     table = weights.table()
     lengths = table.lengths.numpy()
     inside = np.array([name in chosen for name in table.projections], dtype=bool)
     group = np.repeat(np.where(inside, np.arange(len(lengths)) if scope == "projection" else 0, -1), lengths)
-    gone = weakest(table.values.abs().cpu().numpy(), group, fraction, len(lengths))
+    magnitude = weights.all_values().detach().abs().cpu().numpy()
+    gone = weakest(magnitude, group, fraction, len(lengths))
     if not gone.any():
         return 0
     left = np.bincount(np.repeat(np.arange(len(lengths)), lengths)[~gone], minlength=len(lengths))

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sparse_mrnn.errors import ShapeError, TrainingError
 from sparse_mrnn.models.base import mRNNBase
-from sparse_mrnn.training.select import select
+from sparse_mrnn.training.select import nothing_to_change, select
 
 Norm = Literal["l1", "l2"]
 
@@ -101,7 +101,8 @@ def weight_penalty(
     ----------
     net : mRNN or ElmanmRNN
     source, target, key
-        As `freeze`. Default: all recurrent projections. Parallel projections count apart.
+        As `freeze`. Default: all recurrent projections but those of low rank. Parallel projections count
+        apart.
     norm : {"l1", "l2"}
 
     Returns
@@ -113,7 +114,7 @@ def weight_penalty(
     UnknownNameError
         If there is no such projection.
     TrainingError
-        If the norm is unknown.
+        If the norm is unknown, or the projections have low rank.
 
     Examples
     --------
@@ -125,10 +126,14 @@ def weight_penalty(
     """
     weights, names = select(net, source, target, key)
     # Dale's law changes signs only: |w| = |v|, whatever the sign of the source.
-    if len(names) == len(weights.projections):
-        return _reduce(weights.all_values(), norm)
-    values = [weights.projection_values(source=s, target=t, key=k) for s, t, k in names]
-    return _reduce(torch.cat(values), norm)
+    values = weights.all_values()
+    if set(names) >= set(weights.projections):
+        return _reduce(values, norm)
+    chosen, ptr = set(names), weights.ptr.tolist()
+    parts = [values[ptr[k] : ptr[k + 1]] for k, name in enumerate(weights.projections) if name in chosen]
+    if not parts:
+        raise nothing_to_change(weights, names, "weight_penalty")
+    return _reduce(torch.cat(parts), norm)
 
 
 def _reduce(values: Tensor, norm: str) -> Tensor:

@@ -50,7 +50,8 @@ def rewire(
     fraction : float in [0, 1]
         Of each projection's synapses, rounded to a whole number; not for "deepr".
     source, target, key
-        As `freeze`. Default: all recurrent projections. Frozen ones are left alone.
+        As `freeze`. Default: all recurrent projections. Those without a trained parameter per synapse
+        (frozen, shared, of low rank) are left alone.
     method : {"set", "rigl", "deepr"}
         "set" (Mocanu et al. 2018): the weakest synapses go, new ones come in random slots, each with the
         magnitude of one that went; without Dale's law the sign is random.
@@ -78,7 +79,7 @@ def rewire(
     UnknownNameError
         If there is no such projection.
     TrainingError
-        If an argument does not fit the method, or the projections are all frozen.
+        If an argument does not fit the method, or no projection has a trained parameter per synapse.
     OptimizerError
         If the optimiser's state is not per synapse; nothing has changed then.
 
@@ -211,5 +212,6 @@ class _Move:
         staying, mix = (torch.from_numpy(part).to(device) for part in (np.flatnonzero(~self.gone), order))
         origin = torch.cat([table.origin[staying], table.origin.new_full((len(new),), -1)])[mix]
         values = torch.cat([table.values[staying], values])[mix]
-        merged = replace(table, row=row, col=col, values=values, origin=origin)
+        group = torch.cat([table.group[staying], table.group.new_full((len(new),), -1)])[mix]
+        merged = replace(table, row=row, col=col, values=values, group=group, origin=origin)
         return merged, mix[origin < 0] - len(staying)

@@ -30,10 +30,10 @@ def select(
         between = (sources is None or name[0] in sources) and (targets is None or name[1] in targets)
         return between and key in (None, name[2])
 
-    found = [name for name in weights.projections if chosen(name)]
+    found = [name for name in weights.all_projections if chosen(name)]
     if not found and (source, target, key) != (None, None, None):
         start, end = ("any region" if name is None else repr(name) for name in (source, target))
-        known = [f"{s} -> {t}" + ("" if k == "default" else f" ({k})") for s, t, k in weights.projections]
+        known = [f"{s} -> {t}" + ("" if k == "default" else f" ({k})") for s, t, k in weights.all_projections]
         wanted = f"{source or ''} -> {target or ''}" + (f" ({key})" if key else "")
         hint = suggest(wanted, known, what="projections")
         raise UnknownNameError(f"no projection {start} -> {end}{f' with key {key!r}' if key else ''}. {hint}")
@@ -41,20 +41,32 @@ def select(
 
 
 def trainable_only(weights: SparseWeights, names: list[ProjectionKey], what: str) -> list[ProjectionKey]:
-    """Those of ``names`` that are trainable, in the order of the values.
+    """Those of ``names`` that have a trained parameter per synapse, in the order of the values.
 
     Raises
     ------
     TrainingError
-        If there are projections, and none is trainable.
+        If there are projections, and none has.
     """
     inside = set(names)
     kept = [name for name in weights.projections[: weights.trainable_projections] if name in inside]
     if names and not kept:
-        shown = ", ".join(projection_label(*name) for name in names[:3]) + (", ..." if len(names) > 3 else "")
-        are = "is" if len(names) == 1 else "are"
-        raise TrainingError(f"{what}: {shown} {are} frozen; call unfreeze first.")
+        raise nothing_to_change(weights, names, what)
     return kept
+
+
+def nothing_to_change(weights: SparseWeights, names: list[ProjectionKey], what: str) -> TrainingError:
+    """The error that says why none of some projections can be changed synapse by synapse."""
+    shown = ", ".join(projection_label(*name) for name in names[:3]) + (", ..." if len(names) > 3 else "")
+    one = len(names) == 1
+    if any(weights.is_shared(name) and weights.is_trainable(name) for name in names):
+        why = (
+            f"{'has gains that its' if one else 'have gains that their'} synapses share, not a parameter each"
+        )
+        return TrainingError(f"{what}: {shown} {why}.")
+    if any(name not in weights.projections for name in names):
+        return TrainingError(f"{what}: {shown} {'has' if one else 'have'} low rank, and no synapses.")
+    return TrainingError(f"{what}: {shown} {'is' if one else 'are'} frozen; call unfreeze first.")
 
 
 def slices(weights: SparseWeights, names: list[ProjectionKey]) -> Iterator[tuple[ProjectionKey, slice]]:

@@ -5,6 +5,7 @@ from sparse_mrnn.ops.backends.csr import CsrOperator
 from sparse_mrnn.ops.backends.dense import DenseOperator
 from sparse_mrnn.ops.backends.event_driven import EventDrivenProduct, events_pay
 from sparse_mrnn.ops.backends.hybrid import Extent, HybridOperator
+from sparse_mrnn.ops.backends.low_rank import LowRankBlock, LowRankSum
 from sparse_mrnn.ops.backends.torch_sparse import TorchSparseOperator
 
 __all__ = [
@@ -13,6 +14,8 @@ __all__ = [
     "EventDrivenProduct",
     "Extent",
     "HybridOperator",
+    "LowRankBlock",
+    "LowRankSum",
     "Operator",
     "Product",
     "TorchSparseOperator",

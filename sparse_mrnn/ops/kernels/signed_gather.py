@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 from numba import njit, prange
 from torch import Tensor
 
@@ -45,6 +46,6 @@ def _gather(values, index, sign, weights):  # pragma: no cover - compiled
 def _scatter(values, index, sign, grad, out):  # pragma: no cover - compiled
     for e in prange(len(grad)):
         v, g = values[index[e]], grad[e]
-        if (sign[e] > 0 and v < 0) or (sign[e] < 0 and not v < 0):
+        if sign[e] != 0 and (np.signbit(v) if sign[e] > 0 else not np.signbit(v)):
             g = -g
         out[index[e]] = g

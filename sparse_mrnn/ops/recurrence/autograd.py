@@ -65,7 +65,9 @@ class _Saved:
     noise: list[tuple[Tensor, Tensor]]
 
 
-def _forward(spec: RecurrenceSpec, tensors: RecurrenceTensors, *, saving: bool) -> tuple[Tensor, Tensor, _Saved]:
+def _forward(
+    spec: RecurrenceSpec, tensors: RecurrenceTensors, *, saving: bool
+) -> tuple[Tensor, Tensor, _Saved]:
     inputs, stim, x0, units = tensors.inputs, tensors.stim, tensors.x0, spec.units
     steps = len(inputs)
     if saving:

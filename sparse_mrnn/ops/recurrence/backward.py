@@ -34,7 +34,9 @@ class BackwardLoop:
         Of the whole sequence.
     """
 
-    def __init__(self, needed: NeedsGradient, loop: ForwardLoop, tensors: RecurrenceTensors, steps: int) -> None:
+    def __init__(
+        self, needed: NeedsGradient, loop: ForwardLoop, tensors: RecurrenceTensors, steps: int
+    ) -> None:
         if loop.input_product is None:
             needed = needed._replace(input_weights=False)
         self.needed, self.loop, self.alpha = needed, loop, tensors.alpha
@@ -46,8 +48,7 @@ class BackwardLoop:
         self.grad_u = torch.zeros(inputs.shape, dtype=x0.dtype, device=x0.device) if needed.inputs else None
         self.grad_bias = x0.new_zeros(units) if needed.bias else None
         self.grad_stim = x0.new_empty(steps, units, batch) if needed.stim else None
-        self.grad_alpha = x0.new_zeros(units, 1) if needed.alpha else None
-        self.change, self.of_unit = torch.empty_like(x0) if needed.alpha else None, x0.new_empty(units)
+        self.grad_alpha = x0.new_zeros(units) if needed.alpha else None
         # Columns (time x batch) gathered for the next SDDMM: scaled, the activity each delay reads, inputs.
         self.width = min(steps, max(1, grad_columns(units, x0.element_size()) // batch))
         gathering = self.width if (needed.weights or needed.input_weights) and self.width > 1 else 0
@@ -69,7 +70,8 @@ class BackwardLoop:
         activity = self.activity[0] if len(self.activity) == 1 else x0.new_empty(units, 0, x0.shape[1])
         changing = self.grad_h, self.grad_x, self.scaled, self.gathered, activity
         self.changing = [t.numpy() for t in changing]
-        self.bias_sum = (x0.new_empty(0) if self.grad_bias is None else self.grad_bias).numpy()
+        none = x0.new_empty(0)
+        self.sums = tuple((none if s is None else s).numpy() for s in (self.grad_bias, self.grad_alpha))
 
     def run(
         self,
@@ -97,25 +99,24 @@ class BackwardLoop:
             if grads_x is not None:
                 self._add(self.grad_x, grads_x[t])
             sources = loop.product.sources(history, t)
+            # The gradient of alpha needs the states; without it any array of their shape will do.
+            states = (scaled, scaled) if xs is None else (xs[t], xs[t - 1] if t else x_start)
             if self.kernel is None:
-                self._pointwise(history.states[t], sources)
+                self._pointwise(history.states[t], sources, *states)
             else:
                 self.by_torch.slope_into(self.grad_h, history.states[t])
-                source = sources[0].contiguous().numpy()
-                now = self.filled, self.bias_sum
-                self.kernel.backward_step(*self.fixed, hs, t, source, *self.changing, *now)
+                source, x, x_before = (array.contiguous().numpy() for array in (sources[0], *states))
+                arrays = hs, t, source, x, x_before, *self.changing
+                self.kernel.backward_step(*self.fixed, *arrays, self.filled, *self.sums)
             if self.grad_stim is not None:
                 self.grad_stim[begin + t] = scaled
-            if self.grad_alpha is not None and xs is not None and self.change is not None:
-                torch.sub(xs[t], xs[t - 1] if t else x_start, out=self.change)
-                self.grad_alpha[:, 0] += torch.sum(self.change.mul_(scaled), 1, out=self.of_unit)
             if self.grad_u is not None and loop.input_product is not None:
                 loop.input_product.rmatmul(scaled, out=self.grad_u[begin + t])
             if needed.weights or needed.input_weights:
                 self._gather(sources, us[t])
             self.ring.back(scaled, begin + t, self.grad_h, last=not (begin or t or needed.h0))
 
-    def _pointwise(self, h: Tensor, sources: list[Tensor]) -> None:
+    def _pointwise(self, h: Tensor, sources: list[Tensor], x: Tensor, x_before: Tensor) -> None:
         """What `kernels.backward_step` does, in as many passes as there are lines."""
         grad_h, grad_x, scaled, rate = self.grad_h, self.grad_x, self.scaled, self.loop.spec.rate
         self.loop.spec.activation.slope_into(grad_h, h)
@@ -123,7 +124,9 @@ class BackwardLoop:
         torch.mul(grad_x, self.alpha if rate is None else rate, out=scaled)
         grad_x -= scaled
         if self.grad_bias is not None:
-            self.grad_bias += torch.sum(scaled, 1, out=self.of_unit)
+            self.grad_bias += scaled.sum(1)
+        if self.grad_alpha is not None:
+            self.grad_alpha += (scaled * (x - x_before)).sum(1)
         if self.gathered.shape[1]:
             self.gathered[:, self.filled] = scaled
             if len(self.activity) == 1 and self.needed.weights:
@@ -171,7 +174,7 @@ class BackwardLoop:
         self._flush()
         needed, input_product, grad_alpha = self.needed, self.loop.input_product, self.grad_alpha
         if grad_alpha is not None:  # divided once for scaled, once for the step
-            grad_alpha = (grad_alpha / self.alpha / self.alpha).sum_to_size(self.alpha.shape)
+            grad_alpha = (grad_alpha[:, None] / self.alpha / self.alpha).sum_to_size(self.alpha.shape)
         return (
             self.loop.product.grad() if needed.weights else None,
             input_product.grad() if needed.input_weights and input_product is not None else None,

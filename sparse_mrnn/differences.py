@@ -1,27 +1,9 @@
-"""Descriptions as JSON: digests of what is large, and where two descriptions differ, in words."""
+"""Where two descriptions differ, in words."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
-
-
-def digest(*parts: NDArray[Any] | bytes) -> str:
-    """A short digest of arrays or bytes.
-
-    Examples
-    --------
-    >>> digest(np.arange(3)) == digest(np.arange(3)), digest(b"a") == digest(b"b")
-    (True, False)
-    """
-    found = hashlib.blake2b(digest_size=16)
-    for part in parts:
-        found.update(part if isinstance(part, bytes) else np.ascontiguousarray(part).tobytes())
-    return found.hexdigest()
 
 
 def differences(old: Any, new: Any, where: str = "") -> list[str]:
@@ -43,7 +25,11 @@ def differences(old: Any, new: Any, where: str = "") -> list[str]:
 
 
 def first_of(found: list[str]) -> str:
-    """The first few differences, and how many more there are."""
+    """The first few differences, and how many more there are.
+
+    >>> first_of(["a: 1 then, 2 now"])
+    'a: 1 then, 2 now'
+    """
     return "; ".join(found[:5]) + (f"; and {len(found) - 5} more" if len(found) > 5 else "")
 
 

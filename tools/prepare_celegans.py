@@ -1,6 +1,6 @@
 """Prepare the shipped C. elegans network from the tables of Cook et al. (2019).
 
-    python -m sparse_mrnn.data.prepare_celegans DIRECTORY [--out celegans.json]
+    python tools/prepare_celegans.py DIRECTORY [--out celegans.json]
 
 DIRECTORY holds ``herm_full_edgelist.csv`` (Source, Target, Weight in EM sections, Type) and
 ``all_cell_info.csv`` (Cell name, Type, ...), as the C. elegans Connectome Toolbox (cect, MIT) has them.

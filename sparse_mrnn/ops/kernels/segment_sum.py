@@ -1,0 +1,48 @@
+"""Sums of products by group: the gradient of gains that many synapses share."""
+# mypy: disable-error-code="no-untyped-def, untyped-decorator"
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit, prange
+from torch import Tensor, get_num_threads
+
+from sparse_mrnn.ops.kernels import use_torch_threads
+
+
+def segment_sum(base: Tensor, group: Tensor, grad: Tensor, out: Tensor) -> None:
+    """out[k] = sum of base[e] grad[e] over the entries e of group k, in float64 inside.
+
+    Parameters
+    ----------
+    base, grad : Tensor, shape (entries,)
+    group : Tensor of int32, shape (entries,)
+    out : Tensor, shape (groups,)
+
+    Examples
+    --------
+    >>> import torch
+    >>> out = torch.zeros(2)
+    >>> values, group = torch.tensor([1.0, 2.0, 3.0]), torch.tensor([1, 0, 1], dtype=torch.int32)
+    >>> segment_sum(values, group, torch.ones(3), out)
+    >>> out.tolist()
+    [2.0, 4.0]
+    """
+    use_torch_threads()
+    entries, groups = len(group), len(out)
+    # Each part has sums of its own, which pays where groups are few.
+    parts = 4 * get_num_threads() if entries > 100_000 and groups < entries // 64 else 1
+    _segment_sum(base.numpy(), group.numpy(), grad.numpy(), out.numpy(), parts)
+
+
+@njit(parallel=True, cache=True)
+def _segment_sum(base, group, grad, out, parts):  # pragma: no cover - compiled
+    sums = np.zeros((parts, len(out)))
+    for part in prange(parts):
+        for e in range(part * len(group) // parts, (part + 1) * len(group) // parts):
+            sums[part, group[e]] += base[e] * grad[e]
+    for k in range(len(out)):
+        total = 0.0
+        for part in range(parts):
+            total += sums[part, k]
+        out[k] = total
