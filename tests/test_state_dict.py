@@ -196,7 +196,7 @@ def test_gains_and_factors_of_low_rank_are_compared():
             g.add_region(name, 3)
         for s, t in order:
             g.add_projection(s, t, weights=np.ones((3, 3)), **{"share": "source", **options.get(s + t, {})})
-            g.add_projection(t, s, rank=2, sign="free")
+            g.add_projection("b", t, key="low", rank=2, sign="free")
         return sm.mRNN(g, device="cpu", seed=0)
 
     state = net(["ab", "bc"]).state_dict()

@@ -12,7 +12,8 @@ from sparse_mrnn.atomic import reason, replacing
 from sparse_mrnn.errors import RecordingError
 
 CONSOLIDATED = ".zmetadata"
-DIGEST = "digest"
+DIGEST, CHUNKS = "digest", "chunks"
+"""What stands there beside zarr's own: a digest of the whole, and by array one of its chunks."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +54,12 @@ class Metadata:
     def attributes(self) -> dict[str, Any]:
         """Attributes of the recording; change them, then `write`."""
         found: dict[str, Any] = self.content["metadata"][".zattrs"]
+        return found
+
+    @property
+    def chunk_digests(self) -> dict[str, list[str]]:
+        """Digests of the checksums of the chunks of each array; see `ChunkFiles.digests`."""
+        found: dict[str, list[str]] = self.content.setdefault(CHUNKS, {})
         return found
 
     @property

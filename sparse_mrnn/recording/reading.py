@@ -63,24 +63,23 @@ def open_recording(path: str | os.PathLike[str]) -> xarray.Dataset:
         raise damaged(metadata.path, f"zarr cannot open it: {reason(error)}") from error
     attrs = dict(metadata.attributes)
     coordinates = set(attrs.pop("coordinates").split()) | {"time", "group"}
-    recorded = samples_of(metadata)
     variables = {}
     for name, array in arrays.items():
         described, own = metadata.array(name)
-        own, files = dict(own), ChunkFiles.of(metadata, name, recorded)
+        own, files = dict(own), ChunkFiles.of(metadata, name)
+        files.check_digests(metadata)
         own.pop("coordinates", None)
         dims = own.pop("_ARRAY_DIMENSIONS")
         if name in coordinates:
-            files.check(iter(files))
+            files.check(files)
             variables[name] = xr.Variable(dims, array[...], own)
         else:
-            files.check_sizes(iter(files))
             chunks = dict(zip(dims, described["chunks"], strict=True))
             lazy = _lazy_array(array, files)
             variables[name] = xr.Variable(dims, lazy, own, encoding={"preferred_chunks": chunks})
     coords = {name: variables.pop(name) for name in list(variables) if name in coordinates}
     found: xarray.Dataset = xr.Dataset(variables, coords, attrs)
-    return found if attrs["complete"] else found.isel(time=slice(0, recorded))
+    return found if attrs["complete"] else found.isel(time=slice(0, attrs["recorded"]))
 
 
 def read_metadata(path: str | os.PathLike[str]) -> Metadata:
@@ -98,17 +97,12 @@ def read_metadata(path: str | os.PathLike[str]) -> Metadata:
     return Metadata.read(found)
 
 
-def samples_of(metadata: Metadata) -> int:
-    """Samples that count as recorded."""
-    recorded: int = metadata.attributes["recorded"]
-    return recorded
-
-
-def check_chunks(metadata: Metadata, recorded: int) -> None:
-    """Read all that is recorded, and raise a RecordingError if a chunk is not as it was written."""
+def check_chunks(metadata: Metadata) -> None:
+    """Read every whole chunk that is recorded, and raise a RecordingError if one is not as it was written."""
     for name in metadata.arrays:
-        files = ChunkFiles.of(metadata, name, recorded)
-        files.check(iter(files))
+        files = ChunkFiles.of(metadata, name).whole
+        files.check_digests(metadata)
+        files.check(files)
 
 
 def _lazy_array(array: Any, files: ChunkFiles) -> Any:
@@ -127,7 +121,8 @@ def _lazy_array(array: Any, files: ChunkFiles) -> Any:
             if not np.size(times):
                 return np.asarray(array.oindex[key])
             covering = int(np.min(times)), int(np.max(times)) + 1
-            files.check_sizes(files.covering(*covering))
+            for file in files.covering(*covering):
+                files.checksum(file)
             try:
                 return np.asarray(array.oindex[key])
             except MemoryError:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from sparse_mrnn.atomic import reason, sync
 from sparse_mrnn.errors import RecordingError
 from sparse_mrnn.recording.axes import Axes
-from sparse_mrnn.recording.chunks import codecs
+from sparse_mrnn.recording.chunks import ChunkFiles, codecs
 from sparse_mrnn.recording.metadata import CONSOLIDATED, Metadata
 from sparse_mrnn.recording.reading import CHECKPOINT, need
 
@@ -70,6 +70,7 @@ class ZarrStore:
         self._queue: queue.Queue[tuple[int, Arrays] | None] = queue.Queue(QUEUE)
         self._error: BaseException | None = None
         self._written: list[Path] = []
+        self._checksums: dict[Path, bytes] = {}
         self._thread: threading.Thread | None = None
 
     # ---------------------------------------------------------------- making and opening
@@ -102,8 +103,8 @@ class ZarrStore:
         shutil.rmtree(old, ignore_errors=True)
         self._open(Metadata.read(self.path))
 
-    def reopen(self, metadata: Metadata) -> None:
-        """Go on with a store on disk; remove what a killed process was writing.
+    def reopen(self, metadata: Metadata, recorded: int) -> None:
+        """Go on with a store on disk after so many samples; remove what a killed process was writing.
 
         Raises
         ------
@@ -117,6 +118,7 @@ class ZarrStore:
         except OSError as error:
             raise RecordingError(f"cannot write the recording {self.path}: {reason(error)}.") from error
         self._open(metadata)
+        self.mark(recorded=recorded)  # a chunk begun is written anew, so its samples do not count until then
 
     def _open(self, metadata: Metadata) -> None:
         self.metadata = metadata
@@ -155,8 +157,11 @@ class ZarrStore:
                 time[start:stop] = axes.times(start, stop)
         root.attrs.update({"coordinates": coordinates, **attrs})
         self.zarr.consolidate_metadata(str(path), zarr_format=2)
-        content = json.loads((path / CONSOLIDATED).read_bytes())
-        Metadata(path, content).write()
+        metadata = Metadata(path, json.loads((path / CONSOLIDATED).read_bytes()))
+        for name in metadata.arrays:
+            files = ChunkFiles.of(metadata, name)
+            metadata.chunk_digests[name] = files.digests(files.checksum)
+        metadata.write()
 
     # ---------------------------------------------------------------- writing
 
@@ -210,6 +215,7 @@ class ZarrStore:
         try:
             for path in [*self._written, *{path.parent for path in self._written}]:
                 sync(path)
+                self._checksums.pop(path, None)
         except OSError as error:
             self._error = error
             self._check()
@@ -225,10 +231,23 @@ class ZarrStore:
         """
         try:
             self.metadata.attributes.update(attrs)
+            for name in self.axes.variables:
+                files = ChunkFiles.of(self.metadata, name)
+                self.metadata.chunk_digests[name] = files.digests(self._checksum_of(files))
             self.metadata.write()
         except OSError as error:
             self._error = error
             self._check()
+
+    def _checksum_of(self, files: ChunkFiles) -> Callable[[Path], bytes]:
+        """Checksums of chunk files, each read once."""
+
+        def checksum(file: Path) -> bytes:
+            if file not in self._checksums:
+                self._checksums[file] = files.checksum(file)
+            return self._checksums[file]
+
+        return checksum
 
     def close(self) -> None:
         """End the writing thread."""

@@ -273,7 +273,7 @@ class _Run:
         attrs = metadata.attributes
         self._compare({part: json.loads(attrs[part]) for part in ("options", "fingerprint")})
         if _ended(metadata):
-            check_chunks(metadata, self.plan.axes.samples)
+            check_chunks(metadata)
             store.checkpoint.unlink(missing_ok=True)  # of a run killed at its very end
             return open_recording(store.path)
         saved, tensors = checkpoints.load(store.checkpoint)
@@ -286,8 +286,8 @@ class _Run:
         self.recorder = self._new_recorder()
         part = {name: tensor.numpy() for name, tensor in _with_prefix(tensors, "part_").items()}
         self.recorder.load(int(saved["taken"]), part)
-        check_chunks(metadata, self.recorder.taken - self.recorder.filled)
-        store.reopen(metadata)
+        check_chunks(metadata)
+        store.reopen(metadata, self.recorder.taken - self.recorder.filled)
         self._intervene(first=True)
         self.stepper.load(_with_prefix(tensors, "state_"), self.step)
         self.drive.load({name: tensor.numpy() for name, tensor in tensors.items()}, saved["stimuli"])
