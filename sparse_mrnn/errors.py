@@ -130,6 +130,10 @@ class OptimizerError(SparseMRNNError, ValueError):
     """An optimiser's state cannot follow a change of the synapses."""
 
 
+class AnalysisError(SparseMRNNError, ValueError):
+    """An analysis is asked for something this network, state or result does not have."""
+
+
 class TrainingError(SparseMRNNError, ValueError):
     """A training utility is asked for something it cannot do with this network."""
 
@@ -162,6 +166,10 @@ class StateDictWarning(UserWarning):
     """A state dict is loaded, with strict=False, into a network that was declared otherwise."""
 
 
+class KinkWarning(UserWarning):
+    """Units lie where their activation has no derivative; one side's is used."""
+
+
 class ConversionWarning(UserWarning):
     """What two sources say of a network that is converted differs; the message says which one counts."""
 
@@ -179,7 +187,7 @@ def suggest(name: object, known: Iterable[object], *, what: str = "names") -> st
     "Did you mean 'thal'?"
     """
     options = [str(option) for option in known]
-    close = difflib.get_close_matches(str(name), options, n=1)
+    close = difflib.get_close_matches(str(name), options, n=1) if len(str(name)) < 200 else []
     if close:
         return f"Did you mean {close[0]!r}?"
     if not options:

@@ -15,9 +15,9 @@ from sparse_mrnn.stimulus import INTERVENTIONS, WAVEFORMS, Intervention, Stimulu
 
 
 class Strict(BaseModel):
-    """A model that refuses unknown keys."""
+    """A model that refuses unknown keys, and numbers that JSON has no name for (NaN, Infinity)."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
 class _Entry(Strict):

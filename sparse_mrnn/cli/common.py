@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 ABOUT = "Large multi-regional recurrent networks, sparse throughout."
 NETWORK_HELP = "A saved network, a JSON configuration, a SONATA folder, or a shipped example (celegans)."
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help=ABOUT)
+app = typer.Typer(no_args_is_help=True)
 out = Console()
 err = Console(stderr=True)
 
@@ -31,6 +31,23 @@ Model = TypeVar("Model", bound="BaseModel")
 def say(text: str, *, wrap: bool = True) -> None:
     """Print text as it is, without markup or colours; a path is better not wrapped."""
     out.print(escape(text), soft_wrap=not wrap, highlight=False)
+
+
+def show_version(asked: bool) -> None:
+    """Print the version and end, if asked."""
+    if asked:
+        import sparse_mrnn
+
+        out.print(f"sparse-mrnn {sparse_mrnn.__version__}", highlight=False)
+        raise typer.Exit
+
+
+ShowVersion = typer.Option("--version", callback=show_version, is_eager=True, help="Show the version.")
+
+
+@app.callback(help=ABOUT)
+def _options(version: Annotated[bool, ShowVersion] = False) -> None:
+    """Options before a command."""
 
 
 @contextmanager
@@ -64,10 +81,12 @@ def picture_writer(path: Path) -> Callable[[Any], None]:
     from sparse_mrnn.plot.figure import without_display
 
     without_display()
+    import matplotlib.pyplot as plt
 
     def write(ax: Any) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         ax.figure.savefig(path, dpi=150)
+        plt.close(ax.figure)
         say(f"wrote {path}", wrap=False)
 
     return write

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.filesize import decimal
 from rich.markup import escape
-from rich.table import Table
 from typer import Option
 
 from sparse_mrnn.cli.common import Network, app, err, out, report_errors, say, with_options
@@ -20,12 +19,7 @@ from sparse_mrnn.cli.networks import load_network
 from sparse_mrnn.errors import ConfigError, DivergenceError, SimulationStopped
 
 if TYPE_CHECKING:
-    import xarray
-
     from sparse_mrnn.config import SimulationConfig
-
-PIECE_BYTES = 2**26
-"""A recording on disk is summarised in pieces of about this size."""
 
 STIMULUS_HELP = "REGION:AMPLITUDE[:START[:STOP]]; REGION may be a unit id, as AVAL:1:50:150."
 LESION_HELP = "REGION[:START[:STOP]]: silence a region or unit."
@@ -75,6 +69,7 @@ def simulate(
     be repeated. Times are in ms.
     """
     with report_errors():
+        from sparse_mrnn.recording import summary
         from sparse_mrnn.simulation import simulate as run
         from sparse_mrnn.simulation.plan import count_steps
         from sparse_mrnn.simulation.silence import stays_at_zero
@@ -122,7 +117,7 @@ def simulate(
             return
         if out_path is not None:
             say(f"wrote {out_path}, {decimal(recording.nbytes)} uncompressed", wrap=False)
-        out.print(_activity_table(recording))
+        out.print(summary(recording))
 
 
 def _seed(settings: SimulationConfig, begun: Path | None) -> int:
@@ -150,28 +145,3 @@ def _notes() -> Iterator[None]:
         warnings.simplefilter("always")
         warnings.showwarning = show
         yield
-
-
-def _activity_table(recording: xarray.Dataset) -> Table:
-    """Mean and largest value per region, read piece by piece: a recording may be larger than memory."""
-    import numpy as np
-
-    name, data = next(iter(recording.data_vars.items()))
-    per_unit = data.dims[2] == "unit"
-    regions = recording["region" if per_unit else "group"].values
-    trials, steps, n = data.shape
-    total, top = np.zeros(n), np.full(n, -np.inf)
-    length = max(1, PIECE_BYTES // (8 * trials * max(n, 1)))
-    for start in range(0, steps, length):
-        part = data.isel(time=slice(start, start + length)).values
-        total += part.sum(axis=(0, 1), dtype=float)
-        top = np.maximum(top, part.max(axis=(0, 1)))
-    table = Table("region", title=f"{str(name).replace('_', ', ')} by region", title_justify="left")
-    for column in ("units", "mean", "max") if per_unit else ("mean", "max"):
-        table.add_column(column, justify="right")
-    for region in dict.fromkeys(regions.tolist()):
-        here = regions == region
-        count = [str(here.sum())] if per_unit else []
-        mean = total[here].mean() / (trials * steps)
-        table.add_row(region, *count, f"{mean:.4g}", f"{top[here].max():.4g}")
-    return table

@@ -53,6 +53,7 @@ from sparse_mrnn.ops.pattern import split_sparse
 from sparse_mrnn.ops.recurrence import RecurrenceSpec, RecurrenceTensors, recurrence, stepwise_recurrence
 from sparse_mrnn.ops.recurrence.backward import grad_columns
 from sparse_mrnn.random_streams import low_rank_stream, network_noise_seeds, noise_seeds, synapse_stream
+from sparse_mrnn.summary_table import SummaryTable
 
 __all__ = ["MemoryEstimate", "linear", "mRNNBase"]
 
@@ -476,6 +477,19 @@ class mRNNBase(RegionQueries):  # noqa: N801
             self.device, self.dtype = self.rec.values.device, self.rec.values.dtype
         return self
 
+
+    # ---------------------------------------------------------------- showing
+
+    def extra_repr(self) -> str:
+        size = f"{self.graph.n_units:,} units in {len(self.hid_regions):,} regions"
+        dtype = str(self.dtype).removeprefix("torch.")
+        how = f"{self.activation.name}, backend={self.backend}, {dtype} on {self.device}"
+        return f"{size}, {self.graph.n_inputs:,} inputs, {how}"
+
+    def _repr_html_(self) -> str:
+        table = self.graph.table()
+        title = f"{type(self).__name__} {self.graph.name!r}: {self.extra_repr()}"
+        return SummaryTable([title], table.columns, table.rows)._repr_html_()
 
     # ---------------------------------------------------------------- saving
 

@@ -207,9 +207,18 @@ class SparseWeights(nn.Module):
 
     def is_trainable(self, name: ProjectionKey) -> bool:
         """Whether a projection is trained: its synapses, or its gains."""
-        if name in self._gains_of:
-            return bool((self.gain_slot[self._gains_of[name]] < self._n_trained_gains).all())
-        return name in self.projections[: self.trainable_projections]
+        return name in self.trained_projections
+
+    @property
+    def trained_projections(self) -> frozenset[ProjectionKey]:
+        """Projections whose synapses or gains are trained; kept until that changes."""
+        key = ("trained projections",)
+        if key not in self.derived:
+            trained = self.trained_gains.cpu()
+            shared = (name for name, gains in self._gains_of.items() if bool(trained[gains].all()))
+            self.derived[key] = frozenset([*self.projections[: self.trainable_projections], *shared])
+        found: frozenset[ProjectionKey] = self.derived[key]
+        return found
 
     @property
     def _n_trained_gains(self) -> int:
@@ -485,11 +494,14 @@ class SparseWeights(nn.Module):
             self.projections = tuple(names[k] for k in order.tolist())
         pointers = {"ptr": self.ptr, "crow": self.crow}
         if all(saved.get(name, own).shape == own.shape for name, own in pointers.items()):
-            for name in ("frozen", "col", "perm", "synapse_sign", "group", "frozen_gains"):
+            for name in ("frozen", "crow", "col", "perm", "synapse_sign", "group", "frozen_gains"):
                 old, new = getattr(self, name), saved.get(name)
+                wider = name in ("crow", "col", "perm")  # copying would keep 32 bits
                 if new is None and name in ("perm", "synapse_sign"):
                     setattr(self, name, None)
-                elif new is not None and (old is None or old.shape != new.shape):
+                elif new is not None and (
+                    old is None or old.shape != new.shape or (wider and old.dtype != new.dtype)
+                ):
                     setattr(self, name, torch.empty_like(new, device=self.values.device))
             new = saved.get("values")
             if new is not None and new.shape != self.values.shape:

@@ -1,7 +1,7 @@
 """Chunk files of a recording: compressed by Blosc, with a checksum in front, and how damage is found.
 
-A checksum tells whether a chunk is as it was written; a digest of the checksums of all chunks, which is kept in
-the metadata, whether the chunks are those that were written.
+A checksum tells whether a chunk is as it was written; a digest of the checksums of all chunks, which is kept
+in the metadata, whether the chunks are those that were written.
 """
 
 from __future__ import annotations
@@ -125,6 +125,7 @@ class ChunkFiles:
         stored = metadata.chunk_digests[self.name]
         found = self.digests(self.checksum)
         if found[0] != stored[0] or (self.begun and found != stored):
+            self.check(self)  # which names the one that is damaged
             raise damaged(self.store, f"chunks of {self.name} are not those that were written")
 
     def digests(self, checksum: Callable[[Path], bytes]) -> list[str]:
