@@ -40,7 +40,7 @@ def bistable(g, model=sm.mRNN):
 
 @pytest.mark.parametrize("model", MODELS)
 def test_a_bistable_net_of_two_units(model):
-    """On the two diagonals x = (g -+ 0.5) tanh x, as of one unit; with a point, its mirror images are fixed."""
+    """On the diagonals x = (g -+ 0.5) tanh x, as of one unit; with a point, its mirror images are fixed."""
     points = find_fixed_points(bistable(2.0, model), starts=400)
     assert len(points) == 9
     assert (points.stability == "stable").sum() == 4
@@ -126,8 +126,8 @@ def test_a_subset_with_the_others_held(model, regions):
     for start, point in zip(x0.numpy(), points.start_point, strict=True):
         assert point >= 0
         assert np.array_equal(points.state[point][held], start[held])  # each start has points of its own
-        after = one_step(net, torch.from_numpy(points.state[point])[None], [0.0, 0.0, 0.0])[0].detach().numpy()
-        assert after[units] == pytest.approx(points.state[point][units], abs=1e-8)
+        after = one_step(net, torch.from_numpy(points.state[point])[None], [0.0, 0.0, 0.0])[0]
+        assert after[units].detach().numpy() == pytest.approx(points.state[point][units], abs=1e-8)
     assert points.regions == tuple(name for name in "abc" if name in set(points.region[units]))
 
 
@@ -236,10 +236,10 @@ def delayed():
         (lambda: find_fixed_points(regions_net(), regions="d"), UnknownNameError, "unknown region 'd'"),
         (lambda: find_fixed_points(regions_net(), regions=[]), AnalysisError, "regions is empty"),
         (lambda: find_fixed_points(regions_net(), {"w": 1}), UnknownNameError, "unknown input 'w'"),
-        (lambda: find_fixed_points(regions_net(), {"u": [1, 2, 3]}), ShapeError, "input 'u' has shape (1, 3)"),
-        (lambda: find_fixed_points(regions_net(), [1, 2]), ShapeError, "expected (3,) or (columns, 3): u 2, v 1"),
-        (lambda: find_fixed_points(regions_net(), x0=np.zeros((2, 3))), ShapeError, "expected 15 units last"),
-        (lambda: find_fixed_points(regions_net(), x0=np.full(15, np.nan)), AnalysisError, "x0 has entries that are NaN"),
+        (lambda: find_fixed_points(regions_net(), {"u": [1, 2, 3]}), ShapeError, "'u' has shape (1, 3)"),
+        (lambda: find_fixed_points(regions_net(), [1, 2]), ShapeError, "or (columns, 3): u 2, v 1"),
+        (lambda: find_fixed_points(regions_net(), x0=[[1.0] * 3]), ShapeError, "expected 15 units last"),
+        (lambda: find_fixed_points(regions_net(), x0=[np.nan] * 15), AnalysisError, "entries that are NaN"),
         (lambda: find_fixed_points(regions_net(), stim=[1.0]), ShapeError, "stim has shape (1,)"),
         (lambda: find_fixed_points(regions_net(), starts=0), AnalysisError, "starts at least 1"),
         (lambda: find_fixed_points(delayed()), AnalysisError, "the network has delays"),
