@@ -8,7 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sparse_mrnn as sm
-from sparse_mrnn.analysis import FixedPoints, SolverOptions, find_fixed_points, linearize, sample_states
+from sparse_mrnn.analysis import (
+    FixedPoints,
+    SolverOptions,
+    find_fixed_points,
+    linearize,
+    run_states,
+    sample_states,
+)
 from sparse_mrnn.analysis.gmres import gmres
 from sparse_mrnn.errors import AnalysisError, KinkWarning, ShapeError, UnknownNameError
 
@@ -265,6 +272,22 @@ def test_sample_states():
     assert {tuple(row) for row in drawn.tolist()} <= {tuple(row) for row in states.reshape(-1, 4).tolist()}
     assert torch.equal(drawn, sample_states(states, 5, rng=1))
     assert not torch.equal(drawn, sample_states(states, 5, noise=0.1, rng=1))
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_run_states_are_those_of_the_network(model):
+    net, u = regions_net(model), [0.5, -0.3, 1.0]
+    found = run_states(net, 6, u, trials=3, stim={"b": 0.2}, rng=1)
+    assert found.shape == (3, 7, 15)
+    state, stim = found[:, 0], np.where(np.isin(np.arange(15), range(6, 10)), 0.2, 0.0)
+    for t in range(1, 7):
+        state = one_step(net, state, u, stim).detach()
+        torch.testing.assert_close(found[:, t], state)
+    assert torch.equal(run_states(net, 2, u, x0=found[1, 2], stim={"b": 0.2})[0], found[1, 2:5])
+    with pytest.raises(AnalysisError, match="steps is 0"):
+        run_states(net, 0)
+    with pytest.raises(ShapeError, match="2 inputs for 3 trials"):
+        run_states(net, 1, np.zeros((2, 3)), trials=3)
 
 
 @settings(max_examples=40, deadline=None)
