@@ -8,7 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sparse_mrnn as sm
-from sparse_mrnn.analysis import FixedPoints, SolverOptions, find_fixed_points, linearize, sample_states
+from sparse_mrnn.analysis import (
+    FixedPoints,
+    SolverOptions,
+    find_fixed_points,
+    linearize,
+    run_states,
+    sample_states,
+)
 from sparse_mrnn.analysis.gmres import gmres
 from sparse_mrnn.errors import AnalysisError, KinkWarning, ShapeError, UnknownNameError
 
@@ -40,7 +47,7 @@ def bistable(g, model=sm.mRNN):
 
 @pytest.mark.parametrize("model", MODELS)
 def test_a_bistable_net_of_two_units(model):
-    """On the two diagonals x = (g -+ 0.5) tanh x, as of one unit; with a point, its mirror images are fixed."""
+    """On the diagonals x = (g -+ 0.5) tanh x, as of one unit; with a point, its mirror images are fixed."""
     points = find_fixed_points(bistable(2.0, model), starts=400)
     assert len(points) == 9
     assert (points.stability == "stable").sum() == 4
@@ -126,8 +133,8 @@ def test_a_subset_with_the_others_held(model, regions):
     for start, point in zip(x0.numpy(), points.start_point, strict=True):
         assert point >= 0
         assert np.array_equal(points.state[point][held], start[held])  # each start has points of its own
-        after = one_step(net, torch.from_numpy(points.state[point])[None], [0.0, 0.0, 0.0])[0].detach().numpy()
-        assert after[units] == pytest.approx(points.state[point][units], abs=1e-8)
+        after = one_step(net, torch.from_numpy(points.state[point])[None], [0.0, 0.0, 0.0])[0]
+        assert after[units].detach().numpy() == pytest.approx(points.state[point][units], abs=1e-8)
     assert points.regions == tuple(name for name in "abc" if name in set(points.region[units]))
 
 
@@ -236,10 +243,10 @@ def delayed():
         (lambda: find_fixed_points(regions_net(), regions="d"), UnknownNameError, "unknown region 'd'"),
         (lambda: find_fixed_points(regions_net(), regions=[]), AnalysisError, "regions is empty"),
         (lambda: find_fixed_points(regions_net(), {"w": 1}), UnknownNameError, "unknown input 'w'"),
-        (lambda: find_fixed_points(regions_net(), {"u": [1, 2, 3]}), ShapeError, "input 'u' has shape (1, 3)"),
-        (lambda: find_fixed_points(regions_net(), [1, 2]), ShapeError, "expected (3,) or (columns, 3): u 2, v 1"),
-        (lambda: find_fixed_points(regions_net(), x0=np.zeros((2, 3))), ShapeError, "expected 15 units last"),
-        (lambda: find_fixed_points(regions_net(), x0=np.full(15, np.nan)), AnalysisError, "x0 has entries that are NaN"),
+        (lambda: find_fixed_points(regions_net(), {"u": [1, 2, 3]}), ShapeError, "'u' has shape (1, 3)"),
+        (lambda: find_fixed_points(regions_net(), [1, 2]), ShapeError, "or (columns, 3): u 2, v 1"),
+        (lambda: find_fixed_points(regions_net(), x0=[[1.0] * 3]), ShapeError, "expected 15 units last"),
+        (lambda: find_fixed_points(regions_net(), x0=[np.nan] * 15), AnalysisError, "entries that are NaN"),
         (lambda: find_fixed_points(regions_net(), stim=[1.0]), ShapeError, "stim has shape (1,)"),
         (lambda: find_fixed_points(regions_net(), starts=0), AnalysisError, "starts at least 1"),
         (lambda: find_fixed_points(delayed()), AnalysisError, "the network has delays"),
@@ -265,6 +272,22 @@ def test_sample_states():
     assert {tuple(row) for row in drawn.tolist()} <= {tuple(row) for row in states.reshape(-1, 4).tolist()}
     assert torch.equal(drawn, sample_states(states, 5, rng=1))
     assert not torch.equal(drawn, sample_states(states, 5, noise=0.1, rng=1))
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_run_states_are_those_of_the_network(model):
+    net, u = regions_net(model), [0.5, -0.3, 1.0]
+    found = run_states(net, 6, u, trials=3, stim={"b": 0.2}, rng=1)
+    assert found.shape == (3, 7, 15)
+    state, stim = found[:, 0], np.where(np.isin(np.arange(15), range(6, 10)), 0.2, 0.0)
+    for t in range(1, 7):
+        state = one_step(net, state, u, stim).detach()
+        torch.testing.assert_close(found[:, t], state)
+    assert torch.equal(run_states(net, 2, u, x0=found[1, 2], stim={"b": 0.2})[0], found[1, 2:5])
+    with pytest.raises(AnalysisError, match="steps is 0"):
+        run_states(net, 0)
+    with pytest.raises(ShapeError, match="2 inputs for 3 trials"):
+        run_states(net, 1, np.zeros((2, 3)), trials=3)
 
 
 @settings(max_examples=40, deadline=None)

@@ -1,4 +1,4 @@
-"""Jacobians against autograd, modes and responses against closed forms and simulation, Gramians against dense ones."""
+"""Jacobians against autograd; modes, responses, Gramians against closed forms, simulation, dense ones."""
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ def units_of(net, regions):
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("regions", SUBSETS, ids=str)
 def test_the_jacobian_is_autograds(model, activation, regions):
-    """At any state, of the network's own step: all activations, all subsets, parallel projections, per-region tau."""
+    """At any state, of the network's own step; with parallel projections and time constants by region."""
     net = regions_net(model, activation)
     state, u = a_state(net), torch.tensor([0.5, -0.3, 1.0], dtype=torch.float64)
     units = units_of(net, regions)
@@ -52,6 +52,52 @@ def test_the_jacobian_is_autograds(model, activation, regions):
     else:
         assert np.abs(held[:, rest] - full[units][:, rest].numpy()).max(initial=0) < 1e-10
     assert not held[:, units].any()
+
+
+def shared_and_low_rank(model, kind):
+    """Gains by projection, source, target and name, or projections of low rank, beside ordinary ones."""
+    g = sm.RegionGraph()
+    g.add_region("a", 5, base_firing=0.2)
+    g.add_region("b", 4, sign="neg", base_firing=0.3)
+    g.add_region("c", 3, sign=None, activation="softplus")
+    g.add_input("u", 2)
+    g.add_projection("a", "b", density=0.7)
+    g.add_projection("c", "a", density=0.7)
+    if kind == "shared":
+        for target, share in (("a", "projection"), ("b", "source"), ("c", "target")):
+            g.add_projection("a", target, key="shared", density=0.8, share=share, gain=0.7)
+        for target in "ab":
+            g.add_projection("b", target, density=0.8, share="common", bounds=(0.1, 2.0), gain=1.3)
+        g.add_projection("u", "a", share="source", gain=1.5)
+    else:
+        g.add_projection("c", "c", rank=2)
+        g.add_projection("c", "a", key="second", rank=1)
+        g.add_projection("u", "a", rank=1, sign="free")
+    return model(g, "tanh", device="cpu", dtype=torch.float64, seed=1)
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("kind", ["shared", "low rank"])
+@pytest.mark.parametrize("regions", [None, "a", ["b", "c"]], ids=str)
+def test_the_jacobian_of_shared_gains_and_low_rank(model, kind, regions):
+    net = shared_and_low_rank(model, kind)
+    state, u = a_state(net), torch.tensor([0.5, -0.3], dtype=torch.float64)
+    units = units_of(net, regions)
+    full = torch.autograd.functional.jacobian(lambda s: one_step(net, s[None], u)[0], state)
+    by_input = torch.autograd.functional.jacobian(lambda v: one_step(net, state[None], v)[0], u)
+    found = linearize(net, state, u, regions=regions)
+    assert np.abs(found.jacobian().toarray() - full[units][:, units].numpy()).max() < 1e-10
+    assert np.abs(found.input_jacobian().toarray() - by_input[units].numpy()).max() < 1e-10
+    point = find_fixed_points(net, u, starts=3).state[:1]
+    assert one_step(net, torch.from_numpy(point), u).detach().numpy() == pytest.approx(point, abs=1e-8)
+
+
+def test_a_large_net_of_low_rank_is_refused():
+    g = sm.RegionGraph()
+    g.add_region("a", 5000, sign=None)
+    g.add_projection("a", "a", rank=1)
+    with pytest.raises(AnalysisError, match="'a' -> 'a' has low rank, so the Jacobian is not sparse"):
+        linearize(sm.mRNN(g, device="cpu"), np.zeros(5000))
 
 
 def net_slope(net, x):
@@ -168,7 +214,8 @@ def test_the_transfer_function_of_large_and_small_nets_agree(monkeypatch):
     found = linearize(net, find_fixed_points(net, starts=40).filter(stability="stable").state[0])
     direct = found.transfer_function([0.0, 3.0], "u", ["c", "a"])
     assert direct.shape == (2, 11, 2)
-    dense = np.linalg.solve(6j * np.pi / 1000 * np.eye(15) - found.jacobian("flow").toarray(), found.input_jacobian("flow").toarray())
+    system = 6j * np.pi / 1000 * np.eye(15) - found.jacobian("flow").toarray()
+    dense = np.linalg.solve(system, found.input_jacobian("flow").toarray())
     rows = [*range(6), *range(10, 15)]
     assert direct[1] == pytest.approx(dense[rows][:, :2])
     monkeypatch.setattr("sparse_mrnn.analysis.resolvent.DIRECT", 0)
@@ -241,13 +288,26 @@ def test_kinks_are_said_with_their_region():
         (lambda net: linearize(net, np.zeros(15), of="y"), AnalysisError, "of is 'y'"),
         (lambda net: linearize(net, np.zeros(15), regions="x"), UnknownNameError, "unknown region 'x'"),
         (lambda net: linearize(net, np.zeros(15)).jacobian("map"), AnalysisError, "kind is 'map'"),
-        (lambda net: linearize(net, np.zeros(15)).response("x", [0]), UnknownNameError, "unknown region 'x'"),
-        (lambda net: linearize(net, np.zeros(15), regions="a").gain(0).shape + linearize(net, np.zeros(15), regions="a").response("b", [0]), AnalysisError, "'b' is held here"),
-        (lambda net: linearize(net, np.zeros(15)).response(np.ones(4), [0]), ShapeError, "a pattern has shape (4,)"),
-        (lambda net: linearize(net, np.zeros(15)).response("a", [-5.0]), AnalysisError, "must not be negative"),
     ],
 )
 def test_bad_input(call, error, message):
     with pytest.raises(error) as caught:
         call(regions_net())
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("source", "times", "error", "message"),
+    [
+        ("x", [0], UnknownNameError, "unknown region 'x'"),
+        ("b", [0], AnalysisError, "'b' is held here"),
+        (np.ones(4), [0], ShapeError, "a pattern has shape (4,)"),
+        ("a", [-5.0], AnalysisError, "must not be negative"),
+        ("a", [np.nan], AnalysisError, "must not be negative"),
+    ],
+)
+def test_bad_sources_and_times(source, times, error, message):
+    found = linearize(regions_net(), np.zeros(15), regions="a")
+    with pytest.raises(error) as caught:
+        found.response(source, times)
     assert message in str(caught.value)

@@ -223,9 +223,9 @@ def effective_weights(weights: SparseWeights, *, what: str = "analysis") -> tupl
                 f"{what}: {label} has low rank, so the Jacobian is not sparse; a network of up to "
                 f"{math.isqrt(DENSE_LIMIT)} units is analysed as a dense one, this has {weights.shape[0]}."
             )
-        row, col = (part.reshape(-1) for part in torch.meshgrid(*map(torch.arange, weights.shape)))
-        pattern = Pattern.from_coo(row, col, weights.shape)[0]
-        return pattern, weights.dense().detach().double().reshape(-1)
+        dense = weights.dense().detach().double()
+        row, col = torch.ones_like(dense).nonzero().unbind(1)
+        return Pattern.from_coo(row, col, weights.shape)[0], dense.reshape(-1)
     pattern, entry = weights.pattern.unique
     values = weights.csr_values().detach().double()
     if entry is not None:

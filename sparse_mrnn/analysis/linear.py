@@ -401,7 +401,8 @@ def linearize(
     region = unit_labels(net)[0][units.cpu().numpy()]
     if kinks.any():
         counts = {name: (kinks & (region == name)).sum() for name in dict.fromkeys(region[kinks].tolist())}
-        names = ", ".join(f"{name} ({count})" for name, count in counts.items())
+        names = ", ".join(f"{name} ({count})" for name, count in list(counts.items())[:5])
+        names += f" and {len(counts) - 5} regions more" if len(counts) > 5 else ""
         warnings.warn(
             f"linearize: units lie at a kink of their activation, where there is no derivative: {names}. The "
             "Jacobian is that of one side.",

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import secrets
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +12,7 @@ from rich.filesize import decimal
 from rich.markup import escape
 from typer import Option
 
-from sparse_mrnn.cli.common import Network, app, err, out, report_errors, say, with_options
+from sparse_mrnn.cli.common import Network, app, err, notes, out, report_errors, say, with_options
 from sparse_mrnn.cli.networks import load_network
 from sparse_mrnn.errors import ConfigError, DivergenceError, SimulationStopped
 
@@ -93,7 +91,7 @@ def simulate(
         acts: list[Intervention] = [kind.parse(text) for kind, texts in kinds.items() for text in texts or ()]
         acts = acts or settings.acts()
         try:
-            with _notes():
+            with notes():
                 count_steps(settings.dt, settings.duration, None)  # refused before a large network is built
                 net = named.build(device, seed=settings.seed)
                 if stays_at_zero(net, stimuli, acts, noise=settings.noise):
@@ -129,19 +127,3 @@ def _seed(settings: SimulationConfig, begun: Path | None) -> int:
     if begun is not None and is_recording(begun):
         return int(read_metadata(begun).attributes["seed"])
     return secrets.randbits(62)
-
-
-@contextmanager
-def _notes() -> Iterator[None]:
-    """Show each warning at once, as a note of one line."""
-    shown: set[str] = set()
-
-    def show(message: Warning | str, *where: object, **more: object) -> None:
-        if str(message) not in shown:
-            shown.add(str(message))
-            err.print(f"[yellow]note:[/] {escape(str(message))}", soft_wrap=True, highlight=False)
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("always")
-        warnings.showwarning = show
-        yield

@@ -113,3 +113,32 @@ class StimulusDrive:
             for stream, state in zip(p.streams, streams["streams"][k], strict=True):
                 stream.bit_generator.state = state
             p.last = arrays.get(f"stimulus_{k}")
+
+
+def stimulus_sequences(
+    net: mRNNBase, stimuli: Sequence[Stimulus], *, steps: int, seed: int = 0
+) -> tuple[Tensor, Tensor]:
+    """What stimuli make in every step of one trial: inputs, (steps, inputs), and currents, (steps, units).
+
+    Examples
+    --------
+    >>> import sparse_mrnn as sm
+    >>> g = sm.RegionGraph(); g.add_region("a", 2); g.add_input("cue", 1); g.add_projection("cue", "a")
+    >>> net = sm.mRNN(g, device="cpu")
+    >>> u, current = stimulus_sequences(net, [sm.Stimulus("cue", 1.0, start=20)], steps=4)
+    >>> u[:, 0].tolist(), current.shape
+    ([0.0, 0.0, 1.0, 1.0], torch.Size([4, 2]))
+    """
+    of_each = np.random.SeedSequence(seed).spawn(len(stimuli))
+    placed = [
+        PlacedStimulus(net, stimulus, steps=steps, batch=1, seeds=seeds)
+        for stimulus, seeds in zip(stimuli, of_each, strict=True)
+    ]
+    options: dict[str, Any] = dict(dtype=net.dtype, device=net.device)
+    u = torch.zeros(steps, net.layout("input").n, **options)
+    current = torch.zeros(steps, net.layout().n, **options)
+    for step in range(steps):
+        drive = StimulusDrive(placed, u[step][:, None], 0)
+        for units, value in drive.fill(step)[0]:
+            current[step, units] += value[:, 0]
+    return u, current
