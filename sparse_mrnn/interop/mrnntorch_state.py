@@ -75,7 +75,7 @@ def _tensors(state: StateDict) -> tuple[dict[str, Tensor], str]:
         raise ConversionError(f"{path} does not exist.")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:  # torch's message advises weights_only=False, which would run what is there
+    except pickle.UnpicklingError:  # torch's advice, weights_only=False, would run code
         raise ConversionError(
             f"{path} holds more than tensors. A pickled module or other code in it is not run; save "
             "net.state_dict() where the network was made."
