@@ -17,6 +17,7 @@ from sparse_mrnn.errors import FinalizeError, GraphError, UnknownNameError, Weig
 from sparse_mrnn.explicit import SynapseBlock, blocks_by_region, explicit_weights
 from sparse_mrnn.initializers import Default, Initializer
 from sparse_mrnn.sharing import Sharing, SynapseLabels, check_sharing
+from sparse_mrnn.summary_table import SummaryTable
 
 REGION_SIGNS: dict[str | None, int] = {"pos": 1, "neg": -1, None: 0}
 PROJECTION_SIGNS: dict[str, int] = {"pos": 1, "neg": -1, "free": 0}
@@ -515,28 +516,28 @@ class RegionGraph(nx.MultiDiGraph):
             for region in map(self.region, self)
         ]
 
+    def _size(self) -> str:
+        return f"{self.n_units:,} units, {self.n_inputs:,} inputs, {self.number_of_edges():,} projections"
+
+    def table(self) -> SummaryTable:
+        """`summary` as a table to read, without the columns in which nothing is."""
+        rows = [{**row, "kind": row["kind"].replace("recurrent", "")} for row in self.summary()]
+        columns = [column for column in (rows[0] if rows else ()) if any(row[column] != "" for row in rows)]
+        cells = [[f"{row[c]:,}" if isinstance(row[c], int) else row[c] for c in columns] for row in rows]
+        heads = [column.replace("synapses onto", "synapses") for column in columns]
+        return SummaryTable([f"{type(self).__name__} {self.name!r}: {self._size()}"], heads, cells)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name!r}: {self._size()}>"
+
     def __str__(self) -> str:
-        rows = self.summary()
-        size = f"{self.n_units} units, {self.n_inputs} inputs, {self.number_of_edges()} projections"
-        head = f"{type(self).__name__} {self.name!r}: {size}"
-        if not rows:
-            return head
-        cells = [list(rows[0])] + [[str(value) for value in row.values()] for row in rows]
-        widths = [max(len(row[c]) for row in cells) for c in range(len(cells[0]))]
-        lines = ("  ".join(v.ljust(w) for v, w in zip(row, widths, strict=True)).rstrip() for row in cells)
-        return "\n".join([head, *lines])
+        return str(self.table())
 
     def __rich__(self) -> Any:
-        from rich.table import Table
+        return self.table()
 
-        table = Table(title=str(self).partition("\n")[0], title_justify="left")
-        rows = self.summary()
-        for column in rows[0] if rows else ():
-            numeric = column in ("units", "in", "out", "synapses onto")
-            table.add_column(column, justify="right" if numeric else "left")
-        for row in rows:
-            table.add_row(*(str(value) for value in row.values()))
-        return table
+    def _repr_html_(self) -> str:
+        return self.table()._repr_html_()
 
     # ---------------------------------------------------------------- checking
 

@@ -42,10 +42,8 @@ def explicit_graph(net: mRNNBase) -> RegionGraph:
             least, largest = region.tau_bounds or (None, None)
             fields["tau"] = min(max(tau[name], least or 0.0), largest or np.inf)  # rounding may leave them
         graph.add_region(name, region.n, **fields)
-    blocks, trained = synapse_blocks(net), set()
-    for weights in net.weight_matrices():
-        trained |= set(weights.projections[: weights.trainable_projections])
-        trained |= {p for p in weights.projections if weights.is_shared(p) and weights.is_trainable(p)}
+    blocks = synapse_blocks(net)
+    trained = frozenset().union(*(weights.trained_projections for weights in net.weight_matrices()))
     edges = []
     for source, target, key in declared.edges(keys=True):
         name, block = (source, target, key), blocks[source, target, key]

@@ -207,9 +207,18 @@ class SparseWeights(nn.Module):
 
     def is_trainable(self, name: ProjectionKey) -> bool:
         """Whether a projection is trained: its synapses, or its gains."""
-        if name in self._gains_of:
-            return bool((self.gain_slot[self._gains_of[name]] < self._n_trained_gains).all())
-        return name in self.projections[: self.trainable_projections]
+        return name in self.trained_projections
+
+    @property
+    def trained_projections(self) -> frozenset[ProjectionKey]:
+        """Projections whose synapses or gains are trained; kept until that changes."""
+        key = ("trained projections",)
+        if key not in self.derived:
+            trained = self.trained_gains.cpu()
+            shared = (name for name, gains in self._gains_of.items() if bool(trained[gains].all()))
+            self.derived[key] = frozenset([*self.projections[: self.trainable_projections], *shared])
+        found: frozenset[ProjectionKey] = self.derived[key]
+        return found
 
     @property
     def _n_trained_gains(self) -> int:
@@ -503,6 +512,8 @@ class SparseWeights(nn.Module):
         self._reset_caches()
         super()._load_from_state_dict(state_dict, prefix, *args)
         self._reset_caches()
+        if self._own_signs:
+            self.synapse_sign = self.signs_of(self.projection_of_entry(), self.col)
         trainable = self.projections[: self.trainable_projections]
         if self.views is None or self.views.are_neighbours(trainable):
             self._bind_views()
