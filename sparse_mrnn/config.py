@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import re
 from pathlib import Path
@@ -11,13 +12,14 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 import scipy.sparse as sp
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, TypeAdapter, ValidationError, field_validator
 
 from sparse_mrnn.atomic import replacing
 from sparse_mrnn.connectivity import RULES, ConnectionRule
 from sparse_mrnn.errors import ConfigError, SparseMRNNError, suggest
 from sparse_mrnn.graph import Region, RegionGraph
 from sparse_mrnn.initializers import INITIALIZERS, Initializer
+from sparse_mrnn.json_file import read_json
 from sparse_mrnn.sharing import Sharing
 from sparse_mrnn.simulation_config import (
     INTERVENTION_MODELS,
@@ -152,7 +154,7 @@ def load_config(source: str | os.PathLike[str] | dict[str, Any]) -> NetworkConfi
     'region_0'
     """
     where = "config" if isinstance(source, dict) else str(source)
-    data = source if isinstance(source, dict) else _read_json(Path(source))
+    data = source if isinstance(source, dict) else read_json(Path(source), ConfigError)
     if not isinstance(data, dict):
         what = f"a JSON {type(data).__name__}"
         raise ConfigError(f"{where}: the file holds {what}; a configuration is an object {{...}}.")
@@ -181,7 +183,7 @@ def load_simulation(source: str | os.PathLike[str]) -> SimulationConfig:
     ConfigError
         As `load_config`.
     """
-    data = _read_json(Path(source))
+    data = read_json(Path(source), ConfigError)
     if not isinstance(data, dict):
         raise ConfigError(f"{source}: the file holds a JSON {type(data).__name__}, not an object {{...}}.")
     section = data.get("simulation", data)
@@ -233,9 +235,8 @@ def _apply(graph: RegionGraph, section: str, step: Any) -> None:
         graph.add_input(step.name, step.num_units, sign=step.sign)
     else:
         kind = "recurrent" if section == "recurrent_connections" else "input"
-        known = [r.name for r in graph.regions(kind)]
-        if step.src_region not in known:
-            hint = suggest(step.src_region, known, what="regions")
+        if step.src_region not in graph or graph.nodes[step.src_region]["kind"] != kind:
+            hint = suggest(step.src_region, [region.name for region in graph.regions(kind)], what="regions")
             raise ConfigError(f"src_region {step.src_region!r} is no {kind} region. {hint}")
         ways = [w for w in ("sparsity", "density") if getattr(step, w) is not None]
         if len(ways) == 2:
@@ -296,16 +297,20 @@ def make_part(spec: str | dict[str, Any], kinds: dict[str, Any], what: str) -> A
     """
     settings = {"type": spec} if isinstance(spec, str) else dict(spec)
     kind = settings.pop("type", None)
-    if kind not in kinds:
-        raise ConfigError(f"{what}: unknown type {kind!r}. {suggest(kind, kinds, what='types')}")
+    if not isinstance(kind, str) or kind not in kinds:
+        raise ConfigError(f"{what}: unknown type {kind!r:.80}. {suggest(kind, kinds, what='types')}")
     known = [f.name for f in dataclasses.fields(kinds[kind])]
     for key in settings:
         if key not in known:
             raise ConfigError(f"{what}: {kind!r} takes no {key!r}. {suggest(key, known, what='settings')}")
+        if settings[key] in (math.inf, -math.inf) or settings[key] != settings[key]:
+            raise ConfigError(f"{what}: {kind!r}: {key} is {settings[key]}; it must be finite.")
     try:
-        return kinds[kind](**settings)
-    except TypeError as error:
-        raise ConfigError(f"{what}: {kind!r}: {error}") from None
+        return TypeAdapter(kinds[kind]).validate_python(settings)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = f"{'.'.join(map(str, first['loc']))}: " if first["loc"] else ""
+        raise ConfigError(f"{what}: {kind!r}: {where}{first['msg'].removeprefix('Value error, ')}") from None
 
 
 class Network(Protocol):
@@ -427,18 +432,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
     return list(value) if isinstance(value, tuple) else value
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        where = f"{path}: line {error.lineno}, column {error.colno}"
-        raise ConfigError(f"{where}: not valid JSON: {error.msg}.") from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"{path}: the file is not UTF-8 text; a configuration is JSON.") from None
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot read the configuration: {error.strerror}.") from None
 
 
 def _without_comments(data: Any) -> Any:

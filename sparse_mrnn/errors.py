@@ -49,6 +49,10 @@ class FinalizeError(SparseMRNNError, RuntimeError):
     """A network is used before, or changed after, its connectivity was finalised."""
 
 
+class StateDictError(SparseMRNNError, RuntimeError):
+    """A state dict is damaged, or of a network declared otherwise; the message names what differs."""
+
+
 class SpectralError(SparseMRNNError, RuntimeError):
     """A spectral radius could not be certified, or weights cannot be scaled to one."""
 
@@ -126,6 +130,10 @@ class OptimizerError(SparseMRNNError, ValueError):
     """An optimiser's state cannot follow a change of the synapses."""
 
 
+class AnalysisError(SparseMRNNError, ValueError):
+    """An analysis is asked for something this network, state or result does not have."""
+
+
 class TrainingError(SparseMRNNError, ValueError):
     """A training utility is asked for something it cannot do with this network."""
 
@@ -154,6 +162,14 @@ class RoundingWarning(UserWarning):
     """A time is not a multiple of the time step and was rounded to one."""
 
 
+class StateDictWarning(UserWarning):
+    """A state dict is loaded, with strict=False, into a network that was declared otherwise."""
+
+
+class KinkWarning(UserWarning):
+    """Units lie where their activation has no derivative; one side's is used."""
+
+
 class ConversionWarning(UserWarning):
     """What two sources say of a network that is converted differs; the message says which one counts."""
 
@@ -171,7 +187,7 @@ def suggest(name: object, known: Iterable[object], *, what: str = "names") -> st
     "Did you mean 'thal'?"
     """
     options = [str(option) for option in known]
-    close = difflib.get_close_matches(str(name), options, n=1)
+    close = difflib.get_close_matches(str(name), options, n=1) if len(str(name)) < 200 else []
     if close:
         return f"Did you mean {close[0]!r}?"
     if not options:

@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 
 from sparse_mrnn.connectivity import ConnectionRule, ranges, sample_many
-from sparse_mrnn.errors import GraphError, UnknownNameError, suggest
+from sparse_mrnn.errors import GraphError, UnknownNameError, WeightError, suggest
 from sparse_mrnn.explicit import coordinates
-from sparse_mrnn.graph import PROJECTION_SIGNS, Projection, Region, RegionGraph, projection_label
+from sparse_mrnn.graph import MOST_UNITS, PROJECTION_SIGNS, Projection, Region, RegionGraph, projection_label
 from sparse_mrnn.initializers import Default, Initializer, Synapses
 from sparse_mrnn.ops.pattern import Pattern
 
@@ -245,6 +245,9 @@ def lower(
     """
     rng = np.random.default_rng(rng)
     targets, sources = Layout.of(graph), Layout.of(graph, kind)
+    for layout in (targets, sources):
+        if layout.n >= MOST_UNITS:
+            raise GraphError(f"{layout.n:,} units are more than a network can have, {MOST_UNITS - 1:,}.")
     blocks = _declared_order(graph, kind)
     ptr, rows, cols, values = _draw(blocks, rng, dtype)
     lengths = np.diff(ptr)
@@ -397,7 +400,13 @@ def _draw(
     for k, block in enumerate(blocks):
         if block.synapses is not None:
             part = slice(ptr[k], ptr[k + 1])
-            rows[part], cols[part], values[part] = coordinates(block.synapses)
+            rows[part], cols[part], weights = coordinates(block.synapses)
+            with np.errstate(over="ignore"):
+                values[part] = weights
+            if not np.isfinite(values[part]).all():
+                label = projection_label(block.source, block.target, block.key)
+                size = f"{np.abs(weights).max():g} is too large for {np.dtype(dtype)}"
+                raise WeightError(f"{label}: a weight of {size}; scale it, or use dtype=torch.float64.")
     return ptr, rows, cols, values
 
 

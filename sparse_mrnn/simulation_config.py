@@ -15,9 +15,9 @@ from sparse_mrnn.stimulus import INTERVENTIONS, WAVEFORMS, Intervention, Stimulu
 
 
 class Strict(BaseModel):
-    """A model that refuses unknown keys."""
+    """A model that refuses unknown keys, and numbers that JSON has no name for (NaN, Infinity)."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
 class _Entry(Strict):
@@ -130,7 +130,7 @@ class SimulationConfig(Strict):
         default="euler", description="How alpha follows from dt and tau."
     )
     batch: int = Field(default=1, ge=1)
-    seed: int | None = None
+    seed: int | None = Field(default=None, ge=0)
     activation: str = "relu"
     noise: bool = False
     noise_level_act: float = Field(default=0.01, ge=0)

@@ -21,7 +21,7 @@ from sparse_mrnn import benchmark as b
 from sparse_mrnn.benchmark import advice, report
 from sparse_mrnn.benchmark.entries import LoopCSR
 from sparse_mrnn.benchmark.measure import undecided
-from sparse_mrnn.benchmark.plots import plot_crossover
+from sparse_mrnn.benchmark.plots import plot_crossover, plot_entries
 from sparse_mrnn.benchmark.problem import Problem
 from sparse_mrnn.benchmark.reference import check, reference
 from sparse_mrnn.benchmark.timing import Ratio, SideBySide, Timing, side_by_side
@@ -355,6 +355,14 @@ def test_plot_has_the_panels_there_is_data_for():
     assert only.get_ylabel() == "time of the best dense / the best sparse"
 
 
+def test_plot_of_one_case():
+    case = result(302, 0.06, 2.5, 6.0, "network", memory=(3, 11))
+    time, memory = plot_entries(case).axes
+    assert [t.get_text() for t in time.get_yticklabels()] == ["loop-dense", "backend-csr"]  # the last is on top
+    assert [bar.get_width() for bar in memory.patches] == [11, 3]
+    assert len(plot_entries(result(302, 0.06, 2.5, 6.0, "network")).axes) == 1
+
+
 def test_a_busy_machine_is_noticed():
     r = result(100, 0.1, 1, 1)
     assert report.unsteady([r]) is None
@@ -403,6 +411,7 @@ def test_bench_of_a_network(tmp_path):
     text = run("celegans", "--alone", *QUICK, "--forward-only", "--out", tmp_path)
     assert "celegans: 302 units, 5,089 synapses, batch 2, 3 steps" in text
     assert "fwd+bwd" not in text
+    assert (tmp_path / "entries.png").stat().st_size > 5_000
     assert not (tmp_path / "crossover.png").exists()
     config = tmp_path / "net.json"
     sm.write_config(awkward(), config)
@@ -427,7 +436,7 @@ def test_bench_of_a_network(tmp_path):
         (("--repeats", 0), "repeats is 0"),
         (("--alone",), "--alone measures a CONFIG alone"),
         (("celegans", "--density", "0.1"), "--density and --fan-in are for random networks"),
-        (("nowhere.json",), "cannot read the configuration"),
+        (("nowhere.json",), "cannot read the file"),
         (("--device", "tpu9"), "device 'tpu9' is not a torch device"),
         (("--max-seconds", 0), "--max-seconds and --max-memory must be positive"),
     ],

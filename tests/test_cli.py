@@ -1,11 +1,16 @@
 """The command line as a user meets it, at a width of 80."""
 
 import json
+import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+import sparse_mrnn
 from sparse_mrnn.cli import app
 from sparse_mrnn.recording import open_recording
 
@@ -112,7 +117,7 @@ def test_schema():
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (("simulate", "nowhere.json"), "cannot read the configuration"),
+        (("simulate", "nowhere.json"), "cannot read the file"),
         (("simulate", "CONFIG", "--duration", -5), "--duration"),
         (("simulate", "CONFIG", "--stim", "ccue:1"), "Did you mean 'cue'"),
         (("simulate", "CONFIG", "--stim", "cue=1"), "REGION:AMPLITUDE"),
@@ -144,3 +149,35 @@ def test_spectrum(config, tmp_path):
     assert out.stat().st_size > 5000
     assert all(len(line) <= 80 for line in run("spectrum", "celegans").splitlines())
     assert "--out x.gif" in run("spectrum", config, "--out", "x.gif", code=1)
+
+
+def test_version_and_completion():
+    assert run("--version").strip() == f"sparse-mrnn {sparse_mrnn.__version__}"
+    assert "--install-completion" in run("--help")
+
+
+def test_the_package_is_a_command():
+    command = [sys.executable, "-m", "sparse_mrnn", "--version"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(sparse_mrnn.__file__).parents[1])}
+    found = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert found.stdout.strip() == f"sparse-mrnn {sparse_mrnn.__version__}"
+
+
+def test_doctor():
+    text = run("doctor", "--device", "cpu")
+    for part in ("torch", "idle threads", "leaky, backend csr", "agree with float64", "dense loop"):
+        assert part in " ".join(text.split())
+    assert "no problem found" in text
+    assert all(len(line) <= 80 for line in text.splitlines())
+    assert "backend csr" not in run("doctor", "--quick")
+    assert "not a torch device" in run("doctor", "--device", "tpu9", code=1)
+
+
+def test_doctor_finds_a_backend_that_is_wrong(monkeypatch):
+    from sparse_mrnn.benchmark.entries import LibraryEntry
+
+    states = LibraryEntry.states
+    monkeypatch.setattr(LibraryEntry, "states", lambda self, steps: 1.01 * states(self, steps))
+    text = run("doctor", "--device", "cpu", code=1)
+    assert "problem" in text
+    assert "differs from the float64 reference" in " ".join(text.split())

@@ -1,7 +1,7 @@
 """Figures: what is in them, from every kind of source they take."""
 
-import itertools
 import warnings
+from itertools import pairwise
 
 import matplotlib
 import numpy as np
@@ -63,8 +63,7 @@ def test_spread_keeps_order_and_distance(positions, apart):
     if len(positions) * apart < 100:
         assert (found >= -1e-9).all()
         assert (found <= 100 + 1e-9).all()
-    far = all(b - a >= apart for a, b in itertools.pairwise(positions))
-    if far:
+    if all(b - a >= apart for a, b in pairwise(positions)):
         np.testing.assert_allclose(found, positions, atol=1e-9)
 
 
@@ -235,7 +234,7 @@ def test_stimuli_that_overlap_have_rows_of_their_own():
 
 
 def test_activity_of_every_source(tmp_path):
-    net, _ = record(graph())
+    net = sm.mRNN(graph(), device="cpu", seed=0)
     sm.simulate(net, 100, progress=False, batch=2, out=tmp_path / "run.zarr")
     on_disk = sm.open_recording(tmp_path / "run.zarr").h.values
     path = tmp_path / "run.zarr"

@@ -1,4 +1,4 @@
-"""Crossover plots: time and memory over units, and the speed-up over density."""
+"""Pictures of a comparison: the entries of one network, and where the crossover lies."""
 
 from __future__ import annotations
 
@@ -48,6 +48,39 @@ def plot_crossover(results: Sequence[CaseResult]) -> Any:
         columns = len(names) if len(names) <= 8 else -(-len(names) // 2)
         style: dict[str, Any] = dict(loc="outside lower center", ncols=columns, fontsize=8, frameon=False)
         figure.legend([handles[n] for n in names], names, **style)
+    return figure
+
+
+def plot_entries(case: CaseResult) -> Any:
+    """A figure: time, with quartiles, and peak memory of every entry of one case, the fastest on top.
+
+    Raises
+    ------
+    MissingExtraError
+        Without matplotlib.
+    """
+    measured = sorted((e for e in case.entries if case.timing(e)), key=case.median, reverse=True)
+    with_memory = any(e.memory_mb is not None for e in measured)
+    doing = "forward and backward" if case.trained else "forward"
+    figure = new_figure((9 if with_memory else 6, 1.5 + 0.32 * len(measured)))
+    axes = figure.subplots(1, 2 if with_memory else 1, sharey=True, squeeze=False)[0]
+    names = [e.entry for e in measured]
+    colours = [COLOURS.get(name, "0.5") for name in names]
+    timings = [t for e in measured if (t := case.timing(e)) is not None]
+    quartiles = [[t.median - t.q1 for t in timings], [t.q3 - t.median for t in timings]]
+    axes[0].barh(names, [t.median for t in timings], xerr=quartiles, color=colours, ecolor="0.3", capsize=2)
+    axes[0].set_xlabel(f"{doing}, ms")
+    axes[0].bar_label(axes[0].containers[-1], fmt="{:.3g}", padding=6, fontsize=8)
+    axes[0].margins(x=0.18)
+    if with_memory:
+        axes[1].barh(names, [e.memory_mb or 0.0 for e in measured], color=colours)
+        axes[1].set_xlabel("peak memory, MB")
+        axes[1].bar_label(axes[1].containers[-1], fmt="{:.3g}", padding=3, fontsize=8)
+        axes[1].margins(x=0.15)
+    for ax in axes:
+        ax.spines[["top", "right"]].set_visible(False)
+    size = f"{case.units:,} units, {case.synapses:,} synapses, batch {case.batch}, {case.steps} steps"
+    figure.suptitle(f"{case.label}: {size}", fontsize=10)
     return figure
 
 

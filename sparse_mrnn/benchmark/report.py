@@ -154,16 +154,19 @@ def as_csv(results: Sequence[CaseResult], machine: dict[str, Any]) -> str:
 def write(
     results: Sequence[CaseResult], machine: dict[str, Any], settings: dict[str, Any], folder: Path
 ) -> list[Path]:
-    """Write results.json, results.csv and, where there is more than one case, crossover.png."""
-    from sparse_mrnn.benchmark.plots import plot_crossover
+    """Write results.json and results.csv, entries.png of a network, crossover.png of several cases."""
+    from sparse_mrnn.benchmark.plots import plot_crossover, plot_entries
 
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / "results.json", folder / "results.csv"]
     paths[0].write_text(as_json(results, machine, settings), encoding="utf-8")
     paths[1].write_text(as_csv(results, machine), encoding="utf-8")
+    figures = [("entries.png", plot_entries(r)) for r in results if r.group == "network"]
     if len(results) > 1:
-        paths.append(folder / "crossover.png")
-        plot_crossover(results).savefig(paths[-1], dpi=110)
+        figures.append(("crossover.png", plot_crossover(results)))
+    for name, figure in figures:
+        paths.append(folder / name)
+        figure.savefig(paths[-1], dpi=110)
     return paths
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 ABOUT = "Large multi-regional recurrent networks, sparse throughout."
 NETWORK_HELP = "A saved network, a JSON configuration, a SONATA folder, or a shipped example (celegans)."
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help=ABOUT)
+app = typer.Typer(no_args_is_help=True)
 out = Console()
 err = Console(stderr=True)
 
@@ -33,6 +34,23 @@ def say(text: str, *, wrap: bool = True) -> None:
     out.print(escape(text), soft_wrap=not wrap, highlight=False)
 
 
+def show_version(asked: bool) -> None:
+    """Print the version and end, if asked."""
+    if asked:
+        import sparse_mrnn
+
+        out.print(f"sparse-mrnn {sparse_mrnn.__version__}", highlight=False)
+        raise typer.Exit
+
+
+ShowVersion = typer.Option("--version", callback=show_version, is_eager=True, help="Show the version.")
+
+
+@app.callback(help=ABOUT)
+def _options(version: Annotated[bool, ShowVersion] = False) -> None:
+    """Options before a command."""
+
+
 @contextmanager
 def report_errors() -> Iterator[None]:
     """Turn an error of the library, or one reading or writing a file, into one message and exit status 1."""
@@ -41,6 +59,22 @@ def report_errors() -> Iterator[None]:
     except (SparseMRNNError, OSError) as error:
         err.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
         raise typer.Exit(1) from None
+
+
+@contextmanager
+def notes() -> Iterator[None]:
+    """Show each warning at once, as a note of one line."""
+    shown: set[str] = set()
+
+    def show(message: Warning | str, *where: object, **more: object) -> None:
+        if str(message) not in shown:
+            shown.add(str(message))
+            err.print(f"[yellow]note:[/] {escape(str(message))}", soft_wrap=True, highlight=False)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.showwarning = show
+        yield
 
 
 def with_options(model: Model, options: dict[str, Any], names: dict[str, str] | None = None) -> Model:
@@ -64,10 +98,12 @@ def picture_writer(path: Path) -> Callable[[Any], None]:
     from sparse_mrnn.plot.figure import without_display
 
     without_display()
+    import matplotlib.pyplot as plt
 
     def write(ax: Any) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         ax.figure.savefig(path, dpi=150)
+        plt.close(ax.figure)
         say(f"wrote {path}", wrap=False)
 
     return write

@@ -6,7 +6,7 @@ import csv
 import json
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from sparse_mrnn.config import SimulationConfig
 from sparse_mrnn.errors import ConnectomeError, ConversionError
 from sparse_mrnn.graph import Region, RegionGraph, projection_label
-from sparse_mrnn.interop.sonata_files import NULL, h5
+from sparse_mrnn.interop.sonata_files import NULL, escaped, h5
 from sparse_mrnn.lowering import BlockSparse, lower
 from sparse_mrnn.models.base import mRNNBase
 from sparse_mrnn.ops.pattern import stable_order
@@ -32,7 +32,7 @@ NODE_COLUMNS = (
     "node_type_id", "population", "region", "model_type", "sign", "base_firing", "init", "parent_region",
     "learnable_bias", "tau", "learnable_tau", "activation", "noise_level", "dimensions",
 )  # fmt: skip
-LATER_NODE_COLUMNS = ("learnable_init", "tau_low", "tau_high")
+LATER_NODE_COLUMNS = ("learnable_init", "tau_low", "tau_high", "unit_ids")
 """Columns that an older file may lack."""
 EDGE_COLUMNS = (
     "edge_type_id", "population", "source_region", "target_region", "key", "sign", "trainable",
@@ -108,6 +108,9 @@ def write_sonata(
     if drawn is not None and seed is None:
         label = f"projection {drawn.source!r} -> {drawn.target!r} (key {drawn.key!r})"
         raise ConnectomeError(f"{label} has a rule and no synapses yet; give seed= to draw them.")
+    for name in (graph.name, *_names(graph)):
+        if "\0" in name or any("\ud800" <= letter <= "\udfff" for letter in name):
+            raise ConnectomeError(f"the name {name!r:.80} has a character that HDF5 cannot hold; rename it.")
     for left_by_a_kill in (partial, old):
         shutil.rmtree(left_by_a_kill, ignore_errors=True)
     try:
@@ -123,6 +126,13 @@ def write_sonata(
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _names(graph: RegionGraph) -> Iterator[str]:
+    """Names of regions, units, parents and projections."""
+    for region in map(graph.region, graph):
+        yield from (region.name, region.parent_region or "", *(region.unit_ids or ()))
+    yield from {key for _, _, key in graph.edges(keys=True)}
 
 
 def _create(path: Path) -> Any:
@@ -197,11 +207,13 @@ def _node_type(type_id: int, population: str, region: Region) -> Sequence[object
     """A region's row; NULL where nodes have their own values, or there is none."""
 
     def scalar(value: Any) -> object:
-        value = repr(value) if isinstance(value, float) else value
-        return NULL if value is None or isinstance(value, np.ndarray) else value
+        if value is None or isinstance(value, np.ndarray):
+            return NULL
+        return escaped(value) if isinstance(value, str) else repr(value)
 
     row: dict[str, object] = {
-        "node_type_id": type_id, "population": population, "region": region.name,
+        "node_type_id": type_id, "population": population, "region": escaped(region.name),
+        "unit_ids": int(region.unit_ids is not None),
         "model_type": "virtual" if region.kind == "input" else "rate_neuron",
         "dimensions": _dimensions(region),
         "sign": "none" if region.sign is None else scalar(region.sign),
@@ -238,7 +250,7 @@ def _edges(graph: RegionGraph, folder: Path, seed: int | None) -> None:
                 names = p.source, p.target, p.key
                 flags = int(p.trainable), int(graph.edges[names].get("self_connections", True))
                 delay = NULL if p.delay is None else repr(float(p.delay))
-                types[type_id] = type_id, population, *names, p.sign, *flags, delay
+                types[type_id] = type_id, population, *map(escaped, names), p.sign, *flags, delay
     _types(folder / "edge_types.csv", EDGE_COLUMNS, [types[k] for k in sorted(types)])
 
 

@@ -494,11 +494,14 @@ class SparseWeights(nn.Module):
             self.projections = tuple(names[k] for k in order.tolist())
         pointers = {"ptr": self.ptr, "crow": self.crow}
         if all(saved.get(name, own).shape == own.shape for name, own in pointers.items()):
-            for name in ("frozen", "col", "perm", "synapse_sign", "group", "frozen_gains"):
+            for name in ("frozen", "crow", "col", "perm", "synapse_sign", "group", "frozen_gains"):
                 old, new = getattr(self, name), saved.get(name)
+                wider = name in ("crow", "col", "perm")  # copying would keep 32 bits
                 if new is None and name in ("perm", "synapse_sign"):
                     setattr(self, name, None)
-                elif new is not None and (old is None or old.shape != new.shape):
+                elif new is not None and (
+                    old is None or old.shape != new.shape or (wider and old.dtype != new.dtype)
+                ):
                     setattr(self, name, torch.empty_like(new, device=self.values.device))
             new = saved.get("values")
             if new is not None and new.shape != self.values.shape:
@@ -509,6 +512,8 @@ class SparseWeights(nn.Module):
         self._reset_caches()
         super()._load_from_state_dict(state_dict, prefix, *args)
         self._reset_caches()
+        if self._own_signs:
+            self.synapse_sign = self.signs_of(self.projection_of_entry(), self.col)
         trainable = self.projections[: self.trainable_projections]
         if self.views is None or self.views.are_neighbours(trainable):
             self._bind_views()

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from sparse_mrnn.errors import TrainingError
-from sparse_mrnn.plot.figure import Axes, axes_or_new
+from sparse_mrnn.plot.figure import Axes, axes_or_new, label_decades
 
 WINDOW = 25
 """Iterations whose median is the thick line, once there are four times as many."""
@@ -61,6 +61,7 @@ def plot_training(
         log = bool(finite.min() > 0 and finite.max() > 10 * finite.min())
     if log:
         ax.set_yscale("log")
+        label_decades(ax.yaxis, *ax.get_ylim())
     ax.set(xlabel="iteration", ylabel=next(iter(values)) if len(values) == 1 else "value")
     if len(values) > 1:
         ax.legend(frameon=False, fontsize=8)

@@ -115,7 +115,8 @@ def plot_weight_change(before: MatrixSource, after: MatrixSource, ax: Axes | Non
     title = f"{len(x):,} synapses: {changed:.0%} changed"
     title += f", {gone:,} gone, {made:,} new" if gone or made else ""
     ax.set(xlabel="weight before", ylabel="weight after", title=title)
-    ax.figure.colorbar(drawn, ax=ax, label="synapses")
+    bar = ax.figure.colorbar(drawn, ax=ax, label="synapses", aspect=30)
+    label_decades(bar.ax.yaxis, *drawn.get_clim())
     return ax
 
 
