@@ -436,7 +436,7 @@ def test_bench_of_a_network(tmp_path):
         (("--repeats", 0), "repeats is 0"),
         (("--alone",), "--alone measures a CONFIG alone"),
         (("celegans", "--density", "0.1"), "--density and --fan-in are for random networks"),
-        (("nowhere.json",), "cannot read the configuration"),
+        (("nowhere.json",), "cannot read the file"),
         (("--device", "tpu9"), "device 'tpu9' is not a torch device"),
         (("--max-seconds", 0), "--max-seconds and --max-memory must be positive"),
     ],

@@ -117,7 +117,7 @@ def test_schema():
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (("simulate", "nowhere.json"), "cannot read the configuration"),
+        (("simulate", "nowhere.json"), "cannot read the file"),
         (("simulate", "CONFIG", "--duration", -5), "--duration"),
         (("simulate", "CONFIG", "--stim", "ccue:1"), "Did you mean 'cue'"),
         (("simulate", "CONFIG", "--stim", "cue=1"), "REGION:AMPLITUDE"),

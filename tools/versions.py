@@ -1,10 +1,12 @@
-"""Run the test suite under other versions of Python and of the dependencies, in virtual environments of their own.
+"""Run the test suite under other versions of Python and of the dependencies, in virtual environments of their
+own.
 
-    python tests/versions.py [--folder DIRECTORY] [--python 3.11 3.12 3.13] [--set lowest highest] [-- pytest options]
+    python tools/versions.py [--folder DIRECTORY] [--python 3.11 3.12 3.13] [--set lowest highest] [-- pytest
+    options]
 
-An environment is made for each Python that is installed (python3.11, ...; pyenv's too) and each set: the lowest
-versions that pyproject.toml allows, or the highest there are (torch as in constraints.txt). The last line for each
-says how its run ended.
+An environment is made for each Python that is installed (python3.11, ...; pyenv's too) and each set: the
+lowest versions that pyproject.toml allows, or the highest there are (torch as in constraints.txt). The last
+line for each says how its run ended.
 """
 
 from __future__ import annotations
@@ -19,7 +21,10 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-NEEDED = {"3.12": {"numba": "0.61", "numpy": "2.0"}, "3.13": {"numba": "0.61", "numpy": "2.1", "scipy": "1.14.1"}}
+NEEDED = {
+    "3.12": {"numba": "0.61", "numpy": "2.0"},
+    "3.13": {"numba": "0.61", "numpy": "2.1", "scipy": "1.14.1"},
+}
 """Lowest versions with wheels for a Python, where they are above those of pyproject.toml."""
 
 
@@ -56,9 +61,13 @@ def run(version: str, kind: str, folder: Path, options: list[str]) -> str:
     made = subprocess.run(install, check=False, capture_output=True, text=True)
     if made.returncode:
         return f"cannot be installed: {made.stderr.strip().splitlines()[-1]}"
-    subprocess.run([own, "-m", "pip", "uninstall", "--quiet", "--yes", "sparse-mrnn"], check=True)  # this copy runs
+    subprocess.run(
+        [own, "-m", "pip", "uninstall", "--quiet", "--yes", "sparse-mrnn"], check=True
+    )  # this copy runs
     tests = [own, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options]
-    done = subprocess.run(tests, cwd=ROOT, check=False, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": ""})
+    done = subprocess.run(
+        tests, cwd=ROOT, check=False, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": ""}
+    )
     (home / "log.txt").write_text(done.stdout + done.stderr)
     lines = done.stdout.strip().splitlines()
     return f"{lines[-1] if lines else 'no output'} ({home / 'log.txt'})"
