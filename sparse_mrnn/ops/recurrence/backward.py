@@ -55,7 +55,7 @@ class BackwardLoop:
         gathering = self.width if (needed.weights or needed.input_weights) and self.width > 1 else 0
         self.gathered = x0.new_empty(units, gathering, batch)
         read = gathering if needed.weights else 0
-        self.activity = [x0.new_empty(units, read, batch) for _ in loop.product.parts]
+        self.activity = [x0.new_empty(n, read, batch) for n in loop.product.source_sizes]
         self.gathered_u = x0.new_empty(inputs.shape[1], gathering if needed.input_weights else 0, batch)
         self.filled = 0  # steps gathered
         self.kernel = kernels.load("backward_step") if x0.device.type == "cpu" else None
@@ -101,7 +101,7 @@ class BackwardLoop:
                 self._add(self.grad_h, grads_h[t])
             if grads_x is not None:
                 self._add(self.grad_x, grads_x[t])
-            sources = loop.product.sources(history, t)
+            sources = loop.product.sources(history, t) if needed.weights else [self.grad_h]
             # The gradient of alpha needs the states; without it any array of their shape will do.
             states = (scaled, scaled) if xs is None else (xs[t], xs[t - 1] if t else x_start)
             if self.kernel is None:

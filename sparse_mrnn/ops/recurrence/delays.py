@@ -66,6 +66,7 @@ class DelayedProduct:
             (group, group.operator.bind(group.select(weights.detach()))) for group in groups
         ]
         self.longest = max(group.delay for group in groups)
+        self.source_sizes = [group.operator.shape[1] for group in groups]  # units that `sources` have
 
     def addmm(self, y: Tensor, history: ActivityHistory, step: int, *, beta: float, alpha: float) -> None:
         """y = beta y + alpha sum_d W_d h[step + 1 - d], in place."""
