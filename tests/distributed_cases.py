@@ -3,44 +3,62 @@
 import datetime
 import os
 import signal
+import time
 import traceback
 import warnings
 
 import numpy as np
+import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
 import sparse_mrnn as sm
+import sparse_mrnn.connectome
+import sparse_mrnn.data
 from sparse_mrnn.distributed import ShardedRNN
+from sparse_mrnn.errors import ConfigError, DistributedError, ShapeError
 
 
-def on_ranks(size, folder, function, *args, timeout=30):
-    """Run a function of this module on so many processes, which find each other by a file."""
-    context = mp.spawn(_rank, (size, str(folder / "store"), function, timeout, args), nprocs=size, join=False)
-    try:
-        while not context.join(timeout=1):
-            pass
-    finally:
-        for process in context.processes:
-            if process.is_alive():
-                process.kill()
+class RankPool:
+    """Processes that find each other by a file and run functions of this module together."""
+
+    def __init__(self, size, folder, timeout=30):
+        context = mp.get_context("spawn")
+        self.tasks = [context.SimpleQueue() for _ in range(size)]
+        self.results = context.Queue()
+        path = str(folder / "store")
+        self.processes = [context.Process(target=_work, args=(rank, size, path, timeout, self.tasks[rank], self.results), daemon=True) for rank in range(size)]
+        for process in self.processes:
+            process.start()
+
+    def run(self, function, *args, expected=None):
+        """Run a function on all ranks, or those ``expected`` to come to its end."""
+        for tasks in self.tasks:
+            tasks.put((function, args))
+        for _ in range(len(self.tasks) if expected is None else expected):
+            failure = self.results.get(timeout=90)
+            assert failure is None, failure
+
+    def close(self):
+        for process in self.processes:
+            process.kill()
+            process.join()
 
 
-def _rank(rank, size, path, function, timeout, args):
+def _work(rank, size, path, timeout, tasks, results):
     torch.set_num_threads(1)
     warnings.simplefilter("error")
     warnings.filterwarnings("ignore", message="Sparse CSR tensor support", category=UserWarning)
     store = dist.FileStore(path, size)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=datetime.timedelta(seconds=timeout))
-    try:
-        function(rank, size, *args)
-        dist.barrier()
-    except BaseException:
-        traceback.print_exc()
-        raise
-    finally:
-        dist.destroy_process_group()
+    while True:
+        function, args = tasks.get()
+        try:
+            function(rank, size, *args)
+            results.put(None)
+        except BaseException:
+            results.put(f"rank {rank}: {traceback.format_exc()}")
 
 
 # ---------------------------------------------------------------- networks
@@ -87,10 +105,6 @@ def random_graph(seed, *, delays=False):
     return g
 
 
-def celegans():
-    return sm.load_config("celegans"), {}
-
-
 # ---------------------------------------------------------------- comparing
 
 
@@ -110,9 +124,9 @@ def compare(net, whole, *, batch=2, steps=7, noise=True, checkpoint_steps=None, 
     x, h = whole(inp, x0, h0 if given_h0 else None, stim, **options)
     own_x, own_h = net(own_inp, own_x0, own_h0 if given_h0 else None, own_stim, **options)
 
-    def close(found, expected, what):
-        found, expected = found.detach(), expected.detach()
-        scale = max(1.0, float(expected.abs().max()) if expected.numel() else 1.0)
+    def close(found, expected, what, largest=0.0):
+        found, expected = found.detach().double(), expected.detach().double()
+        scale = max(1.0, largest, float(expected.abs().max()) if expected.numel() else 1.0)
         error = float((found - expected).abs().max()) / scale if found.numel() else 0.0
         assert found.shape == expected.shape, (what, found.shape, expected.shape)
         assert error <= tolerance, f"{what}: {error:.1e}"
@@ -131,9 +145,11 @@ def compare(net, whole, *, batch=2, steps=7, noise=True, checkpoint_steps=None, 
             close(part.gains.grad, weights.gains.grad, f"gradient of {part.kind} gains")
         expected = _by_synapse(weights, np.arange(n), None)
         found = _by_synapse(part, units, sources)
-        for key, values in found.items():
-            assert len(values) == len(expected[key])
-            close(torch.tensor(values, dtype=dtype), torch.tensor(expected[key], dtype=dtype), f"gradient of {key}")
+        assert all(len(values) == len(expected[key]) for key, values in found.items())
+        own, others = ([g for key in found for g in gradients[key]] for gradients in (found, expected))
+        largest = max((abs(g) for gradients in expected.values() for g in gradients), default=0.0)
+        own, others = (torch.tensor(gradients, dtype=torch.float64) for gradients in (own, others))
+        close(own, others, f"gradient of {part.kind} weights", largest)
     for name in ("bias", "init"):
         own, all_of = getattr(net.units, name), getattr(whole, name)
         if own is not None and all_of.grad is not None:
@@ -194,5 +210,116 @@ def compare_elman(net, whole, tolerance):
     whole.forward = forward
 
 
-def kill_self():
-    os.kill(os.getpid(), signal.SIGKILL)
+def connectome(rank, size, name, path):
+    if name == "flyvis":
+        graph = sm.connectome.read_flyvis(path, extent=2, share=True)[0]
+    else:
+        graph = sm.read_config(sm.data.example_path(name))
+    for dtype, tolerance, way in ((torch.float64, 1e-12, "balanced"), (torch.float32, 1e-5, "regions")):
+        options = dict(seed=0, dtype=dtype, device="cpu", dt=1.0, tau=20.0)
+        whole, net = sm.mRNN(graph, backend="csr", **options), ShardedRNN(graph, partition=way, **options)
+        compare(net, whole, batch=1, steps=10, tolerance=tolerance)
+        halo = net.ranks.gather(net.shard.halo.n)
+        assert 0 < max(halo) < graph.n_units
+
+
+def large(rank, size):
+    """Bands of rows that no rank draws whole, and the compiled step."""
+    g = sm.RegionGraph()
+    for k in range(4):
+        g.add_region(f"r{k}", 5000, sign=None)
+    for k in range(4):
+        g.add_projection(f"r{k}", f"r{k}", fan_in=2)
+        g.add_projection(f"r{k}", f"r{(k + 1) % 4}", rule=sm.FixedNumber(2000))
+    options = dict(seed=3, device="cpu", activation="tanh")
+    compare(ShardedRNN(g, **options), sm.mRNN(g, backend="csr", **options), noise=False, steps=4, tolerance=1e-5)
+
+
+def trained(rank, size):
+    """Some steps of Adam: shared parameters stay alike, and the loss is that of the whole."""
+    g = random_graph(2)
+    options = dict(seed=1, dtype=torch.float64, device="cpu")
+    whole, net = sm.mRNN(g, backend="csr", **options), ShardedRNN(g, **options)
+    inp, losses = torch.ones(2, 5, g.n_inputs, dtype=torch.float64), {}
+    for name, model in (("whole", whole), ("sharded", net)):
+        optimiser = torch.optim.Adam(model.parameters(), lr=0.01)
+        losses[name] = []
+        for _ in range(5):
+            optimiser.zero_grad()
+            loss = (model(inp, model.batched_initial_condition(2)[0])[1] ** 2).sum()
+            loss.backward()
+            optimiser.step()
+            losses[name].append(float(loss.detach()))
+    total = np.sum(net.ranks.gather(losses["sharded"]), axis=0)
+    np.testing.assert_allclose(total, losses["whole"], rtol=1e-11)
+    for part in (net.shard.own, net.shard.inputs):
+        if part.gains is not None:
+            every = net.ranks.gather(part.gains.tolist())
+            assert all(one == every[0] for one in every)
+
+
+def frozen(rank, size):
+    """Weights that no rank trains, or that only some rank has, do not leave the others waiting."""
+    g = sm.RegionGraph()
+    g.add_region("a", 4, learnable_bias="region")
+    g.add_region("b", 4)
+    g.add_projection("a", "a")  # all trained synapses are on one rank
+    g.add_projection("b", "b", trainable=False)
+    options = dict(seed=1, dtype=torch.float64, device="cpu")
+    way = np.repeat(np.arange(2), 4)
+    compare(ShardedRNN(g, partition=way, **options), sm.mRNN(g, backend="csr", **options))
+    net = ShardedRNN(g, partition=way, **options).requires_grad_(False)
+    x0 = torch.zeros(1, 4, dtype=torch.float64, requires_grad=rank == 0)
+    _, h = net(torch.zeros(1, 3, 0, dtype=torch.float64), x0)
+    h.sum().backward()
+    assert (x0.grad is not None) == (rank == 0)
+    with torch.no_grad():
+        net(torch.zeros(1, 3, 0, dtype=torch.float64), x0)
+
+
+def mistakes(rank, size):
+    g = sm.RegionGraph()
+    for name in "ab":
+        g.add_region(name, 3)
+    g.add_projection("a", "b")
+    options = dict(device="cpu", seed=0)
+
+    def refused(error, text, function):
+        with pytest.raises(error) as found:
+            function()
+        assert text in str(found.value), str(found.value)
+
+    refused(DistributedError, "the ranks differ in: seed", lambda: ShardedRNN(g, device="cpu", seed=rank))
+    refused(DistributedError, "the ranks differ in: tau", lambda: ShardedRNN(g, tau=100.0 + rank, **options))
+    other = g.copy()
+    other.add_projection("b", "a", density=0.5 if rank else 0.6)
+    refused(DistributedError, "the ranks differ in: projections", lambda: ShardedRNN(other, **options))
+    refused(DistributedError, "shape (5,)", lambda: ShardedRNN(g, partition=[0, 1, 0, 1, 0], **options))
+    refused(DistributedError, "within 0..1", lambda: ShardedRNN(g, partition=[0, 1, 0, 1, 0, 2], **options))
+    refused(DistributedError, "rank 1 of 2 has no unit", lambda: ShardedRNN(g, partition=[0] * 6, **options))
+    refused(DistributedError, "is not known", lambda: ShardedRNN(g, partition="balance", **options))
+    refused(ConfigError, "spectral_radius needs the whole", lambda: ShardedRNN(g, spectral_radius=1.0, **options))
+    refused(ConfigError, "must have a name", lambda: ShardedRNN(g, activation=torch.sin, **options))
+    refused(ConfigError, "is not known", lambda: ShardedRNN(g, model="leeky", **options))
+    low = g.copy()
+    low.add_projection("b", "a", rank=1, sign="free")
+    refused(ConfigError, "projection 'b' -> 'a' has rank 1", lambda: ShardedRNN(low, **options))
+    net = ShardedRNN(g, **options)
+    x0 = net.batched_initial_condition(1)[0]
+    refused(DistributedError, "time steps (4 to 5)", lambda: net(torch.zeros(1, 4 + rank, 0), x0))
+    refused(ShapeError, "x0 has shape (1, 6)", lambda: net(torch.zeros(1, 4, 0), torch.zeros(1, 6)))
+    refused(ShapeError, "inp has shape", lambda: net(torch.zeros(1, 4, 3), x0))
+
+
+def one_dies(rank, size):
+    """A rank is killed within a run; the others end with an error that says so, soon."""
+    net = ShardedRNN(random_graph(0), seed=0, device="cpu")
+    inp, x0 = torch.zeros(1, 5, net.n_inputs), net.batched_initial_condition(1)[0]
+    net(inp, x0)
+    if rank == size - 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    begun = time.monotonic()
+    with pytest.raises(DistributedError, match="another rank has ended, or does not answer"):  # noqa: PT012
+        for _ in range(10_000):
+            net(inp, x0)
+    assert time.monotonic() - begun < 20

@@ -153,10 +153,12 @@ class ShardedRNN(nn.Module):
     def batched_initial_condition(self, batch_size: int) -> tuple[Tensor, Tensor]:
         """Initial states ``(x0, h0)`` of the own units, each (batch, own units), with h0 = activation(x0)."""
         batch = whole_number(batch_size, "batch_size", ShapeError)
-        if not any(r.learnable_init == "region" for r in self.layout.regions) or not torch.is_grad_enabled():
-            return self._call(self.shard.initial, {}, batch, None)
-        parameters, _, anchor = self._replicated(["units.init"], self.shard.units.initial_condition[:0])
-        return self._call(self.shard.initial, parameters, batch, anchor)
+        parameters: dict[str, Tensor] = {}
+        anchor = None
+        if torch.is_grad_enabled() and any(r.learnable_init == "region" for r in self.layout.regions):
+            parameters, _, anchor = self._replicated(["units.init"], self.units.initial_condition[:0])
+        x0, h0 = self._call(self.shard.initial, parameters, batch, anchor)
+        return x0, h0
 
     # ---------------------------------------------------------------- running
 
@@ -212,8 +214,10 @@ class ShardedRNN(nn.Module):
         return functional_call(self.shard, parameters, (method, *args)) if parameters else method(*args)
 
     def _replicated(self, names: Sequence[str], inputs: Tensor) -> tuple[dict[str, Tensor], Tensor, Tensor]:
-        """Parameters by name, and inputs, with gradients that are summed over ranks; and the pass's anchor."""
-        slots, tensors, kept, size = [], [], [], 0
+        """Parameters by name, and inputs, with gradients summed over ranks; and the anchor of the pass."""
+        slots: list[Tensor] = []
+        tensors: list[Tensor] = []
+        kept, size = [], 0
         for common in self.shard.common_parameters():
             if common.name in names:
                 kept.append(common.name)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sparse_mrnn.distributed.halo import Halo
 from sparse_mrnn.ops.delays import DelayGroup
-from sparse_mrnn.ops.recurrence.delays import ActivityHistory, DelayedProduct, GradientRing
+from sparse_mrnn.ops.recurrence.delays import DelayedProduct, GradientRing, PastActivity
 from sparse_mrnn.ops.recurrence.spec import RecurrenceSpec
 
 FETCH_BYTES = 2**26
@@ -96,9 +96,9 @@ class ShardedProduct(DelayedProduct):
         self.longest = max(self.own.longest, others.longest)
         self.source_sizes = self.own.source_sizes + self.cut.source_sizes
         self._received: HaloActivity | None = None
-        self._fetched: tuple[ActivityHistory, HaloActivity, int] | None = None
+        self._fetched: tuple[PastActivity, HaloActivity, int] | None = None
 
-    def addmm(self, y: Tensor, history: ActivityHistory, step: int, *, beta: float, alpha: float) -> None:
+    def addmm(self, y: Tensor, history: PastActivity, step: int, *, beta: float, alpha: float) -> None:
         longest = self.others.longest
         first = step + 1 - longest if step == 0 else step  # at the start of a segment, all that is needed
         arriving = self.halo.begin(_activity(history, first, step))
@@ -110,13 +110,13 @@ class ShardedProduct(DelayedProduct):
             self._received.put(step, arrived[:, 0])
         self.cut.addmm(y, self._received, step, beta=1.0, alpha=alpha)
 
-    def sources(self, history: ActivityHistory, step: int) -> list[Tensor]:
+    def sources(self, history: PastActivity, step: int) -> list[Tensor]:
         """The activity each delay transmits in a step; the halo's is asked for again, many steps at once.
 
         The steps of a history are asked for from its last to its first.
         """
         if self._fetched is None or self._fetched[0] is not history or step < self._fetched[2]:
-            like = history.start
+            like = history.at(step)
             step_bytes = max(1, self.others.largest) * like.shape[1] * like.element_size()
             begin = max(0, step + 1 - max(1, FETCH_BYTES // step_bytes))
             first = begin + 1 - self.others.longest
@@ -150,7 +150,7 @@ class ShardedGradients(GradientRing):
         returning.add_to(out)
 
 
-def _activity(history: ActivityHistory, first: int, last: int) -> Tensor:
+def _activity(history: PastActivity, first: int, last: int) -> Tensor:
     """Activity at steps first to last of own units, shape (own units, steps, batch)."""
     if first == last:
         return history.at(first)[:, None]

@@ -7,12 +7,20 @@ it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from sparse_mrnn.ops.backends.base import Product
 from sparse_mrnn.ops.delays import DelayGroup
+
+
+class PastActivity(Protocol):
+    """Anything that knows the activity at past steps."""
+
+    def at(self, step: int) -> Tensor:
+        """Activity at a step, shape (units, batch)."""
 
 
 class ActivityHistory:
@@ -68,13 +76,13 @@ class DelayedProduct:
         self.longest = max(group.delay for group in groups)
         self.source_sizes = [group.operator.shape[1] for group in groups]  # units that `sources` have
 
-    def addmm(self, y: Tensor, history: ActivityHistory, step: int, *, beta: float, alpha: float) -> None:
+    def addmm(self, y: Tensor, history: PastActivity, step: int, *, beta: float, alpha: float) -> None:
         """y = beta y + alpha sum_d W_d h[step + 1 - d], in place."""
         for group, product in self.parts:
             product.addmm(y, history.at(step + 1 - group.delay), beta=beta, alpha=alpha, out=y)
             beta = 1.0
 
-    def sources(self, history: ActivityHistory, step: int) -> list[Tensor]:
+    def sources(self, history: PastActivity, step: int) -> list[Tensor]:
         """The activity each delay transmits in a step."""
         return [history.at(step + 1 - group.delay) for group, _ in self.parts]
 
