@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test check bench bench-gpu figures clean
+.PHONY: demo test check bench bench-gpu gpu-report figures clean
 
 .venv/run: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -35,6 +35,9 @@ bench: .venv/run ## measure, and refresh docs/benchmarks.md and the tables of do
 
 bench-gpu: .venv/run ## the same on a CUDA device; writes docs/benchmarks-gpu.md
 	$(BIN)/python benchmarks/page.py --device cuda --write docs/benchmarks-gpu.md
+
+gpu-report: ## on a machine with a GPU, with its own Python and torch and no network; WHEELS=folder of missing wheels
+	$(PYTHON) benchmarks/gpu_report.py --device cuda --out gpu-report $(if $(WHEELS),--wheels $(WHEELS))
 
 figures: .venv/run ## redraw the figures of the docs from real runs
 	$(BIN)/python docs/figures/make_figures.py

@@ -29,7 +29,7 @@ UNITS, REGIONS, SYNAPSES = 139_255, 80, 15_000_000
 ROUNDS = 5
 
 
-def network() -> sm.mRNN:
+def network(device: str = "cpu") -> sm.mRNN:
     """Random projections between all regions; weak enough that activity stays where it is put."""
     g = sm.RegionGraph(name="fly-sized")
     sizes = np.full(REGIONS, UNITS // REGIONS)
@@ -40,7 +40,7 @@ def network() -> sm.mRNN:
     for s in range(REGIONS):
         for t in range(REGIONS):
             g.add_projection(f"r{s}", f"r{t}", density=density, initializer=sm.Constant(1e-6))
-    return sm.mRNN(g, device="cpu", seed=0, backend="csr")
+    return sm.mRNN(g, device=device, seed=0, backend="csr")
 
 
 def in_turn(calls: dict[str, Callable[[], object]], each: int) -> dict[str, float]:

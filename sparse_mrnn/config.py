@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import scipy.sparse as sp
-from pydantic import Field, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError, field_validator
 
+from sparse_mrnn.atomic import replacing
 from sparse_mrnn.connectivity import RULES, ConnectionRule
 from sparse_mrnn.errors import ConfigError, SparseMRNNError, suggest
 from sparse_mrnn.graph import Region, RegionGraph
 from sparse_mrnn.initializers import INITIALIZERS, Initializer
+from sparse_mrnn.json_file import read_json
 from sparse_mrnn.sharing import Sharing
 from sparse_mrnn.simulation_config import (
     INTERVENTION_MODELS,
@@ -33,6 +36,8 @@ __all__ = [
 
 PLAIN_SETTINGS = ("key", "sign", "trainable", "self_connections", "delay", "rank")
 """Settings of a projection that a configuration has as the graph has them."""
+
+SECTIONS = ("recurrent_regions", "input_regions", "recurrent_connections", "input_connections")
 
 Sign = Literal["pos", "neg"] | list[Literal[-1, 0, 1]] | None
 Learnt = bool | Literal["unit", "region"]
@@ -119,6 +124,12 @@ class NetworkConfig(Strict):
     input_connections: list[Connection] = Field(default_factory=list)
     simulation: SimulationConfig | None = None
 
+    @field_validator(*SECTIONS, mode="before")
+    @classmethod
+    def _empty(cls, value: Any) -> Any:
+        """In mRNNTorch a section without entries may be {}."""
+        return [] if value == {} else value
+
 
 def json_schema() -> dict[str, Any]:
     """The JSON Schema of a configuration, as shipped in ``configs/schema.json``."""
@@ -143,7 +154,7 @@ def load_config(source: str | os.PathLike[str] | dict[str, Any]) -> NetworkConfi
     'region_0'
     """
     where = "config" if isinstance(source, dict) else str(source)
-    data = source if isinstance(source, dict) else _read_json(Path(source))
+    data = source if isinstance(source, dict) else read_json(Path(source), ConfigError)
     if not isinstance(data, dict):
         what = f"a JSON {type(data).__name__}"
         raise ConfigError(f"{where}: the file holds {what}; a configuration is an object {{...}}.")
@@ -162,6 +173,25 @@ def load_config(source: str | os.PathLike[str] | dict[str, Any]) -> NetworkConfi
                 if connection.src_region == f"region_{k}":
                     connection.src_region = entry.name
     return config
+
+
+def load_simulation(source: str | os.PathLike[str]) -> SimulationConfig:
+    """Read a ``simulation`` section from a JSON file of its own, or from that of a whole configuration.
+
+    Raises
+    ------
+    ConfigError
+        As `load_config`.
+    """
+    data = read_json(Path(source), ConfigError)
+    if not isinstance(data, dict):
+        raise ConfigError(f"{source}: the file holds a JSON {type(data).__name__}, not an object {{...}}.")
+    section = data.get("simulation", data)
+    try:
+        config = NetworkConfig.model_validate({"simulation": _without_comments(section)})
+    except ValidationError as error:
+        raise ConfigError(_explain(str(source), error)) from None
+    return config.simulation or SimulationConfig()
 
 
 def read_config(source: str | os.PathLike[str] | dict[str, Any] | NetworkConfig) -> RegionGraph:
@@ -195,8 +225,7 @@ def read_config(source: str | os.PathLike[str] | dict[str, Any] | NetworkConfig)
 
 
 def _steps(config: NetworkConfig) -> list[tuple[str, int, Any]]:
-    sections = ("recurrent_regions", "input_regions", "recurrent_connections", "input_connections")
-    return [(section, k, step) for section in sections for k, step in enumerate(getattr(config, section))]
+    return [(section, k, step) for section in SECTIONS for k, step in enumerate(getattr(config, section))]
 
 
 def _apply(graph: RegionGraph, section: str, step: Any) -> None:
@@ -206,9 +235,8 @@ def _apply(graph: RegionGraph, section: str, step: Any) -> None:
         graph.add_input(step.name, step.num_units, sign=step.sign)
     else:
         kind = "recurrent" if section == "recurrent_connections" else "input"
-        known = [r.name for r in graph.regions(kind)]
-        if step.src_region not in known:
-            hint = suggest(step.src_region, known, what="regions")
+        if step.src_region not in graph or graph.nodes[step.src_region]["kind"] != kind:
+            hint = suggest(step.src_region, [region.name for region in graph.regions(kind)], what="regions")
             raise ConfigError(f"src_region {step.src_region!r} is no {kind} region. {hint}")
         ways = [w for w in ("sparsity", "density") if getattr(step, w) is not None]
         if len(ways) == 2:
@@ -218,19 +246,17 @@ def _apply(graph: RegionGraph, section: str, step: Any) -> None:
             step.dst_region,
             density=getattr(step, ways[0]) if ways else None,
             fan_in=step.fan_in,
-            rule=None if step.rule is None else _make(step.rule, RULES, "rule"),
+            rule=None if step.rule is None else make_part(step.rule, RULES, "rule"),
             weights=None if step.weights is None else _explicit(graph, step),
             key=step.key,
             initializer=(
-                None if step.initializer is None else _make(step.initializer, INITIALIZERS, "initializer")
+                None if step.initializer is None else make_part(step.initializer, INITIALIZERS, "initializer")
             ),
             sign=step.sign,
             trainable=step.trainable,
             self_connections=step.self_connections,
             delay=step.delay,
-            share=step.share
-            if step.share is None or isinstance(step.share, str)
-            else _row_major_labels(step),
+            share=step.share if not isinstance(step.share, list) else _row_major_labels(step),
             gain=step.gain,
             bounds=step.bounds,
             rank=step.rank,
@@ -256,29 +282,67 @@ def _row_major_labels(step: Connection) -> list[str]:
     return [labels[k] for k in np.lexsort((given.cols, given.rows))]
 
 
-def _make(spec: str | dict[str, Any], kinds: dict[str, Any], what: str) -> Any:
-    settings = {"type": spec} if isinstance(spec, str) else dict(spec)
-    kind = settings.pop("type", None)
-    if kind not in kinds:
-        raise ConfigError(f"{what}: unknown type {kind!r}. {suggest(kind, kinds, what='types')}")
-    known = [f.name for f in dataclasses.fields(kinds[kind])]
-    for key in settings:
-        if key not in known:
-            raise ConfigError(f"{what}: {kind!r} takes no {key!r}. {suggest(key, known, what='settings')}")
-    try:
-        return kinds[kind](**settings)
-    except TypeError as error:
-        raise ConfigError(f"{what}: {kind!r}: {error}") from None
-
-
-def to_config(graph: RegionGraph, simulation: SimulationConfig | None = None) -> dict[str, Any]:
-    """The configuration dictionary of a graph; ``read_config`` gives the same graph back.
+def make_part(spec: str | dict[str, Any], kinds: dict[str, Any], what: str) -> Any:
+    """A rule or an initialiser, from its type or an object with a type and settings.
 
     Raises
     ------
     ConfigError
-        If a projection has a rule or an initialiser class of your own, which JSON cannot name.
+        If its type or a setting is not known.
+
+    Examples
+    --------
+    >>> make_part({"type": "fixed_fan_in", "fan_in": 3}, RULES, "rule")
+    FixedFanIn(fan_in=3)
     """
+    settings = {"type": spec} if isinstance(spec, str) else dict(spec)
+    kind = settings.pop("type", None)
+    if not isinstance(kind, str) or kind not in kinds:
+        raise ConfigError(f"{what}: unknown type {kind!r:.80}. {suggest(kind, kinds, what='types')}")
+    known = [f.name for f in dataclasses.fields(kinds[kind])]
+    for key in settings:
+        if key not in known:
+            raise ConfigError(f"{what}: {kind!r} takes no {key!r}. {suggest(key, known, what='settings')}")
+        if settings[key] in (math.inf, -math.inf) or settings[key] != settings[key]:
+            raise ConfigError(f"{what}: {kind!r}: {key} is {settings[key]}; it must be finite.")
+    try:
+        return TypeAdapter(kinds[kind]).validate_python(settings)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = f"{'.'.join(map(str, first['loc']))}: " if first["loc"] else ""
+        raise ConfigError(f"{what}: {kind!r}: {where}{first['msg'].removeprefix('Value error, ')}") from None
+
+
+class Network(Protocol):
+    """A network, as `to_config` sees one."""
+
+    def to_graph(self) -> RegionGraph:
+        """Its declaration, with explicit synapses."""
+
+    def simulation_settings(self) -> SimulationConfig:
+        """Its settings."""
+
+
+def to_config(graph: RegionGraph | Network, simulation: SimulationConfig | None = None) -> dict[str, Any]:
+    """The configuration dictionary of a graph, or of a whole network.
+
+    ``read_config`` gives the same graph back. Of a network, synapses are explicit and weights those of now,
+    and its settings (dt, tau, activation, ...) are the ``simulation`` section unless that is given;
+    `from_config` gives a network back that computes the same.
+
+    Parameters
+    ----------
+    graph : RegionGraph, mRNN or ElmanmRNN
+    simulation : SimulationConfig, optional
+
+    Raises
+    ------
+    ConfigError
+        If a rule, an initialiser or the activation is of your own, which JSON cannot name.
+    """
+    if not isinstance(graph, RegionGraph):
+        simulation = simulation or graph.simulation_settings()
+        graph = graph.to_graph()
     out: dict[str, Any] = {"name": graph.name} if graph.name else {}
     out["recurrent_regions"] = [_region(r, RecurrentRegion) for r in graph.regions()]
     out["input_regions"] = [_region(r, InputRegion) for r in graph.regions("input")]
@@ -291,13 +355,13 @@ def to_config(graph: RegionGraph, simulation: SimulationConfig | None = None) ->
                 triplets = {"rows": coo.row, "cols": coo.col, "values": coo.data}
                 entry["weights"] = {name: array.tolist() for name, array in triplets.items()}
             elif p.rule is not None and p.rule.kind == "bernoulli":
-                entry["sparsity"] = p.rule.density  # type: ignore[attr-defined]
+                entry["sparsity"] = p.rule.density  # type: ignore[union-attr]
             elif p.rule is not None and p.rule.kind != "all_to_all":
-                entry["rule"] = _spec(p.rule)
-            if p.initializer is not None:
-                entry["initializer"] = _spec(p.initializer)
+                entry["rule"] = spec_of(p.rule)
             if p.share is not None:
                 entry |= _share_entry(p.share)
+            if p.initializer is not None:
+                entry["initializer"] = spec_of(p.initializer)
             attrs = graph.edges[p.source, p.target, p.key]
             for name, value in {**attrs, "key": p.key}.items():
                 if name in PLAIN_SETTINGS and value != Connection.model_fields[name].default:
@@ -305,24 +369,29 @@ def to_config(graph: RegionGraph, simulation: SimulationConfig | None = None) ->
             entries.append(entry)
         out[f"{kind}_connections"] = entries
     if simulation is not None:
-        out["simulation"] = simulation.model_dump(exclude_defaults=True)
+        out["simulation"] = simulation.model_dump(exclude_unset=True)
     return out
 
 
 def write_config(
-    graph: RegionGraph, path: str | os.PathLike[str], simulation: SimulationConfig | None = None
+    graph: RegionGraph | Network, path: str | os.PathLike[str], simulation: SimulationConfig | None = None
 ) -> None:
-    """Write a graph as JSON; the file appears whole or not at all."""
+    """Write a graph or a network as JSON, as `to_config`; the file appears whole or not at all.
+
+    Raises
+    ------
+    ConfigError
+        As `to_config`, and if the file cannot be written.
+    """
     path = Path(path)
     text = json.dumps(to_config(graph, simulation), indent=1)
     # One line for a list without lists inside.
     text = re.sub(r"\[([^\[\]{}]*)\]", lambda flat: f"[{' '.join(flat[1].split())}]", text)
-    partial = path.with_name(path.name + ".partial")
     try:
-        partial.write_text(text + "\n", encoding="utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+        with replacing(path) as partial:
+            partial.write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"cannot write the configuration {path}: {error.strerror}.") from error
 
 
 def _share_entry(share: Sharing) -> dict[str, Any]:
@@ -334,8 +403,16 @@ def _share_entry(share: Sharing) -> dict[str, Any]:
     return entry if share.bounds == (None, None) else {**entry, "bounds": list(share.bounds)}
 
 
-def _spec(part: ConnectionRule | Initializer) -> Any:
-    if part.kind == "custom":
+def spec_of(part: ConnectionRule | Initializer) -> dict[str, Any]:
+    """A rule or an initialiser as JSON, from which `make_part` makes it.
+
+    Raises
+    ------
+    ConfigError
+        If its class is not of this package.
+    """
+    known: dict[str, Any] = RULES if isinstance(part, ConnectionRule) else INITIALIZERS
+    if known.get(part.kind) is not type(part):
         raise ConfigError(f"{type(part).__name__} is a class of your own; a configuration cannot name it.")
     return {key: _plain(value) for key, value in part.to_spec().items()}
 
@@ -352,21 +429,9 @@ def _region(region: Region, model: type[Strict]) -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     """A value as JSON has it."""
-    if isinstance(value, np.ndarray):
+    if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
     return list(value) if isinstance(value, tuple) else value
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        where = f"{path}: line {error.lineno}, column {error.colno}"
-        raise ConfigError(f"{where}: not valid JSON: {error.msg}.") from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"{path}: the file is not UTF-8 text; a configuration is JSON.") from None
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot read the configuration: {error.strerror}.") from None
 
 
 def _without_comments(data: Any) -> Any:

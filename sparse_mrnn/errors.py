@@ -126,8 +126,20 @@ class OptimizerError(SparseMRNNError, ValueError):
     """An optimiser's state cannot follow a change of the synapses."""
 
 
+class AnalysisError(SparseMRNNError, ValueError):
+    """An analysis is asked for something this network, state or result does not have."""
+
+
 class TrainingError(SparseMRNNError, ValueError):
     """A training utility is asked for something it cannot do with this network."""
+
+
+class SavedFileError(SparseMRNNError, ValueError):
+    """A saved network or a checkpoint cannot be written or read, or belongs to another network."""
+
+
+class ConversionError(SparseMRNNError, ValueError):
+    """A network cannot be turned into, or made from, that of other software."""
 
 
 class ConnectomeError(SparseMRNNError, ValueError):
@@ -146,6 +158,14 @@ class RoundingWarning(UserWarning):
     """A time is not a multiple of the time step and was rounded to one."""
 
 
+class KinkWarning(UserWarning):
+    """Units lie where their activation has no derivative; one side's is used."""
+
+
+class ConversionWarning(UserWarning):
+    """What two sources say of a network that is converted differs; the message says which one counts."""
+
+
 class StepSizeWarning(UserWarning):
     """The time step is too long for the dynamics to be followed well."""
 
@@ -159,7 +179,7 @@ def suggest(name: object, known: Iterable[object], *, what: str = "names") -> st
     "Did you mean 'thal'?"
     """
     options = [str(option) for option in known]
-    close = difflib.get_close_matches(str(name), options, n=1)
+    close = difflib.get_close_matches(str(name), options, n=1) if len(str(name)) < 200 else []
     if close:
         return f"Did you mean {close[0]!r}?"
     if not options:

@@ -17,10 +17,13 @@ from sparse_mrnn.errors import FinalizeError, GraphError, UnknownNameError, Weig
 from sparse_mrnn.explicit import SynapseBlock, blocks_by_region, explicit_weights
 from sparse_mrnn.initializers import Default, Initializer
 from sparse_mrnn.sharing import Sharing, SynapseLabels, check_sharing
+from sparse_mrnn.summary_table import SummaryTable
 
 REGION_SIGNS: dict[str | None, int] = {"pos": 1, "neg": -1, None: 0}
 PROJECTION_SIGNS: dict[str, int] = {"pos": 1, "neg": -1, "free": 0}
 """Signs by which a projection overrides those of its source units; "inherit" is no override."""
+MOST_UNITS = 2**31
+"""Units are numbered in 32 bits: fewer of a region, and fewer in all."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -321,7 +324,10 @@ class RegionGraph(nx.MultiDiGraph):
         given = [name for name, value in ways.items() if value is not None]
         if len(given) > 1:
             raise GraphError(f"{label}: {' and '.join(given)} exclude each other; give one.")
-        source_signs = _source_signs(label, sign, self.region(source))
+        _check_sign(label, sign)
+        source_signs = np.empty(0, dtype=np.int8)
+        if weights is not None or rank is not None or share is not None:
+            source_signs = _source_signs(sign, self.region(source))
         attrs: dict[str, Any] = {"trainable": bool(trainable), "self_connections": bool(self_connections)}
         if delay is not None:
             if not (math.isfinite(delay) and delay > 0):
@@ -390,7 +396,8 @@ class RegionGraph(nx.MultiDiGraph):
         regions, label = self.regions(), f"projections (key {key!r})"
         ptr = np.cumsum([0, *(region.n for region in regions)])
         none = np.empty(0, dtype=np.int8)
-        signs = np.concatenate([none, *(_source_signs(label, sign, region) for region in regions)])
+        _check_sign(label, sign)
+        signs = np.concatenate([none, *(_source_signs(sign, region) for region in regions)])
         shape = (int(ptr[-1]), int(ptr[-1]))
         matrix = explicit_weights(label, weights, shape=shape, signs=signs, ids=(None, None))
         attrs: dict[str, Any] = {"trainable": bool(trainable), "self_connections": True}
@@ -509,28 +516,28 @@ class RegionGraph(nx.MultiDiGraph):
             for region in map(self.region, self)
         ]
 
+    def _size(self) -> str:
+        return f"{self.n_units:,} units, {self.n_inputs:,} inputs, {self.number_of_edges():,} projections"
+
+    def table(self) -> SummaryTable:
+        """`summary` as a table to read, without the columns in which nothing is."""
+        rows = [{**row, "kind": row["kind"].replace("recurrent", "")} for row in self.summary()]
+        columns = [column for column in (rows[0] if rows else ()) if any(row[column] != "" for row in rows)]
+        cells = [[f"{row[c]:,}" if isinstance(row[c], int) else row[c] for c in columns] for row in rows]
+        heads = [column.replace("synapses onto", "synapses") for column in columns]
+        return SummaryTable([f"{type(self).__name__} {self.name!r}: {self._size()}"], heads, cells)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name!r}: {self._size()}>"
+
     def __str__(self) -> str:
-        rows = self.summary()
-        size = f"{self.n_units} units, {self.n_inputs} inputs, {self.number_of_edges()} projections"
-        head = f"{type(self).__name__} {self.name!r}: {size}"
-        if not rows:
-            return head
-        cells = [list(rows[0])] + [[str(value) for value in row.values()] for row in rows]
-        widths = [max(len(row[c]) for row in cells) for c in range(len(cells[0]))]
-        lines = ("  ".join(v.ljust(w) for v, w in zip(row, widths, strict=True)).rstrip() for row in cells)
-        return "\n".join([head, *lines])
+        return str(self.table())
 
     def __rich__(self) -> Any:
-        from rich.table import Table
+        return self.table()
 
-        table = Table(title=str(self).partition("\n")[0], title_justify="left")
-        rows = self.summary()
-        for column in rows[0] if rows else ():
-            numeric = column in ("units", "in", "out", "synapses onto")
-            table.add_column(column, justify="right" if numeric else "left")
-        for row in rows:
-            table.add_row(*(str(value) for value in row.values()))
-        return table
+    def _repr_html_(self) -> str:
+        return self.table()._repr_html_()
 
     # ---------------------------------------------------------------- checking
 
@@ -547,6 +554,8 @@ class RegionGraph(nx.MultiDiGraph):
             raise GraphError(f"region {name!r} exists already; names are unique among regions and inputs.")
         if not isinstance(n, (int, np.integer)) or isinstance(n, bool) or n < 1:
             raise GraphError(f"region {name!r}: the number of units is {n!r}; use an integer of at least 1.")
+        if n >= MOST_UNITS:
+            raise GraphError(f"region {name!r}: {n:,} units are too many; it can have {MOST_UNITS - 1:,}.")
 
     def _check_shared_name(
         self, label: str, sharing: Sharing, signs: NDArray[np.int8], trainable: bool
@@ -558,9 +567,8 @@ class RegionGraph(nx.MultiDiGraph):
         first = self._first_of_name(sharing.name)
         if first is None:
             return
-        attrs, their = self.edges[first], _source_signs(label, "inherit", self.region(first[0]))
-        if "sign" in attrs:
-            their = _source_signs(label, attrs["sign"], self.region(first[0]))
+        attrs = self.edges[first]
+        their = _source_signs(attrs.get("sign", "inherit"), self.region(first[0]))
         bounds = attrs.get("gain_low"), attrs.get("gain_high")
         for what, mine, theirs in (
             ("gain", sharing.gain, attrs["gain"]),
@@ -649,12 +657,15 @@ def _sign(name: str, sign: Any, n: int) -> dict[str, Any]:
     return {"sign": array.astype(np.int8)}
 
 
-def _source_signs(label: str, sign: str, source: Region) -> NDArray[np.int8]:
+def _check_sign(label: str, sign: str) -> None:
+    if sign != "inherit" and sign not in PROJECTION_SIGNS:
+        raise GraphError(f"{label}: sign is {sign!r}; use 'inherit', 'pos', 'neg' or 'free'.")
+
+
+def _source_signs(sign: str, source: Region) -> NDArray[np.int8]:
     """Signs that a projection's weights must have, by source unit: the region's, or the projection's own."""
     if sign == "inherit":
         return source.unit_signs
-    if sign not in PROJECTION_SIGNS:
-        raise GraphError(f"{label}: sign is {sign!r}; use 'inherit', 'pos', 'neg' or 'free'.")
     return np.full(source.n, PROJECTION_SIGNS[sign], dtype=np.int8)
 
 

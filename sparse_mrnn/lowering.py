@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 
 from sparse_mrnn.connectivity import ConnectionRule, ranges, sample_many
-from sparse_mrnn.errors import GraphError, UnknownNameError, suggest
+from sparse_mrnn.errors import GraphError, UnknownNameError, WeightError, suggest
 from sparse_mrnn.explicit import coordinates
-from sparse_mrnn.graph import PROJECTION_SIGNS, Projection, Region, RegionGraph, projection_label
+from sparse_mrnn.graph import MOST_UNITS, PROJECTION_SIGNS, Projection, Region, RegionGraph, projection_label
 from sparse_mrnn.initializers import Default, Initializer, Synapses
 from sparse_mrnn.ops.pattern import Pattern
 
@@ -84,6 +84,25 @@ class Layout:
         members = dict.fromkeys(member for name in names for member in self.members(name))
         parts = [np.arange(self.ptr[k], self.ptr[k + 1]) for k in map(self.index.__getitem__, members)]
         return np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)
+
+    def region_of(self, unit: int) -> tuple[Region, int]:
+        """The region of a unit, and its index there, from its number."""
+        k = int(np.searchsorted(self.ptr, unit, side="right")) - 1
+        return self.regions[k], unit - int(self.ptr[k])
+
+    @cached_property
+    def unit_ids(self) -> tuple[str, ...]:
+        """Name of every unit, in unit order; one without an id is called ``region[k]``."""
+        ids = (r.unit_ids or [f"{r.name}[{k}]" for k in range(r.n)] for r in self.regions)
+        return tuple(unit for part in ids for unit in part)
+
+    @cached_property
+    def units_by_id(self) -> dict[str, list[int]]:
+        """Numbers of the units of each name; ids are unique within a region, not among regions."""
+        found: dict[str, list[int]] = {}
+        for k, unit in enumerate(self.unit_ids):
+            found.setdefault(unit, []).append(k)
+        return found
 
     @property
     def unit_signs(self) -> NDArray[np.int8]:
@@ -226,8 +245,10 @@ def lower(
     """
     rng = np.random.default_rng(rng)
     targets, sources = Layout.of(graph), Layout.of(graph, kind)
-    sparse = (p for p in graph.projections(kind) if p.rank is None)
-    blocks = tuple(sorted(sparse, key=_rank_in_values))  # stable
+    for layout in (targets, sources):
+        if layout.n >= MOST_UNITS:
+            raise GraphError(f"{layout.n:,} units are more than a network can have, {MOST_UNITS - 1:,}.")
+    blocks = _declared_order(graph, kind)
     ptr, rows, cols, values = _draw(blocks, rng, dtype)
     lengths = np.diff(ptr)
     gains, group = _share(blocks, ptr, rows, cols)
@@ -269,6 +290,51 @@ def lower(
         perm=perm,
         synapse_sign=synapse_sign if synapse_sign is None or perm is None else synapse_sign[perm],
     )
+
+
+def without_synapses(
+    graph: RegionGraph,
+    kind: str = "recurrent",
+    *,
+    constrained: bool = True,
+    dtype: type[np.floating] = np.float32,
+) -> BlockSparse:
+    """The weight matrix of ``graph`` before anything is drawn: all its projections, and no synapse.
+
+    Arguments as `lower`. A network of it takes its synapses from a ``state_dict``.
+
+    Examples
+    --------
+    >>> g = RegionGraph(); g.add_region("a", 4); g.add_projection("a", "a", fan_in=2)
+    >>> block_sparse = without_synapses(g)
+    >>> len(block_sparse.blocks), len(block_sparse.values)
+    (1, 0)
+    """
+    targets, sources = Layout.of(graph), Layout.of(graph, kind)
+    blocks = _declared_order(graph, kind)
+    nowhere = np.empty(0, dtype=np.int32)
+    return BlockSparse(
+        kind=kind,
+        constrained=constrained,
+        targets=targets,
+        sources=sources,
+        blocks=blocks,
+        ptr=np.zeros(len(blocks) + 1, dtype=np.int64),
+        trainable_synapses=0,
+        values=np.empty(0, dtype=dtype),
+        group=nowhere,
+        gains=_share(blocks, np.zeros(len(blocks) + 1, dtype=np.int64), nowhere, nowhere)[0],
+        crow=np.zeros(targets.n + 1, dtype=np.int32),
+        col=nowhere,
+        perm=None,
+        synapse_sign=None,
+    )
+
+
+def _declared_order(graph: RegionGraph, kind: str) -> tuple[Projection, ...]:
+    """Projections with synapses, in the order of the values, else as they are declared."""
+    sparse = (p for p in graph.projections(kind) if p.rank is None)
+    return tuple(sorted(sparse, key=_rank_in_values))  # stable
 
 
 def _rank_in_values(block: Projection) -> int:
@@ -334,7 +400,13 @@ def _draw(
     for k, block in enumerate(blocks):
         if block.synapses is not None:
             part = slice(ptr[k], ptr[k + 1])
-            rows[part], cols[part], values[part] = coordinates(block.synapses)
+            rows[part], cols[part], weights = coordinates(block.synapses)
+            with np.errstate(over="ignore"):
+                values[part] = weights
+            if not np.isfinite(values[part]).all():
+                label = projection_label(block.source, block.target, block.key)
+                size = f"{np.abs(weights).max():g} is too large for {np.dtype(dtype)}"
+                raise WeightError(f"{label}: a weight of {size}; scale it, or use dtype=torch.float64.")
     return ptr, rows, cols, values
 
 

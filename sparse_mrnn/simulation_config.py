@@ -15,9 +15,9 @@ from sparse_mrnn.stimulus import INTERVENTIONS, WAVEFORMS, Intervention, Stimulu
 
 
 class Strict(BaseModel):
-    """A model that refuses unknown keys."""
+    """A model that refuses unknown keys, and numbers that JSON has no name for (NaN, Infinity)."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
 class _Entry(Strict):
@@ -120,7 +120,7 @@ class RecordConfig(Strict):
 
 
 class SimulationConfig(Strict):
-    """Defaults of `sparse-mrnn simulate`."""
+    """Settings of a network, and defaults of `sparse-mrnn simulate`."""
 
     model: Literal["leaky", "elman"] = "leaky"
     duration: float = Field(default=1000.0, description="ms", gt=0)
@@ -135,6 +135,13 @@ class SimulationConfig(Strict):
     noise: bool = False
     noise_level_act: float = Field(default=0.01, ge=0)
     noise_level_inp: float = Field(default=0.01, ge=0)
+    rec_constrained: bool = Field(default=True, description="Dale's law for recurrent weights.")
+    inp_constrained: bool = Field(default=True, description="Dale's law for input weights.")
+    batch_first: bool = Field(default=True, description="In Python: (batch, time, units).")
+    backend: Literal["auto", "csr", "dense", "hybrid", "torch_sparse"] = Field(
+        default="auto", description="How weights are multiplied."
+    )
+    dtype: Literal["float32", "float64"] = Field(default="float32", description="Precision of the network.")
     spectral_radius: PositiveFloat | dict[str, PositiveFloat] | None = Field(
         default=None, description="Of the recurrent weights; or, by region or parent, of those within it."
     )

@@ -22,8 +22,8 @@ def sparse(n, density=0.02, seed=0, positive=False):
         values = rng.standard_normal(size) / np.sqrt(density * n)
         return np.abs(values) if positive else values
 
-    rng = np.random.default_rng(seed + 1)
-    return sp.random_array((n, n), density=density, rng=rng, data_sampler=draw, format="csr")
+    pattern = np.random.default_rng(seed + 1)
+    return sp.random_array((n, n), density=density, rng=pattern, data_sampler=draw, format="csr")
 
 
 def dale(n):

@@ -20,10 +20,11 @@ import sparse_mrnn as sm
 from sparse_mrnn import benchmark as b
 from sparse_mrnn.benchmark import advice, report
 from sparse_mrnn.benchmark.entries import LoopCSR
-from sparse_mrnn.benchmark.measure import side_by_side
-from sparse_mrnn.benchmark.plots import plot_crossover
+from sparse_mrnn.benchmark.measure import undecided
+from sparse_mrnn.benchmark.plots import plot_crossover, plot_entries
 from sparse_mrnn.benchmark.problem import Problem
 from sparse_mrnn.benchmark.reference import check, reference
+from sparse_mrnn.benchmark.timing import Ratio, SideBySide, Timing, side_by_side
 from sparse_mrnn.cli import app
 from sparse_mrnn.errors import BenchmarkError
 
@@ -167,6 +168,70 @@ def test_timing_is_interleaved_in_random_order():
     assert timed["a"].q1 <= timed["a"].median <= timed["a"].q3
 
 
+def noisy_clock(times, seed, busy=0.0, factor=1.0):
+    """A clock of synthetic times: 2% noise, and a part of the samples slowed down by a factor."""
+    rng = np.random.default_rng(seed)
+
+    def clock(run, count):
+        return times[run()] * (1 + 0.02 * rng.standard_normal()) * (factor if rng.random() < busy else 1.0)
+
+    return clock
+
+
+def decide(times, seed, rounds=200, **noise):
+    """Verdict on dense over sparse, and the rounds it took."""
+    import random
+
+    runs = {name: partial(str, name) for name in times}
+    timed = SideBySide(runs, random.Random(seed), noisy_clock(times, seed, **noise))
+    timed.run(7)
+    kinds = {"backend-csr": "sparse", "loop-dense": "dense"}
+    while (names := undecided(kinds, timed.timings())) and len(timed.samples["loop-dense"]) < rounds:
+        timed.run(3, names)
+    ratio = Ratio.of(timed.timings()["loop-dense"], timed.timings()["backend-csr"])
+    return ratio.verdict, ratio.rounds
+
+
+@pytest.mark.parametrize(("dense", "verdict"), [(2.0, "slower"), (0.5, "faster"), (1.0, "even")])
+def test_a_quiet_machine_decides_in_the_first_rounds(dense, verdict):
+    for seed in range(20):
+        assert decide({"backend-csr": 1.0, "loop-dense": dense}, seed) == (verdict, 7)
+
+
+@pytest.mark.parametrize(("dense", "verdict"), [(2.0, "slower"), (0.5, "faster")])
+def test_a_busy_machine_takes_more_rounds_and_is_not_wrong(dense, verdict):
+    """A third of all samples takes five times as long, whichever entry it is."""
+    times = {"backend-csr": 1.0, "loop-dense": dense}
+    found = [decide(times, seed, busy=1 / 3, factor=5.0) for seed in range(100)]
+    assert sum(found_verdict == verdict for found_verdict, _ in found) >= 98
+    assert np.mean([rounds for _, rounds in found]) > 8
+    assert all(found_verdict in (verdict, "unclear") for found_verdict, _ in found)
+
+
+def test_what_slows_a_whole_round_down_does_not_matter():
+    slow = [1.0, 1.0, 6.0, 6.0, 6.0, 1.0, 3.0]
+    sparse, dense = (Timing.of([factor * t for t in slow]) for factor in (1.0, 1.5))
+    assert sparse.q3 > dense.q1
+    assert Ratio.of(dense, sparse).verdict == "slower"
+
+
+def test_rounds_that_one_was_left_out_of_do_not_count():
+    over, under = Timing.of([2.0] * 10), Timing.of([None] * 3 + [1.0] * 7)
+    assert Ratio.of(over, under) == Ratio(2.0, 2.0, 2.0, 7)
+
+
+def test_confidence_of_the_ratio():
+    """98% intervals hold the true median ratio, of lopsided noise, at least so often."""
+    rng = np.random.default_rng(0)
+    for rounds in (7, 12, 30):
+        held = 0
+        for _ in range(1000):
+            noise = 1 + rng.exponential(1.0, (2, rounds))
+            ratio = Ratio.of(*(Timing.of(seconds.tolist()) for seconds in noise))
+            held += ratio.low <= 1 <= ratio.high
+        assert held >= 970
+
+
 def test_peak_meter():
     meter = b.PeakMeter()
     held = np.ones(8_000_000)
@@ -207,7 +272,7 @@ def test_block_models_keep_what_they_should():
 
 def result(units, density, sparse, dense, group="units", memory=(None, None), skipped=None):
     def entry(name, kind, ms, mb):
-        t = None if ms is None else b.Timing(ms, ms, ms)
+        t = None if ms is None else b.Timing.of([ms / 1e3] * 7)
         return b.EntryResult(name, name, kind, 0.1, t, t, mb, skipped if ms is None else None)
 
     entries = [entry("backend-csr", "sparse", sparse, memory[0])]
@@ -251,6 +316,37 @@ def test_advice_in_other_cases():
     assert advice.advice([]) == "Nothing was measured."
 
 
+def unclear(case):
+    """The case with rounds that point either way."""
+    for e, rounds in zip(case.entries, ([1, 9] * 4, [3] * 8), strict=True):
+        e.training = b.Timing.of([t / 1e3 for t in rounds])
+    return case
+
+
+def test_advice_says_that_it_cannot_tell():
+    here = unclear(result(100, 0.1, 1, 1, "network", (1, 2)))
+    text = advice.advice([here])
+    assert text.startswith("The timings do not tell whether to use sparse or dense here")
+    assert "dense takes 0.33 to 3 times as long as sparse" in text
+    few = result(100, 0.1, 1, 2, "network")
+    few.entries[0].training, few.entries[1].training = b.Timing.of([1e-3] * 3), b.Timing.of([2e-3] * 3)
+    assert "do not tell" in advice.advice([few])
+
+
+def test_a_crossover_between_cases_that_do_not_tell():
+    densities = [result(1000, d, ms, 30, "density") for d, ms in ((0.1, 15), (0.2, 25), (0.5, 60), (1, 70))]
+    unclear(densities[1])
+    found = advice.crossover(densities, "density")
+    assert (found.at, found.between, found.unclear) == (None, (0.1, 0.5), (0.2,))
+    assert "use dense above a point between 10% and 50% density" in advice.advice(densities)
+    sizes = [result(n, 0.1, n, 2 * n) for n in (500, 1000, 2000)]
+    unclear(sizes[1])
+    assert advice.advice(sizes).endswith(
+        "sparse is faster at all sizes measured (500 to 2,000), but for 1,000, where the timings do not tell."
+    )
+    assert advice.crossover([unclear(result(n, 0.1, 1, 1)) for n in (500, 1000, 2000)], "units") is None
+
+
 def test_plot_has_the_panels_there_is_data_for():
     sizes = [result(n, 0.1, n, n**2 / 3000, memory=(n, n)) for n in (500, 2000, 8000)]
     densities = [result(4000, d, 100 * d, 30, "density") for d in (0.1, 0.5)]
@@ -259,10 +355,18 @@ def test_plot_has_the_panels_there_is_data_for():
     assert only.get_ylabel() == "time of the best dense / the best sparse"
 
 
+def test_plot_of_one_case():
+    case = result(302, 0.06, 2.5, 6.0, "network", memory=(3, 11))
+    time, memory = plot_entries(case).axes
+    assert [t.get_text() for t in time.get_yticklabels()] == ["loop-dense", "backend-csr"]  # the last is on top
+    assert [bar.get_width() for bar in memory.patches] == [11, 3]
+    assert len(plot_entries(result(302, 0.06, 2.5, 6.0, "network")).axes) == 1
+
+
 def test_a_busy_machine_is_noticed():
     r = result(100, 0.1, 1, 1)
     assert report.unsteady([r]) is None
-    r.entries[0].training = r.entries[1].training = b.Timing(1.0, 0.5, 1.5)
+    r.entries[0].training = r.entries[1].training = b.Timing.of([5e-4, 1e-3, 1.5e-3])
     assert "quiet machine" in report.unsteady([r])
 
 
@@ -284,7 +388,7 @@ def run(*args, code=0):
 
 
 QUICK = ("--entries", "backend-csr,loop-dense,loop-csr", "--no-memory", "--device", "cpu")
-QUICK += ("--repeats", 2, "--batch", 2, "--steps", 3)
+QUICK += ("--repeats", 2, "--patience", 0, "--batch", 2, "--steps", 3)
 
 
 def test_bench_of_a_ladder(tmp_path):
@@ -307,6 +411,7 @@ def test_bench_of_a_network(tmp_path):
     text = run("celegans", "--alone", *QUICK, "--forward-only", "--out", tmp_path)
     assert "celegans: 302 units, 5,089 synapses, batch 2, 3 steps" in text
     assert "fwd+bwd" not in text
+    assert (tmp_path / "entries.png").stat().st_size > 5_000
     assert not (tmp_path / "crossover.png").exists()
     config = tmp_path / "net.json"
     sm.write_config(awkward(), config)
@@ -331,7 +436,7 @@ def test_bench_of_a_network(tmp_path):
         (("--repeats", 0), "repeats is 0"),
         (("--alone",), "--alone measures a CONFIG alone"),
         (("celegans", "--density", "0.1"), "--density and --fan-in are for random networks"),
-        (("nowhere.json",), "cannot read the configuration"),
+        (("nowhere.json",), "cannot read the file"),
         (("--device", "tpu9"), "device 'tpu9' is not a torch device"),
         (("--max-seconds", 0), "--max-seconds and --max-memory must be positive"),
     ],

@@ -1,11 +1,16 @@
 """The command line as a user meets it, at a width of 80."""
 
 import json
+import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+import sparse_mrnn
 from sparse_mrnn.cli import app
 from sparse_mrnn.recording import open_recording
 
@@ -55,7 +60,7 @@ def test_simulate_without_a_recording(config):
 
 def test_simulate_quietly_with_a_log_and_other_recordings(config, tmp_path):
     out, log = tmp_path / "run.zarr", tmp_path / "run.jsonl"
-    args = ("simulate", config, "--duration", 100, "--out", out)
+    args = ("simulate", config, "--duration", 100, "--out", out, "--stim", "a:1")
     half = ("--dtype", "float16")
     which = ("--what", "mean", "--what", "units", "--variable", "x", "--region", "b", "--unit", "b[1]", *half)
     assert run(*args, "--quiet", "--log", log, *which, "--every", 2) == ""
@@ -81,15 +86,28 @@ def test_info(config):
     assert all(len(line) <= 80 for line in run("info", "celegans").splitlines())
 
 
-@pytest.mark.parametrize("kind", ["weights", "regions", "activity"])
+PICTURES = {
+    "weights": ("--region", "a"),
+    "regions": ("--style", "matrix"),
+    "connectivity": ("--value", "density", "--region", "b"),
+    "degrees": (),
+    "activity": ("--region", "a", "--start", 10, "--stop", 40, "--trial", 1),
+    "traces": ("--unit", "a[0]", "--unit", "b[1]"),
+    "trajectory": ("--variable", "x"),
+}
+
+
+@pytest.mark.parametrize("kind", PICTURES)
 def test_plot(config, tmp_path, kind):
     source = config
-    if kind == "activity":
+    if kind in ("activity", "traces", "trajectory"):
         source = tmp_path / "run.zarr"
-        run("simulate", config, "--duration", 50, "--out", source)
-    out = tmp_path / "pictures" / f"{kind}.png"
-    run("plot", kind, source, "--out", out)
-    assert out.stat().st_size > 5000
+        which = ("--variable", "h", "--variable", "x")
+        run("simulate", config, "--duration", 50, "--batch", 2, "--stim", "cue:1", *which, "--out", source)
+    for options in ((), PICTURES[kind]):
+        out = tmp_path / "pictures" / f"{kind}{len(options)}.png"
+        run("plot", kind, source, "--out", out, *options)
+        assert out.stat().st_size > 5000
 
 
 def test_schema():
@@ -99,7 +117,7 @@ def test_schema():
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (("simulate", "nowhere.json"), "cannot read the configuration"),
+        (("simulate", "nowhere.json"), "cannot read the file"),
         (("simulate", "CONFIG", "--duration", -5), "--duration"),
         (("simulate", "CONFIG", "--stim", "ccue:1"), "Did you mean 'cue'"),
         (("simulate", "CONFIG", "--stim", "cue=1"), "REGION:AMPLITUDE"),
@@ -108,6 +126,8 @@ def test_schema():
         (("simulate", "CONFIG", "--resume"), "say which with --out"),
         (("plot", "weights", "CONFIG", "--out", "x.gif"), ".png, .svg or .pdf"),
         (("plot", "activity", "CONFIG", "--out", "x.png"), "is not a recording"),
+        (("plot", "weights", "CONFIG", "--unit", "a[0]"), "plot weights takes no --unit"),
+        (("plot", "regions", "CONFIG", "--style", "circel"), "Did you mean 'circle'"),
     ],
 )
 def test_errors_are_one_message(config, args, message):
@@ -129,3 +149,35 @@ def test_spectrum(config, tmp_path):
     assert out.stat().st_size > 5000
     assert all(len(line) <= 80 for line in run("spectrum", "celegans").splitlines())
     assert "--out x.gif" in run("spectrum", config, "--out", "x.gif", code=1)
+
+
+def test_version_and_completion():
+    assert run("--version").strip() == f"sparse-mrnn {sparse_mrnn.__version__}"
+    assert "--install-completion" in run("--help")
+
+
+def test_the_package_is_a_command():
+    command = [sys.executable, "-m", "sparse_mrnn", "--version"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(sparse_mrnn.__file__).parents[1])}
+    found = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert found.stdout.strip() == f"sparse-mrnn {sparse_mrnn.__version__}"
+
+
+def test_doctor():
+    text = run("doctor", "--device", "cpu")
+    for part in ("torch", "idle threads", "leaky, backend csr", "agree with float64", "dense loop"):
+        assert part in " ".join(text.split())
+    assert "no problem found" in text
+    assert all(len(line) <= 80 for line in text.splitlines())
+    assert "backend csr" not in run("doctor", "--quick")
+    assert "not a torch device" in run("doctor", "--device", "tpu9", code=1)
+
+
+def test_doctor_finds_a_backend_that_is_wrong(monkeypatch):
+    from sparse_mrnn.benchmark.entries import LibraryEntry
+
+    states = LibraryEntry.states
+    monkeypatch.setattr(LibraryEntry, "states", lambda self, steps: 1.01 * states(self, steps))
+    text = run("doctor", "--device", "cpu", code=1)
+    assert "problem" in text
+    assert "differs from the float64 reference" in " ".join(text.split())

@@ -3,9 +3,11 @@
 import pytest
 import torch
 
+import sparse_mrnn as sm
 from sparse_mrnn.ops.backends import csr as products
 from sparse_mrnn.ops.backends.csr import CsrOperator
 from sparse_mrnn.ops.pattern import Pattern
+from sparse_mrnn.ops.recurrence import forward
 
 
 @pytest.mark.parametrize("compiled", [True, False])
@@ -43,3 +45,22 @@ def test_sddmm_in_bands(monkeypatch, sort):
     bands = product.operator.bands(12)
     assert bands.shape == (6 if sort else 2, 9)
     torch.testing.assert_close(product.grad(), (g @ h.T)[rows, col.long()])
+
+
+@pytest.mark.parametrize("own", ["tanh", "linear", None])
+def test_pointwise_steps_in_one_pass(monkeypatch, own):
+    pytest.importorskip("numba")
+    graph = sm.RegionGraph()
+    graph.add_region("a", 5, tau=50.0, base_firing=0.3, learnable_bias=True, learnable_tau=True)
+    graph.add_region("b", 4, tau=80.0, sign="neg", activation=own)
+    graph.add_projection("a", "b", density=0.5)
+    graph.add_projection("b", "a", density=0.5, delay=20.0)
+    inp, found = torch.zeros(3, 6, 0, dtype=torch.float64), []
+    for states in (0, 10**9):
+        monkeypatch.setattr(forward, "ONE_PASS_STATES", states)
+        net = sm.mRNN(graph, "relu", device="cpu", dtype=torch.float64, seed=0)
+        x, h = net(inp, torch.linspace(-1, 1, 27, dtype=torch.float64).view(3, 9))
+        (x.sum() + h.square().sum()).backward()
+        found.append((x.detach(), h.detach(), *(p.grad for p in net.parameters() if p.numel())))
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-13)

@@ -273,7 +273,7 @@ def test_a_time_between_steps_is_rounded_and_said(net):
         (lambda net: simulate(net, 100, stimulus=[1.0]), StimulusError, "float is no Stimulus"),
         (lambda net: simulate(net, 100, stimulus=Stimulus("cuee", 1)), UnknownNameError, "Did you mean 'cue'"),
         (lambda net: simulate(net, 100, record=Record(regions=["spin"])), UnknownNameError, "Did you mean 'spine'"),
-        (lambda net: simulate(net, 100, record=Record(units=["ctx[9]"])), RecordingError, r"no unit 'ctx\[9\]'. Did you mean"),
+        (lambda net: simulate(net, 100, record=Record(units=["ctx[9]"])), RecordingError, r"no unit 'ctx\[9\]'; looked at 9 units. Did you mean"),
         (lambda net: simulate(net, 100, record=Record(every=11)), RecordingError, "every 11 steps, but the run has 10"),
         (lambda net: Record(what=["means"]), RecordingError, "Did you mean 'mean'"),
         (lambda net: Record(variables=[]), RecordingError, "variables is empty"),

@@ -368,3 +368,14 @@ def test_penalty_shrinks_the_radius_of_a_dale_net():
         sm.differentiable_spectral_radius(np.eye(2))
     with pytest.raises(SpectralInputError, match="regions is empty"):
         sm.differentiable_spectral_radius(net, regions=[])
+
+
+@pytest.mark.parametrize("which", ["LR", "SR", "LM"])
+@pytest.mark.parametrize("middle", [0.0, -1.0, 0.9])
+def test_leading_ten_of_a_disc_away_from_zero(which, middle):
+    """As of the Jacobian of a leaky net: powers of such a matrix hardly tell its leading eigenvalues apart."""
+    w = sp.csr_array(0.1 * sparse(900, 0.05) + middle * sp.identity(900))
+    exact = np.linalg.eigvals(w.toarray())
+    score = {"LM": np.abs, "LR": np.real, "SR": lambda v: -v.real}[which]
+    result = sm.spectral_search(w, which, 10, max_products=12_000)
+    assert score(result.eigenvalues) == pytest.approx(np.sort(score(exact))[::-1][:10], abs=1e-4)

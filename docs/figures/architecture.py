@@ -20,12 +20,15 @@ PACKAGE = Path(__file__).parents[2] / "sparse_mrnn"
 FAMILIES = {
     "declare": (
         "#f4d58d",
-        "connectivity explicit hex_lattice initializers sharing graph stimulus recording simulation_config config",
+        "connectivity explicit hex_lattice initializers sharing graph stimulus recording "
+        "simulation_config config graph_tables",
     ),
     "lower and compute": ("#a8d5ba", "ops lowering models spectral random_streams"),
     "use a network": ("#b7cdea", "simulation training tasks analysis plot benchmark"),
-    "exchange": ("#e3bfd9", "connectome interop data"),
+    "exchange": ("#e3bfd9", "connectome interop data tensor_file"),
 }
+HELPERS = ("errors", "atomic", "differences", "nested")
+"""Imported from anywhere, and not drawn."""
 FILL = {name: colour for colour, names in FAMILIES.values() for name in names.split()}
 
 
@@ -48,14 +51,14 @@ def imports() -> nx.DiGraph:
 def draw(graph: nx.DiGraph, path: Path) -> None:
     """Boxes by the longest chain of imports below them."""
     graph = graph.copy()
-    graph.remove_node("errors")  # everything imports it
+    graph.remove_nodes_from(HELPERS)
     level = {}
     for name in reversed(list(nx.topological_sort(graph))):
         level[name] = 1 + max((level[below] for below in graph.successors(name)), default=-1)
     rows: dict[int, list[str]] = {}
     for name in graph:
         rows.setdefault(level[name], []).append(name)
-    figure, ax = plt.subplots(figsize=(9, 0.85 * len(rows) + 0.6), layout="constrained")
+    figure, ax = plt.subplots(figsize=(10.5, 0.85 * len(rows) + 0.6), layout="constrained")
     centre = {}
     for height, names in sorted(rows.items()):
         # Beside what they import, so that arrows are short.

@@ -258,18 +258,21 @@ class LoopDense(_Loop):
             made[name] = mask * (constrained if s.signed else torch.where(sign == 0, w, constrained))
         return made
 
+    def step(self, w: dict[str, Tensor], x: Tensor, h: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+        """x and h after one step, with effective weights."""
+        total = -x
+        if "recurrent" in w:
+            total = total + (w["recurrent"] @ h.T).T
+        if "input" in w:
+            total = total + (w["input"] @ u.T).T
+        x, f = x + self.alpha * (total + self.bias), self.problem.activation
+        return x, f(x) if len(self.problem.activations.parts) == 1 else f(x.t()).t()
+
     def run_steps(self, steps: int) -> Iterator[tuple[Tensor, Tensor]]:
         """x and h after each step."""
-        p, w = self.problem, self._effective()
-        x, h = p.x0, p.h0
+        w, x, h = self._effective(), self.problem.x0, self.problem.h0
         for t in range(steps):
-            total = -x
-            if "recurrent" in w:
-                total = total + (w["recurrent"] @ h.T).T
-            if "input" in w:
-                total = total + (w["input"] @ p.u[:, t].T).T
-            x = x + self.alpha * (total + self.bias)
-            h = p.activation(x) if len(p.activations.parts) == 1 else p.activation(x.t()).t()
+            x, h = self.step(w, x, h, self.problem.u[:, t])
             yield x, h
 
     def states(self, steps: int) -> Tensor:

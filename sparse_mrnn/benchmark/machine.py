@@ -36,7 +36,7 @@ def describe_machine(device: str | torch.device = "cpu") -> dict[str, Any]:
     }
     if device.type == "cuda":
         found["cuda"] = torch.version.cuda
-    return {**found, **{name: _version(name) for name in ("sparse-mrnn", *PACKAGES)}}
+    return {**found, **{name: version_of(name) for name in ("sparse-mrnn", *PACKAGES)}}
 
 
 def usable_device(name: str | None) -> str:
@@ -87,7 +87,8 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def _version(name: str) -> str | None:
+def version_of(name: str) -> str | None:
+    """The version of an installed distribution; None if it is not installed."""
     try:
         return version(name)
     except PackageNotFoundError:

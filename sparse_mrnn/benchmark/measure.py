@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import gc
-import math
 import random
-import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-
-import torch
+from typing import Any
 
 from sparse_mrnn.benchmark.cases import Case
 from sparse_mrnn.benchmark.entries import Entry, RunSize
@@ -19,31 +14,11 @@ from sparse_mrnn.benchmark.machine import physical_memory
 from sparse_mrnn.benchmark.memory import peak_memory
 from sparse_mrnn.benchmark.problem import Problem
 from sparse_mrnn.benchmark.reference import check, reference
+from sparse_mrnn.benchmark.timing import Ratio, SideBySide, Timing, stopwatch
 from sparse_mrnn.errors import BenchmarkError, SparseMRNNError
 
-SAMPLE_S = 0.02
-"""A sample repeats a run until it takes this long, so that the clock's resolution does not matter."""
-
-
-@dataclass(frozen=True)
-class Timing:
-    """Milliseconds of one run: median and quartiles over the repeats."""
-
-    median: float
-    q1: float
-    q3: float
-
-    @property
-    def spread(self) -> float:
-        """Distance of the quartiles, as a part of the median."""
-        return (self.q3 - self.q1) / self.median
-
-    @classmethod
-    def of(cls, seconds: Sequence[float]) -> Timing:
-        """From the repeats."""
-        ms = [1e3 * s for s in seconds]
-        q1, _, q3 = statistics.quantiles(ms, n=4, method="inclusive") if len(ms) > 1 else ms * 3
-        return cls(statistics.median(ms), q1, q3)
+MORE_ROUNDS = 3
+"""Of two entries, between two looks at whether the rounds tell which is faster."""
 
 
 @dataclass
@@ -100,9 +75,14 @@ class CaseResult:
 
 @dataclass(frozen=True)
 class Limits:
-    """An entry of which one run would take more seconds or bytes is left out."""
+    """An entry of which one run would take more seconds or bytes is left out.
+
+    A case is timed for ``patience`` seconds more while its rounds do not tell the fastest sparse and the
+    fastest dense entry apart.
+    """
 
     seconds: float = 10.0
+    patience: float = 0.0
     bytes: float = field(default_factory=lambda: physical_memory() / 4)
 
 
@@ -173,12 +153,12 @@ def measure(
             continue
         check(entry, expected, training and e.trains)
         ready[e] = entry
-    order = random.Random(case.seed)
-    for what in ("forward", "training") if training else ("forward",):
+    how: dict[str, Any] = dict(repeats=repeats, order=random.Random(case.seed))
+    for training_run in (False, True) if training else (False,):
+        what = "training" if training_run else "forward"
         progress(f"{case.label}: timing {what}")
-        backward = what == "training"
-        runs = {e.name: partial(made.run, backward) for e, made in ready.items() if e.trains or not backward}
-        timings = side_by_side(runs, repeats, order, case.device)
+        patience = limits.patience if training_run == training else 0.0
+        timings = _time_entries(case, ready, training_run, patience=patience, **how)
         for e in ready:
             setattr(results[e], what, timings.get(e.name))
     measured = [e for e in ready if memory and (e.trains or not training)]
@@ -208,35 +188,33 @@ def _without_those_too_large(
     return results
 
 
-def side_by_side(
-    runs: Mapping[str, Callable[[], object]], repeats: int, order: random.Random, device: str = "cpu"
+def _time_entries(
+    case: Case, ready: Mapping[type[Entry], Entry], training: bool,
+    *, repeats: int, order: random.Random, patience: float,
 ) -> dict[str, Timing]:
-    """Time functions alternately in this process, in a new random order in every repeat."""
-    samples: dict[str, list[float]] = {name: [] for name in runs}
-    once = {name: max(_seconds(run, device), 1e-9) for name, run in runs.items()}
-    counts = {name: math.ceil(SAMPLE_S / seconds) for name, seconds in once.items()}
-    collects = gc.isenabled()
-    gc.disable()
-    try:
-        for _ in range(repeats):
-            for name in order.sample(list(runs), len(runs)):
-                samples[name].append(_seconds(runs[name], device, counts[name]))
-    finally:
-        if collects:
-            gc.enable()
-    return {name: Timing.of(seconds) for name, seconds in samples.items()}
+    """Time the entries, then the fastest sparse and dense one until they differ or patience ends."""
+    runs = {e.name: partial(entry.run, training) for e, entry in ready.items() if e.trains or not training}
+    timed = SideBySide(runs, order, stopwatch(case.device))
+    timed.run(repeats)
+    kinds = {e.name: e.kind for e in ready if e.name in runs}
+    while patience > 0 and (names := undecided(kinds, timed.timings())):
+        patience -= timed.run(MORE_ROUNDS, names)
+    return timed.timings()
 
 
-def _seconds(run: Callable[[], object], device: str, count: int = 1) -> float:
-    cuda = torch.device(device).type == "cuda"
-    if cuda:
-        torch.cuda.synchronize(device)
-    start = time.perf_counter()
-    for _ in range(count):
-        run()
-    if cuda:
-        torch.cuda.synchronize(device)
-    return (time.perf_counter() - start) / count
+def fastest(kinds: Mapping[str, str], timings: Mapping[str, Timing]) -> tuple[str | None, str | None]:
+    """Names of the fastest sparse and the fastest dense entry; "sparse-mrnn" counts as sparse if alone."""
+    by_time = sorted(timings, key=lambda name: timings[name].median)
+    sparse, dense = (next((n for n in by_time if kinds[n] == kind), None) for kind in ("sparse", "dense"))
+    return sparse or ("sparse-mrnn" if "sparse-mrnn" in timings else None), dense
+
+
+def undecided(kinds: Mapping[str, str], timings: Mapping[str, Timing]) -> tuple[str, ...]:
+    """The fastest sparse and the fastest dense entry, if the rounds so far do not tell which is faster."""
+    sparse, dense = fastest(kinds, timings)
+    if sparse is None or dense is None or Ratio.of(timings[dense], timings[sparse]).verdict != "unclear":
+        return ()
+    return sparse, dense
 
 
 def _estimate(entry: Entry, training: bool) -> float:
@@ -244,13 +222,13 @@ def _estimate(entry: Entry, training: bool) -> float:
 
     A run before them may compile.
     """
-    case = entry.inputs.case
+    case, clock = entry.inputs.case, stopwatch(entry.inputs.case.device)
 
-    def fastest(steps: int) -> float:
-        return min(_seconds(lambda: entry.run(training, steps), case.device) for _ in range(2))
+    def fastest_of_two(steps: int) -> float:
+        return min(clock(partial(entry.run, training, steps), 1) for _ in range(2))
 
-    first = _seconds(lambda: entry.run(training, 1), case.device)
+    first = clock(partial(entry.run, training, 1), 1)
     if first * case.steps < 1 or case.steps <= 2:
         return first * case.steps
-    one, two = fastest(1), fastest(2)
+    one, two = fastest_of_two(1), fastest_of_two(2)
     return one + max(0.0, two - one) * (case.steps - 1)

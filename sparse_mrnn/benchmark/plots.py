@@ -1,4 +1,4 @@
-"""Crossover plots: time and memory over units, and the speed-up over density."""
+"""Pictures of a comparison: the entries of one network, and where the crossover lies."""
 
 from __future__ import annotations
 
@@ -51,6 +51,39 @@ def plot_crossover(results: Sequence[CaseResult]) -> Any:
     return figure
 
 
+def plot_entries(case: CaseResult) -> Any:
+    """A figure: time, with quartiles, and peak memory of every entry of one case, the fastest on top.
+
+    Raises
+    ------
+    MissingExtraError
+        Without matplotlib.
+    """
+    measured = sorted((e for e in case.entries if case.timing(e)), key=case.median, reverse=True)
+    with_memory = any(e.memory_mb is not None for e in measured)
+    doing = "forward and backward" if case.trained else "forward"
+    figure = new_figure((9 if with_memory else 6, 1.5 + 0.32 * len(measured)))
+    axes = figure.subplots(1, 2 if with_memory else 1, sharey=True, squeeze=False)[0]
+    names = [e.entry for e in measured]
+    colours = [COLOURS.get(name, "0.5") for name in names]
+    timings = [t for e in measured if (t := case.timing(e)) is not None]
+    quartiles = [[t.median - t.q1 for t in timings], [t.q3 - t.median for t in timings]]
+    axes[0].barh(names, [t.median for t in timings], xerr=quartiles, color=colours, ecolor="0.3", capsize=2)
+    axes[0].set_xlabel(f"{doing}, ms")
+    axes[0].bar_label(axes[0].containers[-1], fmt="{:.3g}", padding=6, fontsize=8)
+    axes[0].margins(x=0.18)
+    if with_memory:
+        axes[1].barh(names, [e.memory_mb or 0.0 for e in measured], color=colours)
+        axes[1].set_xlabel("peak memory, MB")
+        axes[1].bar_label(axes[1].containers[-1], fmt="{:.3g}", padding=3, fontsize=8)
+        axes[1].margins(x=0.15)
+    for ax in axes:
+        ax.spines[["top", "right"]].set_visible(False)
+    size = f"{case.units:,} units, {case.synapses:,} synapses, batch {case.batch}, {case.steps} steps"
+    figure.suptitle(f"{case.label}: {size}", fontsize=10)
+    return figure
+
+
 def _over_units(ax: Any, cases: Sequence[CaseResult], what: str) -> None:
     """"time" or "memory" of every entry, on logarithmic axes."""
     for name, colour in COLOURS.items():
@@ -76,10 +109,12 @@ def _over_units(ax: Any, cases: Sequence[CaseResult], what: str) -> None:
 
 def _over_density(ax: Any, cases: Sequence[CaseResult]) -> None:
     """Speed-up of the fastest sparse over the fastest dense entry."""
-    speedups = [(case.density, s) for case in cases if (s := Comparison.of(case).speedup) is not None]
+    ratios = {case.density: r for case in cases if (r := Comparison.of(case).ratio) is not None}
+    x, y = list(ratios), [r.median for r in ratios.values()]
     ax.axhline(1, color="0.4", lw=0.8)
-    x, y = [density for density, _ in speedups], [speedup for _, speedup in speedups]
-    ax.plot(x, y, color=COLOURS["sparse-mrnn"], marker="o", ms=3.5, lw=1.6)
+    error = [[r.median - r.low for r in ratios.values()], [r.high - r.median for r in ratios.values()]]
+    style = dict(color=COLOURS["sparse-mrnn"], marker="o", ms=3.5, lw=1.6, elinewidth=0.8, capsize=2)
+    ax.errorbar(x, y, error, **style)
     ax.set(xscale="log", yscale="log", xlabel="density", ylabel="time of the best dense / the best sparse")
     ax.set_title(f"speed-up over dense, {cases[0].units:,} units", fontsize=10)
     _mark_crossover(ax, cases, "density")

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sparse_mrnn.benchmark.advice import advice, percent
-from sparse_mrnn.benchmark.measure import CaseResult, EntryResult, Timing
+from sparse_mrnn.benchmark.measure import CaseResult, EntryResult
+from sparse_mrnn.benchmark.timing import Ratio, Timing
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -35,9 +36,8 @@ def case_table(result: CaseResult) -> Group:
         if e.skipped is not None and e.forward is None:
             continue
         times = [_spread(e.forward), *([_spread(e.training)] if result.trained else [])]
-        relative = "-"
-        if base is not None and result.timing(e) is not None:
-            relative = f"{result.median(e) / result.median(base):.2f}x"
+        own, of_base = result.timing(e), base and result.timing(base)
+        relative = f"{Ratio.of(own, of_base).median:.2f}x" if own and of_base else "-"
         table.add_row(e.entry, _number(e.build_s), *times, _number(e.memory_mb), relative)
     return _titled(f"{result.label}: {size}, batch {result.batch}, {result.steps} steps", table)
 
@@ -110,7 +110,7 @@ def unsteady(results: Sequence[CaseResult]) -> str | None:
         return None
     return (
         f"{wide} of {len(timings)} timings spread by more than {WIDE:.0%} of their median; something else "
-        "may be using the processor. Measure again on a quiet machine, or with more --repeats."
+        "may be using the processor. Measure again on a quiet machine, if the advice is to be exact."
     )
 
 
@@ -154,16 +154,19 @@ def as_csv(results: Sequence[CaseResult], machine: dict[str, Any]) -> str:
 def write(
     results: Sequence[CaseResult], machine: dict[str, Any], settings: dict[str, Any], folder: Path
 ) -> list[Path]:
-    """Write results.json, results.csv and, where there is more than one case, crossover.png."""
-    from sparse_mrnn.benchmark.plots import plot_crossover
+    """Write results.json and results.csv, entries.png of a network, crossover.png of several cases."""
+    from sparse_mrnn.benchmark.plots import plot_crossover, plot_entries
 
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / "results.json", folder / "results.csv"]
     paths[0].write_text(as_json(results, machine, settings), encoding="utf-8")
     paths[1].write_text(as_csv(results, machine), encoding="utf-8")
+    figures = [("entries.png", plot_entries(r)) for r in results if r.group == "network"]
     if len(results) > 1:
-        paths.append(folder / "crossover.png")
-        plot_crossover(results).savefig(paths[-1], dpi=110)
+        figures.append(("crossover.png", plot_crossover(results)))
+    for name, figure in figures:
+        paths.append(folder / name)
+        figure.savefig(paths[-1], dpi=110)
     return paths
 
 
@@ -171,7 +174,7 @@ def _tidy(x: Any) -> Any:
     """Floats to five significant digits, wherever they are."""
     if isinstance(x, dict):
         return {key: _tidy(value) for key, value in x.items()}
-    if isinstance(x, list):
+    if isinstance(x, list | tuple):
         return [_tidy(value) for value in x]
     return float(f"{x:.5g}") if isinstance(x, float) else x
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +11,8 @@ import typer
 from rich.markup import escape
 from typer import Argument, Option
 
-from sparse_mrnn.cli.common import app, err, load_network, out, report_errors, say
+from sparse_mrnn.cli.common import app, err, out, report_errors, say
+from sparse_mrnn.cli.networks import load_network
 from sparse_mrnn.errors import BenchmarkError
 
 if TYPE_CHECKING:
@@ -35,7 +37,8 @@ def bench(
     backward: Annotated[bool, Option("--backward/--forward-only", help="Also measure training.")] = True,
     memory: Annotated[bool, Option("--memory/--no-memory", help="Measure peak memory.")] = True,
     entries: Annotated[str | None, Option(help="As sparse-mrnn,loop-dense; default: all.")] = None,
-    repeats: Annotated[int, Option(help="Repeats, in a new random order each.")] = 7,
+    repeats: Annotated[int, Option(help="Rounds, in a new random order each.")] = 7,
+    patience: Annotated[float, Option(help="Seconds more, a case, to tell sparse and dense apart.")] = 15.0,
     seed: Annotated[int, Option(help="Makes synapses, weights and inputs.")] = 0,
     device: Annotated[str | None, Option(help="cpu, cuda, ...; default: CUDA where there is one.")] = None,
     max_seconds: Annotated[float, Option(help="Leave out an entry whose one run would take longer.")] = 10.0,
@@ -52,6 +55,8 @@ def bench(
             raise BenchmarkError(f"{out_path} already holds results; choose another folder or add --force.")
         if max_seconds <= 0 or (max_memory is not None and max_memory <= 0):
             raise BenchmarkError("--max-seconds and --max-memory must be positive.")
+        if patience < 0:
+            raise BenchmarkError("--patience must not be negative.")
         names = None if entries is None else [name.strip() for name in entries.split(",")]
         selected = b.select_entries(names)
         device = b.usable_device(device)
@@ -66,7 +71,9 @@ def bench(
         else:
             cases = [_network(config, run)]
             cases += _variants(cases[0], *ladder) if ladders else []
-        limits = b.Limits(max_seconds) if max_memory is None else b.Limits(max_seconds, 1e9 * max_memory)
+        limits = b.Limits(max_seconds, patience)
+        if max_memory is not None:
+            limits = replace(limits, bytes=1e9 * max_memory)
         machine = b.describe_machine(device)
         say(b.machine_line(machine))
         results: list[CaseResult] = []
@@ -85,7 +92,8 @@ def bench(
         _show(results)
         if out_path is not None and results:
             settings: dict[str, Any] = dict(config=config and Path(config).stem, backward=backward, seed=seed)
-            settings |= dict(repeats=repeats, max_seconds=max_seconds, max_memory_gb=limits.bytes / 1e9)
+            settings |= dict(repeats=repeats, patience=patience, max_seconds=max_seconds)
+            settings["max_memory_gb"] = limits.bytes / 1e9
             for path in report.write(results, machine, settings, out_path):
                 say(f"wrote {path}", wrap=False)
         if isinstance(stop, BenchmarkError):
@@ -142,10 +150,10 @@ def _random(
 def _network(config: str, run: dict[str, Any]) -> Case:
     from sparse_mrnn.benchmark import Case
 
-    graph, settings = load_network(config)
+    named = load_network(config)
     names = ("model", "activation", "dt", "tau", "spectral_radius")
-    dynamics = {name: getattr(settings, name) for name in names}
-    if not any(graph.projections("recurrent")):
+    dynamics = {name: getattr(named.settings, name) for name in names}
+    if not any(named.graph.projections("recurrent")):
         raise BenchmarkError(f"{config} has no recurrent projections; there is nothing to compare.")
     return Case(Path(config).stem, partial(graph_of, config), **dynamics, **run)
 
@@ -164,4 +172,4 @@ def _variants(case: Case, sizes: list[int] | None, densities: list[float] | None
 
 def graph_of(config: str) -> RegionGraph:
     """The graph that a user names; called again in the processes that measure memory."""
-    return load_network(config)[0]
+    return load_network(config).graph

@@ -1,4 +1,4 @@
-"""What the commands share: consoles, errors as one message, loading a network, pictures."""
+"""What the commands share: consoles, errors as one message, options over settings, pictures."""
 
 from __future__ import annotations
 
@@ -13,17 +13,14 @@ from rich.markup import escape
 from sparse_mrnn.errors import ConfigError, SparseMRNNError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from pydantic import BaseModel
 
-    from sparse_mrnn.config import SimulationConfig
-    from sparse_mrnn.graph import RegionGraph
-
 ABOUT = "Large multi-regional recurrent networks, sparse throughout."
-NETWORK_HELP = "A JSON configuration, a shipped example (celegans), or a network made by import."
+NETWORK_HELP = "A saved network, a JSON configuration, a SONATA folder, or a shipped example (celegans)."
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help=ABOUT)
+app = typer.Typer(no_args_is_help=True)
 out = Console()
 err = Console(stderr=True)
 
@@ -36,6 +33,23 @@ def say(text: str, *, wrap: bool = True) -> None:
     out.print(escape(text), soft_wrap=not wrap, highlight=False)
 
 
+def show_version(asked: bool) -> None:
+    """Print the version and end, if asked."""
+    if asked:
+        import sparse_mrnn
+
+        out.print(f"sparse-mrnn {sparse_mrnn.__version__}", highlight=False)
+        raise typer.Exit
+
+
+ShowVersion = typer.Option("--version", callback=show_version, is_eager=True, help="Show the version.")
+
+
+@app.callback(help=ABOUT)
+def _options(version: Annotated[bool, ShowVersion] = False) -> None:
+    """Options before a command."""
+
+
 @contextmanager
 def report_errors() -> Iterator[None]:
     """Turn an error of the library, or one reading or writing a file, into one message and exit status 1."""
@@ -44,31 +58,6 @@ def report_errors() -> Iterator[None]:
     except (SparseMRNNError, OSError) as error:
         err.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
         raise typer.Exit(1) from None
-
-
-def load_network(source: str, **options: Any) -> tuple[RegionGraph, SimulationConfig]:
-    """The network a user names, and its settings with the options of the command line over them.
-
-    Parameters
-    ----------
-    source : str
-        A JSON configuration, a shipped example, or a SONATA network such as ``sparse-mrnn import`` writes.
-    **options
-        Fields of `SimulationConfig`; None where an option was not given.
-    """
-    from sparse_mrnn.config import SimulationConfig, load_config, read_config
-    from sparse_mrnn.data import EXAMPLES, example_path
-
-    path = Path(source)
-    if path.is_dir():
-        from sparse_mrnn.interop.sonata import is_network, read_sonata
-
-        if not is_network(path):
-            what_to_do = "make one with: sparse-mrnn import"
-            raise ConfigError(f"{path} is a folder without circuit_config.json, so no network; {what_to_do}")
-        return read_sonata(path)[0], with_options(SimulationConfig(), options)
-    config = load_config(example_path(source) if source in EXAMPLES and not path.exists() else source)
-    return read_config(config), with_options(config.simulation or SimulationConfig(), options)
 
 
 def with_options(model: Model, options: dict[str, Any], names: dict[str, str] | None = None) -> Model:
@@ -85,18 +74,19 @@ def with_options(model: Model, options: dict[str, Any], names: dict[str, str] | 
         raise ConfigError(f"--{option}: {problem['msg']} (got {problem['input']!r}).") from None
 
 
-@contextmanager
-def picture(path: Path | None, size: tuple[float, float]) -> Iterator[Any]:
-    """New axes, inches wide and high, whose figure is written at the end; None without a path."""
-    if path is None:
-        yield None
-        return
+def picture_writer(path: Path) -> Callable[[Any], None]:
+    """A function that writes the figure of some axes to a file, whose name is checked now."""
     if path.suffix not in (".png", ".svg", ".pdf"):
         raise ConfigError(f"--out {path}: the picture's name must end in .png, .svg or .pdf.")
-    from sparse_mrnn.plot.figure import new_figure
+    from sparse_mrnn.plot.figure import without_display
 
-    ax = new_figure(size).add_subplot()
-    yield ax
-    path.parent.mkdir(parents=True, exist_ok=True)
-    ax.figure.savefig(path, dpi=150)
-    say(f"wrote {path}", wrap=False)
+    without_display()
+    import matplotlib.pyplot as plt
+
+    def write(ax: Any) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        ax.figure.savefig(path, dpi=150)
+        plt.close(ax.figure)
+        say(f"wrote {path}", wrap=False)
+
+    return write

@@ -7,7 +7,8 @@ from typing import Annotated
 from rich.filesize import decimal
 from typer import Option
 
-from sparse_mrnn.cli.common import Network, app, load_network, out, report_errors, say
+from sparse_mrnn.cli.common import Network, app, out, report_errors, say
+from sparse_mrnn.cli.networks import load_network
 
 
 @app.command()
@@ -18,11 +19,9 @@ def info(
 ) -> None:
     """Show regions, projections, realised density and the memory a run needs."""
     with report_errors():
-        from sparse_mrnn.simulation import build_network
-
-        graph, settings = load_network(config)
-        net = build_network(graph, settings.model_copy(update={"spectral_radius": None}), "cpu")
-        out.print(graph)
+        named = load_network(config)
+        net = named.build("cpu", spectral_radius=None)
+        out.print(named.graph)
         recurrent, inputs = net.weight_matrices()
         n = recurrent.shape[0]
         density = f"realised density {recurrent.nnz / n**2:.3%}, {recurrent.nnz / n:.1f} per unit"

@@ -4,31 +4,59 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from typer import Argument, Option
 
-from sparse_mrnn.cli.common import app, load_network, picture, report_errors
+from sparse_mrnn.cli.common import app, picture_writer, report_errors
+from sparse_mrnn.cli.networks import load_network
+from sparse_mrnn.errors import ConfigError
 
-Kind = StrEnum("Kind", "weights activity regions")
+Kind = StrEnum("Kind", "weights regions connectivity degrees activity traces trajectory")
+OPTIONS = {
+    "weights": {"regions"},
+    "regions": {"style"},
+    "connectivity": {"regions", "value"},
+    "degrees": {"regions"},
+    "activity": {"regions", "units", "start", "stop", "variable", "trial"},
+    "traces": {"regions", "units", "start", "stop", "variable", "trial"},
+    "trajectory": {"regions", "start", "stop", "variable"},
+}
+"""What each kind of picture takes; the last three draw a recording, the others a network."""
+KIND_HELP = "activity, traces and trajectory draw a recording, the others a network."
 
 
 @app.command()
 def plot(
-    kind: Annotated[Kind, Argument(help="weights and regions take a NET, activity a recording.")],
-    source: Annotated[str, Argument(help="A configuration, example, imported network, or a recording.")],
+    kind: Annotated[Kind, Argument(help=KIND_HELP)],
+    source: Annotated[str, Argument(help="A recording, or a network, as for info.")],
     out_path: Annotated[Path, Option("--out", help="Picture: .png, .svg or .pdf.")] = Path("figure.png"),
-    trial: Annotated[int, Option(help="Trial of a recording.")] = 0,
+    region: Annotated[list[str] | None, Option(help="Only this region or parent; repeatable.")] = None,
+    unit: Annotated[list[str] | None, Option(help="Only this unit id; repeatable.")] = None,
+    start: Annotated[float | None, Option(help="Only from this time on, ms.")] = None,
+    stop: Annotated[float | None, Option(help="Only until this time, ms.")] = None,
+    trial: Annotated[int | None, Option(help="Trial of a recording.")] = None,
+    variable: Annotated[str | None, Option(help="Variable of a recording, as h or x_mean.")] = None,
+    value: Annotated[str | None, Option(help="connectivity: synapses, density or fan_in.")] = None,
+    style: Annotated[str | None, Option(help="regions: circle or matrix.")] = None,
 ) -> None:
-    """Draw the weight matrix, the graph of regions, or recorded activity."""
-    with report_errors(), picture(out_path, (8, 6.2)) as ax:
-        from sparse_mrnn.plot import plot_activity, plot_regions, plot_weights
-        from sparse_mrnn.recording import open_recording
-        from sparse_mrnn.simulation import build_network
+    """Draw weights, regions, connectivity or degrees of a network, or recorded activity."""
+    with report_errors():
+        from sparse_mrnn import plot as figures
 
-        if kind is Kind.activity:
-            plot_activity(open_recording(source), trial, ax)
-        elif kind is Kind.regions:
-            plot_regions(load_network(source)[0], ax)
+        given: dict[str, Any] = dict(regions=region, units=unit, start=start, stop=stop, trial=trial)
+        given |= dict(variable=variable, value=value, style=style)
+        options = {name: chosen for name, chosen in given.items() if chosen is not None}
+        for name in options:
+            if name not in OPTIONS[kind]:
+                option = f"--{name.removesuffix('s') if name in ('regions', 'units') else name}"
+                takes = ", ".join(sorted(other for other, names in OPTIONS.items() if name in names))
+                raise ConfigError(f"plot {kind} takes no {option}; it is an option of {takes}.")
+        write = picture_writer(out_path)
+        draw = getattr(figures, f"plot_{kind}")
+        if "start" in OPTIONS[kind]:
+            write(draw(source, **options))
+        elif kind in ("regions", "connectivity"):
+            write(draw(load_network(source).graph, **options))
         else:
-            plot_weights(build_network(*load_network(source), "cpu"), ax)
+            write(draw(load_network(source).build("cpu"), **options))

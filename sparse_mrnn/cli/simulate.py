@@ -6,24 +6,26 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.filesize import decimal
 from rich.markup import escape
-from rich.table import Table
 from typer import Option
 
-from sparse_mrnn.cli.common import Network, app, err, load_network, out, report_errors, say, with_options
+from sparse_mrnn.cli.common import Network, app, err, out, report_errors, say, with_options
+from sparse_mrnn.cli.networks import load_network
 from sparse_mrnn.errors import ConfigError, DivergenceError, SimulationStopped
 
-if TYPE_CHECKING:
-    import xarray
-
-PIECE_BYTES = 2**26
-"""A recording on disk is summarised in pieces of about this size."""
-
-STIMULUS_HELP = "REGION:AMPLITUDE[:START[:STOP]] in ms; repeatable; replaces the configuration's."
+STIMULUS_HELP = "REGION:AMPLITUDE[:START[:STOP]]; REGION may be a unit id, as AVAL:1:50:150."
+LESION_HELP = "REGION[:START[:STOP]]: silence a region or unit."
+CLAMP_HELP = "REGION:VALUE[:START[:STOP]]: hold the activity of a region or unit."
+GAIN_HELP = "SOURCE:TARGET:FACTOR[:START[:STOP]]: multiply the weights between two regions."
+FILE_HELP = "JSON with stimuli, interventions, record and settings, over the network's own."
+NOTHING_DRIVES = (
+    "nothing drives this network: it has no stimulus, noise or tonic input and starts at 0, so it stays at "
+    "0. Give it a --stim REGION:AMPLITUDE, or --noise."
+)
 
 
 @app.command()
@@ -31,11 +33,18 @@ def simulate(
     config: Network,
     duration: Annotated[float | None, Option(help="Simulated time, ms.")] = None,
     dt: Annotated[float | None, Option(help="Time step, ms.")] = None,
+    tau: Annotated[float | None, Option(help="Time constant, ms.")] = None,
+    activation: Annotated[str | None, Option(help="relu, tanh, sigmoid, softplus or linear.")] = None,
+    spectral_radius: Annotated[float | None, Option(help="Scale the recurrent weights to it.")] = None,
     batch: Annotated[int | None, Option(help="Trials.")] = None,
     seed: Annotated[int | None, Option(help="Of synapses, weights, noise and stimuli.")] = None,
     device: Annotated[str | None, Option(help="cpu, cuda, ...; default: CUDA where there is one.")] = None,
     noise: Annotated[bool | None, Option("--noise/--no-noise", help="Add the network's noise.")] = None,
     stim: Annotated[list[str] | None, Option(help=STIMULUS_HELP)] = None,
+    lesion: Annotated[list[str] | None, Option(help=LESION_HELP)] = None,
+    clamp: Annotated[list[str] | None, Option(help=CLAMP_HELP)] = None,
+    gain: Annotated[list[str] | None, Option(help=GAIN_HELP)] = None,
+    simulation: Annotated[Path | None, Option(metavar="FILE", help=FILE_HELP)] = None,
     out_path: Annotated[Path | None, Option("--out", help="Zarr store to write the recording to.")] = None,
     overwrite: Annotated[bool, Option("--overwrite", help="Replace an existing recording.")] = False,
     resume: Annotated[bool, Option("--resume", help="Go on with the run in --out, or begin it.")] = False,
@@ -50,31 +59,43 @@ def simulate(
     quiet: Annotated[bool, Option("--quiet", "-q", help="Errors and warnings only.")] = False,
     log: Annotated[Path | None, Option(help="Append JSON lines about the run to this file.")] = None,
 ) -> None:
-    """Simulate a network and record its activity."""
+    """Simulate a network and record its activity.
+
+    --stim replaces the stimuli of the configuration; --lesion, --clamp and --gain its interventions. Each may
+    be repeated. Times are in ms.
+    """
     with report_errors():
-        from sparse_mrnn.simulation import build_network
+        from sparse_mrnn.recording import summary
         from sparse_mrnn.simulation import simulate as run
-        from sparse_mrnn.stimulus import Stimulus
+        from sparse_mrnn.simulation.silence import stays_at_zero
+        from sparse_mrnn.stimulus import Clamp, Gain, Intervention, Lesion, Stimulus
 
         if out_path is None and (resume or overwrite):
             option = "resume" if resume else "overwrite"
             raise ConfigError(f"--{option} is about a recording on disk; say which with --out.")
         mode: Any = "resume" if resume else "overwrite" if overwrite else "create"
         options: dict[str, Any] = dict(duration=duration, dt=dt, batch=batch, seed=seed, noise=noise)
-        graph, settings = load_network(config, **options)
+        options |= dict(tau=tau, activation=activation, spectral_radius=spectral_radius)
+        named = load_network(config, simulation, **options)
+        settings = named.settings
         options = dict(what=what, variables=variable, regions=region, units=unit, every=every, dtype=dtype)
         names = {"variables": "variable", "regions": "region", "units": "unit"}
         record = with_options(settings.record, {k: v for k, v in options.items() if v}, names)
         stimuli = [Stimulus.parse(text) for text in stim] if stim else settings.stimuli()
+        kinds: dict[Any, list[str] | None] = {Lesion: lesion, Clamp: clamp, Gain: gain}
+        acts: list[Intervention] = [kind.parse(text) for kind, texts in kinds.items() for text in texts or ()]
+        acts = acts or settings.acts()
         try:
             with _notes():
-                net = build_network(graph, settings, device)
+                net = named.build(device)
+                if stays_at_zero(net, stimuli, acts, noise=settings.noise):
+                    warnings.warn(NOTHING_DRIVES, stacklevel=1)
                 if not quiet:
                     units, synapses = net.graph.n_units, net.weights("recurrent").nnz
                     say(f"{units:,} units, {synapses:,} synapses on {net.device}; seed {net.seed}")
                 recording = run(
                     net, settings.duration, batch=settings.batch, seed=settings.seed or 0,
-                    noise=settings.noise, stimulus=stimuli, interventions=settings.acts(),
+                    noise=settings.noise, stimulus=stimuli, interventions=acts,
                     record=record.to_record(), out=out_path, mode=mode, allow_large=yes,
                     checkpoint_seconds=checkpoint_seconds, progress=not quiet, log=log,
                 )
@@ -88,7 +109,7 @@ def simulate(
             return
         if out_path is not None:
             say(f"wrote {out_path}, {decimal(recording.nbytes)} uncompressed", wrap=False)
-        out.print(_activity_table(recording))
+        out.print(summary(recording))
 
 
 @contextmanager
@@ -105,28 +126,3 @@ def _notes() -> Iterator[None]:
         warnings.simplefilter("always")
         warnings.showwarning = show
         yield
-
-
-def _activity_table(recording: xarray.Dataset) -> Table:
-    """Mean and largest value per region, read piece by piece: a recording may be larger than memory."""
-    import numpy as np
-
-    name, data = next(iter(recording.data_vars.items()))
-    per_unit = data.dims[2] == "unit"
-    regions = recording["region" if per_unit else "group"].values
-    trials, steps, n = data.shape
-    total, top = np.zeros(n), np.full(n, -np.inf)
-    length = max(1, PIECE_BYTES // (8 * trials * max(n, 1)))
-    for start in range(0, steps, length):
-        part = data.isel(time=slice(start, start + length)).values
-        total += part.sum(axis=(0, 1), dtype=float)
-        top = np.maximum(top, part.max(axis=(0, 1)))
-    table = Table("region", title=f"{str(name).replace('_', ', ')} by region", title_justify="left")
-    for column in ("units", "mean", "max") if per_unit else ("mean", "max"):
-        table.add_column(column, justify="right")
-    for region in dict.fromkeys(regions.tolist()):
-        here = regions == region
-        count = [str(here.sum())] if per_unit else []
-        mean = total[here].mean() / (trials * steps)
-        table.add_row(region, *count, f"{mean:.4g}", f"{top[here].max():.4g}")
-    return table

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 from typer import Option
 
-from sparse_mrnn.cli.common import Network, app, err, load_network, out, picture, report_errors, say
+from sparse_mrnn.cli.common import Network, app, err, out, picture_writer, report_errors, say
+from sparse_mrnn.cli.networks import load_network
 
 
 @app.command()
@@ -20,16 +21,16 @@ def spectrum(
     max_seconds: Annotated[float | None, Option(help="Time for each search.")] = None,
 ) -> None:
     """Show the spectral radius and abscissa, the radius of each region, and the leading eigenvalues."""
-    with report_errors(), picture(out_path, (5.4, 6.2)) as ax:
+    with report_errors():
         from rich.table import Table
 
         from sparse_mrnn.errors import SpectralError
-        from sparse_mrnn.simulation import build_network
         from sparse_mrnn.spectral import disc_radius, leading_eigenpairs, spectral_search
         from sparse_mrnn.spectral.api import SearchOptions
 
-        graph, settings = load_network(config, seed=seed)
-        net = build_network(graph, settings.model_copy(update={"seed": settings.seed or 0}), "cpu")
+        write = None if out_path is None else picture_writer(out_path)
+        named = load_network(config, seed=seed)
+        net = named.build("cpu", seed=named.settings.seed or 0)
         layout = net.layout()
         with err.status("searching") as status:
 
@@ -65,8 +66,9 @@ def spectrum(
             sign = "-" if value.imag < 0 else "+"
             table.add_row(f"{value.real:.6g} {sign} {abs(value.imag):.6g}i", f"{abs(value):.6g}")
         out.print(table)
-        if ax is not None:
+        if write is not None:
             from sparse_mrnn.plot import plot_spectrum
 
-            plot_spectrum(values, disc, radius.value, ax=ax)
+            ax = plot_spectrum(values, disc, radius.value)
             ax.set_title(f"{net.graph.name or 'network'}: {len(values)} leading eigenvalues of {layout.n:,}")
+            write(ax)

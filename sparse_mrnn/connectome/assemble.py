@@ -60,8 +60,14 @@ def graph_from_tables(tables: ConnectomeTables, settings: ImportSettings) -> tup
         problem = "no neuron is left; loosen select=, min_count= or keep_isolated=."
         raise ConnectomeError(f"{tables.label}: {problem}")
     matrices = _in_order(matrices, units)
-    synapses = float(sum(np.abs(m.data).sum() for m in matrices.values()))
-    how = _scale(list(matrices.values()), settings, tables.label)
+    every = list(matrices.values())
+    with np.errstate(over="ignore"):  # weights that overflow are refused
+        synapses = float(sum(np.abs(m.data).sum() for m in every))
+        how = _scale(every, settings, tables.label)
+        for matrix in every:
+            matrix.data = matrix.data.astype(np.float32 if settings.counts else np.float64, copy=False)
+            _refuse(tables.label, matrix, ids[units], matrix.data == 0, "rounds to 0")
+            _refuse(tables.label, matrix, ids[units], ~np.isfinite(matrix.data), "is too large for a number")
 
     graph = RegionGraph(name=settings.name)
     unit_signs = np.zeros(len(ids), dtype=np.int8) if signs.per_synapse else signs.values
@@ -76,14 +82,12 @@ def graph_from_tables(tables: ConnectomeTables, settings: ImportSettings) -> tup
             positions=where if where is not None and np.isfinite(where).all() else None,
         )  # fmt: skip
     for (key, sign), matrix in matrices.items():
-        if settings.counts:
-            matrix.data = matrix.data.astype(np.float32)
         graph.add_projections(
             matrix, key=key, sign=PROJECTION_SIGN[sign], trainable=settings.trainable,
             share="projection" if settings.share == "cell types" else settings.share,
         )  # fmt: skip
 
-    n, every = graph.n_units, list(matrices.values())
+    n = graph.n_units
     onto, out_of = _degrees(every, n)
     tables_read = [table for table in (tables.neurons, tables.edges) if table is not None]
     notes = [*tables.notes, *regions.notes]
@@ -173,6 +177,8 @@ def _scale(matrices: list[sp.csr_array], settings: ImportSettings, label: str) -
         how = how.replace("synapse count", "weight").replace("counts", "|weights|")
     if settings.scale == "fraction" and matrices:
         total = sum(abs(m).sum(axis=1) for m in matrices)
+        if not np.isfinite(total).all():
+            raise ConnectomeError(f"{label}: the counts onto a neuron add to more than a number can hold.")
         for m in matrices:
             m.data /= np.repeat(total, np.diff(m.indptr))
     elif settings.scale == "log":
@@ -192,6 +198,17 @@ def _scale(matrices: list[sp.csr_array], settings: ImportSettings, label: str) -
         for m in matrices:
             m.data *= factor
     return how
+
+
+def _refuse(
+    label: str, matrix: sp.csr_array, ids: NDArray[np.object_], wrong: NDArray[np.bool_], problem: str
+) -> None:
+    """Refuse weights, once scaled, that a number cannot hold; names the first connection."""
+    for entry in np.flatnonzero(wrong)[:1]:
+        target, source = np.searchsorted(matrix.indptr, entry, "right") - 1, matrix.indices[entry]
+        weight = f"the weight from neuron {ids[source]} to neuron {ids[target]}"
+        count = f"({int(wrong.sum()):,} do)"
+        raise ConnectomeError(f"{label}: {weight} {problem} {count}; choose another scale or gain.")
 
 
 def _sum(matrices: Iterable[sp.csr_array]) -> sp.csr_array:

@@ -6,9 +6,9 @@ import numpy as np
 
 from sparse_mrnn.config import read_config
 from sparse_mrnn.connectome.report import ImportReport
+from sparse_mrnn.connectome.settings import positive
 from sparse_mrnn.connectome.summary import report_of
 from sparse_mrnn.data import example_path
-from sparse_mrnn.errors import ConnectomeError
 from sparse_mrnn.graph import RegionGraph
 from sparse_mrnn.lowering import lower
 from sparse_mrnn.spectral import spectral_radius as measure
@@ -39,9 +39,8 @@ def read_celegans(*, spectral_radius: float | None = None) -> tuple[RegionGraph,
     graph = read_config(example_path("celegans"))
     how = "electron-microscopy sections"
     if spectral_radius is not None:
-        if not 0 < spectral_radius < float("inf"):
-            raise ConnectomeError(f"spectral_radius is {spectral_radius!r}; it must be positive.")
-        factor = spectral_radius / measure(lower(graph, rng=0, dtype=np.float64).to_scipy())
+        factor = positive("spectral_radius", spectral_radius)
+        factor /= measure(lower(graph, rng=0, dtype=np.float64).to_scipy())
         for _, _, edge in graph.edges(data=True):
             edge["weights"] = edge["weights"] * factor
         how += f", scaled to a spectral radius of {spectral_radius:g} (times {factor:.6g})"

@@ -87,15 +87,17 @@ class ColumnTable:
     def ids(self, column: str) -> Ids:
         """Ids: integers if every one is written as an integer is (no leading zeros); else trimmed text."""
         pa = arrow()
-        values, codes = self._distinct(column)
-        where = f"{self.name}, column {column!r}"
-        if pa.types.is_floating(values.type) or pa.types.is_decimal(values.type):
+        kind, where = self.data.column(self.need(column)).type, f"{self.name}, column {column!r}"
+        kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+        if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
             raise ConnectomeError(
                 f"{where}: ids are floating-point numbers, which lose the last digits of 64-bit ids. Read "
                 f"the table again with dtype={{{column!r}: 'int64'}} (pandas; 'Int64' with gaps), or as text."
             )
-        if not (pa.types.is_integer(values.type) or pa.types.is_string(values.type)):
-            raise ConnectomeError(f"{where}: ids are of type {values.type}; they must be integers or text.")
+        text = (pa.string(), pa.large_string(), pa.string_view(), pa.null())
+        if not (pa.types.is_integer(kind) or kind in text):
+            raise ConnectomeError(f"{where}: ids are of type {kind}; they must be integers or text.")
+        values, codes = self._distinct(column)
         missing = np.flatnonzero(codes < 0)
         if len(missing):
             problem = f"the id is missing ({len(missing)} are). Remove the row or fill it in."
@@ -103,14 +105,14 @@ class ColumnTable:
         used = np.bincount(codes, minlength=len(values)) > 0
         if not used.all():
             values, codes = values.filter(pa.array(used)), (np.cumsum(used, dtype=np.int32) - 1)[codes]
-        text = values.cast(pa.string())
-        self._refuse_floats(text, codes, column)
-        if pa.compute.all(pa.compute.match_substring_regex(text, INTEGER)).as_py() is not False:
+        values = values.cast(pa.string())
+        self._refuse_floats(values, codes, column)
+        if pa.compute.all(pa.compute.match_substring_regex(values, INTEGER)).as_py() is not False:
             try:
-                return Ids(text.cast(pa.int64()), codes)
+                return Ids(values.cast(pa.int64()), codes)
             except pa.ArrowInvalid:
                 pass  # beyond 64 bits
-        return Ids(text, codes)
+        return Ids(values, codes)
 
     def _refuse_floats(self, values: Any, codes: Codes, column: str) -> None:
         """Text that is numbers throughout, one of them with a decimal point or exponent, was a float once."""
@@ -170,6 +172,7 @@ class ColumnTable:
             data = data.dictionary_encode()
         codes, entries = data.indices.fill_null(-1).to_numpy(zero_copy_only=False), data.dictionary
         if pa.types.is_floating(entries.type):
+            entries = entries.cast(pa.float64())  # arrow cannot compare 16-bit numbers
             entries = pa.compute.if_else(pa.compute.is_nan(entries), None, entries)
         elif not pa.types.is_integer(entries.type):
             text = pa.compute.utf8_trim_whitespace(self._cast(entries, column, pa.string()))

@@ -6,6 +6,7 @@ import contextlib
 import csv
 import io
 import lzma
+import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,11 +16,9 @@ from typing import Any, NoReturn
 from sparse_mrnn.errors import ConnectomeError
 
 DELIMITERS = {",": "comma", "\t": "tab", ";": "semicolon", "|": "bar", " ": "blank"}
-NULLS = {
-    "", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "N/A", "NA",
-    "NULL", "NaN", "n/a", "nan", "null",
-}  # fmt: skip
-"""What pyarrow takes for a missing value."""
+HEAD = 1 << 16
+"""Bytes in which a header must end."""
+NUMBER = re.compile(r"[+-]?(([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?|nan|inf|infinity)", re.ASCII | re.I)
 
 
 @dataclass(frozen=True)
@@ -34,15 +33,34 @@ class Dialect:
     def rows(self, path: Path) -> Iterator[tuple[int, list[str]]]:
         """Line number (from 1) and cells of every row that is not blank."""
         with opened(path) as stream:
-            text = io.TextIOWrapper(stream, encoding="utf-8", errors="replace", newline="")
-            reader = csv.reader(text, delimiter=self.delimiter)
-            for cells in reader:
-                if reader.line_num > self.skip and cells:
-                    yield reader.line_num, cells
+            text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="replace", newline="")
+            for line, cells in parsed(text, self.delimiter, path):
+                if line > self.skip:
+                    yield line, cells
 
     def line_of(self, path: Path, row: int) -> int:
         """Line (from 1) of row ``row`` (from 0)."""
         return next((line for k, (line, _) in enumerate(self.rows(path)) if k == row), row + self.skip + 1)
+
+
+def split_lines(text: str) -> list[str]:
+    """Lines that end as csv and pyarrow end them; str.splitlines also takes form feeds and others for ends.
+
+    >>> split_lines("a\\x0cb\\r\\nc")
+    ['a\\x0cb', 'c']
+    """
+    return re.split(r"\r\n|\r|\n", text)
+
+
+def parsed(text: Any, delimiter: str, path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Line number (from 1; the last one of a row of several) and cells of every row that is not blank."""
+    reader = csv.reader(text, delimiter=delimiter)
+    try:
+        for cells in reader:
+            if cells:
+                yield reader.line_num, cells
+    except csv.Error as error:
+        raise ConnectomeError(f"{path}, line {reader.line_num}: {error}.") from None
 
 
 @contextlib.contextmanager
@@ -59,54 +77,61 @@ def opened(path: Path) -> Iterator[Any]:
         raise ConnectomeError(f"{path}: cannot be read: {error}.{hint}") from None
 
 
-def sniff(path: Path, delimiter: str | None = None, columns: Sequence[str] | None = None) -> Dialect:
-    """Find delimiter and column names from the first lines.
-
-    Without ``delimiter``, it is whichever of comma, tab, semicolon, bar and blank splits the first line into
-    most cells. ``columns`` are the names for a file without a header line.
-    """
+def first_lines(path: Path) -> list[str]:
+    """The lines of a text's first 64 KiB, with their ends, and without the last where it is cut."""
     with opened(path) as stream:
-        head = stream.read(1 << 16)
+        head = stream.read(HEAD)
     if head[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in head:
         advice = "Save it as UTF-8, or give it the suffix of its format."
         raise ConnectomeError(f"{path}: this is no UTF-8 text (UTF-16 or binary). {advice}")
-    text = head.decode("utf-8-sig", errors="replace")
-    lines = text.splitlines()
-    if len(head) == 1 << 16:
-        lines = lines[:-1]  # the last one may be cut
+    lines = re.findall(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+$", head.decode("utf-8-sig", errors="replace"))
+    if len(head) == HEAD and len(lines) < 2:
+        raise ConnectomeError(f"{path}: the first line is longer than {HEAD:,} bytes.")
+    return lines[:-1] if len(head) == HEAD else lines
+
+
+def likely_delimiter(lines: Sequence[str]) -> str:
+    """Whichever of comma, tab, semicolon, bar and blank splits the first line into most cells."""
+    cells = {d: len(next(csv.reader(lines[:1], delimiter=d), [])) - 1.0 for d in DELIMITERS}
+    cells[" "] = 0.5 * (" " in lines[0].strip())
+    return max(cells, key=lambda delimiter: cells[delimiter])
+
+
+def sniff(path: Path, delimiter: str | None = None, columns: Sequence[str] | None = None) -> Dialect:
+    """Find delimiter and column names from the first lines; ``columns`` are names if there is no header."""
+    lines = first_lines(path)
     first = next((k for k, line in enumerate(lines) if line.strip()), None)
     if first is None:
         raise ConnectomeError(f"{path}: the file is empty.")
-    if delimiter is None:
-        cells = {d: float(lines[first].count(d)) for d in DELIMITERS}
-        cells[" "] = 0.5 * (" " in lines[first].strip())
-        delimiter = max(cells, key=lambda d: cells[d])
-    if len(delimiter) != 1:
+    where = f"{path}, line {first + 1}"
+    delimiter = likely_delimiter(lines[first:]) if delimiter is None else delimiter
+    if len(delimiter.encode()) != 1 or delimiter in '"\r\n\0':
         problem = f"the delimiter is {delimiter!r}; it must be one character, such as ',' or '\\t'."
         raise ConnectomeError(f"{path}: {problem}")
-    parsed = [tuple(row) for row in csv.reader(lines[first:], delimiter=delimiter) if row]
-    if columns is not None:
-        names, skip = tuple(columns), first
-        if len(parsed[0]) != len(names):
-            problem = f"{len(parsed[0])} columns, but {len(names)} names are given (columns=)."
-            raise ConnectomeError(f"{path}, line {first + 1}: {problem}")
+    rows = parsed(lines[first:], delimiter, path)
+    ends, cells = next(rows, (1, [""]))
+    if columns is None:
+        names, skip = tuple(name.strip() for name in cells), first + ends
     else:
-        names, skip, parsed = tuple(name.strip() for name in parsed[0]), first + 1, parsed[1:]
+        names, skip = tuple(columns), first
+        if len(cells) != len(names):
+            problem = f"{len(cells)} columns, but {len(names)} names are given (columns=)."
+            raise ConnectomeError(f"{where}: {problem}")
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
-        raise ConnectomeError(f"{path}, line {first + 1}: column {repeated[0]!r} is there twice; rename one.")
+        raise ConnectomeError(f"{where}: column {repeated[0]!r} is there twice; rename one.")
     other = max((d for d in DELIMITERS if d != delimiter), key=lines[first].count)
     if len(names) == 1 and other in lines[first].strip():
         chosen = DELIMITERS.get(delimiter, repr(delimiter))
         raise ConnectomeError(
-            f"{path}, line {first + 1}: with {chosen} as delimiter there is one column, {names[0]!r}. "
+            f"{where}: with {chosen} as delimiter there is one column, {names[0]!r}. "
             f"The delimiter looks like a {DELIMITERS[other]}; give delimiter={other!r}."
         )
-    return Dialect(names, delimiter, skip, is_empty=not parsed)
+    return Dialect(names, delimiter, skip, is_empty=columns is None and next(rows, None) is None)
 
 
 def explain(path: Path, dialect: Dialect, kinds: Mapping[str, str], reason: str) -> NoReturn:
-    """Refuse a file with line and column of what pyarrow stumbled over, in columns of "number" or "text"."""
+    """Refuse a file with line and column of what pyarrow stumbled over, in columns of "number" or others."""
     index = {column: dialect.columns.index(column) for column in kinds}
     for line, cells in dialect.rows(path):
         if len(cells) != len(dialect.columns):
@@ -114,17 +139,17 @@ def explain(path: Path, dialect: Dialect, kinds: Mapping[str, str], reason: str)
             raise ConnectomeError(f"{path.name}, line {line}: {problem}")
         for column, k in index.items():
             value, where = cells[k].strip(), f"{path.name}, line {line}, column {column!r}"
-            if kinds[column] == "number" and value not in NULLS and not is_number(value):
-                raise ConnectomeError(f"{where}: {value!r} is no number.")
+            if kinds[column] == "number" and value and not is_number(value):
+                raise ConnectomeError(f"{where}: {value!r:.80} is no number.")
             if "\ufffd" in value:
-                raise ConnectomeError(f"{where}: {value!r} is not UTF-8 text.")
+                raise ConnectomeError(f"{where}: {value!r:.80} is not UTF-8 text.")
     raise ConnectomeError(f"{path}: {reason}")
 
 
 def is_number(text: str) -> bool:
-    """Whether Python reads some text as a floating-point number."""
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+    """Whether some text is a decimal number, as other software reads one too (Python's float also takes 1_0).
+
+    >>> [is_number(text) for text in ("-1.5e3", "nan", "1_0", "")]
+    [True, True, False, False]
+    """
+    return NUMBER.fullmatch(text) is not None

@@ -85,9 +85,12 @@ def read_table(
         for wanted, usual, argument in ((source, SOURCES, "source"), (target, TARGETS, "target"))
     )
     weight = pick(names, label, weight, WEIGHTS, "weight")
-    text = [source, target, *(column for column in settings.edge_columns() if column in names)]
-    numbers = [weight] if weight is not None and weight not in (source, target) else []
-    edge_table = read(edges, text, numbers, name="edges", delimiter=delimiter, columns=columns)
+    kinds = {
+        "ids": [source, target],
+        "text": [column for column in settings.edge_columns() if column in names],
+        "numbers": [] if weight is None else [weight],
+    }
+    edge_table = read(edges, **kinds, name="edges", delimiter=delimiter, columns=columns)
     neuron_table, identity = None, ""
     if neurons is not None:
         neuron_table, identity = read_neurons(neurons, neuron, settings, delimiter)
@@ -105,8 +108,8 @@ def read_neurons(
     label = str(neurons) if isinstance(neurons, (str, os.PathLike)) else "the table of neurons"
     names = header(neurons, delimiter)
     identity = _recognised(names, label, neuron, IDS, "neuron", "the neuron's id")
-    text = [identity, *(column for column in settings.neuron_columns() if column in names)]
-    return read(neurons, text, name="neurons", delimiter=delimiter), identity
+    text = [column for column in settings.neuron_columns() if column in names]
+    return read(neurons, ids=[identity], text=text, name="neurons", delimiter=delimiter), identity
 
 
 def _recognised(

@@ -179,7 +179,9 @@ def _weights(tables: ConnectomeTables, settings: ImportSettings) -> NDArray[np.f
         return np.ones(len(tables.edges))
     weight = tables.edges.numbers(tables.weight)
     if settings.counts:
-        for bad, what in ((weight < 0, "negative"), (weight != np.floor(weight), "no whole number")):
+        whole = weight == np.floor(weight)
+        kinds = (("negative", weight < 0), ("no whole number", ~whole), ("too large", weight > 2**53))
+        for what, bad in kinds:
             if bad.any():
                 row = int(np.flatnonzero(bad)[0])
                 where = tables.edges.location(row, tables.weight)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +16,15 @@ from sparse_mrnn.connectome.assemble import graph_from_tables
 from sparse_mrnn.connectome.column_table import ColumnTable
 from sparse_mrnn.connectome.edge_rows import ConnectomeTables, indexed_edges, node_table
 from sparse_mrnn.connectome.report import ImportReport
-from sparse_mrnn.connectome.settings import ImportOptions, ImportSettings
+from sparse_mrnn.connectome.settings import ImportOptions, ImportSettings, positive
 from sparse_mrnn.errors import ConnectomeError, suggest
 from sparse_mrnn.graph import RegionGraph
 from sparse_mrnn.hex_lattice import hex_centres, hex_columns, hex_positions
+from sparse_mrnn.json_file import read_json
 
 Points = NDArray[np.int64]
+FARTHEST, LARGEST_EXTENT, MOST_GROUPS = 10_000, 200, 200_000_000
+"""Columns that an offset may span; columns of the radius; synapse groups looked at. More is refused."""
 
 STRENGTH, TAU, RESTING_POTENTIAL = 0.01, 50.0, (0.5, 0.05)
 """Initial values of flyvis: synapse strength times mean count, time constant in ms, mean and standard
@@ -80,10 +82,11 @@ def read_flyvis(
     """
     file = Path(path)
     spec: dict[str, Any] = _load(file)
-    if not isinstance(extent, int) or extent < 0:
-        raise ConnectomeError(f"extent is {extent!r}; it must be a whole number of columns, at least 0.")
-    if not 0 <= fill < float("inf"):
-        raise ConnectomeError(f"fill is {fill!r}; it must be a number of synapses, 0 or more.")
+    if not isinstance(extent, (int, np.integer)) or not 0 <= extent <= LARGEST_EXTENT:
+        problem = f"it must be a whole number of columns, 0..{LARGEST_EXTENT}."
+        raise ConnectomeError(f"extent is {extent!r}; {problem}")
+    if fill != 0:
+        fill = positive("fill", fill)
     defaults: dict[str, Any] = dict(
         regions="type", parent="role", sign="sign", sign_per="synapse", counts=False, name="flyvis"
     )
@@ -179,18 +182,19 @@ def _unroll_edges(
 ) -> tuple[ColumnTable, list[str]]:
     """Synapse groups of all pairs of cell types, and what a reader should know."""
     parts: list[tuple[Any, ...]] = []
-    filled = 0
+    filled = possible = 0
     apart: list[str] = []
-    for k, edge in enumerate(edges):
-        for end in ("src", "tar"):
-            if edge[end] not in cells.index:
-                hint = suggest(edge[end], cells.index, what="cell types")
-                raise ConnectomeError(f"{file}: edges[{k}].{end}: unknown cell type {edge[end]!r}. {hint}")
+    for edge in edges:
         listed = np.array([offset for offset, _ in edge["offsets"]], dtype=np.int64).reshape(-1, 2)
         counts = np.array([count for _, count in edge["offsets"]], dtype=np.float64)
-        gaps = filled_offsets(listed) if fill > 0 else np.empty((0, 2), dtype=np.int64)
+        columns, reached = cells.index[edge["src"]], cells.index[edge["tar"]]
+        gaps = filled_offsets(listed, reach=len(columns) - 1) if fill > 0 else listed[:0]
         offsets, counts = np.concatenate([listed, gaps]), np.concatenate([counts, np.full(len(gaps), fill)])
-        source, target, which = _unrolled(cells.index[edge["src"]], cells.index[edge["tar"]], offsets)
+        possible += int((columns >= 0).sum()) * int((np.abs(offsets) < len(columns)).all(axis=1).sum())
+        if possible > MOST_GROUPS:
+            problem = f"there may be more than {MOST_GROUPS:,} synapse groups"
+            raise ConnectomeError(f"{file}: {problem}; choose a smaller extent, or fill=0.")
+        source, target, which = _unrolled(columns, reached, offsets)
         if not len(source):
             apart.append(f"{edge['src']} -> {edge['tar']}")
         filled += int((which >= len(listed)).sum())
@@ -213,17 +217,18 @@ def columns_of(pattern: Any, extent: int, where: str) -> Points:
     kind, value = pattern if isinstance(pattern, (list, tuple)) and len(pattern) == 2 else (pattern, None)
     if kind == "single":
         extent, steps = 0, (1, 1)
-    elif kind in ("stride", "tile"):
-        steps = (value, value) if kind == "tile" else tuple(value or ())
     else:
-        known = "['stride', [u, v]], ['tile', n] or ['single', null]"
-        raise ConnectomeError(f"{where}: pattern {pattern!r} is not known; use {known}.")
+        steps = (value, value) if kind == "tile" else tuple(value) if isinstance(value, list) else ()
+        whole = len(steps) == 2 and all(type(step) is int and 0 < step <= FARTHEST for step in steps)
+        if kind not in ("stride", "tile") or not whole:
+            known = "['stride', [u, v]], ['tile', n] or ['single', null] with whole numbers from 1"
+            raise ConnectomeError(f"{where}: pattern {pattern!r:.80} is not known; use {known}.")
     columns = hex_columns(extent)
     chosen: Points = columns[(columns % np.array(steps) == 0).all(axis=1)]
     return chosen
 
 
-def filled_offsets(offsets: Points) -> Points:
+def filled_offsets(offsets: Points, reach: int = FARTHEST) -> Points:
     """Column offsets inside the convex hull of those listed, without them, by flyvis's rule.
 
     flyvis asks matplotlib which points lie inside the hull's polygon. For a polygon of whole coordinates that
@@ -235,6 +240,8 @@ def filled_offsets(offsets: Points) -> Points:
     Parameters
     ----------
     offsets : ndarray of int, shape (offsets, 2)
+    reach : int
+        Columns that an offset can span at all; farther ones are left out.
 
     Examples
     --------
@@ -247,12 +254,11 @@ def filled_offsets(offsets: Points) -> Points:
 
     corners = offsets[ConvexHull(offsets).vertices]  # counterclockwise
     low, high = offsets.min(axis=0), offsets.max(axis=0)
-    axes = (np.arange(a, b + 1) for a, b in zip(low, high, strict=True))
+    axes = (np.arange(max(a, -reach), min(b, reach) + 1) for a, b in zip(low, high, strict=True))
     grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 2)
-    edge = np.roll(corners, -1, axis=0) - corners
-    apart = grid[:, None, :] - corners
-    left_of_all = (edge[:, 0] * apart[..., 1] - edge[:, 1] * apart[..., 0] >= 0).all(axis=1)
-    inside = left_of_all & (grid[:, 1] > low[1])
+    inside = grid[:, 1] > low[1]
+    for corner, edge in zip(corners, np.roll(corners, -1, axis=0) - corners, strict=True):
+        inside &= edge[0] * (grid[:, 1] - corner[1]) >= edge[1] * (grid[:, 0] - corner[0])  # left of the edge
     listed = {tuple(offset) for offset in offsets.tolist()}
     missing = [point for point in grid[inside].tolist() if tuple(point) not in listed]
     return np.array(missing, dtype=np.int64).reshape(-1, 2)
@@ -261,46 +267,73 @@ def filled_offsets(offsets: Points) -> Points:
 def _unrolled(source: Points, target: Points, offsets: Points) -> tuple[Points, Points, Points]:
     """Cells that an offset connects: source, target and which offset."""
     width = source.shape[0]
+    near = np.flatnonzero((np.abs(offsets) < width).all(axis=1))
+    offsets = offsets[near]
     u, v = np.nonzero(source >= 0)
     to_u, to_v = u[:, None] + offsets[:, 0], v[:, None] + offsets[:, 1]
     inside = (to_u >= 0) & (to_u < width) & (to_v >= 0) & (to_v < width)
     reached = np.where(inside, target[np.where(inside, to_u, 0), np.where(inside, to_v, 0)], -1)
     cell, which = np.nonzero(reached >= 0)
-    return source[u[cell], v[cell]], reached[cell, which], which
+    return source[u[cell], v[cell]], reached[cell, which], near[which]
 
 
 def _load(file: Path) -> dict[str, Any]:
-    spec: dict[str, Any]
-    try:
-        spec = json.loads(file.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        where = f"{file}, line {error.lineno}, column {error.colno}"
-        raise ConnectomeError(f"{where}: not valid JSON: {error.msg}.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConnectomeError(f"{file}: cannot be read: {error}.") from None
-    needed = {"nodes": ("name", "pattern"), "edges": ("src", "tar", "alpha", "offsets")}
-    for part, keys in needed.items():
+    """The content of a file, every part of which is what it should be."""
+    spec: dict[str, Any] = read_json(file, ConnectomeError)
+    for part in ("nodes", "edges"):
         if not isinstance(spec, dict) or not isinstance(spec.get(part), list) or not spec[part]:
             raise ConnectomeError(f"{file}: there is no list {part!r}; this is no flyvis connectome.")
-        for k, entry in enumerate(spec[part]):
-            for key in keys:
-                if not isinstance(entry, dict) or key not in entry:
-                    raise ConnectomeError(f"{file}: {part}[{k}] has no {key!r}.")
-    for k, entry in enumerate(spec["edges"]):
-        for offset in entry["offsets"]:
-            if not _is_offset(offset):
-                wanted = "[[du, dv], count] with whole du, dv and a count of 0 or more"
-                raise ConnectomeError(f"{file}: edges[{k}].offsets: {offset!r} is not {wanted}.")
-        if entry["alpha"] not in (1, -1):
-            raise ConnectomeError(f"{file}: edges[{k}].alpha is {entry['alpha']!r}; it must be 1 or -1.")
+    names: set[str] = set()
+    for k, node in enumerate(spec["nodes"]):
+        _check_entry(node, {"name": str, "pattern": (str, list)}, f"{file}: nodes[{k}]")
+        if node["name"] in names:
+            raise ConnectomeError(f"{file}: nodes[{k}]: cell type {node['name']!r} is there twice.")
+        names.add(node["name"])
+    for k, edge in enumerate(spec["edges"]):
+        where = f"{file}: edges[{k}]"
+        _check_entry(edge, {"src": str, "tar": str, "alpha": (int, float), "offsets": list}, where)
+        for end in ("src", "tar"):
+            _check_type(edge[end], names, f"{where}.{end}")
+        if edge["alpha"] not in (1, -1):
+            raise ConnectomeError(f"{where}.alpha is {edge['alpha']!r:.80}; it must be 1 or -1.")
+        _check_offsets(edge["offsets"], f"{where}.offsets")
     for part in ("input_units", "output_units"):
-        spec.setdefault(part, [])
+        units = spec.setdefault(part, [])
+        if not isinstance(units, list):
+            raise ConnectomeError(f"{file}: {part} is {units!r:.80}; a list of cell types is needed.")
+        for k, name in enumerate(units):
+            _check_type(name, names, f"{file}: {part}[{k}]")
     return spec
+
+
+def _check_entry(entry: Any, kinds: dict[str, Any], where: str) -> None:
+    for key, kind in kinds.items():
+        if not isinstance(entry, dict) or key not in entry:
+            raise ConnectomeError(f"{where} has no {key!r}.")
+        if not isinstance(entry[key], kind):
+            raise ConnectomeError(f"{where}.{key} is {entry[key]!r:.80}, of the wrong type.")
+
+
+def _check_type(name: Any, names: set[str], where: str) -> None:
+    if not isinstance(name, str) or name not in names:
+        hint = suggest(name, sorted(names), what="cell types")
+        raise ConnectomeError(f"{where}: unknown cell type {name!r:.80}. {hint}")
+
+
+def _check_offsets(offsets: list[Any], where: str) -> None:
+    listed = set()
+    for offset in offsets:
+        if not _is_offset(offset):
+            wanted = f"[[du, dv], count] with whole du, dv up to {FARTHEST:,} and a count of 0 or more"
+            raise ConnectomeError(f"{where}: {offset!r:.80} is not {wanted}.")
+        if tuple(offset[0]) in listed:
+            raise ConnectomeError(f"{where}: {offset[0]} is there twice.")
+        listed.add(tuple(offset[0]))
 
 
 def _is_offset(offset: Any) -> bool:
     if not (isinstance(offset, list) and len(offset) == 2 and isinstance(offset[0], list)):
         return False
-    (columns, count) = offset
-    whole = len(columns) == 2 and all(isinstance(x, int) for x in columns)
-    return whole and isinstance(count, (int, float)) and count >= 0
+    columns, count = offset
+    whole = len(columns) == 2 and all(type(x) is int and abs(x) <= FARTHEST for x in columns)
+    return whole and type(count) in (int, float) and 0 <= count < 1e300

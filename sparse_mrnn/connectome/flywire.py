@@ -67,7 +67,7 @@ def read_flywire(
     names = header(edges_file)
     require(names, str(edges_file), SOURCE, TARGET, WEIGHT)
     labels = [column for column in settings.edge_columns() if column in names]
-    edges = read(edges_file, [SOURCE, TARGET, *labels], [WEIGHT])
+    edges = read(edges_file, ids=[SOURCE, TARGET], text=labels, numbers=[WEIGHT])
     neurons, notes = joined(heads, settings.neuron_columns())
     tables = ConnectomeTables(
         label=str(root), edges=edges, source=SOURCE, target=TARGET, weight=WEIGHT,
@@ -98,13 +98,13 @@ def joined(heads: dict[Path, list[str]], columns: Sequence[str]) -> tuple[Column
         require(head, str(path), NEURON)
     pa = arrow()
     first_path, *others = heads
-    first = read(first_path, [NEURON, *(c for c in columns if c in heads[first_path])])
+    first = read(first_path, ids=[NEURON], text=[c for c in columns if c in heads[first_path]])
     ids, data, notes = first.ids(NEURON), first.data, []
     for path in others:
         new = [c for c in columns if c in heads[path] and c not in data.column_names]
         if not new:
             continue
-        table = read(path, [NEURON, *new])
+        table = read(path, ids=[NEURON], text=new)
         other = table.ids(NEURON)
         refuse_repeats(table, NEURON, other)
         here, there = (column.rows for column in comparable(ids, other))

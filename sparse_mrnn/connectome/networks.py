@@ -6,7 +6,6 @@ import os
 from collections import Counter
 from pathlib import Path
 from typing import Any, Unpack
-from xml.etree.ElementTree import ParseError
 
 import networkx as nx
 import numpy as np
@@ -14,6 +13,7 @@ import numpy as np
 from sparse_mrnn.connectome.assemble import graph_from_tables
 from sparse_mrnn.connectome.column_table import arrow
 from sparse_mrnn.connectome.edge_rows import ConnectomeTables, indexed_edges, node_table
+from sparse_mrnn.connectome.graphml_check import GraphmlCheck
 from sparse_mrnn.connectome.report import ImportReport
 from sparse_mrnn.connectome.settings import ImportOptions, ImportSettings
 from sparse_mrnn.errors import ConnectomeError
@@ -45,6 +45,8 @@ def from_networkx(
     >>> network.n_units, report.merged
     (3, 2)
     """
+    if not isinstance(graph, nx.Graph):
+        raise ConnectomeError(f"a networkx graph is needed, not {type(graph).__name__}; see read_table.")
     label = f"networkx graph {graph.name!r}" if graph.name else "a networkx graph"
     return _import(graph, weight, label, ImportSettings.of(options, name=graph.name))
 
@@ -60,22 +62,15 @@ def read_graphml(
         If it is no GraphML, or declares entities (which can expand without end).
     """
     file = Path(path)
+    GraphmlCheck(file).run()
     try:
-        with file.open("rb") as stream:
-            for piece in iter(lambda: stream.read(1 << 20), b""):
-                if b"<!ENTITY" in piece or b"<!DOCTYPE" in piece:
-                    problem = "the file declares a document type or entities"
-                    raise ConnectomeError(f"{file}: {problem}; GraphML needs none, so it is not read.")
         graph = nx.read_graphml(file)
-    except ParseError as error:
-        line, column = error.position
-        raise ConnectomeError(f"{file}, line {line}, column {column}: not valid XML: {error.msg}.") from None
-    except OSError as error:
-        raise ConnectomeError(f"{file}: cannot be read: {error.strerror}.") from None
-    except (nx.NetworkXError, KeyError, ValueError) as error:
-        if isinstance(error, ConnectomeError):
-            raise
-        raise ConnectomeError(f"{file}: not valid GraphML: {error}") from None
+    except Exception as error:  # networkx's reader raises many kinds for what is valid XML but no GraphML
+        raise ConnectomeError(f"{file}: not valid GraphML: {type(error).__name__}: {error}") from None
+    for kind, entries in (("node", graph.nodes(data=True)), ("edge", graph.edges(data=True))):
+        for name, value in graph.graph.get(f"{kind}_default", {}).items():
+            for *_, data in entries:
+                data.setdefault(name, value)
     return _import(graph, weight, str(file), ImportSettings.of(options, name=file.stem))
 
 
@@ -132,5 +127,5 @@ def _columns(wanted: list[str], attributes: list[dict[str, Any]]) -> dict[str, A
 def _numbers(name: str, attributes: list[dict[str, Any]], label: str) -> Any:
     try:
         return arrow().array([float(data[name]) for data in attributes])
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ConnectomeError(f"{label}, attribute {name!r}: {error}.") from None

@@ -58,7 +58,7 @@ def read_neuprint(
     require(names, f"{label}: the connections", SOURCE, TARGET, WEIGHT)
     neurons, identity = read_neurons(neurons_at, "bodyId", settings)
     labels = [column for column in settings.edge_columns() if column in names]
-    edges = read(edges_at, [SOURCE, TARGET, *labels], [WEIGHT], name="connections")
+    edges = read(edges_at, ids=[SOURCE, TARGET], text=labels, numbers=[WEIGHT], name="connections")
     tables = ConnectomeTables(
         label=label, edges=edges, source=SOURCE, target=TARGET, weight=WEIGHT,
         neurons=neurons, neuron=identity,

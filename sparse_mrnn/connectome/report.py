@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sparse_mrnn.graph import RegionGraph
+from sparse_mrnn.summary_table import SummaryTable
 
 SHOWN = 20
 """Regions a report prints; it holds all."""
@@ -51,7 +52,7 @@ def region_rows(
     return tuple(rows)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class ImportReport:
     """What was read, what was dropped and why, and what came out. ``print`` shows it."""
 
@@ -70,6 +71,11 @@ class ImportReport:
     density: float  # connected pairs of neurons over all pairs
     notes: tuple[str, ...] = ()  # what else a reader should know
 
+    def to_dict(self) -> dict[str, Any]:
+        """The report as JSON has it, all regions included."""
+        found = asdict(self)
+        return {**found, "regions": list(found["regions"]), "notes": list(self.notes)}
+
     def lines(self) -> list[str]:
         """The report without its table of regions."""
         out = [f"imported {self.source}"]
@@ -85,32 +91,24 @@ class ImportReport:
         out.append(f"  weight: {self.weights}")
         return out + [f"  note: {note}" for note in self.notes]
 
-    def _shown(self) -> tuple[list[tuple[str, ...]], list[str]]:
-        """Cells of the regions to print, the largest where there are many, and what to say of the others."""
-        if len(self.regions) <= SHOWN:
-            return [row.cells() for row in self.regions], []
-        largest = sorted(self.regions, key=lambda row: -row.units)[:SHOWN]
-        return [row.cells() for row in largest], [f"  ... and {len(self.regions) - SHOWN:,} smaller regions"]
+    def table(self) -> SummaryTable:
+        """The report with its regions, the largest where there are many."""
+        shown = list(self.regions)
+        more = []
+        if len(shown) > SHOWN:
+            shown = sorted(shown, key=lambda row: -row.units)[:SHOWN]
+            more = [f"  ... and {len(self.regions) - SHOWN:,} smaller regions"]
+        return SummaryTable(self.lines(), HEAD, [row.cells() for row in shown], more)
+
+    def __repr__(self) -> str:
+        size = f"{self.neurons:,} neurons, {self.merged:,} connections, {len(self.regions):,} regions"
+        return f"<ImportReport of {self.source}: {size}>"
 
     def __str__(self) -> str:
-        shown, more = self._shown()
-        cells = [HEAD, *shown]
-        widths = [max(len(row[c]) for row in cells) for c in range(len(HEAD))]
-        out = self.lines()
-        for name, *numbers in cells:
-            aligned = (cell.rjust(width) for cell, width in zip(numbers, widths[1:], strict=True))
-            out.append("  " + "  ".join([name.ljust(widths[0]), *aligned]))
-        return "\n".join(out + more)
+        return str(self.table())
 
     def __rich__(self) -> Any:
-        from rich.console import Group
-        from rich.table import Table
-        from rich.text import Text
+        return self.table()
 
-        shown, more = self._shown()
-        table = Table(box=None, pad_edge=False, padding=(0, 1))
-        for k, column in enumerate(HEAD):
-            table.add_column(column, justify="right" if k else "left", no_wrap=True)
-        for row in shown:
-            table.add_row(*row)
-        return Group(*(Text(line) for line in self.lines()), table, *(Text(line) for line in more))
+    def _repr_html_(self) -> str:
+        return self.table()._repr_html_()

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypedDict
 
+import numpy as np
+
 from sparse_mrnn.errors import ConnectomeError, suggest
 
 Select = Mapping[str, Any] | Iterable[Any]
@@ -139,10 +141,9 @@ class ImportSettings:
                 raise ConnectomeError(f"{name} is {value!r}; use {', '.join(map(repr, values))}.")
         if settings.transmitter is not None and settings.sign is not None:
             raise ConnectomeError("transmitter and sign exclude each other; give one.")
-        if not 0 < settings.gain < float("inf"):
-            raise ConnectomeError(f"gain is {settings.gain!r}; it must be a positive number.")
-        if settings.spectral_radius is not None and not settings.spectral_radius > 0:
-            raise ConnectomeError(f"spectral_radius is {settings.spectral_radius!r}; it must be positive.")
+        positive("gain", settings.gain)
+        if settings.spectral_radius is not None:
+            positive("spectral_radius", settings.spectral_radius)
         return settings
 
     @property
@@ -163,6 +164,17 @@ class ImportSettings:
         key = None if self.parallel == "sum" else self.parallel
         columns = (*self.region_columns, self.transmitter, self.confidence, self.sign, key)
         return [column for column in columns if column]
+
+
+def positive(name: str, value: object) -> float:
+    """An argument that must be a positive, finite number.
+
+    >>> positive("gain", 2)
+    2.0
+    """
+    if isinstance(value, (int, float, np.number)) and 0 < value < float("inf"):
+        return float(value)
+    raise ConnectomeError(f"{name} is {value!r}; it must be a positive number.")
 
 
 CHOICES: dict[str, tuple[str, ...]] = {

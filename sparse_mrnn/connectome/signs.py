@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparse_mrnn.connectome.column_table import ColumnTable
+from sparse_mrnn.connectome.delimited_text import is_number
 from sparse_mrnn.connectome.edge_rows import ConnectomeTables, EdgeRows
 from sparse_mrnn.connectome.settings import ImportSettings
 from sparse_mrnn.errors import ConnectomeError
@@ -25,6 +26,7 @@ ALIASES = {
     "ser": "serotonin", "5ht": "serotonin", "5-ht": "serotonin", "oct": "octopamine", "hist": "histamine",
     "his": "histamine", "gly": "glycine", "tyr": "tyramine",
 }  # fmt: skip
+NO_NUMBER = {"na", "n/a", "null", "none", "unknown"}
 NO_TRANSMITTER = {"", "unknown", "unclear", "none", "undefined", "nan", "na"}
 MODULATORS = dict.fromkeys(("dopamine", "serotonin", "octopamine", "tyramine", "noradrenaline"), 0)
 SIGNS: dict[str, dict[str, int]] = {
@@ -165,10 +167,11 @@ def _of_column(
 def _numbers_or_nan(table: ColumnTable, column: str) -> NDArray[np.float64]:
     """Numbers of a column; where they are missing, NaN."""
     codes, labels = table.labels(column)
-    try:
-        values = np.array([*(float(label) for label in labels), np.nan])
-    except ValueError:
-        raise ConnectomeError(f"{table.name}, column {column!r}: a confidence is no number.") from None
+    labels = ["nan" if label.lower() in NO_NUMBER else label for label in labels]
+    wrong = next((label for label in labels if not is_number(label)), None)
+    if wrong is not None:
+        raise ConnectomeError(f"{table.name}, column {column!r}: the confidence {wrong!r:.80} is no number.")
+    values = np.array([*map(float, labels), np.nan])
     numbers: NDArray[np.float64] = values[codes]
     return numbers
 

@@ -11,8 +11,11 @@ from sparse_mrnn.connectome.column_table import ColumnTable, arrow, listed
 from sparse_mrnn.connectome.delimited_text import Dialect, explain, opened, sniff
 from sparse_mrnn.errors import ConnectomeError, suggest
 
-GROWTH, SPARED = 300, 2 << 30
-"""A compressed text may grow this many times, and always to this many bytes; more is a decompression bomb."""
+GROWTH, SPARED = 300, 64 << 20
+"""A file may grow this many times in memory, and always to this many bytes; more is a decompression bomb."""
+
+
+BINARY = (".parquet", ".feather", ".arrow")
 
 
 def pick(
@@ -49,68 +52,112 @@ def header(source: Any, delimiter: str | None = None, columns: Sequence[str] | N
         import pyarrow.parquet
 
         return list(_guard(path, lambda: pyarrow.parquet.read_schema(path)).names)
-    if path.suffix in (".feather", ".arrow"):
+    if path.suffix in BINARY:
         return list(_guard(path, lambda: arrow().ipc.open_file(arrow().memory_map(str(path)))).schema.names)
     return list(sniff(path, delimiter, columns).columns)
 
 
 def read(
     source: Any,
-    text: Iterable[str],
-    numbers: Iterable[str] = (),
     *,
+    ids: Iterable[str],
+    text: Iterable[str] = (),
+    numbers: Iterable[str] = (),
     name: str = "table",
     delimiter: str | None = None,
     columns: Sequence[str] | None = None,
 ) -> ColumnTable:
-    """Read columns of text and of numbers of a path, DataFrame, mapping of lists or pyarrow.Table.
+    """Read columns of ids, text and numbers of a path, DataFrame, mapping of lists or pyarrow.Table.
 
     .parquet, .feather and .arrow by their suffix; anything else is text, compressed or not (.gz, .bz2, .zst).
     Errors call a table that is no file ``name``; ``delimiter`` and ``columns`` are as in `sniff`.
     """
-    kinds = {**dict.fromkeys(text, "text"), **dict.fromkeys(numbers, "number")}
+    pa = arrow()
+    kinds = {**dict.fromkeys(text, "text"), **dict.fromkeys(numbers, "number"), **dict.fromkeys(ids, "id")}
     known = tuple(header(source, delimiter, columns))
+    for column in kinds:
+        if known.count(column) > 1:
+            raise ConnectomeError(f"{name}: column {column!r} is there twice; rename one.")
     if not isinstance(source, (str, os.PathLike)):
         return ColumnTable(name, _from_memory(source, name, kinds), known=known)
     path = Path(source)
-    if path.suffix == ".parquet":
-        import pyarrow.parquet
-
-        data = _guard(path, lambda: pyarrow.parquet.read_table(path, columns=list(kinds)))
-        return ColumnTable(path.name, data, known=known)
-    if path.suffix in (".feather", ".arrow"):
-        import pyarrow.feather
-
-        data = _guard(path, lambda: pyarrow.feather.read_table(path, columns=list(kinds)))
-        return ColumnTable(path.name, data, known=known)
+    if path.suffix in BINARY:
+        return ColumnTable(path.name, _guard(path, lambda: _read_binary(path, list(kinds))), known=known)
     dialect = sniff(path, delimiter, columns)
     try:
-        data = _read_text(path, dialect, kinds)
-    except arrow().ArrowInvalid as error:
+        try:
+            data = _read_text(path, dialect, kinds)
+        except pa.ArrowInvalid:  # perhaps a line break in quotes where a block of the file ends
+            data = _read_text(path, dialect, kinds, line_breaks=True)
+    except pa.ArrowException as error:
         explain(path, dialect, kinds, str(error))
     return ColumnTable(path.name, data, path, dialect, known)
 
 
-def _read_text(path: Path, dialect: Dialect, kinds: Mapping[str, str]) -> Any:
+def _read_binary(path: Path, columns: list[str]) -> Any:
+    """Columns of a Parquet or Feather file, checked before compiled code trusts their offsets and indices."""
+    if path.suffix == ".parquet":
+        import pyarrow.parquet
+
+        file = pyarrow.parquet.ParquetFile(path)
+        _refuse_growth(path, file.metadata.num_rows * 8 * len(columns))
+        data = file.read(columns=columns)
+    else:
+        import pyarrow.feather
+
+        data = pyarrow.feather.read_table(path, columns=columns)
+    _refuse_growth(path, data.nbytes)
+    data.validate(full=True)
+    return data
+
+
+def _refuse_growth(path: Path, in_memory: int) -> None:
+    size = path.stat().st_size
+    if in_memory > max(SPARED, GROWTH * size):
+        problem = f"{size:,} bytes hold {in_memory:,} or more"
+        raise ConnectomeError(f"{path}: {problem}; this looks like a decompression bomb.")
+
+
+def _read_text(path: Path, dialect: Dialect, kinds: Mapping[str, str], line_breaks: bool = False) -> Any:
     pa = arrow()
-    arrow_types = {"number": pa.float64(), "text": pa.dictionary(pa.int32(), pa.string())}
+    label = pa.dictionary(pa.int32(), pa.string())
+    arrow_types = {"number": pa.float64(), "text": label, "id": pa.string()}
     types = {column: arrow_types[kind] for column, kind in kinds.items()}
     if dialect.is_empty:
         return pa.table({column: pa.array([], kind) for column, kind in types.items()})
     options = (
         pa.csv.ReadOptions(column_names=list(dialect.columns), skip_rows=dialect.skip, block_size=8 << 20),
-        pa.csv.ParseOptions(delimiter=dialect.delimiter, newlines_in_values=False),
-        pa.csv.ConvertOptions(column_types=types, include_columns=list(types), strings_can_be_null=True),
+        pa.csv.ParseOptions(delimiter=dialect.delimiter, newlines_in_values=line_breaks),
+        pa.csv.ConvertOptions(
+            column_types=types, include_columns=list(types), strings_can_be_null=True, null_values=[""]
+        ),
     )
-    size, total, batches = path.stat().st_size, 0, []
+    total = 0
+    chunks: dict[str, list[Any]] = {column: [] for column in kinds}
     with opened(path) as stream:
         for batch in pa.csv.open_csv(stream, *options):
             total += batch.nbytes
-            if total > max(SPARED, GROWTH * size):
-                problem = f"{size:,} compressed bytes hold more than {total:,}"
-                raise ConnectomeError(f"{path}: {problem}; this looks like a decompression bomb.")
-            batches.append(batch)
-    return pa.Table.from_batches(batches).unify_dictionaries()
+            _refuse_growth(path, total)
+            for column, kind in kinds.items():
+                values = batch.column(column)
+                chunks[column].append(_compact(values) if kind == "id" else values)
+    for column, kind in kinds.items():
+        if kind == "id" and len({chunk.type for chunk in chunks[column]}) > 1:
+            chunks[column] = [chunk.cast(pa.string()).dictionary_encode() for chunk in chunks[column]]
+    table = pa.table({column: pa.chunked_array(parts) for column, parts in chunks.items()})
+    return table.unify_dictionaries()
+
+
+def _compact(ids: Any) -> Any:
+    """Text as integers if each is plainly one: positive, without a leading zero; else as a dictionary."""
+    pa = arrow()
+    try:
+        integers = ids.cast(pa.int64())
+    except pa.ArrowInvalid:
+        return ids.dictionary_encode()
+    least = pa.compute.min(integers).as_py()
+    plain = least is not None and least > 0 and not pa.compute.any(pa.compute.starts_with(ids, "0")).as_py()
+    return integers if plain else ids.dictionary_encode()
 
 
 def _is_dataframe(source: Any) -> bool:
@@ -140,9 +187,10 @@ def _from_memory(source: Any, name: str, wanted: Collection[str] | None = None) 
             data = pa.Table.from_pandas(source, preserve_index=False)
         else:
             data = source if isinstance(source, pa.Table) else pa.table(source)
-    except (TypeError, ValueError, pa.ArrowException) as error:
-        problem = f"a path, a DataFrame or a pyarrow table is needed, not {type(source).__name__}: {error}."
-        raise ConnectomeError(f"{name}: {problem}") from None
+    except (TypeError, ValueError, AttributeError, OverflowError, pa.ArrowException) as error:
+        problem = f"a {type(source).__name__} cannot be read as a table: {error}."
+        advice = "Give a path, a DataFrame or a pyarrow table with columns of one type and length."
+        raise ConnectomeError(f"{name}: {problem} {advice}") from None
     return data if wanted is None else data.select([c for c in data.column_names if c in wanted])
 
 
@@ -150,5 +198,7 @@ def _guard(path: Path, action: Any) -> Any:
     pa = arrow()
     try:
         return action()
-    except (pa.ArrowException, OSError) as error:
+    except ConnectomeError:
+        raise
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, MemoryError) as error:
         raise ConnectomeError(f"{path}: cannot be read as {path.suffix[1:]}: {error}") from None

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sparse_mrnn.connectome.archive import checked, text
+from sparse_mrnn.connectome.archive import SPARED, checked, content
+from sparse_mrnn.connectome.delimited_text import is_number, split_lines
 from sparse_mrnn.connectome.report import ImportReport, region_rows
+from sparse_mrnn.connectome.settings import positive
 from sparse_mrnn.errors import ConnectomeError, suggest
 from sparse_mrnn.graph import RegionGraph
 from sparse_mrnn.initializers import Constant
@@ -59,9 +61,7 @@ def read_tvb(
     Sanz Leon et al., Frontiers in Neuroinformatics 7, 10 (2013).
     """
     root = Path(path)
-    for what, value in (("speed", speed), ("gain", gain)):
-        if not 0 < value < float("inf"):
-            raise ConnectomeError(f"{what} is {value!r}; it must be a positive number.")
+    speed, gain = positive("speed", speed), positive("gain", gain)
     areas = _areas(root)
     labels, sizes = areas.labels, _units(units, areas.labels)
     graph = RegionGraph(name=root.name.removesuffix(".zip") if name is None else name)
@@ -123,7 +123,7 @@ def _areas(root: Path) -> Areas:
     for stem in ("weights", "tract_lengths"):
         if stem not in files:
             continue
-        values = matrices[stem] = _numbers(root, files[stem])
+        values = matrices[stem] = _numbers(root, files[stem], limit=SPARED + 64 * n**2)
         if values.shape != (n, n):
             shape = f"{values.shape[0]} x {values.shape[1]}"
             raise ConnectomeError(f"{root}: {stem}.txt is {shape}, but centres.txt has {n} areas.")
@@ -135,6 +135,8 @@ def _areas(root: Path) -> Areas:
         right = _numbers(root, files["hemispheres"]).reshape(-1)
         if len(right) != n:
             raise ConnectomeError(f"{root}: hemispheres.txt has {len(right)} lines for {n} areas.")
+        if not np.isin(right, (0, 1)).all():
+            raise ConnectomeError(f"{root}: hemispheres.txt has a number other than 0 (left) and 1 (right).")
         parents = ["right" if r else "left" for r in right]
     used = {"weights", "centres", "tract_lengths", "hemispheres"}
     unused = [f"not used: {file}" for stem, file in sorted(files.items()) if stem not in used]
@@ -160,20 +162,21 @@ def _files(root: Path) -> dict[str, str]:
     return stems
 
 
-def _lines(root: Path, member: str) -> list[tuple[int, list[str]]]:
-    content = (root / member).read_text(encoding="utf-8-sig") if root.is_dir() else text(root, member)
-    return [
-        (k, line.replace(",", " ").split())
-        for k, line in enumerate(content.splitlines(), start=1)
-        if line.strip() and not line.startswith("#")
-    ]
+def _lines(root: Path, member: str, limit: int) -> Iterator[tuple[str, list[str]]]:
+    """The cells of every line that is not blank or a comment, and where they are."""
+    try:
+        text = content(root, member, limit).decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise ConnectomeError(f"{root}: {member} is not UTF-8 text; save it as UTF-8.") from None
+    for k, line in enumerate(split_lines(text), start=1):
+        if line.strip() and not line.startswith("#"):
+            yield f"{root}: {member}, line {k}", line.replace(",", " ").split()
 
 
-def _numbers(root: Path, member: str) -> NDArray[np.float64]:
+def _numbers(root: Path, member: str, limit: int = SPARED) -> NDArray[np.float64]:
     """A table of finite numbers."""
     rows: list[list[float]] = []
-    for line, cells in _lines(root, member):
-        where = f"{root}: {member}, line {line}"
+    for where, cells in _lines(root, member, limit):
         rows.append([_finite(cell, f"{where}, column {k}") for k, cell in enumerate(cells, start=1)])
         if len(cells) != len(rows[0]):
             raise ConnectomeError(f"{where}: {len(cells)} columns where the first line has {len(rows[0])}.")
@@ -183,27 +186,25 @@ def _numbers(root: Path, member: str) -> NDArray[np.float64]:
 
 
 def _finite(cell: str, where: str) -> float:
-    try:
-        value = float(cell)
-    except ValueError:
-        raise ConnectomeError(f"{where}: {cell!r} is no number.") from None
-    if not np.isfinite(value):
+    if not is_number(cell):
+        raise ConnectomeError(f"{where}: {cell!r:.80} is no number.")
+    if not np.isfinite(float(cell)):
         raise ConnectomeError(f"{where}: {cell} is not finite.")
-    return value
+    return float(cell)
 
 
 def _centres(root: Path, member: str) -> tuple[list[str], NDArray[np.float64]]:
-    labels: list[str] = []
-    centres = []
-    for line, cells in _lines(root, member):
-        where = f"{root}: {member}, line {line}"
+    centres: dict[str, list[float]] = {}
+    for where, cells in _lines(root, member, SPARED):
         if len(cells) != 4:
             raise ConnectomeError(f"{where}: {len(cells)} columns; a label and x, y, z are needed.")
-        if cells[0] in labels:
+        if cells[0] in centres:
             raise ConnectomeError(f"{where}: area {cells[0]!r} is there twice; labels must differ.")
-        labels.append(cells[0])
-        centres.append([_finite(cell, f"{where}, column {k}") for k, cell in enumerate(cells[1:], start=2)])
-    return labels, np.array(centres).reshape(-1, 3)
+        numbers = enumerate(cells[1:], start=2)
+        centres[cells[0]] = [_finite(cell, f"{where}, column {k}") for k, cell in numbers]
+    if not centres:
+        raise ConnectomeError(f"{root}: {member} is empty.")
+    return list(centres), np.array(list(centres.values()))
 
 
 def _units(units: int | Mapping[str, int], labels: list[str]) -> list[int]:
@@ -219,7 +220,7 @@ def _units(units: int | Mapping[str, int], labels: list[str]) -> list[int]:
             raise ConnectomeError(f"units: area {without[0]!r} has none ({len(without)} areas have none).")
         sizes = [units[label] for label in labels]
     for label, size in zip(labels, sizes, strict=True):
-        if not isinstance(size, int) or size < 1:
+        if not isinstance(size, (int, np.integer)) or isinstance(size, bool) or not 1 <= size < 2**31:
             problem = f"area {label!r} has {size!r}; a whole number of at least 1 is needed."
             raise ConnectomeError(f"units: {problem}")
     return sizes

@@ -1,5 +1,23 @@
 """Exchange of networks with other software."""
 
-from sparse_mrnn.interop.sonata import read_sonata, write_sonata
+from sparse_mrnn.interop.graphml import write_graphml
+from sparse_mrnn.interop.mrnntorch import (
+    from_mrnntorch,
+    graph_from_mrnntorch,
+    to_mrnntorch,
+    to_mrnntorch_config,
+)
+from sparse_mrnn.interop.sonata import read_sonata, read_sonata_settings, write_sonata
+from sparse_mrnn.interop.step import step_module
 
-__all__ = ["read_sonata", "write_sonata"]
+__all__ = [
+    "from_mrnntorch",
+    "graph_from_mrnntorch",
+    "read_sonata",
+    "read_sonata_settings",
+    "step_module",
+    "to_mrnntorch",
+    "to_mrnntorch_config",
+    "write_graphml",
+    "write_sonata",
+]

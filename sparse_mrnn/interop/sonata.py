@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Unpack
 
+from sparse_mrnn.config import SimulationConfig
 from sparse_mrnn.connectome.report import ImportReport
 from sparse_mrnn.connectome.settings import ImportOptions, ImportSettings
 from sparse_mrnn.connectome.summary import report_of
@@ -14,14 +15,51 @@ from sparse_mrnn.graph import RegionGraph
 from sparse_mrnn.interop.sonata_files import NetworkFiles, opened
 from sparse_mrnn.interop.sonata_import import import_network
 from sparse_mrnn.interop.sonata_read import read_back
-from sparse_mrnn.interop.sonata_write import EXACT, write_sonata
+from sparse_mrnn.interop.sonata_write import EXACT, SETTINGS, write_sonata
 
-__all__ = ["read_sonata", "write_sonata"]
+__all__ = ["read_sonata", "read_sonata_settings", "write_sonata"]
 
 
 def is_network(path: str | os.PathLike[str]) -> bool:
     """Whether a path is a folder with a SONATA network."""
     return (Path(path) / "circuit_config.json").is_file()
+
+
+def read_sonata_settings(nodes: str | os.PathLike[str]) -> SimulationConfig | None:
+    """Settings (dt, tau, activation, ...) of the network that `write_sonata` wrote; None of a graph.
+
+    Parameters
+    ----------
+    nodes : path
+        The folder, or its nodes file.
+
+    Raises
+    ------
+    ConnectomeError
+        If the file is damaged.
+
+    Examples
+    --------
+    >>> import tempfile, sparse_mrnn as sm
+    >>> net = sm.mRNN({"recurrent_regions": [{"num_units": 3}]}, tau=50, device="cpu")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_sonata(net, f"{folder}/net")
+    ...     settings = read_sonata_settings(f"{folder}/net")
+    ...     graph, report = read_sonata(f"{folder}/net")
+    >>> sm.simulation.build_network(graph, settings, "cpu").tau
+    50.0
+    """
+    path = Path(nodes)
+    file_of_nodes = NetworkFiles.of_circuit(path).nodes if path.is_dir() else path
+    with opened(file_of_nodes) as file:
+        text = file.attrs.get(SETTINGS)
+    if text is None:
+        return None
+    try:
+        return SimulationConfig.model_validate_json(text)
+    except ValueError as error:
+        problem = f"its settings cannot be read: {str(error).splitlines()[-1].strip()}"
+        raise ConnectomeError(f"{file_of_nodes}: {problem}") from None
 
 
 def read_sonata(

@@ -5,16 +5,28 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sparse_mrnn.errors import ConnectomeError, MissingExtraError
+import numpy as np
+from numpy.typing import NDArray
+
+from sparse_mrnn.errors import ConnectomeError, MissingExtraError, SparseMRNNError
+from sparse_mrnn.json_file import read_json
 
 NULL = "NULL"
 """No value, in a types CSV."""
+SPARED, RATIO = 1 << 20, 1100
+"""A dataset of more bytes than the first may be this many times larger than what the file stores of it."""
+DAMAGE = (
+    OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError, MemoryError, SystemError,
+)  # fmt: skip
+"""What h5py raises for damaged files."""
+Row = dict[str, str | None]
 Name = str | os.PathLike[str] | None
 
 
@@ -52,35 +64,37 @@ class NetworkFiles:
     def of_circuit(cls, folder: Path) -> NetworkFiles:
         """The files that a folder's circuit_config.json names: one pair, inside of the folder."""
         config = folder / "circuit_config.json"
+        content = read_json(config, ConnectomeError)
         try:
-            content = json.loads(config.read_text(encoding="utf-8"))
             nodes, edges = (list(content["networks"][kind]) for kind in ("nodes", "edges"))
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            names = {str(name): str(value) for name, value in content.get("manifest", {}).items()}
+            single = len(nodes) == len(edges) == 1
+            entries = {**nodes[0], **edges[0]} if single else {}
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             problem = f"cannot be read as a SONATA circuit: {type(error).__name__} {error}."
             raise ConnectomeError(f"{config}: {problem}") from None
-        if not len(nodes) == len(edges) == 1:
+        if not single:
             count = f"{len(nodes)} nodes files and {len(edges)} edges files"
             raise ConnectomeError(f"{config}: {count}; read one pair at a time, by file.")
-        names = dict(content.get("manifest", {}))
 
-        def resolve(entry: Any, key: str) -> Path | None:
-            text = entry.get(key)
+        def resolve(key: str) -> Path | None:
+            text = entries.get(key)
             if not text or text == NULL:
                 return None
-            for _ in range(len(names) + 1):
-                for name, value in names.items():
-                    text = text.replace(name, value)
+            for name in [*sorted(names, key=len, reverse=True)] * len(names):  # variables may hold others
+                text = text.replace(name, names[name]) if isinstance(text, str) and len(text) < 4096 else None
+            if not isinstance(text, str) or "\0" in text:
+                raise ConnectomeError(f"{config}: {key} is {entries[key]!r:.80}, which is no file name.")
             path: Path = (folder / text).resolve()
             if not path.is_relative_to(folder.resolve()):
-                problem = f"{key} {entry[key]!r} leads outside of the folder; it is not opened."
+                problem = f"{key} {entries[key]!r:.80} leads outside of the folder; it is not opened."
                 raise ConnectomeError(f"{config}: {problem}")
             return path
 
-        node_file, edge_file = resolve(nodes[0], "nodes_file"), resolve(edges[0], "edges_file")
+        node_file, edge_file = resolve("nodes_file"), resolve("edges_file")
         if node_file is None or edge_file is None:
             raise ConnectomeError(f"{config}: a nodes_file and an edges_file are needed.")
-        types = resolve(nodes[0], "node_types_file"), resolve(edges[0], "edge_types_file")
-        return cls(node_file, edge_file, *types)
+        return cls(node_file, edge_file, resolve("node_types_file"), resolve("edge_types_file"))
 
 
 def _types_of(file: Path, stated: Name, what: str) -> Path | None:
@@ -94,34 +108,104 @@ def _types_of(file: Path, stated: Name, what: str) -> Path | None:
 
 @contextmanager
 def opened(path: Path) -> Iterator[Any]:
-    """An HDF5 file; damage becomes a ConnectomeError."""
+    """An HDF5 file whose data are all inside of it; what is wrong with it becomes a ConnectomeError."""
     h5py = h5()
     if not path.is_file():
         raise ConnectomeError(f"{path} does not exist.")
     try:
         with h5py.File(path, "r") as file:
+            _refuse_outside(file, path)
             yield file
     except ConnectomeError:
         raise
-    except (OSError, RuntimeError, KeyError) as error:
-        raise ConnectomeError(f"{path}: cannot be read as SONATA (HDF5): {error}") from None
+    except SparseMRNNError as error:
+        raise ConnectomeError(f"{path}: {error}") from None
+    except DAMAGE as error:
+        raise ConnectomeError(f"{path}: cannot be read as SONATA (HDF5): {error}.") from None
 
 
-def read_types(path: Path, identity: str, needed: Sequence[str] = ()) -> list[dict[str, str]]:
-    """Rows of a types CSV (blanks between columns), by the integer in column ``identity``."""
+def _refuse_outside(file: Any, path: Path) -> None:
+    """Refuse links and datasets that may lead out of a file."""
+    h5py = h5()
+
+    def link_of(name: bytes | str, link: Any) -> Any:  # what is not None ends the visit
+        return None if isinstance(link, h5py.HardLink) else f"{name!r} is a {type(link).__name__}"
+
+    def data_of(name: str, found: Any) -> Any:
+        outside = isinstance(found, h5py.Dataset) and (found.external or found.is_virtual)
+        return f"the data of {name!r} are in other files" if outside else None
+
+    problem = file.visititems_links(link_of) or file.visititems(data_of)
+    if problem:
+        raise ConnectomeError(f"{path}: {problem}; what may lead out of the file is not followed.")
+
+
+def column(group: Any, name: str, kinds: str, length: int | None = None) -> NDArray[Any]:
+    """A dataset of one dimension, of types of some kinds (numpy's dtype.kind) and, if given, of a length."""
+    h5py = h5()
+    where = f"{group.file.filename}: {group.name}/{name}"
+    data = group.get(name)
+    if not isinstance(data, h5py.Dataset) or data.ndim != 1:
+        raise ConnectomeError(f"{where} is {'missing' if data is None else 'no dataset of one dimension'}.")
+    if length is not None and len(data) != length:
+        raise ConnectomeError(f"{where} has {len(data):,} values; {length:,} are needed.")
+    objects = data.dtype.kind == "O" and h5py.check_string_dtype(data.dtype) is None
+    if data.dtype.kind not in kinds or objects:
+        raise ConnectomeError(f"{where} is of type {data.dtype}, which it cannot be.")
+    bounded = length is not None and data.dtype.itemsize <= 8
+    if not bounded and data.nbytes > max(SPARED, RATIO * data.id.get_storage_size()):
+        raise ConnectomeError(f"{where} promises {len(data):,} values, which the file does not hold.")
+    values: NDArray[Any] = data[:]
+    return values
+
+
+def indices(group: Any, name: str, size: int, length: int | None = None) -> NDArray[np.int64]:
+    """A dataset of integers from 0 to ``size`` - 1."""
+    values = column(group, name, "iu", length)
+    if len(values) and not 0 <= int(values.min()) <= int(values.max()) < size:
+        where = f"{group.file.filename}: {group.name}/{name}"
+        raise ConnectomeError(f"{where} has a value outside of 0..{size - 1}.")
+    return values.astype(np.int64)
+
+
+def texts(group: Any, name: str, length: int | None = None) -> list[str]:
+    """A dataset of text."""
+    return [value.decode("utf-8") for value in column(group, name, "SO", length).tolist()]
+
+
+def escaped(text: str) -> str:
+    r"""Text as a types CSV holds it: as it is, or as JSON after a backslash where readers would change it.
+
+    >>> escaped("V1"), escaped("NULL")
+    ('V1', '\\"NULL"')
+    """
+    plain = text not in ("", NULL) and not re.search(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\\]", text)
+    return text if plain else "\\" + json.dumps(text)
+
+
+def unescaped(text: str) -> str:
+    """The text that `escaped` was given."""
+    return str(json.loads(text[1:])) if text.startswith("\\") else text
+
+
+def read_types(path: Path, identity: str, needed: Sequence[str] = ()) -> list[Row]:
+    """Rows of a types CSV (blanks between columns), by the integer in column ``identity``; None for NULL."""
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, delimiter=" ", skipinitialspace=True)
             rows = list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ConnectomeError(f"{path}: cannot be read: {error}.") from None
-    columns = reader.fieldnames or []
-    for column in (identity, *needed):
-        if column not in columns:
+    columns = list(reader.fieldnames or [])
+    for name in (identity, *needed):
+        if columns.count(name) != 1:
             listed = ", ".join(map(repr, columns))
-            raise ConnectomeError(f"{path}, line 1: there is no column {column!r}. The columns are {listed}.")
+            raise ConnectomeError(f"{path}, line 1: there is no column {name!r}. The columns are {listed}.")
     for k, row in enumerate(rows, start=2):
-        if None in row or None in row.values() or not str(row[identity]).isdigit():
+        if None in row or None in row.values() or not re.fullmatch("[0-9]{1,18}", row[identity]):
             problem = f"a {identity} and as many columns as in line 1 are needed."
             raise ConnectomeError(f"{path}, line {k}: {problem}")
-    return sorted(rows, key=lambda row: int(row[identity]))
+    if len({(row.get("population"), int(row[identity])) for row in rows}) < len(rows):
+        raise ConnectomeError(f"{path}: a {identity} is there twice.")
+    rows.sort(key=lambda row: int(row[identity]))
+    return [{name: None if value == NULL else value for name, value in row.items()} for row in rows]

@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 
 from sparse_mrnn.connectome.assemble import graph_from_tables
 from sparse_mrnn.connectome.column_table import arrow
+from sparse_mrnn.connectome.delimited_text import is_number
 from sparse_mrnn.connectome.edge_rows import ConnectomeTables, indexed_edges, node_table
 from sparse_mrnn.connectome.report import ImportReport
 from sparse_mrnn.connectome.settings import ImportSettings
 from sparse_mrnn.errors import ConnectomeError
 from sparse_mrnn.graph import RegionGraph
-from sparse_mrnn.interop.sonata_files import NULL, NetworkFiles, opened, read_types
+from sparse_mrnn.interop.sonata_files import NetworkFiles, column, indices, opened, read_types
 
 Columns = dict[str, NDArray[np.object_]]
 """Attributes of all nodes or edges; None where there is no value."""
@@ -31,14 +32,13 @@ def import_network(files: NetworkFiles, settings: ImportSettings) -> tuple[Regio
         for population, group in file["nodes"].items():
             attributes = _attributes(group, "node", files, population, wanted)
             n = len(group["node_type_id"])
-            ids = group["node_id"][:] if "node_id" in group else np.arange(n)
-            order = np.argsort(ids)
-            if (ids[order] != np.arange(n)).any():
+            order = np.argsort(indices(group, "node_id", n, n)) if "node_id" in group else np.arange(n)
+            if "node_id" in group and (group["node_id"][:][order] != np.arange(n)).any():
                 problem = f"the node_ids of population {population!r} are not 0..{n - 1}."
                 raise ConnectomeError(f"{files.nodes}: {problem}")
             start = sum(map(len, ranges.values()))
             ranges[population] = range(start, start + n)
-            in_order = {column: values[order] for column, values in attributes.items()}
+            in_order = {name: values[order] for name, values in attributes.items()}
             nodes.append({**in_order, "population": _filled(n, population)})
             if set(attributes.get("model_type", ())) == {"virtual"}:
                 notes.append(f"population {population!r} is virtual; its nodes are units like any other")
@@ -47,16 +47,15 @@ def import_network(files: NetworkFiles, settings: ImportSettings) -> tuple[Regio
     wanted = ["syn_weight", "nsyns", *settings.edge_columns()]
     with opened(files.edges) as file:
         for population, group in file["edges"].items():
-            label = f"population {population!r}"
-            sources.append(_units(group["source_node_id"], "source", ranges, files, label))
-            targets.append(_units(group["target_node_id"], "target", ranges, files, label))
+            sources.append(_units(group, "source", ranges, files))
+            targets.append(_units(group, "target", ranges, files, len(sources[-1])))
             attributes = _attributes(group, "edge", files, population, wanted)
             edges.append({**attributes, "edge_population": _filled(len(sources[-1]), population)})
     columns = _joined(edges, list(map(len, sources[1:])))
     weight = np.ones(sum(map(len, sources)))
-    for name in ("syn_weight", "nsyns"):
+    for name, least in (("syn_weight", -np.inf), ("nsyns", 0)):
         if name in columns:
-            weight *= columns.pop(name).astype(np.float64)
+            weight *= _numbers(name, columns.pop(name), files.edges, least)
     ids = [f"{population}/{k}" for population, units in ranges.items() for k in range(len(units))]
     ends = np.concatenate(sources), np.concatenate(targets)
     tables = ConnectomeTables(
@@ -86,43 +85,57 @@ def _as_text(columns: Columns) -> dict[str, Any]:
     return text
 
 
+def _numbers(name: str, values: NDArray[np.object_], file: Path, least: float) -> NDArray[np.float64]:
+    """An attribute of every edge as numbers."""
+    for k, value in enumerate(values.tolist()):
+        if value is None or not is_number(str(value)) or not float(value) >= least:
+            raise ConnectomeError(f"{file}: edge {k} has the {name} {value!r:.80}; a number is needed.")
+    return values.astype(np.float64)
+
+
 def _units(
-    data: Any, end: str, ranges: dict[str, range], files: NetworkFiles, label: str
+    group: Any, end: str, ranges: dict[str, range], files: NetworkFiles, length: int | None = None
 ) -> NDArray[np.int64]:
     """The units at one end of every edge of a population."""
-    population = data.attrs.get("node_population", next(iter(ranges)))
-    population = population.decode() if isinstance(population, bytes) else str(population)
-    if population not in ranges:
-        problem = f"{label} has {end}s in {population!r}, which {files.nodes.name} does not have."
-        raise ConnectomeError(f"{files.edges}: {problem}")
+    name = f"{end}_node_id"
+    attributes = group[name].attrs
+    population = attributes.get("node_population", next(iter(ranges)) if len(ranges) == 1 else None)
+    population = population.decode() if isinstance(population, bytes) else population
+    if population is None or population not in ranges:
+        problem = f"{group.name} has {end}s in {population!r}, which {files.nodes.name} does not have"
+        raise ConnectomeError(f"{files.edges}: {problem}; there are {', '.join(map(repr, ranges))}.")
     units = ranges[population]
-    index: NDArray[np.int64] = data[:].astype(np.int64)
-    if len(index) and not 0 <= index.min() <= index.max() < len(units):
-        raise ConnectomeError(f"{files.edges}: {label} has a {end}_node_id outside of 0..{len(units) - 1}.")
-    return index + units.start
+    return indices(group, name, len(units), length) + units.start
 
 
 def _attributes(group: Any, what: str, files: NetworkFiles, population: str, wanted: list[str]) -> Columns:
     """Attributes of every node or edge of a population: those of its type, over which its own go."""
-    kind = group[f"{what}_type_id"][:]
+    kind = column(group, f"{what}_type_id", "iu")
     n = len(kind)
     types = files.node_types if what == "node" else files.edge_types
     columns = {} if types is None else _of_types(types, what, population, wanted, kind)
-    member = group[f"{what}_group_id"][:] if f"{what}_group_id" in group else np.zeros(n, dtype=np.int64)
-    index = group[f"{what}_group_index"][:] if f"{what}_group_index" in group else np.arange(n)
-    for name in filter(str.isdigit, group):
-        here = np.flatnonzero(member == int(name))
-        for column, data in group[name].items():
-            if column not in wanted or getattr(data, "ndim", 0) != 1:
-                continue
-            if len(here) and index[here].max() >= len(data):
-                problem = f"attribute {column!r} has {len(data)} values, but more are used."
-                raise ConnectomeError(f"{_file(files, what)}: population {population!r}: {problem}")
-            values = data[:][index[here]]
-            if f"@library/{column}" in group[name]:
-                values = group[name][f"@library/{column}"][:][values]
+    member, index = np.zeros(n, dtype=np.int64), np.arange(n)
+    if f"{what}_group_id" in group:
+        member = column(group, f"{what}_group_id", "iu", n).astype(np.int64)
+        index = column(group, f"{what}_group_index", "iu", n).astype(np.int64)
+    for number in np.unique(member).tolist() if f"{what}_group_id" in group or "0" in group else ():
+        here = np.flatnonzero(member == number)
+        part = group[str(number)]
+        for name in set(part) & set(wanted):
+            values = column(part, name, "biufSO")
+            if not 0 <= index[here].min() <= index[here].max() < len(values):
+                problem = f"has {len(values)} values, but others are used"
+                raise ConnectomeError(f"{group.file.filename}: {part.name}/{name} {problem}.")
+            values = values[index[here]]
+            library = part.get("@library")
+            if library is not None and name in library:
+                labels = column(library, name, "SO")
+                if values.dtype.kind not in "iu" or not ((values >= 0) & (values < len(labels))).all():
+                    where = f"{group.file.filename}: {part.name}/{name}"
+                    raise ConnectomeError(f"{where} has no label for a value.")
+                values = labels[values]
             text = [value.decode() if isinstance(value, bytes) else value for value in values.tolist()]
-            columns.setdefault(column, _filled(n, None))[here] = text
+            columns.setdefault(name, _filled(n, None))[here] = text
     return columns
 
 
@@ -131,11 +144,7 @@ def _of_types(types: Path, what: str, population: str, wanted: list[str], kind: 
     identity = f"{what}_type_id"
     rows = [row for row in read_types(types, identity) if row.get("population", population) == population]
     columns = {}
-    for column in {c for row in rows for c in row} & set(wanted):
-        of_type = {int(row[identity]): None if row[column] == NULL else row[column] for row in rows}
-        columns[column] = np.array([*map(of_type.get, kind.tolist()), None], dtype=object)[:-1]
+    for name in {name for row in rows for name in row} & set(wanted):
+        of_type = {int(str(row[identity])): row[name] for row in rows}
+        columns[name] = np.array([*map(of_type.get, kind.tolist()), None], dtype=object)[:-1]
     return columns
-
-
-def _file(files: NetworkFiles, what: str) -> Path:
-    return files.nodes if what == "node" else files.edges

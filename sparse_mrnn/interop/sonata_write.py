@@ -6,7 +6,7 @@ import csv
 import json
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +14,26 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sparse_mrnn.errors import ConnectomeError
-from sparse_mrnn.graph import Region, RegionGraph
-from sparse_mrnn.interop.sonata_files import NULL, h5
+from sparse_mrnn.config import SimulationConfig
+from sparse_mrnn.errors import ConnectomeError, ConversionError
+from sparse_mrnn.graph import Region, RegionGraph, projection_label
+from sparse_mrnn.interop.sonata_files import NULL, escaped, h5
 from sparse_mrnn.lowering import BlockSparse, lower
+from sparse_mrnn.models.base import mRNNBase
 from sparse_mrnn.ops.pattern import stable_order
 from sparse_mrnn.random_streams import synapse_stream
 
 EXACT = "sparse_mrnn"
 """Root attribute of a nodes file written here, whose regions and projections can be read back exactly."""
+SETTINGS = "sparse_mrnn_simulation"
+"""Root attribute with the settings of the network that was written, as JSON."""
 POPULATIONS = {"recurrent": "units", "input": "inputs"}
 NODE_COLUMNS = (
     "node_type_id", "population", "region", "model_type", "sign", "base_firing", "init", "parent_region",
     "learnable_bias", "tau", "learnable_tau", "activation", "noise_level", "dimensions",
 )  # fmt: skip
+LATER_NODE_COLUMNS = ("learnable_init", "tau_low", "tau_high", "unit_ids")
+"""Columns that an older file may lack."""
 EDGE_COLUMNS = (
     "edge_type_id", "population", "source_region", "target_region", "key", "sign", "trainable",
     "self_connections", "delay",
@@ -35,9 +41,13 @@ EDGE_COLUMNS = (
 
 
 def write_sonata(
-    graph: RegionGraph, folder: str | os.PathLike[str], *, seed: int | None = None, overwrite: bool = False
+    graph: RegionGraph | mRNNBase,
+    folder: str | os.PathLike[str],
+    *,
+    seed: int | None = None,
+    overwrite: bool = False,
 ) -> None:
-    """Write a graph as a SONATA network that libsonata, BMTK and `read_sonata` read.
+    """Write a graph or a network as a SONATA network that libsonata, BMTK and `read_sonata` read.
 
     The folder gets ``circuit_config.json``, ``nodes.h5``, ``node_types.csv`` (one type per region),
     ``edges.h5`` with indices in both directions and ``edge_types.csv`` (one type per projection). It appears
@@ -45,7 +55,9 @@ def write_sonata(
 
     Parameters
     ----------
-    graph : RegionGraph
+    graph : RegionGraph, mRNN or ElmanmRNN
+        Of a network, the weights of now, trained or not; its settings (dt, tau, activation, ...) are in the
+        file too, for `read_sonata_settings` and the command line.
     folder : path
     seed : int, optional
         Needed where projections have rules: they are drawn as ``mRNN(graph, seed=seed)`` draws them, and are
@@ -57,6 +69,10 @@ def write_sonata(
     ------
     ConnectomeError
         If the folder exists, or a projection has no synapses yet and there is no seed.
+    ConversionError
+        If a projection of a graph shares gains (of a network, they are multiplied in), or one has low rank.
+    ConfigError
+        If the activation of a network is a function of your own.
 
     Examples
     --------
@@ -69,29 +85,54 @@ def write_sonata(
     ...     sorted(path.name for path in Path(folder, "net").iterdir())
     ['circuit_config.json', 'edge_types.csv', 'edges.h5', 'node_types.csv', 'nodes.h5']
     """
+    settings: SimulationConfig | None = None
+    if not isinstance(graph, RegionGraph):
+        settings, graph = graph.simulation_settings(), graph.to_graph()
     goal = Path(folder)
+    partial, old = (goal.with_name(goal.name + end) for end in (".partial", ".old"))
+    if not goal.exists() and old.exists():  # killed between the two renames below
+        old.rename(goal)
     if goal.exists():
         if not overwrite:
             advice = "choose another path or overwrite it (overwrite=True, --force)."
             raise ConnectomeError(f"{goal} exists; {advice}")
         if not (goal / "circuit_config.json").is_file():
             raise ConnectomeError(f"{goal} is no SONATA network; it is not overwritten. Choose another path.")
+    for p in graph.projections():
+        if p.share is not None or p.rank is not None:
+            problem = "has low rank, and so no synapses; net.save keeps it"
+            if p.share is not None:
+                problem = "shares gains, which SONATA cannot; write the network made of it, for its weights"
+            raise ConversionError(f"{projection_label(p.source, p.target, p.key)} {problem}.")
     drawn = next((p for p in graph.projections() if p.synapses is None), None)
     if drawn is not None and seed is None:
         label = f"projection {drawn.source!r} -> {drawn.target!r} (key {drawn.key!r})"
         raise ConnectomeError(f"{label} has a rule and no synapses yet; give seed= to draw them.")
-    partial = goal.with_name(goal.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    for name in (graph.name, *_names(graph)):
+        if "\0" in name or any("\ud800" <= letter <= "\udfff" for letter in name):
+            raise ConnectomeError(f"the name {name!r:.80} has a character that HDF5 cannot hold; rename it.")
+    for left_by_a_kill in (partial, old):
+        shutil.rmtree(left_by_a_kill, ignore_errors=True)
     try:
         partial.mkdir(parents=True)
-        _nodes(graph, partial)
+        _nodes(graph, partial, settings)
         _edges(graph, partial, seed)
         _config(partial, graph)
         if goal.exists():
-            shutil.rmtree(goal)
+            goal.rename(old)
         partial.rename(goal)
+    except OSError as error:
+        raise ConnectomeError(f"cannot write {goal}: {error.strerror or error}.") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _names(graph: RegionGraph) -> Iterator[str]:
+    """Names of regions, units, parents and projections."""
+    for region in map(graph.region, graph):
+        yield from (region.name, region.parent_region or "", *(region.unit_ids or ()))
+    yield from {key for _, _, key in graph.edges(keys=True)}
 
 
 def _create(path: Path) -> Any:
@@ -106,13 +147,15 @@ def _zeros(group: Any, name: str, n: int) -> None:
     group.create_dataset(name, shape=(n,), dtype=np.uint32, fillvalue=0)
 
 
-def _nodes(graph: RegionGraph, folder: Path) -> None:
+def _nodes(graph: RegionGraph, folder: Path, settings: SimulationConfig | None) -> None:
     order = {name: k for k, name in enumerate(graph)}
     types: list[Sequence[object]] = []
     text = h5().string_dtype("utf-8")
     # Datasets are plain: the HDF5 inside libsonata's wheels has no compression filters.
     with _create(folder / "nodes.h5") as file:
         file.attrs[EXACT] = graph.name
+        if settings is not None:
+            file.attrs[SETTINGS] = settings.model_dump_json(exclude_unset=True)
         for kind, population in POPULATIONS.items():
             regions = graph.regions(kind)
             if not regions:
@@ -137,7 +180,7 @@ def _nodes(graph: RegionGraph, folder: Path) -> None:
                 for k in range(max(map(_dimensions, regions))):
                     attributes[axis_name(k)] = np.concatenate([_coordinate(region, k) for region in regions])
             types += [_node_type(order[region.name], population, region) for region in regions]
-    _types(folder / "node_types.csv", NODE_COLUMNS, types)
+    _types(folder / "node_types.csv", (*NODE_COLUMNS, *LATER_NODE_COLUMNS), types)
 
 
 def axis_name(k: int) -> str:
@@ -164,17 +207,24 @@ def _node_type(type_id: int, population: str, region: Region) -> Sequence[object
     """A region's row; NULL where nodes have their own values, or there is none."""
 
     def scalar(value: Any) -> object:
-        value = repr(value) if isinstance(value, float) else value
-        return NULL if value is None or isinstance(value, np.ndarray) else value
+        if value is None or isinstance(value, np.ndarray):
+            return NULL
+        return escaped(value) if isinstance(value, str) else repr(value)
 
-    row = {
-        "node_type_id": type_id, "population": population, "region": region.name,
+    row: dict[str, object] = {
+        "node_type_id": type_id, "population": population, "region": escaped(region.name),
+        "unit_ids": int(region.unit_ids is not None),
         "model_type": "virtual" if region.kind == "input" else "rate_neuron",
         "dimensions": _dimensions(region),
         "sign": "none" if region.sign is None else scalar(region.sign),
-        "learnable_bias": int(region.learnable_bias), "learnable_tau": int(region.learnable_tau),
+        "learnable_tau": int(region.learnable_tau),
     }  # fmt: skip
-    return [row[column] if column in row else scalar(getattr(region, column)) for column in NODE_COLUMNS]
+    for what in ("learnable_bias", "learnable_init"):
+        learnt = getattr(region, what)
+        row[what] = learnt if learnt == "region" else int(learnt)
+    row["tau_low"], row["tau_high"] = map(scalar, region.tau_bounds or (None, None))
+    columns = (*NODE_COLUMNS, *LATER_NODE_COLUMNS)
+    return [row[column] if column in row else scalar(getattr(region, column)) for column in columns]
 
 
 def _types(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -200,7 +250,7 @@ def _edges(graph: RegionGraph, folder: Path, seed: int | None) -> None:
                 names = p.source, p.target, p.key
                 flags = int(p.trainable), int(graph.edges[names].get("self_connections", True))
                 delay = NULL if p.delay is None else repr(float(p.delay))
-                types[type_id] = type_id, population, *names, p.sign, *flags, delay
+                types[type_id] = type_id, population, *map(escaped, names), p.sign, *flags, delay
     _types(folder / "edge_types.csv", EDGE_COLUMNS, [types[k] for k in sorted(types)])
 
 

@@ -6,27 +6,32 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import networkx as nx
 import numpy as np
+import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
 
-from sparse_mrnn.config import NetworkConfig, read_config
+from sparse_mrnn.config import NetworkConfig, SimulationConfig, read_config
 from sparse_mrnn.errors import (
     ActivationError,
     ConfigError,
+    ConversionError,
     FinalizeError,
     MissingExtraError,
     ShapeError,
     suggest,
 )
 from sparse_mrnn.graph import Region, RegionGraph
-from sparse_mrnn.lowering import lower
+from sparse_mrnn.lowering import lower, without_synapses
 from sparse_mrnn.models.delays import delay_groups, delayed_inputs, has_delays
+from sparse_mrnn.models.explicit_graph import explicit_graph
+from sparse_mrnn.models.exports import to_networkx, to_scipy, to_torch_geometric
 from sparse_mrnn.models.low_rank import LowRankProjections
 from sparse_mrnn.models.queries import RegionQueries
+from sparse_mrnn.models.saving import constructor_settings, save_network
 from sparse_mrnn.models.weights import DENSE_LIMIT, SparseWeights
 from sparse_mrnn.ops.activations import (
     Activation,
@@ -42,6 +47,7 @@ from sparse_mrnn.ops.pattern import split_sparse
 from sparse_mrnn.ops.recurrence import RecurrenceSpec, RecurrenceTensors, recurrence, stepwise_recurrence
 from sparse_mrnn.ops.recurrence.backward import grad_columns
 from sparse_mrnn.random_streams import low_rank_stream, network_noise_seeds, noise_seeds, synapse_stream
+from sparse_mrnn.summary_table import SummaryTable
 
 __all__ = ["MemoryEstimate", "linear", "mRNNBase"]
 
@@ -52,6 +58,14 @@ DENSE_UNITS, DENSE_FILL, HYBRID_SHARE, HYBRID_SYNAPSES = 100, 0.4, 0.1, 100_000
 of the synapses, and so many; else densely from this fraction of all entries on (never above `DENSE_LIMIT`
 entries).
 docs/decisions/0002 has the measurements."""
+
+
+class NoiseState(NamedTuple):
+    """Seeds of the input and the unit noise, and the states of their generators."""
+
+    seeds: tuple[int, int]
+    inputs: Tensor
+    units: Tensor
 
 
 @dataclass(frozen=True)
@@ -135,11 +149,12 @@ class mRNNBase(RegionQueries):  # noqa: N801
         self.activation = own or get_activation(str(activation))
         self.noise_level_act, self.noise_level_inp = noise_level_act, noise_level_inp
         self.batch_first, self.backend = batch_first, backend
-        self.device, self.dtype = _device(device), dtype
+        self.device, self.dtype = chosen_device(device), dtype
         self.seed = int(torch.randint(2**62, ()).item()) if seed is None else seed
         self._noise_seeds = network_noise_seeds(self.seed)
         self._generators: tuple[torch.Generator, torch.Generator] | None = None
         self.rec_finalized = self.inp_finalized = False
+        self._draw = True  # False: synapses come from a saved state
         self.bias: nn.Parameter | None = None
         self.init: nn.Parameter | None = None
         self.keep_logit: nn.Parameter | None = None
@@ -275,7 +290,7 @@ class mRNNBase(RegionQueries):  # noqa: N801
                 get_activation(region.activation, f"region {region.name!r}")
         alpha = self._region_alpha(regions)
         rec = self._lowered("recurrent")
-        if self.spectral_radius is not None:
+        if self.spectral_radius is not None and self._draw:
             with torch.no_grad():
                 rec.scale_(self._scale(rec.matrix(), rec.pattern))
 
@@ -304,14 +319,19 @@ class mRNNBase(RegionQueries):  # noqa: N801
         if not self.graph.regions():
             raise FinalizeError("the network has no recurrent region; add one before finalising.")
 
+    def allocate(self) -> None:
+        """Finalise without drawing anything: there are no synapses yet; `load_state_dict` brings them."""
+        self._draw = False
+        self.finalize_connectivity()
+
     def _lowered(self, kind: str) -> SparseWeights:
-        blocks = lower(
-            self.graph,
-            kind,
-            synapse_stream(self.seed, kind),
-            constrained=self._constrained[kind],
-            dtype=np.float64 if self.dtype == torch.float64 else np.float32,
-        )
+        constrained = self._constrained[kind]
+        dtype = np.float64 if self.dtype == torch.float64 else np.float32
+        if self._draw:
+            stream = synapse_stream(self.seed, kind)
+            blocks = lower(self.graph, kind, stream, constrained=constrained, dtype=dtype)
+        else:
+            blocks = without_synapses(self.graph, kind, constrained=constrained, dtype=dtype)
         projections = [p for p in self.graph.projections(kind) if p.rank is not None]
         if not projections:
             return SparseWeights(blocks, self.dtype, self.device)
@@ -372,6 +392,8 @@ class mRNNBase(RegionQueries):  # noqa: N801
         if f"{prefix}alpha" in state_dict:  # the buffer's name in 0.1
             state_dict[f"{prefix}base_alpha"] = state_dict.pop(f"{prefix}alpha")
         super()._load_from_state_dict(state_dict, prefix, *args)  # type: ignore[no-untyped-call]
+        if self.rec_finalized:
+            self._has_bias = self.bias is not None or bool(self.base_firing.any())
 
     def _alpha_bounds(self, regions: list[Region]) -> tuple[Tensor, Tensor]:
         """Bounds of the alpha of regions with a learnt time constant, from those of the time constant."""
@@ -390,6 +412,152 @@ class mRNNBase(RegionQueries):  # noqa: N801
             self.device, self.dtype = self.rec.values.device, self.rec.values.dtype
         return self
 
+
+    # ---------------------------------------------------------------- showing
+
+    def extra_repr(self) -> str:
+        size = f"{self.graph.n_units:,} units in {len(self.hid_regions):,} regions"
+        dtype = str(self.dtype).removeprefix("torch.")
+        how = f"{self.activation.name}, backend={self.backend}, {dtype} on {self.device}"
+        return f"{size}, {self.graph.n_inputs:,} inputs, {how}"
+
+    def _repr_html_(self) -> str:
+        table = self.graph.table()
+        title = f"{type(self).__name__} {self.graph.name!r}: {self.extra_repr()}"
+        return SummaryTable([title], table.columns, table.rows)._repr_html_()
+
+    # ---------------------------------------------------------------- saving
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Save the network whole, in one file that `sparse_mrnn.load` reads: safetensors with a JSON header.
+
+        The file has class and settings, regions, projections with their rules, every synapse and value, what
+        is frozen, and the seed. It is written beside ``path`` and then renamed: there is the new file or the
+        old one.
+
+        Raises
+        ------
+        FinalizeError
+            If the network is not finalised.
+        SavedFileError
+            If it cannot be written, or the network is of a class of your own.
+
+        Examples
+        --------
+        >>> import tempfile, sparse_mrnn as sm
+        >>> net = sm.mRNN({"recurrent_regions": [{"name": "a", "num_units": 3}]}, device="cpu", seed=0)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     net.save(f"{folder}/net.safetensors")
+        ...     sm.load(f"{folder}/net.safetensors", device="cpu").seed
+        0
+        """
+        save_network(self, path)
+
+    def to_graph(self) -> RegionGraph:
+        """The network as a declaration: synapses, effective weights, tonic input and time constants as now.
+
+        All projections of the result are explicit; frozen ones are not trainable, and gains that synapses
+        share are multiplied in: every synapse has a weight of its own. Where Dale's law does not hold here
+        and a weight has another sign than its source, the projection's sign is "free". A network of the same
+        settings made of it computes the same.
+
+        Raises
+        ------
+        ConversionError
+            If a projection has low rank, and so no synapses.
+
+        Examples
+        --------
+        >>> import sparse_mrnn as sm
+        >>> g = sm.RegionGraph(); g.add_region("a", 3); g.add_projection("a", "a", fan_in=2)
+        >>> next(sm.mRNN(g, device="cpu").to_graph().projections()).weights.nnz
+        6
+        """
+        return explicit_graph(self)
+
+    def simulation_settings(self) -> SimulationConfig:
+        """The network's settings as the ``simulation`` section of a configuration.
+
+        The spectral radius is left out: the weights have it.
+
+        Raises
+        ------
+        ConfigError
+            If the activation is a function of your own.
+        """
+        settings = constructor_settings(self)
+        if not isinstance(settings["activation"], str):
+            name = self.activation.name
+            what = "is a function of your own, which a configuration cannot name"
+            raise ConfigError(f"activation {name!r} {what}; net.save keeps the network.")
+        fields = {name: value for name, value in settings.items() if name != "spectral_radius"}
+        kind: Literal["leaky", "elman"] = "leaky" if "tau" in settings else "elman"
+        return SimulationConfig(model=kind, **fields)
+
+    def to_scipy(
+        self, regions: str | Sequence[str] | None = None, *, kind: str = "recurrent"
+    ) -> sp.csr_array:
+        """Effective weights as a scipy matrix, those of parallel projections added.
+
+        Parameters
+        ----------
+        regions : str or sequence of str, optional
+            Only among these regions or parents (of input weights: only into them), in unit order.
+        kind : {"recurrent", "input"}
+
+        Returns
+        -------
+        csr_array, shape (target units, source units)
+
+        Raises
+        ------
+        UnknownNameError
+            If there is no such region.
+
+        Examples
+        --------
+        >>> import sparse_mrnn as sm
+        >>> g = sm.RegionGraph(); g.add_region("a", 3); g.add_region("b", 2); g.add_projection("a", "b")
+        >>> net = sm.mRNN(g, device="cpu")
+        >>> net.to_scipy().shape, net.to_scipy().nnz, net.to_scipy(regions="b").nnz
+        ((5, 5), 6, 0)
+        """
+        return to_scipy(self, regions, kind)
+
+    def to_networkx(self, of: Literal["units", "regions"] = "units") -> nx.MultiDiGraph:
+        """The network as a networkx graph of plain attributes, which every networkx writer takes.
+
+        Parameters
+        ----------
+        of : {"units", "regions"}
+            Units: a node per unit and input channel (region, kind, sign, x, y, z where it has a position), an
+            edge per synapse (weight; delay in ms), whose key is that of its projection. A unit is called by
+            its id; by "region/id" where regions share one. Regions: a node per region (kind, units, sign,
+            parent_region), an edge per projection (synapses, density, weight, which is their sum,
+            mean_weight, delay).
+
+        Examples
+        --------
+        >>> import sparse_mrnn as sm
+        >>> g = sm.RegionGraph(); g.add_region("a", 3); g.add_projection("a", "a")
+        >>> sm.mRNN(g, device="cpu").to_networkx().number_of_edges()
+        9
+        """
+        return to_networkx(self, of)
+
+    def to_torch_geometric(self) -> Any:
+        """The network as a ``torch_geometric.data.Data``: nodes are the units and then the input channels.
+
+        ``edge_index`` (source, target), ``edge_weight`` (effective, detached), ``projection`` of each edge;
+        ``region``, ``sign`` and ``is_input`` of each node; ``region_names``, ``projection_names``,
+        ``unit_ids``.
+
+        Raises
+        ------
+        MissingExtraError
+            Without torch_geometric.
+        """
+        return to_torch_geometric(self)
 
     # ---------------------------------------------------------------- state and noise
 
@@ -475,6 +643,26 @@ class mRNNBase(RegionQueries):  # noqa: N801
         if seed is not None:
             self._noise_seeds = noise_seeds(seed)
 
+    def noise_state(self) -> NoiseState:
+        """Where the network's noise is: what `set_noise_state` goes on from."""
+        return NoiseState(self._noise_seeds, *self.make_noise().state())
+
+    def set_noise_state(self, state: NoiseState) -> None:
+        """Go on with the noise of `noise_state`, of a network on the same kind of device.
+
+        Raises
+        ------
+        ConfigError
+            If the state is of another kind of generator.
+        """
+        generators = self._seeded(state.seeds)
+        try:
+            for generator, saved in zip(generators, (state.inputs, state.units), strict=True):
+                generator.set_state(saved)
+        except (RuntimeError, TypeError) as error:
+            raise ConfigError(f"the noise cannot go on on {self.device}: {error}") from error
+        self._noise_seeds, self._generators = state.seeds, generators
+
     def make_noise(self, seeds: tuple[int, int] | None = None) -> Noise:
         """The network's noise, from these seeds for inputs and units; None: where ``forward`` has left it."""
         if seeds is None:
@@ -508,6 +696,9 @@ class mRNNBase(RegionQueries):  # noqa: N801
         regions: str | Sequence[str] | None,
     ) -> tuple[Tensor, Tensor]:
         """Check the arguments, bring them to (time, features, batch), run, and bring the states back."""
+        if torch.compiler.is_exporting():
+            what = "the recurrence of a whole network, a function of sparse matrices, cannot be exported"
+            raise ConversionError(f"{what}; export one step: sparse_mrnn.interop.step_module(net).")
         # sparse tensors cannot be traced; disabling at import costs seconds
         if torch.compiler.is_compiling():
             around = torch.compiler.disable(self._run)  # type: ignore[no-untyped-call]
@@ -680,7 +871,14 @@ def _checkpoint_steps(given: int | str | None, steps: int) -> int | None:
     return given
 
 
-def _device(device: str | torch.device | None) -> torch.device:
+def chosen_device(device: str | torch.device | None) -> torch.device:
+    """The device meant; by default CUDA where there is one, else the CPU.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such device.
+    """
     if device is None:
         found = torch.cuda.is_available()
         return torch.device("cuda", torch.cuda.current_device()) if found else torch.device("cpu")

@@ -141,11 +141,13 @@ class mRNN(mRNNBase):  # noqa: N801
 
     @property
     def time_constants(self) -> dict[str, float]:
-        """Time constant of each region in ms; of those with ``learnable_tau``, as it is now."""
+        """Time constant of each region in ms, as it is now; in float32 to six digits."""
         alpha = self.alpha.detach().cpu().double().expand(self.layout().n, 1)[:, 0]
         first = alpha[torch.from_numpy(self.layout().ptr[:-1])]
         tau = self.dt / first if self.integrator == "euler" else -self.dt / torch.log1p(-first)
-        return dict(zip(self.hid_regions, tau.tolist(), strict=True))
+        digits = 6 if self.dtype == torch.float32 else 12
+        rounded = [float(f"{t:.{digits}g}") for t in tau.tolist()]
+        return dict(zip(self.hid_regions, rounded, strict=True))
 
     def _alpha_of(self, tau: float) -> float:
         return self.dt / tau if self.integrator == "euler" else -math.expm1(-self.dt / tau)

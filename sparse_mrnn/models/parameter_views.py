@@ -39,6 +39,11 @@ class ParameterViews:
     def __reduce__(self) -> Any:
         return type(None), ()
 
+    def are_neighbours(self, trainable: Sequence[Hashable]) -> bool:
+        """Whether the projections of each view follow one another, view after view, in this order."""
+        ranks = [self.rank.get(name, 0) for name in trainable]
+        return ranks == sorted(ranks)
+
     def remove(self) -> None:
         """Stop following the flat gradient."""
         for handle in self._handles:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,16 @@ from sparse_mrnn.models.low_rank import LowRankProjections
 from sparse_mrnn.models.weights import SparseWeights, check_dense
 from sparse_mrnn.ops.pattern import Pattern, scatter_dense, split_sparse
 from sparse_mrnn.spectral import spectral_radius as find_spectral_radius
+
+
+class UnitLocation(NamedTuple):
+    """A unit by its region and its index there, from 0.
+
+    Its number among all units is ``net.get_region_indices(region)[0] + index``.
+    """
+
+    region: str
+    index: int  # type: ignore[assignment]  # hides tuple.index
 
 
 class RegionQueries(nn.Module):
@@ -137,6 +147,37 @@ class RegionQueries(nn.Module):
         """Units of regions or parents (int64): names in the order given, each in unit order, no repeats."""
         kind = self.kind_of(regions[0]) if regions else "recurrent"
         return torch.from_numpy(self.layout(kind).indices(*regions))
+
+    @property
+    def unit_ids(self) -> list[str]:
+        """Name of every recurrent unit, in unit order; one without an id is called ``region[k]``."""
+        return list(self.layout().unit_ids)
+
+    def find_unit(self, unit_id: str) -> UnitLocation:
+        """Region and index of a unit, or of a channel of an input, by its name.
+
+        Raises
+        ------
+        UnknownNameError
+            If there is none, or units of several regions have this id.
+
+        Examples
+        --------
+        >>> import sparse_mrnn as sm
+        >>> g = sm.RegionGraph(); g.add_region("touch", 2, unit_ids=["ALML", "ALMR"])
+        >>> sm.mRNN(g, device="cpu").find_unit("ALMR")
+        UnitLocation(region='touch', index=1)
+        """
+        layouts = self.layout(), self.layout("input")
+        found = [y.region_of(unit) for y in layouts for unit in y.units_by_id.get(unit_id, ())]
+        if not found:
+            known = [unit for layout in layouts for unit in layout.unit_ids]
+            looked = f"looked at {len(known):,} units of {sum(len(y.regions) for y in layouts):,} regions"
+            raise UnknownNameError(f"no unit {unit_id!r}: {looked}. {suggest(unit_id, known, what='units')}")
+        if len(found) > 1:
+            regions = " and ".join(repr(region.name) for region, _ in found)
+            raise UnknownNameError(f"unit id {unit_id!r} is used in {regions}; name the region too.")
+        return UnitLocation(found[0][0].name, found[0][1])
 
     def get_region_activity(self, act: Tensor, *args: str) -> Tensor:
         """Activity of some regions.

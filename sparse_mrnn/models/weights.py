@@ -207,9 +207,18 @@ class SparseWeights(nn.Module):
 
     def is_trainable(self, name: ProjectionKey) -> bool:
         """Whether a projection is trained: its synapses, or its gains."""
-        if name in self._gains_of:
-            return bool((self.gain_slot[self._gains_of[name]] < self._n_trained_gains).all())
-        return name in self.projections[: self.trainable_projections]
+        return name in self.trained_projections
+
+    @property
+    def trained_projections(self) -> frozenset[ProjectionKey]:
+        """Projections whose synapses or gains are trained; kept until that changes."""
+        key = ("trained projections",)
+        if key not in self.derived:
+            trained = self.trained_gains.cpu()
+            shared = (name for name, gains in self._gains_of.items() if bool(trained[gains].all()))
+            self.derived[key] = frozenset([*self.projections[: self.trainable_projections], *shared])
+        found: frozenset[ProjectionKey] = self.derived[key]
+        return found
 
     @property
     def _n_trained_gains(self) -> int:
@@ -274,6 +283,13 @@ class SparseWeights(nn.Module):
         start, stop = self.ptr[k : k + 2].tolist()
         n = self.values.numel()
         return self.values[start:stop] if stop <= n else self.frozen[start - n : stop - n]
+
+    def gain_codes(self, name: ProjectionKey) -> Tensor:
+        """Which of a shared projection's own gains each of its synapses has, from 0 (int32), row-major."""
+        k = self.projections.index(name)
+        start, stop = (self.ptr[k : k + 2] - self.values.numel()).tolist()
+        codes: Tensor = self.group[start:stop] - self._gains_of[name].start
+        return codes
 
     def csr_signs(self) -> Tensor:
         """Sign of each synapse (int8), in CSR order; 0 for a free one."""
@@ -478,11 +494,14 @@ class SparseWeights(nn.Module):
             self.projections = tuple(names[k] for k in order.tolist())
         pointers = {"ptr": self.ptr, "crow": self.crow}
         if all(saved.get(name, own).shape == own.shape for name, own in pointers.items()):
-            for name in ("frozen", "col", "perm", "synapse_sign", "group", "frozen_gains"):
+            for name in ("frozen", "crow", "col", "perm", "synapse_sign", "group", "frozen_gains"):
                 old, new = getattr(self, name), saved.get(name)
+                wider = name in ("crow", "col", "perm")  # copying would keep 32 bits
                 if new is None and name in ("perm", "synapse_sign"):
                     setattr(self, name, None)
-                elif new is not None and (old is None or old.shape != new.shape):
+                elif new is not None and (
+                    old is None or old.shape != new.shape or (wider and old.dtype != new.dtype)
+                ):
                     setattr(self, name, torch.empty_like(new, device=self.values.device))
             new = saved.get("values")
             if new is not None and new.shape != self.values.shape:
@@ -493,7 +512,10 @@ class SparseWeights(nn.Module):
         self._reset_caches()
         super()._load_from_state_dict(state_dict, prefix, *args)
         self._reset_caches()
-        if self.views is not None:  # their projections may not be neighbours in the saved order
+        trainable = self.projections[: self.trainable_projections]
+        if self.views is None or self.views.are_neighbours(trainable):
+            self._bind_views()
+        else:
             self.set_table(self.in_declared_order(self.table(), self.is_trainable))
 
     # ---------------------------------------------------------------- changing which synapses there are

@@ -1,56 +1,232 @@
-"""Recorded activity over time."""
+"""Recorded activity over time: a heat map, or lines."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sparse_mrnn.errors import RecordingError
-from sparse_mrnn.plot.figure import PIXELS, Axes, axes_or_new, name_regions
+from sparse_mrnn.models.base import mRNNBase
+from sparse_mrnn.plot.figure import PIXELS, Axes, axes_or_new, height_for, name_rows, short
+from sparse_mrnn.plot.sources import Activity, ActivitySource, Mark
 
-if TYPE_CHECKING:
-    import xarray
+LINES = 10
+"""Regions of which lines are drawn if none are chosen."""
+NAMED_UNITS = 60
+"""Units up to which a heat map of a choice names each of them."""
+MARKED = 8
+"""Rows of stimuli and interventions above the axes."""
 
 
-def plot_activity(recording: xarray.Dataset, trial: int = 0, ax: Axes | None = None) -> Axes:
-    """Draw the first variable of a recording as a heat map: units by region, or means of regions, over time.
+def plot_activity(
+    source: ActivitySource,
+    trial: int = 0,
+    ax: Axes | None = None,
+    *,
+    regions: Sequence[str] | None = None,
+    units: Sequence[str] | None = None,
+    start: float | None = None,
+    stop: float | None = None,
+    variable: str | None = None,
+    net: mRNNBase | None = None,
+) -> Axes:
+    """Draw activity as a heat map: units by region, or means of regions, over time; bars above are stimuli.
 
     Colours of non-negative activity follow its square root, so weakly active units stay visible. A recording
     on disk is read piece by piece, so it may be larger than memory.
+
+    Parameters
+    ----------
+    source : Dataset, path of a recording, or array of shape (trial, time, units) or (time, units)
+    trial : int
+    ax : Axes, optional
+    regions, units : sequence of str, optional
+        Only these regions or parents, or units by their ids.
+    start, stop : float, optional
+        Only this time, ms.
+    variable : str, optional
+        Of a Dataset. Default: the first.
+    net : mRNN or ElmanmRNN, optional
+        Names the units of an array, and gives its time step.
 
     Raises
     ------
     RecordingError
         If there is no such trial, or nothing was recorded.
-    """
-    name = next(iter(recording.data_vars))
-    h = recording[name]
-    if not 0 <= trial < h.shape[0] or h.shape[1] == 0:
-        raise RecordingError(f"trial {trial} of a recording of shape {h.shape} {h.dims} has nothing to draw.")
-    ax = axes_or_new(ax, (8, 6))
-    from matplotlib.colors import Normalize, PowerNorm
+    UnknownNameError
+        If there is no such region or unit.
 
-    n, image, time = h.shape[2], _binned(h[trial]), recording["time"].values
-    step = time[0] if len(time) == 1 else time[1] - time[0]
-    top = float(np.quantile(np.abs(image), 0.995)) or 1.0
-    signed, units = image.min() < 0, h.dims[2] == "unit"
-    norm, cmap = (Normalize(-top, top), "RdBu_r") if signed else (PowerNorm(0.5, 0.0, top), "magma")
-    extent = (time[0] - step, time[-1], n, 0)
-    drawn = ax.imshow(image, aspect="auto", cmap=cmap, norm=norm, extent=extent, interpolation="nearest")
-    labels = recording["region" if units else "group"].values
+    Examples
+    --------
+    >>> import numpy as np
+    >>> plot_activity(np.random.default_rng(0).random((50, 20))).get_xlabel()
+    'time (ms)'
+    """
+    found = Activity.of(source, net=net, variable=variable).select(regions, units, start, stop)
+    _check_trial(found, trial)
+    n = found.values.shape[2]
+    by_unit = n <= NAMED_UNITS and found.per_unit and not (regions is None and units is None)
+    labels = found.label if by_unit else found.region
     first = np.concatenate([[0], np.flatnonzero(labels[1:] != labels[:-1]) + 1])
     ptr = np.concatenate([first, [n]])
-    for border in ptr[1:-1] if units else ():
+    ax = axes_or_new(ax, (8, height_for(len(first))))
+    from matplotlib.colors import Normalize, PowerNorm
+
+    image = _binned(found.values[trial])
+    top = float(np.nanquantile(np.abs(image), 0.995)) or 1.0
+    signed = bool(np.nanmin(image) < 0)
+    norm, cmap = (Normalize(-top, top), "RdBu_r") if signed else (PowerNorm(0.5, 0.0, top), "magma")
+    extent = (found.time[0] - found.step, found.time[-1], n, 0)
+    drawn = ax.imshow(image, aspect="auto", cmap=cmap, norm=norm, extent=extent, interpolation="nearest")
+    for border in ptr[1:-1] if found.per_unit and len(ptr) < 200 else ():
         ax.axhline(border, color="0.6", lw=0.4)
-    name_regions(ax, ptr, labels[first].tolist())
-    ax.set(xlabel="time (ms)", title=f"activity {name} by region" if name == "h" else f"{name} by region")
-    ax.figure.colorbar(drawn, ax=ax, label=str(name), extend="both" if signed else "max")
+    name_rows(ax, ptr, labels[first].tolist())
+    ax.set_xlabel("time (ms)")
+    bar: dict[str, Any] = dict(label=_quantity(found.name), extend="both" if signed else "max", aspect=30)
+    ax.figure.colorbar(drawn, ax=ax, pad=0.12 if found.marks else 0.03, **bar)
+    _draw_marks(ax, found.marks, _title(found, trial))
     return ax
 
 
-def _binned(h: xarray.DataArray) -> NDArray[Any]:
+def plot_traces(
+    source: ActivitySource,
+    trial: int | None = None,
+    ax: Axes | None = None,
+    *,
+    regions: Sequence[str] | None = None,
+    units: Sequence[str] | None = None,
+    start: float | None = None,
+    stop: float | None = None,
+    variable: str | None = None,
+    net: mRNNBase | None = None,
+) -> Axes:
+    """Draw lines over time: means of regions, in a band that holds 80% of their units, or single units.
+
+    Without a choice, the ten regions whose mean varies most. Trials are averaged, unless one is chosen. Of a
+    recording of means, the band is one standard deviation, if variances are recorded too.
+
+    Parameters
+    ----------
+    source, ax, start, stop, variable, net
+        As in `plot_activity`.
+    trial : int, optional
+    regions : sequence of str, optional
+        Regions or parents, of which means are drawn.
+    units : sequence of str, optional
+        Units by their ids, each of which is drawn.
+
+    Raises
+    ------
+    RecordingError, UnknownNameError
+        As `plot_activity`; also if units are chosen of a recording of means.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> ax = plot_traces(np.random.default_rng(0).random((50, 20)), units=["3", "7"])
+    >>> ax.get_legend_handles_labels()[1]
+    ['3', '7']
+    """
+    found = Activity.of(source, net=net, variable=variable).select(regions, units, start, stop)
+    if trial is not None:
+        _check_trial(found, trial)
+    if units is not None and not found.per_unit:
+        raise RecordingError("a recording of means has no units; record with what=['units'].")
+    ax = axes_or_new(ax, (8, 4.5))
+    names, mean, band, what = _lines(found, trial, by_unit=units is not None)
+    shown = np.arange(len(names))
+    if regions is None and units is None and len(names) > LINES:
+        shown = np.sort(np.argsort(-mean.std(axis=1), kind="stable")[:LINES])
+    for k in shown.tolist():
+        (line,) = ax.plot(found.time, mean[k], lw=1.4, label=short(str(names[k])))
+        if band is not None:
+            ax.fill_between(found.time, *band[:, k], color=line.get_color(), alpha=0.15, lw=0)
+    ax.set(xlabel="time (ms)", ylabel=_quantity(found.name))
+    ax.set_xlim(found.time[0] - found.step, found.time[-1])
+    style: dict[str, Any] = dict(bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=8, title_fontsize=8)
+    ax.legend(loc="center left", title=what, alignment="left", **style)
+    most = "" if len(shown) == len(names) else f", the {len(shown)} of {len(names)} regions that vary most"
+    _draw_marks(ax, found.marks, _title(found, trial) + most)
+    return ax
+
+
+def _check_trial(found: Activity, trial: int) -> None:
+    if not 0 <= trial < found.values.shape[0]:
+        trials = found.values.shape[0]
+        raise RecordingError(f"there is no trial {trial}; the recording has {trials}, counted from 0.")
+
+
+def _quantity(name: str) -> str:
+    quantity, _, statistic = name.partition("_")
+    known = {"h": "activity h", "x": "state x"}.get(quantity, quantity)
+    return f"{statistic} of {known}" if statistic else known
+
+
+def _title(found: Activity, trial: int | None) -> str:
+    trials = found.values.shape[0]
+    which = "" if trials == 1 else f", trial {trial}" if trial is not None else f", mean of {trials} trials"
+    return _quantity(found.name) + which
+
+
+def _draw_marks(ax: Any, marks: Sequence[Mark], title: str) -> None:
+    """Bars above the axes for stimuli and interventions, a row for a region unless they overlap; a title."""
+    rows: list[list[Mark]] = []
+    for mark in marks:
+        for row in rows:
+            same = (row[0].kind, row[0].region) == (mark.kind, mark.region)
+            if same and all(m.stop <= mark.start or mark.stop <= m.start for m in row):
+                row.append(mark)
+                break
+        else:
+            rows.append([mark])
+    low, high = ax.get_xlim()
+    point = 1 / 72 / (0.85 * ax.figure.get_figheight())  # of the axes' height
+    shown, above = rows[:MARKED], ax.get_xaxis_transform()
+    for k, row in enumerate(shown):
+        y, what = 1 + (6 + 9 * k) * point, row[0]
+        colour = "#16a085" if what.kind == "stimulus" else "#8e44ad"
+        for mark in row:
+            span = (max(mark.start, low), min(mark.stop, high))
+            style: dict[str, Any] = dict(color=colour, lw=4, solid_capstyle="butt", clip_on=False)
+            ax.plot(span, (y, y), transform=above, **style)
+        text = what.region if what.kind == "stimulus" else f"{what.kind} {what.region}"
+        ax.text(1.01, y, short(text), transform=ax.transAxes, fontsize=7, va="center", ha="left")
+    more = f" ({len(rows) - len(shown)} more stimuli)" if len(rows) > len(shown) else ""
+    ax.set_title(title + more, y=1 + 9 * len(shown) * point)
+    ax.set_xlim(low, high)
+
+
+def _lines(
+    found: Activity, trial: int | None, *, by_unit: bool
+) -> tuple[list[str], NDArray[Any], NDArray[Any] | None, str]:
+    """Names of the lines, values (lines, time), the band (2, lines, time) around them, and what it is."""
+    labels = found.label if by_unit else found.region
+    names = list(dict.fromkeys(labels.tolist()))
+    columns = [np.flatnonzero(labels == name) for name in names]
+    n, steps = len(labels), found.values.shape[1]
+    has_band = found.per_unit and not by_unit
+    mean, band = np.empty((len(names), steps)), np.empty((2, len(names), steps))
+    trials = slice(None) if trial is None else slice(trial, trial + 1)
+    at_once = max(1, 2**23 // (n * found.values.shape[0]))
+    for start in range(0, steps, at_once):
+        times = slice(start, start + at_once)
+        part = np.asarray(found.values[trials, times]).astype(np.float64).mean(axis=0)
+        for k, members in enumerate(columns):
+            mean[k, times] = part[:, members].mean(axis=1)
+            if has_band:
+                band[:, k, times] = np.quantile(part[:, members], (0.1, 0.9), axis=1)
+    if has_band:
+        return names, mean, band, "mean, 10th to 90th percentile"
+    if by_unit or found.variance is None:
+        return names, mean, None, ""
+    deviation = np.sqrt(np.asarray(found.variance[trials]).astype(np.float64).mean(axis=0).T)
+    return names, mean, np.stack([mean - deviation, mean + deviation]), "mean, standard deviation"
+
+
+def _binned(h: Any) -> NDArray[Any]:
     """Means of neighbouring units and times, shape (rows, columns) of a picture, of activity (time, unit)."""
     steps, n = h.shape
     rows = np.unique(np.linspace(0, n, min(n, PIXELS), endpoint=False).astype(int))
@@ -60,7 +236,7 @@ def _binned(h: xarray.DataArray) -> NDArray[Any]:
     at_once = max(1, 2**24 // (n * max(1, steps // len(columns))))
     for k in range(0, len(columns), at_once):
         ends = borders[k : k + at_once + 1]
-        part = h[ends[0] : ends[-1]].values.astype(np.float64)
+        part = np.asarray(h[ends[0] : ends[-1]]).astype(np.float64)
         by_time = np.add.reduceat(part, ends[:-1] - ends[0], axis=0)
         sums[:, k : k + at_once] = np.add.reduceat(by_time, rows, axis=1).T
     sums /= np.outer(np.diff([*rows, n]), np.diff(borders))

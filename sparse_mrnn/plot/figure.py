@@ -1,11 +1,12 @@
-"""What the figures share: new figures and axes, colours, and ticks named after regions."""
+"""What the figures share: new figures and axes, colours, and the names of many regions beside an axis."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from numpy.typing import NDArray
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from sparse_mrnn.errors import MissingExtraError
 
@@ -16,7 +17,8 @@ else:  # matplotlib is an extra
 
 PIXELS = 600
 """Largest side of a drawn matrix; above it units are binned."""
-EXCITATORY, INHIBITORY = "#c0392b", "#2c6fbb"
+EXCITATORY, INHIBITORY, UNSIGNED = "#c0392b", "#2c6fbb", "#7f7f7f"
+TALLEST, SMALLEST_FONT, LONGEST_NAME = 20.0, 5.0, 32
 
 
 def new_figure(size: tuple[float, float]) -> Any:
@@ -35,6 +37,20 @@ def new_figure(size: tuple[float, float]) -> Any:
     return Figure(figsize=size, layout="constrained")
 
 
+def without_display() -> None:
+    """Draw to files only from now on, also where there is no display.
+
+    Raises
+    ------
+    MissingExtraError
+        Without matplotlib.
+    """
+    new_figure((1, 1))
+    import matplotlib
+
+    matplotlib.use("agg")
+
+
 def axes_or_new(ax: Axes | None, size: tuple[float, float]) -> Any:
     """The given axes, or those of a new figure of pyplot."""
     if ax is not None:
@@ -45,10 +61,70 @@ def axes_or_new(ax: Axes | None, size: tuple[float, float]) -> Any:
     return plt.subplots(figsize=size, layout="constrained")[1]
 
 
-def name_regions(ax: Any, ptr: NDArray[Any], names: Sequence[str]) -> None:
-    """Name regions on the y axis at their middles; small ones whose labels would overlap are left unnamed."""
-    ticks: list[tuple[float, str]] = []
-    for middle, name in zip((ptr[:-1] + ptr[1:]) / 2, names, strict=True):
-        if not ticks or middle - ticks[-1][0] >= ptr[-1] / 40:
-            ticks.append((float(middle), name))
-    ax.set_yticks([at for at, _ in ticks], [name for _, name in ticks], fontsize=7)
+def height_for(rows: int, least: float = 6.0) -> float:
+    """Inches of a figure in which so many rows can be named."""
+    return float(np.clip(1.2 + 0.15 * rows, least, TALLEST))
+
+
+def short(name: str) -> str:
+    """A name of at most 32 characters: a longer one loses its middle.
+
+    >>> short("a name that nobody wants to read in a figure")
+    'a name that nobo…read in a figure'
+    """
+    half = (LONGEST_NAME - 1) // 2 + 1
+    return name if len(name) <= LONGEST_NAME + 1 else f"{name[:half]}…{name[-half:]}"
+
+
+def spread(positions: ArrayLike, apart: float, low: float, high: float) -> NDArray[np.float64]:
+    """Ascending positions moved to be ``apart``, and between ``low`` and ``high`` where they fit.
+
+    Pool adjacent violators: neighbours that are too close form a group, which stays around its own mean.
+
+    >>> spread([0.0, 1.0, 9.0], 2.0, -5.0, 12.0).tolist()
+    [-0.5, 1.5, 9.0]
+    """
+    shifted = np.asarray(positions, dtype=float) - apart * np.arange(len(np.asarray(positions)))
+    groups: list[list[float]] = []  # mean and size
+    for x in shifted.tolist():
+        groups.append([x, 1.0])
+        while len(groups) > 1 and groups[-2][0] >= groups[-1][0]:
+            mean, size = groups.pop()
+            total = groups[-1][1] + size
+            groups[-1] = [(groups[-1][0] * groups[-1][1] + mean * size) / total, total]
+    found = np.repeat([mean for mean, _ in groups], [int(size) for _, size in groups])
+    room = max(high - low - apart * (len(found) - 1), 0.0)
+    moved: NDArray[np.float64] = np.clip(found, low, low + room) + apart * np.arange(len(found))
+    return moved
+
+
+def name_rows(ax: Any, ptr: NDArray[Any], names: Sequence[str]) -> None:
+    """Name ranges of rows beside the y axis, each at its middle; lines lead to those that are moved apart.
+
+    Where not all fit, those with the most rows are named, and the axis says how many.
+    """
+    sizes, middles, total = np.diff(ptr), (ptr[:-1] + ptr[1:]) / 2, float(ptr[-1])
+    inches = 0.85 * ax.figure.get_figheight()
+    fits = int(72 * inches / (1.2 * SMALLEST_FONT))
+    shown = np.sort(np.argsort(-sizes, kind="stable")[:fits])
+    font = float(np.clip(72 * inches / (1.2 * max(len(shown), 1)), SMALLEST_FONT, 8.0))
+    apart = 1.2 * font / 72 / inches * total
+    at = spread(middles[shown], apart, min(apart / 2, total / 2), max(total - apart / 2, total / 2))
+    ax.set_yticks([])
+    beside = ax.get_yaxis_transform()
+    style: dict[str, Any] = dict(xycoords=beside, textcoords=beside, annotation_clip=False, fontsize=font)
+    style["arrowprops"] = dict(arrowstyle="-", lw=0.4, color="0.6", shrinkA=0, shrinkB=0)
+    for k, y in zip(shown.tolist(), at.tolist(), strict=True):
+        name = short(str(names[k]))
+        ax.annotate(name, (0, middles[k]), (-0.035, y), ha="right", va="center", **style)
+    if len(shown) < len(names):
+        ax.set_ylabel(f"the {len(shown):,} largest of {len(names):,} regions are named", fontsize=8)
+
+
+def label_decades(axis: Any, low: float, high: float) -> None:
+    """Plain numbers at every decade of a logarithmic axis, and between them where there are few."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 300 * low else (1.0,), numticks=20))
+    axis.set_major_formatter(StrMethodFormatter("{x:,.6g}"))
+    axis.set_minor_formatter(NullFormatter())

@@ -2,5 +2,6 @@
 
 from sparse_mrnn.recording.spec import Record
 from sparse_mrnn.recording.store import open_recording
+from sparse_mrnn.recording.summary import summary
 
-__all__ = ["Record", "open_recording"]
+__all__ = ["Record", "open_recording", "summary"]

@@ -22,7 +22,7 @@ class Record:
     variables : sequence of {"h", "x"}
         h, the activity, and/or x, the state before the activation.
     regions : sequence of str, optional
-        Only these regions or parents. Statistics then are of each of these names.
+        Only these regions or parents, or units by their ids. Statistics then are of each of these regions.
     units : sequence of str, optional
         Only these unit ids; a unit without an id is ``region[k]``.
     every : int

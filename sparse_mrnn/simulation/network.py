@@ -2,12 +2,44 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
-from sparse_mrnn.config import SimulationConfig
+import torch
+
+from sparse_mrnn.config import NetworkConfig, SimulationConfig, load_config, read_config
 from sparse_mrnn.graph import RegionGraph
 from sparse_mrnn.models.elman import ElmanmRNN
 from sparse_mrnn.models.leaky import mRNN
+
+COMMON = (
+    "activation", "noise_level_act", "noise_level_inp", "rec_constrained", "inp_constrained", "batch_first",
+    "spectral_radius", "backend", "seed", "dt",
+)  # fmt: skip
+"""Settings that are arguments of either class, under the same name."""
+
+
+def from_config(
+    source: str | os.PathLike[str] | dict[str, Any] | NetworkConfig, device: str | None = None
+) -> mRNN | ElmanmRNN:
+    """The network of a configuration with the settings of its ``simulation`` section: `to_config` reversed.
+
+    ``mRNN(config)``, as in mRNNTorch, takes the graph alone; its settings are its arguments.
+
+    Raises
+    ------
+    ConfigError
+        As `read_config`, and if a setting is not possible.
+
+    Examples
+    --------
+    >>> config = {"recurrent_regions": [{"num_units": 3}], "simulation": {"tau": 50, "activation": "tanh"}}
+    >>> net = from_config(config, device="cpu")
+    >>> net.tau, net.activation.name
+    (50.0, 'tanh')
+    """
+    config = source if isinstance(source, NetworkConfig) else load_config(source)
+    return build_network(read_config(config), config.simulation or SimulationConfig(), device)
 
 
 def build_network(
@@ -21,15 +53,8 @@ def build_network(
     >>> build_network(g, SimulationConfig(model="elman"), "cpu").hid_regions
     ['a']
     """
-    common: dict[str, Any] = {
-        "activation": settings.activation,
-        "noise_level_act": settings.noise_level_act,
-        "noise_level_inp": settings.noise_level_inp,
-        "spectral_radius": settings.spectral_radius,
-        "seed": settings.seed,
-        "device": device,
-        "dt": settings.dt,
-    }
+    common: dict[str, Any] = {name: getattr(settings, name) for name in COMMON}
+    common |= {"device": device, "dtype": torch.float64 if settings.dtype == "float64" else torch.float32}
     if settings.model == "elman":
         return ElmanmRNN(graph, **common)
     return mRNN(graph, tau=settings.tau, integrator=settings.integrator, **common)

@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from sparse_mrnn.errors import RecordingError, RoundingWarning, ShapeError, StimulusError, suggest
+from sparse_mrnn.errors import RecordingError, RoundingWarning, ShapeError, StimulusError
 from sparse_mrnn.models.base import mRNNBase
 from sparse_mrnn.random_streams import run_streams
 from sparse_mrnn.recording import Record
 from sparse_mrnn.recording.axes import Axes
 from sparse_mrnn.recording.recorder import Statistics
-from sparse_mrnn.simulation.targets import unit_labels
+from sparse_mrnn.simulation.targets import recorded_units, unit_labels
 from sparse_mrnn.stimulus import Intervention, Stimulus
 
 CHUNK_BYTES = 32 * 2**20
@@ -117,13 +117,7 @@ def plan_simulation(
 def _axes(net: mRNNBase, record: Record, batch: int, steps: int) -> Axes:
     """Labels and sizes of what is recorded: regions in the order asked for, each in unit order."""
     region, unit_id = unit_labels(net)
-    units = net.layout().indices(*record.regions) if record.regions is not None else np.arange(len(region))
-    if record.units is not None:
-        for unit in record.units:
-            if unit not in unit_id[units]:
-                hint = suggest(unit, unit_id[units], what="unit ids")
-                raise RecordingError(f"record: there is no unit {unit!r}. {hint}")
-        units = units[np.isin(unit_id[units], record.units)]
+    units = recorded_units(net, record)
     groups = tuple(net.hid_regions if record.regions is None else record.regions)
     return Axes(
         record=record,

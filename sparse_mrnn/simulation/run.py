@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sparse_mrnn.differences import differences
 from sparse_mrnn.errors import DivergenceError, RecordingError, ResumeError, SimulationStopped, suggest
 from sparse_mrnn.models.base import mRNNBase
 from sparse_mrnn.random_streams import noise_seeds
@@ -21,8 +22,8 @@ from sparse_mrnn.recording import Record, open_recording
 from sparse_mrnn.recording.recorder import Arrays, Recorder
 from sparse_mrnn.recording.store import ZarrStore, dataset, is_recording, need
 from sparse_mrnn.simulation import checkpoint as checkpoints
+from sparse_mrnn.simulation.attributes import network_attributes
 from sparse_mrnn.simulation.fingerprint import (
-    differences,
     digest,
     graph_config,
     network_fingerprint,
@@ -226,11 +227,15 @@ class _Run:
             "recorded": 0,
             "dt": self.net.dt,
             "seed": self.plan.seed,
+            **network_attributes(self.net),
             "model": type(self.net).__name__,
             "network_seed": str(self.net.seed),
             "graph_hash": digest(json.dumps(self.identity["network"]).encode()),
             "config": graph_config(self.net),
             "options": json.dumps(self.identity["options"]),
+            "noise": int(self.plan.noise),
+            "stimulus": json.dumps(self.identity["options"]["stimulus"]),
+            "interventions": json.dumps(self.identity["options"]["interventions"]),
             "versions": json.dumps(self.identity["versions"]),
         }
 

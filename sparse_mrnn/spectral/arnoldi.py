@@ -10,6 +10,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
+from sparse_mrnn.spectral.filtered import FilteredSearch
 from sparse_mrnn.spectral.krylov import KrylovSearch, SparseProduct
 from sparse_mrnn.spectral.result import ComponentResult, UncertifiedError
 from sparse_mrnn.spectral.settings import SCORES, BudgetSpentError, SearchSettings
@@ -32,8 +33,9 @@ class TwoSidedSearch:
         self.method = "Lanczos" if normal else "Arnoldi"
         streams = [np.random.default_rng(s) for s in np.random.SeedSequence(settings.seed).spawn(2)]
         adjoint = product.forward if normal else product.adjoint
-        self.right = KrylovSearch(product.forward, product.n, settings.which, streams[0])
-        self.left = KrylovSearch(adjoint, product.n, settings.which, streams[1])
+        search = KrylovSearch if settings.which == "LI" else FilteredSearch
+        self.right = search(product.forward, product.n, settings.which, streams[0])
+        self.left = search(adjoint, product.n, settings.which, streams[1])
 
     def run(self) -> ComponentResult:
         """Search until both sides agree; raises `UncertifiedError` where they do not."""

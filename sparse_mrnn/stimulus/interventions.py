@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from sparse_mrnn.errors import InterventionError
+from sparse_mrnn.stimulus.text import split_text, window
 from sparse_mrnn.stimulus.waveforms import parameter
 from sparse_mrnn.stimulus.windows import TimeWindow, UnitSelection
 
@@ -28,7 +29,7 @@ class Lesion(Intervention, UnitSelection):
     Parameters
     ----------
     region : str
-        A region, a parent, or an input (then its channels are 0).
+        A region, a parent, one unit by its id, or an input (then its channels are 0).
     start, stop, units, fraction
         As for `Stimulus`.
 
@@ -46,6 +47,19 @@ class Lesion(Intervention, UnitSelection):
         """What it is, for messages."""
         return f"lesion of {self.region!r}"
 
+    @classmethod
+    def parse(cls, text: str) -> Lesion:
+        """Read ``REGION[:START[:STOP]]``.
+
+        Raises
+        ------
+        InterventionError
+            If the text has another form.
+        """
+        form = "lesion as REGION[:START[:STOP]]"
+        region, times = split_text(text, form, InterventionError, numbers=(0, 2))
+        return cls(region=region, **window(times))
+
 
 @dataclass(frozen=True)
 class Clamp(Intervention, UnitSelection):
@@ -54,7 +68,7 @@ class Clamp(Intervention, UnitSelection):
     Parameters
     ----------
     region : str
-        A region or a parent.
+        A region, a parent, or one unit by its id.
     value : float
     variable : {"h", "x"}
         The activity h (x goes on below), or the state x, from which h follows.
@@ -83,6 +97,19 @@ class Clamp(Intervention, UnitSelection):
     def label(self) -> str:
         """What it is, for messages."""
         return f"clamp of {self.region!r}"
+
+    @classmethod
+    def parse(cls, text: str) -> Clamp:
+        """Read ``REGION:VALUE[:START[:STOP]]``, a clamp of h.
+
+        Raises
+        ------
+        InterventionError
+            If the text has another form.
+        """
+        form = "clamp as REGION:VALUE[:START[:STOP]]"
+        region, (value, *times) = split_text(text, form, InterventionError, numbers=(1, 3))
+        return cls(region=region, value=value, **window(times))
 
 
 @dataclass(frozen=True)
@@ -122,6 +149,22 @@ class Gain(Intervention):
     def label(self) -> str:
         """What it is, for messages."""
         return f"gain of {self.source!r} -> {self.target!r}"
+
+    @classmethod
+    def parse(cls, text: str) -> Gain:
+        """Read ``SOURCE:TARGET:FACTOR[:START[:STOP]]``.
+
+        Raises
+        ------
+        InterventionError
+            If the text has another form.
+        """
+        form = "gain as SOURCE:TARGET:FACTOR[:START[:STOP]]"
+        names, (factor, *times) = split_text(text, form, InterventionError, numbers=(1, 3))
+        source, colon, target = names.partition(":")
+        if not (source and colon and target) or ":" in target:
+            raise InterventionError(f"{text!r}: expected a {form}, times in ms.")
+        return cls(source=source, target=target, factor=factor, **window(times))
 
 
 INTERVENTIONS: dict[str, type[Intervention]] = {"lesion": Lesion, "clamp": Clamp, "gain": Gain}

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sparse_mrnn.errors import StimulusError
+from sparse_mrnn.stimulus.text import split_text, window
 from sparse_mrnn.stimulus.waveforms import Constant, Samples, Waveform
 from sparse_mrnn.stimulus.windows import UnitSelection
 
@@ -20,7 +21,7 @@ class Stimulus(UnitSelection):
     Parameters
     ----------
     region : str
-        A region, a parent, or an input.
+        A region, a parent, an input, or one unit by its id.
     waveform : Waveform or float
         A number is a constant current.
     start, stop : float, optional
@@ -74,13 +75,6 @@ class Stimulus(UnitSelection):
         StimulusError
             If the text has another form.
         """
-        parts = text.split(":")
-        try:
-            if not 2 <= len(parts) <= 4 or not parts[0]:
-                raise ValueError
-            numbers = [float(part) for part in parts[1:]]
-        except ValueError:
-            form = "expected REGION:AMPLITUDE[:START[:STOP]], times in ms"
-            raise StimulusError(f"stimulus {text!r}: {form}.") from None
-        start = numbers[1] if len(numbers) > 1 else 0.0
-        return cls(parts[0], numbers[0], start=start, stop=numbers[2] if len(numbers) > 2 else None)
+        form = "stimulus as REGION:AMPLITUDE[:START[:STOP]]"
+        region, (amplitude, *times) = split_text(text, form, StimulusError, numbers=(1, 3))
+        return cls(region, amplitude, **window(times))

@@ -72,7 +72,7 @@ def _set_trainable(
     weights: SparseWeights, names: list[ProjectionKey], optimizer: Optimizers, trainable: bool
 ) -> None:
     chosen = set(names)
-    now = {name for name in weights.projections if weights.is_trainable(name)}
+    now = weights.trained_projections
     after = now | chosen if trainable else now - chosen
     gains = _gains_after(weights, chosen, trainable)
     if after != now:

@@ -71,7 +71,7 @@ def prune(
     if scope not in ("projection", "network"):
         raise TrainingError(f"prune: scope is {scope!r}; use 'projection' or 'network'.")
     weights, names = select(net, source, target, key)
-    chosen = {name for name in weights.projections if name in set(names) and weights.is_trainable(name)}
+    chosen = weights.trained_projections & set(names)
     if names and not chosen:
         raise nothing_to_change(weights, names, "prune")
     table = weights.table()

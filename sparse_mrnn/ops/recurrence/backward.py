@@ -58,7 +58,9 @@ class BackwardLoop:
         self.gathered_u = x0.new_empty(inputs.shape[1], gathering if needed.input_weights else 0, batch)
         self.filled = 0  # steps gathered
         self.kernel = kernels.load("backward_step") if x0.device.type == "cpu" else None
-        if self.kernel is not None:
+        if self.kernel is None:
+            self.change, self.of_unit = x0.new_empty(x0.shape if needed.alpha else 0), x0.new_empty(units)
+        else:
             self._prepare_kernel(self.kernel.SLOPES, units, x0)
 
     def _prepare_kernel(self, codes: dict[str, int], units: int, x0: Tensor) -> None:
@@ -124,9 +126,10 @@ class BackwardLoop:
         torch.mul(grad_x, self.alpha if rate is None else rate, out=scaled)
         grad_x -= scaled
         if self.grad_bias is not None:
-            self.grad_bias += scaled.sum(1)
+            self.grad_bias += torch.sum(scaled, 1, out=self.of_unit)
         if self.grad_alpha is not None:
-            self.grad_alpha += (scaled * (x - x_before)).sum(1)
+            torch.sub(x, x_before, out=self.change)
+            self.grad_alpha += torch.sum(self.change.mul_(scaled), 1, out=self.of_unit)
         if self.gathered.shape[1]:
             self.gathered[:, self.filled] = scaled
             if len(self.activity) == 1 and self.needed.weights:

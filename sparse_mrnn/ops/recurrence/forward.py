@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from sparse_mrnn.ops import kernels
+from sparse_mrnn.ops.activations import ActivationSegments
 from sparse_mrnn.ops.backends.base import Product
 from sparse_mrnn.ops.recurrence.delays import ActivityHistory, DelayedProduct
 from sparse_mrnn.ops.recurrence.spec import RecurrenceSpec, RecurrenceTensors
+
+ONE_PASS_STATES = 10_000
+"""States from which on the pointwise part of a step is one compiled pass; below, calls cost more."""
 
 
 class ForwardLoop:
@@ -25,6 +31,19 @@ class ForwardLoop:
         self.unit_std = None if self.noise is None else alpha * self.noise.unit_std
         needs_scratch = spec.rate is None or self.noise is not None
         self.scratch = x0.new_empty(x0.shape if needs_scratch else 0)  # (units, batch): input, or noise
+        one_pass = spec.rate is None and x0.device.type == "cpu" and x0.numel() >= ONE_PASS_STATES
+        self.kernel = kernels.load("forward_step") if one_pass else None
+        if self.kernel is not None:
+            self._prepare_kernel(self.kernel.ACTIVATIONS, len(x0))
+
+    def _prepare_kernel(self, codes: dict[str, int], units: int) -> None:
+        """Arguments of `kernels.forward_step` that stay the same; torch applies other activations."""
+        parts = self.spec.activation.parts
+        code = [np.full(stop - start, codes.get(a.name, -1), np.int8) for start, stop, a in parts]
+        self.by_torch = ActivationSegments(tuple(part for part in parts if part[2].name not in codes))
+        tonic = self.alpha.new_empty(0) if self.tonic is None else self.tonic.detach()[:, 0]
+        rate = self.alpha.detach().expand(units, 1)[:, 0].contiguous()
+        self.fixed = np.concatenate(code), rate.numpy(), tonic.numpy(), self.scratch.numpy()
 
     def run(
         self, x: Tensor, history: ActivityHistory, inputs: Tensor, stim: Tensor | None, xs: Tensor
@@ -34,10 +53,25 @@ class ForwardLoop:
         if self.noise is not None:
             inputs = self.noise.on_inputs(inputs)
         us, stims = inputs.unbind(0), None if stim is None else stim.unbind(0)
+        kernel = self.kernel if stim is None and self.noise is None else None
+        if kernel is not None:
+            kernels.use_torch_threads()
         for t, new in enumerate(xs.unbind(0)):
-            self.step(t, x, history, us[t], None if stims is None else stims[t], new)
+            if kernel is not None:
+                self._current(t, history, us[t])
+                arrays = x.contiguous().numpy(), xs.numpy(), history.hs.numpy()
+                kernel.forward_step(*self.fixed, *arrays, t)
+                self.by_torch.apply_to(new, history.states[t])
+            else:
+                self.step(t, x, history, us[t], None if stims is None else stims[t], new)
             x = new
         return inputs
+
+    def _current(self, t: int, history: ActivityHistory, u: Tensor) -> None:
+        """scratch = sum_d W_d h[t+1-d] + W_inp u."""
+        self.product.addmm(self.scratch, history, t, beta=0.0, alpha=1.0)
+        if self.input_product is not None:
+            self.input_product.addmm(self.scratch, u, beta=1.0, alpha=1.0, out=self.scratch)
 
     def step(
         self, t: int, x: Tensor, history: ActivityHistory, u: Tensor, stim: Tensor | None, new: Tensor
@@ -55,9 +89,7 @@ class ForwardLoop:
             if self.input_product is not None:
                 self.input_product.addmm(new, u, beta=1.0, alpha=rate, out=new)
         else:
-            self.product.addmm(scratch, history, t, beta=0.0, alpha=1.0)
-            if self.input_product is not None:
-                self.input_product.addmm(scratch, u, beta=1.0, alpha=1.0, out=scratch)
+            self._current(t, history, u)
             new.addcmul_(scratch, self.alpha)
         if self.noise is not None and self.unit_std is not None:
             new.addcmul_(scratch.normal_(generator=self.noise.unit_generator), self.unit_std)

@@ -1,0 +1,285 @@
+"""A network without noise under constant input, in float64: velocity, step, and products with the Jacobian.
+
+All states are tensors of shape (units, columns), one column per state. The Jacobian is never formed here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sparse_mrnn.errors import AnalysisError, ShapeError, UnknownNameError, suggest
+from sparse_mrnn.models.base import mRNNBase
+from sparse_mrnn.models.delays import has_delays
+from sparse_mrnn.models.elman import ElmanmRNN
+from sparse_mrnn.models.leaky import mRNN
+from sparse_mrnn.ops.activations import ActivationSegments
+from sparse_mrnn.ops.pattern import Pattern
+
+
+@dataclass(frozen=True, eq=False)
+class Dynamics:
+    """The dynamics of a network, or of some of its units while the others are held.
+
+        mRNN:       tau dx/dt = v(x) = -x + W f(x) + drive,    x[t+1] = x[t] + alpha v(x[t])
+        ElmanmRNN:  h[t+1] = f(W h[t] + drive),                v(h) = f(W h + drive) - h
+
+    Parameters
+    ----------
+    pattern : Pattern
+    values : Tensor, shape (synapses,)
+        Effective weights.
+    drive : Tensor, shape (units, columns), or (units, 1) for all columns
+        W_inp u + b + stim, and what held units send.
+    alpha, tau : Tensor, shape (units, 1)
+        Share of the state replaced in a step; time constant, ms (of an Elman net: one step).
+    segments : ActivationSegments
+    elman : bool
+        Whether the state is the activity h; else it is the pre-activation x.
+    units : Tensor of int, shape (units,)
+        Their numbers in the network, ascending.
+    """
+
+    pattern: Pattern
+    values: Tensor
+    drive: Tensor
+    alpha: Tensor
+    tau: Tensor
+    segments: ActivationSegments
+    elman: bool
+    units: Tensor
+
+    @classmethod
+    def of(cls, net: mRNNBase, inputs: Any = None, stim: Any = None, *, what: str = "analysis") -> Dynamics:
+        """The dynamics of a whole network.
+
+        Parameters
+        ----------
+        net : mRNN or ElmanmRNN
+        inputs : see `constant_inputs`
+        stim : array, shape (units,) or (columns, units), or mapping from regions to numbers, optional
+            Current added to the units.
+        what : str
+            What messages call the analysis.
+
+        Raises
+        ------
+        AnalysisError
+            If the network has delays, or no dynamics.
+        """
+        if not isinstance(net, mRNN | ElmanmRNN):
+            raise AnalysisError(f"{what}: {type(net).__name__} has no dynamics; use mRNN or ElmanmRNN.")
+        rec, inp = net.weights("recurrent"), net.weights("input")
+        if has_delays(rec, net.dt):
+            raise AnalysisError(
+                f"{what}: the network has delays, so its state is more than that of its units. Its fixed "
+                "points are those of a copy declared without delays; their stability is not."
+            )
+        n, device = rec.shape[0], net.device
+        with torch.no_grad():
+            alpha = net.alpha.detach().double().expand(n, 1)
+            if isinstance(net, mRNN):
+                each = torch.tensor(list(net.time_constants.values()), dtype=torch.float64, device=device)
+                sizes = torch.tensor([region.n for region in net.layout().regions], device=device)
+                tau = torch.repeat_interleave(each, sizes)[:, None]
+            else:
+                tau = torch.full((n, 1), net.dt, dtype=torch.float64, device=device)
+            drive = net.tonic_inp.detach().double()[:, None] + _per_unit(net, stim, what)
+            u = constant_inputs(net, inputs, what=what)
+            if inp.nnz:
+                drive = drive + inp.pattern.matrix(inp.csr_values().detach().double()) @ u
+            drive = drive.expand(n, max(drive.shape[1], u.shape[1]))
+            values = rec.csr_values().detach().double()
+        every = torch.arange(n, device=device)
+        elman = isinstance(net, ElmanmRNN)
+        return cls(rec.pattern, values, drive, alpha, tau, net.activation_segments, elman, every)
+
+    def restricted(self, units: Tensor, state: Tensor) -> Dynamics:
+        """The dynamics of some units while the others keep the activity they have in ``state``."""
+        if len(units) == len(self.units):
+            return self
+        held = torch.ones(len(self.units), dtype=torch.bool, device=units.device)
+        held[units] = False
+        sent = self.matrix @ (self.activity(state) * held[:, None])
+        pattern, entries = self.pattern.submatrix(units, units)
+        parts = []
+        for start, stop, activation in self.segments.parts:
+            first, last = torch.searchsorted(units, torch.tensor([start, stop], device=units.device)).tolist()
+            if last > first:
+                parts.append((first, last, activation))
+        return replace(
+            self,
+            pattern=pattern,
+            values=self.values[entries],
+            drive=(self.drive + sent)[units],
+            alpha=self.alpha[units],
+            tau=self.tau[units],
+            segments=ActivationSegments(tuple(parts)),
+            units=self.units[units],
+        )
+
+    def columns(self, index: Tensor) -> Dynamics:
+        """The dynamics of some of the columns."""
+        return self if self.drive.shape[1] == 1 else replace(self, drive=self.drive[:, index])
+
+    @property
+    def n(self) -> int:
+        """Units."""
+        return len(self.units)
+
+    @cached_property
+    def matrix(self) -> Tensor:
+        """W as a CSR tensor."""
+        return self.pattern.matrix(self.values)
+
+    @cached_property
+    def transposed(self) -> Tensor:
+        """W^T as a CSR tensor."""
+        pattern, order = self.pattern.transposed
+        return pattern.matrix(self.values[order.long()])
+
+    def preactivation(self, state: Tensor) -> Tensor:
+        """x of a leaky net; W h + drive of an Elman net."""
+        return self.matrix @ state + self.drive if self.elman else state
+
+    def activity(self, state: Tensor) -> Tensor:
+        """h = f(x) of a leaky net; the state of an Elman net."""
+        return state if self.elman else self.segments.apply(state)
+
+    def velocity(self, state: Tensor) -> Tensor:
+        """v(state), whose zeros are the fixed points."""
+        if self.elman:
+            return self.segments.apply(self.preactivation(state)) - state
+        return self.matrix @ self.segments.apply(state) + self.drive - state
+
+    def step(self, state: Tensor) -> Tensor:
+        """The state one time step later."""
+        return state + self.alpha * self.velocity(state)
+
+    def tangent(self, state: Tensor) -> Tangent:
+        """Products with the Jacobian of v at every column of ``state``."""
+        return Tangent(self, self.slope(self.preactivation(state)))
+
+    def slope(self, x: Tensor) -> Tensor:
+        """f'(x)."""
+        with torch.enable_grad():
+            at = x.detach().requires_grad_()
+            (slope,) = torch.autograd.grad(self.segments.apply(at).sum(), at)
+        return slope
+
+    def kinks(self, x: Tensor, width: float = 1e-9) -> Tensor:
+        """Where f' differs on the two sides of x: bool, shaped like x."""
+        return (self.slope(x + width) - self.slope(x - width)).abs() > 1e-3
+
+
+@dataclass(frozen=True, eq=False)
+class Tangent:
+    """Products with the Jacobian of v: W diag(f') - 1 of a leaky net, diag(f') W - 1 of an Elman net.
+
+    ``slope`` is f' at every state, shape (units, columns).
+    """
+
+    dynamics: Dynamics
+    slope: Tensor
+
+    def forward(self, v: Tensor) -> Tensor:
+        """J v, for one vector at each state, or for several at one."""
+        if self.dynamics.elman:
+            return self.slope * (self.dynamics.matrix @ v) - v
+        return self.dynamics.matrix @ (self.slope * v) - v
+
+    def adjoint(self, v: Tensor) -> Tensor:
+        """J^T v."""
+        if self.dynamics.elman:
+            return self.dynamics.transposed @ (self.slope * v) - v
+        return self.slope * (self.dynamics.transposed @ v) - v
+
+    def step(self, v: Tensor) -> Tensor:
+        """A deviation one time step later."""
+        return v + self.dynamics.alpha * self.forward(v)
+
+
+def constant_inputs(net: mRNNBase, inputs: Any, *, what: str = "analysis") -> Tensor:
+    """Inputs that do not change, shape (inputs, columns), float64.
+
+    Parameters
+    ----------
+    net : mRNN or ElmanmRNN
+    inputs : array, shape (inputs,) or (columns, inputs), or mapping, optional
+        A mapping goes from input names to a number, or to one per channel. Default: 0.
+
+    Raises
+    ------
+    ShapeError, UnknownNameError
+    """
+    layout = net.layout("input")
+    if isinstance(inputs, Mapping):
+        parts = {region.name: np.zeros((1, region.n)) for region in layout.regions}
+        for name, value in inputs.items():
+            if name not in parts:
+                hint = suggest(name, parts, what="inputs")
+                raise UnknownNameError(f"{what}: unknown input {name!r}. {hint}")
+            given = np.atleast_2d(np.asarray(as_tensor(value)))
+            try:
+                parts[name] = np.broadcast_to(given, (len(given), parts[name].shape[1]))
+            except ValueError:
+                give = f"give one number, or {parts[name].shape[1]}"
+                raise ShapeError(f"{what}: input {name!r} has shape {given.shape}; {give}.") from None
+        columns = max([len(part) for part in parts.values()], default=1)
+        inputs = np.concatenate([np.broadcast_to(p, (columns, p.shape[1])) for p in parts.values()], axis=1)
+    u = torch.zeros(1, layout.n) if inputs is None else as_tensor(inputs)
+    u = u[None] if u.dim() == 1 else u
+    if u.dim() != 2 or u.shape[1] != layout.n:
+        widths = ", ".join(f"{r.name} {r.n}" for r in layout.regions) or "no inputs"
+        got = f"inputs have shape {tuple(u.shape)}"
+        raise ShapeError(f"{what}: {got}; expected ({layout.n},) or (columns, {layout.n}): {widths}.")
+    return u.to(net.device, torch.float64).t().contiguous()
+
+
+def states(net: mRNNBase, values: Any, name: str, *, what: str = "analysis") -> Tensor:
+    """States of a network, given units last, as a float64 tensor of shape (units, columns)."""
+    n = net.layout().n
+    tensor = as_tensor(values)
+    if tensor.dim() == 0 or tensor.shape[-1] != n:
+        raise ShapeError(f"{what}: {name} has shape {tuple(tensor.shape)}; expected {n} units last.")
+    tensor = tensor.reshape(-1, n).t().to(net.device, torch.float64).contiguous()
+    if not bool(torch.isfinite(tensor).all()):
+        raise AnalysisError(f"{what}: {name} has entries that are NaN or infinite.")
+    return tensor
+
+
+def selected_units(net: mRNNBase, regions: Any, *, what: str = "analysis") -> Tensor:
+    """Units of some regions or parents (None: all), ascending."""
+    if regions is None:
+        return torch.arange(net.layout().n, device=net.device)
+    names = [regions] if isinstance(regions, str) else list(regions)
+    if not names:
+        raise AnalysisError(f"{what}: regions is empty; name at least one, or leave it out for all of them.")
+    return torch.from_numpy(np.sort(net.layout().indices(*names))).to(net.device)
+
+
+def as_tensor(values: Any) -> Tensor:
+    """A tensor, array, xarray DataArray or list as a detached tensor."""
+    if isinstance(values, Tensor):
+        return values.detach()
+    return torch.from_numpy(np.array(values, dtype=np.float64))
+
+
+def _per_unit(net: mRNNBase, values: Any, what: str) -> Tensor:
+    """A number for every unit, shape (units, columns or 1)."""
+    n = net.layout().n
+    if values is None:
+        return torch.zeros(n, 1, dtype=torch.float64, device=net.device)
+    if isinstance(values, Mapping):
+        current = torch.zeros(n, dtype=torch.float64)
+        for name, value in values.items():
+            units = torch.from_numpy(net.layout().indices(name))
+            current[units] = torch.as_tensor(value, dtype=torch.float64)
+        values = current
+    return states(net, values, "stim", what=what)

@@ -1,0 +1,405 @@
+"""Fixed points: where they are, how stable they are, and which starts lead there.
+
+Sussillo & Barak 2013, Opening the black box: low-dimensional dynamics in high-dimensional recurrent neural
+networks.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sparse_mrnn.analysis.dynamics import Dynamics, as_tensor, constant_inputs, selected_units, states
+from sparse_mrnn.analysis.jacobian import sparse_jacobian
+from sparse_mrnn.analysis.newton import SolverOptions, find_zeros
+from sparse_mrnn.analysis.planes import Plane, principal_plane
+from sparse_mrnn.analysis.result import Result
+from sparse_mrnn.errors import AnalysisError, KinkWarning, ShapeError, SpectralConvergenceError
+from sparse_mrnn.models.base import mRNNBase
+from sparse_mrnn.plot.figure import Axes, axes_or_new
+from sparse_mrnn.simulation.targets import unit_labels
+from sparse_mrnn.spectral import leading_eigenpairs
+
+Float = NDArray[np.float64]
+
+MARGINAL = 1e-6
+"""A leading eigenvalue this close to modulus 1 counts as marginal."""
+LOOKS: dict[str, dict[str, Any]] = {
+    "stable": dict(marker="o", color="#0072B2", s=60),
+    "marginal": dict(marker="D", color="#E69F00", s=45),
+    "unstable": dict(marker="X", color="#D55E00", s=55),
+    "unknown": dict(marker="s", color="0.5", s=40),
+}
+"""Colours of Okabe & Ito (2008), told apart with colour blindness too; markers differ as well."""
+
+
+@dataclass(frozen=True, eq=False)
+class FixedPoints(Result):
+    """Fixed points of a network, the slowest first. ``len``, indexing and `filter` select some.
+
+    Parameters
+    ----------
+    state : ndarray, shape (points, units)
+        What the network's ``forward`` takes: x of an mRNN, h of an ElmanmRNN.
+    x, h : ndarray, shape (points, units)
+        Pre-activation and activity, of held regions too.
+    inputs : ndarray, shape (points, inputs)
+    speed, q : ndarray, shape (points,)
+        Euclidean norm of the velocity v (see `Dynamics`) and ``|v|^2 / 2``.
+    eigenvalues : ndarray of complex, shape (points, k)
+        Leading eigenvalues of the Jacobian of one time step, of the regions analysed. NaN where not
+        certified.
+    stability : ndarray of str, shape (points,)
+        "stable", "unstable", "marginal" (the leading modulus is 1 within 1e-6), or "unknown".
+    kinks : ndarray of int, shape (points,)
+        Units at a kink of their activation, where the Jacobian is that of one side.
+    outlier : ndarray of bool, shape (points,)
+        Much farther from the middle of the starts than the starts are.
+    starts_here : ndarray of int, shape (points,)
+        How many starts led to the point.
+    start_point, start_speed, start_steps, start_descents : ndarray, shape (starts,)
+        Of every start: the point it led to (-1: none), the last speed, Newton steps, gradient descents.
+    region, unit_id : ndarray of str, shape (units,)
+    regions : tuple of str
+        The regions analysed; the others were held.
+    tol : float
+        Speed below which a state counted as a fixed point.
+    """
+
+    state: Float
+    x: Float
+    h: Float
+    inputs: Float
+    speed: Float
+    q: Float
+    eigenvalues: NDArray[np.complex128]
+    stability: NDArray[np.str_]
+    kinks: NDArray[np.int64]
+    outlier: NDArray[np.bool_]
+    starts_here: NDArray[np.int64]
+    start_point: NDArray[np.int64]
+    start_speed: Float
+    start_steps: NDArray[np.int64]
+    start_descents: NDArray[np.int64]
+    region: NDArray[np.str_]
+    unit_id: NDArray[np.str_]
+    regions: tuple[str, ...]
+    tol: float
+
+    DIMENSIONS: ClassVar[dict[str, tuple[str, ...]]] = {
+        **dict.fromkeys(("state", "x", "h"), ("point", "unit")),
+        "inputs": ("point", "input"),
+        "eigenvalues": ("point", "k"),
+        **dict.fromkeys(("speed", "q", "stability", "kinks", "outlier", "starts_here"), ("point",)),
+        **dict.fromkeys(("start_point", "start_speed", "start_steps", "start_descents"), ("start",)),
+        **dict.fromkeys(("region", "unit_id"), ("unit",)),
+    }
+
+    def __len__(self) -> int:
+        return len(self.speed)
+
+    def __getitem__(self, index: Any) -> FixedPoints:
+        chosen = np.atleast_1d(np.arange(len(self))[index])
+        new_number = np.full(len(self) + 1, -1)
+        new_number[chosen] = np.arange(len(chosen))
+        of_points = [f.name for f in fields(self) if self.DIMENSIONS.get(f.name, ("",))[0] == "point"]
+        picked = {name: getattr(self, name)[chosen] for name in of_points}
+        return replace(self, start_point=new_number[self.start_point], **picked)
+
+    @property
+    def stable(self) -> NDArray[np.bool_]:
+        """Which points are stable."""
+        return np.asarray(self.stability == "stable")
+
+    def filter(
+        self, *, stability: str | None = None, outlier: bool | None = None, max_q: float | None = None
+    ) -> FixedPoints:
+        """The points of this stability, that are outliers or not, and whose q is at most ``max_q``."""
+        keep = np.ones(len(self), dtype=bool)
+        if stability is not None:
+            if stability not in LOOKS:
+                raise AnalysisError(f"filter: stability is {stability!r}; use one of {', '.join(LOOKS)}.")
+            keep &= self.stability == stability
+        if outlier is not None:
+            keep &= self.outlier == outlier
+        if max_q is not None:
+            keep &= self.q <= max_q
+        return self[np.flatnonzero(keep)]
+
+    @property
+    def diagnostics(self) -> str:
+        """What was found from how many starts, and how near the others came."""
+        starts, lost = len(self.start_point), int((self.start_speed > self.tol).sum())
+        if lost == starts:
+            found = f"no fixed point found from {starts} starts"
+        else:
+            kinds = [f"{(self.stability == kind).sum()} {kind}" for kind in LOOKS if kind in self.stability]
+            found = f"{len(self)} fixed points ({', '.join(kinds)}) from {starts} starts"
+        if not lost:
+            return f"{found}."
+        left = np.where(self.start_speed > self.tol, self.start_speed, np.inf)
+        least = int(np.argmin(left))
+        steps, descents = self.start_steps[least], self.start_descents[least]
+        return (
+            f"{found}; {lost} did not reach |v| < {self.tol:g}: the slowest of them (start {least}) ended at "
+            f"|v| = {left[least]:.2g} after {steps} Newton steps and {descents} gradient descents. Other "
+            "starts, more rounds, or a larger tol (slow points) may help."
+        )
+
+    def plot(self, ax: Axes | None = None, plane: Plane | None = None, trajectories: Any = None) -> Axes:
+        """Draw the points on a plane, by stability, and trajectories behind them.
+
+        Parameters
+        ----------
+        ax : Axes, optional
+        plane : Plane, optional
+            Default: the first two principal components of the trajectories, or else of the points.
+        trajectories : array, shape (trials, time, units), optional
+            States.
+
+        Raises
+        ------
+        AnalysisError
+            If there is no point, or no plane through the points.
+        """
+        if not len(self):
+            raise AnalysisError(f"there is nothing to draw: {self.diagnostics}")
+        if plane is None:
+            plane = principal_plane(self.state if trajectories is None else trajectories)
+        ax = axes_or_new(ax, (5.4, 4.6))
+        if trajectories is not None:
+            for path in plane.project(trajectories).reshape(-1, np.shape(trajectories)[-2], 2):
+                ax.plot(path[:, 0], path[:, 1], color="0.75", lw=0.5, zorder=0)
+        draw_points(ax, plane.project(self.state), self.stability)
+        ax.set(xlabel=plane.labels[0], ylabel=plane.labels[1])
+        return ax
+
+
+def draw_points(ax: Any, at: Float, stability: NDArray[np.str_]) -> None:
+    """Draw fixed points at some coordinates of a plane, shape (points, 2), by stability, with a legend."""
+    for kind, look in LOOKS.items():
+        chosen = stability == kind
+        if chosen.any():
+            style = dict(edgecolors="white", linewidths=0.6, zorder=3) | look
+            ax.scatter(*at[chosen].T, label=f"{kind} ({chosen.sum()})", **style)
+    ax.legend(fontsize=8)
+
+
+def sample_states(
+    trajectories: Any, n: int, *, noise: float = 0.0, rng: np.random.Generator | int = 0
+) -> Tensor:
+    """Draw ``n`` states from trajectories, as starts of a search.
+
+    Parameters
+    ----------
+    trajectories : array, shape (..., units)
+    n : int
+    noise : float
+        Standard deviation of Gaussian noise to add.
+    rng : numpy Generator or int
+
+    Returns
+    -------
+    Tensor, shape (n, units)
+
+    Examples
+    --------
+    >>> sample_states(torch.zeros(2, 10, 5), 3, noise=0.1).shape
+    torch.Size([3, 5])
+    """
+    flat = as_tensor(trajectories)
+    flat = flat.reshape(-1, flat.shape[-1])
+    generator = np.random.default_rng(rng)
+    drawn = flat[torch.from_numpy(generator.integers(0, len(flat), n)).to(flat.device)]
+    return drawn + noise * torch.from_numpy(generator.standard_normal(tuple(drawn.shape))).to(drawn)
+
+
+def find_fixed_points(
+    net: mRNNBase,
+    inputs: Any = None,
+    *,
+    x0: Any = None,
+    regions: Any = None,
+    stim: Any = None,
+    starts: int = 64,
+    unique: float = 1e-3,
+    eigenvalues: int = 4,
+    outlier_scale: float = 10.0,
+    options: SolverOptions | None = None,
+    rng: np.random.Generator | int = 0,
+) -> FixedPoints:
+    """Fixed points of a network, without noise, under constant input.
+
+    From every start by Newton steps, whose linear systems GMRES solves with Jacobian-vector products on the
+    sparse weights; where they stall, by gradient descent on q and Newton again. In float64, whatever the
+    network's dtype. Memory: 60 vectors per start and the synapses twice.
+
+    Parameters
+    ----------
+    net : mRNN or ElmanmRNN
+        Without delays of more than a time step.
+    inputs : array, shape (inputs,) or (starts, inputs), or mapping from input names, optional
+        Constant input. Default: none.
+    x0 : array, shape (..., units), optional
+        Starts: x of an mRNN, h of an ElmanmRNN; see `sample_states` for some of trajectories. Default:
+        ``starts`` states around the initial condition, each at a distance of its own, of up to 3 per unit.
+    regions : str or sequence of str, optional
+        Regions or parents to analyse; the others keep the activity they have in each start. Default: all.
+    stim : array, shape (units,) or (starts, units), or mapping from regions to numbers, optional
+        Constant current to the units.
+    starts : int
+        How many, where ``x0`` does not say.
+    unique : float
+        Points whose coordinates all differ by less, under the same input, are one.
+    eigenvalues : int
+        Leading eigenvalues of each point's Jacobian to find, by `sparse_mrnn.spectral`; 0: none, stability
+        "unknown".
+    outlier_scale : float
+        A point is an outlier where its distance from the mean start is more than this times that of the mean
+        start.
+    options : SolverOptions, optional
+        Tolerance (default: |v| < 1e-8) and limits.
+    rng : numpy Generator or int
+        Draws the default starts.
+
+    Returns
+    -------
+    FixedPoints
+        Empty where none was found; its ``diagnostics`` say how near the search came.
+
+    Raises
+    ------
+    AnalysisError
+        If the network has delays, or the starts and inputs do not fit each other.
+    ShapeError, UnknownNameError
+        If a state, an input or a region does not fit the network.
+
+    Warns
+    -----
+    KinkWarning
+        Where a point's Jacobian does not exist, because units lie at a kink of their activation.
+
+    Examples
+    --------
+    >>> import sparse_mrnn as sm
+    >>> g = sm.RegionGraph(); g.add_region("a", 1, sign=None); g.add_projection("a", "a", weights=[[2.0]])
+    >>> points = find_fixed_points(sm.mRNN(g, "tanh", device="cpu"))
+    >>> points.x[points.stable, 0].round(3).tolist()
+    [1.915, -1.915]
+    """
+    what, options = "find_fixed_points", options or SolverOptions()
+    if eigenvalues < 0 or starts < 1:
+        raise AnalysisError(f"{what}: eigenvalues must be at least 0 and starts at least 1.")
+    units = selected_units(net, regions, what=what)
+    dynamics = Dynamics.of(net, inputs, stim, what=what)
+    begin = _starts(net, dynamics, starts, rng) if x0 is None else states(net, x0, "x0", what=what)
+    u = constant_inputs(net, inputs, what=what)
+    columns = max(begin.shape[1], u.shape[1], dynamics.drive.shape[1])
+    for name, size in (("x0", begin.shape[1]), ("inputs", u.shape[1]), ("stim", dynamics.drive.shape[1])):
+        if size not in (1, columns):
+            raise ShapeError(f"{what}: {name} has {size} columns, others {columns}; give one, or as many.")
+    begin, u = begin.expand(-1, columns), u.expand(-1, columns)
+    part = dynamics.restricted(units, begin)
+    zeros = find_zeros(part, begin[units], options)
+    state = begin.clone()
+    state[units] = zeros.state
+    chosen, point = _unique(torch.cat([state, u]), zeros.speed, options.tol, unique)
+    state, part, dynamics = state[:, chosen], part.columns(chosen), dynamics.columns(chosen)
+    x = dynamics.preactivation(state)
+    values = _eigenvalues(part, state[units], min(eigenvalues, len(units)))
+    kinks = part.kinks(part.preactivation(state[units])).sum(0)
+    if bool(kinks.any()):
+        at = torch.nonzero(kinks)[:, 0].tolist()
+        warnings.warn(
+            f"{what}: at fixed point {', '.join(map(str, at[:5]))}, {int(kinks.max())} units lie at a kink "
+            "of their activation, where there is no derivative; the Jacobian is that of one side.",
+            KinkWarning,
+            stacklevel=2,
+        )
+    region, unit_id = unit_labels(net)
+    names = [region.name for region in net.layout().regions]
+    speed = zeros.speed[chosen]
+
+    def rows(tensor: Tensor) -> Any:
+        return tensor.t().cpu().numpy()
+
+    return FixedPoints(
+        state=rows(state),
+        x=rows(x),
+        h=rows(dynamics.activity(state)),
+        inputs=rows(u[:, chosen]),
+        speed=rows(speed),
+        q=rows(speed**2 / 2),
+        eigenvalues=values,
+        stability=_stability(values),
+        kinks=rows(kinks),
+        outlier=_outliers(state, begin, outlier_scale),
+        starts_here=np.bincount(point[point >= 0], minlength=len(chosen)),
+        start_point=point,
+        start_speed=rows(zeros.speed),
+        start_steps=rows(zeros.newton_steps),
+        start_descents=rows(zeros.descents),
+        region=region,
+        unit_id=unit_id,
+        regions=tuple(name for name in names if name in region[rows(units)]),
+        tol=options.tol,
+    )
+
+
+def _starts(net: mRNNBase, dynamics: Dynamics, starts: int, rng: np.random.Generator | int) -> Tensor:
+    """States around the initial condition, shape (units, starts)."""
+    x = net.initial_condition.detach().double()[:, None]
+    generator = np.random.default_rng(rng)
+    noise = generator.uniform(0, 3, starts) * generator.standard_normal((len(x), starts))
+    x = x + torch.from_numpy(noise).to(x.device)
+    return dynamics.segments.apply(x) if dynamics.elman else x
+
+
+def _unique(rows: Tensor, speed: Tensor, tol: float, unique: float) -> tuple[Tensor, NDArray[np.int64]]:
+    """The slowest column of each point, slowest first; and the point that each column reached, or -1."""
+    point = np.full(len(speed), -1)
+    chosen: list[int] = []
+    for column in torch.argsort(speed).tolist():
+        if not speed[column] <= tol:
+            break
+        near = (rows[:, chosen] - rows[:, column : column + 1]).abs().amax(0) < unique
+        if not bool(near.any()):
+            point[column] = len(chosen)
+            chosen.append(column)
+        else:
+            point[column] = int(torch.nonzero(near)[0])
+    return torch.tensor(chosen, dtype=torch.int64, device=rows.device), point
+
+
+def _eigenvalues(dynamics: Dynamics, state: Tensor, k: int) -> NDArray[np.complex128]:
+    """Leading eigenvalues of a step at every column; NaN where they cannot be certified."""
+    values = np.full((state.shape[1], k), np.nan + 0j)
+    for column in range(state.shape[1]) if k else ():
+        index = torch.tensor([column], device=state.device)
+        jacobian = sparse_jacobian(dynamics.columns(index), state[:, index])
+        try:
+            values[column] = leading_eigenpairs(jacobian, k, vectors=False)[0]
+        except SpectralConvergenceError:
+            continue
+    return values
+
+
+def _stability(values: NDArray[np.complex128]) -> NDArray[np.str_]:
+    if values.shape[1] == 0:
+        return np.full(len(values), "unknown")
+    lead = np.abs(values[:, 0]) - 1
+    kinds = [np.isnan(lead), np.abs(lead) <= MARGINAL, lead < 0]
+    return np.select(kinds, ["unknown", "marginal", "stable"], "unstable")
+
+
+def _outliers(state: Tensor, begin: Tensor, scale: float) -> NDArray[np.bool_]:
+    middle = begin.mean(1, keepdim=True)
+    typical = (begin - middle).norm(dim=0).mean()
+    far = (state - middle).norm(dim=0) > scale * typical
+    return np.asarray((far & (typical > 0)).cpu().numpy())

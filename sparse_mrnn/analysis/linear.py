@@ -1,0 +1,422 @@
+"""The linearisation of a network at a state: sparse Jacobians, modes, responses between regions, Gramians."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+from scipy.sparse.linalg import LinearOperator
+from torch import Tensor
+
+from sparse_mrnn.analysis.dynamics import Dynamics, constant_inputs, selected_units, states
+from sparse_mrnn.analysis.gramian import Gramian, low_rank_gramian
+from sparse_mrnn.analysis.jacobian import KINDS, sparse_jacobian, to_torch
+from sparse_mrnn.analysis.resolvent import solve_shifted
+from sparse_mrnn.analysis.result import Result
+from sparse_mrnn.errors import AnalysisError, KinkWarning, ShapeError, suggest
+from sparse_mrnn.models.base import mRNNBase
+from sparse_mrnn.plot.figure import Axes, axes_or_new
+from sparse_mrnn.simulation.targets import unit_labels
+from sparse_mrnn.spectral import leading_eigenpairs
+
+Float = NDArray[np.float64]
+Complex = NDArray[np.complex128]
+
+
+@dataclass(frozen=True, eq=False)
+class Modes(Result):
+    """Leading eigenpairs of a Jacobian.
+
+    Parameters
+    ----------
+    eigenvalues : ndarray of complex, shape (modes,)
+        Of a step, dimensionless; of the flow, per ms. The leading one first.
+    vectors : ndarray of complex, shape (units, modes)
+        Right eigenvectors of unit length.
+    participation : ndarray, shape (modes, regions)
+        Share of each region in ``|vector|^2``; a row sums to 1.
+    timescale : ndarray, shape (modes,)
+        Time in which a mode shrinks (or grows) by e, ms; infinite at the border of stability.
+    frequency : ndarray, shape (modes,)
+        Of its oscillation, Hz.
+    unit_region : ndarray of str, shape (units,)
+    region : ndarray of str, shape (regions,)
+    kind : {"step", "flow"}
+    """
+
+    eigenvalues: Complex
+    vectors: Complex
+    participation: Float
+    timescale: Float
+    frequency: Float
+    unit_region: NDArray[np.str_]
+    region: NDArray[np.str_]
+    kind: str
+
+    DIMENSIONS: ClassVar[dict[str, tuple[str, ...]]] = {
+        "eigenvalues": ("mode",),
+        "vectors": ("unit", "mode"),
+        "participation": ("mode", "region"),
+        "timescale": ("mode",),
+        "frequency": ("mode",),
+        "unit_region": ("unit",),
+        "region": ("region",),
+    }
+    COORDINATES: ClassVar[tuple[str, ...]] = ("region", "unit_region")
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the regions' shares in each mode, with eigenvalues and time constants beside them."""
+        ax = axes_or_new(ax, (1.8 + 0.6 * len(self.region), 1.2 + 0.3 * len(self.eigenvalues)))
+        drawn = ax.imshow(self.participation, cmap="cividis", vmin=0, aspect="auto")
+        rows = [
+            f"{value:.3g}, {abs(time):.3g} ms" + (f", {f:.2g} Hz" if f else "")
+            for value, time, f in zip(_tidy(self.eigenvalues), self.timescale, self.frequency, strict=True)
+        ]
+        ax.set_yticks(range(len(rows)), rows, fontsize=8)
+        ax.set_xticks(range(len(self.region)), self.region, rotation=45, ha="right", fontsize=8)
+        ax.set(xlabel="region", ylabel=f"eigenvalue of the {self.kind}, time constant")
+        ax.figure.colorbar(drawn, ax=ax, label="share of the mode")
+        return ax
+
+
+@dataclass(frozen=True, eq=False)
+class Linearization:
+    """The linear dynamics of small deviations from a state; made by `linearize`.
+
+    Parameters
+    ----------
+    dynamics : Dynamics
+        Of the regions analysed, the others held.
+    state : Tensor, shape (units, 1)
+        Of the units analysed.
+    of : {"x", "h"}
+        Coordinates of the Jacobian.
+    speed : float
+        Euclidean norm of the velocity at the state: 0 at a fixed point.
+    kinks : ndarray of bool, shape (units,)
+        Units at a kink of their activation, where the derivative of one side is used.
+    region : ndarray of str, shape (units,)
+    """
+
+    dynamics: Dynamics = field(repr=False)
+    state: Tensor = field(repr=False)
+    of: str
+    speed: float
+    kinks: NDArray[np.bool_] = field(repr=False)
+    region: NDArray[np.str_] = field(repr=False)
+    dt: float
+    net: mRNNBase = field(repr=False)
+
+    @property
+    def units(self) -> NDArray[np.int64]:
+        """Numbers of the units analysed, in the network."""
+        return np.asarray(self.dynamics.units.cpu().numpy())
+
+    @property
+    def regions(self) -> list[str]:
+        """Names of the regions analysed, in unit order."""
+        return list(dict.fromkeys(self.region.tolist()))
+
+    # ---------------------------------------------------------------- Jacobians
+
+    def jacobian(self, kind: str = "step") -> sp.csr_array:
+        """The Jacobian, shape (units, units): of one time step (dimensionless), or of the flow (per ms)."""
+        return sparse_jacobian(self.dynamics, self.state, kind, self.of)
+
+    def torch_jacobian(self, kind: str = "step") -> Tensor:
+        """The same as a torch CSR tensor."""
+        return to_torch(self.jacobian(kind))
+
+    def operator(self, kind: str = "step") -> LinearOperator:
+        """The same as a scipy LinearOperator with products of both sides."""
+        w = self.jacobian(kind)
+        left, right = w.T.__matmul__, w.__matmul__
+        return LinearOperator(w.shape, matvec=right, rmatvec=left, matmat=right, dtype=w.dtype)
+
+    def input_jacobian(self, kind: str = "step") -> sp.csr_array:
+        """Derivative by the inputs, shape (units, inputs): alpha W_inp of a step, W_inp / tau of the flow."""
+        w = self.net.weights("input")
+        rate = self._rate(kind)
+        matrix = _scipy(w.pattern, w.csr_values().detach().double())[self.units]
+        return sp.csr_array(sp.diags_array(rate) @ matrix)
+
+    def held_jacobian(self, kind: str = "step") -> sp.csr_array:
+        """Derivative by the activity of held units, shape (units, units of the network); 0 by the others."""
+        w = self.net.weights("recurrent")
+        held = np.ones(w.shape[1])
+        held[self.units] = 0
+        matrix = _scipy(w.pattern, w.csr_values().detach().double())[self.units]
+        return sp.csr_array(sp.diags_array(self._rate(kind)) @ matrix @ sp.diags_array(held))
+
+    def _rate(self, kind: str) -> Float:
+        """What a current to each unit changes: of x, alpha or 1 / tau; of h, that times f'."""
+        if kind not in KINDS:
+            raise AnalysisError(f"kind is {kind!r}; use 'step' or 'flow'. {suggest(kind, KINDS)}")
+        rate = self.dynamics.alpha if kind == "step" else 1 / self.dynamics.tau
+        if self.of == "h":
+            rate = rate * self.dynamics.slope(self.dynamics.preactivation(self.state))
+        return np.asarray(rate.cpu().numpy()[:, 0])
+
+    # ---------------------------------------------------------------- modes
+
+    def modes(self, k: int = 6, kind: str = "step", which: str | None = None, **options: Any) -> Modes:
+        """Leading eigenpairs, by `sparse_mrnn.spectral`: certified, or an error.
+
+        Parameters
+        ----------
+        k : int
+        kind : {"step", "flow"}
+        which : {"LM", "LR", "SR", "LI"}, optional
+            Default: largest modulus of a step, largest real part of the flow.
+        **options
+            As for `sparse_mrnn.spectral_search`: rtol, max_seconds, ...
+
+        Raises
+        ------
+        SpectralConvergenceError
+        """
+        which = which or ("LM" if kind == "step" else "LR")
+        values, vectors = leading_eigenpairs(self.jacobian(kind), k, which, vectors=True, **options)
+        x = np.zeros((len(self.region), len(values)), dtype=complex) if vectors is None else vectors
+        names = self.regions
+        share = np.stack([(np.abs(x[self.region == name]) ** 2).sum(0) for name in names], axis=1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            rate = np.log(values.astype(complex)) / self.dt if kind == "step" else values
+            timescale = np.where(np.abs(rate.real) < 1e-15, np.inf, -1 / rate.real)
+        frequency = 1000 * np.abs(np.where(np.isfinite(rate.imag), rate.imag, 0)) / (2 * np.pi)
+        return Modes(values, x, share, timescale, frequency, self.region, np.array(names), kind)
+
+    # ---------------------------------------------------------------- responses
+
+    def response(self, source: Any, times: Sequence[float] | Float, *, step: bool = False) -> Float:
+        """Deviation of every unit over time after a small current into a source.
+
+        Parameters
+        ----------
+        source : str, or array of shape (units,) or (units, columns)
+            A region: the same current to all its units, of unit length. An input: a column for each channel.
+            Or the pattern itself.
+        times : sequence of float
+            ms, rounded to time steps.
+        step : bool
+            A current that stays on; else a pulse of one time step.
+
+        Returns
+        -------
+        ndarray, shape (times, units, columns)
+        """
+        drive = self._source(source, "step")
+        jacobian = self.jacobian("step")
+        at = np.round(np.asarray(times, dtype=np.float64) / self.dt).astype(np.int64)
+        if (at < 0).any():
+            raise AnalysisError("response: times must not be negative.")
+        deviation = np.zeros_like(drive)
+        found = np.zeros((len(at), *drive.shape))
+        for t in range(int(at.max(initial=0)) + 1):
+            found[at == t] = deviation
+            deviation = jacobian @ deviation + (drive if step or t == 0 else 0)
+        return found
+
+    def transfer_function(self, frequencies: Any, source: Any, target: Any = None) -> Complex:
+        """Response to small sinusoidal currents, of the continuous flow: (2 pi i f - J)^-1 B.
+
+        Parameters
+        ----------
+        frequencies : array of float
+            Hz.
+        source : as for `response`
+        target : str or sequence of str, optional
+            Units of these regions only. Default: all analysed.
+
+        Returns
+        -------
+        ndarray of complex, shape (frequencies, units, columns)
+            Amplitude and phase of each unit for a current of amplitude 1.
+
+        Raises
+        ------
+        AnalysisError
+            If a frequency is that of an undamped mode, or the systems cannot be solved.
+        """
+        drive = self._source(source, "flow")
+        rows = np.arange(len(self.units)) if target is None else self._rows(target)
+        shifts = 2j * np.pi * np.atleast_1d(np.asarray(frequencies, dtype=np.float64)) / 1000
+        jacobian = self.jacobian("flow")
+        return np.stack([solve_shifted(jacobian, shift, drive)[rows] for shift in shifts])
+
+    def gain(self, frequency: float = 0.0) -> Float:
+        """Response of each region to each region: root of the summed squares over the target's units.
+
+        Returns
+        -------
+        ndarray, shape (regions, regions)
+            Row: target; column: source, which gets a current of unit length spread evenly.
+        """
+        names = self.regions
+        whole = np.concatenate([self.transfer_function(frequency, name)[0] for name in names], axis=1)
+        return np.stack([np.linalg.norm(whole[self.region == name], axis=0) for name in names])
+
+    # ---------------------------------------------------------------- Gramians
+
+    def controllability(self, source: Any, *, rtol: float = 1e-6, rank: int = 300) -> Gramian:
+        """Where currents into a source can bring the state: ``sum_t J^t B B^T J^Tt`` over steps, of low rank.
+
+        Parameters
+        ----------
+        source : as for `response`
+        rtol : float
+            Residual of the Lyapunov equation, relative to ``|B B^T|``.
+        rank : int
+            Dimensions of the subspace at most.
+
+        Raises
+        ------
+        AnalysisError
+            If a step is not stable, or the rank does not suffice.
+        """
+        return low_rank_gramian(self.jacobian("step"), self._source(source, "step"), self.region, rtol, rank)
+
+    def observability(self, target: Any, *, rtol: float = 1e-6, rank: int = 300) -> Gramian:
+        """How much of a deviation the activity of a target shows: ``sum_t J^Tt C^T C J^t``, of low rank.
+
+        Parameters
+        ----------
+        target : str, or array of shape (units,) or (units, columns)
+            A region: its mean activity. Or the readout's weights.
+        rtol, rank
+            As for `controllability`.
+        """
+        readout = self._pattern(target)
+        transposed = sp.csr_array(self.jacobian("step").T)
+        return low_rank_gramian(transposed, readout, self.region, rtol, rank)
+
+    def _rows(self, names: Any) -> NDArray[np.int64]:
+        chosen = selected_units(self.net, names, what="linearize").cpu().numpy()
+        rows = np.flatnonzero(np.isin(self.units, chosen))
+        if len(rows) != len(chosen):
+            raise AnalysisError(f"{names!r} is held here; linearize with regions that contain it.")
+        return rows
+
+    def _source(self, source: Any, kind: str) -> Float:
+        """Current into the units, shape (units, columns), as it enters the Jacobian's dynamics."""
+        if isinstance(source, str) and self.net.kind_of(source) == "input":
+            channels = self.net.layout("input").indices(source)
+            return np.asarray(self.input_jacobian(kind)[:, channels].toarray())
+        return self._rate(kind)[:, None] * self._pattern(source)
+
+    def _pattern(self, source: Any) -> Float:
+        if isinstance(source, str):
+            rows = self._rows(source)
+            pattern = np.zeros((len(self.units), 1))
+            pattern[rows] = 1 / np.sqrt(len(rows))
+            return pattern
+        pattern = np.asarray(source, dtype=np.float64)
+        if pattern.ndim not in (1, 2) or len(pattern) != len(self.units):
+            expected = f"({len(self.units)},) or ({len(self.units)}, columns)"
+            raise ShapeError(f"a pattern has shape {pattern.shape}; expected {expected}, or a region's name.")
+        return pattern.reshape(len(pattern), -1)
+
+
+def linearize(
+    net: mRNNBase,
+    state: Any,
+    inputs: Any = None,
+    *,
+    regions: Any = None,
+    of: str | None = None,
+    stim: Any = None,
+) -> Linearization:
+    """Linearise a network, without noise, at a state under constant input.
+
+        x (mRNN), a step:   dx[t+1] = (1 + alpha (W diag(f'(x)) - 1)) dx[t]
+        h (ElmanmRNN):      dh[t+1] = diag(f'(W h + drive)) W dh[t]
+
+    The flow, per ms, is (W diag(f') - 1) / tau; of an Elman net, the difference between two steps over dt.
+    In the other coordinates (``of``) W and diag(f') change sides: dh = f' dx, exact at a fixed point, the
+    same eigenvalues.
+
+    Parameters
+    ----------
+    net : mRNN or ElmanmRNN
+        Without delays of more than a time step.
+    state : array, shape (units,)
+        x of an mRNN, h of an ElmanmRNN, of the whole network.
+    inputs, stim
+        As for `find_fixed_points`, one column.
+    regions : str or sequence of str, optional
+        Regions or parents to analyse; the others keep their activity. Default: all.
+    of : {"x", "h"}, optional
+        Coordinates of the deviations. Default: those of the state.
+
+    Returns
+    -------
+    Linearization
+
+    Raises
+    ------
+    AnalysisError, ShapeError, UnknownNameError
+        If the network has delays, or an argument does not fit it.
+
+    Warns
+    -----
+    KinkWarning
+        Where units lie at a kink of their activation: the derivative of one side is used.
+
+    Examples
+    --------
+    >>> import sparse_mrnn as sm
+    >>> g = sm.RegionGraph(); g.add_region("a", 2, sign=None)
+    >>> g.add_projection("a", "a", weights=np.array([[0.0, -2.0], [2.0, 0.0]]))
+    >>> at_rest = linearize(sm.mRNN(g, "tanh", device="cpu"), [0.0, 0.0])
+    >>> at_rest.jacobian("flow").toarray().round(3).tolist()   # tau = 100 ms
+    [[-0.01, -0.02], [0.02, -0.01]]
+    >>> at_rest.modes(2, "flow").frequency.round(2).tolist()   # Hz
+    [3.18, 3.18]
+    """
+    if of not in (None, "x", "h"):
+        raise AnalysisError(f"linearize: of is {of!r}; use 'x' or 'h'.")
+    units = selected_units(net, regions, what="linearize")
+    whole = Dynamics.of(net, inputs, stim, what="linearize")
+    at = states(net, state, "state", what="linearize")
+    if at.shape[1] != 1 or whole.drive.shape[1] != 1:
+        columns = max(at.shape[1], constant_inputs(net, inputs).shape[1], whole.drive.shape[1])
+        raise ShapeError(f"linearize: takes one state and one input; got {columns}. Call it for each.")
+    dynamics, own = whole.restricted(units, at), at[units]
+    kinks = dynamics.kinks(dynamics.preactivation(own))[:, 0].cpu().numpy()
+    region = unit_labels(net)[0][units.cpu().numpy()]
+    if kinks.any():
+        counts = {name: (kinks & (region == name)).sum() for name in dict.fromkeys(region[kinks].tolist())}
+        names = ", ".join(f"{name} ({count})" for name, count in counts.items())
+        warnings.warn(
+            f"linearize: units lie at a kink of their activation, where there is no derivative: {names}. The "
+            "Jacobian is that of one side.",
+            KinkWarning,
+            stacklevel=2,
+        )
+    return Linearization(
+        dynamics=dynamics,
+        state=own,
+        of=of or ("h" if dynamics.elman else "x"),
+        speed=float(dynamics.velocity(own).norm()),
+        kinks=kinks,
+        region=region,
+        dt=net.dt,
+        net=net,
+    )
+
+
+def _scipy(pattern: Any, values: Tensor) -> sp.csr_array:
+    parts = (part.cpu().numpy() for part in (values, pattern.col, pattern.crow))
+    matrix = sp.csr_array(tuple(parts), shape=pattern.shape)
+    matrix.sum_duplicates()
+    return matrix
+
+
+def _tidy(values: Complex) -> list[complex | float]:
+    """Numbers without an imaginary part as real ones, for labels."""
+    return [value if value.imag else float(value.real) for value in values.tolist()]

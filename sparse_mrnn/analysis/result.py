@@ -1,0 +1,99 @@
+"""What all results share: labelled arrays that become an xarray Dataset, and a Zarr store on disk."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Self
+
+from sparse_mrnn.errors import AnalysisError
+from sparse_mrnn.recording.store import need, reason
+
+if TYPE_CHECKING:
+    import xarray
+
+
+class Result:
+    """A frozen dataclass of arrays with named dimensions, and of a few plain values.
+
+    ``DIMENSIONS`` names the dimensions of every field that is an array; the others are attributes on disk.
+    """
+
+    DIMENSIONS: ClassVar[dict[str, tuple[str, ...]]] = {}
+    COORDINATES: ClassVar[tuple[str, ...]] = ("region", "unit_id")
+
+    def to_dataset(self) -> xarray.Dataset:
+        """The arrays as an xarray Dataset with regions and ids as coordinates; what a Zarr store holds.
+
+        Raises
+        ------
+        MissingExtraError
+            Without xarray.
+        """
+        xr = need("xarray", "labelled results")
+        every = {name: (dims, getattr(self, name)) for name, dims in self.DIMENSIONS.items()}
+        present = {name: both for name, both in every.items() if both[1] is not None}
+        coordinates = {name: present.pop(name) for name in self.COORDINATES if name in present}
+        names = [field.name for field in fields(self)]  # type: ignore[arg-type]
+        plain = {name: getattr(self, name) for name in names if name not in self.DIMENSIONS}
+        found: xarray.Dataset = xr.Dataset(present, coordinates, {"result": type(self).__name__, **plain})
+        return found
+
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Write a Zarr store, which ``load`` of the class and ``xarray.open_zarr`` read.
+
+        Raises
+        ------
+        AnalysisError
+            If something is at the path already, unless ``overwrite``; if it cannot be written. Nothing is
+            left half-written.
+        MissingExtraError
+            Without xarray and zarr.
+        """
+        target = Path(path)
+        if target.exists() and not overwrite:
+            raise AnalysisError(f"{target} exists; pass overwrite=True to replace it.")
+        need("zarr", "results on disk")
+        dataset = self.to_dataset()
+        dataset.attrs = {key: json.dumps(value) for key, value in dataset.attrs.items()}
+        new = target.with_name(f".{target.name}.partial")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(new, ignore_errors=True)
+            dataset.to_zarr(new, mode="w", zarr_format=2)
+            if target.is_dir():
+                shutil.rmtree(target)
+            elif target.exists():
+                target.unlink()
+            new.rename(target)
+        except OSError as error:
+            shutil.rmtree(new, ignore_errors=True)
+            what = f"cannot write {target}: {reason(error)}"
+            raise AnalysisError(f"{what}. Nothing was left half-written.") from error
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read what ``save`` wrote.
+
+        Raises
+        ------
+        AnalysisError
+            If there is no such result at the path.
+        """
+        xr = need("xarray", "results on disk")
+        need("zarr", "results on disk")
+        try:
+            dataset = xr.open_zarr(Path(path)).load()
+            attributes = {key: json.loads(value) for key, value in dataset.attrs.items()}
+            kind = attributes.pop("result")
+        except (OSError, KeyError, ValueError, TypeError) as error:
+            raise AnalysisError(f"{path} is no result of an analysis: {error}.") from None
+        if kind != cls.__name__:
+            raise AnalysisError(f"{path} holds a {kind}, not a {cls.__name__}.")
+        plain = {key: tuple(value) if isinstance(value, list) else value for key, value in attributes.items()}
+        arrays = {name: dataset[name].values if name in dataset else None for name in cls.DIMENSIONS}
+        return cls(**arrays, **plain)
+

@@ -1,3 +1,0 @@
-from sparse_mrnn.cli import main
-
-main()

@@ -1,0 +1,116 @@
+"""The network a user names: a saved one, a configuration, a shipped example or a SONATA network."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sparse_mrnn.cli.common import with_options
+from sparse_mrnn.errors import ConfigError
+from sparse_mrnn.graph import RegionGraph
+
+if TYPE_CHECKING:
+    from sparse_mrnn.config import SimulationConfig
+    from sparse_mrnn.models.elman import ElmanmRNN
+    from sparse_mrnn.models.leaky import mRNN
+
+
+class NamedNetwork:
+    """A network that a user named, and its settings with those of the user over them.
+
+    Parameters
+    ----------
+    network : RegionGraph, mRNN or ElmanmRNN
+        Its declaration; or itself, where it was saved.
+    settings : SimulationConfig
+    """
+
+    def __init__(self, network: RegionGraph | mRNN | ElmanmRNN, settings: SimulationConfig) -> None:
+        self.network, self.settings = network, settings
+
+    @cached_property
+    def graph(self) -> RegionGraph:
+        """The declaration; of a saved network with its present weights."""
+        return self.network if isinstance(self.network, RegionGraph) else self.network.to_graph()
+
+    def build(self, device: str | None = None, **changes: Any) -> mRNN | ElmanmRNN:
+        """The network, with some settings changed.
+
+        A saved one is itself, to the last bit, unless a setting it was saved with has changed; then it is
+        built anew with its weights.
+        """
+        from sparse_mrnn.models.base import chosen_device
+        from sparse_mrnn.simulation import build_network
+
+        settings = self.settings.model_copy(update=changes)
+        if not isinstance(self.network, RegionGraph):
+            own = self.network.simulation_settings()
+            fixed = own.model_fields_set - {"seed"} | {"spectral_radius"}
+            if all(getattr(settings, name) == getattr(own, name) for name in fixed):
+                return self.network.to(chosen_device(device))
+        return build_network(self.graph, settings, device)
+
+
+def load_network(source: str, simulation: Path | None = None, **options: Any) -> NamedNetwork:
+    """The network a user names.
+
+    Parameters
+    ----------
+    source : str
+        A network of ``net.save``, a JSON configuration, a shipped example, or a SONATA network such as
+        ``sparse-mrnn import`` writes.
+    simulation : Path, optional
+        A JSON file with a ``simulation`` section, over the network's own.
+    **options
+        Fields of `SimulationConfig`, over both; None where an option was not given.
+    """
+    from sparse_mrnn.config import load_simulation
+
+    found = _named(source)
+    if simulation is not None:
+        section = load_simulation(simulation)
+        given = {name: getattr(section, name) for name in section.model_fields_set}
+        found.settings = found.settings.model_copy(update=given)
+    if found.settings.model == "elman" and options.get("tau") is not None:
+        raise ConfigError("--tau: an Elman network has no time constant; its step takes --dt.")
+    found.settings = with_options(found.settings, options, OPTIONS)
+    return found
+
+
+OPTIONS = {"spectral_radius": "spectral-radius"}
+"""Options of the command line that are not named as their field."""
+
+
+def _named(source: str) -> NamedNetwork:
+    from sparse_mrnn.config import SimulationConfig, load_config, read_config
+    from sparse_mrnn.data import EXAMPLES, example_path
+    from sparse_mrnn.tensor_file import CHECKPOINT, NETWORK, format_of
+
+    path = Path(source)
+    if path.is_dir():
+        from sparse_mrnn.interop.sonata import is_network, read_sonata, read_sonata_settings
+
+        if not is_network(path):
+            what_to_do = "make one with: sparse-mrnn import"
+            raise ConfigError(f"{path} is a folder without circuit_config.json, so no network; {what_to_do}")
+        return NamedNetwork(read_sonata(path)[0], read_sonata_settings(path) or SimulationConfig())
+    kind = format_of(path)
+    if kind == CHECKPOINT.name:
+        advice = "load it into your network (load_checkpoint) and save that (net.save)"
+        raise ConfigError(f"{path} is a checkpoint of training, not a network; {advice}.")
+    if kind == NETWORK.name or _is_binary(path):
+        from sparse_mrnn.models.loading import load
+
+        net = load(path, device="cpu")
+        return NamedNetwork(net, net.simulation_settings())
+    config = load_config(example_path(source) if source in EXAMPLES and not path.exists() else source)
+    return NamedNetwork(read_config(config), config.simulation or SimulationConfig())
+
+
+def _is_binary(path: Path) -> bool:
+    """Whether a file is no text, so that an error about JSON would not help."""
+    if not path.is_file():
+        return False
+    with open(path, "rb") as file:
+        return b"\0" in file.read(1024)

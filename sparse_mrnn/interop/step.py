@@ -1,0 +1,85 @@
+"""One time step of a network as a plain torch module, for torch.export, ONNX and other runtimes."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from sparse_mrnn.errors import ConversionError
+from sparse_mrnn.graph import projection_label
+from sparse_mrnn.models.base import mRNNBase
+from sparse_mrnn.models.explicit_graph import refuse_low_rank
+
+
+class NetworkStep(nn.Module):
+    """A time step in gather, multiply and scatter-add, which every exporter knows; see `step_module`.
+
+    Buffers are the effective weights with their rows and columns, alpha and the tonic input.
+    """
+
+    rec_row: Tensor
+    rec_col: Tensor
+    rec_weight: Tensor
+    inp_row: Tensor
+    inp_col: Tensor
+    inp_weight: Tensor
+    alpha: Tensor
+    tonic: Tensor
+
+    def __init__(self, net: mRNNBase) -> None:
+        super().__init__()
+        for weights in net.weight_matrices():
+            name = "rec" if weights.kind == "recurrent" else "inp"
+            self.register_buffer(f"{name}_row", weights.pattern.row.long())
+            self.register_buffer(f"{name}_col", weights.col.long())
+            self.register_buffer(f"{name}_weight", weights.csr_values().detach().clone())
+        self.register_buffer("alpha", net.alpha.detach()[:, 0].clone())
+        self.register_buffer("tonic", net.tonic_inp.detach().clone())
+        self.parts = [(start, stop, part.function) for start, stop, part in net.activation_segments.parts]
+
+    def forward(self, x: Tensor, h: Tensor, inp: Tensor) -> tuple[Tensor, Tensor]:
+        """The next x and h, from x and h of shape (batch, units) and inputs of shape (batch, channels)."""
+        drive = self.tonic.expand(x.shape)
+        drive = drive.index_add(1, self.rec_row, h.index_select(1, self.rec_col) * self.rec_weight)
+        drive = drive.index_add(1, self.inp_row, inp.index_select(1, self.inp_col) * self.inp_weight)
+        x = x + self.alpha * (drive - x)
+        return x, torch.cat([function(x[:, start:stop]) for start, stop, function in self.parts], 1)
+
+
+def step_module(net: mRNNBase) -> NetworkStep:
+    """One time step of a network as a module of plain torch operations, without noise and stimulation.
+
+    ``torch.export`` and ``torch.onnx.export`` take it; a whole network they do not, since its recurrence is a
+    function with its own backward pass over sparse matrices. Equal to the network to rounding. It needs
+    memory for a number per synapse and trial.
+
+    Parameters
+    ----------
+    net : mRNN or ElmanmRNN
+        Its weights are copied as they are now.
+
+    Returns
+    -------
+    NetworkStep
+        ``step(x, h, inp)`` is the next ``(x, h)``, all of shape (batch, ...).
+
+    Raises
+    ------
+    ConversionError
+        If the network has delays, for which one step is not enough, or projections of low rank.
+
+    Examples
+    --------
+    >>> import sparse_mrnn as sm
+    >>> net = sm.mRNN({"recurrent_regions": [{"name": "a", "num_units": 3}]}, device="cpu")
+    >>> step = step_module(net)
+    >>> x, h = step(*net.batched_initial_condition(2), torch.zeros(2, 0))
+    >>> h.shape
+    torch.Size([2, 3])
+    """
+    refuse_low_rank(net, "step_module")
+    for weights in net.weight_matrices():
+        for name, delay in zip(weights.projections, weights.delays, strict=True):
+            if delay is not None and round(delay / net.dt) > 1:
+                raise ConversionError(f"step_module: {projection_label(*name)} has a delay of {delay:g} ms.")
+    return NetworkStep(net)

@@ -1,0 +1,118 @@
+"""The present synapses, weights, tonic inputs and time constants of a network, as a RegionGraph."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sparse_mrnn.connectivity import IntArray
+from sparse_mrnn.errors import ConversionError
+from sparse_mrnn.explicit import SynapseArrays, SynapseBlock
+from sparse_mrnn.graph import PROJECTION_SIGNS, Region, RegionGraph, projection_label
+from sparse_mrnn.models.synapse_table import ProjectionKey
+from sparse_mrnn.models.weights import SparseWeights
+from sparse_mrnn.ops.dale import effective
+
+if TYPE_CHECKING:
+    from sparse_mrnn.models.base import mRNNBase
+
+
+FIELDS = [name for name in Region.__dataclass_fields__ if name not in ("name", "n", "kind")]
+
+
+def explicit_graph(net: mRNNBase) -> RegionGraph:
+    """`mRNNBase.to_graph`."""
+    refuse_low_rank(net, "to_graph")
+    declared, graph = net.graph, RegionGraph()
+    graph.graph.update(declared.graph)
+    tonic, initial = (t.detach().cpu().double().numpy() for t in (net.tonic_inp, net.initial_condition))
+    layout, tau = net.layout(), getattr(net, "time_constants", {})
+    for name in declared:
+        region = declared.region(name)
+        if region.kind == "input":
+            graph.add_input(name, region.n, sign=region.sign)
+            continue
+        fields = {f: getattr(region, f) for f in FIELDS}
+        units = layout.slice(name)
+        fields["base_firing"], fields["init"] = (_uniform(values[units]) for values in (tonic, initial))
+        if region.learnable_tau:
+            least, largest = region.tau_bounds or (None, None)
+            fields["tau"] = min(max(tau[name], least or 0.0), largest or np.inf)  # rounding may leave them
+        graph.add_region(name, region.n, **fields)
+    blocks = synapse_blocks(net)
+    trained = frozenset().union(*(weights.trained_projections for weights in net.weight_matrices()))
+    edges = []
+    for source, target, key in declared.edges(keys=True):
+        name, block = (source, target, key), blocks[source, target, key]
+        attrs = declared.edges[name]
+        kept = {k: attrs[k] for k in ("self_connections", "sign", "delay") if k in attrs}
+        own = PROJECTION_SIGNS.get(kept.get("sign", "inherit"))
+        if _against_signs(block, declared.region(source).unit_signs if own is None else own):
+            kept["sign"] = "free"  # without Dale's law a weight may have any sign
+        edges.append((source, target, key, {**kept, "trainable": name in trained, "weights": block}))
+    graph.add_edges_from(edges)
+    return graph
+
+
+def synapse_blocks(net: mRNNBase, *, base: bool = False) -> dict[ProjectionKey, SynapseBlock]:
+    """Weights of every projection as the dynamics use them. O(synapses): those of a kind share arrays.
+
+    With ``base``, those of shared synapses are the base values, without their gains.
+    """
+    found: dict[ProjectionKey, SynapseBlock] = {}
+    for weights in net.weight_matrices():
+        arrays, ptr = _arrays(weights, base), weights.ptr.tolist()
+        sizes = [{r.name: r.n for r in layout.regions} for layout in (weights.targets, weights.sources)]
+        for k, name in enumerate(weights.projections):
+            shape = sizes[0][name[1]], sizes[1][name[0]]
+            found[name] = SynapseBlock(arrays, ptr[k], ptr[k + 1], shape)
+    return found
+
+
+def refuse_low_rank(net: mRNNBase, what: str) -> None:
+    """Raise where a network has projections that have no synapses.
+
+    Raises
+    ------
+    ConversionError
+        If there is one; the message names it.
+    """
+    for weights in net.weight_matrices():
+        if weights.low_rank is not None:
+            label = projection_label(*weights.low_rank.names[0])
+            raise ConversionError(f"{what}: {label} has low rank, and so no synapses; net.save keeps it.")
+
+
+def _arrays(weights: SparseWeights, base: bool) -> SynapseArrays:
+    """All synapses of a matrix, projection after projection, numbered within their regions."""
+    table = weights.table()
+    values, sign = weights.all_values().detach(), weights.csr_signs()
+    if base:
+        values = table.values
+    if weights.perm is not None:
+        sign = torch.empty_like(sign).scatter_(0, weights.perm.long(), sign)
+    values = effective(values, None, sign if weights.constrained else None).cpu()
+    lengths = table.lengths.numpy()
+
+    def local(units: torch.Tensor, first: IntArray) -> NDArray[np.int32]:
+        return (units.cpu().numpy() - np.repeat(first, lengths)).astype(np.int32)
+
+    names, targets, sources = weights.projections, weights.targets, weights.sources
+    first_row = targets.ptr[:-1][[targets.index[target] for _, target, _ in names]]
+    first_col = sources.ptr[:-1][[sources.index[source] for source, _, _ in names]]
+    return SynapseArrays(local(table.row, first_row), local(table.col, first_col), values.numpy())
+
+
+def _uniform(values: NDArray[np.float64]) -> Any:
+    """One number where all are equal."""
+    return float(values[0]) if (values == values[0]).all() else values
+
+
+def _against_signs(block: SynapseBlock, signs: NDArray[np.int8] | int) -> bool:
+    """Whether a weight has another sign than its source unit, or the projection."""
+    here = slice(block.start, block.stop)
+    sign = signs if isinstance(signs, int) else signs[block.arrays.cols[here]]
+    return bool((block.arrays.values[here] * sign < 0).any())

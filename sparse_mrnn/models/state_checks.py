@@ -1,0 +1,198 @@
+"""Whether a saved state is one of a network: names, shapes, types and ranges, before it is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from sparse_mrnn.errors import SavedFileError
+from sparse_mrnn.graph import projection_label
+from sparse_mrnn.models.synapse_table import ProjectionKey
+from sparse_mrnn.models.weights import SparseWeights
+from sparse_mrnn.ops.pattern import index_dtype
+
+GAINS = ("group", "gains", "frozen_gains", "gain_slot", "gain_low", "gain_high")
+PATTERN = ("values", "frozen", "ptr", "order", "crow", "col", "perm", "sign", "synapse_sign", *GAINS)
+"""Entries of a `SparseWeights` whose sizes may be others than here: the synapses are those of the file."""
+OPTIONAL = ("perm", "synapse_sign")
+
+
+def check_state(module: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Check a state of a module that may hold networks. O(synapses); nothing is changed.
+
+    Raises
+    ------
+    SavedFileError
+        If a name, shape, type or range is not that of the module; the message says which.
+    """
+    own = dict(module.state_dict())
+    patterns = {name: part for name, part in module.named_modules() if isinstance(part, SparseWeights)}
+    free = {f"{name}.{entry}".lstrip(".") for name in patterns for entry in PATTERN}
+    optional = {f"{name}.{entry}".lstrip(".") for name in patterns for entry in OPTIONAL}
+    missing, unknown = own.keys() - optional - state.keys(), state.keys() - own.keys() - optional
+    if missing or unknown:
+        there = f"the file lacks {_listed(missing)}" if missing else ""
+        here = f"the network lacks {_listed(unknown)}" if unknown else ""
+        raise SavedFileError("; ".join(part for part in (there, here) if part))
+    for name in (name for name in own if name in state):
+        mine, saved = own[name], state[name]
+        if saved.dtype != mine.dtype and name not in free:
+            types = f"is {_type(saved.dtype)} in the file, {_type(mine.dtype)} in the network"
+            raise SavedFileError(f"{name} {types}")
+        if saved.shape != mine.shape and not _resizes(name, patterns):
+            shapes = f"has shape {tuple(saved.shape)} in the file, {tuple(mine.shape)} in the network"
+            raise SavedFileError(f"{name} {shapes}")
+    for name, weights in patterns.items():
+        prefix = f"{name}." if name else ""
+        saved_part = {key: state[prefix + key] for key in PATTERN if prefix + key in state}
+        try:
+            _check_weights(weights, saved_part)
+        except SavedFileError as error:
+            raise SavedFileError(f"{prefix}{error}") from None
+
+
+def _resizes(name: str, patterns: Mapping[str, SparseWeights]) -> bool:
+    """Whether an entry is of a weight matrix: loading checks its size, which may follow the synapses."""
+    return name.rpartition(".")[0] in patterns
+
+
+def _check_weights(weights: SparseWeights, saved: Mapping[str, Tensor]) -> None:
+    """Whether the synapses of a state are some of this matrix's projections."""
+    rows, columns = weights.shape
+    nnz = saved["values"].numel() + saved["frozen"].numel()
+    index, blocks = index_dtype(nnz), len(weights.projections)
+    expected = {
+        "values": (saved["values"].numel(), weights.values.dtype),
+        "frozen": (saved["frozen"].numel(), weights.values.dtype),
+        "ptr": (blocks + 1, torch.int64),
+        "order": (blocks, torch.int64),
+        "crow": (rows + 1, index),
+        "col": (nnz, index),
+        "perm": (nnz, index),
+        "sign": (columns, torch.int8),
+        "synapse_sign": (nnz, torch.int8),
+        **_expected_gains(weights, saved),
+    }
+    for name, tensor in saved.items():
+        size, dtype = expected[name]
+        if tensor.dtype != dtype or tensor.shape != (size,):
+            found = f"is {_type(tensor.dtype)} of shape {tuple(tensor.shape)}"
+            raise SavedFileError(f"{name} {found} in the file, and not {_type(dtype)} of shape ({size},)")
+    for name in ("ptr", "crow"):
+        bounds = saved[name]
+        if bounds[0] != 0 or bounds[-1] != nnz or bool((torch.diff(bounds) < 0).any()):
+            raise SavedFileError(f"{name} does not rise from 0 to the {nnz} synapses there are")
+    if nnz and not bool((saved["ptr"] == saved["values"].numel()).any()):
+        raise SavedFileError("values ends within a projection")
+    col = saved["col"]
+    if nnz and (int(col.min()) < 0 or int(col.max()) >= columns):
+        raise SavedFileError(f"col has a number outside of 0..{columns - 1}")
+    for name in ("order", "perm"):
+        if name in saved and not _is_permutation(saved[name]):
+            raise SavedFileError(f"{name} is not a permutation of 0..{saved[name].numel() - 1}")
+    if not torch.equal(saved["sign"], weights.sign.cpu()):
+        unit = int(torch.nonzero(saved["sign"] != weights.sign.cpu())[0])
+        raise SavedFileError(f"sign differs from that of region {weights.sources.region_of(unit)[0].name!r}")
+    _check_projections(weights, saved, nnz)
+
+
+def _expected_gains(
+    weights: SparseWeights, saved: Mapping[str, Tensor]
+) -> dict[str, tuple[int, torch.dtype]]:
+    """Sizes and types of what says which gain each shared synapse has."""
+    gains, dtype = len(weights.gain_names), weights.values.dtype
+    trained = saved["gains"].numel() if "gains" in saved else 0
+    return {
+        "group": (saved["group"].numel(), torch.int32),
+        "gains": (trained, dtype),
+        "frozen_gains": (gains - trained, dtype),
+        "gain_slot": (gains, torch.int64),
+        "gain_low": (gains, dtype),
+        "gain_high": (gains, dtype),
+    }
+
+
+def _check_gains(weights: SparseWeights, saved: Mapping[str, Tensor], names: list[ProjectionKey]) -> None:
+    """Whether shared projections follow the trainable ones, the trained first, each with gains of its own."""
+    ptr, n = saved["ptr"].tolist(), saved["values"].numel()
+    first = sum(end <= n for end in ptr[1:])
+    shared = [name for name in names if weights.is_shared(name)]
+    here = range(first, first + len(shared))
+    while shared and here.start > 0 and weights.is_shared(names[here.start - 1]):  # an empty one before
+        here = range(here.start - 1, here.stop - 1)
+    if [names[k] for k in here] != shared:
+        raise SavedFileError("the projections that share gains do not follow those that are trained")
+    if (ptr[here.stop] - ptr[here.start] if shared else 0) != saved["group"].numel():
+        raise SavedFileError("group is not of the synapses that share gains")
+    if not shared:
+        return
+    for bound in ("gain_low", "gain_high"):
+        if not torch.equal(saved[bound], getattr(weights, bound).cpu()):
+            raise SavedFileError(f"{bound} differs from the bounds that the projections declare")
+    if not _is_permutation(saved["gain_slot"]):
+        raise SavedFileError("gain_slot is not a permutation")
+    trained = saved["gain_slot"] < saved["gains"].numel()
+    lengths = torch.diff(saved["ptr"])[here.start : here.stop].tolist()
+    before, groups = True, torch.split(saved["group"], lengths)
+    for codes, name in zip(groups, shared, strict=True):
+        own = weights.gain_range(name)
+        if len(codes) and not own.start <= int(codes.min()) <= int(codes.max()) < own.stop:
+            raise SavedFileError(f"group has gains for {projection_label(*name)} that are not its own")
+        some, every = bool(trained[own].any()), bool(trained[own].all())
+        if some != every or (every and not before):
+            raise SavedFileError(f"gain_slot trains a part of the gains of {projection_label(*name)}")
+        before = every
+
+
+def _check_projections(weights: SparseWeights, saved: Mapping[str, Tensor], nnz: int) -> None:
+    """Whether every synapse lies between the regions of its projection, once, and has its sign."""
+    alphabetical = sorted(weights.projections)
+    names = [alphabetical[k] for k in saved["order"].tolist()]
+    _check_gains(weights, saved, names)
+    projection = torch.repeat_interleave(torch.arange(len(names)), torch.diff(saved["ptr"]))
+    row = torch.repeat_interleave(torch.arange(weights.shape[0]), torch.diff(saved["crow"]).long())
+    col = saved["col"].long()
+    if "perm" in saved:  # into the order of the values, which is that of ``projection``
+        row, col = (torch.empty_like(t).scatter_(0, saved["perm"].long(), t) for t in (row, col))
+    for axis, unit, layout in ((1, row, weights.targets), (0, col, weights.sources)):
+        region = torch.tensor([layout.index[name[axis]] for name in names], dtype=torch.int64)[projection]
+        ptr = torch.from_numpy(layout.ptr)
+        bad = torch.nonzero((unit < ptr[region]) | (unit >= ptr[region + 1]))
+        if len(bad):
+            label = projection_label(*names[int(projection[bad[0]])])
+            raise SavedFileError(f"a synapse of {label} does not lie between its regions")
+    key = row * weights.shape[1] + col
+    again = (torch.diff(key) <= 0) & (torch.diff(projection) == 0)
+    if bool(again.any()):
+        label = projection_label(*names[int(projection[torch.nonzero(again)[0]])])
+        raise SavedFileError(f"synapses of {label} are not in order, or one is there twice")
+    if ("synapse_sign" in saved) != bool(weights._own_signs):
+        raise SavedFileError("synapse_sign is there exactly where a projection has a sign of its own")
+    if "synapse_sign" in saved:
+        inherits = torch.tensor([name not in weights._own_signs for name in names], dtype=torch.bool)
+        own = torch.tensor([weights._own_signs.get(name, 0) for name in names], dtype=torch.int8)
+        expected = torch.where(inherits[projection], saved["sign"][col], own[projection])
+        if "perm" in saved:
+            expected = expected[saved["perm"].long()]
+        if not torch.equal(expected, saved["synapse_sign"]):
+            raise SavedFileError("synapse_sign differs from the signs of the regions and projections")
+
+
+def _is_permutation(index: Tensor) -> bool:
+    n = index.numel()
+    if n == 0:
+        return True
+    if int(index.min()) < 0 or int(index.max()) >= n:
+        return False
+    return bool((torch.bincount(index.long(), minlength=n) == 1).all())
+
+
+def _type(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _listed(names: set[str]) -> str:
+    shown = sorted(names)
+    return ", ".join(shown[:4]) + (f" and {len(shown) - 4} more" if len(shown) > 4 else "")

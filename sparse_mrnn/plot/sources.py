@@ -1,0 +1,282 @@
+"""What figures are drawn from: networks, graphs, recordings and arrays become weights or activity."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sparse_mrnn.errors import RecordingError, ShapeError, UnknownNameError, suggest
+from sparse_mrnn.graph import RegionGraph
+from sparse_mrnn.lowering import Layout
+from sparse_mrnn.models.base import mRNNBase
+from sparse_mrnn.models.leaky import mRNN
+from sparse_mrnn.ops.pattern import to_scipy
+from sparse_mrnn.recording import open_recording
+
+if TYPE_CHECKING:
+    import xarray
+
+NetworkSource: TypeAlias = "mRNNBase | RegionGraph"
+MatrixSource: TypeAlias = "mRNNBase | RegionGraph | Tensor | NDArray[Any] | sp.sparray"
+ActivitySource: TypeAlias = "xarray.Dataset | Tensor | NDArray[Any] | str | os.PathLike[str]"
+
+
+def graph_of(source: NetworkSource) -> RegionGraph:
+    """The graph of a network, or the graph itself."""
+    return source.graph if isinstance(source, mRNNBase) else source
+
+
+@dataclass(frozen=True, eq=False)
+class Weights:
+    """A recurrent weight matrix with its regions.
+
+    Parameters
+    ----------
+    matrix : scipy CSR array, shape (targets, sources)
+    ptr : ndarray of int, shape (regions + 1,)
+        First unit of each region, and the number of units.
+    names : tuple of str
+        Of the regions.
+    label : str
+        Of the whole.
+    synapses : int
+        Parallel ones counted each.
+    """
+
+    matrix: sp.csr_array
+    ptr: NDArray[np.int64]
+    names: tuple[str, ...]
+    label: str
+    synapses: int
+
+    @classmethod
+    def of(cls, source: MatrixSource, regions: Sequence[str] | None = None) -> Weights:
+        """Effective weights of a network, those a graph gets with seed 0, or a square matrix.
+
+        Raises
+        ------
+        ShapeError
+            If a matrix is not square.
+        UnknownNameError
+            If a region does not exist.
+        """
+        if isinstance(source, RegionGraph):
+            source = mRNN(source, device="cpu", seed=0)
+        if not isinstance(source, mRNNBase):
+            matrix = to_scipy(source)
+            if matrix.shape[0] != matrix.shape[1]:
+                raise ShapeError(f"a weight matrix of shape {matrix.shape} is not drawn; it must be square.")
+            return cls(matrix, np.array([0, matrix.shape[0]]), ("units",), "network", matrix.nnz)
+        weights, layout = source.weights("recurrent"), source.layout()
+        matrix = to_scipy(weights.matrix() if weights.low_rank is None else weights.dense())
+        label = source.graph.name or "network"
+        if regions is None:
+            synapses = weights.nnz if weights.low_rank is None else matrix.nnz
+            return cls(matrix, layout.ptr, tuple(source.hid_regions), label, synapses)
+        units, members = layout.indices(*regions), _members(layout, regions)
+        sizes = [layout.regions[layout.index[name]].n for name in members]
+        matrix = matrix[units][:, units]
+        return cls(matrix, np.cumsum([0, *sizes]), members, label, matrix.nnz)
+
+
+def _members(layout: Layout, regions: Sequence[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(member for name in regions for member in layout.members(name)))
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A stimulus or intervention of a recording: what, where, from when to when (ms)."""
+
+    kind: str
+    region: str
+    start: float
+    stop: float
+
+
+@dataclass(frozen=True, eq=False)
+class Activity:
+    """Recorded activity with what names its columns.
+
+    Parameters
+    ----------
+    values : array or xarray.DataArray, shape (trial, time, column)
+        Read only where it is needed.
+    time : ndarray of float, shape (time,)
+        ms.
+    region, label : ndarray of str, shape (columns,)
+        A column's region, and its unit's id or, of statistics, its region again.
+    name : str
+        Of the variable.
+    per_unit : bool
+        Whether columns are units, and not statistics of regions.
+    marks : tuple of Mark
+    variance : array or xarray.DataArray, optional
+        Over the units of a region, where the values are means over them.
+    parents : tuple of (region, parent)
+    """
+
+    values: Any
+    time: NDArray[np.float64]
+    region: NDArray[Any]
+    label: NDArray[Any]
+    name: str
+    per_unit: bool = True
+    marks: tuple[Mark, ...] = ()
+    variance: Any = None
+    parents: tuple[tuple[str, str], ...] = ()
+
+    @classmethod
+    def of(
+        cls, source: ActivitySource, *, net: mRNNBase | None = None, variable: str | None = None
+    ) -> Activity:
+        """A recording, one on disk, or states as ``forward`` returns them.
+
+        Parameters
+        ----------
+        source : Dataset, path, or array of shape (trial, time, units) or (time, units)
+        net : mRNN or ElmanmRNN, optional
+            Names the units of an array, and gives its time step.
+        variable : str, optional
+            Of a Dataset. Default: the first.
+
+        Raises
+        ------
+        RecordingError
+            If there is no such variable, or nothing is recorded.
+        ShapeError
+            If an array has another shape.
+        """
+        if isinstance(source, str | os.PathLike):
+            source = open_recording(Path(source))
+        if isinstance(source, Tensor | np.ndarray):
+            found = cls._of_array(source, net)
+        else:
+            found = cls._of_dataset(source, variable)
+        if 0 in found.values.shape:
+            raise RecordingError(f"a recording of shape {tuple(found.values.shape)} has nothing to draw.")
+        return found
+
+    @classmethod
+    def _of_array(cls, array: Any, net: mRNNBase | None) -> Activity:
+        values = array.detach().cpu().numpy() if isinstance(array, Tensor) else np.asarray(array)
+        values = values[None] if values.ndim == 2 else values
+        if values.ndim != 3:
+            shapes = "give (trial, time, units) or (time, units)"
+            raise ShapeError(f"activity of shape {values.shape} cannot be drawn; {shapes}.")
+        n, dt = values.shape[2], 1.0 if net is None else net.dt
+        time = dt * np.arange(1, values.shape[1] + 1)
+        if net is None:
+            return cls(values, time, np.full(n, "units"), np.arange(n).astype(str), "activity")
+        if net.layout().n != n:
+            raise ShapeError(f"activity of {n} units is not of a network of {net.layout().n} units.")
+        region, label = [], []
+        for r in net.layout().regions:
+            region += [r.name] * r.n
+            label += list(r.unit_ids or [f"{r.name}[{k}]" for k in range(r.n)])
+        return cls(values, time, np.array(region), np.array(label), "activity")
+
+    @classmethod
+    def _of_dataset(cls, recording: xarray.Dataset, variable: str | None) -> Activity:
+        names = [str(name) for name in recording.data_vars]
+        variable = names[0] if variable is None and names else variable
+        if variable not in names:
+            hint = suggest(str(variable), names, what="variables")
+            raise RecordingError(f"the recording has no variable {variable!r}. {hint}")
+        values, attrs = recording[variable], recording.attrs
+        per_unit = values.dims[2] == "unit"
+        region = recording["region" if per_unit else "group"].values
+        label = recording["unit_id"].values if per_unit else region
+        time = recording["time"].values
+        other = variable.removesuffix("_mean") + "_variance"
+        variance = recording.get(other) if variable.endswith("_mean") else None
+        end = float(time[-1]) if len(time) else 0.0
+        more: dict[str, Any] = dict(marks=_marks(attrs, end), variance=variance, parents=_parents(attrs))
+        return cls(values, time, region, label, variable, per_unit, **more)
+
+    @property
+    def step(self) -> float:
+        """From one time to the next, ms."""
+        return float(self.time[1] - self.time[0] if len(self.time) > 1 else self.time[0])
+
+    def select(
+        self,
+        regions: Sequence[str] | None = None,
+        units: Sequence[str] | None = None,
+        start: float | None = None,
+        stop: float | None = None,
+    ) -> Activity:
+        """Only some regions (or parents) or units, and times from ``start`` to ``stop``, ms.
+
+        Raises
+        ------
+        UnknownNameError
+            If a region or unit is not in the recording.
+        RecordingError
+            If there is no time between.
+        """
+        low = -np.inf if start is None else start
+        high = np.inf if stop is None else stop
+        times = np.flatnonzero((self.time > low) & (self.time <= high))
+        if not len(times):
+            until = f"the recording ends at {self.time[-1]:g} ms"
+            raise RecordingError(f"nothing is recorded between {low:g} and {high:g} ms; {until}.")
+        window = slice(int(times[0]), int(times[-1]) + 1)
+        marks = tuple(m for m in self.marks if m.start < high and m.stop > low)
+        found = replace(self, values=self.values[:, window], time=self.time[window], marks=marks)
+        found = found if self.variance is None else replace(found, variance=self.variance[:, window])
+        if regions is None and units is None:
+            return found
+        columns = self._columns(self.region, regions, "regions") + self._columns(self.label, units, "units")
+        columns = list(dict.fromkeys(columns))
+        variance = None if found.variance is None else found.variance[:, :, columns]
+        values, region, label = found.values[:, :, columns], found.region[columns], found.label[columns]
+        return replace(found, values=values, variance=variance, region=region, label=label)
+
+    def _columns(self, names: NDArray[Any], chosen: Sequence[str] | None, what: str) -> list[int]:
+        found: list[int] = []
+        for name in chosen or ():
+            under = [child for child, parent in self.parents if parent == name] if what == "regions" else []
+            columns = np.flatnonzero(np.isin(names, [name, *under]))
+            if not len(columns):
+                hint = suggest(name, dict.fromkeys(names.tolist()), what=what)
+                raise UnknownNameError(f"the recording has no {what[:-1]} {name!r}. {hint}")
+            found += columns.tolist()
+        return found
+
+
+def _marks(attrs: dict[str, Any], end: float) -> tuple[Mark, ...]:
+    """Stimuli and interventions, from what a recording says of its run."""
+    options = _json(attrs.get("options"))
+    found = []
+    for what in ("stimulus", "interventions"):
+        for spec in options.get(what) or ():
+            kind = "stimulus" if what == "stimulus" else str(spec.get("type", what))
+            stop = end if spec.get("stop") is None else min(float(spec["stop"]), end)
+            start = float(spec.get("start") or 0.0)
+            between = f"{spec.get('source') or 'all'} to {spec.get('target') or 'all'}"
+            found.append(Mark(kind, str(spec.get("region") or between), start, stop))
+    return tuple(mark for mark in found if mark.start < mark.stop)
+
+
+def _parents(attrs: dict[str, Any]) -> tuple[tuple[str, str], ...]:
+    """(region, parent) of the network of a recording."""
+    regions = _json(attrs.get("config")).get("recurrent_regions", ())
+    return tuple((r["name"], r["parent_region"]) for r in regions if r.get("parent_region"))
+
+
+def _json(text: Any) -> dict[str, Any]:
+    """What an attribute of a recording holds; nothing where it is no JSON object, as of a large network."""
+    try:
+        found = json.loads(text)
+    except (TypeError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

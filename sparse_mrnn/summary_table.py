@@ -1,0 +1,85 @@
+"""A small table to read: as text, in a terminal, in a notebook."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+
+@dataclass(frozen=True)
+class SummaryTable:
+    """Lines of text around a table; columns of numbers are aligned to the right.
+
+    Parameters
+    ----------
+    lines : sequence of str
+        Above the table; the first is its title.
+    columns : sequence of str
+    rows : sequence of sequences of str
+    notes : sequence of str
+        Below the table.
+
+    Examples
+    --------
+    >>> print(SummaryTable(["two regions"], ["region", "units"], [["a", "1,000"], ["b", "20"]]))
+    two regions
+    region  units
+    a       1,000
+    b          20
+    """
+
+    lines: Sequence[str]
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    notes: Sequence[str] = ()
+
+    @property
+    def numeric(self) -> list[bool]:
+        """Whether every cell of a column is a number."""
+        return [all(_is_number(row[k]) for row in self.rows) for k in range(len(self.columns))]
+
+    def __str__(self) -> str:
+        widths = [max(map(len, column)) for column in zip(self.columns, *self.rows, strict=True)]
+        table = []
+        for row in (self.columns, *self.rows) if self.rows else ():
+            cells = zip(row, widths, self.numeric, strict=True)
+            table.append("  ".join(c.rjust(w) if right else c.ljust(w) for c, w, right in cells).rstrip())
+        return "\n".join([*self.lines, *table, *self.notes])
+
+    def __rich__(self) -> Any:
+        from rich.console import Group
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=None, pad_edge=False, padding=(0, 1))
+        for column, right in zip(self.columns, self.numeric, strict=True):
+            table.add_column(column, justify="right" if right else "left", overflow="fold")
+        for row in self.rows:
+            table.add_row(*map(Text, row))
+        above = [Text(line, style="" if k else "bold") for k, line in enumerate(self.lines)]
+        return Group(*above, *([table] if self.rows else []), *map(Text, self.notes))
+
+    def _repr_html_(self) -> str:
+        style = ["right" if right else "left" for right in self.numeric]
+
+        def line(tag: str, cells: Sequence[str]) -> str:
+            pairs = zip(cells, style, strict=True)
+            inside = "".join(f'<{tag} style="text-align: {side}">{escape(c)}</{tag}>' for c, side in pairs)
+            return f"<tr>{inside}</tr>"
+
+        paragraphs = [escape(text) for text in self.lines]
+        paragraphs[:1] = [f"<b>{title}</b>" for title in paragraphs[:1]]
+        body = "".join(line("td", row) for row in self.rows)
+        table = f"<table><thead>{line('th', self.columns)}</thead><tbody>{body}</tbody></table>"
+        notes = "".join(f"<div>{escape(note)}</div>" for note in self.notes)
+        return f"<div>{'<br>'.join(paragraphs)}</div>{table if self.rows else ''}{notes}"
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text.replace(",", "").rstrip("%"))
+    except ValueError:
+        return text == ""
+    return True

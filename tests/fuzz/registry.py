@@ -1,0 +1,82 @@
+"""Targets of the fuzzer: how to make a valid input, load it, and parse it independently.
+
+To add one, write a module that calls `register` and name it in MODULES.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+MODULES = ("fuzz.table_targets", "fuzz.matrix_targets", "fuzz.graph_targets", "fuzz.sonata_targets")
+"""Modules with targets."""
+
+
+class InvalidInputError(Exception):
+    """An oracle found that an input must not be accepted."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """One kind of input.
+
+    Parameters
+    ----------
+    name : str
+    make : function of (folder, generator)
+        Writes an input that is valid into an empty folder, before or with the change that is fuzzed.
+    load : function of folder
+        What the package reads, in a form that compares with ``==`` or `same`. Refuses with a SparseMRNNError.
+    oracle : function of folder, optional
+        The same by an independent parse; raises `InvalidInputError` for an input that must be refused, and
+        returns None where it cannot judge.
+    share : int
+        How many cases it gets of a round, by how long one takes.
+    """
+
+    name: str
+    make: Callable[[Path, np.random.Generator], None]
+    load: Callable[[Path], Any]
+    oracle: Callable[[Path], Any] | None = None
+    share: int = 4
+
+
+TARGETS: dict[str, Target] = {}
+
+
+def register(name: str, make: Any, load: Any, oracle: Any = None, share: int = 4) -> None:
+    """Add a target; names are unique."""
+    if name in TARGETS:
+        raise ValueError(f"there is a target {name!r} already")
+    TARGETS[name] = Target(name, make, load, oracle, share)
+
+
+def targets() -> dict[str, Target]:
+    """All targets, by name."""
+    for module in MODULES:
+        importlib.import_module(module)
+    return TARGETS
+
+
+def in_turn(names: list[str] | None = None) -> list[str]:
+    """One round of the targets, of which each has its share."""
+    known = targets()
+    chosen = list(known) if names is None else names
+    turns = range(max(known[name].share for name in chosen))
+    return [name for turn in turns for name in chosen if turn < known[name].share]
+
+
+def same(found: Any, expected: Any) -> bool:
+    """Equality of nested dicts and lists, with numbers as close as float32 holds them."""
+    if isinstance(found, dict) and isinstance(expected, dict):
+        return found.keys() == expected.keys() and all(same(found[key], expected[key]) for key in found)
+    if isinstance(found, (list, tuple)) and isinstance(expected, (list, tuple)):
+        return len(found) == len(expected) and all(map(same, found, expected))
+    if isinstance(found, float) or isinstance(expected, float):
+        return isinstance(found, (int, float)) and bool(np.isclose(found, expected, rtol=1e-5, atol=1e-40))
+    return bool(found == expected)
