@@ -19,6 +19,6 @@ from sparse_mrnn.tasks.moving_patterns import Grating, MovingEdge, Scene
 from sparse_mrnn.tasks.trials import Trials
 
 __all__ = [
-    "DirectionTuning", "EdgeResponses", "FlowDecoder", "Grating", "HexMotion", "MovingEdge", "Scene", "Trials",
-    "adapted_state", "delayed_response", "direction_tuning", "edge_responses", "flip_flop",
+    "DirectionTuning", "EdgeResponses", "FlowDecoder", "Grating", "HexMotion", "MovingEdge", "Scene",
+    "Trials", "adapted_state", "delayed_response", "direction_tuning", "edge_responses", "flip_flop",
 ]

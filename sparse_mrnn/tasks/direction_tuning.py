@@ -125,14 +125,14 @@ def adapted_state(net: mRNN, light: float = GREY, duration: float = 1000.0) -> T
     >>> import sparse_mrnn as sm
     >>> g = sm.RegionGraph(); g.add_region("R1", 7); g.add_input("light", 7)
     >>> g.add_projection("light", "R1", rule=sm.OneToOne(), initializer=sm.Constant(1.0))
-    >>> adapted_state(sm.mRNN(g, dt=10, tau=50, device="cpu"))[0].item()
+    >>> round(adapted_state(sm.mRNN(g, dt=10, tau=50, device="cpu"))[0].item(), 6)
     0.5
     """
     steps = len(time_steps(duration, net.dt))
     inp = torch.full((1, steps, net.layout("input").n), light, device=net.device, dtype=net.dtype)
     inp = inp if net.batch_first else inp.transpose(0, 1)
-    x, _ = net(inp, net.batched_initial_condition(1)[0], checkpoint_steps=None)
-    return x[:, -1][0] if net.batch_first else x[-1, 0]
+    x: Tensor = net(inp, net.batched_initial_condition(1)[0], checkpoint_steps=None)[0]
+    return x[0, -1] if net.batch_first else x[-1, 0]
 
 
 @torch.no_grad()

@@ -45,7 +45,7 @@ class HexConv(nn.Module):
         """Maps of shape (batch, channels, u, v) to (batch, out_channels, u, v)."""
         side = 2 * self.radius + 1
         square = self.weight.new_zeros(*self.weight.shape[:2], side * side)
-        kernel = square.index_copy(2, self.slots, self.weight).unflatten(2, (side, side))
+        kernel = square.index_copy(2, self.slots, self.weight).view(*self.weight.shape[:2], side, side)
         return nn.functional.conv2d(maps, kernel, self.bias, padding=self.radius)
 
 
@@ -53,8 +53,9 @@ class FlowDecoder(nn.Module):
     """Decode optic flow in every column from the activity of the cells of some regions.
 
     Each region is a channel, each of its units a column, known by its position. Hexagonal convolutions with
-    softplus between them end in two channels, the flow to the right and up. A region without a unit in some
-    column is 0 there.
+    softplus between them end in two channels, the flow to the right and up. Before them, each channel gets
+    mean 0 and variance 1, over a batch in training and by running averages in evaluation. A column in which a
+    region has no unit counts as one with activity 0.
 
     Parameters
     ----------

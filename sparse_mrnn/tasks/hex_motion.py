@@ -56,13 +56,15 @@ class HexMotion(Dataset[tuple[Tensor, Tensor]]):
     acceptance : float
         Full width at half maximum of a column's Gaussian receptive field, columns.
     noise : float
-        Standard deviation of white noise on the light, which is cut to [0, 1] afterwards.
+        Standard deviation of white noise on the light, which is then cut to [0, 1].
     seed : int
 
     Raises
     ------
     TrainingError
         If an argument is out of its range.
+    GraphError
+        If the extent is.
 
     Examples
     --------
@@ -98,13 +100,15 @@ class HexMotion(Dataset[tuple[Tensor, Tensor]]):
                 raise TrainingError(f"HexMotion: unknown kind {kind!r}. {suggest(kind, KINDS, what='kinds')}")
         if not len(kinds):
             raise TrainingError(f"HexMotion: kinds is empty; use some of {', '.join(KINDS)}.")
-        if directions is not None and not (len(directions) and np.isfinite(directions).all()):
+        angles = None if directions is None else _numbers(directions)
+        if angles is not None and not angles:
             raise TrainingError(f"HexMotion: directions is {directions!r}; give degrees, or None for all.")
-        for name, (low, high), least in (("speeds", speeds, 0), ("wavelengths", wavelengths, 0)):
-            if not (math.isfinite(high) and least < low <= high):
-                raise TrainingError(f"HexMotion: {name} is {(low, high)}; give (least, largest), above 0.")
-        if not 0 <= contrasts[0] <= contrasts[1] <= 1:
-            raise TrainingError(f"HexMotion: contrasts is {contrasts}; give (least, largest) in [0, 1].")
+        ranges = {"speeds": speeds, "wavelengths": wavelengths, "contrasts": contrasts}
+        for name, ends in ranges.items():
+            found, top = _numbers(ends), 1.0 if name == "contrasts" else math.inf
+            least = "at least 0, up to 1" if name == "contrasts" else "above 0"
+            if len(found) != 2 or not 0 <= found[0] <= found[1] <= top or (top > 1 and found[0] == 0):
+                raise TrainingError(f"HexMotion: {name} is {ends!r}; give (least, largest), {least}.")
         if not 0 <= noise < math.inf:
             raise TrainingError(f"HexMotion: noise is {noise!r}; it must be at least 0.")
         self.length, self.kinds, self.seed = int(length), tuple(kinds), seed
@@ -112,7 +116,7 @@ class HexMotion(Dataset[tuple[Tensor, Tensor]]):
         self.centres, self.times = hex_centres(self.columns), time_steps(duration, dt)
         self.extent, self.acceptance, self.noise = extent, check_acceptance(acceptance), noise
         self.speeds, self.wavelengths, self.contrasts = speeds, wavelengths, contrasts
-        self.directions = None if directions is None else tuple(directions)
+        self.directions = angles
 
     def __len__(self) -> int:
         return self.length
@@ -149,3 +153,12 @@ class HexMotion(Dataset[tuple[Tensor, Tensor]]):
             wavelength = math.exp(rng.uniform(*np.log(self.wavelengths)))
             return Grating(direction, speed, wavelength, contrast, phase=rng.uniform(0, 2 * math.pi))
         return Scene(direction, speed, contrast, int(rng.integers(2**32)), self.wavelengths)
+
+
+def _numbers(values: object) -> tuple[float, ...]:
+    """The values as finite numbers, or none where they are anything else."""
+    try:
+        found = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        return ()
+    return tuple(found.tolist()) if found.ndim == 1 and np.isfinite(found).all() else ()

@@ -3,10 +3,11 @@
 A pattern moves over the plane of `hex_centres` at a constant velocity, on a grey of 0.5. A column's light is
 the average over its receptive field, a Gaussian whose full width at half maximum is the acceptance angle
 (Götz 1964, Kybernetik 2:77). The average is exact, without pixels: of an edge it is the normal distribution
-function, of a wave with wave number k and a Gaussian of standard deviation s the wave times exp(-(k s)^2 / 2).
+function, of a wave with wave number k and a Gaussian of standard deviation s the wave times
+exp(-(k s)^2 / 2).
 
-Lengths are distances between neighbouring columns (about 5 degrees in Drosophila), directions are degrees from x
-(to the right) towards y (up), speeds are columns per second, times are ms.
+Lengths are distances between neighbouring columns (about 5 degrees in Drosophila), directions are degrees
+from x (to the right) towards y (up), speeds are columns per second, times are ms.
 """
 
 from __future__ import annotations
@@ -185,7 +186,8 @@ class Scene:
         """Wave vectors, shape (waves, 2), radians per column, and phases, shape (waves,)."""
         rng = np.random.default_rng(self.seed)
         angle, phase = rng.uniform(0, 2 * math.pi, (2, self.waves))
-        length = np.exp(rng.uniform(*np.log(self.wavelengths), self.waves))
+        shortest, longest = (math.log(length) for length in self.wavelengths)
+        length = np.exp(rng.uniform(shortest, longest, self.waves))
         return 2 * math.pi / length[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1), phase
 
     def light(self, centres: Floats, times: Floats, acceptance: float) -> Floats:
@@ -245,7 +247,7 @@ def time_steps(duration: float, dt: float) -> Floats:
     """Times of the steps of a stimulus, ms: 0, dt, ... up to but without its end."""
     if not (math.isfinite(dt) and dt > 0 and math.isfinite(duration) and duration >= dt):
         raise TrainingError(f"duration {duration!r} and dt {dt!r} are ms; a step must be above 0 and fit in.")
-    return np.arange(round(duration / dt)) * float(dt)
+    return np.arange(round(duration / dt), dtype=np.float64) * dt
 
 
 __all__ = ["Grating", "MovingEdge", "Pattern", "Scene"]
