@@ -356,6 +356,8 @@ def test_bad_requests_for_responses():
     net = detector((1, 0))
     with pytest.raises(UnknownNameError, match="T9"):
         edge_responses(net, ["T9"])
+    with pytest.raises(TrainingError, match="there is no direction"):
+        edge_responses(net, directions=[])
     g = sm.RegionGraph()
     g.add_region("rim", 1, positions=[[0.0, 1.0]])
     g.add_input("light", 7)

@@ -381,19 +381,20 @@ def test_axes_given_are_drawn_on():
 def test_hexagons_lie_at_their_columns():
     values = np.arange(19.0) - 9
     values[3] = np.nan
-    ax = plot.plot_hex(values, flow=np.tile([0.0, 2.0], (19, 1)), label="potential (mV)")
+    ax = plot.plot_hex(values, flow=np.outer(np.arange(19) > 0, [0.0, 2.0]), label="potential (mV)")
     cells, arrows = ax.collections
     corners = np.array([path.vertices[:6] for path in cells.get_paths()])
     np.testing.assert_allclose(corners.mean(axis=1), hex_centres(hex_columns(2)), atol=1e-12)
     np.testing.assert_allclose(np.linalg.norm(np.diff(corners, axis=1), axis=2), 1 / np.sqrt(3))
     assert cells.get_clim() == (-9, 9)
-    assert arrows.scale == 2  # one column long
+    assert (arrows.scale, arrows.N) == (2, 18)  # the fastest is one column long
     assert ax.figure.axes[1].get_ylabel() == "potential (mV)"
     ax.figure.canvas.draw()
     colours = cells.get_facecolors()
     np.testing.assert_allclose(colours[3], matplotlib.colors.to_rgba("0.85"), atol=0.01)
     some = plot.plot_hex([1.0, 1.0], columns=[[0, 0], [1, 0]], limits=(0, 4)).collections[0]
     assert some.get_clim() == (0, 4)
+    assert plot.plot_hex(np.ones(7), flow=np.ones((7, 2)), speed=10).collections[1].scale == 10
 
 
 def test_tuning_curves_are_closed_and_marked():

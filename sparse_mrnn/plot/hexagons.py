@@ -20,6 +20,7 @@ def plot_hex(
     ax: Axes | None = None,
     *,
     flow: ArrayLike | None = None,
+    speed: float | None = None,
     columns: ArrayLike | None = None,
     label: str = "activity",
     limits: tuple[float, float] | None = None,
@@ -33,7 +34,9 @@ def plot_hex(
         NaN is drawn in light grey.
     ax : Axes, optional
     flow : array, shape (columns, 2), optional
-        To the right and up; arrows of the fastest columns are as long as columns are apart.
+        To the right and up. Columns without any have no arrow.
+    speed : float, optional
+        Of an arrow as long as columns are apart. Default: the fastest.
     columns : array of int, shape (columns, 2), optional
         Axial coordinates of the columns. Default: those of a hexagon, ordered as `hex_columns`.
     label : str
@@ -81,9 +84,11 @@ def plot_hex(
     cells = PolyCollection(list(centres[:, None] + hexagon), array=colour, cmap=colours, **style)
     ax.add_collection(cells)
     if arrows is not None:
-        fastest = float(np.nan_to_num(np.hypot(*arrows.T)).max()) or 1.0
-        look: dict[str, Any] = dict(angles="xy", scale_units="xy", pivot="mid", width=0.006)
-        ax.quiver(*centres.T, *arrows.T, scale=fastest, color="0.1", **look)
+        size = np.nan_to_num(np.hypot(*arrows.T))
+        moving = size > 0
+        look: dict[str, Any] = dict(angles="xy", scale_units="xy", pivot="mid", width=0.006, color="0.1")
+        look["scale"] = speed or float(size.max()) or 1.0
+        ax.quiver(*centres[moving].T, *arrows[moving].T, **look)
     ax.figure.colorbar(cells, ax=ax, label=label, fraction=0.046, pad=0.03)
     ax.set(aspect="equal", title=f"{colour.size} columns")
     ax.autoscale_view()

@@ -76,8 +76,9 @@ def plot_tuning(
         if np.isfinite(marked):
             mark: dict[str, Any] = dict(ms=8, mec="w", mew=0.6, clip_on=False, zorder=5)
             ax.plot(np.radians(marked), 1.1 * top, "v", color=line.get_color(), **mark)
-    ax.set(ylim=(0, 1.1 * top), xlabel=label)
+    ax.set(ylim=(0, 1.1 * top), xlabel=label, rlabel_position=22.5)
     ax.set_xticks(np.radians(np.arange(0, 360, 45)))
+    ax.set_yticks(top * np.array([0.25, 0.5, 0.75, 1.0]), ["", f"{top / 2:.2g}", "", f"{top:.2g}"])
     ax.tick_params(labelsize=8)
     if len(sizes) > 1:
         ax.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(0.98, 1.0))

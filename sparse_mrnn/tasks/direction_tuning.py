@@ -191,6 +191,8 @@ def edge_responses(
     times = time_steps(before + after, net.dt) - before
     width = check_acceptance(acceptance)
     edges = [MovingEdge(direction, speed, level) for direction in directions]
+    if not edges:
+        raise TrainingError("edge_responses: there is no direction; give at least one, in degrees.")
     light = torch.from_numpy(np.stack([edge.light(centres, times, width) for edge in edges]))
     light = light.to(device=net.device, dtype=net.dtype)
     start = adapted_state(net)
