@@ -38,6 +38,9 @@ TEST_SEED = 10**6
 PREFERRED = {"a": 180.0, "b": 0.0, "c": 90.0, "d": 270.0}
 """Published preferred directions of T4a-d and T5a-d: front to back, back to front, up and down (Maisak et al.
 2013, Nature 500:212), as degrees of the lattice (Lappalainen et al. 2024)."""
+INPUTS = {"T4": ("Mi9", "Mi4"), "T5": ("Tm9", "CT1(Lo1)")}
+"""Inputs of T4 and T5 where motion in the preferred direction comes from, and where it goes (Takemura et al.
+2017, eLife 6:e24394; Shinomiya et al. 2019, eLife 8:e40025)."""
 LEVELS = {"T4": 1.0, "T5": 0.0}
 """Edges to which T4 and T5 are known to respond: bright and dark."""
 POLARITY = {
@@ -104,13 +107,25 @@ def responses(net):
     return cells, main
 
 
-def print_table(before, after):
+def wired(graph, name):
+    """Degrees of the way from one of the `INPUTS` of the central cell of a type to the other."""
+    middle = []
+    for source in INPUTS[name[:2]]:
+        (projection,) = (p for p in graph.projections() if (p.source, p.target) == (source, name))
+        centre = np.flatnonzero((np.abs(graph.region(name).positions) < 0.1).all(axis=1))
+        weights = np.abs(projection.weights.tocsr()[centre].toarray()[0])
+        middle.append(weights @ graph.region(source).positions / weights.sum())
+    x, y = middle[1] - middle[0]
+    return np.degrees(np.arctan2(y, x)) % 360
+
+
+def print_table(graph, before, after):
     """Preferred direction, selectivity and largest response of T4a-d and T5a-d, before and after."""
-    print("| type | published | before | index | peak | after | index | peak | off by |")
-    print("|---|---|---|---|---|---|---|---|---|")
+    print("| type | published | wired | before | index | peak | after | index | peak | off by |")
+    print("|---|---|---|---|---|---|---|---|---|---|")
     for kind in LEVELS:
         for k, x in enumerate("abcd"):
-            row = [kind + x, f"{PREFERRED[x]:.0f}"]
+            row = [kind + x, f"{PREFERRED[x]:.0f}", f"{wired(graph, kind + x):.0f}"]
             for found in (before[kind], after[kind]):
                 tuned, peak = found.tuning()[kind + x], found.peaks()[k].max()
                 silent = np.isnan(tuned.preferred)
@@ -205,7 +220,7 @@ def main(path):
     passed = f"{cpu / 60:.1f} minutes ({seconds / 60:.1f} passed)"
     print(f"{ITERATIONS} iterations of {BATCH} sequences, {each}, {passed}")
     cells, types = responses(net)
-    print_table(untrained[0], cells)
+    print_table(graph, untrained[0], cells)
     for when, found in (("before", untrained[1]), ("after", types)):
         right = [name for name, on in polarity(found).items() if on == POLARITY[name]]
         print(f"polarity as known, {when}: {len(right)} of {len(POLARITY)}: {', '.join(right)}")
