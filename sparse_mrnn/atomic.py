@@ -57,6 +57,15 @@ def _remove(folder: Path, name: str) -> None:
     folder.rmdir()
 
 
+def reason(error: BaseException) -> str:
+    """What an error of the system says.
+
+    >>> reason(OSError(28, "No space left on device"))
+    'No space left on device'
+    """
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
 def sync(path: Path) -> None:
     """Force a file or folder out of the system's cache."""
     handle = os.open(path, os.O_RDONLY)

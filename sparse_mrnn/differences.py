@@ -24,6 +24,15 @@ def differences(old: Any, new: Any, where: str = "") -> list[str]:
     return [] if old == new else [f"{where}: {_short(old)} then, {_short(new)} now"]
 
 
+def first_of(found: list[str]) -> str:
+    """The first few differences, and how many more there are.
+
+    >>> first_of(["a: 1 then, 2 now"])
+    'a: 1 then, 2 now'
+    """
+    return "; ".join(found[:5]) + (f"; and {len(found) - 5} more" if len(found) > 5 else "")
+
+
 def _short(value: Any) -> str:
     text = json.dumps(value)
     return text if len(text) <= 40 else text[:37] + "..."

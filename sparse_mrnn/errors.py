@@ -49,6 +49,10 @@ class FinalizeError(SparseMRNNError, RuntimeError):
     """A network is used before, or changed after, its connectivity was finalised."""
 
 
+class StateDictError(SparseMRNNError, RuntimeError):
+    """A state dict is damaged, or of a network declared otherwise; the message names what differs."""
+
+
 class SpectralError(SparseMRNNError, RuntimeError):
     """A spectral radius could not be certified, or weights cannot be scaled to one."""
 
@@ -156,6 +160,10 @@ class MissingExtraError(SparseMRNNError, ImportError):
 
 class RoundingWarning(UserWarning):
     """A time is not a multiple of the time step and was rounded to one."""
+
+
+class StateDictWarning(UserWarning):
+    """A state dict is loaded, with strict=False, into a network that was declared otherwise."""
 
 
 class KinkWarning(UserWarning):

@@ -30,8 +30,20 @@ def network_noise_seeds(seed: int) -> tuple[int, int]:
 
 
 def noise_seeds(seed: int) -> tuple[int, int]:
-    """Seeds of the input and the unit noise after ``reset_noise(seed)``, and of a simulation of that seed."""
+    """Seeds of the input and the unit noise after ``reset_noise(seed)``."""
     return _torch_seeds(np.random.SeedSequence(seed).spawn(2))
+
+
+def trial_noise_seeds(seed: int, trials: int) -> tuple[list[int], list[int]]:
+    """Seeds of the input and the unit noise of each trial of a simulation.
+
+    Those of a trial do not depend on how many there are; those of the first are `noise_seeds`.
+
+    >>> trial_noise_seeds(0, 3)[1][:2] == trial_noise_seeds(0, 2)[1]
+    True
+    """
+    inputs, units = (_seeds(stream, trials) for stream in np.random.SeedSequence(seed).spawn(2))
+    return inputs, units
 
 
 def run_streams(seed: int) -> tuple[np.random.SeedSequence, np.random.SeedSequence]:
@@ -41,6 +53,11 @@ def run_streams(seed: int) -> tuple[np.random.SeedSequence, np.random.SeedSequen
 
 
 def _torch_seeds(streams: list[np.random.SeedSequence]) -> tuple[int, int]:
-    """A seed below 2^63 from each of two streams, as torch's generators take them."""
-    first, second = (int(stream.generate_state(1, np.uint64)[0]) >> 1 for stream in streams)
+    """A seed from each of two streams."""
+    first, second = (_seeds(stream, 1)[0] for stream in streams)
     return first, second
+
+
+def _seeds(stream: np.random.SeedSequence, count: int) -> list[int]:
+    """Seeds below 2^63, as torch's generators take them."""
+    return [int(word) >> 1 for word in stream.generate_state(count, np.uint64)]

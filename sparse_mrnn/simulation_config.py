@@ -130,7 +130,7 @@ class SimulationConfig(Strict):
         default="euler", description="How alpha follows from dt and tau."
     )
     batch: int = Field(default=1, ge=1)
-    seed: int | None = None
+    seed: int | None = Field(default=None, ge=0)
     activation: str = "relu"
     noise: bool = False
     noise_level_act: float = Field(default=0.01, ge=0)

@@ -186,7 +186,7 @@ def test_a_run_without_any_drive_says_so(config, tmp_path):
         (("--gain", "a:b"), "expected a gain as SOURCE:TARGET:FACTOR[:START[:STOP]]"),
         (("--gain", "a:1"), "expected a gain as"),
         (("--gain", "a:a:1"), "there is no such projection"),
-        (("--gain", "a:b:-1"), "it must be finite and at least 0"),
+        (("--gain", "a:b:-1"), "the factor is -1.0; it must be at least 0"),
         (("--tau", -5), "--tau"),
         (("--activation", "rely"), "Did you mean 'relu'"),
         (("--spectral-radius", 0), "--spectral-radius"),

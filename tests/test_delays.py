@@ -133,12 +133,12 @@ def test_gradients_of_a_loss_on_some_steps_and_frozen_projections():
 def test_noise_of_forward_and_simulation_agree(backend):
     net, _ = delayed(backend=backend, noise_level_act=0.3, noise_level_inp=0.2)
     run = simulate(net, steps=30, batch=2, noise=True, seed=4, stimulus=Stimulus("i", 1.0, start=50))
-    u = torch.zeros(2, 30, 2, dtype=torch.float64)
+    u = torch.zeros(1, 30, 2, dtype=torch.float64)
     u[:, 5:] = 1.0
     for checkpoint_steps in (None, 4):
         net.reset_noise(4)
-        h = net(u, *net.batched_initial_condition(2), noise=True, checkpoint_steps=checkpoint_steps)[1]
-        np.testing.assert_allclose(run.h, h.detach(), atol=1e-12)
+        h = net(u, *net.batched_initial_condition(1), noise=True, checkpoint_steps=checkpoint_steps)[1]
+        np.testing.assert_allclose(run.h[:1], h.detach(), atol=1e-12)
 
 
 def test_what_delays_do_not_go_with():

@@ -82,6 +82,10 @@ def test_commands_exist(page):
         if words[0] == "--help":
             continue
         assert words[0] in known, f"{named(page)}, block at line {line}: no command {words[0]!r}"
-        options = {option for parameter in known[words[0]].params for option in (*parameter.opts, *parameter.secondary_opts)} | {"--help"}
+        command = known[words[0]]
+        if hasattr(command, "commands") and words[1] != "--help":
+            assert words[1] in command.commands, f"{named(page)}, block at line {line}: no command {words[1]!r}"
+            command = command.commands[words[1]]
+        options = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)} | {"--help"}
         for word in words[1:]:
             assert not word.startswith("--") or word.partition("=")[0] in options, f"{named(page)}, block at line {line}: no option {word}"

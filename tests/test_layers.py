@@ -6,8 +6,9 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent / "sparse_mrnn"
 LAYERS = [
-    {"errors", "random_streams", "atomic", "differences", "summary_table", "waiting_threads"},
-    {"connectivity", "explicit", "hex_lattice", "json_file", "stimulus", "recording", "tensor_file", "nested"},
+    {"errors", "atomic"},
+    {"arguments", "differences", "random_streams", "summary_table", "waiting_threads"},
+    {"connectivity", "explicit", "hex_lattice", "json_file", "nested", "stimulus", "recording", "tensor_file"},
     {"initializers", "sharing", "simulation_config"},
     {"graph"},
     {"config", "ops"},

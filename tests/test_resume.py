@@ -186,7 +186,7 @@ def test_another_run_is_refused_and_the_difference_named(tmp_path, monkeypatch, 
 def test_a_damaged_checkpoint_is_said(tmp_path, monkeypatch):
     out = tmp_path / "run.zarr"
     interrupted(out, monkeypatch, 40)
-    (out / ".checkpoint.npz").write_bytes(b"nonsense")
+    (out / ".checkpoint").write_bytes(b"nonsense")
     with pytest.raises(ResumeError, match="cannot read the checkpoint"):
         begin(out, mode="resume")
 

@@ -231,7 +231,7 @@ def test_the_order_of_application():
         (lambda: OrnsteinUhlenbeck(1.0, tau=0), StimulusError, "tau 0 ms must be positive"),
         (lambda: Poisson(-1.0), StimulusError, "rate is -1"),
         (lambda: Samples(), StimulusError, "either values or a path"),
-        (lambda: Clamp("a", float("nan")), InterventionError, "must be finite"),
+        (lambda: Clamp("a", float("nan")), InterventionError, "must be a finite number"),
         (lambda: Clamp("a", 1.0, variable="y"), InterventionError, "use 'h' or 'x'"),
         (lambda: Gain("a", "b", -1.0), InterventionError, "at least 0"),
     ],
@@ -300,3 +300,37 @@ def test_json_says_the_same_as_objects():
 def test_json_errors_name_the_entry(section, message):
     with pytest.raises(ConfigError, match=message):
         load_config({"simulation": section})
+
+
+@pytest.mark.parametrize("waveform", [Ramp(-1.0, 3.0), Chirp(1.0, first=2.0, last=40.0, offset=0.3)])
+@pytest.mark.parametrize("where", ["a", "i"])
+def test_a_window_is_its_own_however_long_the_run(waveform, where):
+    """The beginning of a long run is the short one, also where the window ends after it."""
+    net = integrator(3, dt=1.0)
+    stimulus = Stimulus(where, waveform, start=20, stop=220)
+    runs = {n: simulate(net, n, stimulus=stimulus).h.values for n in (50, 100, 220, 400)}
+    for n in (50, 100, 220):
+        np.testing.assert_array_equal(runs[n], runs[400][:, :n])
+    current = [waveform.value(t, 200.0) for t in range(200)]
+    one = sm.mRNN(sm.RegionGraph(integrator(1, dt=1.0).graph), "linear", dt=1, tau=1, device="cpu", dtype=torch.float64)
+    h = simulate(one, 100, stimulus=Stimulus("a", waveform, start=20, stop=220)).h.values[0, :, 0]
+    np.testing.assert_allclose(h[20:], current[:80], rtol=1e-12)
+
+
+def test_samples_longer_than_the_run():
+    net = integrator(2, dt=1.0)
+    stimulus = Stimulus("a", Samples(np.linspace(0, 1, 300)))
+    np.testing.assert_array_equal(simulate(net, 50, stimulus=stimulus).h, simulate(net, 300, stimulus=stimulus).h[:, :50])
+
+
+RANDOM = [WhiteNoise(1.0), WhiteNoise(1.0, shared=True), OrnsteinUhlenbeck(1.0, tau=10), Poisson(200.0)]
+
+
+@pytest.mark.parametrize("units", [3, 40])
+def test_a_trial_does_not_depend_on_how_many_there_are(units):
+    net = integrator(units, dt=1.0)
+    stimuli = [Stimulus("a" if k % 2 else "i", waveform, start=5 * k, fraction=0.5) for k, waveform in enumerate(RANDOM)]
+    runs = {n: simulate(net, 60, batch=n, stimulus=stimuli, noise=True, seed=4).h.values for n in (1, 2, 4, 9)}
+    for n, run in runs.items():
+        np.testing.assert_allclose(run, runs[9][:n], rtol=1e-12, atol=1e-12)
+    assert not np.isclose(runs[9][0], runs[9][1]).all(axis=0).any()

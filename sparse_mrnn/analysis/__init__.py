@@ -5,7 +5,7 @@ All on the sparse weights, in float64, without noise; a network of delays is ref
 
 from sparse_mrnn.analysis.components import PrincipalComponents, principal_components
 from sparse_mrnn.analysis.dimensionality import dimensionality
-from sparse_mrnn.analysis.fixed_points import FixedPoints, find_fixed_points, sample_states
+from sparse_mrnn.analysis.fixed_points import FixedPoints, find_fixed_points
 from sparse_mrnn.analysis.flow import FlowField, flow_field
 from sparse_mrnn.analysis.gramian import Gramian
 from sparse_mrnn.analysis.linear import Linearization, Modes, linearize
@@ -14,6 +14,7 @@ from sparse_mrnn.analysis.newton import SolverOptions
 from sparse_mrnn.analysis.perturb import Perturbations, perturbation
 from sparse_mrnn.analysis.planes import Plane, axes_plane, plane_of, principal_plane
 from sparse_mrnn.analysis.rotation import Rotation, rotational_plane
+from sparse_mrnn.analysis.sampling import run_states, sample_states
 
 __all__ = [
     "FixedPoints",
@@ -38,5 +39,6 @@ __all__ = [
     "principal_components",
     "principal_plane",
     "rotational_plane",
+    "run_states",
     "sample_states",
 ]

@@ -5,6 +5,7 @@ All states are tensors of shape (units, columns), one column per state. The Jaco
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,10 +16,12 @@ import torch
 from torch import Tensor
 
 from sparse_mrnn.errors import AnalysisError, ShapeError, UnknownNameError, suggest
+from sparse_mrnn.graph import projection_label
 from sparse_mrnn.models.base import mRNNBase
 from sparse_mrnn.models.delays import has_delays
 from sparse_mrnn.models.elman import ElmanmRNN
 from sparse_mrnn.models.leaky import mRNN
+from sparse_mrnn.models.weights import DENSE_LIMIT, SparseWeights
 from sparse_mrnn.ops.activations import ActivationSegments
 from sparse_mrnn.ops.pattern import Pattern
 
@@ -92,13 +95,12 @@ class Dynamics:
                 tau = torch.full((n, 1), net.dt, dtype=torch.float64, device=device)
             drive = net.tonic_inp.detach().double()[:, None] + _per_unit(net, stim, what)
             u = constant_inputs(net, inputs, what=what)
-            if inp.nnz:
-                drive = drive + inp.pattern.matrix(inp.csr_values().detach().double()) @ u
+            drive = drive + Pattern.matrix(*effective_weights(inp, what=what)) @ u
             drive = drive.expand(n, max(drive.shape[1], u.shape[1]))
-            values = rec.csr_values().detach().double()
+            pattern, values = effective_weights(rec, what=what)
         every = torch.arange(n, device=device)
         elman = isinstance(net, ElmanmRNN)
-        return cls(rec.pattern, values, drive, alpha, tau, net.activation_segments, elman, every)
+        return cls(pattern, values, drive, alpha, tau, net.activation_segments, elman, every)
 
     def restricted(self, units: Tensor, state: Tensor) -> Dynamics:
         """The dynamics of some units while the others keep the activity they have in ``state``."""
@@ -203,6 +205,32 @@ class Tangent:
     def step(self, v: Tensor) -> Tensor:
         """A deviation one time step later."""
         return v + self.dynamics.alpha * self.forward(v)
+
+
+def effective_weights(weights: SparseWeights, *, what: str = "analysis") -> tuple[Pattern, Tensor]:
+    """Weights in float64, parallel projections added, and those of low rank multiplied out.
+
+    Raises
+    ------
+    AnalysisError
+        If there are projections of low rank, and more units than a dense matrix may have.
+    """
+    if weights.low_rank is not None:
+        if weights.shape[0] * weights.shape[1] > DENSE_LIMIT:
+            source, target, key = weights.low_rank.names[0]
+            label = projection_label(source, target, key)
+            raise AnalysisError(
+                f"{what}: {label} has low rank, so the Jacobian is not sparse; a network of up to "
+                f"{math.isqrt(DENSE_LIMIT)} units is analysed as a dense one, this has {weights.shape[0]}."
+            )
+        dense = weights.dense().detach().double()
+        row, col = torch.ones_like(dense).nonzero().unbind(1)
+        return Pattern.from_coo(row, col, weights.shape)[0], dense.reshape(-1)
+    pattern, entry = weights.pattern.unique
+    values = weights.csr_values().detach().double()
+    if entry is not None:
+        values = values.new_zeros(pattern.nnz).index_add(0, entry, values)
+    return pattern, values
 
 
 def constant_inputs(net: mRNNBase, inputs: Any, *, what: str = "analysis") -> Tensor:

@@ -15,11 +15,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sparse_mrnn.analysis.dynamics import Dynamics, as_tensor, constant_inputs, selected_units, states
+from sparse_mrnn.analysis.dynamics import Dynamics, constant_inputs, selected_units, states
 from sparse_mrnn.analysis.jacobian import sparse_jacobian
 from sparse_mrnn.analysis.newton import SolverOptions, find_zeros
 from sparse_mrnn.analysis.planes import Plane, principal_plane
 from sparse_mrnn.analysis.result import Result
+from sparse_mrnn.analysis.sampling import states_around_start
 from sparse_mrnn.errors import AnalysisError, KinkWarning, ShapeError, SpectralConvergenceError
 from sparse_mrnn.models.base import mRNNBase
 from sparse_mrnn.plot.figure import Axes, axes_or_new
@@ -140,7 +141,8 @@ class FixedPoints(Result):
             found = f"no fixed point found from {starts} starts"
         else:
             kinds = [f"{(self.stability == kind).sum()} {kind}" for kind in LOOKS if kind in self.stability]
-            found = f"{len(self)} fixed points ({', '.join(kinds)}) from {starts} starts"
+            points = f"{len(self)} fixed point{'s' if len(self) > 1 else ''}"
+            found = f"{points} ({', '.join(kinds)}) from {starts} starts"
         if not lost:
             return f"{found}."
         left = np.where(self.start_speed > self.tol, self.start_speed, np.inf)
@@ -189,35 +191,6 @@ def draw_points(ax: Any, at: Float, stability: NDArray[np.str_]) -> None:
             style = dict(edgecolors="white", linewidths=0.6, zorder=3) | look
             ax.scatter(*at[chosen].T, label=f"{kind} ({chosen.sum()})", **style)
     ax.legend(fontsize=8)
-
-
-def sample_states(
-    trajectories: Any, n: int, *, noise: float = 0.0, rng: np.random.Generator | int = 0
-) -> Tensor:
-    """Draw ``n`` states from trajectories, as starts of a search.
-
-    Parameters
-    ----------
-    trajectories : array, shape (..., units)
-    n : int
-    noise : float
-        Standard deviation of Gaussian noise to add.
-    rng : numpy Generator or int
-
-    Returns
-    -------
-    Tensor, shape (n, units)
-
-    Examples
-    --------
-    >>> sample_states(torch.zeros(2, 10, 5), 3, noise=0.1).shape
-    torch.Size([3, 5])
-    """
-    flat = as_tensor(trajectories)
-    flat = flat.reshape(-1, flat.shape[-1])
-    generator = np.random.default_rng(rng)
-    drawn = flat[torch.from_numpy(generator.integers(0, len(flat), n)).to(flat.device)]
-    return drawn + noise * torch.from_numpy(generator.standard_normal(tuple(drawn.shape))).to(drawn)
 
 
 def find_fixed_points(
@@ -298,7 +271,10 @@ def find_fixed_points(
         raise AnalysisError(f"{what}: eigenvalues must be at least 0 and starts at least 1.")
     units = selected_units(net, regions, what=what)
     dynamics = Dynamics.of(net, inputs, stim, what=what)
-    begin = _starts(net, dynamics, starts, rng) if x0 is None else states(net, x0, "x0", what=what)
+    if x0 is None:
+        begin = states_around_start(net, dynamics, starts, rng)
+    else:
+        begin = states(net, x0, "x0", what=what)
     u = constant_inputs(net, inputs, what=what)
     columns = max(begin.shape[1], u.shape[1], dynamics.drive.shape[1])
     for name, size in (("x0", begin.shape[1]), ("inputs", u.shape[1]), ("stim", dynamics.drive.shape[1])):
@@ -350,15 +326,6 @@ def find_fixed_points(
         regions=tuple(name for name in names if name in region[rows(units)]),
         tol=options.tol,
     )
-
-
-def _starts(net: mRNNBase, dynamics: Dynamics, starts: int, rng: np.random.Generator | int) -> Tensor:
-    """States around the initial condition, shape (units, starts)."""
-    x = net.initial_condition.detach().double()[:, None]
-    generator = np.random.default_rng(rng)
-    noise = generator.uniform(0, 3, starts) * generator.standard_normal((len(x), starts))
-    x = x + torch.from_numpy(noise).to(x.device)
-    return dynamics.segments.apply(x) if dynamics.elman else x
 
 
 def _unique(rows: Tensor, speed: Tensor, tol: float, unique: float) -> tuple[Tensor, NDArray[np.int64]]:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sparse_mrnn.analysis.dynamics import Dynamics
 from sparse_mrnn.errors import AnalysisError, suggest
-from sparse_mrnn.ops.pattern import csr
+from sparse_mrnn.ops.pattern import csr, to_scipy
 
 KINDS = ("step", "flow")
 
@@ -33,10 +33,7 @@ def sparse_jacobian(
     slope = dynamics.slope(dynamics.preactivation(state))[:, 0]
     pattern = dynamics.pattern
     index = pattern.col if (of or own) == "x" else pattern.row
-    values = (dynamics.values * slope[index.long()]).cpu().numpy()
-    shape = (dynamics.n, dynamics.n)
-    a = sp.csr_array((values, pattern.col.cpu().numpy(), pattern.crow.cpu().numpy()), shape=shape)
-    a.sum_duplicates()
+    a = to_scipy(pattern.matrix(dynamics.values * slope[index.long()]))
     rate = (dynamics.alpha if kind == "step" else 1 / dynamics.tau).cpu().numpy()[:, 0]
     own_term = (1.0 if kind == "step" else 0.0) - rate
     return sp.csr_array(sp.diags_array(rate) @ a + sp.diags_array(own_term))

@@ -13,13 +13,20 @@ from numpy.typing import NDArray
 from scipy.sparse.linalg import LinearOperator
 from torch import Tensor
 
-from sparse_mrnn.analysis.dynamics import Dynamics, constant_inputs, selected_units, states
+from sparse_mrnn.analysis.dynamics import (
+    Dynamics,
+    constant_inputs,
+    effective_weights,
+    selected_units,
+    states,
+)
 from sparse_mrnn.analysis.gramian import Gramian, low_rank_gramian
 from sparse_mrnn.analysis.jacobian import KINDS, sparse_jacobian, to_torch
 from sparse_mrnn.analysis.resolvent import solve_shifted
 from sparse_mrnn.analysis.result import Result
 from sparse_mrnn.errors import AnalysisError, KinkWarning, ShapeError, suggest
 from sparse_mrnn.models.base import mRNNBase
+from sparse_mrnn.ops.pattern import to_scipy
 from sparse_mrnn.plot.figure import Axes, axes_or_new
 from sparse_mrnn.simulation.targets import unit_labels
 from sparse_mrnn.spectral import leading_eigenpairs
@@ -140,18 +147,20 @@ class Linearization:
 
     def input_jacobian(self, kind: str = "step") -> sp.csr_array:
         """Derivative by the inputs, shape (units, inputs): alpha W_inp of a step, W_inp / tau of the flow."""
-        w = self.net.weights("input")
-        rate = self._rate(kind)
-        matrix = _scipy(w.pattern, w.csr_values().detach().double())[self.units]
-        return sp.csr_array(sp.diags_array(rate) @ matrix)
+        return self._scaled_rows("input", kind)
 
     def held_jacobian(self, kind: str = "step") -> sp.csr_array:
         """Derivative by the activity of held units, shape (units, units of the network); 0 by the others."""
-        w = self.net.weights("recurrent")
-        held = np.ones(w.shape[1])
+        matrix = self._scaled_rows("recurrent", kind)
+        held = np.ones(matrix.shape[1])
         held[self.units] = 0
-        matrix = _scipy(w.pattern, w.csr_values().detach().double())[self.units]
-        return sp.csr_array(sp.diags_array(self._rate(kind)) @ matrix @ sp.diags_array(held))
+        return sp.csr_array(matrix @ sp.diags_array(held))
+
+    def _scaled_rows(self, weights: str, kind: str) -> sp.csr_array:
+        """Weights to the units analysed, times what a current changes."""
+        pattern, values = effective_weights(self.net.weights(weights))
+        matrix = to_scipy(pattern.matrix(values))[self.units]
+        return sp.csr_array(sp.diags_array(self._rate(kind)) @ matrix)
 
     def _rate(self, kind: str) -> Float:
         """What a current to each unit changes: of x, alpha or 1 / tau; of h, that times f'."""
@@ -212,9 +221,10 @@ class Linearization:
         """
         drive = self._source(source, "step")
         jacobian = self.jacobian("step")
-        at = np.round(np.asarray(times, dtype=np.float64) / self.dt).astype(np.int64)
-        if (at < 0).any():
+        ms = np.asarray(times, dtype=np.float64)
+        if not (ms >= 0).all():
             raise AnalysisError("response: times must not be negative.")
+        at = np.round(ms / self.dt).astype(np.int64)
         deviation = np.zeros_like(drive)
         found = np.zeros((len(at), *drive.shape))
         for t in range(int(at.max(initial=0)) + 1):
@@ -391,7 +401,8 @@ def linearize(
     region = unit_labels(net)[0][units.cpu().numpy()]
     if kinks.any():
         counts = {name: (kinks & (region == name)).sum() for name in dict.fromkeys(region[kinks].tolist())}
-        names = ", ".join(f"{name} ({count})" for name, count in counts.items())
+        names = ", ".join(f"{name} ({count})" for name, count in list(counts.items())[:5])
+        names += f" and {len(counts) - 5} regions more" if len(counts) > 5 else ""
         warnings.warn(
             f"linearize: units lie at a kink of their activation, where there is no derivative: {names}. The "
             "Jacobian is that of one side.",
@@ -408,13 +419,6 @@ def linearize(
         dt=net.dt,
         net=net,
     )
-
-
-def _scipy(pattern: Any, values: Tensor) -> sp.csr_array:
-    parts = (part.cpu().numpy() for part in (values, pattern.col, pattern.crow))
-    matrix = sp.csr_array(tuple(parts), shape=pattern.shape)
-    matrix.sum_duplicates()
-    return matrix
 
 
 def _tidy(values: Complex) -> list[complex | float]:

@@ -11,11 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sparse_mrnn.analysis.dynamics import Dynamics, as_tensor, states
+from sparse_mrnn.analysis.dynamics import Dynamics, as_tensor, effective_weights, states
 from sparse_mrnn.analysis.result import Result
 from sparse_mrnn.errors import AnalysisError, ShapeError
 from sparse_mrnn.models.base import mRNNBase
 from sparse_mrnn.models.delays import has_delays
+from sparse_mrnn.ops.pattern import Pattern
 from sparse_mrnn.plot.figure import Axes, axes_or_new
 
 Float = NDArray[np.float64]
@@ -163,6 +164,7 @@ def perturbation(
     control = run.activity(None, None, inside)
     power = {name: float(part.square().mean()) for name, part in run.by_region(control).items()}
     named = dict(measures or {})
+    whole = run.measured(control, named)
     value, change = np.empty((len(targets), len(named))), np.empty((len(targets), len(power)))
     for row, target in enumerate(targets):
         units = torch.from_numpy(net.layout().indices(target)).to(net.device)
@@ -179,7 +181,7 @@ def perturbation(
         region=np.array(list(power)),
         activity_change=change,
         measure=np.array(list(named), dtype=np.str_),
-        control=np.array(run.measured(control, named)),
+        control=np.array(whole),
         value=value,
         kind=kind,
     )
@@ -196,12 +198,11 @@ class _Run:
             raise AnalysisError(f"{what}: an input projection has a delay; give a network without delays.")
         u = self._sequence(inputs, inp.shape[1], "inputs")
         self.steps, _, self.trials = u.shape
-        matrix = inp.pattern.matrix(inp.csr_values().detach().double())
+        matrix = Pattern.matrix(*effective_weights(inp, what=what))
         shape = self.steps, self.dynamics.n, self.trials
         self.currents = torch.zeros(shape, dtype=torch.float64, device=net.device)
-        if inp.nnz:
-            for t in range(self.steps):
-                self.currents[t] = matrix @ u[t].contiguous()
+        for t in range(self.steps):
+            self.currents[t] = matrix @ u[t].contiguous()
         if stim is not None:
             current = self._sequence(stim, self.dynamics.n, "stim")
             if current.shape != self.currents.shape:

@@ -9,8 +9,9 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Self
 
+from sparse_mrnn.atomic import reason
 from sparse_mrnn.errors import AnalysisError
-from sparse_mrnn.recording.store import need, reason
+from sparse_mrnn.recording.reading import need
 
 if TYPE_CHECKING:
     import xarray

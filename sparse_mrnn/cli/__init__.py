@@ -1,9 +1,11 @@
 """The command line, one command a file: each registers itself on ``app``."""
 
-from sparse_mrnn.cli import bench, doctor, import_, info, plot, schema, simulate, spectrum
+from sparse_mrnn.cli import analyze, bench, doctor, import_, info, plot, schema, simulate, spectrum
 from sparse_mrnn.cli.common import app
 
-__all__ = ["app", "bench", "doctor", "import_", "info", "main", "plot", "schema", "simulate", "spectrum"]
+__all__ = [
+    "analyze", "app", "bench", "doctor", "import_", "info", "main", "plot", "schema", "simulate", "spectrum",
+]
 
 
 def main() -> None:

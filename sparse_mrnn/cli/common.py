@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -58,6 +59,22 @@ def report_errors() -> Iterator[None]:
     except (SparseMRNNError, OSError) as error:
         err.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
         raise typer.Exit(1) from None
+
+
+@contextmanager
+def notes() -> Iterator[None]:
+    """Show each warning at once, as a note of one line."""
+    shown: set[str] = set()
+
+    def show(message: Warning | str, *where: object, **more: object) -> None:
+        if str(message) not in shown:
+            shown.add(str(message))
+            err.print(f"[yellow]note:[/] {escape(str(message))}", soft_wrap=True, highlight=False)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.showwarning = show
+        yield
 
 
 def with_options(model: Model, options: dict[str, Any], names: dict[str, str] | None = None) -> Model:

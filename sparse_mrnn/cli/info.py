@@ -14,8 +14,8 @@ from sparse_mrnn.cli.networks import load_network
 @app.command()
 def info(
     config: Network,
-    batch: Annotated[int, Option(help="Batch size of the estimate.")] = 1,
-    steps: Annotated[int, Option(help="Time steps of the estimate.")] = 100,
+    batch: Annotated[int, Option(min=1, help="Batch size of the estimate.")] = 1,
+    steps: Annotated[int, Option(min=1, help="Time steps of the estimate.")] = 100,
 ) -> None:
     """Show regions, projections, realised density and the memory a run needs."""
     with report_errors():

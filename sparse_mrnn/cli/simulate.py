@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import secrets
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.filesize import decimal
 from rich.markup import escape
 from typer import Option
 
-from sparse_mrnn.cli.common import Network, app, err, out, report_errors, say, with_options
+from sparse_mrnn.cli.common import Network, app, err, notes, out, report_errors, say, with_options
 from sparse_mrnn.cli.networks import load_network
 from sparse_mrnn.errors import ConfigError, DivergenceError, SimulationStopped
+
+if TYPE_CHECKING:
+    from sparse_mrnn.config import SimulationConfig
 
 STIMULUS_HELP = "REGION:AMPLITUDE[:START[:STOP]]; REGION may be a unit id, as AVAL:1:50:150."
 LESION_HELP = "REGION[:START[:STOP]]: silence a region or unit."
@@ -67,6 +69,7 @@ def simulate(
     with report_errors():
         from sparse_mrnn.recording import summary
         from sparse_mrnn.simulation import simulate as run
+        from sparse_mrnn.simulation.plan import count_steps
         from sparse_mrnn.simulation.silence import stays_at_zero
         from sparse_mrnn.stimulus import Clamp, Gain, Intervention, Lesion, Stimulus
 
@@ -79,22 +82,25 @@ def simulate(
         named = load_network(config, simulation, **options)
         settings = named.settings
         options = dict(what=what, variables=variable, regions=region, units=unit, every=every, dtype=dtype)
+        begun = out_path if resume else None
+        settings = settings.model_copy(update={"seed": _seed(settings, begun)})
         names = {"variables": "variable", "regions": "region", "units": "unit"}
-        record = with_options(settings.record, {k: v for k, v in options.items() if v}, names)
+        record = with_options(settings.record, {k: v for k, v in options.items() if v != []}, names)
         stimuli = [Stimulus.parse(text) for text in stim] if stim else settings.stimuli()
         kinds: dict[Any, list[str] | None] = {Lesion: lesion, Clamp: clamp, Gain: gain}
         acts: list[Intervention] = [kind.parse(text) for kind, texts in kinds.items() for text in texts or ()]
         acts = acts or settings.acts()
         try:
-            with _notes():
-                net = named.build(device)
+            with notes():
+                count_steps(settings.dt, settings.duration, None)  # refused before a large network is built
+                net = named.build(device, seed=settings.seed)
                 if stays_at_zero(net, stimuli, acts, noise=settings.noise):
                     warnings.warn(NOTHING_DRIVES, stacklevel=1)
                 if not quiet:
                     units, synapses = net.graph.n_units, net.weights("recurrent").nnz
                     say(f"{units:,} units, {synapses:,} synapses on {net.device}; seed {net.seed}")
                 recording = run(
-                    net, settings.duration, batch=settings.batch, seed=settings.seed or 0,
+                    net, settings.duration, batch=settings.batch, seed=net.seed,
                     noise=settings.noise, stimulus=stimuli, interventions=acts,
                     record=record.to_record(), out=out_path, mode=mode, allow_large=yes,
                     checkpoint_seconds=checkpoint_seconds, progress=not quiet, log=log,
@@ -112,17 +118,12 @@ def simulate(
         out.print(summary(recording))
 
 
-@contextmanager
-def _notes() -> Iterator[None]:
-    """Show each warning at once, as a note of one line."""
-    shown: set[str] = set()
+def _seed(settings: SimulationConfig, begun: Path | None) -> int:
+    """The seed that was given, or that of the run to be resumed, or a new one."""
+    from sparse_mrnn.recording.reading import is_recording, read_metadata
 
-    def show(message: Warning | str, *where: object, **more: object) -> None:
-        if str(message) not in shown:
-            shown.add(str(message))
-            err.print(f"[yellow]note:[/] {escape(str(message))}", soft_wrap=True, highlight=False)
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("always")
-        warnings.showwarning = show
-        yield
+    if settings.seed is not None:
+        return settings.seed
+    if begun is not None and is_recording(begun):
+        return int(read_metadata(begun).attributes["seed"])
+    return secrets.randbits(62)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -14,7 +15,9 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
 
+from sparse_mrnn.arguments import real_number, seed_number, whole_number
 from sparse_mrnn.config import NetworkConfig, SimulationConfig, read_config
+from sparse_mrnn.differences import first_of
 from sparse_mrnn.errors import (
     ActivationError,
     ConfigError,
@@ -22,10 +25,13 @@ from sparse_mrnn.errors import (
     FinalizeError,
     MissingExtraError,
     ShapeError,
+    StateDictError,
+    StateDictWarning,
     suggest,
 )
 from sparse_mrnn.graph import Region, RegionGraph
 from sparse_mrnn.lowering import lower, without_synapses
+from sparse_mrnn.models.declaration import BUFFERS, declaration, declared_differences, encode
 from sparse_mrnn.models.delays import delay_groups, delayed_inputs, has_delays
 from sparse_mrnn.models.explicit_graph import explicit_graph
 from sparse_mrnn.models.exports import to_networkx, to_scipy, to_torch_geometric
@@ -143,14 +149,15 @@ class mRNNBase(RegionQueries):  # noqa: N801
             raise ConfigError(f"backend {backend!r} is not available; use one of {known}. {hint}")
         if backend == "torch_sparse" and not torch_sparse.available():
             raise MissingExtraError(torch_sparse.NOT_INSTALLED)
-        if dtype not in (torch.float32, torch.float64):
-            raise ConfigError(f"dtype {dtype} is not supported; use torch.float32 or torch.float64.")
         own = None if isinstance(activation, str) else custom_activation(activation)
         self.activation = own or get_activation(str(activation))
-        self.noise_level_act, self.noise_level_inp = noise_level_act, noise_level_inp
+        self.noise_level_act = _level(noise_level_act, "noise_level_act")
+        self.noise_level_inp = _level(noise_level_inp, "noise_level_inp")
         self.batch_first, self.backend = batch_first, backend
         self.device, self.dtype = chosen_device(device), dtype
-        self.seed = int(torch.randint(2**62, ()).item()) if seed is None else seed
+        check_runnable(self.dtype, self.device)
+        drawn = int(torch.randint(2**62, ()).item()) if seed is None else seed
+        self.seed = seed_number(drawn, ConfigError)
         self._noise_seeds = network_noise_seeds(self.seed)
         self._generators: tuple[torch.Generator, torch.Generator] | None = None
         self.rec_finalized = self.inp_finalized = False
@@ -158,7 +165,7 @@ class mRNNBase(RegionQueries):  # noqa: N801
         self.bias: nn.Parameter | None = None
         self.init: nn.Parameter | None = None
         self.keep_logit: nn.Parameter | None = None
-        self._has_bias = False
+        self._has_bias, self._strict = False, True
         self._rate: tuple[Tensor, int, float] | None = None  # alpha, its version, and its value on the host
         if config is not None and config_finalize:
             self.finalize_connectivity()
@@ -388,9 +395,64 @@ class mRNNBase(RegionQueries):  # noqa: N801
         self.register_buffer("alpha_units", torch.nonzero(of_unit >= 0)[:, 0], persistent=False)
         self.register_buffer("alpha_of", of_unit[of_unit >= 0], persistent=False)
 
+    def dynamics(self) -> dict[str, Any]:
+        """Model, time step and integrator, as a state dict has them."""
+        return {"model": "none"}
+
+    def get_extra_state(self) -> Tensor:
+        """What the network was declared with, for a state dict: JSON as a tensor of bytes."""
+        return encode(declaration(self))
+
+    def set_extra_state(self, state: Any) -> None:
+        """Nothing: what a network is declared with does not change when it loads a state."""
+
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:
+        """Take over synapses, weights and other parameters, as `torch.nn.Module.load_state_dict`.
+
+        The state dict must be of a network that was declared alike: regions with their signs, tonic inputs,
+        initial states, time constants, activations and noise levels, projections with their signs and delays,
+        model, dt and integrator. Its seed and backend may be others. That of 0.1 is compared by its buffers.
+
+        Parameters
+        ----------
+        state_dict : dict
+        strict : bool
+            False: take the synapses and parameters that fit, leave what was declared as it is here, and warn.
+            A network within another module, whose ``load_state_dict`` is called, is always compared strictly.
+        assign : bool
+            As in torch.
+
+        Raises
+        ------
+        StateDictError
+            If the network was declared otherwise; the message names what differs, and nothing is loaded.
+        RuntimeError
+            Of torch, where names or sizes differ.
+        """
+        self._strict = strict  # torch does not pass it on
+        try:
+            return super().load_state_dict(state_dict, strict=strict, assign=assign)
+        finally:
+            self._strict = True
+
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         if f"{prefix}alpha" in state_dict:  # the buffer's name in 0.1
             state_dict[f"{prefix}base_alpha"] = state_dict.pop(f"{prefix}alpha")
+        own = {key[len(prefix) :]: value for key, value in state_dict.items() if key.startswith(prefix)}
+        found = declared_differences(self, own)
+        if found and self._strict:
+            text = f"the state dict is of a network declared otherwise: {first_of(found)}"
+            advice = "Declare it alike, or load what fits: net.load_state_dict(..., strict=False)"
+            raise StateDictError(f"{text}. {advice}.")
+        if found:
+            text = f"loading a state dict of a network declared otherwise: {first_of(found)}"
+            warnings.warn(f"{text}. What was declared stays as it is here.", StateDictWarning, stacklevel=5)
+            buffers = dict(self.named_buffers())
+            kept = [key for key in BUFFERS if key in own and key in buffers]
+            state_dict.update({prefix + key: buffers[key] for key in kept})
+        state_dict[f"{prefix}_extra_state"] = own.get("_extra_state")  # that of 0.1 has none
         super()._load_from_state_dict(state_dict, prefix, *args)  # type: ignore[no-untyped-call]
         if self.rec_finalized:
             self._has_bias = self.bias is not None or bool(self.base_firing.any())
@@ -407,6 +469,9 @@ class mRNNBase(RegionQueries):  # noqa: N801
         return [1.0] * len(regions)
 
     def _apply(self, fn: Any, recurse: bool = True) -> mRNNBase:
+        if self.rec is not None:
+            converted = fn(self.rec.values.detach().new_empty(0))
+            check_runnable(converted.dtype, converted.device)
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         if self.rec is not None:
             self.device, self.dtype = self.rec.values.device, self.rec.values.dtype
@@ -593,8 +658,7 @@ class mRNNBase(RegionQueries):  # noqa: N801
 
     def batched_initial_condition(self, batch_size: int) -> tuple[Tensor, Tensor]:
         """Initial states ``(x0, h0)``, each (batch, units), with h0 = activation(x0)."""
-        if batch_size < 1:
-            raise ShapeError(f"batch_size is {batch_size}; it must be at least 1.")
+        batch_size = whole_number(batch_size, "batch_size", ShapeError)
         x0 = self.initial_condition.repeat(batch_size, 1)
         return x0, self.activation_segments.apply(x0.t()).t()
 
@@ -641,7 +705,7 @@ class mRNNBase(RegionQueries):  # noqa: N801
         """Restart the noise from the network's seed, or from another one."""
         self._generators = None
         if seed is not None:
-            self._noise_seeds = noise_seeds(seed)
+            self._noise_seeds = noise_seeds(seed_number(seed, ConfigError))
 
     def noise_state(self) -> NoiseState:
         """Where the network's noise is: what `set_noise_state` goes on from."""
@@ -655,28 +719,28 @@ class mRNNBase(RegionQueries):  # noqa: N801
         ConfigError
             If the state is of another kind of generator.
         """
-        generators = self._seeded(state.seeds)
         try:
+            generators = self._seeded(state.seeds)
             for generator, saved in zip(generators, (state.inputs, state.units), strict=True):
                 generator.set_state(saved)
-        except (RuntimeError, TypeError) as error:
+        except (RuntimeError, TypeError, ValueError) as error:
             raise ConfigError(f"the noise cannot go on on {self.device}: {error}") from error
         self._noise_seeds, self._generators = state.seeds, generators
 
-    def make_noise(self, seeds: tuple[int, int] | None = None) -> Noise:
-        """The network's noise, from these seeds for inputs and units; None: where ``forward`` has left it."""
-        if seeds is None:
-            if self._generators is None or self._generators[0].device != self.device:
-                self._generators = self._seeded(self._noise_seeds)
-            generators = self._generators
-        else:
-            generators = self._seeded(seeds)
-        std = self.hid_noise_const
-        return Noise(self.inp_noise_const, std[:, None] if isinstance(std, Tensor) else std, *generators)
+    def make_noise(self) -> Noise:
+        """The network's noise, where ``forward`` has left it."""
+        if self._generators is None or self._generators[0].device != self.device:
+            self._generators = self._seeded(self._noise_seeds)
+        return Noise(*self.noise_levels(), *self._generators)
 
     def _seeded(self, seeds: tuple[int, int]) -> tuple[torch.Generator, torch.Generator]:
         first, second = (torch.Generator(self.device).manual_seed(seed) for seed in seeds)
         return first, second
+
+    def noise_levels(self) -> tuple[float, float | Tensor]:
+        """Standard deviations of the input noise, and of the unit noise: one, or of shape (units, 1)."""
+        std = self.hid_noise_const
+        return self.inp_noise_const, std[:, None] if isinstance(std, Tensor) else std
 
     # ---------------------------------------------------------------- running
 
@@ -709,6 +773,9 @@ class mRNNBase(RegionQueries):  # noqa: N801
             raise FinalizeError(
                 f"forward: the {missing} connectivity is not finalised; call finalize_connectivity() first."
             )
+        for name, given in (("inp", inp), ("x0", x0), ("h0", h0), ("stim_input", stim), ("W_rec", W_rec)):
+            if given is not None or name in ("inp", "x0"):
+                _check_tensor(name, given)
         if torch.is_autocast_enabled(self.device.type):  # sparse kernels have no half precision
             own = [t if t is None else t.to(self.dtype) for t in (h0, stim, W_rec)]
             with torch.autocast(self.device.type, enabled=False):
@@ -840,8 +907,16 @@ class mRNNBase(RegionQueries):  # noqa: N801
     def memory_estimate(self, batch: int = 1, steps: int = 1, training: bool = False) -> MemoryEstimate:
         """Bytes that ``forward`` over ``steps`` steps needs, and with ``training`` its backward and Adam.
 
+        Raises
+        ------
+        ShapeError
+            If batch or steps is no whole number of at least 1.
+
+        Notes
+        -----
         Simulation: parameter, effective value, column index, and permutation and sign where there are any.
         """
+        batch, steps = whole_number(batch, "batch", ShapeError), whole_number(steps, "steps", ShapeError)
         size = torch.empty((), dtype=self.dtype).element_size()
         weights = pattern = training_bytes = 0
         for part in (self.weights("recurrent"), self.weights("input")):
@@ -871,6 +946,52 @@ def _checkpoint_steps(given: int | str | None, steps: int) -> int | None:
     return given
 
 
+def positive_time(value: float, what: str) -> float:
+    """A time in ms, as a Python number.
+
+    Raises
+    ------
+    ConfigError
+        If it is not positive.
+    """
+    number = real_number(value, what, ConfigError)
+    if number <= 0:
+        raise ConfigError(f"{what} is {number!r}; it must be a positive time in ms.")
+    return number
+
+
+def _level(value: float, what: str) -> float:
+    number = real_number(value, what, ConfigError)
+    if number < 0:
+        raise ConfigError(f"{what} is {number!r}; it must not be negative.")
+    return number
+
+
+def check_runnable(dtype: torch.dtype, device: torch.device) -> None:
+    """Refuse a precision or a device that networks do not run in.
+
+    Raises
+    ------
+    ConfigError
+    """
+    if dtype not in (torch.float32, torch.float64):
+        raise ConfigError(
+            f"networks do not run in dtype {dtype}, for sparse products have no such precision; use "
+            "torch.float32 or torch.float64, under autocast if the code around is in another."
+        )
+    if device.type == "meta":
+        raise ConfigError("networks do not run on the meta device, which holds no values; use another.")
+
+
+def _check_tensor(name: str, given: object) -> None:
+    """Refuse what is no dense tensor; W_rec may be sparse, too."""
+    if not isinstance(given, Tensor):
+        raise ShapeError(f"forward: {name} is of type {type(given).__name__}; give a tensor.")
+    if (given.layout != torch.strided and name != "W_rec") or given.is_nested:
+        kind = "nested" if given.is_nested else f"sparse ({given.layout})"
+        raise ShapeError(f"forward: {name} is {kind}; give a dense tensor, such as {name}.to_dense().")
+
+
 def chosen_device(device: str | torch.device | None) -> torch.device:
     """The device meant; by default CUDA where there is one, else the CPU.
 
@@ -884,10 +1005,15 @@ def chosen_device(device: str | torch.device | None) -> torch.device:
         return torch.device("cuda", torch.cuda.current_device()) if found else torch.device("cpu")
     try:
         chosen = torch.device(device)
-    except RuntimeError:
+    except (RuntimeError, TypeError):
         raise ConfigError(f"device {device!r} is no torch device; use 'cpu', 'cuda' or 'cuda:0'.") from None
     if chosen.type == "cuda":
         if not torch.cuda.is_available():
             raise ConfigError(f"device {device!r}: this torch sees no CUDA device; use 'cpu', or None.")
         return torch.device("cuda", torch.cuda.current_device() if chosen.index is None else chosen.index)
+    try:
+        torch.empty(0, device=chosen)
+    except Exception as error:  # torch raises almost anything for a device it was built without
+        text = f"device {device!r}: this torch has none ({str(error).splitlines()[0]})"
+        raise ConfigError(f"{text}; use 'cpu', or None.") from None
     return chosen

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -13,7 +12,7 @@ from torch import Tensor
 from sparse_mrnn.config import NetworkConfig
 from sparse_mrnn.errors import ConfigError
 from sparse_mrnn.graph import Region, RegionGraph
-from sparse_mrnn.models.base import mRNNBase
+from sparse_mrnn.models.base import mRNNBase, positive_time
 from sparse_mrnn.ops.activations import linear
 
 __all__ = ["ElmanmRNN", "linear"]
@@ -53,9 +52,7 @@ class ElmanmRNN(mRNNBase):
         seed: int | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        if not (math.isfinite(dt) and dt > 0):
-            raise ConfigError(f"dt is {dt!r}; it must be a positive time in ms.")
-        self.dt = dt
+        self.dt = positive_time(dt, "dt")
         args = config, activation, noise_level_act, noise_level_inp, rec_constrained, inp_constrained
         more = batch_first, spectral_radius, config_finalize, device
         super().__init__(*args, *more, backend=backend, seed=seed, dtype=dtype)
@@ -68,6 +65,10 @@ class ElmanmRNN(mRNNBase):
                     "mRNN."
                 )
         return super()._region_alpha(regions)
+
+    def dynamics(self) -> dict[str, Any]:
+        """Model and time step, as a state dict has them."""
+        return {"model": "elman", "dt": self.dt}
 
     def forward(
         self,

@@ -14,7 +14,7 @@ from torch import Tensor
 from sparse_mrnn.config import NetworkConfig
 from sparse_mrnn.errors import ConfigError, StepSizeWarning, suggest
 from sparse_mrnn.graph import Region, RegionGraph
-from sparse_mrnn.models.base import mRNNBase
+from sparse_mrnn.models.base import mRNNBase, positive_time
 from sparse_mrnn.ops.activations import linear
 
 __all__ = ["linear", "mRNN"]
@@ -103,10 +103,7 @@ class mRNN(mRNNBase):  # noqa: N801
         if integrator not in INTEGRATORS:
             hint = suggest(integrator, INTEGRATORS, what="integrators")
             raise ConfigError(f"integrator {integrator!r} is not known. {hint}")
-        for name, value in (("dt", dt), ("tau", tau)):
-            if not (math.isfinite(value) and value > 0):
-                raise ConfigError(f"{name} is {value!r}; it must be a positive time in ms.")
-        self.dt, self.tau, self.integrator = dt, tau, integrator
+        self.dt, self.tau, self.integrator = positive_time(dt, "dt"), positive_time(tau, "tau"), integrator
         args = config, activation, noise_level_act, noise_level_inp, rec_constrained, inp_constrained
         more = batch_first, spectral_radius, config_finalize, device
         super().__init__(*args, *more, backend=backend, seed=seed, dtype=dtype)
@@ -148,6 +145,10 @@ class mRNN(mRNNBase):  # noqa: N801
         digits = 6 if self.dtype == torch.float32 else 12
         rounded = [float(f"{t:.{digits}g}") for t in tau.tolist()]
         return dict(zip(self.hid_regions, rounded, strict=True))
+
+    def dynamics(self) -> dict[str, Any]:
+        """Model, time step and integrator, as a state dict has them."""
+        return {"model": "leaky", "dt": self.dt, "integrator": self.integrator}
 
     def _alpha_of(self, tau: float) -> float:
         return self.dt / tau if self.integrator == "euler" else -math.expm1(-self.dt / tau)

@@ -512,6 +512,8 @@ class SparseWeights(nn.Module):
         self._reset_caches()
         super()._load_from_state_dict(state_dict, prefix, *args)
         self._reset_caches()
+        if self._own_signs:
+            self.synapse_sign = self.signs_of(self.projection_of_entry(), self.col)
         trainable = self.projections[: self.trainable_projections]
         if self.views is None or self.views.are_neighbours(trainable):
             self._bind_views()

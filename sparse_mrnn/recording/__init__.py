@@ -1,7 +1,7 @@
 """Recordings: what to record, and where it is kept, in memory or in a Zarr store."""
 
+from sparse_mrnn.recording.reading import open_recording
 from sparse_mrnn.recording.spec import Record
-from sparse_mrnn.recording.store import open_recording
 from sparse_mrnn.recording.summary import summary
 
 __all__ = ["Record", "open_recording", "summary"]

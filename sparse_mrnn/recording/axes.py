@@ -65,6 +65,11 @@ class Axes:
         """Bytes of the whole recording, uncompressed."""
         return self.sample_bytes * self.samples
 
+    @property
+    def time_bytes(self) -> int:
+        """Bytes of the recorded times, which are all there from the start."""
+        return 8 * self.samples
+
     def times(self, start: int, stop: int) -> NDArray[np.float64]:
         """Recorded times in ms."""
         return np.arange(start + 1, stop + 1, dtype=np.float64) * self.interval

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+from sparse_mrnn.arguments import names_of, whole_number
 from sparse_mrnn.errors import RecordingError, suggest
 
 WHAT = ("units", "mean", "variance")
@@ -52,21 +53,20 @@ class Record:
         known = {"what": WHAT, "variables": ("h", "x"), "dtype": ("float16", "float32", "float64")}
         for name, options in known.items():
             given = getattr(self, name)
-            values = (given,) if isinstance(given, str) else given or ()
+            optional = name == "dtype" and given is None
+            values = () if optional else names_of(given, f"record: {name}", RecordingError)
             for value in values:
                 if value not in options:
                     hint = suggest(value, options, what=name)
                     raise RecordingError(f"record: {name} has no {value!r}. {hint}")
             if name != "dtype":
-                if not values:
-                    raise RecordingError(f"record: {name} is empty; choose from {', '.join(options)}.")
                 object.__setattr__(self, name, tuple(dict.fromkeys(values)))
         for name in ("regions", "units"):
             given = getattr(self, name)
             if given is not None:
-                object.__setattr__(self, name, (given,) if isinstance(given, str) else tuple(given))
-        if not isinstance(self.every, int) or self.every < 1:
-            raise RecordingError(f"record: every is {self.every!r}; use a whole number of steps, at least 1.")
+                names = names_of(given, f"record: {name}", RecordingError)
+                object.__setattr__(self, name, tuple(dict.fromkeys(names)))
+        object.__setattr__(self, "every", whole_number(self.every, "record: every", RecordingError))
         if self.units is not None and "units" not in self.what:
             what = ", ".join(self.what)
             raise RecordingError(f"record: units are chosen, but what is {what}; add 'units' to it.")

@@ -6,39 +6,35 @@ metadata, NaN where nothing is recorded yet; a checkpoint of the run lies in it 
 
 from __future__ import annotations
 
-import importlib
-import os
+import json
 import queue
 import shutil
 import threading
-import warnings
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sparse_mrnn.errors import MissingExtraError, RecordingError
+from sparse_mrnn.atomic import reason, sync
+from sparse_mrnn.errors import RecordingError
 from sparse_mrnn.recording.axes import Axes
+from sparse_mrnn.recording.chunks import ChunkFiles, codecs
+from sparse_mrnn.recording.metadata import CONSOLIDATED, Metadata
+from sparse_mrnn.recording.reading import CHECKPOINT, need
 
 if TYPE_CHECKING:
     import xarray
 
-CHECKPOINT = ".checkpoint.npz"
 QUEUE = 2
 """Chunks that may wait to be written; a simulation that is faster than the disk then waits."""
 
+ALL_CHUNKS = {"array.write_empty_chunks": True}
+"""Chunks of nothing but NaN are written, too, so that a chunk without a file is a lost one."""
+
 Arrays = dict[str, NDArray[np.floating]]
-
-
-def need(module: str, what: str) -> Any:
-    """Import a module of the extra ``io``."""
-    try:
-        return importlib.import_module(module)
-    except ImportError:
-        hint = "install it with: pip install 'sparse-mrnn[io]'"
-        raise MissingExtraError(f"{what} need {module}; {hint}") from None
 
 
 def dataset(axes: Axes, arrays: Arrays, attrs: dict[str, Any]) -> xarray.Dataset:
@@ -74,94 +70,98 @@ class ZarrStore:
         self._queue: queue.Queue[tuple[int, Arrays] | None] = queue.Queue(QUEUE)
         self._error: BaseException | None = None
         self._written: list[Path] = []
+        self._checksums: dict[Path, bytes] = {}
         self._thread: threading.Thread | None = None
 
     # ---------------------------------------------------------------- making and opening
 
     def create(self, attrs: dict[str, Any], first_checkpoint: Callable[[Path], None]) -> None:
-        """Make the store with all metadata and a first checkpoint; it appears whole, in place of an old
-        one."""
-        new, old = (self.path.with_name(self.path.name + end) for end in (".new", ".old"))
+        """Make the store with all metadata and a first checkpoint; it appears whole, in place of an old one.
 
-        def make() -> None:
-            if self.path.parent.exists() and not self.path.parent.is_dir():
-                raise NotADirectoryError(20, f"{self.path.parent} is not a folder")
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+        Raises
+        ------
+        RecordingError
+            If it cannot be written; then, and when it is interrupted, an old one is still there.
+        """
+        new, old = (self.path.with_name(self.path.name + end) for end in (".new", ".old"))
+        try:
             for left_by_a_kill in (new, old):
                 shutil.rmtree(left_by_a_kill, ignore_errors=True)
-            self._metadata(new, attrs)
+            self._make(new, attrs)
             first_checkpoint(new / CHECKPOINT)
             if self.path.exists():
                 self.path.rename(old)
             new.rename(self.path)
-            shutil.rmtree(old, ignore_errors=True)
-
-        try:
-            make()
-        except OSError as error:
-            shutil.rmtree(new, ignore_errors=True)
+        except BaseException as error:
+            _remove(new)
+            if old.exists() and not self.path.exists():
+                old.rename(self.path)
+            if not isinstance(error, OSError):
+                raise
             what = f"cannot write the recording {self.path}: {reason(error)}"
             raise RecordingError(f"{what}. Nothing was left half-written.") from error
-        self._open()
+        shutil.rmtree(old, ignore_errors=True)
+        self._open(Metadata.read(self.path))
 
-    def reopen(self) -> None:
-        """Go on with a store on disk; remove what a killed process was writing."""
-        for part in self.path.rglob("*.partial"):
-            part.unlink(missing_ok=True)
-        self._open()
+    def reopen(self, metadata: Metadata, recorded: int) -> None:
+        """Go on with a store on disk after so many samples; remove what a killed process was writing.
 
-    def _open(self) -> None:
-        self.root = self.zarr.open_group(str(self.path), mode="r+", zarr_format=2, use_consolidated=False)
-        self.arrays = {name: self.root[name] for name in self.axes.variables}
+        Raises
+        ------
+        RecordingError
+            If it cannot be written.
+        """
+        try:
+            for part in self.path.rglob("*.partial"):
+                shutil.rmtree(part) if part.is_dir() else part.unlink(missing_ok=True)
+            metadata.restore()
+        except OSError as error:
+            raise RecordingError(f"cannot write the recording {self.path}: {reason(error)}.") from error
+        self._open(metadata)
+        self.mark(recorded=recorded)  # a chunk begun is written anew, so its samples do not count until then
 
-    def _metadata(self, path: Path, attrs: dict[str, Any]) -> None:
-        from numcodecs import Blosc
+    def _open(self, metadata: Metadata) -> None:
+        self.metadata = metadata
+        with self.zarr.config.set(ALL_CHUNKS):
+            root = self.zarr.open_group(str(self.path), mode="r+", zarr_format=2, use_consolidated=True)
+            self.arrays = {name: root[name] for name in self.axes.variables}
 
+    def _make(self, path: Path, attrs: dict[str, Any]) -> None:
+        """The store with its coordinates and metadata, and nothing recorded."""
         axes = self.axes
         root = self.zarr.open_group(str(path), mode="w", zarr_format=2)
-        fast = Blosc("lz4", 1, Blosc.BITSHUFFLE)
 
-        def array(name: str, shape: Any, dtype: Any, dims: Any, chunks: Any = None, **more: Any) -> Any:
-            attributes = {"_ARRAY_DIMENSIONS": list(dims), **more}
-            chunks = tuple(max(1, c) for c in chunks or shape)
-            fill = np.nan if np.dtype(dtype).kind == "f" else None
+        def array(name: str, dims: Sequence[str], shape: Any, dtype: Any, chunks: Any, **more: str) -> Any:
             return root.create_array(
-                name,
-                shape=shape,
-                dtype=dtype,
-                chunks=chunks,
-                attributes=attributes,
-                fill_value=fill,
-                compressors=fast,
+                name, shape=shape, dtype=dtype, chunks=tuple(max(1, chunk) for chunk in chunks),
+                fill_value=np.nan if np.dtype(dtype).kind == "f" else None,
+                attributes={"_ARRAY_DIMENSIONS": list(dims), **more}, **codecs(),
             )
 
-        labels = {"group": np.array(axes.groups, dtype=np.str_)} if axes.groups else {}
-        along = "group"
+        labels = {"group": ("group", np.array(axes.groups, dtype=np.str_))} if axes.groups else {}
         coordinates = ""
         if "units" in axes.record.what:
+            labels |= {"region": ("unit", axes.region), "unit_id": ("unit", axes.unit_id)}
             coordinates = "region unit_id"
-        for name, dims in axes.variables.items():
-            more = {"coordinates": coordinates} if dims[2] == "unit" else {}
-            sizes = axes.shape(name, axes.samples), axes.shape(name, self.length)
-            array(name, sizes[0], axes.dtype, dims, sizes[1], **more)
-        for name, text in labels.items():
-            array(name, text.shape, text.dtype, (along,))[:] = text
-        if coordinates:
-            for name, text in (("region", axes.region), ("unit_id", axes.unit_id)):
-                array(name, text.shape, text.dtype, ("unit",))[:] = text
-        piece = min(axes.samples, 2**18)
-        time = array("time", (axes.samples,), "f8", ("time",), (piece,), units="ms")
-        for start in range(0, axes.samples, piece):
-            stop = min(start + piece, axes.samples)
-            time[start:stop] = axes.times(start, stop)
+        with self.zarr.config.set(ALL_CHUNKS):
+            for name, dims in axes.variables.items():
+                more = {"coordinates": coordinates} if dims[2] == "unit" else {}
+                shape, chunks = axes.shape(name, axes.samples), axes.shape(name, self.length)
+                array(name, dims, shape, axes.dtype, chunks, **more)
+            for name, (dim, text) in labels.items():
+                array(name, (dim,), text.shape, text.dtype, text.shape)[:] = text
+            piece = min(axes.samples, 2**18)
+            time = array("time", ("time",), (axes.samples,), "f8", (piece,), units="ms")
+            for start in range(0, axes.samples, piece):
+                stop = min(start + piece, axes.samples)
+                time[start:stop] = axes.times(start, stop)
         root.attrs.update({"coordinates": coordinates, **attrs})
-        self._consolidate(path)
-
-    def _consolidate(self, path: Path) -> None:
-        with warnings.catch_warnings():
-            # The checkpoint is no part of the recording, and gone at its end.
-            warnings.filterwarnings("ignore", message=f"Object at {CHECKPOINT}")
-            self.zarr.consolidate_metadata(str(path), zarr_format=2)
+        self.zarr.consolidate_metadata(str(path), zarr_format=2)
+        metadata = Metadata(path, json.loads((path / CONSOLIDATED).read_bytes()))
+        for name in metadata.arrays:
+            files = ChunkFiles.of(metadata, name)
+            metadata.chunk_digests[name] = files.digests(files.checksum)
+        metadata.write()
 
     # ---------------------------------------------------------------- writing
 
@@ -187,7 +187,11 @@ class ZarrStore:
 
     def _write(self, start: int, arrays: Arrays) -> None:
         for name, part in arrays.items():
-            self.arrays[name][:, start : start + part.shape[1]] = part
+            whole = min(self.length, self.axes.samples - start)
+            if part.shape[1] < whole:  # written whole, so that what an earlier run left there is not read
+                rest = np.full_like(part, np.nan, shape=self.axes.shape(name, whole - part.shape[1]))
+                part = np.concatenate([part, rest], axis=1)
+            self.arrays[name][:, start : start + whole] = part
             self._written.append(self.path / name / f"0.{start // self.length}.0")
 
     def _check(self) -> None:
@@ -199,21 +203,51 @@ class ZarrStore:
             ) from self._error
 
     def flush(self) -> None:
-        """Wait until everything handed over is on disk."""
+        """Wait until everything handed over is on disk.
+
+        Raises
+        ------
+        RecordingError
+            If it cannot be written.
+        """
         self._queue.join()
         self._check()
-        for path in self._written:
-            sync(path)
-        self._written.clear()
-
-    def mark(self, **attrs: Any) -> None:
-        """Change attributes of the store."""
         try:
-            self.root.attrs.update(attrs)
-            self._consolidate(self.path)
+            for path in [*self._written, *{path.parent for path in self._written}]:
+                sync(path)
+                self._checksums.pop(path, None)
         except OSError as error:
             self._error = error
             self._check()
+        self._written.clear()
+
+    def mark(self, **attrs: Any) -> None:
+        """Change attributes of the store.
+
+        Raises
+        ------
+        RecordingError
+            If they cannot be written; those before are still there.
+        """
+        try:
+            self.metadata.attributes.update(attrs)
+            for name in self.axes.variables:
+                files = ChunkFiles.of(self.metadata, name)
+                self.metadata.chunk_digests[name] = files.digests(self._checksum_of(files))
+            self.metadata.write()
+        except OSError as error:
+            self._error = error
+            self._check()
+
+    def _checksum_of(self, files: ChunkFiles) -> Callable[[Path], bytes]:
+        """Checksums of chunk files, each read once."""
+
+        def checksum(file: Path) -> bytes:
+            if file not in self._checksums:
+                self._checksums[file] = files.checksum(file)
+            return self._checksums[file]
+
+        return checksum
 
     def close(self) -> None:
         """End the writing thread."""
@@ -223,50 +257,12 @@ class ZarrStore:
             self._thread = None
 
 
-def reason(error: BaseException) -> str:
-    """What an error of the system says."""
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
-
-
-def sync(path: Path) -> None:
-    """Force a file or directory out of the system's cache."""
-    try:
-        handle = os.open(path, os.O_RDONLY)
-    except FileNotFoundError:  # a chunk of nothing but NaN has no file
-        return
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def is_recording(path: Path) -> bool:
-    """Whether a recording of ours lies at a path."""
-    return (path / ".zgroup").exists() and (path / "time").exists()
-
-
-def open_recording(path: str | os.PathLike[str]) -> xarray.Dataset:
-    """Open a recording on disk, lazily: values are read when they are used.
-
-    Of a run that has not ended, the times recorded until its last checkpoint.
-
-    Returns
-    -------
-    xarray.Dataset
-        Variables ``h``, ``x`` (trial, time, unit) and their ``_mean``, ``_variance`` (trial, time, group);
-        coordinates time (ms), region, unit_id, group; attributes that say what ran.
-
-    Raises
-    ------
-    RecordingError
-        If there is none at ``path``.
-    """
-    xr = need("xarray", "recordings")
-    need("zarr", "recordings on disk")
-    if not is_recording(Path(path)):
-        form = "a Zarr store as `sparse-mrnn simulate --out` writes it"
-        raise RecordingError(f"{path} is not a recording: {form}.")
-    found: xarray.Dataset = xr.open_zarr(str(path), chunks=None, consolidated=True)
-    if not found.attrs.get("complete", 1):
-        found = found.isel(time=slice(0, int(found.attrs["recorded"])))
-    return found
+def _remove(folder: Path) -> None:
+    """Remove a folder into which zarr's threads may still be writing other files than the one that failed."""
+    absent = 0
+    for _ in range(100):
+        shutil.rmtree(folder, ignore_errors=True)
+        absent = 0 if folder.exists() else absent + 1
+        if absent == 3:
+            break
+        time.sleep(0.005)

@@ -1,50 +1,44 @@
-"""Checkpoints of a run: one file, written beside its path and renamed, so it is whole or the one before."""
+"""Checkpoints of a run: a file of tensors with a digest, whole at its path or the one before."""
 
 from __future__ import annotations
 
-import json
-import os
-import zipfile
+import errno
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+from torch import Tensor
 
-from sparse_mrnn.errors import ResumeError
-from sparse_mrnn.recording.store import sync
+from sparse_mrnn.errors import ResumeError, SavedFileError
+from sparse_mrnn.tensor_file import FileFormat, read_tensors, write_tensors
 
-DESCRIPTION = "description"
+RUN = FileFormat("sparse-mrnn run", 1, "a checkpoint of a simulation", "simulate(..., mode='resume')")
 
 
-def save(path: Path, arrays: dict[str, NDArray[Any]], description: dict[str, Any]) -> None:
-    """Write arrays, and a description as JSON; the file is on disk whole on return, or the old one still
-    is."""
-    partial = path.with_name(path.name + ".partial")
-    text = np.frombuffer(json.dumps(description).encode(), dtype=np.uint8)
+def save(path: Path, description: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    """Write a description, as JSON, and tensors; the file is there whole on return, or the old one still is.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written.
+    """
     try:
-        with open(partial, "wb") as file:
-            np.savez(file, **{DESCRIPTION: text}, **arrays)  # type: ignore[arg-type]
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-        sync(path.parent)
-    finally:
-        partial.unlink(missing_ok=True)
+        write_tensors(path, RUN, description, tensors)
+    except SavedFileError as error:
+        cause = error.__cause__
+        raise cause if isinstance(cause, OSError) else OSError(errno.EIO, str(cause)) from error
 
 
-def load(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """Read a checkpoint.
+def load(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The description and the tensors of a checkpoint.
 
     Raises
     ------
     ResumeError
-        If it cannot be read.
+        If it cannot be read, or is not as it was written.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-            return arrays, json.loads(arrays.pop(DESCRIPTION).tobytes())
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        advice = "Start the run anew with mode='overwrite' (--overwrite)."
-        raise ResumeError(f"cannot read the checkpoint {path}: {error}. {advice}") from error
+        return read_tensors(path, RUN)
+    except SavedFileError as error:
+        advice = "Restore it, or start the run anew with mode='overwrite' (--overwrite)."
+        raise ResumeError(f"cannot read the checkpoint: {error} {advice}") from error

@@ -9,10 +9,13 @@ from typing import Any
 
 
 class Interrupt:
-    """Within it, the first SIGINT or SIGTERM only sets ``requested``; a second SIGINT stops at once."""
+    """Within it, the first SIGINT or SIGTERM only sets ``requested``; a second SIGINT stops at once.
+
+    A SIGTERM that came when the run was about to end takes effect afterwards.
+    """
 
     def __init__(self) -> None:
-        self.requested = False
+        self.requested = self._terminate = False
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Interrupt:
@@ -26,8 +29,11 @@ class Interrupt:
     ) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        if self._terminate and kind is None:
+            signal.raise_signal(signal.SIGTERM)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.requested and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.requested = True
+        self._terminate |= number == signal.SIGTERM

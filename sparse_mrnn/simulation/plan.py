@@ -5,14 +5,23 @@ from __future__ import annotations
 import os
 import shutil
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from sparse_mrnn.errors import RecordingError, RoundingWarning, ShapeError, StimulusError
+from sparse_mrnn.arguments import real_number, seed_number, whole_number
+from sparse_mrnn.errors import (
+    ConfigError,
+    InterventionError,
+    RecordingError,
+    RoundingWarning,
+    ShapeError,
+    SparseMRNNError,
+    StimulusError,
+)
 from sparse_mrnn.models.base import mRNNBase
 from sparse_mrnn.random_streams import run_streams
 from sparse_mrnn.recording import Record
@@ -23,6 +32,12 @@ from sparse_mrnn.stimulus import Intervention, Stimulus
 
 CHUNK_BYTES = 32 * 2**20
 """Samples of one chunk on disk take about this much; a few of them are in memory at a time."""
+MOST_STEPS = 2**53
+"""Up to here every time step has a time of its own in float64."""
+T = TypeVar("T")
+
+LARGEST_SAMPLE = 2**31 - 2**16
+"""Bytes that Blosc compresses at once."""
 LONGEST_CHUNK = 4096
 """Samples of a chunk at most, so that a thin recording reaches the disk now and then."""
 
@@ -64,12 +79,14 @@ def count_steps(dt: float, duration: float | None, steps: int | None) -> int:
     if (duration is None) == (steps is None):
         raise StimulusError("give the length of the run as either duration (ms) or steps.")
     if duration is None:
-        if not isinstance(steps, int) or steps < 1:
-            raise StimulusError(f"steps is {steps!r}; it must be a whole number of at least 1.")
-        return steps
-    if not np.isfinite(duration) or round(duration / dt) < 1:
-        raise StimulusError(f"duration is {duration:g} ms; use at least one time step, dt = {dt:g} ms.")
+        return whole_number(steps, "steps", StimulusError, most=MOST_STEPS)
+    duration = real_number(duration, "duration", StimulusError)
+    if duration / dt > MOST_STEPS:
+        limit = f"{MOST_STEPS:.1e} time steps of {dt:g} ms, from where on times cannot be told apart"
+        raise StimulusError(f"duration is {duration:g} ms; use at most {limit}.")
     found = round(duration / dt)
+    if found < 1:
+        raise StimulusError(f"duration is {duration:g} ms; use at least one time step, dt = {dt:g} ms.")
     if abs(found * dt - duration) > 1e-6 * dt:
         rounded = f"it is rounded to {found * dt:g} ms"
         text = f"duration {duration:g} ms is not a multiple of dt = {dt:g} ms; {rounded}."
@@ -90,16 +107,15 @@ def plan_simulation(
     noise: bool,
 ) -> SimulationPlan:
     """Check a run's arguments and size its recording."""
-    if not isinstance(batch, int) or batch < 1:
-        raise ShapeError(f"batch is {batch!r}; it must be a whole number of trials, at least 1.")
+    batch, seed = whole_number(batch, "batch", ShapeError), seed_number(seed, ConfigError)
     count = count_steps(net.dt, duration, steps)
-    stimuli = (stimulus,) if isinstance(stimulus, Stimulus) else tuple(stimulus or ())
-    acts = (interventions,) if isinstance(interventions, Intervention) else tuple(interventions or ())
-    for s in stimuli:
-        if not isinstance(s, Stimulus):
-            name = type(s).__name__
-            raise StimulusError(f"stimulus: {name} is no Stimulus; write Stimulus(region, waveform, ...).")
-    record = record or Record()
+    form = "Stimulus; write Stimulus(region, waveform, ...)"
+    stimuli = _all_of(Stimulus, stimulus, f"stimulus: {{}} is no {form}.", StimulusError)
+    form = "intervention; use Lesion, Clamp or Gain"
+    acts = _all_of(Intervention, interventions, f"{{}} is no {form}.", InterventionError)
+    record = Record() if record is None else record
+    if not isinstance(record, Record):
+        raise RecordingError(f"record: {type(record).__name__} is no Record; write Record(what=[...], ...).")
     if record.every > count:
         raise RecordingError(f"record: every {record.every} steps, but the run has {count}.")
     return SimulationPlan(
@@ -110,8 +126,19 @@ def plan_simulation(
         stimuli=stimuli,
         acts=acts,
         streams=run_streams(seed),
-        noise=noise,
+        noise=bool(noise),
     )
+
+
+def _all_of(kind: type[T], given: Any, message: str, error: type[SparseMRNNError]) -> tuple[T, ...]:
+    """One object of a kind, or several, or None, as a tuple."""
+    if given is None:
+        return ()
+    found = tuple(given) if isinstance(given, Iterable) else (given,)
+    for one in found:
+        if not isinstance(one, kind):
+            raise error(message.format(type(one).__name__))
+    return found
 
 
 def _axes(net: mRNNBase, record: Record, batch: int, steps: int) -> Axes:
@@ -139,14 +166,34 @@ def statistics(net: mRNNBase, axes: Axes) -> Statistics | None:
     return Statistics(layout.ptr, members) if members else None
 
 
-def check_size(axes: Axes, out: str | os.PathLike[str] | None) -> None:
-    """Refuse a recording that would not fit on the disk, or in memory.
+def check_states(net: mRNNBase, batch: int) -> None:
+    """Refuse so many trials that the states, and what a step needs beside them, would not fit in memory.
+
+    Raises
+    ------
+    ShapeError
+        If they do not.
+    """
+    size = np.dtype(str(net.dtype).removeprefix("torch.")).itemsize
+    units = net.layout().n + net.layout("input").n
+    needed, free = 4 * units * batch * size, _free_memory()
+    if needed > free:
+        have = f"{needed / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB are free"
+        raise ShapeError(f"batch is {batch}: the states of {units:,} units take {have}; use fewer trials.")
+
+
+def check_size(axes: Axes, out: str | os.PathLike[str] | None, *, allow_large: bool) -> None:
+    """Refuse a recording that would not fit on the disk, or in memory; with ``allow_large``, only its times.
 
     Raises
     ------
     RecordingError
         If it takes more than is free.
     """
+    if out is not None and axes.sample_bytes > LARGEST_SAMPLE:
+        size = f"{axes.sample_bytes / 2**30:.1f} GiB"
+        raise RecordingError(f"one recorded time takes {size}, which no chunk holds: record less of each.")
+    needed = axes.time_bytes + (0 if allow_large else axes.nbytes)
     if out is None:
         free, where = _free_memory(), "memory"
         advice = "write it to disk (out=)"
@@ -156,12 +203,13 @@ def check_size(axes: Axes, out: str | os.PathLike[str] | None) -> None:
             folder = folder.parent
         free, where = shutil.disk_usage(folder).free, str(folder)
         advice = "compression may make it fit (allow_large=True, --yes)"
-    if axes.nbytes > free:
-        raise RecordingError(
-            f"the recording takes {axes.nbytes / 2**30:.1f} GiB uncompressed, and {where} has "
-            f"{free / 2**30:.1f} GiB free: record "
-            f"fewer times (every), regions or statistics, or in float16; {advice}."
+    if needed > free:
+        what = "the times recorded alone take" if allow_large else "the recording takes"
+        advice = "record fewer times (every)" if allow_large else (
+            f"record fewer times (every), regions or statistics, or in float16; {advice}"
         )
+        size, have = (f"{n / 2**30:.1f} GiB" for n in (needed, free))
+        raise RecordingError(f"{what} {size} uncompressed, and {where} has {have} free: {advice}.")
 
 
 def _free_memory() -> int:

@@ -7,6 +7,8 @@ import os
 import resource
 import sys
 import time
+import warnings
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -57,7 +59,8 @@ class Progress:
         if self.bar is not None:
             self.bar.stop()
         if self.log is not None:
-            self.log.close()
+            with suppress(OSError):
+                self.log.close()
 
     def update(self, done: int) -> None:
         """Report ``done`` steps, if enough time has passed."""
@@ -86,8 +89,15 @@ class Progress:
                 "steps_per_s": round(self.rate(done), 3),
                 "rss_bytes": memory(),
             }
-            self.log.write(json.dumps({**line, **more}) + "\n")
-            self.log.flush()
+            try:
+                self.log.write(json.dumps({**line, **more}) + "\n")
+                self.log.flush()
+            except OSError as error:  # a long run does not end for want of its log
+                log, self.log = self.log, None
+                with suppress(OSError):
+                    log.close()
+                text = f"the log {log.name} ends here: {error.strerror}. The run goes on."
+                warnings.warn(text, stacklevel=2)
 
 
 def memory() -> int:

@@ -7,20 +7,31 @@ import os
 import time
 import warnings
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from torch import Tensor
 
-from sparse_mrnn.differences import differences
-from sparse_mrnn.errors import DivergenceError, RecordingError, ResumeError, SimulationStopped, suggest
+from sparse_mrnn.arguments import path_of, real_number
+from sparse_mrnn.differences import differences, first_of
+from sparse_mrnn.errors import (
+    ConfigError,
+    DivergenceError,
+    RecordingError,
+    ResumeError,
+    SimulationStopped,
+    suggest,
+)
 from sparse_mrnn.models.base import mRNNBase
-from sparse_mrnn.random_streams import noise_seeds
 from sparse_mrnn.recording import Record, open_recording
+from sparse_mrnn.recording.lock import WriterLock
+from sparse_mrnn.recording.metadata import Metadata
+from sparse_mrnn.recording.reading import check_chunks, is_recording, need, read_metadata
 from sparse_mrnn.recording.recorder import Arrays, Recorder
-from sparse_mrnn.recording.store import ZarrStore, dataset, is_recording, need
+from sparse_mrnn.recording.store import ZarrStore, dataset
 from sparse_mrnn.simulation import checkpoint as checkpoints
 from sparse_mrnn.simulation.attributes import network_attributes
 from sparse_mrnn.simulation.fingerprint import (
@@ -31,7 +42,7 @@ from sparse_mrnn.simulation.fingerprint import (
 )
 from sparse_mrnn.simulation.interrupt import Interrupt
 from sparse_mrnn.simulation.intervention_schedule import InterventionSchedule
-from sparse_mrnn.simulation.plan import SimulationPlan, check_size, plan_simulation, statistics
+from sparse_mrnn.simulation.plan import SimulationPlan, check_size, check_states, plan_simulation, statistics
 from sparse_mrnn.simulation.progress import Progress
 from sparse_mrnn.simulation.simulator import Simulator
 from sparse_mrnn.simulation.stimulus_drive import PlacedStimulus, StimulusDrive
@@ -96,7 +107,7 @@ def simulate(
     checkpoint_seconds : float
         Seconds between two checkpoints.
     allow_large : bool
-        Begin even if the recording, uncompressed, takes more than is free.
+        Begin even if the recording, uncompressed, or the states take more than is free.
     event_driven : bool
         Skip silent units where that is faster (docs/decisions/0015); equal up to rounding.
     progress : bool
@@ -134,6 +145,8 @@ def simulate(
     ((1, 5, 3), [10.0, 20.0, 30.0, 40.0, 50.0])
     """
     need("xarray", "recordings")
+    if not isinstance(net, mRNNBase):
+        raise ConfigError(f"net is of type {type(net).__name__}; give a network, such as mRNN(graph).")
     if mode not in MODES:
         hint = suggest(mode, MODES)
         raise RecordingError(f"mode is {mode!r}; use 'create', 'overwrite' or 'resume'. {hint}")
@@ -150,12 +163,24 @@ def simulate(
         seed=seed,
         noise=noise,
     )
-    run = _Run(net, plan, None if out is None else Path(out), event_driven=event_driven)
-    finished = run.begin(mode, allow_large=allow_large)
-    if finished is not None:
-        return finished
-    with Progress(plan.steps, net.dt, run.step, bar=progress, log=log) as reporter, Interrupt() as interrupt:
-        return run.go(reporter, interrupt, checkpoint_seconds)
+    if real_number(checkpoint_seconds, "checkpoint_seconds", RecordingError) < 0:
+        raise RecordingError(f"checkpoint_seconds is {checkpoint_seconds}; it must not be negative.")
+    path = None if out is None else path_of(out, "out", RecordingError)
+    log = None if log is None else path_of(log, "log", RecordingError)
+    if path is not None and not path.name:
+        raise RecordingError(f"{path} cannot be a recording; give the path of a folder to make.")
+    if path is None or mode != "resume" or not path.exists():
+        check_size(plan.axes, path, allow_large=allow_large)
+    if not allow_large:
+        check_states(net, plan.batch)
+    run = _Run(net, plan, path, event_driven=event_driven)
+    with nullcontext() if path is None or run.is_finished(mode) else WriterLock(path):
+        finished = run.begin(mode)
+        if finished is not None:
+            return finished
+        bar = Progress(plan.steps, net.dt, run.step, bar=progress, log=log)
+        with bar as reporter, Interrupt() as interrupt:
+            return run.go(reporter, interrupt, checkpoint_seconds)
 
 
 class _Run:
@@ -165,8 +190,8 @@ class _Run:
         self.net, self.plan, self.out, self.step = net, plan, out, 0
         of_stimuli, of_interventions = plan.streams
         self.schedule = InterventionSchedule(net, plan.acts, plan.steps, of_interventions)
-        noise = net.make_noise(noise_seeds(plan.seed)) if plan.noise else None
-        self.simulator = Simulator(net, plan.batch, noise, event_driven=event_driven)
+        noise_seed = plan.seed if plan.noise else None
+        self.simulator = Simulator(net, plan.batch, noise_seed, event_driven=event_driven)
         self.stepper = self.simulator.stepper
         placed = [
             PlacedStimulus(net, stimulus, steps=plan.steps, batch=plan.batch, seeds=seeds)
@@ -179,7 +204,7 @@ class _Run:
         self.saved = 0  # steps of the last checkpoint
         self.identity = {
             "options": plan.options(net),
-            "network": network_fingerprint(net),
+            "fingerprint": network_fingerprint(net),
             "versions": software_versions(),
         }
 
@@ -195,11 +220,14 @@ class _Run:
 
     # ---------------------------------------------------------------- beginning
 
-    def begin(self, mode: str, *, allow_large: bool) -> xarray.Dataset | None:
+    def is_finished(self, mode: str) -> bool:
+        """Whether there is nothing to write: the run is to be resumed and has ended."""
+        out = self.out
+        return mode == "resume" and out is not None and is_recording(out) and bool(_ended(read_metadata(out)))
+
+    def begin(self, mode: str) -> xarray.Dataset | None:
         """Make or reopen what is written to; the recording, if it is finished already."""
         store, out = self.store, self.out
-        if not allow_large and not (mode == "resume" and out is not None and out.exists()):
-            check_size(self.plan.axes, out)
         if store is not None and out is not None:
             old = out.with_name(out.name + ".old")
             if not out.exists() and old.exists():  # killed between two renames of an overwrite
@@ -207,8 +235,7 @@ class _Run:
             if out.exists() and mode == "create":
                 raise RecordingError(
                     f"{out} exists; choose another path, overwrite it (mode='overwrite', --overwrite) or "
-                    "resume it "
-                    "(mode='resume', --resume)."
+                    "resume it (mode='resume', --resume)."
                 )
             if out.exists() and not is_recording(out):
                 what = "resumed" if mode == "resume" else "overwritten"
@@ -230,45 +257,56 @@ class _Run:
             **network_attributes(self.net),
             "model": type(self.net).__name__,
             "network_seed": str(self.net.seed),
-            "graph_hash": digest(json.dumps(self.identity["network"]).encode()),
+            "graph_hash": digest(json.dumps(self.identity["fingerprint"]).encode()),
             "config": graph_config(self.net),
-            "options": json.dumps(self.identity["options"]),
             "noise": int(self.plan.noise),
             "stimulus": json.dumps(self.identity["options"]["stimulus"]),
             "interventions": json.dumps(self.identity["options"]["interventions"]),
+            "options": json.dumps(self.identity["options"]),
+            "fingerprint": json.dumps(self.identity["fingerprint"]),
             "versions": json.dumps(self.identity["versions"]),
         }
 
     def _resume(self, store: ZarrStore) -> xarray.Dataset | None:
-        if not store.checkpoint.exists():
-            found = open_recording(store.path)
-            self._compare({"options": _parsed(found.attrs.get("options"))}, parts=("options",))
-            return found
-        arrays, saved = checkpoints.load(store.checkpoint)
-        self._compare(saved["identity"], parts=("options", "network"))
+        """Go on from the checkpoint, after all that is recorded was found whole; the recording, if it is."""
+        metadata = read_metadata(store.path)
+        attrs = metadata.attributes
+        self._compare({part: json.loads(attrs[part]) for part in ("options", "fingerprint")})
+        if _ended(metadata):
+            check_chunks(metadata)
+            store.checkpoint.unlink(missing_ok=True)  # of a run killed at its very end
+            return open_recording(store.path)
+        saved, tensors = checkpoints.load(store.checkpoint)
+        self._compare(saved["identity"])
         changed = "; ".join(differences(saved["identity"]["versions"], self.identity["versions"]))
         if changed:
             text = f"resuming {self.out} in another environment ({changed}): last bits may differ."
             warnings.warn(text, stacklevel=4)
         self.step = self.saved = int(saved["step"])
-        store.reopen()
         self.recorder = self._new_recorder()
-        self.recorder.load(int(saved["taken"]), _with_prefix(arrays, "part_"))
-        states = {name: torch.from_numpy(a) for name, a in _with_prefix(arrays, "state_").items()}
+        part = {name: tensor.numpy() for name, tensor in _with_prefix(tensors, "part_").items()}
+        self.recorder.load(int(saved["taken"]), part)
+        check_chunks(metadata)
+        store.reopen(metadata, self.recorder.taken - self.recorder.filled)
         self._intervene(first=True)
-        self.stepper.load(states, self.step)
-        self.drive.load(arrays, saved["stimuli"])
+        self.stepper.load(_with_prefix(tensors, "state_"), self.step)
+        self.drive.load({name: tensor.numpy() for name, tensor in tensors.items()}, saved["stimuli"])
         return None
 
-    def _compare(self, old: dict[str, Any], parts: tuple[str, ...]) -> None:
-        found = [d for part in parts for d in differences(old.get(part), self.identity[part])]
+    def _compare(self, old: dict[str, Any]) -> None:
+        """Refuse to resume another run."""
+        advice = "overwrite it (mode='overwrite', --overwrite)"
+        for k, spec in enumerate(self.identity["options"]["stimulus"]):
+            if spec.get("code", "") is None:
+                raise ResumeError(
+                    f"{self.out} cannot be resumed: whether stimulus[{k}] is still the same function cannot "
+                    f"be told, for it uses {spec['uses']}. Write it without, or {advice}."
+                )
+        parts = ("options", "fingerprint")
+        found = [d for part in parts for d in differences(old[part], self.identity[part])]
         if found:
-            shown = "; ".join(found[:5]) + (f"; and {len(found) - 5} more" if len(found) > 5 else "")
-            raise ResumeError(
-                f"{self.out} cannot be resumed, for this is another run: {shown}. Restore that, or overwrite "
-                "it "
-                "(mode='overwrite', --overwrite)."
-            )
+            text = f"{self.out} cannot be resumed, for this is another run: {first_of(found)}"
+            raise ResumeError(f"{text}. Restore that, or {advice}.")
 
     # ---------------------------------------------------------------- running
 
@@ -322,14 +360,14 @@ class _Run:
             self.stepper.hold(self.schedule.held(self.step))
         self.stepper.held = self.schedule.held(self.step + 1)
 
-    def _state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    def _state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         recorder = cast(Recorder, self.recorder)
         states = self.stepper.state().items()
-        arrays: dict[str, NDArray[Any]] = {f"state_{name}": t.cpu().numpy() for name, t in states}
-        arrays |= {f"part_{name}": a for name, a in recorder.part().items()}
+        tensors = {f"state_{name}": tensor for name, tensor in states}
+        tensors |= {f"part_{name}": torch.from_numpy(a) for name, a in recorder.part().items()}
         memory, streams = self.drive.state()
         saved = {"identity": self.identity, "step": self.step, "taken": recorder.taken, "stimuli": streams}
-        return {**arrays, **memory}, saved
+        return saved, {**tensors, **{name: torch.from_numpy(a) for name, a in memory.items()}}
 
     def _save(self, reporter: Progress, *, readable: int | None = None) -> None:
         store, recorder = cast(ZarrStore, self.store), cast(Recorder, self.recorder)
@@ -339,8 +377,7 @@ class _Run:
         except OSError as error:
             raise RecordingError(
                 f"cannot write a checkpoint of {self.out}: {error.strerror}. What is recorded until the last "
-                "one, at "
-                f"{self.saved * self.net.dt:g} ms, is whole; make room and resume the run."
+                f"one, at {self.saved * self.net.dt:g} ms, is whole; make room and resume the run."
             ) from error
         self.saved = self.step
         store.mark(recorded=recorder.taken - recorder.filled if readable is None else readable)
@@ -392,18 +429,17 @@ class _Run:
         last = "" if self.store is None else f" The last good checkpoint of {self.out} is at {saved}."
         raise DivergenceError(
             f"the network diverged: at {when:g} ms, {len(bad)} units are not finite, the first of them "
-            "in region "
-            f"{region!r}.{last} Use a smaller dt or spectral radius, or weaker drive.",
+            f"in region {region!r}.{last} Use a smaller dt or spectral radius, or weaker drive.",
             when,
             region,
             found,
         )
 
 
-def _with_prefix(arrays: dict[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
-    """Arrays whose names begin with a prefix, without it."""
-    return {name.removeprefix(prefix): a for name, a in arrays.items() if name.startswith(prefix)}
+def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Tensors whose names begin with a prefix, without it."""
+    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
 
 
-def _parsed(text: Any) -> Any:
-    return json.loads(text) if isinstance(text, str) else None
+def _ended(metadata: Metadata) -> bool:
+    return bool(metadata.attributes["complete"])

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from sparse_mrnn.models.base import mRNNBase
 from sparse_mrnn.models.delays import delay_groups, has_delays
-from sparse_mrnn.ops.noise import Noise
-from sparse_mrnn.ops.streaming import Stepper, StreamingProduct
+from sparse_mrnn.ops.streaming import Stepper, StreamingNoise, StreamingProduct
+from sparse_mrnn.random_streams import trial_noise_seeds
 from sparse_mrnn.simulation.intervention_schedule import Factors
 
 
@@ -51,13 +51,14 @@ class Simulator:
     net : mRNN or ElmanmRNN
     batch : int
         Trials.
-    noise : Noise, optional
+    noise_seed : int, optional
+        With noise, of this seed.
     event_driven : bool
         Skip silent units where that can pay.
     """
 
     @torch.no_grad()
-    def __init__(self, net: mRNNBase, batch: int, noise: Noise | None, *, event_driven: bool) -> None:
+    def __init__(self, net: mRNNBase, batch: int, noise_seed: int | None, *, event_driven: bool) -> None:
         x0, h0 = net.batched_initial_condition(batch)
         x, h = (state.t().contiguous().detach().clone() for state in (x0, h0))
         self.u = x.new_zeros(net.weights("input").shape[1], batch)
@@ -65,6 +66,9 @@ class Simulator:
             "recurrent": StreamingWeights(net, "recurrent", h, event_driven=event_driven),
             "input": StreamingWeights(net, "input", self.u, event_driven=False),
         }
+        noise = None
+        if noise_seed is not None:
+            noise = StreamingNoise(*net.noise_levels(), *trial_noise_seeds(noise_seed, batch))
         self.stepper = Stepper(
             x,
             h,

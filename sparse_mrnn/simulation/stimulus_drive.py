@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sparse_mrnn.errors import StimulusError
 from sparse_mrnn.models.base import mRNNBase
 from sparse_mrnn.ops.streaming import Units
 from sparse_mrnn.simulation.targets import as_index, find_units
@@ -17,33 +18,50 @@ from sparse_mrnn.stimulus import RandomWaveform, Stimulus, Waveform
 
 
 class PlacedStimulus:
-    """A stimulus on the units of a network, with its random stream and its last value."""
+    """A stimulus on the units of a network, with a random stream for each trial and its last value."""
 
     def __init__(
         self, net: mRNNBase, stimulus: Stimulus, *, steps: int, batch: int, seeds: np.random.SeedSequence
     ) -> None:
-        of_units, of_values = (np.random.default_rng(seed) for seed in seeds.spawn(2))
+        of_units, of_values = seeds.spawn(2)
         dt = net.dt
-        self.kind, units = find_units(net, stimulus, stimulus.region, of_units)
+        self.kind, units = find_units(net, stimulus, stimulus.region, np.random.default_rng(of_units))
         self.start, self.stop = stimulus.steps(dt, steps)
         self.units: Units = as_index(units, net.device)
         self.shape, self.dt, self.length = (len(units), batch), dt, (self.stop - self.start) * dt
+        acting = (min(self.stop, steps) - self.start) * dt  # the run may end within the window
         self.waveform: Waveform = stimulus.waveform  # type: ignore[assignment]  # a number became a Constant
-        self.waveform.check(dt, self.length, *self.shape)
-        self.rng = of_values
+        self.waveform.check(dt, acting, *self.shape)
+        random = isinstance(self.waveform, RandomWaveform)
+        self.streams = [np.random.default_rng(s) for s in of_values.spawn(batch)] if random else []
         self.last: NDArray[np.float64] | None = None
         self.device, self.dtype = net.device, net.dtype
 
     def current(self, step: int) -> Tensor:
         """Values of a step, (units or 1, trials or 1). Called once for each step of the window, in order."""
+        t = (step - self.start) * self.dt
         if isinstance(self.waveform, RandomWaveform):
-            self.last = self.waveform.draw(self.rng, self.shape, self.dt, self.last)
-            value: Any = self.last
+            value: Any = self._draw(self.waveform)
         else:
-            value = self.waveform.value((step - self.start) * self.dt, self.length)
+            value = self.waveform.value(t, self.length)
         array = np.asarray(value, dtype=np.float64)
+        units, batch = self.shape
+        if array.shape not in ((), (units,), (1, batch), (units, batch)):
+            name = type(self.waveform).__name__
+            expected = f"(), ({units},) or ({units}, {batch})"
+            raise StimulusError(f"{name}: shape {array.shape} at {t:g} ms of it; expected {expected}.")
         array = array.reshape(1, 1) if array.ndim == 0 else array[:, None] if array.ndim == 1 else array
         return torch.from_numpy(array).to(self.device, self.dtype)
+
+    def _draw(self, waveform: RandomWaveform) -> NDArray[np.float64]:
+        """The next values, trial by trial, so that a trial does not depend on how many there are."""
+        shape, last = (self.shape[0], 1), self.last
+        drawn = [
+            waveform.draw(stream, shape, self.dt, None if last is None else last[:, [k]])
+            for k, stream in enumerate(self.streams)
+        ]
+        self.last = np.concatenate(drawn, axis=1)
+        return self.last
 
 
 class StimulusDrive:
@@ -85,12 +103,42 @@ class StimulusDrive:
     def state(self) -> tuple[dict[str, NDArray[np.float64]], dict[str, Any]]:
         """Last values, and the states of the random streams: arrays, and what JSON can hold."""
         arrays = {f"stimulus_{k}": p.last for k, p in enumerate(self.placed) if p.last is not None}
-        streams = [p.rng.bit_generator.state for p in self.placed]
+        streams = [[stream.bit_generator.state for stream in p.streams] for p in self.placed]
         return arrays, {"streams": streams, "last_input": self.last_input}
 
     def load(self, arrays: dict[str, NDArray[Any]], streams: dict[str, Any]) -> None:
         """Take over a state."""
         self.last_input = streams["last_input"]
         for k, p in enumerate(self.placed):
-            p.rng.bit_generator.state = streams["streams"][k]
+            for stream, state in zip(p.streams, streams["streams"][k], strict=True):
+                stream.bit_generator.state = state
             p.last = arrays.get(f"stimulus_{k}")
+
+
+def stimulus_sequences(
+    net: mRNNBase, stimuli: Sequence[Stimulus], *, steps: int, seed: int = 0
+) -> tuple[Tensor, Tensor]:
+    """What stimuli make in every step of one trial: inputs, (steps, inputs), and currents, (steps, units).
+
+    Examples
+    --------
+    >>> import sparse_mrnn as sm
+    >>> g = sm.RegionGraph(); g.add_region("a", 2); g.add_input("cue", 1); g.add_projection("cue", "a")
+    >>> net = sm.mRNN(g, device="cpu")
+    >>> u, current = stimulus_sequences(net, [sm.Stimulus("cue", 1.0, start=20)], steps=4)
+    >>> u[:, 0].tolist(), current.shape
+    ([0.0, 0.0, 1.0, 1.0], torch.Size([4, 2]))
+    """
+    of_each = np.random.SeedSequence(seed).spawn(len(stimuli))
+    placed = [
+        PlacedStimulus(net, stimulus, steps=steps, batch=1, seeds=seeds)
+        for stimulus, seeds in zip(stimuli, of_each, strict=True)
+    ]
+    options: dict[str, Any] = dict(dtype=net.dtype, device=net.device)
+    u = torch.zeros(steps, net.layout("input").n, **options)
+    current = torch.zeros(steps, net.layout().n, **options)
+    for step in range(steps):
+        drive = StimulusDrive(placed, u[step][:, None], 0)
+        for units, value in drive.fill(step)[0]:
+            current[step, units] += value[:, 0]
+    return u, current

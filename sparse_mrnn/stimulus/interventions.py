@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from sparse_mrnn.errors import InterventionError
+from sparse_mrnn.errors import InterventionError, StimulusError
 from sparse_mrnn.stimulus.text import split_text, window
 from sparse_mrnn.stimulus.waveforms import parameter
 from sparse_mrnn.stimulus.windows import TimeWindow, UnitSelection
@@ -16,6 +15,7 @@ class Intervention(TimeWindow):
     """What `Lesion`, `Clamp` and `Gain` are."""
 
     kind: ClassVar[str]
+    error: ClassVar[type[StimulusError]] = InterventionError
 
     def to_spec(self) -> dict[str, Any]:
         """Its settings, as a configuration has them."""
@@ -88,10 +88,9 @@ class Clamp(Intervention, UnitSelection):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.make_plain("value")
         if self.variable not in ("h", "x"):
             raise InterventionError(f"{self.label}: variable is {self.variable!r}; use 'h' or 'x'.")
-        if not math.isfinite(self.value):
-            raise InterventionError(f"{self.label}: the value is {self.value}; it must be finite.")
 
     @property
     def label(self) -> str:
@@ -141,9 +140,9 @@ class Gain(Intervention):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not (math.isfinite(self.factor) and self.factor >= 0):
-            text = f"the factor is {self.factor}; it must be finite and at least 0"
-            raise InterventionError(f"{self.label}: {text}.")
+        self.make_plain("factor")
+        if self.factor < 0:
+            raise InterventionError(f"{self.label}: the factor is {self.factor}; it must be at least 0.")
 
     @property
     def label(self) -> str:

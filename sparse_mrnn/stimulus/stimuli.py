@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from sparse_mrnn.arguments import real_number
 from sparse_mrnn.errors import StimulusError
 from sparse_mrnn.stimulus.text import split_text, window
 from sparse_mrnn.stimulus.waveforms import Constant, Samples, Waveform
@@ -50,10 +51,11 @@ class Stimulus(UnitSelection):
 
     def __post_init__(self) -> None:
         if not isinstance(self.waveform, Waveform):
-            object.__setattr__(self, "waveform", Constant(float(self.waveform)))
+            amplitude = real_number(self.waveform, f"{self.label}: amplitude", StimulusError)
+            object.__setattr__(self, "waveform", Constant(float(amplitude)))
+        super().__post_init__()
         if isinstance(self.waveform, Samples) and self.stop is None:
             object.__setattr__(self, "stop", self.start + self.waveform.duration)
-        super().__post_init__()
 
     @property
     def label(self) -> str:

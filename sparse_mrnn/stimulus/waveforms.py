@@ -7,7 +7,7 @@ import math
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, cast
@@ -15,7 +15,10 @@ from typing import Any, ClassVar, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sparse_mrnn.arguments import real_number
 from sparse_mrnn.errors import StimulusError
+from sparse_mrnn.stimulus.code_digest import NoDigestError, code_digest
+from sparse_mrnn.stimulus.windows import plain
 
 Floats = NDArray[np.float64]
 Shape = tuple[int, int]
@@ -31,6 +34,12 @@ class Waveform(ABC):
 
     kind: ClassVar[str] = "custom"
 
+    def __post_init__(self) -> None:
+        for f in fields(self) if is_dataclass(self) else ():  # type: ignore[var-annotated]
+            if f.type == "float":
+                number = real_number(getattr(self, f.name), f"{type(self).__name__}: {f.name}", StimulusError)
+                object.__setattr__(self, f.name, number)
+
     @abstractmethod
     def value(self, t: float, length: float) -> float | Floats:
         """The current at ``t`` of a window of ``length`` ms: a number, or an array (units,) or (units,
@@ -41,8 +50,9 @@ class Waveform(ABC):
 
     def to_spec(self) -> dict[str, Any]:
         """Its type and parameters, as a configuration has them."""
-        own = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
-        return {"type": self.kind, **own}
+        if not is_dataclass(self) or self.kind not in WAVEFORMS:  # a class of the user's
+            return {"type": self.kind, "class": type(self).__qualname__, **_code(self)}
+        return {"type": self.kind, **{f.name: plain(getattr(self, f.name)) for f in fields(self)}}
 
     def _need(self, right: bool, what: str) -> None:
         if not right:
@@ -98,6 +108,7 @@ class PulseTrain(Waveform):
     width: float = parameter("Length of a pulse, ms.")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         text = f"width {self.width:g} ms must be above 0 and at most the period, {self.period:g} ms"
         self._need(0 < self.width <= self.period, text)
 
@@ -114,6 +125,8 @@ class PulseTrain(Waveform):
 @dataclass(frozen=True)
 class Ramp(Waveform):
     """A current that goes linearly from one value to another over the window.
+
+    A window with a stop may reach beyond the run; without one it ends with the run.
 
     Examples
     --------
@@ -147,6 +160,7 @@ class Sine(Waveform):
     offset: float = parameter("Mean current.", default=0.0)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self._need(self.frequency > 0, f"frequency is {self.frequency:g} Hz; it must be positive")
 
     def value(self, t: float, length: float) -> float:
@@ -160,7 +174,7 @@ class Sine(Waveform):
 
 @dataclass(frozen=True)
 class Chirp(Waveform):
-    """A sine whose frequency goes linearly from ``first`` to ``last`` Hz over the window.
+    """A sine whose frequency goes linearly from ``first`` to ``last`` Hz over the window, as of `Ramp`.
 
     offset + amplitude sin(2 pi (first t + (last - first) t^2 / (2 length))).
 
@@ -177,6 +191,7 @@ class Chirp(Waveform):
     offset: float = parameter("Mean current.", default=0.0)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         text = f"frequencies {self.first:g} and {self.last:g} Hz must not be negative"
         self._need(min(self.first, self.last) >= 0, text)
 
@@ -208,6 +223,7 @@ class WhiteNoise(RandomWaveform):
     shared: bool = parameter("The same for all units of a trial.", default=False)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self._need(self.std >= 0, f"std is {self.std:g}; it must not be negative")
 
     def draw(self, rng: np.random.Generator, shape: Shape, dt: float, last: Floats | None) -> Floats:
@@ -235,6 +251,7 @@ class OrnsteinUhlenbeck(RandomWaveform):
     shared: bool = parameter("The same for all units of a trial.", default=False)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         text = f"std {self.std:g} must not be negative, and tau {self.tau:g} ms must be positive"
         self._need(self.std >= 0 and self.tau > 0, text)
 
@@ -265,6 +282,7 @@ class Poisson(RandomWaveform):
     shared: bool = parameter("The same for all units of a trial.", default=False)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self._need(self.rate >= 0, f"rate is {self.rate:g} Hz; it must not be negative")
 
     def draw(self, rng: np.random.Generator, shape: Shape, dt: float, last: Floats | None) -> Floats:
@@ -293,6 +311,7 @@ class Samples(Waveform):
     )
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self._need((self.values is None) != (self.path is None), "give either values or a path")
         self._need(self.interval > 0, f"interval is {self.interval:g} ms; it must be positive")
 
@@ -300,12 +319,16 @@ class Samples(Waveform):
     def array(self) -> Floats:
         """The samples; a file is mapped, not read whole."""
         if self.path is None:
-            array: Any = np.asarray(self.values, dtype=np.float64)
+            try:
+                array: Any = np.asarray(self.values, dtype=np.float64)
+            except (TypeError, ValueError, OverflowError) as error:
+                raise StimulusError(f"Samples: the values are no array of numbers: {error}.") from None
         else:
             try:
                 array = np.load(Path(self.path), mmap_mode="r", allow_pickle=False)
-            except (OSError, ValueError) as error:
-                reason = f"{error}; it must be a .npy file of numbers"
+                self._need(isinstance(array, np.ndarray), "an archive of several arrays")
+            except Exception as error:  # numpy lets a damaged header raise almost anything
+                reason = f"{error or type(error).__name__}; it must be a .npy file of numbers"
                 raise StimulusError(f"Samples: cannot read {self.path}: {reason}.") from None
         fits = array.dtype.kind in "fiu" and 1 <= array.ndim <= 3 and len(array) > 0
         self._need(fits, "they must be numbers of shape (time,), "
@@ -342,7 +365,8 @@ class Samples(Waveform):
 class Function(Waveform):
     """A Python function of the time in ms since the start: a number, or an array (units,) or (units, trials).
 
-    It must depend on nothing but the time, or a resumed run may differ.
+    It must depend on nothing but the time, or a resumed run may differ. A run is resumed only if the
+    function, with its closure and the globals it names, is still the same.
 
     Examples
     --------
@@ -355,22 +379,28 @@ class Function(Waveform):
 
     def value(self, t: float, length: float) -> float | Floats:
         """What the function returns."""
-        found = np.asarray(self.function(t), dtype=np.float64)
+        found = self._called(t)
         return float(found) if found.ndim == 0 else found
+
+    def _called(self, t: float) -> Floats:
+        found = self.function(t)
+        try:
+            return np.asarray(found, dtype=np.float64)
+        except (TypeError, ValueError, OverflowError) as error:
+            reason = f"returns {type(found).__name__} at {t:g} ms, which is no number or array of them"
+            raise StimulusError(f"Function: {reason}.") from error
 
     def check(self, dt: float, length: float, units: int, batch: int) -> None:
         """The function must return one number or one per unit (and trial)."""
-        shape = np.shape(self.function(0.0))
+        self._need(callable(self.function), f"{self.function!r} cannot be called")
+        shape = self._called(0.0).shape
         expected = f"(), ({units},) or ({units}, {batch})"
         self._need(shape in ((), (units,), (units, batch)), f"returns shape {shape}; expected {expected}")
 
     def to_spec(self) -> dict[str, Any]:
-        """Its name, and a digest of its bytecode."""
-        code = getattr(self.function, "__code__", None)
-        text = b"" if code is None else code.co_code + repr(code.co_consts).encode()
-        digest = hashlib.blake2b(text, digest_size=8).hexdigest() if code else ""
+        """Its name, and a digest of what it computes."""
         name = getattr(self.function, "__qualname__", type(self.function).__qualname__)
-        return {"type": self.kind, "function": name, "code": digest}
+        return {"type": self.kind, "function": name, **_code(self.function)}
 
 
 WAVEFORMS: dict[str, type[Waveform]] = {
@@ -378,6 +408,14 @@ WAVEFORMS: dict[str, type[Waveform]] = {
     for w in (Constant, PulseTrain, Ramp, Sine, Chirp, WhiteNoise, OrnsteinUhlenbeck, Poisson, Samples)
 }
 """Waveforms by their type in a configuration (a function has no place in JSON)."""
+
+
+def _code(called: Any) -> dict[str, Any]:
+    """The digest of a callable; None, and why, where there is none."""
+    try:
+        return {"code": code_digest(called)}
+    except NoDigestError as error:
+        return {"code": None, "uses": str(error)}
 
 
 def _drawn(shape: tuple[int, int], shared: bool) -> tuple[int, int]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, ClassVar
 
+import numpy as np
+
+from sparse_mrnn.arguments import names_of, real_number
 from sparse_mrnn.errors import RoundingWarning, StimulusError
 
 
@@ -21,13 +23,33 @@ class TimeWindow:
     (2, 5)
     """
 
+    error: ClassVar[type[StimulusError]] = StimulusError
     start: float = 0.0
     stop: float | None = None
 
     def __post_init__(self) -> None:
-        finite = math.isfinite(self.start) and (self.stop is None or math.isfinite(self.stop))
-        if not finite or self.start < 0 or (self.stop is not None and self.stop <= self.start):
-            raise StimulusError(f"{self.label}: start {self.start} and stop {self.stop} ms are no interval.")
+        for f in fields(self):
+            name = getattr(self, f.name)
+            if f.type in ("str", "str | None") and not (isinstance(name, str) or name is f.default is None):
+                raise self.error(f"{type(self).__name__}: {f.name} is {name!r}; give a name.")
+        self.make_plain("start", "stop")
+        if self.start < 0 or (self.stop is not None and self.stop <= self.start):
+            raise self.error(f"{self.label}: start {self.start} and stop {self.stop} ms are no interval.")
+
+    def make_plain(self, *names: str) -> None:
+        """Check that fields are finite numbers, or None where that is the default; make them Python's.
+
+        Raises
+        ------
+        StimulusError
+            If one is no number.
+        """
+        optional = {f.name for f in fields(self) if f.default is None}
+        for name in names:
+            value = getattr(self, name)
+            if value is not None or name not in optional:
+                number = real_number(value, f"{self.label}: {name}", self.error)
+                object.__setattr__(self, name, number)
 
     @property
     def label(self) -> str:
@@ -35,7 +57,9 @@ class TimeWindow:
         return type(self).__name__.lower()
 
     def steps(self, dt: float, total: int) -> tuple[int, int]:
-        """First step, and the one after the last, of a run of ``total`` steps of ``dt`` ms.
+        """First step, and the one after the last, in a run of ``total`` steps of ``dt`` ms.
+
+        A stop after the end of the run stays where it is.
 
         Raises
         ------
@@ -44,8 +68,9 @@ class TimeWindow:
         """
         found = []
         for name, time in (("start", self.start), ("stop", self.stop)):
-            step = total if time is None else round(time / dt)
-            if time is not None and abs(step * dt - time) > 1e-6 * dt:
+            exact = float(total) if time is None else min(time / dt, 2.0**52)
+            step = round(exact)
+            if time is not None and abs(step - exact) > 1e-6:
                 rounded = f"is not a multiple of dt = {dt:g} ms; it is rounded to {step * dt:g} ms"
                 text = f"{self.label}: {name} {time:g} ms {rounded}."
                 warnings.warn(text, RoundingWarning, stacklevel=2)
@@ -53,11 +78,11 @@ class TimeWindow:
         start, stop = found
         if start >= total:
             end = total * dt
-            raise StimulusError(f"{self.label} starts at {self.start:g} ms, after the end at {end:g} ms.")
+            raise self.error(f"{self.label} starts at {self.start:g} ms, after the end at {end:g} ms.")
         if stop <= start:
             window = f"{self.label} from {self.start:g} to {self.stop:g} ms"
-            raise StimulusError(f"{window} is shorter than a time step, {dt:g} ms.")
-        return start, min(stop, total)
+            raise self.error(f"{window} is shorter than a time step, {dt:g} ms.")
+        return start, stop
 
     def to_spec(self) -> dict[str, Any]:
         """Its settings, as a configuration has them, without those left at their defaults."""
@@ -82,16 +107,18 @@ class UnitSelection(TimeWindow):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.make_plain("fraction")
         if self.units is not None:
-            units = (self.units,) if isinstance(self.units, str) else tuple(self.units)
-            object.__setattr__(self, "units", units)
+            object.__setattr__(self, "units", names_of(self.units, f"{self.label}: units", self.error))
         if self.units is not None and self.fraction is not None:
-            raise StimulusError(f"{self.label}: units and fraction exclude each other; give one.")
+            raise self.error(f"{self.label}: units and fraction exclude each other; give one.")
         if self.fraction is not None and not 0 < self.fraction <= 1:
             text = f"fraction is {self.fraction:g}; it must be above 0 and at most 1"
-            raise StimulusError(f"{self.label}: {text}.")
+            raise self.error(f"{self.label}: {text}.")
 
 
 def plain(value: Any) -> Any:
     """A value as JSON has it."""
+    if isinstance(value, np.generic):
+        return value.item()
     return list(value) if isinstance(value, tuple) else value

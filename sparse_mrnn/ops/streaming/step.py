@@ -16,8 +16,8 @@ from torch import Tensor
 
 from sparse_mrnn.ops import kernels
 from sparse_mrnn.ops.activations import ActivationSegments
-from sparse_mrnn.ops.noise import Noise
 from sparse_mrnn.ops.streaming.delays import StreamingProduct
+from sparse_mrnn.ops.streaming.noise import NormalStreams, StreamingNoise
 
 RELU_STATES = 10_000
 """States from which on relu, tonic input and the check for NaN are one compiled pass; below, calls cost
@@ -50,7 +50,7 @@ class Stepper:
     alpha : Tensor, shape (1, 1) or (units, 1)
     activation : ActivationSegments
     bias : Tensor, shape (units,), or None
-    noise : Noise, optional
+    noise : StreamingNoise, optional
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Stepper:
         alpha: Tensor,
         activation: ActivationSegments,
         bias: Tensor | None = None,
-        noise: Noise | None = None,
+        noise: StreamingNoise | None = None,
     ) -> None:
         self.x, self.h, self.recurrent, self.inputs, self.noise = x, h, recurrent, inputs, noise
         self.alpha, self.keep = alpha, 1 - alpha
@@ -77,8 +77,8 @@ class Stepper:
         self.tonic = alpha * bias[:, None] if bias is not None and tonic else None  # added to x in each step
         self.current = x if self.rate is not None else torch.empty_like(x)
         if noise is not None:
-            self.unit_noise, self.unit_std = torch.empty_like(x), alpha * noise.unit_std
-            self.input_noise = torch.empty_like(inputs.source)
+            self.unit_noise, self.unit_std = NormalStreams(noise.unit_seeds, x), alpha * noise.unit_std
+            self.input_noise = NormalStreams(noise.input_seeds, inputs.source)
         self.held = HeldStates()
         self.silent_inputs: Sequence[Units] = ()
 
@@ -102,7 +102,7 @@ class Stepper:
         self.recurrent.advance()
         if noise is not None:
             u = self.inputs.source
-            u.add_(self.input_noise.normal_(generator=noise.input_generator), alpha=noise.input_std)
+            u.add_(self.input_noise.draw(), alpha=noise.input_std)
             inputs = u.shape[0] > 0
         for units in self.silent_inputs:
             self.inputs.source[units] = 0
@@ -117,7 +117,7 @@ class Stepper:
                 self.inputs.addmm(self.current, beta=1.0, alpha=1.0)
             x.mul_(self.keep).addcmul_(self.alpha, self.current)
         if noise is not None:
-            x.addcmul_(self.unit_noise.normal_(generator=noise.unit_generator), self.unit_std)
+            x.addcmul_(self.unit_noise.draw(), self.unit_std)
         for units, values in currents:
             scaled = values * (self.rate if self.rate is not None else self.alpha[units])
             if isinstance(units, slice):
@@ -154,8 +154,8 @@ class Stepper:
         for name, product in (("rec", self.recurrent), ("inp", self.inputs)):
             found |= {f"{name}_{key}": ring for key, ring in product.state().items()}
         if self.noise is not None:
-            found["input_noise"] = self.noise.input_generator.get_state()
-            found["unit_noise"] = self.noise.unit_generator.get_state()
+            found["input_noise"] = self.input_noise.state()
+            found["unit_noise"] = self.unit_noise.state()
         return found
 
     def load(self, state: dict[str, Tensor], steps: int) -> None:
@@ -165,5 +165,5 @@ class Stepper:
         for name, product in (("rec_", self.recurrent), ("inp_", self.inputs)):
             product.load({key.removeprefix(name): ring for key, ring in state.items()}, steps)
         if self.noise is not None:
-            self.noise.input_generator.set_state(state["input_noise"])
-            self.noise.unit_generator.set_state(state["unit_noise"])
+            self.input_noise.load(state["input_noise"])
+            self.unit_noise.load(state["unit_noise"])

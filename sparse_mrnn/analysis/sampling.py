@@ -1,0 +1,113 @@
+"""States to start from and to draw: around the initial condition, along runs without noise, out of these."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sparse_mrnn.analysis.dynamics import Dynamics, as_tensor, states
+from sparse_mrnn.errors import AnalysisError, ShapeError
+from sparse_mrnn.models.base import mRNNBase
+
+
+def sample_states(
+    trajectories: Any, n: int, *, noise: float = 0.0, rng: np.random.Generator | int = 0
+) -> Tensor:
+    """Draw ``n`` states from trajectories, as starts of a search.
+
+    Parameters
+    ----------
+    trajectories : array, shape (..., units)
+    n : int
+    noise : float
+        Standard deviation of Gaussian noise to add.
+    rng : numpy Generator or int
+
+    Returns
+    -------
+    Tensor, shape (n, units)
+
+    Examples
+    --------
+    >>> sample_states(torch.zeros(2, 10, 5), 3, noise=0.1).shape
+    torch.Size([3, 5])
+    """
+    flat = as_tensor(trajectories)
+    flat = flat.reshape(-1, flat.shape[-1])
+    generator = np.random.default_rng(rng)
+    drawn = flat[torch.from_numpy(generator.integers(0, len(flat), n)).to(flat.device)]
+    return drawn + noise * torch.from_numpy(generator.standard_normal(tuple(drawn.shape))).to(drawn)
+
+
+def states_around_start(
+    net: mRNNBase, dynamics: Dynamics, count: int, rng: np.random.Generator | int
+) -> Tensor:
+    """States around the initial condition, each at a distance of its own, of up to 3 per unit.
+
+    Returns
+    -------
+    Tensor, shape (units, count)
+    """
+    x = net.initial_condition.detach().double()[:, None]
+    generator = np.random.default_rng(rng)
+    noise = generator.uniform(0, 3, count) * generator.standard_normal((len(x), count))
+    x = x + torch.from_numpy(noise).to(x.device)
+    return dynamics.segments.apply(x) if dynamics.elman else x
+
+
+@torch.no_grad()
+def run_states(
+    net: mRNNBase,
+    steps: int,
+    inputs: Any = None,
+    *,
+    x0: Any = None,
+    trials: int = 16,
+    stim: Any = None,
+    rng: np.random.Generator | int = 0,
+) -> Tensor:
+    """States of runs without noise under constant input, for `sample_states` and `flow_field`.
+
+    Parameters
+    ----------
+    net : mRNN or ElmanmRNN
+        Without delays of more than a time step.
+    steps : int
+    inputs, stim
+        As for `find_fixed_points`, one column or one for each trial.
+    x0 : array, shape (trials, units) or (units,), optional
+        x of an mRNN, h of an ElmanmRNN. Default: states around the initial condition, as there.
+    trials : int
+        How many, where ``x0`` does not say.
+    rng : numpy Generator or int
+
+    Returns
+    -------
+    Tensor, shape (trials, steps + 1, units)
+        float64; the starts are the first states.
+
+    Examples
+    --------
+    >>> import sparse_mrnn as sm
+    >>> g = sm.RegionGraph(); g.add_region("a", 2, sign=None); g.add_projection("a", "a")
+    >>> run_states(sm.mRNN(g, "tanh", device="cpu"), 10, trials=3).shape
+    torch.Size([3, 11, 2])
+    """
+    what = "run_states"
+    if steps < 1 or trials < 1:
+        raise AnalysisError(f"{what}: steps is {steps} and trials {trials}; both must be at least 1.")
+    dynamics = Dynamics.of(net, inputs, stim, what=what)
+    if x0 is None:
+        state = states_around_start(net, dynamics, trials, rng)
+    else:
+        state = states(net, x0, "x0", what=what)
+    if dynamics.drive.shape[1] not in (1, state.shape[1]):
+        raise ShapeError(f"{what}: {dynamics.drive.shape[1]} inputs for {state.shape[1]} trials.")
+    kept = [state]
+    for _ in range(steps):
+        state = dynamics.step(state)
+        kept.append(state)
+    return torch.stack(kept, dim=1).permute(2, 1, 0)

@@ -1,0 +1,140 @@
+"""Numbers, names and paths a user gives, of Python, NumPy or torch: checked, and made Python's own."""
+
+from __future__ import annotations
+
+import math
+import operator
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sparse_mrnn.errors import SparseMRNNError
+
+Error = type[SparseMRNNError]
+LARGEST, LARGEST_SEED = 2**63 - 1, 2**128 - 1
+
+
+def whole_number(value: Any, what: str, error: Error, *, least: int = 1, most: int = LARGEST) -> int:
+    """A whole number from ``least`` to ``most``, as an int.
+
+    Raises
+    ------
+    error
+        If it is none.
+
+    Examples
+    --------
+    >>> from sparse_mrnn.errors import ShapeError
+    >>> whole_number(np.int64(3), "batch", ShapeError)
+    3
+    """
+    try:
+        number = None if isinstance(value, bool) else operator.index(value)
+    except (TypeError, ValueError, RuntimeError):  # RuntimeError: a tensor of several numbers
+        number = None
+    if number is None or not least <= number <= most:
+        limit = f"at most {most}" if number is not None and number > most else f"at least {least}"
+        raise error(f"{what} is {_short(value)}; it must be a whole number of {limit}.")
+    return number
+
+
+def seed_number(value: Any, error: Error) -> int:
+    """A seed as an int: a whole number from 0 up to 128 bits.
+
+    Raises
+    ------
+    error
+        If it is none.
+
+    Examples
+    --------
+    >>> from sparse_mrnn.errors import ConfigError
+    >>> seed_number(np.uint8(7), ConfigError)
+    7
+    """
+    return whole_number(value, "seed", error, least=0, most=LARGEST_SEED)
+
+
+def real_number(value: Any, what: str, error: Error) -> int | float:
+    """A finite number, as an int or a float.
+
+    Raises
+    ------
+    error
+        If it is none.
+
+    Examples
+    --------
+    >>> from sparse_mrnn.errors import StimulusError
+    >>> real_number(np.float32(0.5), "start", StimulusError)
+    0.5
+    """
+    try:
+        if isinstance(value, (str, bytes, bool, np.bool_)) or np.ndim(value) != 0:
+            raise TypeError
+        number = float(value)
+        if not math.isfinite(number):
+            raise ValueError
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        raise error(f"{what} is {_short(value)}; it must be a finite number.") from None
+    return value if type(value) is int else number
+
+
+def names_of(given: Any, what: str, error: Error) -> tuple[str, ...]:
+    """One name, or several, as a tuple.
+
+    Raises
+    ------
+    error
+        If there is none, or one is no text.
+
+    Examples
+    --------
+    >>> from sparse_mrnn.errors import RecordingError
+    >>> names_of("thal", "regions", RecordingError), names_of(["thal", "cortex"], "regions", RecordingError)
+    (('thal',), ('thal', 'cortex'))
+    """
+    names = (given,) if isinstance(given, str) or not isinstance(given, Iterable) else tuple(given)
+    for name in names:
+        if not isinstance(name, str):
+            raise error(f"{what}: {_short(name)} is no name; give text.")
+    if not names:
+        raise error(f"{what} is empty; name at least one.")
+    return tuple(str(name) for name in names)
+
+
+def path_of(given: Any, what: str, error: Error) -> Path:
+    """A path, absolute and without "..".
+
+    Raises
+    ------
+    error
+        If it is none, or cannot be reached.
+
+    Examples
+    --------
+    >>> from sparse_mrnn.errors import RecordingError
+    >>> path_of("/tmp/../run.zarr", "out", RecordingError).name
+    'run.zarr'
+    """
+    try:
+        path = Path(os.path.abspath(os.fsdecode(given)))
+        with suppress(FileNotFoundError, NotADirectoryError):
+            os.stat(path)
+    except (TypeError, ValueError) as problem:
+        raise error(f"{what} is {_short(given)}, which is no path: {problem}.") from None
+    except OSError as problem:
+        raise error(f"{what} is {_short(given)}, which cannot be reached: {problem.strerror}.") from None
+    return path
+
+
+def _short(value: Any) -> str:
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no int of thousands of digits
+        return f"an {type(value).__name__} too long to show"
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,141 @@
+"""Chunk files of a recording: compressed by Blosc, with a checksum in front, and how damage is found.
+
+A checksum tells whether a chunk is as it was written; a digest of the checksums of all chunks, which is kept
+in the metadata, whether the chunks are those that were written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from sparse_mrnn.atomic import reason
+from sparse_mrnn.recording.metadata import Metadata, damaged
+
+CHECKSUM, BLOSC_HEADER = 4, 16
+"""Bytes of the checksum, and of Blosc's header, which ends in the size of header and data."""
+
+
+def codecs() -> dict[str, Any]:
+    """Codecs as `zarr.Group.create_array` takes them: compression, then a checksum of what comes out."""
+    from numcodecs import CRC32, Blosc
+
+    return {"filters": [Blosc("lz4", 1, Blosc.BITSHUFFLE)], "compressors": CRC32()}
+
+
+@dataclass(frozen=True)
+class ChunkFiles:
+    """The chunk files of one array that hold what is recorded.
+
+    Parameters
+    ----------
+    store : Path
+    name : str
+    counts : tuple of int
+        Chunks along each axis.
+    length : int
+        Samples of a chunk, along the axis of time.
+    begun : bool
+        Whether the last one is of a run that was stopped in the middle of it.
+    """
+
+    store: Path
+    name: str
+    counts: tuple[int, ...]
+    length: int
+    begun: bool
+
+    @classmethod
+    def of(cls, metadata: Metadata, name: str) -> ChunkFiles:
+        """Those of an array of a store."""
+        description, attributes = metadata.array(name)
+        chunks, dims = description["chunks"], attributes["_ARRAY_DIMENSIONS"]
+        sizes, length, begun = list(description["shape"]), 1, False
+        if "time" in dims and name != "time":  # times are there from the start
+            axis, recorded = dims.index("time"), metadata.attributes["recorded"]
+            length = chunks[axis]
+            begun = recorded < sizes[axis] and recorded % length > 0
+            sizes[axis] = recorded
+        counts = tuple(math.ceil(size / chunk) for size, chunk in zip(sizes, chunks, strict=True))
+        return cls(metadata.path, name, counts, length, begun)
+
+    def covering(self, start: int, stop: int) -> Iterator[Path]:
+        """Files of the samples ``start:stop`` of a variable (trial, time, unit)."""
+        return self._files(range(start // self.length, math.ceil(stop / self.length)))
+
+    def __iter__(self) -> Iterator[Path]:
+        return self._files(None)
+
+    def _files(self, times: range | None) -> Iterator[Path]:
+        axes = [range(count) for count in self.counts]
+        if times is not None:
+            axes[1] = times
+        folder = self.store / self.name
+        return (folder / ".".join(map(str, index)) for index in itertools.product(*axes))
+
+    def checksum(self, file: Path) -> bytes:
+        """The checksum in front of a file, which is found to be there and as long as it was; reads 20 bytes.
+
+        Raises
+        ------
+        RecordingError
+            If it is missing or cut short.
+        """
+        try:
+            with open(file, "rb") as opened:
+                head = opened.read(CHECKSUM + BLOSC_HEADER)
+                size = os.fstat(opened.fileno()).st_size
+        except FileNotFoundError:
+            raise self._damaged(file, "is missing") from None
+        except OSError as error:
+            raise self._damaged(file, f"cannot be read: {reason(error)}") from error
+        if size - CHECKSUM != int.from_bytes(head[-4:], "little") or len(head) < CHECKSUM + BLOSC_HEADER:
+            raise self._damaged(file, f"is cut short or damaged ({size:,} bytes)")
+        return head[:CHECKSUM]
+
+    def check(self, files: Iterable[Path]) -> None:
+        """Raise a RecordingError if a file is missing or not as it was written; reads all of it."""
+        from numcodecs import CRC32
+
+        for file in files:
+            self.checksum(file)
+            try:
+                CRC32().decode(file.read_bytes())
+            except OSError as error:
+                raise self._damaged(file, f"cannot be read: {reason(error)}") from error
+            except (RuntimeError, ValueError) as error:
+                raise self._damaged(file, "is not as it was written: its checksum differs") from error
+
+    @property
+    def whole(self) -> ChunkFiles:
+        """Those without the one begun."""
+        if not self.begun:
+            return self
+        trials, times, units = self.counts
+        return replace(self, counts=(trials, times - 1, units), begun=False)
+
+    def check_digests(self, metadata: Metadata) -> None:
+        """Raise a RecordingError if a file is missing or cut short, or not the one that was written."""
+        stored = metadata.chunk_digests[self.name]
+        found = self.digests(self.checksum)
+        if found[0] != stored[0] or (self.begun and found != stored):
+            self.check(self)  # which names the one that is damaged
+            raise damaged(self.store, f"chunks of {self.name} are not those that were written")
+
+    def digests(self, checksum: Callable[[Path], bytes]) -> list[str]:
+        """Digest of the checksums of the whole files, in their order; and the checksum of the one begun."""
+        files = list(self)
+        begun = checksum(files.pop()).hex() if self.begun else ""
+        found = hashlib.blake2b(digest_size=16)
+        for file in files:
+            found.update(checksum(file))
+        return [found.hexdigest(), begun]
+
+    def _damaged(self, file: Path, what: str) -> Exception:
+        return damaged(self.store, f"chunk {self.name}/{file.name} {what}")

@@ -1,0 +1,102 @@
+"""The metadata of a recording: zarr's consolidated metadata with a digest, so that damage is seen."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sparse_mrnn.atomic import reason, replacing
+from sparse_mrnn.errors import RecordingError
+
+CONSOLIDATED = ".zmetadata"
+DIGEST, CHUNKS = "digest", "chunks"
+"""What stands there beside zarr's own: a digest of the whole, and by array one of its chunks."""
+
+
+@dataclass(frozen=True, eq=False)
+class Metadata:
+    """The content of ``.zmetadata``, which alone is believed; zarr's other metadata files repeat it.
+
+    Parameters
+    ----------
+    path : Path
+        The store.
+    content : dict
+        What the file holds, without the digest.
+    """
+
+    path: Path
+    content: dict[str, Any]
+
+    @classmethod
+    def read(cls, path: Path) -> Metadata:
+        """Read and check it.
+
+        Raises
+        ------
+        RecordingError
+            If it is missing, or not what was written.
+        """
+        file = path / CONSOLIDATED
+        try:
+            content = json.loads(file.read_bytes())
+            digest = content.pop(DIGEST, None)
+        except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
+            raise damaged(path, f"cannot read {file.name}: {reason(error)}") from error
+        if digest != _digest(content):
+            raise damaged(path, f"{file.name} is not as it was written")
+        return cls(path, content)
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """Attributes of the recording; change them, then `write`."""
+        found: dict[str, Any] = self.content["metadata"][".zattrs"]
+        return found
+
+    @property
+    def chunk_digests(self) -> dict[str, list[str]]:
+        """Digests of the checksums of the chunks of each array; see `ChunkFiles.digests`."""
+        found: dict[str, list[str]] = self.content.setdefault(CHUNKS, {})
+        return found
+
+    @property
+    def arrays(self) -> tuple[str, ...]:
+        """Names of the variables and coordinates."""
+        ends = (name.removesuffix("/.zarray") for name in self.content["metadata"] if "/.zarray" in name)
+        return tuple(ends)
+
+    def array(self, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Description and attributes of an array."""
+        files = self.content["metadata"]
+        return files[f"{name}/.zarray"], files[f"{name}/.zattrs"]
+
+    def write(self) -> None:
+        """Write the file, and the attributes where zarr keeps them, too; the first is the one that counts."""
+        text = json.dumps({**self.content, DIGEST: _digest(self.content)}, indent=1)
+        for name, data in ((CONSOLIDATED, text), (".zattrs", json.dumps(self.attributes, indent=1))):
+            with replacing(self.path / name) as partial:
+                partial.write_bytes(data.encode())
+
+    def restore(self) -> None:
+        """Write those of zarr's metadata files anew that are lost or differ."""
+        for name, entry in self.content["metadata"].items():
+            file = self.path / name
+            text = json.dumps(entry, indent=1).encode()
+            if not file.is_file() or file.read_bytes() != text:
+                file.parent.mkdir(exist_ok=True)
+                with replacing(file) as partial:
+                    partial.write_bytes(text)
+
+
+def damaged(path: Path, what: str) -> RecordingError:
+    """The error of a recording that is not as it was written."""
+    advice = "Restore it from a copy, or make the run anew (mode='overwrite', --overwrite)."
+    return RecordingError(f"the recording {path} is damaged: {what}. {advice}")
+
+
+def _digest(content: Any) -> str:
+    text = json.dumps(content, sort_keys=True).encode()
+    return hashlib.blake2b(text, digest_size=16).hexdigest()
