@@ -2,7 +2,7 @@
 
     python docs/figures/hex_motion.py PATH/fib25-fib19_v2.2.json
 
-About ten minutes of one core. What it prints is in the page, too.
+Seven minutes of one core. What it prints is in the page, too.
 """
 
 import copy
