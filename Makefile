@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 
 .venv/run: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(PIP) -e '.[io,plot,fast,connectome]'
+	$(PIP) -e '.[all]'
 	touch $@
 
 .venv/test: pyproject.toml constraints.txt
