@@ -79,3 +79,12 @@ def test_connectomes(load, tmp_path):
     few = {"optic": 300, "central": 200}
     script = load("connectomes", NEURONS=500, ROWS=5_000, TYPES=20, SUPER_CLASSES=few)
     assert len(lines(script.table(tmp_path))) == 4
+
+
+@pytest.mark.slow
+def test_analysis(load):
+    script = load("analysis", LARGE=300, CHAOTIC=300, STEPS=600, STARTS=8, ITERATIONS=20, TRAINING=2)
+    large = script.bounds(script.point(), script.exponents())
+    assert len(lines(large)) == 6
+    rows = script.search(None)
+    assert len(lines(script.finders(rows))) == len(rows) == 5
