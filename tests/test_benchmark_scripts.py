@@ -91,3 +91,12 @@ def test_other_software_is_compared_with_scipy(load, entry):
     found = {"loss": loss, "gradient": gradient, "h": runs["simulation"]()}
     assert peers.largest_difference(found, expected) < 1e-5
     assert peers.largest_difference({**found, "gradient": gradient + 0.1 * abs(gradient).max()}, expected) > 0.09
+
+
+@pytest.mark.slow
+def test_analysis(load):
+    script = load("analysis", LARGE=300, CHAOTIC=300, STEPS=600, STARTS=8, ITERATIONS=20, TRAINING=2)
+    large = script.bounds(script.point(), script.exponents())
+    assert len(lines(large)) == 6
+    rows = script.search(None)
+    assert len(lines(script.finders(rows))) == len(rows) == 5
