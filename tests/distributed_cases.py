@@ -16,7 +16,7 @@ import torch.multiprocessing as mp
 import sparse_mrnn as sm
 import sparse_mrnn.connectome
 import sparse_mrnn.data
-from sparse_mrnn.distributed import ShardedRNN
+from sparse_mrnn.distributed import ShardedRNN, estimate
 from sparse_mrnn.errors import ConfigError, DistributedError, ShapeError
 
 
@@ -275,6 +275,30 @@ def frozen(rank, size):
     assert (x0.grad is not None) == (rank == 0)
     with torch.no_grad():
         net(torch.zeros(1, 3, 0, dtype=torch.float64), x0)
+
+
+def modular():
+    """Eight modules in mixed order, with 1% of the synapses of a module between two of them."""
+    g = sm.RegionGraph()
+    for k in range(16):
+        g.add_region(f"r{k}", 100)
+    for k in range(16):
+        for other in range(16):
+            g.add_projection(f"r{k}", f"r{other}", density=0.1 if k % 8 == other % 8 else 0.0005)
+    return g
+
+
+def halo(rank, size):
+    """What is exchanged is what is needed, as estimated, and far below all activity."""
+    g = modular()
+    net = ShardedRNN(g, seed=0, device="cpu")
+    report, expected = net.halo_report(), estimate(g, size)
+    assert report.volume == sum(report.received) < report.all_gather / 2
+    assert sum(report.synapses) == sm.mRNN(g, seed=0, device="cpu").weights("recurrent").nnz
+    assert 0 < sum(report.cut_synapses) < 0.1 * sum(report.synapses)
+    np.testing.assert_allclose([r.received for r in expected.ranks], report.received, rtol=0.15)
+    np.testing.assert_allclose([r.sent for r in expected.ranks], report.sent, rtol=0.15)
+    np.testing.assert_allclose([r.cut_synapses for r in expected.ranks], report.cut_synapses, rtol=0.1)
 
 
 def mistakes(rank, size):

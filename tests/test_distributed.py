@@ -9,9 +9,11 @@ from distributed_cases import RankPool
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from spectral_families import FLYVIS
+from typer.testing import CliRunner
 
 import sparse_mrnn as sm
-from sparse_mrnn.distributed import ShardedRNN, joined, partition
+from sparse_mrnn.cli import app
+from sparse_mrnn.distributed import ShardedRNN, estimate, joined, partition
 from sparse_mrnn.errors import DistributedError
 
 needs_flyvis = pytest.mark.skipif(not FLYVIS.exists(), reason="no flyvis connectome (FLYVIS_CONNECTOME)")
@@ -40,6 +42,11 @@ def test_random_networks(ranks):
 @pytest.mark.parametrize("name", ["celegans", pytest.param("flyvis", marks=needs_flyvis)])
 def test_connectomes(name, ranks):
     ranks.run(cases.connectome, name, FLYVIS)
+
+
+@pytest.mark.dist
+def test_only_what_is_needed_is_exchanged(ranks):
+    ranks.run(cases.halo)
 
 
 @pytest.mark.dist
@@ -100,6 +107,29 @@ def test_whole_regions():
     assert partition(g, 2, "regions").ranks[[0, 50, 60, 80]].tolist() == [0, 1, 1, 1]
     with pytest.raises(DistributedError, match="4 regions for 5 ranks; use partition='balanced'"):
         partition(g, 5, "regions")
+
+
+def test_explicit_synapses_are_counted_not_estimated():
+    g = regions([4, 4])
+    weights = np.zeros((4, 4))
+    weights[0, [1, 2]] = weights[1, 1] = 1.0
+    g.add_projection("r0", "r1", weights=weights)
+    g.add_projection("r1", "r1", weights=np.eye(4))
+    found = estimate(g, 2, "regions")
+    receiver = next(rank for rank in found.ranks if rank.received)
+    assert (receiver.received, receiver.cut_synapses, receiver.synapses) == (2, 3, 7)
+    assert (found.volume, found.all_gather, found.messages) == (2, 8, 1)
+
+
+def test_info_estimates_ranks(tmp_path):
+    file = tmp_path / "net.json"
+    sm.write_config(cases.modular(), file)
+    result = CliRunner().invoke(app, ["info", str(file), "--ranks", "4"], env={"COLUMNS": "120"})
+    assert result.exit_code == 0, result.output
+    assert "less than all-gather" in result.output
+    assert "rank" in result.output
+    wrong = CliRunner().invoke(app, ["info", str(file), "--ranks", "17", "--partition", "regions"])
+    assert wrong.exit_code == 1
 
 
 def test_without_a_process_group():

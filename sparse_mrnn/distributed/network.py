@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,32 @@ from sparse_mrnn.models.leaky import mRNN
 FORWARD_PARAMETERS = ("own.gains", "inputs.gains", "units.bias", "units.keep_logit")
 """What ranks may have in common and a forward pass uses."""
 MODELS: dict[str, type[mRNNBase]] = {"leaky": mRNN, "elman": ElmanmRNN}
+
+
+@dataclass(frozen=True)
+class HaloReport:
+    """What the ranks of a network exchange in a step, in units (times trials and bytes of a number).
+
+    Parameters
+    ----------
+    sent, received : tuple of int, of each rank
+        Units whose activity it sends, counted once for each rank that needs it, and receives.
+    synapses, cut_synapses : tuple of int, of each rank
+        Recurrent synapses onto its units; of them, those from units of other ranks.
+    all_gather : int
+        Units sent in a step if every rank received the activity of all others.
+    """
+
+    sent: tuple[int, ...]
+    received: tuple[int, ...]
+    synapses: tuple[int, ...]
+    cut_synapses: tuple[int, ...]
+    all_gather: int
+
+    @property
+    def volume(self) -> int:
+        """Units sent in a step, by all ranks."""
+        return sum(self.sent)
 
 
 class ShardedRNN(nn.Module):
@@ -135,6 +161,13 @@ class ShardedRNN(nn.Module):
     def extra_repr(self) -> str:
         where = f"rank {self.ranks.rank} of {self.ranks.size}"
         return f"{self.layout.n:,} units, {len(self.own_units):,} of them on {where}"
+
+    def halo_report(self) -> HaloReport:
+        """What the ranks exchange in a step; every rank calls it."""
+        shard = self.shard
+        own = [shard.halo.volume, shard.halo.n, shard.own.nnz + shard.cut.nnz, shard.cut.nnz]
+        columns = [tuple(column) for column in zip(*self.ranks.gather(own), strict=True)]
+        return HaloReport(*columns, self.layout.n * (self.ranks.size - 1))
 
     # ---------------------------------------------------------------- own units and all
 
