@@ -3,6 +3,7 @@
 import datetime
 import os
 import signal
+import threading
 import time
 import traceback
 import warnings
@@ -16,8 +17,16 @@ import torch.multiprocessing as mp
 import sparse_mrnn as sm
 import sparse_mrnn.connectome
 import sparse_mrnn.data
-from sparse_mrnn.distributed import ShardedRNN, estimate
-from sparse_mrnn.errors import ConfigError, DistributedError, ShapeError
+from sparse_mrnn.distributed import ShardedRNN, estimate, simulate
+from sparse_mrnn.errors import (
+    ConfigError,
+    DistributedError,
+    DivergenceError,
+    RecordingError,
+    ResumeError,
+    ShapeError,
+    SimulationStopped,
+)
 
 
 class RankPool:
@@ -301,6 +310,103 @@ def halo(rank, size):
     np.testing.assert_allclose([r.cut_synapses for r in expected.ranks], report.cut_synapses, rtol=0.1)
 
 
+def run_of(seed, delays=True):
+    """A random network and options of a run with every kind of stimulus and intervention."""
+    g = random_graph(seed, delays=delays)
+    names = [r.name for r in g.regions()]
+    projection = next(p for p in g.projections("recurrent") if p.source != p.target)
+    stimuli = [
+        sm.Stimulus("cue", sm.stimulus.OrnsteinUhlenbeck(1.0, 20.0), start=20),
+        sm.Stimulus(names[0], sm.stimulus.WhiteNoise(0.5), fraction=0.6),
+        sm.Stimulus("all", 0.3, start=50, stop=150),
+    ]
+    acts = [
+        sm.Lesion(names[1], fraction=0.5, start=60, stop=120),
+        sm.Clamp(names[-1], 0.4, start=30, stop=90),
+        sm.Gain(projection.source, projection.target, 0.5, start=100),
+    ]
+    return g, dict(steps=25, batch=2, noise=True, seed=3, stimulus=stimuli, interventions=acts, progress=False)
+
+
+def simulated(rank, size, seeds):
+    for seed in seeds:
+        g, options = run_of(seed, delays=bool(seed % 2))
+        settings = dict(seed=seed, dtype=torch.float64, device="cpu", noise_level_act=0.1)
+        for record in (sm.Record(variables=["h", "x"]), sm.Record(what=["units", "mean"], regions=["r1", "all"], every=3), sm.Record(regions=["r2", "r0"])):
+            found = simulate(ShardedRNN(g, **settings), record=record, **options)
+            assert (found is None) == (rank > 0)
+            if rank == 0:
+                expected = sm.simulate(sm.mRNN(g, **settings), record=record, **options)
+                assert set(found.variables) == set(expected.variables)
+                for name in expected.data_vars:
+                    np.testing.assert_allclose(found[name].values, expected[name].values, atol=1e-12)
+                for name in expected.coords:
+                    assert (found[name].values == expected[name].values).all()
+
+
+def signal_when_there(out, number):
+    """Send a signal to this process soon after a run has begun."""
+    while not (out / ".checkpoint").exists():
+        time.sleep(0.01)
+    time.sleep(1.0)
+    os.kill(os.getpid(), number)
+
+
+def stopped_run(rank, size, seed, out):
+    """A run that a termination request stops in the middle, with a checkpoint."""
+    g, options = run_of(seed)
+    net = ShardedRNN(g, seed=seed, dtype=torch.float64, device="cpu")
+    options |= dict(steps=4000, record=sm.Record(every=20), checkpoint_seconds=0.2, out=out)
+    if rank == 1:
+        threading.Thread(target=signal_when_there, args=(out, signal.SIGTERM), daemon=True).start()
+    with pytest.raises(SimulationStopped, match="resume it"):
+        simulate(net, **options)
+
+
+def resumed_run(rank, size, seed, out):
+    """Goes on with it, on any number of ranks, to what one run would have given."""
+    g, options = run_of(seed)
+    settings = dict(seed=seed, dtype=torch.float64, device="cpu")
+    options |= dict(steps=4000, record=sm.Record(every=20))
+    found = simulate(ShardedRNN(g, **settings), out=out, mode="resume", **options)
+    if rank == 0:
+        expected = sm.simulate(sm.mRNN(g, **settings), **options)
+        assert found.attrs["complete"] == 1
+        np.testing.assert_allclose(found.h.values, expected.h.values, atol=1e-9)
+    again = simulate(ShardedRNN(g, **settings), out=out, mode="resume", **options)
+    assert rank or np.array_equal(again.h.values, found.h.values)
+
+
+def refused_runs(rank, size, seed, out):
+    """Nothing is overwritten by a run that cannot begin; every rank gets an error."""
+    g, options = run_of(seed)
+    options |= dict(steps=4000, record=sm.Record(every=20), out=out)
+    settings = dict(seed=seed, dtype=torch.float64, device="cpu")
+    other = ShardedRNN(g, **settings)
+    with torch.no_grad():
+        other.shard.own.values.mul_(1.001)
+    for net, mode, error, text in (
+        (ShardedRNN(g, **settings), "create", RecordingError, "exists; choose another path"),
+        (ShardedRNN(g, **{**settings, "noise_level_act": 0.5}), "resume", ResumeError, "unit noise"),
+        (other, "resume", ResumeError, "recurrent weights"),
+    ):
+        with pytest.raises(DistributedError if rank else error, match=text):
+            simulate(net, mode=mode, **options)
+    with pytest.raises(DistributedError, match="the ranks differ in: options of the run"):
+        simulate(ShardedRNN(g, **settings), mode="resume", **{**options, "seed": rank})
+
+
+def diverging(rank, size):
+    g = sm.RegionGraph()
+    for name in "ab":
+        g.add_region(name, 4, init=1.0)
+    g.add_projection("a", "a", initializer=sm.Constant(1e30))
+    g.add_projection("a", "b", initializer=sm.Constant(1.0))
+    net = ShardedRNN(g, seed=0, device="cpu")
+    with pytest.raises(DivergenceError, match="by 160 ms, units of region 'a' are not finite"):
+        simulate(net, steps=100, progress=False)
+
+
 def mistakes(rank, size):
     g = sm.RegionGraph()
     for name in "ab":
@@ -347,3 +453,4 @@ def one_dies(rank, size):
         for _ in range(10_000):
             net(inp, x0)
     assert time.monotonic() - begun < 20
+

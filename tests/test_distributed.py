@@ -50,9 +50,27 @@ def test_only_what_is_needed_is_exchanged(ranks):
 
 
 @pytest.mark.dist
-@pytest.mark.parametrize("case", [cases.large, cases.trained, cases.frozen, cases.mistakes])
+def test_simulations(ranks):
+    ranks.run(cases.simulated, range(3))
+
+
+@pytest.mark.dist
+@pytest.mark.parametrize("case", [cases.large, cases.trained, cases.frozen, cases.mistakes, cases.diverging])
 def test_two_ranks(case, two):
     two.run(case)
+
+
+@pytest.mark.dist
+def test_a_stopped_run_goes_on_with_other_ranks(two, tmp_path, tmp_path_factory):
+    out = tmp_path / "run.zarr"
+    two.run(cases.stopped_run, 1, out)
+    two.run(cases.refused_runs, 1, out)
+    assert not sm.open_recording(out).attrs["complete"]
+    three = RankPool(3, tmp_path_factory.mktemp("three"))
+    try:
+        three.run(cases.resumed_run, 1, out)
+    finally:
+        three.close()
 
 
 @pytest.mark.dist

@@ -4,8 +4,9 @@ from sparse_mrnn.distributed.estimate import Estimate, RankEstimate, estimate
 from sparse_mrnn.distributed.network import HaloReport, ShardedRNN
 from sparse_mrnn.distributed.partition import Partition, partition
 from sparse_mrnn.distributed.ranks import Ranks, joined
+from sparse_mrnn.distributed.simulation import simulate
 
 __all__ = [
     "Estimate", "HaloReport", "Partition", "RankEstimate", "Ranks", "ShardedRNN", "estimate", "joined",
-    "partition",
+    "partition", "simulate",
 ]

@@ -1,15 +1,18 @@
-"""What the ranks must have alike before they share a network: digests of a graph and of settings."""
+"""Digests of a graph, of settings, and of the weights that ranks have, which add up to that of the whole."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
 
 from sparse_mrnn.graph import Projection, Region, RegionGraph
+from sparse_mrnn.models.weights import SparseWeights
 
 
 def digest(parts: Iterable[Any]) -> int:
@@ -51,3 +54,39 @@ def _of_projection(projection: Projection) -> list[Any]:
     if weights is not None:
         found += [weights.indptr, weights.indices, weights.data]
     return found
+
+
+def synapse_sum(weights: SparseWeights, rows: Tensor, columns: Tensor) -> int:
+    """A sum over synapses of a hash of target, source and weight: that of a matrix is that of its parts.
+
+    Parameters
+    ----------
+    weights : SparseWeights
+    rows, columns : Tensor of int64
+        Numbers in the network of its targets and sources.
+    """
+    target = rows[weights.pattern.row.long().cpu()].numpy()
+    source = columns[weights.col.long().cpu()].numpy()
+    return _hash_sum([target, source, _bits(weights.csr_values())])
+
+
+def unit_sum(units: Tensor, values: Sequence[Tensor]) -> int:
+    """A sum over units of a hash of their numbers and values (one each, or one for all)."""
+    each = [_bits(value.expand(len(units))) for value in values]
+    return _hash_sum([units.numpy(), *each])
+
+
+def _bits(values: Tensor) -> NDArray[np.int64]:
+    found: NDArray[np.int64] = values.detach().cpu().double().contiguous().numpy().view(np.int64)
+    return found
+
+
+def _hash_sum(columns: Sequence[NDArray[np.int64]]) -> int:
+    """Sum of a hash of 32 bits of each row (splitmix64: Steele et al. 2014, doi 10.1145/2714064.2660195)."""
+    mixed = np.zeros(len(columns[0]), dtype=np.uint64)
+    for column in columns:
+        mixed += column.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
+        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        mixed ^= mixed >> np.uint64(31)
+    return int((mixed >> np.uint64(32)).sum(dtype=np.uint64))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from torch.func import functional_call
 
 from sparse_mrnn.arguments import seed_number, whole_number
 from sparse_mrnn.config import NetworkConfig, read_config
-from sparse_mrnn.distributed.declared import digest, graph_digests
+from sparse_mrnn.distributed.declared import digest, graph_digests, synapse_sum, unit_sum
 from sparse_mrnn.distributed.partition import partition as divide
 from sparse_mrnn.distributed.ranks import Ranks
 from sparse_mrnn.distributed.replicated import gathered, replicated
@@ -137,12 +138,12 @@ class ShardedRNN(nn.Module):
         self.partition = divide(self.graph, self.ranks.size, partition)
         constrained = {"recurrent": rec_constrained, "input": inp_constrained}
         chosen = {"model": model, "dtype": str(dtype), **constrained, **settings}
-        self.ranks.agree(
-            graph_digests(self.graph)
-            | {name: digest([value]) for name, value in sorted(chosen.items())}
-            | {"seed": seed, "partition": digest([self.partition.ranks])}
-        )
+        self._digests = graph_digests(self.graph)
+        self.ranks.agree({**self._digests, "seed": seed, "partition": digest([self.partition.ranks])})
+        self.agree(dict(sorted(chosen.items())))
         options = {**settings, "seed": seed, "dtype": dtype, "device": device}
+        laws = {"rec_constrained": rec_constrained, "inp_constrained": inp_constrained}
+        self._arguments: tuple[type[mRNNBase], dict[str, Any]] = MODELS[model], {**options, **laws}
         shard_arguments = self.graph, self.partition, self.ranks, MODELS[model], options, constrained
         self.shard = Shard(*shard_arguments)
         self.own_units: NDArray[np.int64] = self.partition.units(self.ranks.rank)
@@ -157,6 +158,41 @@ class ShardedRNN(nn.Module):
     def units(self) -> mRNNBase:
         """This rank's units without synapses: their tonic input, time constants, activations, noise."""
         return self.shard.units
+
+    @cached_property
+    def declared(self) -> mRNNBase:
+        """The whole network without its synapses: regions, projections, settings. O(units)."""
+        model, options = self._arguments
+        net = model(self.graph, config_finalize=False, **options)
+        net.allocate()
+        return net
+
+    def agree(self, values: dict[str, Any]) -> None:
+        """Check that all ranks have the same values, by name.
+
+        Raises
+        ------
+        DistributedError
+            Naming what differs.
+        """
+        self.ranks.agree({name: digest([value]) for name, value in values.items()})
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Digests of all that the dynamics depend on, the same for any number of ranks; every rank calls it."""
+        shard, own = self.shard, torch.from_numpy(self.own_units)
+        sums = [
+            synapse_sum(shard.own, own, own),
+            synapse_sum(shard.cut, own, torch.from_numpy(shard.halo_units)),
+            synapse_sum(shard.inputs, own, torch.arange(self.n_inputs)),
+            unit_sum(own, [self.units.tonic_inp, self.units.initial_condition, self.units.alpha[:, 0]]),
+        ]
+        found = self.ranks.sum(torch.tensor(sums, device=self.ranks.device)).tolist()
+        totals = {"recurrent weights": found[0] + found[1], "input weights": found[2], "units": found[3]}
+        dynamics = self.declared.dynamics()
+        kinds = {"dtype": str(self.units.dtype), "activation": self.units.activation.name}
+        levels = {"unit noise": self.declared.noise_level_act, "input noise": self.declared.inp_noise_const}
+        digests = {f"declared {name}": value for name, value in self._digests.items()}
+        return {**dynamics, **kinds, **levels, **digests, **totals}
 
     def extra_repr(self) -> str:
         where = f"rank {self.ranks.rank} of {self.ranks.size}"

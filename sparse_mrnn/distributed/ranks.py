@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from sparse_mrnn.errors import DistributedError
 
+T = TypeVar("T")
 TIMEOUT = 300.0
 """Seconds a rank waits for the others by default."""
 
@@ -122,6 +124,45 @@ class Ranks:
             dist.all_gather_object(found, value, group=self.group)
         return found
 
+    def first(self, function: Callable[[], T]) -> T:
+        """What a function returns on rank 0, on every rank: something small, as for `gather`.
+
+        Raises
+        ------
+        DistributedError
+            On the other ranks, if the function raises an error on rank 0, which raises that.
+        """
+        found: list[Any] = [None, None]
+        failure: BaseException | None = None
+        if self.rank == 0:
+            try:
+                found = [function(), None]
+            except BaseException as error:
+                failure, found = error, [None, f"{type(error).__name__}: {error}"]
+        if self.size > 1:
+            with self._reporting():
+                dist.broadcast_object_list(found, group=self.group, group_src=0)
+        if failure is not None:
+            raise failure
+        if found[1] is not None:
+            raise DistributedError(f"rank {self.rank} ends, for rank 0 did: {found[1]}")
+        result: T = found[0]
+        return result
+
+    def share(self, tensors: dict[str, Tensor] | None) -> dict[str, Tensor]:
+        """Tensors of rank 0 on every rank, which gives None."""
+        shapes = self.first(lambda: {name: (t.shape, t.dtype) for name, t in (tensors or {}).items()})
+        found = {}
+        for name, (shape, dtype) in shapes.items():
+            given = None if tensors is None else tensors[name].contiguous()
+            found[name] = torch.empty(shape, dtype=dtype) if given is None else given
+            if self.size > 1:
+                there = found[name].to(self.device)
+                with self._reporting():
+                    dist.broadcast(there, group=self.group, group_src=0)
+                found[name] = there.cpu()
+        return found
+
     def gather_rows(self, rows: Tensor, sizes: Sequence[int], to: int | None = None) -> Tensor | None:
         """Rows of all ranks, rank after rank, on every rank or on rank ``to`` alone; elsewhere None.
 
@@ -197,4 +238,6 @@ class Exchange:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [""])[0].rstrip(".")
+    """What a message says, without the place in gloo's source and without its advice."""
+    text = (str(error).splitlines() or [""])[0]
+    return re.sub(r"^\[\S+:\d+\] ", "", text).split(". This is typically")[0].rstrip(".")

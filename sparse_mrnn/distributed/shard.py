@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -22,6 +22,7 @@ from sparse_mrnn.models.base import mRNNBase
 from sparse_mrnn.models.delays import delay_groups, delayed_inputs, has_delays
 from sparse_mrnn.models.weights import SparseWeights
 from sparse_mrnn.ops.backends import Operator
+from sparse_mrnn.ops.delays import DelayGroup
 from sparse_mrnn.ops.noise import Noise
 from sparse_mrnn.ops.recurrence import RecurrenceTensors, recurrence
 from sparse_mrnn.random_streams import synapse_stream
@@ -197,7 +198,7 @@ class Shard(nn.Module):
             noise=drawn,
             checkpoint_steps=call.checkpoint_steps,
             largest=self.largest,
-            others=HaloSynapses(self.halo, cut_groups, len(own), self.longest, self._largest_halo),
+            others=self.others(cut_groups),
         )
         x, h0 = call.x0, call.h0
         if anchor is not None:
@@ -214,6 +215,10 @@ class Shard(nn.Module):
             alpha=alpha,
         )
         return recurrence(spec, tensors)
+
+    def others(self, groups: Sequence[DelayGroup]) -> HaloSynapses:
+        """The synapses from the halo, grouped by delay."""
+        return HaloSynapses(self.halo, groups, self.own.nnz, self.longest, self._largest_halo)
 
     def noise(self) -> Noise:
         """The network's noise for the own units, where the last run has left it."""

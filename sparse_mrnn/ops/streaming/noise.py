@@ -26,6 +26,10 @@ class StreamingNoise:
     input_seeds: Sequence[int]
     unit_seeds: Sequence[int]
 
+    def unit_streams(self, like: Tensor) -> NormalStreams:
+        """The streams of units whose states are like ``like``."""
+        return NormalStreams(self.unit_seeds, like)
+
 
 class NormalStreams:
     """Standard normal numbers, step by step, from a random stream for each trial.

@@ -77,7 +77,7 @@ class Stepper:
         self.tonic = alpha * bias[:, None] if bias is not None and tonic else None  # added to x in each step
         self.current = x if self.rate is not None else torch.empty_like(x)
         if noise is not None:
-            self.unit_noise, self.unit_std = NormalStreams(noise.unit_seeds, x), alpha * noise.unit_std
+            self.unit_noise, self.unit_std = noise.unit_streams(x), alpha * noise.unit_std
             self.input_noise = NormalStreams(noise.input_seeds, inputs.source)
         self.held = HeldStates()
         self.silent_inputs: Sequence[Units] = ()
