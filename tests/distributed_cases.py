@@ -377,6 +377,29 @@ def resumed_run(rank, size, seed, out):
     assert rank or np.array_equal(again.h.values, found.h.values)
 
 
+def killed_run(rank, size, seed, out):
+    """A rank is killed in the middle of a run; the others end with an error that says so."""
+    g, options = run_of(seed)
+    net = ShardedRNN(g, seed=seed, dtype=torch.float64, device="cpu")
+    options |= dict(steps=4000, record=sm.Record(every=20), checkpoint_seconds=0.1, out=out)
+    if rank == 1:
+        threading.Thread(target=signal_when_there, args=(out, signal.SIGKILL), daemon=True).start()
+    begun = time.monotonic()
+    with pytest.raises(DistributedError, match="another rank has ended.*resume from the last checkpoint"):
+        simulate(net, **options)
+    assert time.monotonic() - begun < 30
+
+
+def same_as_never_killed(rank, size, seed, out, whole):
+    """Bit for bit, on as many ranks."""
+    g, options = run_of(seed)
+    options |= dict(steps=4000, record=sm.Record(every=20))
+    settings = dict(seed=seed, dtype=torch.float64, device="cpu")
+    found = simulate(ShardedRNN(g, **settings), out=out, mode="resume", **options)
+    expected = simulate(ShardedRNN(g, **settings), out=whole, **options)
+    assert rank or np.array_equal(found.h.values, expected.h.values)
+
+
 def refused_runs(rank, size, seed, out):
     """Nothing is overwritten by a run that cannot begin; every rank gets an error."""
     g, options = run_of(seed)

@@ -1,5 +1,7 @@
 """A network on several processes has the values and gradients of one process."""
 
+import subprocess
+import sys
 import time
 
 import distributed_cases as cases
@@ -71,6 +73,32 @@ def test_a_stopped_run_goes_on_with_other_ranks(two, tmp_path, tmp_path_factory)
         three.run(cases.resumed_run, 1, out)
     finally:
         three.close()
+
+
+@pytest.mark.dist
+def test_a_killed_run_is_resumed_to_the_same_numbers(two, tmp_path, tmp_path_factory):
+    out, doomed = tmp_path / "run.zarr", RankPool(2, tmp_path_factory.mktemp("doomed"))
+    try:
+        doomed.run(cases.killed_run, 1, out, expected=1)
+    finally:
+        doomed.close()
+    assert not sm.open_recording(out).attrs["complete"]
+    two.run(cases.same_as_never_killed, 1, out, tmp_path / "whole.zarr")
+
+
+@pytest.mark.dist
+def test_the_command_line_under_torchrun(tmp_path):
+    file = tmp_path / "net.json"
+    sm.write_config(cases.modular(), file)
+    command = [sys.executable, "-m", "sparse_mrnn", "simulate", str(file), "--stim", "r0:1", "--duration", "200"]
+    command += ["--noise", "--seed", "3", "--quiet", "--out"]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--no-python"]
+    for before, name in (([], "one.zarr"), (launcher, "two.zarr")):
+        done = subprocess.run([*before, *command, str(tmp_path / name)], capture_output=True, text=True, timeout=80)
+        assert done.returncode == 0, done.stderr
+    one, two = (sm.open_recording(tmp_path / name) for name in ("one.zarr", "two.zarr"))
+    np.testing.assert_allclose(one.h.values, two.h.values, atol=1e-6)
+    assert two.attrs["ranks"] == 2
 
 
 @pytest.mark.dist

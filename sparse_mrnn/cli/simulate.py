@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +21,7 @@ from sparse_mrnn.errors import ConfigError, DivergenceError, SimulationStopped
 
 if TYPE_CHECKING:
     from sparse_mrnn.config import SimulationConfig
+    from sparse_mrnn.distributed import Ranks
 
 STIMULUS_HELP = "REGION:AMPLITUDE[:START[:STOP]]; REGION may be a unit id, as AVAL:1:50:150."
 LESION_HELP = "REGION[:START[:STOP]]: silence a region or unit."
@@ -60,13 +64,14 @@ def simulate(
     checkpoint_seconds: Annotated[float, Option(help="Seconds between two checkpoints.")] = 30.0,
     quiet: Annotated[bool, Option("--quiet", "-q", help="Errors and warnings only.")] = False,
     log: Annotated[Path | None, Option(help="Append JSON lines about the run to this file.")] = None,
+    partition: Annotated[str, Option(help="Under torchrun: balanced or regions.")] = "balanced",
 ) -> None:
     """Simulate a network and record its activity.
 
     --stim replaces the stimuli of the configuration; --lesion, --clamp and --gain its interventions. Each may
-    be repeated. Times are in ms.
+    be repeated. Times are in ms. Started by torchrun, the network is divided among its processes.
     """
-    with report_errors():
+    with report_errors(), _ranks() as ranks:
         from sparse_mrnn.recording import summary
         from sparse_mrnn.simulation import simulate as run
         from sparse_mrnn.simulation.plan import count_steps
@@ -83,7 +88,9 @@ def simulate(
         settings = named.settings
         options = dict(what=what, variables=variable, regions=region, units=unit, every=every, dtype=dtype)
         begun = out_path if resume else None
-        settings = settings.model_copy(update={"seed": _seed(settings, begun)})
+        chosen = _seed(settings, begun) if ranks is None else ranks.first(lambda: _seed(settings, begun))
+        settings = settings.model_copy(update={"seed": chosen})
+        quiet = quiet or (ranks is not None and ranks.rank > 0)
         names = {"variables": "variable", "regions": "region", "units": "unit"}
         record = with_options(settings.record, {k: v for k, v in options.items() if v != []}, names)
         stimuli = [Stimulus.parse(text) for text in stim] if stim else settings.stimuli()
@@ -93,29 +100,53 @@ def simulate(
         try:
             with notes():
                 count_steps(settings.dt, settings.duration, None)  # refused before a large network is built
-                net = named.build(device, seed=settings.seed)
-                if stays_at_zero(net, stimuli, acts, noise=settings.noise):
-                    warnings.warn(NOTHING_DRIVES, stacklevel=1)
-                if not quiet:
-                    units, synapses = net.graph.n_units, net.weights("recurrent").nnz
-                    say(f"{units:,} units, {synapses:,} synapses on {net.device}; seed {net.seed}")
-                recording = run(
-                    net, settings.duration, batch=settings.batch, seed=net.seed,
-                    noise=settings.noise, stimulus=stimuli, interventions=acts,
+                more: dict[str, Any] = dict(
+                    batch=settings.batch, noise=settings.noise, stimulus=stimuli, interventions=acts,
                     record=record.to_record(), out=out_path, mode=mode, allow_large=yes,
                     checkpoint_seconds=checkpoint_seconds, progress=not quiet, log=log,
-                )
+                )  # fmt: skip
+                if ranks is not None:
+                    from sparse_mrnn.distributed import sharded_network
+                    from sparse_mrnn.distributed import simulate as run_on_ranks
+
+                    divided = sharded_network(named.graph, settings, partition=partition, device=device)
+                    report = divided.halo_report()
+                    if not quiet:
+                        synapses, halo = sum(report.synapses), f"{report.volume:,} units sent a step"
+                        size = f"{divided.layout.n:,} units, {synapses:,} synapses"
+                        say(f"{size} on {ranks.size} ranks; {halo}; seed {chosen}")
+                    recording = run_on_ranks(divided, settings.duration, seed=chosen, **more)
+                else:
+                    net = named.build(device, seed=settings.seed)
+                    if stays_at_zero(net, stimuli, acts, noise=settings.noise):
+                        warnings.warn(NOTHING_DRIVES, stacklevel=1)
+                    if not quiet:
+                        units, synapses = net.graph.n_units, net.weights("recurrent").nnz
+                        say(f"{units:,} units, {synapses:,} synapses on {net.device}; seed {net.seed}")
+                    recording = run(net, settings.duration, seed=net.seed, **more)
         except SimulationStopped as stopped:
             err.print(f"[yellow]{escape(str(stopped))}[/]", soft_wrap=True)
             raise typer.Exit(130) from None
         except DivergenceError as error:
             err.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
             raise typer.Exit(2) from None
-        if quiet:
+        if quiet or recording is None:
             return
         if out_path is not None:
             say(f"wrote {out_path}, {decimal(recording.nbytes)} uncompressed", wrap=False)
         out.print(summary(recording))
+
+
+@contextmanager
+def _ranks() -> Iterator[Ranks | None]:
+    """The processes that torchrun has started, or None without it."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        yield None
+        return
+    from sparse_mrnn.distributed import joined
+
+    with joined() as ranks:
+        yield ranks
 
 
 def _seed(settings: SimulationConfig, begun: Path | None) -> int:

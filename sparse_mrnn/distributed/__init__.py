@@ -1,12 +1,22 @@
 """A network divided among the processes of torch.distributed, with the results of one process."""
 
 from sparse_mrnn.distributed.estimate import Estimate, RankEstimate, estimate
-from sparse_mrnn.distributed.network import HaloReport, ShardedRNN
+from sparse_mrnn.distributed.network import HaloReport, ShardedRNN, sharded_network
 from sparse_mrnn.distributed.partition import Partition, partition
-from sparse_mrnn.distributed.ranks import Ranks, joined
+from sparse_mrnn.distributed.ranks import Ranks, is_started_by_torchrun, joined
 from sparse_mrnn.distributed.simulation import simulate
 
 __all__ = [
-    "Estimate", "HaloReport", "Partition", "RankEstimate", "Ranks", "ShardedRNN", "estimate", "joined",
-    "partition", "simulate",
+    "Estimate",
+    "HaloReport",
+    "Partition",
+    "RankEstimate",
+    "Ranks",
+    "ShardedRNN",
+    "estimate",
+    "is_started_by_torchrun",
+    "joined",
+    "partition",
+    "sharded_network",
+    "simulate",
 ]

@@ -148,7 +148,8 @@ class _Counted:
                 self._count(projection, target, expected, certain)
         of_region = np.repeat(-np.expm1(-expected), np.diff(layout.ptr))
         needed = np.where(certain, 1.0, of_region) * ~self.own
-        self.needed_of: Float = np.bincount(parts.ranks, weights=needed, minlength=parts.size).astype(np.float64)
+        by_owner = np.bincount(parts.ranks, weights=needed, minlength=parts.size)
+        self.needed_of: Float = by_owner.astype(np.float64)
 
     def _count(
         self, projection: Projection, target: int, expected: Float, certain: NDArray[np.bool_]

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from sparse_mrnn.arguments import seed_number, whole_number
-from sparse_mrnn.config import NetworkConfig, read_config
+from sparse_mrnn.config import NetworkConfig, SimulationConfig, read_config
 from sparse_mrnn.distributed.declared import digest, graph_digests, synapse_sum, unit_sum
 from sparse_mrnn.distributed.partition import partition as divide
 from sparse_mrnn.distributed.ranks import Ranks
@@ -178,7 +178,7 @@ class ShardedRNN(nn.Module):
         self.ranks.agree({name: digest([value]) for name, value in values.items()})
 
     def fingerprint(self) -> dict[str, Any]:
-        """Digests of all that the dynamics depend on, the same for any number of ranks; every rank calls it."""
+        """Digests of what the dynamics depend on, alike for any number of ranks; every rank calls it."""
         shard, own = self.shard, torch.from_numpy(self.own_units)
         sums = [
             synapse_sum(shard.own, own, own),
@@ -356,6 +356,33 @@ class ShardedRNN(nn.Module):
         if tensor.dtype != units.dtype or tensor.device != units.device:
             what = f"{name} is {tensor.dtype} on {tensor.device}, the network {units.dtype} on {units.device}"
             raise ShapeError(f"forward: {what}; use {name}.to(net.units.device, net.units.dtype).")
+
+
+def sharded_network(
+    graph: RegionGraph, settings: SimulationConfig, *, partition: str = "balanced", device: str | None = None
+) -> ShardedRNN:
+    """The network of a graph on all ranks, with the settings of a ``simulation`` section.
+
+    Parameters
+    ----------
+    graph : RegionGraph
+    settings : SimulationConfig
+    partition : str
+        As for `ShardedRNN`.
+    device : str, optional
+
+    Raises
+    ------
+    DistributedError, ConfigError
+        As for `ShardedRNN`.
+    """
+    names = ["activation", "noise_level_act", "noise_level_inp", "spectral_radius", "dt", "seed"]
+    names += ["rec_constrained", "inp_constrained", "batch_first"]
+    common: dict[str, Any] = {name: getattr(settings, name) for name in names}
+    if settings.model == "leaky":
+        common |= {"tau": settings.tau, "integrator": settings.integrator}
+    dtype = torch.float64 if settings.dtype == "float64" else torch.float32
+    return ShardedRNN(graph, model=settings.model, partition=partition, dtype=dtype, device=device, **common)
 
 
 def _check_shardable(graph: RegionGraph, settings: dict[str, Any]) -> None:
