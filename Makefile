@@ -46,6 +46,7 @@ figures: .venv/run ## redraw the figures of the docs from real runs
 	$(BIN)/python docs/figures/make_figures.py
 	$(BIN)/python docs/figures/training.py
 	$(BIN)/python docs/figures/simulation_figures.py
+	$(BIN)/python docs/figures/celegans_gains.py
 
 clean:
 	rm -rf .venv demo site build *.egg-info
