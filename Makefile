@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 
 .venv/run: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(PIP) -e '.[io,plot,fast,connectome]'
+	$(PIP) -e '.[all]'
 	touch $@
 
 .venv/test: pyproject.toml constraints.txt
@@ -47,6 +47,7 @@ figures: .venv/run ## redraw the figures of the docs from real runs
 	$(BIN)/python docs/figures/training.py
 	$(BIN)/python docs/figures/simulation_figures.py
 	$(BIN)/python docs/figures/celegans_gains.py
+	$(BIN)/python docs/figures/analysis_figures.py
 
 clean:
 	rm -rf .venv demo site build *.egg-info

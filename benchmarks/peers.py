@@ -1,18 +1,17 @@
-"""The same network in other software, side by side in one run: values and gradients first, then time and memory.
+"""The same network in other software, side by side: first values and gradients, then time and memory.
 
-    python benchmarks/peers.py [--peers PYTHON] [--units N] [--fan-in K] [--write docs/benchmarks.md]
+    python benchmarks/peers.py [--peers PYTHON] [--units N] [--fan-in K] [--write docs/peers.md]
 
-PYTHON is an interpreter that has what is to be compared (``pip install jax brainevent reservoirpy nn4n torch``);
-what it lacks is left out, and said. Each entry is a process of its own. All get the same weights, inputs and
-initial state, and compute x <- (1 - a) x + a (W tanh(x) + u) for some steps. Training is the forward and
-backward pass of the mean squared activity in the weights of the synapses; simulation the forward pass of one trial.
-A result is compared with scipy's in float64 before anything is timed. Time is the median of rounds in which the
-entries take turns; memory the largest resident size of the process.
+PYTHON is an interpreter that has what is compared (``pip install jax brainevent reservoirpy nn4n torch``);
+what it lacks is left out, and said. Each entry is a process of its own. All get the same weights, inputs
+and initial state, and compute x <- (1 - a) x + a (W tanh(x) + u) for some steps. Training is the forward
+and backward pass of the mean squared activity in the weights of the synapses, simulation the forward pass
+of one trial. A result is compared with scipy's in float64 before anything is timed. Time is the median of
+rounds in which the entries take turns; memory is the largest resident size of the process.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import resource
@@ -27,6 +26,7 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
+from common import arguments, replace_in_page, table_head, table_row
 
 ALPHA = 0.1
 BATCH, STEPS = 32, 20
@@ -70,7 +70,7 @@ def reference(p: dict[str, Any]) -> dict[str, Any]:
     return {"loss": float(loss), "gradient": gradient, "h": h[-1].T[:1], "r": r[None]}
 
 
-# ---------------------------------------------------------------- entries: (training, simulation) of each software
+# ---------------------------------------------------------------- entries: passes of each software
 
 
 def torch_problem(p: dict[str, Any]) -> tuple[Any, Any, Any]:
@@ -234,8 +234,8 @@ def nn4n(p: dict[str, Any]) -> dict[str, Step]:
     ones = torch.ones(n, n)
     dense = torch.from_numpy(sp.csr_array((p["values"], p["col"], p["ptr"]), shape=(n, n)).toarray())
     struct = {
-        "input_dim": n, "output_dim": n, "weights": "zero", "biases": "zero", "ei_mask": None, "plasticity_mask": ones,
-        "sparsity_mask": (dense != 0).float(),
+        "input_dim": n, "output_dim": n, "weights": "zero", "biases": "zero", "ei_mask": None,
+        "plasticity_mask": ones, "sparsity_mask": (dense != 0).float(),
     }  # fmt: skip
     layer = HiddenLayer(struct)
     layer.weight.data.copy_(dense)
@@ -383,38 +383,40 @@ def compare(peers: str, units: int, fan_in: int, rounds: int) -> list[dict[str, 
 def table(rows: list[dict[str, Any]]) -> str:
     """Markdown."""
     own = rows[0]
-    lines = [
-        "| | training (s) | | one trial (s) | | peak memory (MB) | largest difference |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    lines = table_head("", "training (s)", "", "one trial (s)", "", "memory (MB)", "largest difference")
     for row in rows:
         if "left out" in row:
-            lines.append(f"| {row['entry']} | left out: {row['left out'][:80]} | | | | | |")
+            lines.append(table_row([row["entry"], f"left out: {row['left out'][:80]}", *[""] * 5]))
             continue
-        cells = []
+        cells = [row["entry"]]
         for kind in ("training", "simulation"):
             cells += [f"{row[kind]:.3f}", f"{row[kind] / own[kind]:.1f}x"] if kind in row else ["", ""]
-        memory, difference = f"{row['memory'] / 1e6:,.0f}", f"{row['difference']:.0e}"
-        lines.append(f"| {row['entry']} | {' | '.join(cells)} | {memory} | {difference} |")
+        lines.append(table_row([*cells, f"{row['memory'] / 1e6:,.0f}", f"{row['difference']:.0e}"]))
     return "\n".join(lines)
 
 
 def main() -> None:
-    """Run from the command line."""
-    parser = argparse.ArgumentParser(description="Compare with other software.")
-    parser.add_argument("--peers", default=sys.executable)
+    """Compare and print; with --write, also into a page."""
+    parser = arguments(__doc__)
+    parser.add_argument("--peers", default=sys.executable, help="interpreter that has what is compared")
     parser.add_argument("--units", type=int, default=10_000)
     parser.add_argument("--fan-in", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
-    parser.add_argument("--write", type=Path)
-    parser.add_argument("--worker")
-    parser.add_argument("--folder", type=Path)
+    parser.add_argument("--write", type=Path, help="page to refresh")
+    parser.add_argument("--worker", help="of a process of its own")
+    parser.add_argument("--folder", type=Path, help="of a process of its own")
     options = parser.parse_args()
     if options.worker:
         worker(options.worker, options.folder)
         return
-    text = table(compare(options.peers, options.units, options.fan_in, options.rounds))
+    from sparse_mrnn.benchmark import describe_machine, machine_line
+
+    rows = compare(options.peers, options.units, options.fan_in, options.rounds)
+    sizes = f"{options.units:,} units, {options.fan_in} synapses each, batch {BATCH}, {STEPS} steps"
+    text = f"{sizes}; medians of {options.rounds} rounds. {machine_line(describe_machine())}\n\n{table(rows)}"
     print(text)
+    if options.write is not None:
+        replace_in_page(options.write, text)
 
 
 if __name__ == "__main__":

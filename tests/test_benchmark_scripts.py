@@ -79,3 +79,24 @@ def test_connectomes(load, tmp_path):
     few = {"optic": 300, "central": 200}
     script = load("connectomes", NEURONS=500, ROWS=5_000, TYPES=20, SUPER_CLASSES=few)
     assert len(lines(script.table(tmp_path))) == 4
+
+
+@pytest.mark.parametrize("entry", ["sparse-mrnn", "torch.sparse, step by step", "dense loop, as mRNNTorch"])
+def test_other_software_is_compared_with_scipy(load, entry):
+    peers = load("peers")
+    problem = peers.problem(30, 4)
+    expected = peers.reference(problem)
+    runs = peers.ENTRIES[entry][0](problem)
+    loss, gradient = runs["training"]()
+    found = {"loss": loss, "gradient": gradient, "h": runs["simulation"]()}
+    assert peers.largest_difference(found, expected) < 1e-5
+    assert peers.largest_difference({**found, "gradient": gradient + 0.1 * abs(gradient).max()}, expected) > 0.09
+
+
+@pytest.mark.slow
+def test_analysis(load):
+    script = load("analysis", LARGE=300, CHAOTIC=300, STEPS=600, STARTS=8, ITERATIONS=20, TRAINING=2)
+    large = script.bounds(script.point(), script.exponents())
+    assert len(lines(large)) == 6
+    rows = script.search(None)
+    assert len(lines(script.finders(rows))) == len(rows) == 5

@@ -58,7 +58,7 @@ def draw(graph: nx.DiGraph, path: Path) -> None:
     rows: dict[int, list[str]] = {}
     for name in graph:
         rows.setdefault(level[name], []).append(name)
-    figure, ax = plt.subplots(figsize=(10.5, 0.85 * len(rows) + 0.6), layout="constrained")
+    figure, ax = plt.subplots(figsize=(13, 0.85 * len(rows) + 0.6), layout="constrained")
     centre = {}
     for height, names in sorted(rows.items()):
         # Beside what they import, so that arrows are short.

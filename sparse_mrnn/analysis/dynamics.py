@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -24,6 +25,9 @@ from sparse_mrnn.models.leaky import mRNN
 from sparse_mrnn.models.weights import DENSE_LIMIT, SparseWeights
 from sparse_mrnn.ops.activations import ActivationSegments
 from sparse_mrnn.ops.pattern import Pattern
+
+LU_ENTRIES = 2**22
+"""Entries of a batch of dense Jacobians at most."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,6 +205,21 @@ class Tangent:
         if self.dynamics.elman:
             return self.dynamics.transposed @ (self.slope * v) - v
         return self.slope * (self.dynamics.transposed @ v) - v
+
+    def solve(self, rhs: Tensor) -> Tensor:
+        """J^-1 rhs at every column, by LU of dense matrices, some at a time; NaN where one is singular."""
+        n = self.dynamics.n
+        dense = self.dynamics.matrix.to_dense().cpu().numpy()
+        slopes, right = self.slope.t().cpu().numpy(), rhs.t().cpu().numpy()
+        found = np.full(right.shape, np.nan)
+        some = max(1, LU_ENTRIES // n**2)
+        for columns in (slice(start, start + some) for start in range(0, len(right), some)):
+            slope = slopes[columns]
+            jacobian = dense * (slope[:, :, None] if self.dynamics.elman else slope[:, None, :])
+            jacobian[:, np.arange(n), np.arange(n)] -= 1
+            with suppress(np.linalg.LinAlgError):
+                found[columns] = np.linalg.solve(jacobian, right[columns, :, None])[:, :, 0]
+        return torch.from_numpy(found).t().to(rhs)
 
     def step(self, v: Tensor) -> Tensor:
         """A deviation one time step later."""

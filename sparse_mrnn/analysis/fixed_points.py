@@ -210,8 +210,8 @@ def find_fixed_points(
     """Fixed points of a network, without noise, under constant input.
 
     From every start by Newton steps, whose linear systems GMRES solves with Jacobian-vector products on the
-    sparse weights; where they stall, by gradient descent on q and Newton again. In float64, whatever the
-    network's dtype. Memory: 60 vectors per start and the synapses twice.
+    sparse weights (LU, of up to 400 units); where they stall, by gradient descent on q and Newton again. In
+    float64, whatever the network's dtype. Memory: 60 vectors per start and the synapses twice.
 
     Parameters
     ----------

@@ -81,7 +81,7 @@ class Modes(Result):
         ax = axes_or_new(ax, (1.8 + 0.6 * len(self.region), 1.2 + 0.3 * len(self.eigenvalues)))
         drawn = ax.imshow(self.participation, cmap="cividis", vmin=0, aspect="auto")
         rows = [
-            f"{value:.3g}, {abs(time):.3g} ms" + (f", {f:.2g} Hz" if f else "")
+            f"{value:.3g}, {abs(time):.3g} ms{f', {f:.2g} Hz' if f else ''}{' (grows)' if time < 0 else ''}"
             for value, time, f in zip(_tidy(self.eigenvalues), self.timescale, self.frequency, strict=True)
         ]
         ax.set_yticks(range(len(rows)), rows, fontsize=8)

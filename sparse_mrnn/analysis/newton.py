@@ -1,4 +1,4 @@
-"""Zeros of the velocity from many states at once: inexact Newton steps; gradient descent where they stall.
+"""Zeros of the velocity from many states at once: Newton steps; gradient descent where they stall.
 
 Newton-Krylov with backtracking: Knoll & Keyes 2004, J. Comput. Phys. 193:357; how exactly the linear systems
 are solved: Eisenstat & Walker 1996. The fallback is that of Sussillo & Barak 2013: descent on q = |v|^2 / 2.
@@ -14,6 +14,10 @@ from torch import Tensor
 from sparse_mrnn.analysis.dynamics import Dynamics
 from sparse_mrnn.analysis.gmres import gmres
 
+DIRECT = 400
+"""Units up to which the linear systems are factorised."""
+FAR = 1e4
+"""A Newton step longer than this many times the velocity is that of a nearly singular Jacobian."""
 HALVINGS = 10
 """Times a Newton step is halved before it counts as stalled."""
 
@@ -92,7 +96,7 @@ def _newton(dynamics: Dynamics, state: Tensor, options: SolverOptions) -> tuple[
             break
         here, part = state[:, active], dynamics.columns(active)
         rtol = torch.maximum(forcing[active], 0.1 * options.tol / speed[active])
-        change, _ = gmres(part.tangent(here).forward, -velocity[:, active], rtol, basis=options.basis)
+        change = _change(part, here, -velocity[:, active], rtol, options.basis)
         better, new, new_velocity = _backtrack(part, here, change, speed[active])
         moved = active[better]
         state[:, moved], velocity[:, moved] = new[:, better], new_velocity[:, better]
@@ -102,6 +106,19 @@ def _newton(dynamics: Dynamics, state: Tensor, options: SolverOptions) -> tuple[
         steps[moved] += 1
         active = moved
     return state, speed, steps
+
+
+def _change(dynamics: Dynamics, state: Tensor, rhs: Tensor, rtol: Tensor, basis: int) -> Tensor:
+    """J^-1 rhs in every column: of few units by LU, else, and where J is nearly singular, by GMRES."""
+    tangent = dynamics.tangent(state)
+    if dynamics.n > DIRECT:
+        return gmres(tangent.forward, rhs, rtol, basis=basis)[0]
+    change = tangent.solve(rhs)
+    far = torch.nonzero(~(change.norm(dim=0) <= FAR * rhs.norm(dim=0)))[:, 0]
+    if len(far):
+        part = dynamics.columns(far).tangent(state[:, far])
+        change[:, far] = gmres(part.forward, rhs[:, far], rtol[far], basis=basis)[0]
+    return change
 
 
 def _backtrack(
