@@ -25,6 +25,12 @@ Int64 = NDArray[np.int64]
 class Layout:
     """Which units belong to which region: region after region, in insertion order.
 
+    Parameters
+    ----------
+    regions : tuple of Region
+    groups : dict of str to tuple of str
+        The regions behind each region's and parent's name.
+
     Examples
     --------
     >>> g = RegionGraph()
@@ -235,6 +241,17 @@ def lower(
         Whether Dale's law applies; it decides the default initial values.
     dtype : numpy floating type
         Of the values. Random values are drawn in float32 either way, so both precisions give the same net.
+
+    Returns
+    -------
+    BlockSparse
+
+    Raises
+    ------
+    GraphError
+        If there are more units than numbers of 32 bits.
+    WeightError
+        If a rule, an initialiser or explicit weights cannot be drawn as declared.
 
     Examples
     --------
