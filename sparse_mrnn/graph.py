@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import networkx as nx
@@ -77,6 +77,17 @@ class Region:
         if isinstance(self.sign, np.ndarray):
             return self.sign
         return np.full(self.n, REGION_SIGNS[self.sign], dtype=np.int8)
+
+    def cut(self, units: NDArray[np.int64]) -> Region:
+        """The region with some of its units only, ascending, perhaps none."""
+        if len(units) == self.n:
+            return self
+        arrays = ("sign", "base_firing", "init", "positions")
+        values = {name: getattr(self, name) for name in arrays}
+        cut: dict[str, Any] = {name: v[units] for name, v in values.items() if isinstance(v, np.ndarray)}
+        if self.unit_ids is not None:
+            cut["unit_ids"] = tuple(self.unit_ids[k] for k in units)
+        return replace(self, n=len(units), **cut)
 
 
 @dataclass(frozen=True, eq=False)
