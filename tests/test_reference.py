@@ -6,6 +6,7 @@ import inspect
 import re
 from pathlib import Path
 
+import griffe
 import pytest
 
 PAGES = Path(__file__).parent.parent / "docs" / "reference"
@@ -50,6 +51,16 @@ def undescribed_fields(thing):
     fields = dataclasses.fields(thing) if dataclasses.is_dataclass(thing) else ()
     own = {name for name in vars(thing).get("__annotations__", ()) if not name.startswith("_")}
     return [field.name for field in fields if field.name in own and "description" not in field.metadata]
+
+
+def test_defaults_are_those_of_the_signature(monkeypatch):
+    monkeypatch.chdir(PAGES.parent.parent)
+    extensions = griffe.load_extensions("dataclasses", "tools/griffe_defaults.py")
+    package = griffe.load("sparse_mrnn", search_paths=["."], docstring_parser="numpy", extensions=extensions)
+    for name, parameter, default in (("models.leaky.mRNN", "tau", "100"), ("stimulus.waveforms.Ramp", "last", None)):
+        [section] = [s for s in package[name].docstring.parsed if s.kind.value == "parameters"]
+        [shown] = [p.value for p in section.value if p.name == parameter]
+        assert (shown if shown is None else str(shown)) == default
 
 
 def test_every_public_name_is_on_a_page():
