@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import resource
+import runpy
 import subprocess
 import sys
 import time
@@ -27,8 +28,6 @@ import sparse_mrnn as sm
 from sparse_mrnn.analysis import SolverOptions, find_fixed_points, linearize, lyapunov_spectrum, sample_states
 from sparse_mrnn.tasks import flip_flop
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "docs" / "figures"))
-
 LARGE, CHAOTIC, DEGREE, STEPS = 20_000, 5_000, 100, 2_000
 STARTS, ITERATIONS, RATES = 256, 5_000, (1e-4, 1e-3, 1e-2)
 TRAINING = 900
@@ -36,10 +35,11 @@ TOL_Q = 1e-12
 """mRNNTorch's tolerance: of half the squared length of a step of the network."""
 
 
-def random_net(n: int, radius: float, **options: Any) -> sm.mRNN:
-    """An i.i.d. tanh net, 100 synapses a unit, with a tonic input that differs from unit to unit."""
+def random_net(n: int, radius: float, tonic: float, **options: Any) -> sm.mRNN:
+    """An i.i.d. tanh net, 100 synapses a unit, with tonic inputs of some standard deviation."""
     g = sm.RegionGraph()
-    g.add_region("r", n, sign=None, base_firing=np.random.default_rng(1).standard_normal(n).tolist())
+    drive = tonic * np.random.default_rng(1).standard_normal(n)
+    g.add_region("r", n, sign=None, base_firing=drive.tolist())
     g.add_projection("r", "r", fan_in=min(DEGREE, n), initializer=sm.Normal(radius))
     return sm.mRNN(g, "tanh", seed=0, device="cpu", **options)
 
@@ -55,7 +55,7 @@ def stays(net: sm.mRNN, state: np.ndarray) -> float:
 
 def point() -> dict[str, Any]:
     """The fixed point of a large contracting net, and 10 leading eigenvalues of its Jacobian."""
-    net = random_net(LARGE, 0.8)
+    net = random_net(LARGE, 0.8, tonic=1.0)
     before = time.perf_counter()
     points = find_fixed_points(net, starts=1, eigenvalues=0)
     seconds = time.perf_counter() - before
@@ -76,7 +76,7 @@ def point() -> dict[str, Any]:
 
 def exponents() -> dict[str, Any]:
     """10 Lyapunov exponents of a chaotic net."""
-    net = random_net(CHAOTIC, 1.8, dt=10, tau=50)
+    net = random_net(CHAOTIC, 2.0, tonic=0.0, dt=10, tau=50)
     before = time.perf_counter()
     found = lyapunov_spectrum(net, 10, steps=STEPS, transient=STEPS // 4)
     seconds = time.perf_counter() - before
@@ -91,11 +91,10 @@ def trained_flip_flop(path: str | None) -> sm.mRNN:
         net = sm.load(path, device="cpu")
         assert isinstance(net, sm.mRNN)
         return net
-    from training import flip_flop_net, train
-
-    net = flip_flop_net()
-    train(net, "exc", 3, lambda batch, k: flip_flop(batch, 100, rng=k), TRAINING)
-    return net
+    figures = runpy.run_path(str(Path(__file__).parent.parent / "docs" / "figures" / "training.py"))
+    trained: sm.mRNN = figures["flip_flop_net"]()
+    figures["train"](trained, "exc", 3, lambda batch, k: flip_flop(batch, 100, rng=k), TRAINING)
+    return trained
 
 
 def descend(net: sm.mRNN, start: Tensor, rate: float) -> tuple[Tensor, Tensor, int, float]:

@@ -27,7 +27,9 @@ FAMILIES = {
     "use a network": ("#b7cdea", "simulation training tasks analysis plot benchmark"),
     "exchange": ("#e3bfd9", "connectome interop data tensor_file"),
 }
-HELPERS = ("errors", "atomic", "differences", "nested")
+HELPERS = (
+    "arguments", "atomic", "differences", "errors", "json_file", "nested", "summary_table", "waiting_threads",
+)
 """Imported from anywhere, and not drawn."""
 FILL = {name: colour for colour, names in FAMILIES.values() for name in names.split()}
 
