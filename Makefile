@@ -3,11 +3,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test check bench bench-gpu gpu-report figures clean
+.PHONY: demo test fuzz check bench bench-gpu gpu-report figures clean
 
 .venv/run: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(PIP) -e '.[io,plot,fast,connectome]'
+	$(PIP) -e '.[all]'
 	touch $@
 
 .venv/test: pyproject.toml constraints.txt
@@ -24,10 +24,13 @@ demo: .venv/run ## simulate the C. elegans connectome; recording and figures in 
 test: .venv/test ## the test suite
 	$(BIN)/python -m pytest -q -n auto
 
+fuzz: .venv/test ## mutated files, in child processes with limits of memory and time; CASES=number SEED=number
+	cd tests && ../$(BIN)/python -m fuzz --cases $(or $(CASES),20000) --seed $(or $(SEED),0)
+
 check: .venv/test ## linter, type checker, docs
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/mkdocs build --quiet --strict --site-dir .venv/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --site-dir .venv/site
 
 bench: .venv/run ## measure, and refresh docs/benchmarks.md and the tables of docs/large_runs.md and its figure
 	$(BIN)/python benchmarks/page.py --write docs/benchmarks.md
@@ -43,6 +46,7 @@ figures: .venv/run ## redraw the figures of the docs from real runs
 	$(BIN)/python docs/figures/make_figures.py
 	$(BIN)/python docs/figures/training.py
 	$(BIN)/python docs/figures/simulation_figures.py
+	$(BIN)/python docs/figures/celegans_gains.py
 	$(BIN)/python docs/figures/analysis_figures.py
 
 clean:

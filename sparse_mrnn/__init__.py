@@ -44,7 +44,7 @@ from sparse_mrnn.spectral import (
 from sparse_mrnn.stimulus import Clamp, Gain, Lesion, Stimulus
 from sparse_mrnn.training.checkpoint import load_checkpoint, save_checkpoint
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "AllToAll", "BalancedEI", "Bernoulli", "BlockSparse", "Clamp", "ConnectionRule", "Constant",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -41,13 +43,35 @@ def hex_columns(extent: int) -> Columns:
 
 
 def hex_centres(columns: Columns) -> NDArray[np.float64]:
-    """Centres (x, y) of columns, neighbours at distance 1.
+    """Centres (x, y) of columns in the visual field, x to the right and y up; neighbours are at distance 1.
 
-    >>> hex_centres(np.array([[0, 0], [0, 1]])).tolist()
-    [[0.0, 0.0], [0.0, 1.0]]
+    The axis u points down, v to the right and down, as in flyvis' movies.
+
+    >>> hex_centres(np.array([[0, 0], [1, 0], [-1, 2]])).round(2).tolist()
+    [[0.0, 0.0], [0.0, -1.0], [1.73, 0.0]]
     """
     u, v = columns[:, 0], columns[:, 1]
-    return np.stack([u * np.sqrt(3) / 2, v + u / 2], axis=1)
+    return np.stack([v * np.sqrt(3) / 2, -(u + v / 2)], axis=1) + 0.0  # no -0.0
+
+
+def hex_extent(columns: int) -> int:
+    """Extent of the hexagon that has this many columns.
+
+    Raises
+    ------
+    GraphError
+        If none has.
+
+    Examples
+    --------
+    >>> hex_extent(721)
+    15
+    """
+    extent = round(math.sqrt((4 * columns - 1) / 12) - 0.5) if columns > 0 else 0
+    if 3 * extent * (extent + 1) + 1 != columns:
+        nearest = ", ".join(str(3 * e * (e + 1) + 1) for e in range(max(extent - 1, 0), extent + 2))
+        raise GraphError(f"{columns} columns fill no hexagon; it takes {nearest}, ... columns.")
+    return extent
 
 
 def hex_positions(centres: NDArray[np.float64]) -> Columns:
@@ -71,8 +95,8 @@ def hex_positions(centres: NDArray[np.float64]) -> Columns:
     centres = np.asarray(centres, dtype=np.float64)
     if centres.ndim != 2 or centres.shape[1] != 2:
         raise GraphError(f"positions have shape {centres.shape}; expected (units, 2).")
-    u = centres[:, 0] * 2 / np.sqrt(3)
-    exact = np.stack([u, centres[:, 1] - u / 2], axis=1)
+    v = centres[:, 0] * 2 / np.sqrt(3)
+    exact = np.stack([-centres[:, 1] - v / 2, v], axis=1)
     columns = np.rint(exact)
     bad = np.flatnonzero(~(np.abs(exact - columns) < 1e-3).all(axis=1))
     if len(bad):

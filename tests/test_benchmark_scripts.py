@@ -81,6 +81,18 @@ def test_connectomes(load, tmp_path):
     assert len(lines(script.table(tmp_path))) == 4
 
 
+@pytest.mark.parametrize("entry", ["sparse-mrnn", "torch.sparse, step by step", "dense loop, as mRNNTorch"])
+def test_other_software_is_compared_with_scipy(load, entry):
+    peers = load("peers")
+    problem = peers.problem(30, 4)
+    expected = peers.reference(problem)
+    runs = peers.ENTRIES[entry][0](problem)
+    loss, gradient = runs["training"]()
+    found = {"loss": loss, "gradient": gradient, "h": runs["simulation"]()}
+    assert peers.largest_difference(found, expected) < 1e-5
+    assert peers.largest_difference({**found, "gradient": gradient + 0.1 * abs(gradient).max()}, expected) > 0.09
+
+
 @pytest.mark.slow
 def test_analysis(load):
     script = load("analysis", LARGE=300, CHAOTIC=300, STEPS=600, STARTS=8, ITERATIONS=20, TRAINING=2)

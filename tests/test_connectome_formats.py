@@ -400,6 +400,23 @@ def test_flyvis_has_734_parameters():
     assert {n: p.numel() for n, p in net.named_parameters() if p.numel()} == {"bias": 65, "keep_logit": 65, "rec.gains": 604}
 
 
+def test_flyvis_columns_lie_in_the_visual_field():
+    """T4a-d and T5a-d are wired for their published preferred directions: from Mi9 to Mi4, from Tm9 to CT1."""
+    graph, _ = read_flyvis(source_file("flyvis/fib25-fib19_v2.2.json"), 5, scale="none")
+    weights = {(p.source, p.target): abs(p.weights.tocsr()) for p in graph.projections()}
+    for kind, inputs in (("T4", ("Mi9", "Mi4")), ("T5", ("Tm9", "CT1(Lo1)"))):
+        for subtype, preferred in {"a": 180, "b": 0, "c": 90, "d": 270}.items():
+            target = graph.region(kind + subtype)
+            centre = np.flatnonzero((hex_positions(target.positions) == 0).all(axis=1))
+            middle = []
+            for source in inputs:
+                row = weights[source, target.name][centre].toarray()[0]
+                middle.append(row @ graph.region(source).positions / row.sum())
+            x, y = middle[1] - middle[0]
+            found = np.degrees(np.arctan2(y, x))
+            assert abs((found - preferred + 180) % 360 - 180) < 45, target.name  # nearest of the four
+
+
 def test_flyvis_published_numbers():
     path = source_file("flyvis/fib25-fib19_v2.2.json")
     spec = json.loads(path.read_text())

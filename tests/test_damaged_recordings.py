@@ -108,6 +108,15 @@ def test_a_flipped_bit_in_a_chunk_is_found_where_it_is_used(tmp_path, name):
     xr.testing.assert_identical(use(out), whole)
 
 
+def test_a_chunk_in_the_place_of_another_is_found(tmp_path, monkeypatch):
+    for out, run in ((tmp_path / "whole.zarr", tiny), (tmp_path / "begun.zarr", lambda out: stopped(out, monkeypatch))):
+        run(out)
+        shutil.copy(out / "h/0.1.0", out / "h/0.0.0")  # whole, and of the right size
+        for call in (open_recording, lambda path: tiny(path, "resume")):
+            with pytest.raises(RecordingError, match="chunks of h are not those that were written"):
+                call(out)
+
+
 def test_only_what_is_read_is_checked(tmp_path):
     out = tmp_path / "run.zarr"
     whole = tiny(out).load()

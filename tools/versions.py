@@ -1,7 +1,7 @@
 """Run the test suite under other versions of Python and of the dependencies, in virtual environments of their
 own.
 
-    python tests/versions.py [--folder DIRECTORY] [--python 3.11 3.12 3.13] [--set lowest highest] [-- pytest
+    python tools/versions.py [--folder DIRECTORY] [--python 3.11 3.12 3.13] [--set lowest highest] [-- pytest
     options]
 
 An environment is made for each Python that is installed (python3.11, ...; pyenv's too) and each set: the

@@ -27,9 +27,7 @@ FAMILIES = {
     "use a network": ("#b7cdea", "simulation training tasks analysis plot benchmark"),
     "exchange": ("#e3bfd9", "connectome interop data tensor_file"),
 }
-HELPERS = (
-    "arguments", "atomic", "differences", "errors", "json_file", "nested", "summary_table", "waiting_threads",
-)
+HELPERS = ("errors", "atomic", "differences", "nested")
 """Imported from anywhere, and not drawn."""
 FILL = {name: colour for colour, names in FAMILIES.values() for name in names.split()}
 
@@ -60,7 +58,7 @@ def draw(graph: nx.DiGraph, path: Path) -> None:
     rows: dict[int, list[str]] = {}
     for name in graph:
         rows.setdefault(level[name], []).append(name)
-    figure, ax = plt.subplots(figsize=(10.5, 0.85 * len(rows) + 0.6), layout="constrained")
+    figure, ax = plt.subplots(figsize=(13, 0.85 * len(rows) + 0.6), layout="constrained")
     centre = {}
     for height, names in sorted(rows.items()):
         # Beside what they import, so that arrows are short.

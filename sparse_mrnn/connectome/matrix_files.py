@@ -101,9 +101,12 @@ def _entries(
             raise DamageError(f"an index lies outside of the matrix of {shape[0]} x {shape[1]}")
     if max(shape) >= 2**31:
         raise DamageError(f"a matrix of {shape[0]} x {shape[1]} is too large")
+    row, col = row.astype(np.int32, copy=False), col.astype(np.int32, copy=False)
     with np.errstate(over="ignore"):
-        matrix = sp.coo_array((_numbers(data), (row.astype(np.int32), col.astype(np.int32))), shape=shape)
-        matrix.sum_duplicates()
+        matrix = sp.coo_array((_numbers(data), (row, col)), shape=shape)
+        by_row, by_col = np.diff(row), np.diff(col)
+        if not ((by_row > 0) | ((by_row == 0) & (by_col > 0))).all():  # else sorted, without repeats
+            matrix.sum_duplicates()
     return matrix
 
 
@@ -281,9 +284,11 @@ def _column_major(
 def _number_table(text: bytes, names: list[str]) -> dict[str, NDArray[Any]]:
     """Lines of numbers between blanks, the last one of which may be a value and the others indices."""
     pa = arrow()
-    if re.search(rb"[^0-9eE+\-. \t\r\nainftyAINFTY]", text):
+    if text.translate(None, b"0123456789eE+-. \t\r\nainftyAINFTY"):
         raise DamageError("there is something else than numbers below the line of sizes")
-    lines = re.sub(rb"[ \t]*[\r\n]+[ \t]*", b"\n", re.sub(rb"[ \t]+", b" ", text)).strip()
+    lines = text.strip()
+    if any(blanks in lines for blanks in (b"  ", b"\t", b" \n", b"\n ", b" \r", b"\r ")):
+        lines = re.sub(rb"[ \t]*[\r\n]+[ \t]*", b"\n", re.sub(rb"[ \t]+", b" ", lines))
     types = {name: pa.float64() if name == "value" else pa.int64() for name in names}
     if not lines:
         return {name: np.empty(0, kind.to_pandas_dtype()) for name, kind in types.items()}

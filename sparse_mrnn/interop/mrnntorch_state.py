@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,12 +75,14 @@ def _tensors(state: StateDict) -> tuple[dict[str, Tensor], str]:
         raise ConversionError(f"{path} does not exist.")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged or hostile pickle raises anything
-        reason = str(error).partition("\n")[0]
+    except pickle.UnpicklingError:  # torch's advice, weights_only=False, would run code
         raise ConversionError(
-            f"{path} is no file of tensors: {reason} A pickled module or other code in it is not run; save "
+            f"{path} holds more than tensors. A pickled module or other code in it is not run; save "
             "net.state_dict() where the network was made."
         ) from None
+    except Exception as error:  # damage of a pickle or archive raises anything
+        reason = str(error).partition("\n")[0] or "it is cut short"
+        raise ConversionError(f"{path} cannot be read as a file of torch.save: {reason}") from None
     if not isinstance(content, Mapping):
         raise ConversionError(f"{path} holds a {type(content).__name__}, not a state dict.")
     return _flat(content), str(path)
@@ -106,10 +109,12 @@ def _matrix(
         if len(size) != 2 or size[0] != shape[0] or shape[1] not in (None, size[1]):
             expected = f"{shape[0]} x {'inputs' if shape[1] is None else shape[1]}"
             raise ConversionError(f"{where}: {name}{part} has shape {size}; it must be {expected}.")
-        if tensor.layout != torch.strided or not (tensor.is_floating_point() or part):
+        numeric = tensor.is_floating_point() or (part and not tensor.is_complex())
+        if tensor.layout != torch.strided or tensor.is_quantized or not numeric:
             raise ConversionError(f"{where}: {name}{part} is no dense matrix of floating-point numbers.")
         shape = size
     weight, mask, sign = (tensors[name + part].detach().cpu() for part in PARTS)
+    mask, sign = (part.to(torch.int8) if part.dtype == torch.bool else part for part in (mask, sign))
     for part, tensor, known in (("_mask", mask, (0, 1)), ("_sign_matrix", sign, (-1, 0, 1))):
         if not torch.isin(tensor, torch.tensor(known, dtype=tensor.dtype)).all():
             expected = ", ".join(map(str, known))

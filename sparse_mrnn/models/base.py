@@ -719,11 +719,11 @@ class mRNNBase(RegionQueries):  # noqa: N801
         ConfigError
             If the state is of another kind of generator.
         """
-        generators = self._seeded(state.seeds)
         try:
+            generators = self._seeded(state.seeds)
             for generator, saved in zip(generators, (state.inputs, state.units), strict=True):
                 generator.set_state(saved)
-        except (RuntimeError, TypeError) as error:
+        except (RuntimeError, TypeError, ValueError) as error:
             raise ConfigError(f"the noise cannot go on on {self.device}: {error}") from error
         self._noise_seeds, self._generators = state.seeds, generators
 

@@ -190,7 +190,7 @@ def load_checkpoint(
         if random_states is not None:
             check_global_states(random_states)
         trained = {name: name not in saved.not_trained for name, _ in root.named_parameters()}
-    except (SparseMRNNError, ValidationError, LookupError, TypeError, ValueError) as error:
+    except (SparseMRNNError, ValidationError, LookupError, TypeError, ValueError, AttributeError) as error:
         raise SavedFileError(f"{where} is not loaded, and nothing has changed: {_said(error)}.") from error
     root.load_state_dict(state)
     for name, weights in _weights(root):

@@ -13,7 +13,9 @@ from typing import Any
 
 import numpy as np
 
-MODULES = ("fuzz.table_targets", "fuzz.matrix_targets", "fuzz.graph_targets", "fuzz.sonata_targets")
+MODULES = tuple(
+    f"fuzz.{name}_targets" for name in ("table", "matrix", "graph", "sonata", "network", "recording", "fault")
+)
 """Modules with targets."""
 
 
@@ -36,7 +38,7 @@ class Target:
         The same by an independent parse; raises `InvalidInputError` for an input that must be refused, and
         returns None where it cannot judge.
     share : int
-        How many cases it gets of a round, by how long one takes.
+        How many cases it gets of a round, by how long one takes; 0: only where it is named.
     """
 
     name: str
@@ -66,9 +68,10 @@ def targets() -> dict[str, Target]:
 def in_turn(names: list[str] | None = None) -> list[str]:
     """One round of the targets, of which each has its share."""
     known = targets()
-    chosen = list(known) if names is None else names
-    turns = range(max(known[name].share for name in chosen))
-    return [name for turn in turns for name in chosen if turn < known[name].share]
+    shares = {name: target.share for name, target in known.items() if target.share}
+    if names is not None:
+        shares = {name: known[name].share or 1 for name in names}
+    return [name for turn in range(max(shares.values())) for name in shares if turn < shares[name]]
 
 
 def same(found: Any, expected: Any) -> bool:

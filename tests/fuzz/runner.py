@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -17,8 +18,13 @@ from typing import Any
 from fuzz.registry import in_turn
 
 TESTS = Path(__file__).parent.parent
-PATH = os.pathsep.join([str(TESTS.parent), str(TESTS)])
-"""The package beside the tests is what is fuzzed."""
+ENVIRONMENT = {
+    "PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)]),
+    "MALLOC_ARENA_MAX": "2",
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+}
+"""The package beside the tests is what is fuzzed; threads and their arenas would use up the address space."""
 GOOD = ("read", "refused", "unjudged")
 SECONDS = 30
 """A case that takes longer hangs."""
@@ -48,7 +54,7 @@ class Child:
     def __init__(self) -> None:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "fuzz.worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL, text=True, cwd=TESTS, env={**os.environ, "PYTHONPATH": PATH},
+            stderr=subprocess.DEVNULL, text=True, cwd=TESTS, env=os.environ | ENVIRONMENT,
         )  # fmt: skip
         self._line(300)
 
@@ -74,10 +80,8 @@ class Child:
 
     def close(self) -> None:
         """End the process."""
-        if self.process.poll() is None:
-            assert self.process.stdin is not None
-            self.process.stdin.close()
-            self.process.wait()
+        with contextlib.suppress(BrokenPipeError):
+            self.process.communicate()
 
 
 def fuzz(
