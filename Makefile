@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test fuzz check bench bench-gpu gpu-report figures clean
+.PHONY: demo test test-dist fuzz check bench bench-gpu gpu-report figures clean
 
 .venv/run: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -23,6 +23,9 @@ demo: .venv/run ## simulate the C. elegans connectome; recording and figures in 
 
 test: .venv/test ## the test suite
 	$(BIN)/python -m pytest -q -n auto
+
+test-dist: .venv/test ## networks on two and four processes
+	$(BIN)/python -m pytest -q -m dist -n 0
 
 fuzz: .venv/test ## mutated files, in child processes with limits of memory and time; CASES=number SEED=number
 	cd tests && ../$(BIN)/python -m fuzz --cases $(or $(CASES),20000) --seed $(or $(SEED),0)
@@ -44,6 +47,8 @@ gpu-report: ## on a machine with a GPU, with its own Python and torch and no net
 
 figures: .venv/run ## redraw the figures of the docs from real runs
 	$(BIN)/python docs/figures/make_figures.py
+	$(BIN)/python docs/figures/tutorial_figures.py
+	$(BIN)/python docs/figures/gallery_figures.py
 	$(BIN)/python docs/figures/training.py
 	$(BIN)/python docs/figures/simulation_figures.py
 	$(BIN)/python docs/figures/celegans_gains.py

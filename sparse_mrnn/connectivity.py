@@ -8,8 +8,8 @@ projections of one rule class in a few vectorised calls, so 100,000 small projec
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,6 +18,11 @@ from numpy.typing import NDArray
 from sparse_mrnn.errors import ConnectivityError
 
 IntArray = NDArray[np.int64]
+Stream = Callable[[int, int], np.random.Generator]
+"""The random stream of what bands first to last of a projection have in common."""
+
+NUMPY_SLOTS = 10**9
+"""Up to so many slots numpy draws hypergeometric numbers."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,8 @@ class Site:
         Leave out the diagonal. Only meaningful within one region.
     target_positions, source_positions : ndarray of shape (units, dimensions) or None
         Unit positions, for rules that need distances.
+    first_row : int
+        Number of the first target unit in its region, where these are a band of its rows.
     """
 
     label: str
@@ -42,6 +49,14 @@ class Site:
     exclude_self: bool = False
     target_positions: NDArray[np.float64] | None = None
     source_positions: NDArray[np.float64] | None = None
+    first_row: int = 0
+
+    def rows(self, start: int, stop: int) -> Site:
+        """The site of target units ``start:stop`` alone."""
+        if start == 0 and stop == self.n_target:
+            return self
+        positions = None if self.target_positions is None else self.target_positions[start:stop]
+        return replace(self, n_target=stop - start, first_row=start, target_positions=positions)
 
     @property
     def columns(self) -> int:
@@ -61,6 +76,8 @@ class Sample:
 @dataclass(frozen=True)
 class ConnectionRule:
     """Base class. A rule of your own overrides ``expected`` and ``sample``.
+
+    A projection onto rows of several bands is then drawn whole and cut, on each rank of several.
 
     Examples
     --------
@@ -84,6 +101,26 @@ class ConnectionRule:
         drawn = self.sample_batch(rng, [self], [site])
         return drawn.rows, drawn.cols
 
+    def bands(
+        self, site: Site, cuts: Sequence[int], wanted: Sequence[int], stream: Stream
+    ) -> Iterator[tuple[ConnectionRule, Site]]:
+        """The rule and the site of some bands of target rows; drawn apart they are as if drawn together.
+
+        Parameters
+        ----------
+        site : Site
+        cuts : sequence of int
+            First row of each band, and the rows in all at the end.
+        wanted : sequence of int
+            Numbers of bands, ascending.
+        stream : callable
+        """
+        rows, cols = (np.asarray(part) for part in self.sample(stream(0, len(cuts) - 2), site))
+        ends = np.searchsorted(rows, cuts)
+        for k in wanted:
+            part = slice(ends[k], ends[k + 1])
+            yield _Drawn(rows[part] - cuts[k], cols[part]), site.rows(cuts[k], cuts[k + 1])
+
     @classmethod
     def sample_batch(cls, rng: np.random.Generator, rules: Sequence[Any], sites: Sequence[Site]) -> Sample:
         """Draw the synapses of many projections that share this rule class."""
@@ -99,15 +136,34 @@ class ConnectionRule:
         return {"type": self.kind, **{f.name: getattr(self, f.name) for f in fields(self)}}
 
 
+class IndependentRows(ConnectionRule):
+    """A rule whose target units have nothing to do with each other: a band of rows is a smaller site."""
+
+    def bands(
+        self, site: Site, cuts: Sequence[int], wanted: Sequence[int], stream: Stream
+    ) -> Iterator[tuple[ConnectionRule, Site]]:
+        return ((self, site.rows(cuts[k], cuts[k + 1])) for k in wanted)
+
+
+@dataclass(frozen=True, eq=False)
+class _Drawn(ConnectionRule):
+    """Synapses that are drawn already."""
+
+    rows: NDArray[Any]
+    cols: NDArray[Any]
+
+    def sample(self, rng: np.random.Generator, site: Site) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        return self.rows.astype(np.int32), self.cols.astype(np.int32)
+
+
 def _join(parts: list[Any]) -> NDArray[np.int32]:
     return np.concatenate([np.asarray(p, dtype=np.int32) for p in parts] or [np.empty(0, np.int32)])
 
 
-def _dims(sites: Sequence[Site]) -> tuple[IntArray, IntArray, NDArray[np.bool_]]:
-    """Rows, usable columns and the exclude-self flag of each site."""
+def _dims(sites: Sequence[Site]) -> tuple[IntArray, IntArray]:
+    """Rows and usable columns of each site."""
     rows = np.array([site.n_target for site in sites], dtype=np.int64)
-    columns = np.array([site.columns for site in sites], dtype=np.int64)
-    return rows, columns, np.array([site.exclude_self for site in sites], dtype=bool)
+    return rows, np.array([site.columns for site in sites], dtype=np.int64)
 
 
 def sample_distinct(rng: np.random.Generator, counts: IntArray, sizes: IntArray) -> IntArray:
@@ -163,34 +219,60 @@ def ranges(starts: IntArray, lengths: IntArray) -> IntArray:
     return joined
 
 
-def _split(keys: IntArray, width: IntArray, exclude: NDArray[np.bool_]) -> tuple[IntArray, IntArray]:
+def _pairs(keys: IntArray, lengths: IntArray, columns: IntArray, sites: Sequence[Site]) -> Sample:
     """Turn row-major slots into (row, col), stepping over the diagonal where it is left out."""
-    width = np.maximum(width, 1)
+    one_width = len(set(columns.tolist())) == 1  # then there is no copy of it for each synapse
+    width = np.maximum(columns[:1] if one_width else np.repeat(columns, lengths), 1)
     rows = keys // width
-    cols = keys - rows * width
-    return rows, cols + (exclude & (cols >= rows))
-
-
-def _pairs(keys: IntArray, lengths: IntArray, columns: IntArray, exclude: NDArray[np.bool_]) -> Sample:
-    if len(set(columns.tolist())) == 1 and not exclude.any():  # one width: no per-synapse copy of it
-        rows, cols = _split(keys, columns[:1], np.array([False]))
-    else:
-        rows, cols = _split(keys, np.repeat(columns, lengths), np.repeat(exclude, lengths))
+    cols = _other_than_self(rows, keys - rows * width, lengths, sites)
     return Sample(lengths, rows.astype(np.int32), cols.astype(np.int32))
 
 
+def _other_than_self(
+    units: IntArray, partners: IntArray, lengths: IntArray, sites: Sequence[Site]
+) -> IntArray:
+    """Partners numbered without the unit itself, where a site leaves it out, as numbers of all units."""
+    exclude = np.array([site.exclude_self for site in sites], dtype=bool)
+    if not exclude.any():
+        return partners
+    first = np.array([site.first_row for site in sites], dtype=np.int64)
+    own = units + np.repeat(first, lengths) if first.any() else units
+    return partners + (np.repeat(exclude, lengths) & (partners >= own))
+
+
 def _per_unit(
-    rng: np.random.Generator, units: IntArray, partners: IntArray, count: IntArray, exclude: NDArray[np.bool_]
+    rng: np.random.Generator, units: IntArray, partners: IntArray, count: IntArray, sites: Sequence[Site]
 ) -> tuple[IntArray, IntArray, IntArray]:
     """For every unit of every site draw ``count`` distinct partners; the lengths, units and partners."""
     keys = sample_distinct(rng, np.repeat(count, units), np.repeat(partners, units))
     lengths = units * count
     unit = np.repeat(ranges(np.zeros_like(units), units), np.repeat(count, units))
-    return lengths, unit, keys + (np.repeat(exclude, lengths) & (keys >= unit))
+    return lengths, unit, _other_than_self(unit, keys, lengths, sites)
+
+
+def share_of(rng: np.random.Generator, number: int, left: int, right: int) -> int:
+    """How many of ``number`` distinct slots among left + right are among the left: hypergeometric.
+
+    Where numpy's range ends, every slot is taken with one probability, which leaves the taken ones uniform
+    given their number; what is missing from it is then taken, or what is too much given back, uniformly.
+
+    Examples
+    --------
+    >>> share_of(np.random.default_rng(0), 10, 5, 5)
+    5
+    """
+    if left + right < NUMPY_SLOTS:
+        return int(rng.hypergeometric(left, right, number)) if number else 0
+    taken = [int(n) for n in rng.binomial([left, right], number / (left + right))]
+    missing = number - sum(taken)
+    if missing >= 0:
+        more = share_of(rng, missing, left - taken[0], right - taken[1]) if missing else 0
+        return taken[0] + more
+    return taken[0] - share_of(rng, -missing, *taken)
 
 
 @dataclass(frozen=True)
-class AllToAll(ConnectionRule):
+class AllToAll(IndependentRows):
     """Every source unit reaches every target unit."""
 
     kind: ClassVar[str] = "all_to_all"
@@ -200,13 +282,13 @@ class AllToAll(ConnectionRule):
 
     @classmethod
     def sample_batch(cls, rng: np.random.Generator, rules: Sequence[Any], sites: Sequence[Site]) -> Sample:
-        rows, columns, exclude = _dims(sites)
+        rows, columns = _dims(sites)
         lengths = rows * columns
-        return _pairs(ranges(np.zeros_like(lengths), lengths), lengths, columns, exclude)
+        return _pairs(ranges(np.zeros_like(lengths), lengths), lengths, columns, sites)
 
 
 @dataclass(frozen=True)
-class Bernoulli(ConnectionRule):
+class Bernoulli(IndependentRows):
     """Each possible synapse exists with probability ``density``, independently.
 
     Drawn as a binomial number of distinct slots, which is the same distribution in O(synapses).
@@ -224,9 +306,9 @@ class Bernoulli(ConnectionRule):
 
     @classmethod
     def sample_batch(cls, rng: np.random.Generator, rules: Sequence[Any], sites: Sequence[Site]) -> Sample:
-        rows, columns, exclude = _dims(sites)
+        rows, columns = _dims(sites)
         lengths = rng.binomial(rows * columns, np.array([rule.density for rule in rules])).astype(np.int64)
-        return _pairs(sample_distinct(rng, lengths, rows * columns), lengths, columns, exclude)
+        return _pairs(sample_distinct(rng, lengths, rows * columns), lengths, columns, sites)
 
 
 @dataclass(frozen=True)
@@ -242,15 +324,29 @@ class FixedNumber(ConnectionRule):
     def expected(self, site: Site) -> float:
         return self.number
 
+    def bands(
+        self, site: Site, cuts: Sequence[int], wanted: Sequence[int], stream: Stream
+    ) -> Iterator[tuple[ConnectionRule, Site]]:
+        """The number in each band is hypergeometric, drawn by halving the bands, each half from its own
+        stream."""
+        slots = [cut * site.columns for cut in cuts]
+
+        def halve(rng: np.random.Generator, k: int, first: int, middle: int, last: int) -> tuple[int, int]:
+            left = share_of(rng, k, slots[middle] - slots[first], slots[last] - slots[middle])
+            return left, k - left
+
+        for k, number in _halved(self.number, wanted, stream, halve, 0, len(cuts) - 1):
+            yield FixedNumber(number), site.rows(cuts[k], cuts[k + 1])
+
     @classmethod
     def sample_batch(cls, rng: np.random.Generator, rules: Sequence[Any], sites: Sequence[Site]) -> Sample:
-        rows, columns, exclude = _dims(sites)
+        rows, columns = _dims(sites)
         lengths = np.array([rule.number for rule in rules], dtype=np.int64)
-        return _pairs(sample_distinct(rng, lengths, rows * columns), lengths, columns, exclude)
+        return _pairs(sample_distinct(rng, lengths, rows * columns), lengths, columns, sites)
 
 
 @dataclass(frozen=True)
-class FixedFanIn(ConnectionRule):
+class FixedFanIn(IndependentRows):
     """Exactly ``fan_in`` distinct sources for every target unit."""
 
     fan_in: int
@@ -264,9 +360,9 @@ class FixedFanIn(ConnectionRule):
 
     @classmethod
     def sample_batch(cls, rng: np.random.Generator, rules: Sequence[Any], sites: Sequence[Site]) -> Sample:
-        rows, columns, exclude = _dims(sites)
+        rows, columns = _dims(sites)
         count = np.array([rule.fan_in for rule in rules], dtype=np.int64)
-        lengths, row, col = _per_unit(rng, rows, columns, count, exclude)
+        lengths, row, col = _per_unit(rng, rows, columns, count, sites)
         return Sample(lengths, row.astype(np.int32), col.astype(np.int32))
 
 
@@ -284,19 +380,76 @@ class FixedFanOut(ConnectionRule):
     def expected(self, site: Site) -> float:
         return self.fan_out * site.n_source
 
+    def bands(
+        self, site: Site, cuts: Sequence[int], wanted: Sequence[int], stream: Stream
+    ) -> Iterator[tuple[ConnectionRule, Site]]:
+        """Of each source, the number of targets in a band is hypergeometric, drawn by halving the bands."""
+        source = np.arange(site.n_source)
+
+        def targets(first: int, last: int) -> IntArray:
+            inside = site.exclude_self & (source >= cuts[first]) & (source < cuts[last])
+            return cuts[last] - cuts[first] - inside.astype(np.int64)
+
+        def halve(
+            rng: np.random.Generator, count: IntArray, first: int, middle: int, last: int
+        ) -> tuple[IntArray, IntArray]:
+            left = rng.hypergeometric(targets(first, middle), targets(middle, last), count)
+            return left, count - left
+
+        whole = np.full(site.n_source, self.fan_out, dtype=np.int64)
+        for k, count in _halved(whole, wanted, stream, halve, 0, len(cuts) - 1):
+            yield _FanOutOfBand(count), site.rows(cuts[k], cuts[k + 1])
+
     @classmethod
     def sample_batch(cls, rng: np.random.Generator, rules: Sequence[Any], sites: Sequence[Site]) -> Sample:
-        rows, _, exclude = _dims(sites)
         sources = np.array([site.n_source for site in sites], dtype=np.int64)
+        partners = np.array([site.n_target - site.exclude_self for site in sites], dtype=np.int64)
         count = np.array([rule.fan_out for rule in rules], dtype=np.int64)
-        lengths, col, row = _per_unit(rng, sources, rows - exclude, count, exclude)
+        lengths, col, row = _per_unit(rng, sources, partners, count, sites)
         site_of = np.repeat(np.arange(len(sites)), lengths)
         order = np.lexsort((col, row, site_of))
         return Sample(lengths, row[order].astype(np.int32), col[order].astype(np.int32))
 
 
+@dataclass(frozen=True, eq=False)
+class _FanOutOfBand(ConnectionRule):
+    """Exactly so many distinct targets, among the rows of a band, for each source unit."""
+
+    count: IntArray
+
+    def sample(self, rng: np.random.Generator, site: Site) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        source = np.arange(site.n_source)
+        own = source - site.first_row
+        inside = site.exclude_self & (own >= 0) & (own < site.n_target)
+        row = sample_distinct(rng, self.count, site.n_target - inside.astype(np.int64))
+        row += np.repeat(inside, self.count) & (row >= np.repeat(own, self.count))
+        col = np.repeat(source, self.count)
+        order = np.lexsort((col, row))
+        return row[order].astype(np.int32), col[order].astype(np.int32)
+
+
+def _halved(
+    whole: Any, wanted: Sequence[int], stream: Stream, halve: Callable[..., tuple[Any, Any]],
+    first: int, last: int,
+) -> Iterator[tuple[int, Any]]:
+    """Divide what bands first to last - 1 have in all among them: (band, share) of the wanted ones, in order.
+
+    Every halving draws from the stream of its bands, so a share does not depend on what else is wanted.
+    """
+    wanted = [k for k in wanted if first <= k < last]
+    if not wanted:
+        return
+    if last - first == 1:
+        yield first, whole
+        return
+    middle = (first + last) // 2
+    left, right = halve(stream(first, last - 1), whole, first, middle, last)
+    yield from _halved(left, wanted, stream, halve, first, middle)
+    yield from _halved(right, wanted, stream, halve, middle, last)
+
+
 @dataclass(frozen=True)
-class OneToOne(ConnectionRule):
+class OneToOne(IndependentRows):
     """Unit k of the source reaches unit k of the target; both regions have the same size."""
 
     kind: ClassVar[str] = "one_to_one"
@@ -318,13 +471,14 @@ class OneToOne(ConnectionRule):
 
     @classmethod
     def sample_batch(cls, rng: np.random.Generator, rules: Sequence[Any], sites: Sequence[Site]) -> Sample:
-        lengths, _, _ = _dims(sites)
+        lengths, _ = _dims(sites)
+        first = np.array([site.first_row for site in sites], dtype=np.int64)
         unit = ranges(np.zeros_like(lengths), lengths).astype(np.int32)
-        return Sample(lengths, unit, unit.copy())
+        return Sample(lengths, unit, unit + np.repeat(first, lengths).astype(np.int32))
 
 
 @dataclass(frozen=True)
-class DistanceDependent(ConnectionRule):
+class DistanceDependent(IndependentRows):
     """Connect nearby units, with a probability that falls with distance, up to a cut-off.
 
     ``probability * exp(-d^2 / (2 scale^2))`` (profile "gaussian") or ``probability * exp(-d / scale)``
@@ -387,12 +541,12 @@ class DistanceDependent(ConnectionRule):
         near = KDTree(site.target_positions).sparse_distance_matrix(
             KDTree(site.source_positions), cutoff, output_type="ndarray"
         )
-        keep = near["i"] != near["j"] if site.exclude_self else slice(None)
+        keep = near["i"] + site.first_row != near["j"] if site.exclude_self else slice(None)
         return near["i"][keep], near["j"][keep], near["v"][keep]
 
 
 @dataclass(frozen=True)
-class Explicit(ConnectionRule):
+class Explicit(IndependentRows):
     """Exactly the given synapses; their weights come from an initialiser.
 
     Parameters
@@ -422,9 +576,11 @@ class Explicit(ConnectionRule):
         return len(self.rows)
 
     def sample(self, rng: np.random.Generator, site: Site) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        rows, cols = np.array(self.rows, dtype=np.int32), np.array(self.cols, dtype=np.int32)
+        rows, cols = np.array(self.rows, dtype=np.int32) - site.first_row, np.array(self.cols, dtype=np.int32)
+        keep = (rows >= 0) & (rows < site.n_target)
         if site.exclude_self:
-            rows, cols = rows[rows != cols], cols[rows != cols]
+            keep &= rows + site.first_row != cols
+        rows, cols = rows[keep], cols[keep]
         order = np.lexsort((cols, rows))
         return rows[order], cols[order]
 
@@ -443,10 +599,9 @@ RULES: dict[str, type[ConnectionRule]] = {
 
 
 def sample_many(rng: np.random.Generator, rules: Sequence[ConnectionRule], sites: Sequence[Site]) -> Sample:
-    """Draw every projection's synapses, rule class by rule class, in the order given."""
+    """Draw the synapses of projections, or of bands of their rows, rule class by rule class, in order."""
     groups: dict[type[ConnectionRule], list[int]] = {}
-    for position, (rule, site) in enumerate(zip(rules, sites, strict=True)):
-        rule.check(site)
+    for position, rule in enumerate(rules):
         groups.setdefault(type(rule), []).append(position)
     drawn = [
         (np.array(members), kind.sample_batch(rng, [rules[m] for m in members], [sites[m] for m in members]))

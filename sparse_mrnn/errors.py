@@ -146,6 +146,10 @@ class ConversionError(SparseMRNNError, ValueError):
     """A network cannot be turned into, or made from, that of other software."""
 
 
+class DistributedError(SparseMRNNError, RuntimeError):
+    """Ranks disagree, are not as many as asked for, or one of them has ended."""
+
+
 class ConnectomeError(SparseMRNNError, ValueError):
     """A connectome's file or table cannot be imported; the message names file, line and column."""
 

@@ -41,7 +41,7 @@ class SynapseBlock:
 
     def tocoo(self) -> sp.coo_array:
         """The synapses as a COO array that shares the memory."""
-        rows, cols, values = coordinates(self)
+        rows, cols, values = coordinates(self, slice(0, self.nnz))
         return sp.coo_array((values, (rows, cols)), shape=self.shape)
 
     def tocsr(self) -> sp.csr_array:
@@ -49,13 +49,34 @@ class SynapseBlock:
         return self.tocoo().tocsr()
 
 
-def coordinates(weights: sp.csr_array | SynapseBlock) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Rows, columns and values, row-major."""
+def entries_onto(weights: sp.csr_array | SynapseBlock, start: int, stop: int) -> slice:
+    """Which synapses of explicit weights, row-major, are onto target units ``start:stop``."""
+    if start == 0 and stop == weights.shape[0]:
+        return slice(0, weights.nnz)
     if isinstance(weights, SynapseBlock):
-        here = slice(weights.start, weights.stop)
+        rows = weights.arrays.rows[weights.start : weights.stop]
+        first, last = np.searchsorted(rows, [start, stop]).tolist()
+        return slice(first, last)
+    return slice(int(weights.indptr[start]), int(weights.indptr[stop]))
+
+
+def coordinates(
+    weights: sp.csr_array | SynapseBlock, entries: slice
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Rows, columns and values of some synapses of explicit weights, row-major.
+
+    Examples
+    --------
+    >>> weights = sp.csr_array(np.array([[0, 2.0], [3.0, 4.0]]))
+    >>> [part.tolist() for part in coordinates(weights, entries_onto(weights, 1, 2))]
+    [[1, 1], [0, 1], [3.0, 4.0]]
+    """
+    if isinstance(weights, SynapseBlock):
+        here = slice(weights.start + entries.start, weights.start + entries.stop)
         return weights.arrays.rows[here], weights.arrays.cols[here], weights.arrays.values[here]
-    coo = weights.tocoo()
-    return coo.row, coo.col, coo.data
+    lengths = np.diff(np.clip(weights.indptr, entries.start, entries.stop))
+    rows = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
+    return rows, weights.indices[entries], weights.data[entries]
 
 
 def blocks_by_region(matrix: sp.csr_array, ptr: NDArray[np.int64]) -> Iterator[tuple[int, int, SynapseBlock]]:

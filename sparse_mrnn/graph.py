@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import networkx as nx
@@ -28,7 +28,26 @@ MOST_UNITS = 2**31
 
 @dataclass(frozen=True, eq=False)
 class Region:
-    """A region or an input; see `RegionGraph.add_region` for the meaning of its fields."""
+    """A region or an input, as `RegionGraph.regions` gives it.
+
+    Parameters
+    ----------
+    name : str
+    n : int
+        Units, or channels of an input.
+    kind : {"recurrent", "input"}
+    sign, base_firing, init, parent_region, unit_ids, positions
+        As `RegionGraph.add_region` takes them; arrays have one entry per unit.
+    learnable_bias, learnable_init, tau, learnable_tau, tau_bounds, activation, noise_level
+        Likewise.
+
+    Examples
+    --------
+    >>> g = RegionGraph(); g.add_region("thal", 3, sign="neg")
+    >>> region = g.region("thal")
+    >>> region.n, region.unit_signs.tolist()
+    (3, [-1, -1, -1])
+    """
 
     name: str
     n: int
@@ -59,10 +78,42 @@ class Region:
             return self.sign
         return np.full(self.n, REGION_SIGNS[self.sign], dtype=np.int8)
 
+    def cut(self, units: NDArray[np.int64]) -> Region:
+        """The region with some of its units only, ascending, perhaps none."""
+        if len(units) == self.n:
+            return self
+        arrays = ("sign", "base_firing", "init", "positions")
+        values = {name: getattr(self, name) for name in arrays}
+        cut: dict[str, Any] = {name: v[units] for name, v in values.items() if isinstance(v, np.ndarray)}
+        if self.unit_ids is not None:
+            cut["unit_ids"] = tuple(self.unit_ids[k] for k in units)
+        return replace(self, n=len(units), **cut)
+
 
 @dataclass(frozen=True, eq=False)
 class Projection:
-    """A projection; see `RegionGraph.add_projection` for the meaning of its fields."""
+    """A projection, as `RegionGraph.projections` gives it.
+
+    Parameters
+    ----------
+    source, target, key : str
+        What names it: its regions, and its key among parallel projections.
+    site : Site
+        Sizes and positions of both regions, for the rule.
+    rule : ConnectionRule or None
+        Draws the synapses, where they are not explicit.
+    synapses : scipy.sparse.csr_array, SynapseBlock or None
+        Explicit weights, shape (target units, source units).
+    initializer, sign, trainable, delay, share, rank
+        As `RegionGraph.add_projection` takes them.
+
+    Examples
+    --------
+    >>> g = RegionGraph(); g.add_region("thal", 3); g.add_projection("thal", "thal", fan_in=1)
+    >>> [projection] = g.projections()
+    >>> projection.source, projection.expected_synapses
+    ('thal', 3)
+    """
 
     source: str
     target: str

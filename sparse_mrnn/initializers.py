@@ -22,18 +22,21 @@ Values = NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Synapses:
-    """The synapses an initialiser fills: those of some projections, projection after projection.
+    """The synapses an initialiser fills: those of some projections onto a band of target units, projection
+    after projection. A network of up to 16,384 units is one band.
 
     Parameters
     ----------
     rows : ndarray of int, shape (synapses,)
-        Target unit of each synapse in the whole weight matrix.
+        Target unit of each synapse, from the first of the band, which is ``first_unit`` of the network.
     sign : ndarray of int8, shape (synapses,)
         +1, -1, or 0 where the source is free to take either sign.
-    unit_fan_in : ndarray of int, shape (target units,)
+    unit_fan_in : ndarray of int, shape (target units of the band,)
         Synapses onto each unit, over the whole weight matrix.
     lengths, source_sizes, target_sizes : ndarray of int, shape (projections,)
         Synapses of each projection, and units of its source and target region.
+    first_unit : int
+        Of the band.
     n_units, n_inputs : int
         Recurrent units H and input channels I of the network.
     inputs : bool
@@ -46,6 +49,7 @@ class Synapses:
     lengths: NDArray[np.int64]
     source_sizes: NDArray[np.int64]
     target_sizes: NDArray[np.int64]
+    first_unit: int
     n_units: int
     n_inputs: int
     inputs: bool
@@ -176,7 +180,15 @@ class Normal(Initializer):
 
 @dataclass(frozen=True)
 class LogNormal(Initializer):
-    """Log-normal magnitudes with the given mean and log-standard deviation (Song et al. 2005)."""
+    """Log-normal magnitudes (Song et al. 2005).
+
+    Parameters
+    ----------
+    mean : float
+        Of the magnitudes.
+    sigma : float
+        Standard deviation of their logarithm.
+    """
 
     mean: float = 0.1
     sigma: float = 1.0

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
-import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from sparse_mrnn.connectivity import ConnectionRule, ranges, sample_many
-from sparse_mrnn.errors import GraphError, UnknownNameError, WeightError, suggest
-from sparse_mrnn.explicit import coordinates
-from sparse_mrnn.graph import MOST_UNITS, PROJECTION_SIGNS, Projection, Region, RegionGraph, projection_label
-from sparse_mrnn.initializers import Default, Initializer, Synapses
-from sparse_mrnn.ops.pattern import Pattern
+from sparse_mrnn.connectivity import ranges
+from sparse_mrnn.drawing import Band, Drawing, draw_bands
+from sparse_mrnn.errors import GraphError, UnknownNameError, suggest
+from sparse_mrnn.graph import MOST_UNITS, Projection, Region, RegionGraph, projection_label
+from sparse_mrnn.ops.pattern import INT32_ENTRIES
+from sparse_mrnn.random_streams import SynapseStreams
 
 Int64 = NDArray[np.int64]
 
@@ -24,6 +25,12 @@ Int64 = NDArray[np.int64]
 @dataclass(frozen=True, eq=False)
 class Layout:
     """Which units belong to which region: region after region, in insertion order.
+
+    Parameters
+    ----------
+    regions : tuple of Region
+    groups : dict of str to tuple of str
+        The regions behind each region's and parent's name.
 
     Examples
     --------
@@ -84,6 +91,14 @@ class Layout:
         members = dict.fromkeys(member for name in names for member in self.members(name))
         parts = [np.arange(self.ptr[k], self.ptr[k + 1]) for k in map(self.index.__getitem__, members)]
         return np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)
+
+    def cut(self, units: Int64) -> Layout:
+        """The regions cut to some units, ascending; a region may be left without any."""
+        ends = np.searchsorted(units, self.ptr)
+        parts = (
+            region.cut(units[ends[k] : ends[k + 1]] - self.ptr[k]) for k, region in enumerate(self.regions)
+        )
+        return Layout(tuple(parts), self.groups)
 
     def region_of(self, unit: int) -> tuple[Region, int]:
         """The region of a unit, and its index there, from its number."""
@@ -220,6 +235,7 @@ def lower(
     *,
     constrained: bool = True,
     dtype: type[np.floating] = np.float32,
+    rows: ArrayLike | None = None,
 ) -> BlockSparse:
     """Lower the projections of ``graph`` whose sources are "recurrent" or "input" regions.
 
@@ -235,6 +251,26 @@ def lower(
         Whether Dale's law applies; it decides the default initial values.
     dtype : numpy floating type
         Of the values. Random values are drawn in float32 either way, so both precisions give the same net.
+    rows : array of int, optional
+        Target units, ascending: only the synapses onto these, which are the same as in the whole matrix. The
+        rows of the result are then these, and its ``targets`` the regions cut to them. Time is that of the
+        bands of 16,384 units they lie in, memory that of their synapses.
+
+    Raises
+    ------
+    GraphError
+        If rows are no units.
+
+    Returns
+    -------
+    BlockSparse
+
+    Raises
+    ------
+    GraphError
+        If there are more units than numbers of 32 bits.
+    WeightError
+        If a rule, an initialiser or explicit weights cannot be drawn as declared.
 
     Examples
     --------
@@ -243,53 +279,185 @@ def lower(
     >>> block_sparse.crow.tolist()
     [0, 2, 4, 6, 8]
     """
-    rng = np.random.default_rng(rng)
+    matrix = _declared(graph, kind, constrained, dtype)
+    units = None if rows is None else _check_rows(rows, matrix.targets.n)
+    n_columns = matrix.sources.n
+    bands = deque(d.in_csr_order(n_columns) for d in draw_bands(matrix.drawing, SynapseStreams(rng), units))
+    return matrix.lowered(bands, matrix.targets if units is None else matrix.targets.cut(units))
+
+
+@dataclass(frozen=True, eq=False)
+class Shard:
+    """Rows of a recurrent matrix, apart by their sources.
+
+    Parameters
+    ----------
+    own : BlockSparse
+        Synapses from the units that the rows are, shape (rows, rows).
+    halo : BlockSparse
+        Synapses from other units, shape (rows, halo units).
+    halo_units : ndarray of int64, shape (halo units,)
+        Units that some of these rows have synapses from, without the rows themselves, ascending.
+    """
+
+    own: BlockSparse
+    halo: BlockSparse
+    halo_units: Int64
+
+
+def lower_shard(
+    graph: RegionGraph,
+    rng: np.random.Generator | int | None,
+    rows: ArrayLike,
+    *,
+    constrained: bool = True,
+    dtype: type[np.floating] = np.float32,
+) -> Shard:
+    """Lower some rows of the recurrent matrix, as `lower` with ``rows`` does, apart by their sources.
+
+    Examples
+    --------
+    >>> g = RegionGraph(); g.add_region("a", 3); g.add_projection("a", "a", weights=[[1, 0, 2]] * 3)
+    >>> shard = lower_shard(g, 0, [0, 1])
+    >>> shard.own.col.tolist(), shard.halo.col.tolist(), shard.halo_units.tolist()
+    ([0, 0], [0, 0], [2])
+    """
+    matrix = _declared(graph, "recurrent", constrained, dtype)
+    n = matrix.targets.n
+    units = _check_rows(rows, n)
+    number = np.full(n, -1, dtype=np.int32)
+    number[units] = np.arange(len(units), dtype=np.int32)
+    used = np.zeros(n, dtype=bool)
+    own: deque[Band] = deque()
+    halo: deque[Band] = deque()
+    for drawn in draw_bands(matrix.drawing, SynapseStreams(rng), units):
+        local = number[drawn.cols]
+        inside = local >= 0
+        own.append(replace(drawn, cols=local).select(inside).in_csr_order(len(units)))
+        halo.append(drawn.select(~inside).in_csr_order(n))
+        used[halo[-1].col] = True
+    halo_units = np.flatnonzero(used)
+    number[halo_units] = np.arange(len(halo_units), dtype=np.int32)
+    numbered = (replace(band, col=number[band.col].astype(band.col.dtype)) for band in halo)
+    targets = matrix.targets.cut(units)
+    mine = replace(matrix, sources=targets).lowered(own, targets)
+    others = replace(matrix, sources=matrix.sources.cut(halo_units)).lowered(deque(numbered), targets)
+    return Shard(mine, others, halo_units)
+
+
+@dataclass(frozen=True, eq=False)
+class _Declared:
+    """A weight matrix before its synapses are drawn."""
+
+    kind: str
+    constrained: bool
+    targets: Layout
+    sources: Layout
+    blocks: tuple[Projection, ...]
+    drawing: Drawing
+
+    def lowered(self, bands: deque[Band], targets: Layout) -> BlockSparse:
+        """With the synapses of some bands, onto these targets."""
+        gains = _gains(self.blocks)
+        return BlockSparse(
+            kind=self.kind,
+            constrained=self.constrained,
+            targets=targets,
+            sources=self.sources,
+            blocks=self.blocks,
+            gains=gains,
+            **_joined(bands, targets.n, self.blocks, gains, self.drawing.dtype),
+        )
+
+
+def _declared(graph: RegionGraph, kind: str, constrained: bool, dtype: type[np.floating]) -> _Declared:
     targets, sources = Layout.of(graph), Layout.of(graph, kind)
     for layout in (targets, sources):
         if layout.n >= MOST_UNITS:
             raise GraphError(f"{layout.n:,} units are more than a network can have, {MOST_UNITS - 1:,}.")
-    blocks = _declared_order(graph, kind)
-    ptr, rows, cols, values = _draw(blocks, rng, dtype)
-    lengths = np.diff(ptr)
-    gains, group = _share(blocks, ptr, rows, cols)
-    target_index = [targets.index[block.target] for block in blocks]
-    source_index = [sources.index[block.source] for block in blocks]
-    rows += np.repeat(targets.ptr[target_index].astype(np.int32), lengths)
-    cols += np.repeat(sources.ptr[source_index].astype(np.int32), lengths)
-    unit_signs = sources.unit_signs
-    synapse_sign = _overriding_signs(blocks, lengths, unit_signs, cols)
-    # What initialisers see; without Dale's law every synapse is free.
-    sign = unit_signs[cols] if synapse_sign is None else synapse_sign
-    synapses = Synapses(
-        rows=rows,
-        sign=sign if constrained else np.zeros_like(sign),
-        unit_fan_in=np.bincount(rows, minlength=targets.n),
-        lengths=lengths,
-        source_sizes=np.diff(sources.ptr)[source_index],
-        target_sizes=np.diff(targets.ptr)[target_index],
+    sparse = (p for p in graph.projections(kind) if p.rank is None)
+    blocks = tuple(sorted(sparse, key=_rank_in_values))  # stable: else as they are declared
+    drawing = Drawing(
+        blocks=blocks,
+        rows=_unit_ranges(targets, [block.target for block in blocks]),
+        cols=_unit_ranges(sources, [block.source for block in blocks]),
+        shape=(targets.n, sources.n),
+        source_signs=sources.unit_signs,
         n_units=targets.n,
         n_inputs=graph.n_inputs,
         inputs=kind == "input",
-    )
-    _initialize(values, blocks, synapses, rng)
-    pattern, order = Pattern.from_coo(torch.from_numpy(rows), torch.from_numpy(cols), (targets.n, sources.n))
-    perm = None if order is None else order.numpy()
-    return BlockSparse(
-        kind=kind,
         constrained=constrained,
-        targets=targets,
-        sources=sources,
-        blocks=blocks,
-        ptr=ptr,
-        trainable_synapses=int(ptr[sum(_rank_in_values(block) == 0 for block in blocks)]),
-        values=values,
-        group=group,
-        gains=gains,
-        crow=pattern.crow.numpy(),
-        col=pattern.col.numpy(),
-        perm=perm,
-        synapse_sign=synapse_sign if synapse_sign is None or perm is None else synapse_sign[perm],
+        dtype=dtype,
     )
+    return _Declared(kind, constrained, targets, sources, blocks, drawing)
+
+
+def _check_rows(rows: ArrayLike, n: int) -> Int64:
+    units = np.asarray(rows, dtype=np.int64)
+    inside = units.ndim == 1 and (len(units) == 0 or (units[0] >= 0 and units[-1] < n))
+    if not inside or (np.diff(units) <= 0).any():
+        raise GraphError(f"rows must be numbers of target units, ascending, within 0..{n - 1}.")
+    return units
+
+
+def _unit_ranges(layout: Layout, names: Sequence[str]) -> Int64:
+    """First unit, and last unit + 1, of each of these regions, shape (names, 2)."""
+    index = np.array([layout.index[name] for name in names], dtype=np.int64)
+    return np.stack([layout.ptr[index], layout.ptr[index + 1]], axis=1)
+
+
+def _joined(
+    bands: deque[Band], n_rows: int, blocks: Sequence[Projection], gains: Gains, dtype: type[np.floating]
+) -> dict[str, Any]:
+    """The fields of a `BlockSparse` that its synapses fill; ``bands`` are released one by one."""
+    lengths = np.zeros(len(blocks), dtype=np.int64)
+    for band in bands:
+        lengths[band.members] += band.lengths
+    ptr = np.concatenate([[0], np.cumsum(lengths)])
+    nnz = int(ptr[-1])
+    index = np.int32 if nnz < INT32_ENTRIES else np.int64
+    ranks = np.array([_rank_in_values(block) for block in blocks], dtype=np.int64)
+    trainable, own = (int(ptr[(ranks < rank).sum()]) for rank in (1, 3))
+    shared = (ranks == 1) | (ranks == 2)
+    first_gain = np.zeros(len(blocks), dtype=np.int32)
+    for k, part in gains.of_block.items():
+        first_gain[k] = part.start
+
+    values, group = np.empty(nnz, dtype), np.empty(own - trainable, np.int32)
+    crow, col = np.zeros(n_rows + 1, index), np.empty(nnz, index)
+    perm: NDArray[np.integer] | None = None
+    sign = np.empty(nnz, np.int8) if any(band.sign is not None for band in bands) else None
+    next_slot, row, entry = ptr[:-1].copy(), 0, 0
+    while bands:
+        band = bands.popleft()
+        slots = ranges(next_slot[band.members], band.lengths)
+        next_slot[band.members] += band.lengths
+        here = slice(entry, entry + len(slots))
+        values[slots], col[here] = band.values, band.col
+        crow[row + 1 : row + len(band.crow)] = band.crow[1:] + index(entry)
+        if len(band.group):
+            of_shared = shared[band.members]
+            first = np.repeat(first_gain[band.members][of_shared], band.lengths[of_shared])
+            group[slots[np.repeat(of_shared, band.lengths)] - trainable] = band.group + first
+        if sign is not None and band.sign is not None:
+            sign[here] = band.sign
+        in_order = band.order is None and bool((slots[:1] == entry).all() and (slots[-1:] < here.stop).all())
+        if perm is None and not in_order:
+            perm = np.empty(nnz, index)
+            perm[:entry] = np.arange(entry)
+        if perm is not None:
+            perm[here] = slots if band.order is None else slots[band.order]
+        row, entry = row + len(band.crow) - 1, here.stop
+    return {
+        "ptr": ptr,
+        "trainable_synapses": trainable,
+        "values": values,
+        "group": group,
+        "crow": crow,
+        "col": col,
+        "perm": perm,
+        "synapse_sign": sign,
+    }
 
 
 def without_synapses(
@@ -310,31 +478,8 @@ def without_synapses(
     >>> len(block_sparse.blocks), len(block_sparse.values)
     (1, 0)
     """
-    targets, sources = Layout.of(graph), Layout.of(graph, kind)
-    blocks = _declared_order(graph, kind)
-    nowhere = np.empty(0, dtype=np.int32)
-    return BlockSparse(
-        kind=kind,
-        constrained=constrained,
-        targets=targets,
-        sources=sources,
-        blocks=blocks,
-        ptr=np.zeros(len(blocks) + 1, dtype=np.int64),
-        trainable_synapses=0,
-        values=np.empty(0, dtype=dtype),
-        group=nowhere,
-        gains=_share(blocks, np.zeros(len(blocks) + 1, dtype=np.int64), nowhere, nowhere)[0],
-        crow=np.zeros(targets.n + 1, dtype=np.int32),
-        col=nowhere,
-        perm=None,
-        synapse_sign=None,
-    )
-
-
-def _declared_order(graph: RegionGraph, kind: str) -> tuple[Projection, ...]:
-    """Projections with synapses, in the order of the values, else as they are declared."""
-    sparse = (p for p in graph.projections(kind) if p.rank is None)
-    return tuple(sorted(sparse, key=_rank_in_values))  # stable
+    matrix = _declared(graph, kind, constrained, dtype)
+    return matrix.lowered(deque(), matrix.targets)
 
 
 def _rank_in_values(block: Projection) -> int:
@@ -343,12 +488,9 @@ def _rank_in_values(block: Projection) -> int:
     return (1 if block.trainable else 2) if block.share is not None else 0 if block.trainable else 3
 
 
-def _share(
-    blocks: Sequence[Projection], ptr: Int64, rows: NDArray[np.int32], cols: NDArray[np.int32]
-) -> tuple[Gains, NDArray[np.int32]]:
-    """The gains of the shared blocks, and which one each of their synapses has."""
+def _gains(blocks: Sequence[Projection]) -> Gains:
+    """The gains of the shared blocks."""
     names: list[tuple[str, str, str, str]] = []
-    parts: list[NDArray[np.int32]] = []
     of_block: dict[int, slice] = {}
     named: dict[str, int] = {}  # first block of each name
     settings: list[tuple[float, float, float, bool]] = []
@@ -373,65 +515,5 @@ def _share(
             settings += [own] * len(what)
             if share.name is not None:
                 named[share.name] = k
-        part = slice(ptr[k], ptr[k + 1])
-        parts.append(share.groups(rows[part], cols[part]) + np.int32(of_block[k].start))
     table = np.array(settings, dtype=np.float64).reshape(-1, 4)
-    gains = Gains(tuple(names), table[:, 0], table[:, 1], table[:, 2], table[:, 3] > 0, of_block)
-    return gains, np.concatenate([np.empty(0, np.int32), *parts])
-
-
-def _draw(
-    blocks: Sequence[Projection], rng: np.random.Generator, dtype: type[np.floating]
-) -> tuple[Int64, NDArray[np.int32], NDArray[np.int32], NDArray[np.floating]]:
-    """Block bounds, rows and columns within the regions, and explicit weights (0 elsewhere) of all blocks."""
-    drawn = [k for k, block in enumerate(blocks) if block.synapses is None]
-    rules: list[ConnectionRule] = [blocks[k].rule for k in drawn]  # type: ignore[misc]
-    sample = sample_many(rng, rules, [blocks[k].site for k in drawn])
-    given = [0 if block.synapses is None else block.synapses.nnz for block in blocks]
-    lengths = np.array(given, dtype=np.int64)
-    lengths[drawn] = sample.lengths
-    ptr = np.concatenate([[0], np.cumsum(lengths)])
-    values = np.zeros(int(ptr[-1]), dtype=dtype)
-    if len(drawn) == len(blocks):
-        return ptr, sample.rows, sample.cols, values
-    rows, cols = np.empty((2, len(values)), dtype=np.int32)
-    slots = ranges(ptr[:-1][drawn], sample.lengths)
-    rows[slots], cols[slots] = sample.rows, sample.cols
-    for k, block in enumerate(blocks):
-        if block.synapses is not None:
-            part = slice(ptr[k], ptr[k + 1])
-            rows[part], cols[part], weights = coordinates(block.synapses)
-            with np.errstate(over="ignore"):
-                values[part] = weights
-            if not np.isfinite(values[part]).all():
-                label = projection_label(block.source, block.target, block.key)
-                size = f"{np.abs(weights).max():g} is too large for {np.dtype(dtype)}"
-                raise WeightError(f"{label}: a weight of {size}; scale it, or use dtype=torch.float64.")
-    return ptr, rows, cols, values
-
-
-def _overriding_signs(
-    blocks: Sequence[Projection], lengths: Int64, unit_signs: NDArray[np.int8], cols: NDArray[np.int32]
-) -> NDArray[np.int8] | None:
-    """A sign per synapse, where some projection overrides those of its source units."""
-    inherits = np.array([block.sign == "inherit" for block in blocks], dtype=bool)
-    if inherits.all():
-        return None
-    own = np.array([PROJECTION_SIGNS.get(block.sign, 0) for block in blocks], dtype=np.int8)
-    return np.where(np.repeat(inherits, lengths), unit_signs[cols], np.repeat(own, lengths))
-
-
-def _initialize(
-    values: NDArray[np.floating], blocks: Sequence[Projection], synapses: Synapses, rng: np.random.Generator
-) -> None:
-    """Fill ``values`` of the blocks without explicit weights, one call per distinct initialiser."""
-    groups: dict[Initializer, list[int]] = {}
-    for k, block in enumerate(blocks):
-        if block.synapses is None:
-            groups.setdefault(block.initializer or Default(), []).append(k)
-    for initializer, members in groups.items():
-        if len(members) == len(blocks):
-            values[:] = initializer(rng, synapses)
-        else:
-            slots, part = synapses.of_projections(members)
-            values[slots] = initializer(rng, part)
+    return Gains(tuple(names), table[:, 0], table[:, 1], table[:, 2], table[:, 3] > 0, of_block)

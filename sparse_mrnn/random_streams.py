@@ -18,6 +18,44 @@ def synapse_stream(seed: int, kind: str) -> np.random.Generator:
     return np.random.default_rng(streams[0 if kind == "recurrent" else 1])
 
 
+class SynapseStreams:
+    """The streams of one weight matrix: of each band of target rows, and of whole projections.
+
+    Parameters
+    ----------
+    rng : numpy Generator, int or None
+        The stream of the first band, or its seed; the others follow from that seed.
+
+    Examples
+    --------
+    >>> a, b = SynapseStreams(0), SynapseStreams(0)
+    >>> bool(a.band(0).random() == np.random.default_rng(0).random())
+    True
+    >>> _ = a.band(1).random()
+    >>> bool(a.band(2).random() == b.band(2).random())
+    True
+    """
+
+    def __init__(self, rng: np.random.Generator | int | None) -> None:
+        self._first = np.random.default_rng(rng)
+        seed = self._first.bit_generator.seed_seq
+        if not isinstance(seed, np.random.SeedSequence):  # of a legacy generator
+            seed = np.random.SeedSequence(int(self._first.integers(2**63)))
+        self._root = seed.spawn(1)[0]  # another one for each use of a generator
+
+    def band(self, number: int) -> np.random.Generator:
+        """Draws the synapses and initial weights of a band of rows; of the first, with one stream."""
+        return self._first if number == 0 else self._keyed(0, number)
+
+    def projection(self, number: int, first: int, last: int) -> np.random.Generator:
+        """Draws what bands ``first`` to ``last`` of a projection have in common."""
+        return self._keyed(1, number, first, last)
+
+    def _keyed(self, *key: int) -> np.random.Generator:
+        seed = np.random.SeedSequence(self._root.entropy, spawn_key=(*self._root.spawn_key, *key))
+        return np.random.default_rng(seed)
+
+
 def low_rank_stream(seed: int, kind: str) -> np.random.Generator:
     """Draws U and V of the low-rank projections of the "recurrent" or the "input" sources."""
     key = LOW_RANK_KEY, int(kind == "input")

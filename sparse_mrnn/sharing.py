@@ -65,10 +65,15 @@ class Sharing:
         count = {"source": n_source, "target": n_target}.get(self.by)
         return [""] if count is None else [str(k) for k in range(count)]
 
-    def groups(self, rows: NDArray[np.int32], cols: NDArray[np.int32]) -> NDArray[np.int32]:
-        """Which of the projection's gains each synapse has; rows and columns within the regions."""
+    def groups(
+        self, rows: NDArray[np.int32], cols: NDArray[np.int32], entries: slice | None = None
+    ) -> NDArray[np.int32]:
+        """Which of the projection's gains each synapse has; rows and columns within the regions.
+
+        ``entries``: which synapses these are, where not all; it counts for labels only.
+        """
         if self.labels is not None:
-            return self.labels.codes
+            return self.labels.codes if entries is None else self.labels.codes[entries]
         units = {"source": cols, "target": rows}.get(self.by)
         return np.zeros(len(rows), dtype=np.int32) if units is None else units
 

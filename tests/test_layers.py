@@ -12,12 +12,13 @@ LAYERS = [
     {"initializers", "sharing", "simulation_config"},
     {"graph"},
     {"config", "ops"},
-    {"lowering", "graph_tables"},
+    {"drawing", "graph_tables"},
+    {"lowering"},
     {"spectral"},
     {"models"},
     {"plot"},
     {"simulation", "training", "tasks"},
-    {"analysis", "data"},
+    {"analysis", "data", "distributed"},
     {"benchmark"},
     {"connectome"},
     {"interop"},
@@ -61,7 +62,7 @@ def test_ops_know_no_regions_and_the_graph_no_torch():
 def test_layers_above_the_models_use_public_methods_only():
     """No attribute that begins with an underscore is read from a network or its weights."""
     private = re.compile(r"\b(?:net|weights|rec|inp|part)\._(?!_)\w+")
-    for name in ("simulation", "training", "analysis", "benchmark", "plot", "connectome", "interop", "cli"):
+    for name in ("simulation", "training", "analysis", "benchmark", "plot", "connectome", "interop", "cli", "distributed"):
         path = PACKAGE / name
         for file in path.rglob("*.py") if path.is_dir() else [path.with_suffix(".py")]:
             assert not private.findall(file.read_text()), file

@@ -109,6 +109,11 @@ class Linearization:
     kinks : ndarray of bool, shape (units,)
         Units at a kink of their activation, where the derivative of one side is used.
     region : ndarray of str, shape (units,)
+        The region of each.
+    dt : float
+        Time step of the network, ms.
+    net : mRNN or ElmanmRNN
+        The network that was linearised.
     """
 
     dynamics: Dynamics = field(repr=False)

@@ -58,6 +58,12 @@ def rotational_plane(
         ms between two times.
     components : int
         Principal components to look in.
+    rng : numpy Generator or int
+        Of the randomised search for the components, or its seed.
+
+    Returns
+    -------
+    Rotation
 
     Raises
     ------

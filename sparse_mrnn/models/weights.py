@@ -184,7 +184,7 @@ class SparseWeights(nn.Module):
     @property
     def is_empty(self) -> bool:
         """Whether there is nothing to multiply."""
-        return self.nnz == 0 and self.low_rank is None
+        return self.nnz == 0 and self.low_rank is None and self.gains is None
 
     @property
     def delays(self) -> tuple[float | None, ...]:
@@ -234,10 +234,11 @@ class SparseWeights(nn.Module):
         """Every synapse's value before Dale's law, in projection order: trainable, shared, and frozen
         ones."""
         n = self.group.numel()
-        parts = [self.values, self.frozen[n:]]
-        if n:
-            parts.insert(1, scaled(self.gain_values(), self.frozen[:n], self.group))
-        parts = [part for part in parts if part.numel()]  # with nothing to train there is no gradient work
+        # With nothing to train there is no gradient work; gains of no synapse here may have some elsewhere.
+        parts = [part for part in (self.values, self.frozen[n:]) if part.numel()]
+        if n or self.gains is not None:
+            shared = scaled(self.gain_values(), self.frozen[:n], self.group)
+            parts.insert(1 if self.values.numel() else 0, shared)
         return torch.cat(parts) if len(parts) > 1 else parts[0] if parts else self.values
 
     def gain_values(self) -> Tensor:

@@ -33,6 +33,10 @@ class Noise:
             step.normal_(generator=self.input_generator)
         return inputs + drawn.mul_(self.input_std)
 
+    def on_units(self, out: Tensor) -> Tensor:
+        """Standard normal numbers for the units of a step, into ``out``."""
+        return out.normal_(generator=self.unit_generator)
+
     def without_inputs(self) -> Noise:
         """The noise of the units alone; what is still drawn for the inputs has a standard deviation of 0."""
         unused = torch.Generator(self.input_generator.device)

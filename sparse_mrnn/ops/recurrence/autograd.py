@@ -73,7 +73,8 @@ def _forward(
     if saving:
         every = spec.checkpoint_steps
     else:
-        fitting = UNSAVED_BYTES // (x0.numel() * x0.element_size())
+        step_bytes = (spec.largest or x0.shape[0]) * x0.shape[1] * x0.element_size()
+        fitting = UNSAVED_BYTES // step_bytes
         every = None if units is None else max(1, min(fitting, UNSAVED_STEPS))
     every = min(every or steps, steps)
     loop = ForwardLoop(spec, tensors)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sparse_mrnn.ops import kernels
 from sparse_mrnn.ops.activations import ActivationSegments
-from sparse_mrnn.ops.recurrence.delays import ActivityHistory, GradientRing
+from sparse_mrnn.ops.recurrence.delays import ActivityHistory
 from sparse_mrnn.ops.recurrence.forward import ForwardLoop
 from sparse_mrnn.ops.recurrence.spec import NeedsGradient, RecurrenceTensors
 
@@ -43,18 +43,19 @@ class BackwardLoop:
         x0, inputs = tensors.x0, tensors.inputs
         units, batch = x0.shape
         self.grad_x, self.grad_h = torch.zeros_like(x0), torch.zeros_like(x0)  # gradients reaching x[t], h[t]
-        self.ring = GradientRing(loop.product, x0)
+        self.ring = loop.product.gradients(x0)
         self.scaled = torch.empty_like(x0)  # alpha grad x[t + 1], the gradient of a step's summed input
         self.grad_u = torch.zeros(inputs.shape, dtype=x0.dtype, device=x0.device) if needed.inputs else None
         self.grad_bias = x0.new_zeros(units) if needed.bias else None
         self.grad_stim = x0.new_empty(steps, units, batch) if needed.stim else None
         self.grad_alpha = x0.new_zeros(units) if needed.alpha else None
         # Columns (time x batch) gathered for the next SDDMM: scaled, the activity each delay reads, inputs.
-        self.width = min(steps, max(1, grad_columns(units, x0.element_size()) // batch))
+        largest = loop.spec.largest or units
+        self.width = min(steps, max(1, grad_columns(largest, x0.element_size()) // batch))
         gathering = self.width if (needed.weights or needed.input_weights) and self.width > 1 else 0
         self.gathered = x0.new_empty(units, gathering, batch)
         read = gathering if needed.weights else 0
-        self.activity = [x0.new_empty(units, read, batch) for _ in loop.product.parts]
+        self.activity = [x0.new_empty(n, read, batch) for n in loop.product.source_sizes]
         self.gathered_u = x0.new_empty(inputs.shape[1], gathering if needed.input_weights else 0, batch)
         self.filled = 0  # steps gathered
         self.kernel = kernels.load("backward_step") if x0.device.type == "cpu" else None
@@ -100,7 +101,7 @@ class BackwardLoop:
                 self._add(self.grad_h, grads_h[t])
             if grads_x is not None:
                 self._add(self.grad_x, grads_x[t])
-            sources = loop.product.sources(history, t)
+            sources = loop.product.sources(history, t) if needed.weights else [self.grad_h]
             # The gradient of alpha needs the states; without it any array of their shape will do.
             states = (scaled, scaled) if xs is None else (xs[t], xs[t - 1] if t else x_start)
             if self.kernel is None:

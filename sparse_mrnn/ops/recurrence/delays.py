@@ -7,12 +7,20 @@ it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from sparse_mrnn.ops.backends.base import Product
 from sparse_mrnn.ops.delays import DelayGroup
+
+
+class PastActivity(Protocol):
+    """Anything that knows the activity at past steps."""
+
+    def at(self, step: int) -> Tensor:
+        """Activity at a step, shape (units, batch)."""
 
 
 class ActivityHistory:
@@ -66,20 +74,25 @@ class DelayedProduct:
             (group, group.operator.bind(group.select(weights.detach()))) for group in groups
         ]
         self.longest = max(group.delay for group in groups)
+        self.source_sizes = [group.operator.shape[1] for group in groups]  # units that `sources` have
 
-    def addmm(self, y: Tensor, history: ActivityHistory, step: int, *, beta: float, alpha: float) -> None:
+    def addmm(self, y: Tensor, history: PastActivity, step: int, *, beta: float, alpha: float) -> None:
         """y = beta y + alpha sum_d W_d h[step + 1 - d], in place."""
         for group, product in self.parts:
             product.addmm(y, history.at(step + 1 - group.delay), beta=beta, alpha=alpha, out=y)
             beta = 1.0
 
-    def sources(self, history: ActivityHistory, step: int) -> list[Tensor]:
+    def sources(self, history: PastActivity, step: int) -> list[Tensor]:
         """The activity each delay transmits in a step."""
         return [history.at(step + 1 - group.delay) for group, _ in self.parts]
 
     def sddmm(self, part: int, g: Tensor, h: Tensor) -> None:
         """Add to the gradient of one delay's synapses; see `Product.sddmm`."""
         self.parts[part][1].sddmm(g, h)
+
+    def gradients(self, like: Tensor) -> GradientRing:
+        """The way of gradients back to the activity, which is like ``like``."""
+        return GradientRing(self, like)
 
     def grad(self) -> Tensor:
         """The gradient of ``weights``."""
@@ -111,9 +124,20 @@ class GradientRing:
                 self.product.parts[0][1].rmatmul(g, out=out)
             return
         if not last:
-            for group, product in self.product.parts:
-                slot = self.ring[max(step + 1 - group.delay, 0) % len(self.ring)]
-                slot += product.rmatmul(g, out=self.scratch)
-        slot = self.ring[step % len(self.ring)]
+            self.send(g, step)
+        self.take(step, out)
+
+    def send(self, g: Tensor, step: int) -> None:
+        """Add W_d^T g to the gradient of the activity that each delay d read in a step."""
+        for group, product in self.product.parts:
+            self.slot(step + 1 - group.delay).add_(product.rmatmul(g, out=self.scratch))
+
+    def take(self, step: int, out: Tensor) -> None:
+        """Write the gradient of the activity at a step to ``out``, and forget it."""
+        slot = self.slot(step)
         out.copy_(slot)
         slot.zero_()
+
+    def slot(self, step: int) -> Tensor:
+        """Where the gradient of the activity at a step is gathered."""
+        return self.ring[max(step, 0) % len(self.ring)]

@@ -9,7 +9,7 @@ from torch import Tensor
 from sparse_mrnn.ops import kernels
 from sparse_mrnn.ops.activations import ActivationSegments
 from sparse_mrnn.ops.backends.base import Product
-from sparse_mrnn.ops.recurrence.delays import ActivityHistory, DelayedProduct
+from sparse_mrnn.ops.recurrence.delays import ActivityHistory
 from sparse_mrnn.ops.recurrence.spec import RecurrenceSpec, RecurrenceTensors
 
 ONE_PASS_STATES = 10_000
@@ -22,7 +22,7 @@ class ForwardLoop:
     def __init__(self, spec: RecurrenceSpec, tensors: RecurrenceTensors) -> None:
         alpha, bias, x0 = tensors.alpha, tensors.bias, tensors.x0
         self.spec, self.alpha, self.noise = spec, alpha, spec.noise
-        self.product = DelayedProduct(spec.groups, tensors.weights)
+        self.product = spec.product(tensors.weights)
         self.input_product: Product | None = None
         if tensors.input_weights is not None and spec.input_operator is not None:
             self.input_product = spec.input_operator.bind(tensors.input_weights)
@@ -92,7 +92,7 @@ class ForwardLoop:
             self._current(t, history, u)
             new.addcmul_(scratch, self.alpha)
         if self.noise is not None and self.unit_std is not None:
-            new.addcmul_(scratch.normal_(generator=self.noise.unit_generator), self.unit_std)
+            new.addcmul_(self.noise.on_units(scratch), self.unit_std)
         if stim is not None:
             new.addcmul_(stim, self.alpha)
         self.spec.activation.apply_to(new, history.states[t])

@@ -11,6 +11,7 @@ from sparse_mrnn.ops.activations import ActivationSegments
 from sparse_mrnn.ops.backends.base import Operator
 from sparse_mrnn.ops.delays import DelayGroup
 from sparse_mrnn.ops.noise import Noise
+from sparse_mrnn.ops.recurrence.delays import DelayedProduct
 
 
 class RecurrenceTensors(NamedTuple):
@@ -67,6 +68,9 @@ class RecurrenceSpec:
         Keep the state at every so many steps only and compute the others again in the backward pass.
     units : Tensor of int, shape (returned units,), optional
         Return these units only.
+    largest : int, optional
+        Units to size buffers by, where these are the part of a network that one of several processes has: the
+        largest part, so that all cut time alike. Default: the units there are.
     """
 
     groups: tuple[DelayGroup, ...]
@@ -76,3 +80,8 @@ class RecurrenceSpec:
     noise: Noise | None = None
     checkpoint_steps: int | None = None
     units: Tensor | None = None
+    largest: int | None = None
+
+    def product(self, weights: Tensor) -> DelayedProduct:
+        """The recurrent products with these values."""
+        return DelayedProduct(self.groups, weights)

@@ -1,0 +1,173 @@
+"""What each rank of a divided network will hold, send and receive, estimated before anything is drawn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from rich.filesize import decimal
+
+from sparse_mrnn.distributed.partition import Partition, partition
+from sparse_mrnn.graph import Projection, RegionGraph
+from sparse_mrnn.lowering import Layout
+from sparse_mrnn.summary_table import SummaryTable
+
+Float = NDArray[np.float64]
+SYNAPSE_INDEX_BYTES = 8
+"""Column and order among the values, of a synapse; beside them are the value and the effective weight."""
+STATE_COPIES = 4
+"""Arrays of a rank's units in a simulation: x, h, and room for a step."""
+
+
+@dataclass(frozen=True, eq=False)
+class RankEstimate:
+    """Expected size of one rank, and what it exchanges in a step.
+
+    Parameters
+    ----------
+    units : int
+    synapses, cut_synapses : float
+        Onto its units, inputs included; of them, those from units of other ranks.
+    received, sent : float
+        Units whose activity it receives, and sends (once for each rank that needs it).
+    memory : float
+        Bytes of a simulation: synapses, states, and the halo's activity.
+    """
+
+    units: int
+    synapses: float
+    cut_synapses: float
+    received: float
+    sent: float
+    memory: float
+
+
+@dataclass(frozen=True, eq=False)
+class Estimate:
+    """A network on so many ranks, before it is drawn.
+
+    Parameters
+    ----------
+    n_units : int
+    ranks : tuple of RankEstimate
+    messages : int
+        Between ranks in a step: pairs of which one needs activity of the other.
+    """
+
+    n_units: int
+    ranks: tuple[RankEstimate, ...]
+    messages: int
+
+    @property
+    def volume(self) -> float:
+        """Units sent in a step, by all ranks."""
+        return sum(rank.sent for rank in self.ranks)
+
+    @property
+    def all_gather(self) -> int:
+        """Units sent in a step if every rank received all others' activity."""
+        return self.n_units * (len(self.ranks) - 1)
+
+    def table(self) -> SummaryTable:
+        """The ranks, a row each."""
+        rows = [
+            [
+                str(k), f"{r.units:,}", f"{r.synapses:,.0f}", f"{r.cut_synapses / max(r.synapses, 1):.1%}",
+                f"{r.received:,.0f}", f"{r.sent:,.0f}", decimal(int(r.memory)),
+            ]
+            for k, r in enumerate(self.ranks)
+        ]  # fmt: skip
+        share = f", {self.all_gather / self.volume:.1f}x less than all-gather" if self.volume else ""
+        title = f"{self.volume:,.0f} units in {self.messages} messages a step{share}"
+        columns = ["rank", "units", "synapses", "cut", "units received", "units sent", "memory"]
+        return SummaryTable([title], columns, rows)
+
+
+def estimate(
+    graph: RegionGraph, size: int, how: str | ArrayLike = "balanced", *, batch: int = 1, itemsize: int = 4
+) -> Estimate:
+    """What each rank of a network will hold and exchange; nothing is drawn.
+
+    Explicit synapses are counted. For a rule, a source unit is expected to be needed by a rank with
+    probability 1 - exp(-s), where s is its expected number of synapses onto that rank's units.
+
+    Parameters
+    ----------
+    graph : RegionGraph
+    size : int
+        Ranks.
+    how : str or array
+        As for `partition`.
+    batch : int
+        Trials.
+    itemsize : int
+        Bytes of a number: 4 or 8.
+
+    Raises
+    ------
+    DistributedError
+        As `partition`.
+
+    Examples
+    --------
+    >>> g = RegionGraph()
+    >>> for name in "ab": g.add_region(name, 100); g.add_projection(name, name)
+    >>> g.add_projection("a", "b", fan_in=1)
+    >>> [round(rank.received) for rank in estimate(g, 2, "regions").ranks]
+    [63, 0]
+    """
+    parts, layout = partition(graph, size, how), Layout.of(graph)
+    counted = [_Counted(graph, layout, parts, rank) for rank in range(size)]
+    between = np.array([c.needed_of for c in counted])  # (receiver, owner)
+    sent = between.sum(axis=0)
+    ranks = []
+    for rank, count in enumerate(counted):
+        units = len(parts.units(rank))
+        per_synapse = 2 * itemsize + SYNAPSE_INDEX_BYTES
+        received = float(between[rank].sum())
+        states = (STATE_COPIES * units + received + sent[rank]) * batch * itemsize
+        memory = count.synapses * per_synapse + 8 * units + states
+        size_of = units, count.synapses, count.cut, received, float(sent[rank])
+        ranks.append(RankEstimate(*size_of, memory))
+    return Estimate(layout.n, tuple(ranks), int((between > 0.5).sum()))
+
+
+class _Counted:
+    """Expected synapses onto the units of a rank, and the units it needs of each rank."""
+
+    def __init__(self, graph: RegionGraph, layout: Layout, parts: Partition, rank: int) -> None:
+        self.layout, self.own = layout, parts.ranks == rank
+        self.per_region: Float = np.add.reduceat(self.own, layout.ptr[:-1], dtype=np.float64)
+        self.synapses = self.cut = 0.0
+        expected = np.zeros(len(layout.regions))  # synapses of each source unit onto the rank, by region
+        certain = np.zeros(layout.n, dtype=bool)
+        for projection in graph.projections():
+            target = layout.index[projection.target]
+            if self.per_region[target]:
+                self._count(projection, target, expected, certain)
+        of_region = np.repeat(-np.expm1(-expected), np.diff(layout.ptr))
+        needed = np.where(certain, 1.0, of_region) * ~self.own
+        self.needed_of: Float = np.bincount(parts.ranks, weights=needed, minlength=parts.size).astype(np.float64)
+
+    def _count(
+        self, projection: Projection, target: int, expected: Float, certain: NDArray[np.bool_]
+    ) -> None:
+        layout = self.layout
+        rows = self.own[layout.ptr[target] : layout.ptr[target + 1]]
+        source = layout.index.get(projection.source)  # None: an input, which every rank has whole
+        weights = projection.weights
+        if weights is not None:
+            cols = weights[np.flatnonzero(rows)].indices
+            self.synapses += len(cols)
+            if source is not None:
+                first = layout.ptr[source]
+                certain[first + cols] = True
+                self.cut += int((~self.own[first + cols]).sum())
+            return
+        synapses = projection.expected_synapses * rows.mean()
+        self.synapses += synapses
+        if source is not None:
+            n = layout.regions[source].n
+            expected[source] += synapses / n
+            self.cut += synapses * (1 - self.per_region[source] / n)

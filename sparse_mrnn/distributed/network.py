@@ -1,0 +1,335 @@
+"""ShardedRNN: a network whose units are divided among the processes of torch.distributed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from sparse_mrnn.arguments import seed_number, whole_number
+from sparse_mrnn.config import NetworkConfig, read_config
+from sparse_mrnn.distributed.declared import digest, graph_digests
+from sparse_mrnn.distributed.partition import partition as divide
+from sparse_mrnn.distributed.ranks import Ranks
+from sparse_mrnn.distributed.replicated import gathered, replicated
+from sparse_mrnn.distributed.shard import Call, Shard
+from sparse_mrnn.errors import ConfigError, DistributedError, ShapeError, suggest
+from sparse_mrnn.graph import RegionGraph, projection_label
+from sparse_mrnn.lowering import Layout
+from sparse_mrnn.models.base import mRNNBase
+from sparse_mrnn.models.elman import ElmanmRNN
+from sparse_mrnn.models.leaky import mRNN
+
+FORWARD_PARAMETERS = ("own.gains", "inputs.gains", "units.bias", "units.keep_logit")
+"""What ranks may have in common and a forward pass uses."""
+MODELS: dict[str, type[mRNNBase]] = {"leaky": mRNN, "elman": ElmanmRNN}
+
+
+@dataclass(frozen=True)
+class HaloReport:
+    """What the ranks of a network exchange in a step, in units (times trials and bytes of a number).
+
+    Parameters
+    ----------
+    sent, received : tuple of int, of each rank
+        Units whose activity it sends, counted once for each rank that needs it, and receives.
+    synapses, cut_synapses : tuple of int, of each rank
+        Recurrent synapses onto its units; of them, those from units of other ranks.
+    all_gather : int
+        Units sent in a step if every rank received the activity of all others.
+    """
+
+    sent: tuple[int, ...]
+    received: tuple[int, ...]
+    synapses: tuple[int, ...]
+    cut_synapses: tuple[int, ...]
+    all_gather: int
+
+    @property
+    def volume(self) -> int:
+        """Units sent in a step, by all ranks."""
+        return sum(self.sent)
+
+
+class ShardedRNN(nn.Module):
+    """A network on several processes: each has some units, their states and the synapses that end in them.
+
+    It has the synapses, values, noise and results of ``mRNN(config, seed=seed)``, whatever the number of
+    ranks; results differ in the last bits, as sums are taken in another order. In each step a rank receives
+    the activity of those units of others that its own units have synapses from, and nothing else.
+
+    Every rank makes it with the same arguments and calls the same methods in the same order. The loss is the
+    sum of what the ranks compute of their own units; every rank calls ``backward`` of its part. Gradients of
+    what ranks have in common (gains, and the bias, initial state or time constant of a region) are summed.
+
+    Parameters
+    ----------
+    config : path, dict, NetworkConfig or RegionGraph
+        The whole network.
+    model : {"leaky", "elman"}
+    partition : "balanced", "regions", or array of int, shape (units,)
+        Which rank has which units; see `partition`.
+    rec_constrained, inp_constrained, batch_first, dtype, device
+        As for `mRNN`.
+    seed : int, optional
+        Default: drawn on rank 0.
+    group : ProcessGroup, optional
+        Default: all processes.
+    **settings
+        activation, noise_level_act, noise_level_inp, dt and (leaky) tau, integrator: as for `mRNN`.
+
+    Attributes
+    ----------
+    ranks : Ranks
+    own_units : ndarray of int64
+        Numbers of this rank's units in the network, ascending.
+
+    Raises
+    ------
+    DistributedError
+        If there is no process group, the partition does not fit, or the ranks were given different arguments.
+    ConfigError
+        If the network has projections of low rank, an activation of your own, or a spectral radius to scale
+        to, which need the whole network.
+
+    Examples
+    --------
+    >>> import sparse_mrnn as sm, torch.distributed as dist
+    >>> dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    >>> g = sm.RegionGraph(); g.add_region("a", 4); g.add_projection("a", "a", fan_in=2)
+    >>> net = ShardedRNN(g, seed=0, device="cpu")
+    >>> x, h = net(torch.zeros(1, 3, 0), net.batched_initial_condition(1)[0])
+    >>> net.gather(h).shape
+    torch.Size([1, 3, 4])
+    >>> dist.destroy_process_group()
+    """
+
+    def __init__(
+        self,
+        config: str | os.PathLike[str] | dict[str, Any] | NetworkConfig | RegionGraph,
+        *,
+        model: str = "leaky",
+        partition: str | ArrayLike = "balanced",
+        rec_constrained: bool = True,
+        inp_constrained: bool = True,
+        batch_first: bool = True,
+        seed: int | None = None,
+        dtype: torch.dtype = torch.float32,
+        device: str | torch.device | None = None,
+        group: Any = None,
+        **settings: Any,
+    ) -> None:
+        super().__init__()
+        if model not in MODELS:
+            raise ConfigError(f"model {model!r} is not known. {suggest(model, MODELS, what='models')}")
+        self.graph = config.copy() if isinstance(config, RegionGraph) else read_config(config)
+        self.ranks, self.batch_first = Ranks(group), batch_first
+        _check_shardable(self.graph, settings)
+        seeds = self.ranks.gather(int(torch.randint(2**62, ()).item()) if seed is None else seed)
+        seed = seed_number(seeds[0] if seed is None else seed, ConfigError)
+        self.partition = divide(self.graph, self.ranks.size, partition)
+        constrained = {"recurrent": rec_constrained, "input": inp_constrained}
+        chosen = {"model": model, "dtype": str(dtype), **constrained, **settings}
+        self.ranks.agree(
+            graph_digests(self.graph)
+            | {name: digest([value]) for name, value in sorted(chosen.items())}
+            | {"seed": seed, "partition": digest([self.partition.ranks])}
+        )
+        options = {**settings, "seed": seed, "dtype": dtype, "device": device}
+        shard_arguments = self.graph, self.partition, self.ranks, MODELS[model], options, constrained
+        self.shard = Shard(*shard_arguments)
+        self.own_units: NDArray[np.int64] = self.partition.units(self.ranks.rank)
+        self.layout, self.n_inputs = Layout.of(self.graph), self.graph.n_inputs
+        self._sizes = np.bincount(self.partition.ranks, minlength=self.ranks.size).tolist()
+        by_rank = np.argsort(self.partition.ranks, kind="stable")
+        self.register_buffer("_order", torch.from_numpy(np.argsort(by_rank)), persistent=False)
+        self._order: Tensor
+        self._order = self._order.to(self.shard.units.device)
+
+    @property
+    def units(self) -> mRNNBase:
+        """This rank's units without synapses: their tonic input, time constants, activations, noise."""
+        return self.shard.units
+
+    def extra_repr(self) -> str:
+        where = f"rank {self.ranks.rank} of {self.ranks.size}"
+        return f"{self.layout.n:,} units, {len(self.own_units):,} of them on {where}"
+
+    def halo_report(self) -> HaloReport:
+        """What the ranks exchange in a step; every rank calls it."""
+        shard = self.shard
+        own = [shard.halo.volume, shard.halo.n, shard.own.nnz + shard.cut.nnz, shard.cut.nnz]
+        sent, received, synapses, cut = (tuple(c) for c in zip(*self.ranks.gather(own), strict=True))
+        return HaloReport(sent, received, synapses, cut, self.layout.n * (self.ranks.size - 1))
+
+    # ---------------------------------------------------------------- own units and all
+
+    def take(self, states: Tensor) -> Tensor:
+        """What is this rank's of states of all units, the last dimension."""
+        return states.index_select(-1, self.shard.index)
+
+    def gather(self, own: Tensor) -> Tensor:
+        """States of all units, on every rank, from those of the own ones, the last dimension. Differentiable.
+
+        What is computed from them must be the same on every rank, and counts once: backward, each rank takes
+        the gradient of its units, as usual in tensor parallelism.
+        """
+        return gathered(self.ranks, self._sizes, self._order, own)
+
+    def batched_initial_condition(self, batch_size: int) -> tuple[Tensor, Tensor]:
+        """Initial states ``(x0, h0)`` of the own units, each (batch, own units), with h0 = activation(x0)."""
+        batch = whole_number(batch_size, "batch_size", ShapeError)
+        parameters: dict[str, Tensor] = {}
+        anchor = None
+        if torch.is_grad_enabled() and any(r.learnable_init == "region" for r in self.layout.regions):
+            parameters, _, anchor = self._replicated(["units.init"], self.units.initial_condition[:0])
+        x0, h0 = self._call(self.shard.initial, parameters, batch, anchor)
+        return x0, h0
+
+    # ---------------------------------------------------------------- running
+
+    def forward(
+        self,
+        inp: Tensor,
+        x0: Tensor,
+        h0: Tensor | None = None,
+        stim_input: Tensor | None = None,
+        noise: bool = False,
+        *,
+        checkpoint_steps: int | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Run the dynamics over a sequence, on all ranks together.
+
+        Parameters
+        ----------
+        inp : Tensor, shape (batch, time, inputs), or (time, batch, inputs) without batch_first
+            The same on all ranks; its gradient, too.
+        x0, h0 : Tensor, shape (batch, own units)
+        stim_input : Tensor, shape (batch, time, own units), optional
+        noise : bool
+            Add Gaussian noise to units and inputs, the same as of the undivided network.
+        checkpoint_steps : int, optional
+            As for `mRNN`.
+
+        Returns
+        -------
+        x, h : Tensor, laid out like ``inp`` with the own units last
+            States after each step. Of an Elman network, x is what the activation is taken of.
+
+        Raises
+        ------
+        ShapeError
+            If a tensor has the wrong shape, dtype or device.
+        DistributedError
+            If the ranks were given different numbers of trials or steps, or other options; or if one of them
+            has ended.
+        """
+        call = self._checked(inp, x0, h0, stim_input, noise, checkpoint_steps)
+        train_weights, train_anything = self._agree(call)
+        parameters: dict[str, Tensor] = {}
+        anchor = None
+        if train_anything:
+            parameters, inputs, anchor = self._replicated(FORWARD_PARAMETERS, call.inputs)
+            call = replace(call, inputs=inputs)
+        x, h = self._call(self.shard.run, parameters, call, anchor, train_weights)
+        back = (2, 0, 1) if self.batch_first else (0, 2, 1)
+        return x.permute(*back), h.permute(*back)
+
+    def _call(self, method: Callable[..., Any], parameters: dict[str, Tensor], *args: Any) -> Any:
+        """Call a method of the shard with some of its parameters replaced."""
+        return functional_call(self.shard, parameters, (method, *args)) if parameters else method(*args)
+
+    def _replicated(self, names: Sequence[str], inputs: Tensor) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+        """Parameters by name, and inputs, with gradients summed over ranks; and the anchor of the pass."""
+        slots: list[Tensor] = []
+        tensors: list[Tensor] = []
+        kept, size = [], 0
+        for common in self.shard.common_parameters():
+            if common.name in names:
+                kept.append(common.name)
+                tensors.append(self.shard.get_parameter(common.name))
+                slots.append(torch.where(common.numbers < 0, -1, common.numbers + size))
+            size += common.count
+        entries = torch.arange(inputs.numel(), device=inputs.device) + size
+        slots, tensors, size = [*slots, entries], [*tensors, inputs], size + inputs.numel()
+        *found, shared_inputs, anchor = replicated(self.ranks, slots, size, tensors)
+        parameters = dict(zip(kept, found, strict=True))
+        if "own.gains" in parameters:
+            parameters["cut.gains"] = parameters["own.gains"]
+        return parameters, shared_inputs, anchor
+
+    def _agree(self, call: Call) -> tuple[bool, bool]:
+        """Whether any rank trains weights, and whether any needs gradients, after all were given the same."""
+        shard, enabled = self.shard, torch.is_grad_enabled()
+        weights = any(p.requires_grad for part in (shard.own, shard.cut) for p in part.parameters())
+        tensors = [*shard.parameters(), call.inputs, call.x0, call.h0, call.stim]
+        anything = any(t is not None and t.requires_grad for t in tensors)
+        steps, _, batch = call.inputs.shape
+        alike = {
+            "trials": batch,
+            "time steps": steps,
+            "noise": int(call.noise),
+            "checkpoint_steps": call.checkpoint_steps or 0,
+            "whether gradients are enabled": int(enabled),
+        }
+        given = [sign * value for value in alike.values() for sign in (1, -1)]
+        flags = torch.tensor([*given, int(weights and enabled), int(anything and enabled)])
+        most = self.ranks.max(flags.to(self.ranks.device)).tolist()
+        for name, largest, negative in zip(alike, most[0:-2:2], most[1:-2:2], strict=True):
+            if largest != -negative:
+                what = f"forward: the ranks differ in {name} ({-negative} to {largest})"
+                raise DistributedError(f"{what}; give every rank the same.")
+        return bool(most[-2]), bool(most[-1])
+
+    def _checked(
+        self, inp: Tensor, x0: Tensor, h0: Tensor | None, stim: Tensor | None, noise: bool, every: int | None
+    ) -> Call:
+        """The arguments of a forward pass, found right, in the order (time, features, batch)."""
+        n, order = len(self.own_units), "(batch, time, " if self.batch_first else "(time, batch, "
+        self._check("inp", inp, (None, None, self.n_inputs), f"{order}inputs), inputs {self.n_inputs}")
+        batch, steps = inp.shape[:2] if self.batch_first else (inp.shape[1], inp.shape[0])
+        if steps == 0 or batch == 0:
+            raise ShapeError(f"forward: inp has {steps} time steps, batch {batch}; both must be at least 1.")
+        for name, state in (("x0", x0), ("h0", h0)):
+            if state is not None:
+                self._check(name, state, (batch, n), f"(batch, own units) = ({batch}, {n}); see net.take")
+        if stim is not None:
+            self._check("stim_input", stim, (*inp.shape[:2], n), f"{order}own units), own units {n}")
+        every = None if every is None else whole_number(every, "checkpoint_steps", ConfigError)
+        to_internal = (1, 2, 0) if self.batch_first else (0, 2, 1)
+        return Call(
+            inputs=inp.permute(*to_internal),
+            x0=x0.t().contiguous(),
+            h0=None if h0 is None else h0.t().contiguous(),
+            stim=None if stim is None else stim.permute(*to_internal),
+            noise=bool(noise),
+            checkpoint_steps=every,
+        )
+
+    def _check(self, name: str, tensor: Tensor, shape: tuple[int | None, ...], expected: str) -> None:
+        units, got = self.units, tuple(tensor.shape)
+        if len(got) != len(shape) or any(e is not None and g != e for g, e in zip(got, shape, strict=True)):
+            raise ShapeError(f"forward: {name} has shape {got}; expected {expected}.")
+        if tensor.dtype != units.dtype or tensor.device != units.device:
+            what = f"{name} is {tensor.dtype} on {tensor.device}, the network {units.dtype} on {units.device}"
+            raise ShapeError(f"forward: {what}; use {name}.to(net.units.device, net.units.dtype).")
+
+
+def _check_shardable(graph: RegionGraph, settings: dict[str, Any]) -> None:
+    """Refuse what needs the whole network on one rank."""
+    if settings.get("spectral_radius") is not None:
+        what = "spectral_radius needs the whole network, which no rank has"
+        raise ConfigError(f"{what}; scale the initial weights by their initialisers.")
+    if callable(settings.get("activation")):
+        raise ConfigError("activation is a function of your own; on several ranks it must have a name.")
+    for projection in graph.projections():
+        if projection.rank is not None:
+            label = projection_label(projection.source, projection.target, projection.key)
+            raise ConfigError(f"{label} has rank {projection.rank}: low rank is not divided among ranks yet.")

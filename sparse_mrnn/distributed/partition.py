@@ -1,0 +1,161 @@
+"""Which rank has which units: whole regions, balanced ranges, or any choice of the user's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import ArrayLike, NDArray
+
+from sparse_mrnn.errors import DistributedError, suggest
+from sparse_mrnn.graph import RegionGraph
+from sparse_mrnn.lowering import Layout
+
+METHODS = ("balanced", "regions")
+UNIT_LOAD = 10.0
+"""Work of a unit in a step, in synapses: state, noise and activation beside the synapses onto it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Partition:
+    """The rank of every unit.
+
+    Parameters
+    ----------
+    ranks : ndarray of int32, shape (units,)
+    size : int
+        Ranks in all; each has a unit at least.
+
+    Examples
+    --------
+    >>> g = RegionGraph()
+    >>> for name in "abc": g.add_region(name, 2)
+    >>> g.add_projection("a", "c"); g.add_projection("c", "a")
+    >>> partition(g, 2, "regions").ranks.tolist()
+    [0, 0, 0, 0, 1, 1]
+    """
+
+    ranks: NDArray[np.int32]
+    size: int
+
+    def units(self, rank: int) -> NDArray[np.int64]:
+        """The units of a rank, ascending."""
+        return np.flatnonzero(self.ranks == rank)
+
+
+def partition(graph: RegionGraph, size: int, how: str | ArrayLike = "balanced") -> Partition:
+    """Divide the units of a graph among ranks.
+
+    Parameters
+    ----------
+    graph : RegionGraph
+    size : int
+        Ranks.
+    how : "balanced", "regions", or array of int, shape (units,)
+        "regions": whole regions, the one with most work first, each to the rank with least. "balanced": rank
+        by rank, the region with most synapses to and from the units that the rank has already (at first: with
+        most work), until it has its share of the work; the last one is cut between two units, and the next
+        rank begins with the rest. It keeps together what is connected, and the work is equal; cost is
+        O(regions^2). An array: the rank of every unit.
+
+    Raises
+    ------
+    DistributedError
+        If an array has the wrong length or ranks that do not exist, a rank is left without units, or there
+        are fewer regions than ranks.
+    """
+    layout = Layout.of(graph)
+    if isinstance(how, str):
+        if how not in METHODS:
+            hint = suggest(how, METHODS, what="partitions")
+            raise DistributedError(f"partition {how!r} is not known. {hint}")
+        if layout.n < size:
+            raise DistributedError(f"{size} ranks for {layout.n} units; use at most {layout.n}.")
+        ranks = _by_regions(graph, layout, size) if how == "regions" else _balanced(graph, layout, size)
+        return Partition(ranks, size)
+    given = np.asarray(how)
+    if given.shape != (layout.n,):
+        expected = f"a rank for each of {layout.n} units"
+        raise DistributedError(f"partition has shape {given.shape}; give {expected}, shape ({layout.n},).")
+    if given.dtype.kind not in "iu" or given.min() < 0 or given.max() >= size:
+        raise DistributedError(f"partition: ranks must be whole numbers within 0..{size - 1}.")
+    empty = np.setdiff1d(np.arange(size), given)
+    if len(empty):
+        raise DistributedError(f"partition: rank {empty[0]} of {size} has no unit; use fewer ranks.")
+    return Partition(given.astype(np.int32), size)
+
+
+def unit_work(graph: RegionGraph, layout: Layout) -> NDArray[np.float64]:
+    """Expected work of each unit in a step, in synapses, shape (units,)."""
+    work = np.full(layout.n, UNIT_LOAD)
+    for projection in graph.projections():
+        target = layout.slice(projection.target)
+        if projection.weights is not None:
+            work[target] += np.diff(projection.weights.indptr)
+        else:
+            work[target] += projection.expected_synapses / (target.stop - target.start)
+    return work
+
+
+def _by_regions(graph: RegionGraph, layout: Layout, size: int) -> NDArray[np.int32]:
+    n = len(layout.regions)
+    if n < size:
+        raise DistributedError(f"{n} regions for {size} ranks; use partition='balanced', which cuts them.")
+    work = np.add.reduceat(unit_work(graph, layout), layout.ptr[:-1])
+    total, ranks = np.zeros(size), np.zeros(n, dtype=np.int32)
+    for region in np.argsort(-work, kind="stable"):
+        ranks[region] = np.argmin(total)
+        total[ranks[region]] += work[region]
+    return np.repeat(ranks, np.diff(layout.ptr))
+
+
+def _balanced(graph: RegionGraph, layout: Layout, size: int) -> NDArray[np.int32]:
+    work = unit_work(graph, layout)
+    by_region = np.add.reduceat(work, layout.ptr[:-1])
+    between = _between_regions(graph, layout)
+    order: list[int] = []  # regions as the ranks take them
+    free = np.ones(len(by_region), dtype=bool)
+    near = np.zeros(len(by_region))  # synapses to and from the units of the rank being filled
+    filled, share = 0.0, work.sum() / size
+    while free.any():
+        connected = bool((near[free] > 0).any())
+        wanted = np.where(free, near if connected else by_region, -1.0)
+        region = int(np.argmax(wanted))
+        free[region] = False
+        order.append(region)
+        filled += by_region[region]
+        if filled >= share:  # the rest of this region is what the next rank begins with
+            filled, near = filled % share, np.zeros_like(near)
+        row = slice(between.indptr[region], between.indptr[region + 1])
+        near[between.indices[row]] += between.data[row]
+    ptr = layout.ptr
+    units = np.concatenate([np.arange(ptr[region], ptr[region + 1]) for region in order])
+    before = np.cumsum(work[units]) - work[units] / 2
+    ranks = np.empty(layout.n, dtype=np.int32)
+    cut = np.minimum((before / share).astype(np.int32), size - 1)
+    ranks[units] = _without_gaps(cut, size)
+    return ranks
+
+
+def _without_gaps(ranks: NDArray[np.int32], size: int) -> NDArray[np.int32]:
+    """Ascending ranks with every rank present: where units are few, some are moved by one."""
+    n = len(ranks)
+    least = np.searchsorted(ranks, np.arange(size))  # first unit of each rank
+    for rank in range(1, size):
+        least[rank] = max(least[rank], least[rank - 1] + 1)
+    for rank in reversed(range(size)):
+        least[rank] = min(least[rank], n - (size - rank))
+    return (np.searchsorted(least, np.arange(n), side="right") - 1).astype(np.int32)
+
+
+def _between_regions(graph: RegionGraph, layout: Layout) -> sp.csr_array:
+    """Expected synapses between each two regions, either way, shape (regions, regions)."""
+    found = [
+        (layout.index[p.target], layout.index[p.source], p.expected_synapses)
+        for p in graph.projections("recurrent")
+    ]
+    rows, cols, counts = (np.array(part) for part in zip(*found, strict=True)) if found else ([], [], [])
+    n = len(layout.regions)
+    one_way = sp.coo_array((counts, (rows, cols)), shape=(n, n)).tocsr()
+    return (one_way + one_way.T).tocsr()

@@ -1,0 +1,200 @@
+"""The processes that share a network: what they exchange, and how one that has ended is told of."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, NoReturn
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from sparse_mrnn.errors import DistributedError
+
+TIMEOUT = 300.0
+"""Seconds a rank waits for the others by default."""
+
+
+@contextmanager
+def joined(timeout: float = TIMEOUT, backend: str | None = None) -> Iterator[Ranks]:
+    """The processes that torchrun started, as ranks, until the end of the block.
+
+    Parameters
+    ----------
+    timeout : float
+        Seconds to wait for a rank that does not answer; one that has ended is noticed at once.
+    backend : str, optional
+        Default: "nccl" where there is CUDA, else "gloo".
+
+    Raises
+    ------
+    DistributedError
+        If torchrun has not started this process, or the others do not come.
+    """
+    if not is_started_by_torchrun():
+        what = "this process has no rank: RANK and WORLD_SIZE are not set"
+        raise DistributedError(f"{what}; start it with torchrun --nproc-per-node 2 script.py.")
+    chosen = backend or ("nccl" if torch.cuda.is_available() else "gloo")
+    try:
+        dist.init_process_group(chosen, timeout=timedelta(seconds=timeout))
+    except (RuntimeError, ValueError) as error:
+        raise DistributedError(f"the ranks did not come together: {_first_line(error)}.") from error
+    try:
+        yield Ranks()
+    finally:
+        dist.destroy_process_group()
+
+
+def is_started_by_torchrun() -> bool:
+    """Whether torchrun, or a launcher like it, has started this process as one of several."""
+    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
+
+
+class Ranks:
+    """The processes of a torch.distributed group, one of which this is.
+
+    Parameters
+    ----------
+    group : ProcessGroup, optional
+        Default: all processes.
+
+    Attributes
+    ----------
+    rank, size : int
+
+    Raises
+    ------
+    DistributedError
+        If there is no process group, or this process is not in it.
+    """
+
+    def __init__(self, group: Any = None) -> None:
+        if not (dist.is_available() and dist.is_initialized()):
+            advice = "start with torchrun and sparse_mrnn.distributed.joined()"
+            raise DistributedError(f"there is no process group; {advice}, or torch's init_process_group.")
+        self.group = group
+        self.rank, self.size = dist.get_rank(group), dist.get_world_size(group)
+        if self.rank < 0:
+            raise DistributedError("this process is not in the group given.")
+
+    def exchange(
+        self, received: Tensor, sent: Tensor, sizes: tuple[Sequence[int], Sequence[int]]
+    ) -> Exchange:
+        """Begin to send rows to every rank and to receive from every rank.
+
+        Parameters
+        ----------
+        received, sent : Tensor, contiguous
+            Rank after rank along the first dimension.
+        sizes : (sequence of int, sequence of int)
+            Rows received from, and sent to, each rank.
+        """
+        if self.size == 1:
+            received.copy_(sent)
+            return Exchange(self, None)
+        with self._reporting():
+            arguments = received, sent, list(sizes[0]), list(sizes[1])
+            return Exchange(self, dist.all_to_all_single(*arguments, group=self.group, async_op=True))
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Sum over all ranks, in place."""
+        return self._reduce(values, dist.ReduceOp.SUM)
+
+    def max(self, values: Tensor) -> Tensor:
+        """Maximum over all ranks, in place."""
+        return self._reduce(values, dist.ReduceOp.MAX)
+
+    def _reduce(self, values: Tensor, operation: Any) -> Tensor:
+        if self.size > 1 and values.numel():
+            with self._reporting():
+                dist.all_reduce(values, operation, group=self.group)
+        return values
+
+    def gather(self, value: Any) -> list[Any]:
+        """A small object of each rank, on every rank: numbers, text, and lists and dictionaries of them."""
+        found: list[Any] = [None] * self.size
+        if self.size == 1:
+            return [value]
+        with self._reporting():
+            dist.all_gather_object(found, value, group=self.group)
+        return found
+
+    def gather_rows(self, rows: Tensor, sizes: Sequence[int], to: int | None = None) -> Tensor | None:
+        """Rows of all ranks, rank after rank, on every rank or on rank ``to`` alone; elsewhere None.
+
+        Parameters
+        ----------
+        rows : Tensor, shape (rows of this rank, ...)
+        sizes : sequence of int
+            Rows of each rank.
+        """
+        here = to is None or to == self.rank
+        wanted = [to is None or rank == to for rank in range(self.size)]
+        received = rows.new_empty(sum(sizes) if here else 0, *rows.shape[1:])
+        sent = torch.cat([rows for there in wanted if there] or [rows[:0]])
+        row_counts = [len(rows) if there else 0 for there in wanted]
+        self.exchange(received, sent, (list(sizes) if here else [0] * self.size, row_counts)).wait()
+        return received if here else None
+
+    def agree(self, digests: dict[str, int]) -> None:
+        """Check that all ranks have the same numbers, by name.
+
+        Raises
+        ------
+        DistributedError
+            Naming what differs.
+        """
+        values = torch.tensor([*digests.values()], dtype=torch.int64)
+        largest = self.max(torch.cat([values, -values]).to(self.device)).cpu()
+        n = len(values)
+        differing = [name for k, name in enumerate(digests) if largest[k] != -largest[n + k]]
+        if differing:
+            what = ", ".join(differing)
+            raise DistributedError(f"the ranks differ in: {what}. Give every rank the same arguments.")
+
+    @property
+    def device(self) -> torch.device:
+        """Where tensors of this group's messages are."""
+        nccl = dist.get_backend(self.group) == "nccl"
+        return torch.device("cuda", torch.cuda.current_device()) if nccl else torch.device("cpu")
+
+    @contextmanager
+    def _reporting(self) -> Iterator[None]:
+        try:
+            yield
+        except RuntimeError as error:
+            self.lost(error)
+
+    def lost(self, error: Exception) -> NoReturn:
+        """Raise what tells of a rank that has ended or does not answer."""
+        what = f"rank {self.rank} of {self.size}: another rank has ended, or does not answer"
+        advice = "Its own message says why; start all ranks anew, and resume from the last checkpoint"
+        raise DistributedError(f"{what} ({_first_line(error)}). {advice}.") from error
+
+
+class Exchange:
+    """Messages under way."""
+
+    def __init__(self, ranks: Ranks, work: Any) -> None:
+        self._ranks, self._work = ranks, work
+
+    def wait(self) -> None:
+        """Wait for them.
+
+        Raises
+        ------
+        DistributedError
+            If another rank has ended.
+        """
+        if self._work is not None:
+            try:
+                self._work.wait()
+            except RuntimeError as error:
+                self._ranks.lost(error)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [""])[0].rstrip(".")

@@ -1,0 +1,86 @@
+"""Tensors that every rank has alike: their gradients are added over the ranks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sparse_mrnn.distributed.ranks import Ranks
+
+
+def replicated(ranks: Ranks, slots: list[Tensor], size: int, tensors: list[Tensor]) -> list[Tensor]:
+    """The tensors, whose gradients are the sums of what all ranks find; and a tensor of no entries, the last.
+
+    All ranks must use the last one in what they differentiate; their backward passes then meet here once.
+
+    Parameters
+    ----------
+    ranks : Ranks
+    slots : list of Tensor of int64
+        Number of each entry of each tensor among ``size`` numbers that the ranks have in common: entries of
+        one number, on any rank, are one parameter; -1: the rank's own.
+    size : int
+    tensors : list of Tensor
+    """
+    anchor = tensors[0].new_empty(0) if tensors else torch.empty(0)
+    anchor.requires_grad_()
+    found = _Replicated.apply(ranks, slots, size, *tensors, anchor)  # type: ignore[no-untyped-call]
+    return list(found)
+
+
+class _Replicated(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, ranks: Ranks, slots: list[Tensor], size: int, *tensors: Tensor
+    ) -> tuple[Tensor, ...]:
+        ctx.ranks, ctx.slots, ctx.size = ranks, slots, size
+        ctx.shapes = [tensor.shape for tensor in tensors]
+        return tuple(tensor.view_as(tensor) for tensor in tensors)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        total = grads[-1].new_zeros(ctx.size)
+        for slot, grad in zip(ctx.slots, grads, strict=False):
+            common = slot >= 0
+            total.index_add_(0, slot[common], grad.reshape(-1)[common])
+        ctx.ranks.sum(total)
+        sums = [
+            torch.where(slot < 0, grad.reshape(-1), total[slot.clamp(min=0)] if len(total) else 0).view(shape)
+            for slot, grad, shape in zip(ctx.slots, grads, ctx.shapes, strict=False)
+        ]
+        return (None, None, None, *sums, grads[-1])
+
+
+class _Gathered(torch.autograd.Function):
+    """Activity of all units from that of the own ones; backward, each rank takes what is of its units."""
+
+    @staticmethod
+    def forward(ctx: Any, ranks: Ranks, sizes: list[int], order: Tensor, own: Tensor) -> Tensor:
+        ctx.first, ctx.size, ctx.order = sum(sizes[: ranks.rank]), sizes[ranks.rank], order
+        rows = own.movedim(-1, 0).contiguous()
+        found = ranks.gather_rows(rows, sizes)
+        assert found is not None
+        return found.index_select(0, order).movedim(0, -1)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, None, None, Tensor]:
+        position = torch.argsort(ctx.order)[ctx.first : ctx.first + ctx.size]
+        return None, None, None, grad.index_select(-1, position)
+
+
+def gathered(ranks: Ranks, sizes: list[int], order: Tensor, own: Tensor) -> Tensor:
+    """States of all units, in unit order, on every rank.
+
+    Parameters
+    ----------
+    ranks : Ranks
+    sizes : list of int
+        Units of each rank.
+    order : Tensor of int64, shape (units,)
+        Where each unit is among those of rank 0, rank 1, ....
+    own : Tensor, shape (..., own units)
+    """
+    found: Tensor = _Gathered.apply(ranks, sizes, order, own)  # type: ignore[no-untyped-call]
+    return found

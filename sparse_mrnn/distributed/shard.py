@@ -1,0 +1,233 @@
+"""The part of a network that one rank has: its units, and the synapses that end in them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from sparse_mrnn.distributed.halo import Halo
+from sparse_mrnn.distributed.noise import ShardedNoise
+from sparse_mrnn.distributed.partition import Partition
+from sparse_mrnn.distributed.product import HaloSynapses, ShardedSpec
+from sparse_mrnn.distributed.ranks import Ranks
+from sparse_mrnn.graph import Region, RegionGraph
+from sparse_mrnn.lowering import Layout, lower, lower_shard
+from sparse_mrnn.models.base import mRNNBase
+from sparse_mrnn.models.delays import delay_groups, delayed_inputs, has_delays
+from sparse_mrnn.models.weights import SparseWeights
+from sparse_mrnn.ops.backends import Operator
+from sparse_mrnn.ops.noise import Noise
+from sparse_mrnn.ops.recurrence import RecurrenceTensors, recurrence
+from sparse_mrnn.random_streams import synapse_stream
+
+UNIT_FIELDS = tuple(f.name for f in fields(Region) if f.name not in ("name", "n", "kind", "parent_region"))
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """What a forward pass is given, checked: sequences (time, features, batch), states (own units, batch)."""
+
+    inputs: Tensor
+    x0: Tensor
+    h0: Tensor | None
+    stim: Tensor | None
+    noise: bool
+    checkpoint_steps: int | None
+
+
+@dataclass(frozen=True, eq=False)
+class CommonParameter:
+    """A parameter some of whose entries other ranks have, too.
+
+    Parameters
+    ----------
+    name : str
+        Empty where this rank has none.
+    numbers : Tensor of int64, shape (entries,)
+        What each entry is among ``count`` of the whole network; -1: this rank's alone.
+    count : int
+    """
+
+    name: str
+    numbers: Tensor
+    count: int
+
+
+class Shard(nn.Module):
+    """Units, synapses and halo of one rank.
+
+    Parameters
+    ----------
+    graph : RegionGraph
+        Of the whole network.
+    partition : Partition
+    ranks : Ranks
+    model : class of the network
+    settings : dict
+        Arguments of it, seed and dtype among them.
+    constrained : dict
+        Whether Dale's law holds for "recurrent" and "input" weights.
+
+    Attributes
+    ----------
+    units : mRNN or ElmanmRNN
+        The own units without synapses: tonic input, initial state, time constants, activations, noise.
+    own, cut, inputs : SparseWeights
+        Synapses onto the own units from own units, from the halo, and from inputs.
+    index : Tensor of int64, shape (own units,)
+        Their numbers in the network.
+    """
+
+    index: Tensor
+
+    def __init__(
+        self,
+        graph: RegionGraph,
+        partition: Partition,
+        ranks: Ranks,
+        model: type[mRNNBase],
+        settings: dict[str, Any],
+        constrained: dict[str, bool],
+    ) -> None:
+        super().__init__()
+        layout, rows = Layout.of(graph), partition.units(ranks.rank)
+        self.units = model(_without_projections(layout.cut(rows)), **settings)
+        for weights in self.units.weight_matrices():
+            weights.requires_grad_(False)  # there are none
+        seed, dtype, device = self.units.seed, self.units.dtype, self.units.device
+        kind = np.float64 if dtype == torch.float64 else np.float32
+        streams = {name: synapse_stream(seed, name) for name in constrained}
+        law = constrained["recurrent"], constrained["input"]
+        lowered = lower_shard(graph, streams["recurrent"], rows, constrained=law[0], dtype=kind)
+        inputs = lower(graph, "input", streams["input"], constrained=law[1], dtype=kind, rows=rows)
+        self.own = SparseWeights(lowered.own, dtype, device)
+        self.cut = SparseWeights(lowered.halo, dtype, device)
+        self.cut.gains = self.own.gains  # one parameter
+        self.inputs = SparseWeights(inputs, dtype, device)
+        self.register_buffer("index", torch.from_numpy(rows).to(device), persistent=False)
+        self._regions = {region.name: k for k, region in enumerate(layout.regions)}
+        self.n_units, self.largest = layout.n, int(np.bincount(partition.ranks).max())
+        self.halo = Halo(ranks, partition, lowered.halo_units, device)
+        self.halo_units: NDArray[np.int64] = lowered.halo_units
+        most = torch.tensor([self.halo.n], device=ranks.device)
+        self._largest_halo = int(ranks.max(most))
+
+    @property
+    def longest(self) -> int:
+        """Longest delay of a recurrent projection, in steps; the same on all ranks."""
+        groups = delay_groups(self.own, self.units.dt, self.own.operand("csr").operator)
+        return max(group.delay for group in groups)
+
+    def common_parameters(self) -> Iterator[CommonParameter]:
+        """Parameters that other ranks may have, too: gains, and those of regions that are divided."""
+        for name, weights in (("own", self.own), ("inputs", self.inputs)):
+            if weights.gains is not None:
+                count = weights.gains.numel()
+                yield CommonParameter(f"{name}.gains", torch.arange(count, device=self.index.device), count)
+        units, n = self.units, len(self._regions)
+        regions = units.layout().regions
+        number = torch.tensor([self._regions[r.name] for r in regions], device=self.index.device)
+        ways = {"bias": [r.learnable_bias for r in regions], "init": [r.learnable_init for r in regions]}
+        for name, how in ways.items():
+            if getattr(units, name) is not None:
+                one = torch.tensor([way == "region" for way in how], device=number.device)
+                of = getattr(units, f"{name}_region")
+                yield CommonParameter(f"units.{name}", torch.where(one[of], number[of], -1), n)
+            else:
+                yield CommonParameter("", number[:0], n)
+        if units.keep_logit is not None:
+            learnt = torch.tensor([r.learnable_tau for r in regions], device=number.device)
+            yield CommonParameter("units.keep_logit", number[learnt], n)
+        else:
+            yield CommonParameter("", number[:0], n)
+
+    def forward(self, method: Callable[..., Any], *args: Any) -> Any:
+        """Call a method; `torch.func.functional_call` may have put other parameters in place."""
+        return method(*args)
+
+    def initial(self, batch: int, anchor: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Initial states ``(x0, h0)`` of the own units, each (batch, own units)."""
+        x0 = self.units.initial_condition
+        x0 = x0 if anchor is None else torch.cat([x0, anchor])
+        x0 = x0.repeat(batch, 1)
+        return x0, self.units.activation_segments.apply(x0.t()).t()
+
+    def run(self, call: Call, anchor: Tensor | None, train_weights: bool) -> tuple[Tensor, Tensor]:
+        """The recurrence: x and h after each step, shape (time, own units, batch).
+
+        Parameters
+        ----------
+        call : Call
+        anchor : Tensor of no entries, optional
+            What ties the pass to `replicated`.
+        train_weights : bool
+            Whether any rank needs gradients of its weights.
+        """
+        units, dt = self.units, self.units.dt
+        operand, cut_operand = self.own.operand("csr"), self.cut.operand("csr")
+        own, cut = self.own.stored_values(operand), self.cut.stored_values(cut_operand)
+        weights = torch.cat([own, cut])
+        if train_weights and not weights.requires_grad:
+            weights.requires_grad_()  # the others wait for this rank in the backward pass
+        groups = delay_groups(self.own, dt, operand.operator)
+        cut_groups = delay_groups(self.cut, dt, cut_operand.operator)
+        u, drawn = call.inputs, self.noise() if call.noise else None
+        operator: Operator | None = None
+        input_weights: Tensor | None = None
+        if not self.inputs.is_empty:
+            if drawn is not None and has_delays(self.inputs, dt):  # noise is delayed with the input
+                u, drawn = drawn.on_inputs(u), drawn.without_inputs()
+            input_operand = self.inputs.operand("csr")
+            u, delayed = delayed_inputs(self.inputs, u, dt)
+            operator = delayed or input_operand.operator
+            input_weights = self.inputs.stored_values(input_operand)
+        alpha, tonic, segments = units.alpha, units.tonic_inp, units.activation_segments
+        one_rate = alpha.numel() == 1 and not alpha.requires_grad
+        spec = ShardedSpec(
+            groups=groups,
+            input_operator=operator,
+            activation=segments,
+            rate=float(alpha) if one_rate else None,
+            noise=drawn,
+            checkpoint_steps=call.checkpoint_steps,
+            largest=self.largest,
+            others=HaloSynapses(self.halo, cut_groups, len(own), self.longest, self._largest_halo),
+        )
+        x, h0 = call.x0, call.h0
+        if anchor is not None:
+            none = anchor[:, None].expand(0, x.shape[1])
+            x, h0 = torch.cat([x, none]), None if h0 is None else torch.cat([h0, none])
+        tensors = RecurrenceTensors(
+            weights=weights,
+            input_weights=input_weights,
+            inputs=u,
+            bias=tonic if tonic.requires_grad or bool(tonic.any()) else None,
+            x0=x,
+            h0=segments.apply(x) if h0 is None else h0,
+            stim=call.stim,
+            alpha=alpha,
+        )
+        return recurrence(spec, tensors)
+
+    def noise(self) -> Noise:
+        """The network's noise for the own units, where the last run has left it."""
+        n = self.units.make_noise()
+        return ShardedNoise(
+            n.input_std, n.unit_std, n.input_generator, n.unit_generator, self.index, self.n_units
+        )
+
+
+def _without_projections(layout: Layout) -> RegionGraph:
+    """The regions of a layout that have units, alone."""
+    graph = RegionGraph()
+    for region in layout.regions:
+        if region.n:
+            given = {name: getattr(region, name) for name in UNIT_FIELDS}
+            graph.add_region(region.name, region.n, **given)
+    return graph

@@ -1,0 +1,349 @@
+"""What each rank of tests/test_distributed.py does; its processes import this."""
+
+import datetime
+import os
+import signal
+import time
+import traceback
+import warnings
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+import sparse_mrnn as sm
+import sparse_mrnn.connectome
+import sparse_mrnn.data
+from sparse_mrnn.distributed import ShardedRNN, estimate
+from sparse_mrnn.errors import ConfigError, DistributedError, ShapeError
+
+
+class RankPool:
+    """Processes that find each other by a file and run functions of this module together."""
+
+    def __init__(self, size, folder, timeout=30):
+        context = mp.get_context("spawn")
+        self.tasks = [context.SimpleQueue() for _ in range(size)]
+        self.results = context.Queue()
+        path = str(folder / "store")
+        self.processes = [context.Process(target=_work, args=(rank, size, path, timeout, self.tasks[rank], self.results), daemon=True) for rank in range(size)]
+        for process in self.processes:
+            process.start()
+
+    def run(self, function, *args, expected=None):
+        """Run a function on all ranks, or those ``expected`` to come to its end."""
+        for tasks in self.tasks:
+            tasks.put((function, args))
+        for _ in range(len(self.tasks) if expected is None else expected):
+            failure = self.results.get(timeout=90)
+            assert failure is None, failure
+
+    def close(self):
+        for process in self.processes:
+            process.kill()
+            process.join()
+
+
+def _work(rank, size, path, timeout, tasks, results):
+    torch.set_num_threads(1)
+    warnings.simplefilter("error")
+    warnings.filterwarnings("ignore", message="Sparse CSR tensor support", category=UserWarning)
+    store = dist.FileStore(path, size)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=datetime.timedelta(seconds=timeout))
+    while True:
+        function, args = tasks.get()
+        try:
+            function(rank, size, *args)
+            results.put(None)
+        except BaseException:
+            results.put(f"rank {rank}: {traceback.format_exc()}")
+
+
+# ---------------------------------------------------------------- networks
+
+
+def random_graph(seed, *, delays=False):
+    """A random graph with every way of sharing parameters, signs, rules, frozen and explicit projections."""
+    rng = np.random.default_rng(seed)
+    g = sm.RegionGraph()
+    names = [f"r{k}" for k in range(int(rng.integers(3, 7)))]
+    for k, name in enumerate(names):
+        n = int(rng.integers(3, 14))
+        g.add_region(
+            name, n, sign=["pos", "neg", None][rng.integers(3)],
+            base_firing=rng.normal() if k % 2 else rng.normal(size=n), init=rng.normal(),
+            learnable_bias=[False, "unit", "region"][rng.integers(3)] if k % 2 else True,
+            learnable_init=[False, True, "region"][rng.integers(3)],
+            activation=[None, "tanh", "sigmoid"][rng.integers(3)], tau=[None, 50.0][rng.integers(2)],
+            learnable_tau=bool(rng.integers(2)), noise_level=[None, 0.3][rng.integers(2)],
+            parent_region="all" if k < 2 else None,
+        )
+    g.add_input("cue", 3)
+    g.add_input("go", 2, sign="neg")
+    for source in names:
+        for target in names:
+            if rng.random() < 0.3:
+                continue
+            delay = float(rng.integers(1, 5) * 10) if delays and rng.random() < 0.6 else None
+            kind = rng.integers(5)
+            n, m = g.region(target).n, g.region(source).n
+            if kind == 0:
+                g.add_projection(source, target, density=0.4, delay=delay)
+            elif kind == 1:
+                g.add_projection(source, target, fan_in=min(3, m), delay=delay, trainable=False)
+            elif kind == 2:
+                weights = rng.uniform(0.1, 1, (n, m)) * (rng.random((n, m)) < 0.4)
+                g.add_projection(source, target, weights=weights, sign="pos", share="source", delay=delay)
+            elif kind == 3:
+                g.add_projection(source, target, density=0.5, share="everywhere" if source == names[0] else "target", initializer=sm.Gamma(), sign="pos", delay=delay)
+            else:
+                g.add_projection(source, target, fan_in=2, sign="free", initializer=sm.Normal(0.5), self_connections=False, delay=delay)
+    g.add_projection("cue", names[0], density=0.7, delay=20.0 if delays else None)
+    g.add_projection("go", names[-1], share="projection", initializer=sm.Gamma())
+    return g
+
+
+# ---------------------------------------------------------------- comparing
+
+
+def compare(net, whole, *, batch=2, steps=7, noise=True, checkpoint_steps=None, given_h0=False, tolerance=1e-12):
+    """Values and every gradient of a sharded network against those of the whole."""
+    dtype = whole.dtype
+    rng = torch.Generator().manual_seed(5)
+    n, n_inputs = whole.layout().n, whole.layout("input").n
+    inp = torch.randn(batch, steps, n_inputs, generator=rng, dtype=dtype).requires_grad_()
+    stim = torch.randn(batch, steps, n, generator=rng, dtype=dtype)
+    to_x, to_h = (torch.randn(batch, steps, n, generator=rng, dtype=dtype) for _ in range(2))
+    own_inp, own_stim = inp.detach().clone().requires_grad_(), net.take(stim).requires_grad_()
+    stim.requires_grad_()
+    options = dict(noise=noise, checkpoint_steps=checkpoint_steps)
+    x0, h0 = whole.batched_initial_condition(batch)
+    own_x0, own_h0 = net.batched_initial_condition(batch)
+    x, h = whole(inp, x0, h0 if given_h0 else None, stim, **options)
+    own_x, own_h = net(own_inp, own_x0, own_h0 if given_h0 else None, own_stim, **options)
+
+    def close(found, expected, what, largest=0.0):
+        found, expected = found.detach().double(), expected.detach().double()
+        scale = max(1.0, largest, float(expected.abs().max()) if expected.numel() else 1.0)
+        error = float((found - expected).abs().max()) / scale if found.numel() else 0.0
+        assert found.shape == expected.shape, (what, found.shape, expected.shape)
+        assert error <= tolerance, f"{what}: {error:.1e}"
+
+    close(own_x, net.take(x), "x")
+    close(own_h, net.take(h), "h")
+    close(net.gather(own_h), h, "gathered h")
+    (x * to_x + h * to_h).sum().backward()
+    ((own_x * net.take(to_x)).sum() + (net.gather(own_h) * to_h).sum()).backward()
+    close(own_inp.grad, inp.grad, "gradient of the inputs")
+    close(own_stim.grad, net.take(stim.grad), "gradient of the currents")
+    shard, units = net.shard, net.own_units
+    for part, sources in ((shard.own, units), (shard.cut, shard.halo_units), (shard.inputs, None)):
+        weights = whole.weights(part.kind)
+        if part.gains is not None:
+            close(part.gains.grad, weights.gains.grad, f"gradient of {part.kind} gains")
+        expected = _by_synapse(weights, np.arange(n), None)
+        found = _by_synapse(part, units, sources)
+        assert all(len(values) == len(expected[key]) for key, values in found.items())
+        own, others = ([g for key in found for g in gradients[key]] for gradients in (found, expected))
+        largest = max((abs(g) for gradients in expected.values() for g in gradients), default=0.0)
+        own, others = (torch.tensor(gradients, dtype=torch.float64) for gradients in (own, others))
+        close(own, others, f"gradient of {part.kind} weights", largest)
+    for name in ("bias", "init"):
+        own, all_of = getattr(net.units, name), getattr(whole, name)
+        if own is not None and all_of.grad is not None:
+            expected = torch.zeros(n, dtype=dtype)
+            expected[getattr(whole, f"{name}_units")] = all_of.grad[getattr(whole, f"{name}_of")]
+            found = own.grad[getattr(net.units, f"{name}_of")]
+            close(found, net.take(expected)[getattr(net.units, f"{name}_units")], f"gradient of {name}")
+    if net.units.keep_logit is not None:
+        expected = torch.zeros(n, dtype=dtype)
+        expected[whole.alpha_units] = whole.keep_logit.grad[whole.alpha_of]
+        close(net.units.keep_logit.grad[net.units.alpha_of], net.take(expected)[net.units.alpha_units], "gradient of tau")
+
+
+def _by_synapse(weights, rows, sources):
+    """Gradients of trained synapses by (projection, target, source); parallel ones in order."""
+    table, found = weights.table(), {}
+    if weights.values.grad is None:
+        assert weights.values.numel() == 0
+        return found
+    projection = np.repeat(np.arange(len(table.projections)), table.lengths.numpy())
+    n = table.trainable_synapses
+    col = table.col.numpy() if sources is None else sources[table.col.numpy()]
+    for p, i, j, g in zip(projection[:n], rows[table.row.numpy()[:n]], col[:n], weights.values.grad.tolist(), strict=True):
+        found.setdefault((*table.projections[p], int(i), int(j)), []).append(g)
+    return found
+
+
+# ---------------------------------------------------------------- cases
+
+
+def random_cases(rank, size, seeds):
+    for seed in seeds:
+        delays = seed % 2 == 1
+        g = random_graph(seed, delays=delays)
+        model, settings = ("elman", {"dt": 10.0}) if seed % 5 == 4 else ("leaky", {})
+        if model == "elman":
+            for region in g.regions():
+                g.nodes[region.name]["learnable_tau"] = False
+        dtype, tolerance = (torch.float32, 1e-5) if seed % 7 == 6 else (torch.float64, 1e-12)
+        ways = ["balanced", np.random.default_rng(seed).permutation(np.arange(g.n_units) % size)]
+        ways += ["regions"] if len(g.regions()) >= size else []
+        for way in ways:
+            options = dict(seed=seed, dtype=dtype, device="cpu", noise_level_act=0.2, noise_level_inp=0.1, **settings)
+            whole = {"leaky": sm.mRNN, "elman": sm.ElmanmRNN}[model](g, backend="csr", **options)
+            net = ShardedRNN(g, model=model, partition=way, **options)
+            if model == "elman":
+                compare_elman(net, whole, tolerance)
+                continue
+            for every, h0 in ((None, False), (3, True)):
+                whole.zero_grad(), net.zero_grad()
+                compare(net, whole, checkpoint_steps=every, given_h0=h0, tolerance=tolerance)
+
+
+def compare_elman(net, whole, tolerance):
+    forward = whole.forward
+    whole.forward = lambda inp, x0, h0, stim, **options: whole._run(inp, x0, x0 if h0 is None else h0, stim, options["noise"], None, options["checkpoint_steps"], None)
+    compare(net, whole, given_h0=True, tolerance=tolerance)
+    whole.forward = forward
+
+
+def connectome(rank, size, name, path):
+    if name == "flyvis":
+        graph = sm.connectome.read_flyvis(path, extent=2, share=True)[0]
+    else:
+        graph = sm.read_config(sm.data.example_path(name))
+    for dtype, tolerance, way in ((torch.float64, 1e-12, "balanced"), (torch.float32, 1e-5, "regions")):
+        options = dict(seed=0, dtype=dtype, device="cpu", dt=1.0, tau=20.0)
+        whole, net = sm.mRNN(graph, backend="csr", **options), ShardedRNN(graph, partition=way, **options)
+        compare(net, whole, batch=1, steps=10, tolerance=tolerance)
+        halo = net.ranks.gather(net.shard.halo.n)
+        assert 0 < max(halo) < graph.n_units
+
+
+def large(rank, size):
+    """Bands of rows that no rank draws whole, and the compiled step."""
+    g = sm.RegionGraph()
+    for k in range(4):
+        g.add_region(f"r{k}", 5000, sign=None)
+    for k in range(4):
+        g.add_projection(f"r{k}", f"r{k}", fan_in=2)
+        g.add_projection(f"r{k}", f"r{(k + 1) % 4}", rule=sm.FixedNumber(2000))
+    options = dict(seed=3, device="cpu", activation="tanh")
+    compare(ShardedRNN(g, **options), sm.mRNN(g, backend="csr", **options), noise=False, steps=4, tolerance=1e-5)
+
+
+def trained(rank, size):
+    """Some steps of Adam: shared parameters stay alike, and the loss is that of the whole."""
+    g = random_graph(2)
+    options = dict(seed=1, dtype=torch.float64, device="cpu")
+    whole, net = sm.mRNN(g, backend="csr", **options), ShardedRNN(g, **options)
+    inp, losses = torch.ones(2, 5, g.n_inputs, dtype=torch.float64), {}
+    for name, model in (("whole", whole), ("sharded", net)):
+        optimiser = torch.optim.Adam(model.parameters(), lr=0.01)
+        losses[name] = []
+        for _ in range(5):
+            optimiser.zero_grad()
+            loss = (model(inp, model.batched_initial_condition(2)[0])[1] ** 2).sum()
+            loss.backward()
+            optimiser.step()
+            losses[name].append(float(loss.detach()))
+    total = np.sum(net.ranks.gather(losses["sharded"]), axis=0)
+    np.testing.assert_allclose(total, losses["whole"], rtol=1e-11)
+    for part in (net.shard.own, net.shard.inputs):
+        if part.gains is not None:
+            every = net.ranks.gather(part.gains.tolist())
+            assert all(one == every[0] for one in every)
+
+
+def frozen(rank, size):
+    """Weights that no rank trains, or that only some rank has, do not leave the others waiting."""
+    g = sm.RegionGraph()
+    g.add_region("a", 4, learnable_bias="region")
+    g.add_region("b", 4)
+    g.add_projection("a", "a")  # all trained synapses are on one rank
+    g.add_projection("b", "b", trainable=False)
+    options = dict(seed=1, dtype=torch.float64, device="cpu")
+    way = np.repeat(np.arange(2), 4)
+    compare(ShardedRNN(g, partition=way, **options), sm.mRNN(g, backend="csr", **options))
+    net = ShardedRNN(g, partition=way, **options).requires_grad_(False)
+    x0 = torch.zeros(1, 4, dtype=torch.float64, requires_grad=rank == 0)
+    _, h = net(torch.zeros(1, 3, 0, dtype=torch.float64), x0)
+    h.sum().backward()
+    assert (x0.grad is not None) == (rank == 0)
+    with torch.no_grad():
+        net(torch.zeros(1, 3, 0, dtype=torch.float64), x0)
+
+
+def modular():
+    """Eight modules in mixed order, with 1% of the synapses of a module between two of them."""
+    g = sm.RegionGraph()
+    for k in range(16):
+        g.add_region(f"r{k}", 100)
+    for k in range(16):
+        for other in range(16):
+            g.add_projection(f"r{k}", f"r{other}", density=0.1 if k % 8 == other % 8 else 0.0005)
+    return g
+
+
+def halo(rank, size):
+    """What is exchanged is what is needed, as estimated, and far below all activity."""
+    g = modular()
+    net = ShardedRNN(g, seed=0, device="cpu")
+    report, expected = net.halo_report(), estimate(g, size)
+    assert report.volume == sum(report.received) < report.all_gather / 2
+    assert sum(report.synapses) == sm.mRNN(g, seed=0, device="cpu").weights("recurrent").nnz
+    assert 0 < sum(report.cut_synapses) < 0.1 * sum(report.synapses)
+    np.testing.assert_allclose([r.received for r in expected.ranks], report.received, rtol=0.15)
+    np.testing.assert_allclose([r.sent for r in expected.ranks], report.sent, rtol=0.15)
+    np.testing.assert_allclose([r.cut_synapses for r in expected.ranks], report.cut_synapses, rtol=0.1)
+
+
+def mistakes(rank, size):
+    g = sm.RegionGraph()
+    for name in "ab":
+        g.add_region(name, 3)
+    g.add_projection("a", "b")
+    options = dict(device="cpu", seed=0)
+
+    def refused(error, text, function):
+        with pytest.raises(error) as found:
+            function()
+        assert text in str(found.value), str(found.value)
+
+    refused(DistributedError, "the ranks differ in: seed", lambda: ShardedRNN(g, device="cpu", seed=rank))
+    refused(DistributedError, "the ranks differ in: tau", lambda: ShardedRNN(g, tau=100.0 + rank, **options))
+    other = g.copy()
+    other.add_projection("b", "a", density=0.5 if rank else 0.6)
+    refused(DistributedError, "the ranks differ in: projections", lambda: ShardedRNN(other, **options))
+    refused(DistributedError, "shape (5,)", lambda: ShardedRNN(g, partition=[0, 1, 0, 1, 0], **options))
+    refused(DistributedError, "within 0..1", lambda: ShardedRNN(g, partition=[0, 1, 0, 1, 0, 2], **options))
+    refused(DistributedError, "rank 1 of 2 has no unit", lambda: ShardedRNN(g, partition=[0] * 6, **options))
+    refused(DistributedError, "is not known", lambda: ShardedRNN(g, partition="balance", **options))
+    refused(ConfigError, "spectral_radius needs the whole", lambda: ShardedRNN(g, spectral_radius=1.0, **options))
+    refused(ConfigError, "must have a name", lambda: ShardedRNN(g, activation=torch.sin, **options))
+    refused(ConfigError, "is not known", lambda: ShardedRNN(g, model="leeky", **options))
+    low = g.copy()
+    low.add_projection("b", "a", rank=1, sign="free")
+    refused(ConfigError, "projection 'b' -> 'a' has rank 1", lambda: ShardedRNN(low, **options))
+    net = ShardedRNN(g, **options)
+    x0 = net.batched_initial_condition(1)[0]
+    refused(DistributedError, "time steps (4 to 5)", lambda: net(torch.zeros(1, 4 + rank, 0), x0))
+    refused(ShapeError, "x0 has shape (1, 6)", lambda: net(torch.zeros(1, 4, 0), torch.zeros(1, 6)))
+    refused(ShapeError, "inp has shape", lambda: net(torch.zeros(1, 4, 3), x0))
+
+
+def one_dies(rank, size):
+    """A rank is killed within a run; the others end with an error that says so, soon."""
+    net = ShardedRNN(random_graph(0), seed=0, device="cpu")
+    inp, x0 = torch.zeros(1, 5, net.n_inputs), net.batched_initial_condition(1)[0]
+    net(inp, x0)
+    if rank == size - 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    begun = time.monotonic()
+    with pytest.raises(DistributedError, match="another rank has ended, or does not answer"):  # noqa: PT012
+        for _ in range(10_000):
+            net(inp, x0)
+    assert time.monotonic() - begun < 20

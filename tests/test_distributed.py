@@ -1,0 +1,139 @@
+"""A network on several processes has the values and gradients of one process."""
+
+import time
+
+import distributed_cases as cases
+import numpy as np
+import pytest
+from distributed_cases import RankPool
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from spectral_families import FLYVIS
+from typer.testing import CliRunner
+
+import sparse_mrnn as sm
+from sparse_mrnn.cli import app
+from sparse_mrnn.distributed import ShardedRNN, estimate, joined, partition
+from sparse_mrnn.errors import DistributedError
+
+needs_flyvis = pytest.mark.skipif(not FLYVIS.exists(), reason="no flyvis connectome (FLYVIS_CONNECTOME)")
+
+
+@pytest.fixture(scope="module", params=[2, 4])
+def ranks(request, tmp_path_factory):
+    pool = RankPool(request.param, tmp_path_factory.mktemp("ranks"))
+    yield pool
+    pool.close()
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    pool = RankPool(2, tmp_path_factory.mktemp("two"))
+    yield pool
+    pool.close()
+
+
+@pytest.mark.dist
+def test_random_networks(ranks):
+    ranks.run(cases.random_cases, range(10))
+
+
+@pytest.mark.dist
+@pytest.mark.parametrize("name", ["celegans", pytest.param("flyvis", marks=needs_flyvis)])
+def test_connectomes(name, ranks):
+    ranks.run(cases.connectome, name, FLYVIS)
+
+
+@pytest.mark.dist
+def test_only_what_is_needed_is_exchanged(ranks):
+    ranks.run(cases.halo)
+
+
+@pytest.mark.dist
+@pytest.mark.parametrize("case", [cases.large, cases.trained, cases.frozen, cases.mistakes])
+def test_two_ranks(case, two):
+    two.run(case)
+
+
+@pytest.mark.dist
+def test_a_rank_that_dies_ends_the_others(two):
+    """The last test: the pool is of no use afterwards."""
+    begun = time.monotonic()
+    two.run(cases.one_dies, expected=1)
+    assert time.monotonic() - begun < 40
+
+
+# ---------------------------------------------------------------- without processes
+
+
+def regions(sizes):
+    g = sm.RegionGraph()
+    for k, n in enumerate(sizes):
+        g.add_region(f"r{k}", n)
+    return g
+
+
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=8), st.integers(1, 6), st.integers(0, 10))
+@settings(max_examples=60, deadline=None)
+def test_balanced_parts_are_equal_up_to_a_unit(sizes, size, seed):
+    rng, g = np.random.default_rng(seed), regions(sizes)
+    for target in range(len(sizes)):
+        for source in rng.integers(len(sizes), size=2):
+            if not g.has_edge(f"r{source}", f"r{target}"):
+                g.add_projection(f"r{source}", f"r{target}", density=float(rng.random()))
+    if sum(sizes) < size:
+        with pytest.raises(DistributedError, match=f"use at most {sum(sizes)}"):
+            partition(g, size)
+        return
+    found = partition(g, size)
+    assert set(found.ranks.tolist()) == set(range(size))
+    assert np.concatenate([found.units(k) for k in range(size)]).size == sum(sizes)
+
+
+def test_a_balanced_partition_keeps_modules_together():
+    """Four modules of four regions, in mixed order: two ranks get two modules each."""
+    g = regions([20] * 16)
+    for k in range(16):
+        for other in range(16):
+            g.add_projection(f"r{k}", f"r{other}", density=0.5 if k % 4 == other % 4 else 0.005)
+    ranks = partition(g, 2).ranks[::20]
+    assert all(len(set(ranks[module::4])) == 1 for module in range(4))
+    work = np.bincount(partition(g, 3).ranks)
+    assert work.max() - work.min() <= 1
+
+
+def test_whole_regions():
+    g = regions([50, 10, 20, 20])
+    assert partition(g, 2, "regions").ranks[[0, 50, 60, 80]].tolist() == [0, 1, 1, 1]
+    with pytest.raises(DistributedError, match="4 regions for 5 ranks; use partition='balanced'"):
+        partition(g, 5, "regions")
+
+
+def test_explicit_synapses_are_counted_not_estimated():
+    g = regions([4, 4])
+    weights = np.zeros((4, 4))
+    weights[0, [1, 2]] = weights[1, 1] = 1.0
+    g.add_projection("r0", "r1", weights=weights)
+    g.add_projection("r1", "r1", weights=np.eye(4))
+    found = estimate(g, 2, "regions")
+    receiver = next(rank for rank in found.ranks if rank.received)
+    assert (receiver.received, receiver.cut_synapses, receiver.synapses) == (2, 3, 7)
+    assert (found.volume, found.all_gather, found.messages) == (2, 8, 1)
+
+
+def test_info_estimates_ranks(tmp_path):
+    file = tmp_path / "net.json"
+    sm.write_config(cases.modular(), file)
+    result = CliRunner().invoke(app, ["info", str(file), "--ranks", "4"], env={"COLUMNS": "120"})
+    assert result.exit_code == 0, result.output
+    assert "less than all-gather" in result.output
+    assert "rank" in result.output
+    wrong = CliRunner().invoke(app, ["info", str(file), "--ranks", "17", "--partition", "regions"])
+    assert wrong.exit_code == 1
+
+
+def test_without_a_process_group():
+    with pytest.raises(DistributedError, match="there is no process group; start with torchrun"):
+        ShardedRNN(regions([3]))
+    with pytest.raises(DistributedError, match="start it with torchrun"), joined():
+        pass
