@@ -516,6 +516,8 @@ def forged(path, change):
         lambda h, t: h.update(rng={"dict": [["torch", 1]]}),
         lambda h, t: h["networks"]["rnn"].pop("settings"),
         lambda h, t: h["networks"]["rnn"]["regions"].update(exc=3),
+        lambda h, t: h["optimizers"][0]["state"]["dict"][0][1]["dict"][0][1]["dict"].pop(0),
+        lambda h, t: h["optimizers"][0]["state"]["dict"][0][1]["dict"][0][1]["dict"][0].__setitem__(1, [1]),
         lambda h, t: h["noise"]["rnn"].update({"dict": [["device", "cpu"], ["seeds", ["a", 1]], ["inputs", 1], ["units", 2]]}),
         lambda h, t: t["state.rnn.rec.col"].fill_(99),
         lambda h, t: t.pop("state.rnn.rec.col"),

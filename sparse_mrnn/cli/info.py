@@ -16,17 +16,17 @@ def info(
     config: Network,
     batch: Annotated[int, Option(min=1, help="Batch size of the estimate.")] = 1,
     steps: Annotated[int, Option(min=1, help="Time steps of the estimate.")] = 100,
-    ranks: Annotated[int | None, Option(min=1, help="Estimate it on so many processes; draw nothing.")] = None,
+    ranks: Annotated[int | None, Option(min=1, help="Estimate so many processes; draw nothing.")] = None,
     partition: Annotated[str, Option(help="With --ranks: balanced or regions.")] = "balanced",
 ) -> None:
     """Show regions, projections, realised density and the memory a run needs."""
     with report_errors():
         named = load_network(config)
         if ranks is not None:
-            from sparse_mrnn.distributed import estimate
+            from sparse_mrnn.distributed import estimate as estimate_ranks
 
             itemsize = 8 if named.settings.dtype == "float64" else 4
-            out.print(estimate(named.graph, ranks, partition, batch=batch, itemsize=itemsize).table())
+            out.print(estimate_ranks(named.graph, ranks, partition, batch=batch, itemsize=itemsize).table())
             return
         net = named.build("cpu", spectral_radius=None)
         out.print(named.graph)

@@ -6,5 +6,6 @@ from sparse_mrnn.distributed.partition import Partition, partition
 from sparse_mrnn.distributed.ranks import Ranks, joined
 
 __all__ = [
-    "Estimate", "HaloReport", "Partition", "RankEstimate", "Ranks", "ShardedRNN", "estimate", "joined", "partition",
+    "Estimate", "HaloReport", "Partition", "RankEstimate", "Ranks", "ShardedRNN", "estimate", "joined",
+    "partition",
 ]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from rich.filesize import decimal
 
 from sparse_mrnn.distributed.partition import Partition, partition
 from sparse_mrnn.graph import Projection, RegionGraph
@@ -73,7 +74,7 @@ class Estimate:
         rows = [
             [
                 str(k), f"{r.units:,}", f"{r.synapses:,.0f}", f"{r.cut_synapses / max(r.synapses, 1):.1%}",
-                f"{r.received:,.0f}", f"{r.sent:,.0f}", f"{r.memory / 1e6:,.1f} MB",
+                f"{r.received:,.0f}", f"{r.sent:,.0f}", decimal(int(r.memory)),
             ]
             for k, r in enumerate(self.ranks)
         ]  # fmt: skip
@@ -114,7 +115,7 @@ def estimate(
     >>> for name in "ab": g.add_region(name, 100); g.add_projection(name, name)
     >>> g.add_projection("a", "b", fan_in=1)
     >>> [round(rank.received) for rank in estimate(g, 2, "regions").ranks]
-    [0, 63]
+    [63, 0]
     """
     parts, layout = partition(graph, size, how), Layout.of(graph)
     counted = [_Counted(graph, layout, parts, rank) for rank in range(size)]
@@ -147,7 +148,7 @@ class _Counted:
                 self._count(projection, target, expected, certain)
         of_region = np.repeat(-np.expm1(-expected), np.diff(layout.ptr))
         needed = np.where(certain, 1.0, of_region) * ~self.own
-        self.needed_of: Float = np.bincount(parts.ranks, weights=needed, minlength=parts.size)
+        self.needed_of: Float = np.bincount(parts.ranks, weights=needed, minlength=parts.size).astype(np.float64)
 
     def _count(
         self, projection: Projection, target: int, expected: Float, certain: NDArray[np.bool_]

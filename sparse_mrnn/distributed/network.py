@@ -166,8 +166,8 @@ class ShardedRNN(nn.Module):
         """What the ranks exchange in a step; every rank calls it."""
         shard = self.shard
         own = [shard.halo.volume, shard.halo.n, shard.own.nnz + shard.cut.nnz, shard.cut.nnz]
-        columns = [tuple(column) for column in zip(*self.ranks.gather(own), strict=True)]
-        return HaloReport(*columns, self.layout.n * (self.ranks.size - 1))
+        sent, received, synapses, cut = (tuple(c) for c in zip(*self.ranks.gather(own), strict=True))
+        return HaloReport(sent, received, synapses, cut, self.layout.n * (self.ranks.size - 1))
 
     # ---------------------------------------------------------------- own units and all
 

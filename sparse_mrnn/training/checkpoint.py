@@ -190,6 +190,7 @@ def load_checkpoint(
         if random_states is not None:
             check_global_states(random_states)
         trained = {name: name not in saved.not_trained for name, _ in root.named_parameters()}
+        _load_all([*optimizers, *schedulers], states)
     except (SparseMRNNError, ValidationError, LookupError, TypeError, ValueError, AttributeError) as error:
         raise SavedFileError(f"{where} is not loaded, and nothing has changed: {_said(error)}.") from error
     root.load_state_dict(state)
@@ -199,8 +200,6 @@ def load_checkpoint(
         parameter.requires_grad_(trained[name])
     for name, part in _networks(root):
         part.set_noise_state(noise[name])
-    for one, value in zip([*optimizers, *schedulers], states, strict=True):
-        one.load_state_dict(value)
     for name, generator in (generators or {}).items():
         set_generator(generator, own[name])
     if random_states is not None:
@@ -372,6 +371,19 @@ def _compare(
         if not _fits(one, state):
             raise SavedFileError(f"its state of a {type(one).__name__} is none")
     return states
+
+
+def _load_all(given: Sequence[Any], states: Sequence[Any]) -> None:
+    """Load the states of optimisers and schedulers; where one cannot be loaded, all are as they were."""
+    before = [dict(vars(one)) for one in given]  # torch replaces what is in them, and changes none of it
+    try:
+        for one, state in zip(given, states, strict=True):
+            one.load_state_dict(state)
+    except Exception as error:  # an optimiser raises anything for a state that is none of its own
+        for one, attributes in zip(given, before, strict=True):
+            vars(one).clear()
+            vars(one).update(attributes)
+        raise SavedFileError(f"a state of its optimisers or schedulers is none: {error!r}") from error
 
 
 def _fits(one: Any, state: Any) -> bool:
