@@ -11,10 +11,11 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor, nn
 
-from sparse_mrnn.differences import differences
+from sparse_mrnn.differences import differences, first_of
 from sparse_mrnn.errors import ConfigError, SavedFileError, SparseMRNNError
 from sparse_mrnn.graph_tables import SHARING
 from sparse_mrnn.models.base import NoiseState, mRNNBase
+from sparse_mrnn.models.declaration import declared_differences
 from sparse_mrnn.models.saving import STATE, description, packed_state, software_versions
 from sparse_mrnn.models.state_checks import check_state
 from sparse_mrnn.models.weights import SparseWeights
@@ -176,6 +177,7 @@ def load_checkpoint(
         state: dict[str, Any] = {k.removeprefix(STATE): t for k, t in tensors.items() if k.startswith(STATE)}
         _compare_networks(root, saved)
         check_state(root, state)
+        _check_declarations(root, state)
         state |= {name: unpack(value, tensors) for name, value in saved.extra.items()}
         orientations = _orientations(root, state, tensors)
         optimizers, schedulers = _listed(optimizer, "optimizer"), _listed(scheduler, "scheduler")
@@ -263,6 +265,15 @@ def _compare_networks(root: nn.Module, saved: CheckpointHeader) -> None:
     if found:
         more = f"; and {len(found) - 5} more" if len(found) > 5 else ""
         raise SavedFileError(f"this is another network: {'; '.join(found[:5])}{more}")
+
+
+def _check_declarations(root: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Refuse the state of a network that was declared otherwise, as loading it would, before anything changes."""
+    for name, net in _networks(root):
+        prefix = f"{name}.".lstrip(".")
+        own = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+        if found := declared_differences(net, own):
+            raise SavedFileError(f"this is another network: {first_of(found)}")
 
 
 def _orientations(root: nn.Module, state: Mapping[str, Tensor], tensors: Tensors) -> Tensors:
