@@ -321,7 +321,7 @@ GRAPH = '<graph edgedefault="directed">%s</graph>'
         (
             '<key id="w" for="node" attr.name="weight" attr.type="double"/>'
             + GRAPH % (NODES + '<edge source="a" target="b"><data key="w">1</data></edge>'),
-            "data of key 'w', which is for node, is in edge",
+            "data of key 'w', for a node, is in an element edge",
         ),
     ],
 )

@@ -268,7 +268,7 @@ def _compare_networks(root: nn.Module, saved: CheckpointHeader) -> None:
 
 
 def _check_declarations(root: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Refuse the state of a network that was declared otherwise, as loading it would, before anything changes."""
+    """Refuse the state of a network that was declared otherwise, as loading it would."""
     for name, net in _networks(root):
         prefix = f"{name}.".lstrip(".")
         own = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
