@@ -35,7 +35,7 @@ Float = NDArray[np.float64]
 Complex = NDArray[np.complex128]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Modes(Result):
     """Leading eigenpairs of a Jacobian.
 

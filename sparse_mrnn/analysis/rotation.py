@@ -18,7 +18,7 @@ from sparse_mrnn.errors import AnalysisError
 Float = NDArray[np.float64]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Rotation(Result):
     """The plane in which recorded states rotate most strongly.
 
