@@ -47,6 +47,8 @@ gpu-report: ## on a machine with a GPU, with its own Python and torch and no net
 
 figures: .venv/run ## redraw the figures of the docs from real runs
 	$(BIN)/python docs/figures/make_figures.py
+	$(BIN)/python docs/figures/tutorial_figures.py
+	$(BIN)/python docs/figures/gallery_figures.py
 	$(BIN)/python docs/figures/training.py
 	$(BIN)/python docs/figures/simulation_figures.py
 	$(BIN)/python docs/figures/celegans_gains.py

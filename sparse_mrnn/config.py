@@ -378,6 +378,14 @@ def write_config(
 ) -> None:
     """Write a graph or a network as JSON, as `to_config`; the file appears whole or not at all.
 
+    Parameters
+    ----------
+    graph : RegionGraph, mRNN or ElmanmRNN
+    path : path
+        A file there is replaced.
+    simulation : SimulationConfig, optional
+        The ``simulation`` section. Default: the settings of a network, none of a graph.
+
     Raises
     ------
     ConfigError

@@ -28,7 +28,26 @@ MOST_UNITS = 2**31
 
 @dataclass(frozen=True, eq=False)
 class Region:
-    """A region or an input; see `RegionGraph.add_region` for the meaning of its fields."""
+    """A region or an input, as `RegionGraph.regions` gives it.
+
+    Parameters
+    ----------
+    name : str
+    n : int
+        Units, or channels of an input.
+    kind : {"recurrent", "input"}
+    sign, base_firing, init, parent_region, unit_ids, positions
+        As `RegionGraph.add_region` takes them; arrays have one entry per unit.
+    learnable_bias, learnable_init, tau, learnable_tau, tau_bounds, activation, noise_level
+        Likewise.
+
+    Examples
+    --------
+    >>> g = RegionGraph(); g.add_region("thal", 3, sign="neg")
+    >>> region = g.region("thal")
+    >>> region.n, region.unit_signs.tolist()
+    (3, [-1, -1, -1])
+    """
 
     name: str
     n: int
@@ -73,7 +92,28 @@ class Region:
 
 @dataclass(frozen=True, eq=False)
 class Projection:
-    """A projection; see `RegionGraph.add_projection` for the meaning of its fields."""
+    """A projection, as `RegionGraph.projections` gives it.
+
+    Parameters
+    ----------
+    source, target, key : str
+        What names it: its regions, and its key among parallel projections.
+    site : Site
+        Sizes and positions of both regions, for the rule.
+    rule : ConnectionRule or None
+        Draws the synapses, where they are not explicit.
+    synapses : scipy.sparse.csr_array, SynapseBlock or None
+        Explicit weights, shape (target units, source units).
+    initializer, sign, trainable, delay, share, rank
+        As `RegionGraph.add_projection` takes them.
+
+    Examples
+    --------
+    >>> g = RegionGraph(); g.add_region("thal", 3); g.add_projection("thal", "thal", fan_in=1)
+    >>> [projection] = g.projections()
+    >>> projection.source, projection.expected_synapses
+    ('thal', 3)
+    """
 
     source: str
     target: str

@@ -180,7 +180,15 @@ class Normal(Initializer):
 
 @dataclass(frozen=True)
 class LogNormal(Initializer):
-    """Log-normal magnitudes with the given mean and log-standard deviation (Song et al. 2005)."""
+    """Log-normal magnitudes (Song et al. 2005).
+
+    Parameters
+    ----------
+    mean : float
+        Of the magnitudes.
+    sigma : float
+        Standard deviation of their logarithm.
+    """
 
     mean: float = 0.1
     sigma: float = 1.0

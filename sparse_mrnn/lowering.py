@@ -26,6 +26,12 @@ Int64 = NDArray[np.int64]
 class Layout:
     """Which units belong to which region: region after region, in insertion order.
 
+    Parameters
+    ----------
+    regions : tuple of Region
+    groups : dict of str to tuple of str
+        The regions behind each region's and parent's name.
+
     Examples
     --------
     >>> g = RegionGraph()
@@ -254,6 +260,17 @@ def lower(
     ------
     GraphError
         If rows are no units.
+
+    Returns
+    -------
+    BlockSparse
+
+    Raises
+    ------
+    GraphError
+        If there are more units than numbers of 32 bits.
+    WeightError
+        If a rule, an initialiser or explicit weights cannot be drawn as declared.
 
     Examples
     --------

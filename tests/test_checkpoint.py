@@ -516,8 +516,11 @@ def forged(path, change):
         lambda h, t: h.update(rng={"dict": [["torch", 1]]}),
         lambda h, t: h["networks"]["rnn"].pop("settings"),
         lambda h, t: h["networks"]["rnn"]["regions"].update(exc=3),
+        lambda h, t: h["optimizers"][0]["state"]["dict"][0][1]["dict"][0][1]["dict"].pop(0),
+        lambda h, t: h["optimizers"][0]["state"]["dict"][0][1]["dict"][0][1]["dict"][0].__setitem__(1, [1]),
         lambda h, t: h["noise"]["rnn"].update({"dict": [["device", "cpu"], ["seeds", ["a", 1]], ["inputs", 1], ["units", 2]]}),
         lambda h, t: t["state.rnn.rec.col"].fill_(99),
+        lambda h, t: t["state.rnn._extra_state"].fill_(7),
         lambda h, t: t.pop("state.rnn.rec.col"),
     ],
 )
@@ -526,9 +529,12 @@ def test_checkpoints_by_hand(tmp_path, change):
     run.save(tmp_path / "run")
     forged(tmp_path / "run", change)
     before = {name: value.clone() for name, value in run.module.state_dict().items()}
+    moments = [value.clone() for moment in run.optimizer.state.values() for value in moment.values()]
     with pytest.raises(SavedFileError):
         run.load(tmp_path / "run")
     assert all(torch.equal(value, before[name]) for name, value in run.module.state_dict().items())
+    now = [value for moment in run.optimizer.state.values() for value in moment.values()]
+    assert all(torch.equal(old, new) for old, new in zip(moments, now, strict=True))
 
 
 def test_packing_keeps_types():

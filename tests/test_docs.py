@@ -58,6 +58,19 @@ def test_relative_links_resolve(page):
     assert not broken, f"{named(page)}: links to nothing: {broken}"
 
 
+def test_every_figure_is_shown_and_the_gallery_says_who_drew_it():
+    pages = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+    unused = [figure.name for figure in (ROOT / "docs" / "figures").glob("*.png") if f"figures/{figure.name}" not in pages]
+    assert not unused
+    gallery = (ROOT / "docs" / "gallery.md").read_text(encoding="utf-8")
+    figures, captions = re.findall(r"figures/(\w+)\.png", gallery), re.findall(r"^\*(.*?)\*$", gallery, re.MULTILINE | re.DOTALL)
+    assert len(figures) == len(captions) >= 12
+    for figure, caption in zip(figures, captions, strict=True):
+        script = ROOT / re.search(r"docs/figures/\w+\.py", caption)[0]
+        text = script.read_text(encoding="utf-8")
+        assert figure in text or figure.startswith(script.stem), f"{script.name} does not draw {figure}"
+
+
 def test_migration_changes_one_line():
     code = [code for _, code in blocks(ROOT / "docs" / "migration.md", "python")]
     imports = [line for line in code[0].splitlines() if re.match(r"\s*(from|import)\s+(sparse_mrnn|mrnntorch)", line)]

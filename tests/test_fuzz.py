@@ -20,7 +20,7 @@ def test_no_mutated_file_is_read_wrong_or_raises_what_it_should_not():
 
 def test_each_way_to_end_badly_is_counted(monkeypatch):
     """The children are killed by what would kill a user's process, and the run goes on."""
-    monkeypatch.setattr("fuzz.runner.SECONDS", 2)
+    monkeypatch.setattr("fuzz.runner.SECONDS", 6)
     report = fuzz(0, 7, names=["faults"], children=1)
     outcomes = Counter(fault["outcome"] for fault in report.faults)
     assert outcomes == {"raw": 1, "died": 1, "hung": 1, "memory": 1, "silent": 2}

@@ -6,6 +6,7 @@ import inspect
 import re
 from pathlib import Path
 
+import griffe
 import pytest
 
 PAGES = Path(__file__).parent.parent / "docs" / "reference"
@@ -45,6 +46,23 @@ def undocumented_arguments(function, text):
     return [name for name in names if not re.search(rf"(^|[\s,*`]){re.escape(name)}\b", listed)]
 
 
+def undescribed_fields(thing):
+    """A dataclass's own public fields, without those that say what they are themselves."""
+    fields = dataclasses.fields(thing) if dataclasses.is_dataclass(thing) else ()
+    own = {name for name in vars(thing).get("__annotations__", ()) if not name.startswith("_")}
+    return [field.name for field in fields if field.name in own and "description" not in field.metadata]
+
+
+def test_defaults_are_those_of_the_signature(monkeypatch):
+    monkeypatch.chdir(PAGES.parent.parent)
+    extensions = griffe.load_extensions("dataclasses", "tools/griffe_defaults.py")
+    package = griffe.load("sparse_mrnn", search_paths=["."], docstring_parser="numpy", extensions=extensions)
+    for name, parameter, default in (("models.leaky.mRNN", "tau", "100"), ("stimulus.waveforms.Ramp", "last", None)):
+        [section] = [s for s in package[name].docstring.parsed if s.kind.value == "parameters"]
+        [shown] = [p.value for p in section.value if p.name == parameter]
+        assert (shown if shown is None else str(shown)) == default
+
+
 def test_every_public_name_is_on_a_page():
     known = documented()
     missing = [f"{module}.{name}" for module, name in PUBLIC if id(found(f"{module}.{name}")) not in known]
@@ -70,5 +88,4 @@ def test_docstrings(module, name):
         and not inspect.getdoc(getattr(thing, attribute))
     ]  # fmt: skip
     assert not bare, f"methods without a docstring: {bare}"
-    fields = [field.name for field in dataclasses.fields(thing)] if dataclasses.is_dataclass(thing) else []
-    assert not [f for f in fields if not f.startswith("_") and not re.search(rf"\b{f}\b", text)]
+    assert not [f for f in undescribed_fields(thing) if not re.search(rf"\b{f}\b", text)]

@@ -116,3 +116,10 @@ def test_summary_table():
     table = SummaryTable(["title", "more"], ["name", "share"], [["a", "5%"], ["bb", "10%"]], ["note"])
     assert str(table) == "title\nmore\nname  share\na        5%\nbb      10%\nnote"
     assert rendered(table, 20).split() == str(table).split()
+
+
+def test_results_of_analyses_are_one_line():
+    from sparse_mrnn.analysis import find_fixed_points
+
+    net = sm.mRNN({"recurrent_regions": [{"name": "a", "num_units": 300}]}, "tanh", device="cpu", seed=0)
+    assert repr(find_fixed_points(net, starts=2)).startswith("FixedPoints(point: 1, unit: 300")

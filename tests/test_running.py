@@ -152,6 +152,7 @@ def test_autocast_runs_in_the_networks_precision(net):
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # torch.compile itself looks at it
+@pytest.mark.filterwarnings("ignore:Guards may run slower on Python 3.13.0:RuntimeWarning")  # torch's, of that Python
 def test_compiled_code_around_it(net):
     readout = torch.nn.Linear(9, 2)
 

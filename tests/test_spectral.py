@@ -135,7 +135,7 @@ def test_a_nilpotent_component_is_no_number():
     with pytest.raises(SpectralConvergenceError, match="nilpotent") as caught:
         sm.spectral_radius(np.array([[1.0, -1.0], [1.0, -1.0]]))
     assert caught.value.upper < 1e-6
-    beside = sp.block_diag([np.array([[1.0, -1.0], [1.0, -1.0]]), [[0.5]]])
+    beside = sp.block_diag([sp.csr_array([[1.0, -1.0], [1.0, -1.0]]), [[0.5]]])
     assert sm.spectral_radius(beside) == 0.5  # it cannot matter there
 
 

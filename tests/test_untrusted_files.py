@@ -317,6 +317,12 @@ GRAPH = '<graph edgedefault="directed">%s</graph>'
         (GRAPH % (NODES + '<edge source="a" target="c"/>'), "'c', which is not declared"),
         (GRAPH % (NODES + '<node id="a"/>'), "the node 'a' is there twice"),
         (GRAPH % "<node/>", "a node has no id"),
+        ('<key id="w" for="edga" attr.name="weight" attr.type="double"/>' + GRAPH % NODES, "a key is for 'edga'"),
+        (
+            '<key id="w" for="node" attr.name="weight" attr.type="double"/>'
+            + GRAPH % (NODES + '<edge source="a" target="b"><data key="w">1</data></edge>'),
+            "data of key 'w', for a node, is in an element edge",
+        ),
     ],
 )
 def test_graphml_that_networkx_would_read_in_part(tmp_path, inside, message):

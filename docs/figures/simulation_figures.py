@@ -72,6 +72,10 @@ def main() -> None:
     top = float(np.quantile(mean, 0.995))
     style = dict(norm=matplotlib.colors.PowerNorm(0.5, 0, top), cmap="magma", interpolation="nearest")
     drawn = ax.imshow(mean, aspect="auto", extent=(0, 1500, AREAS, 0), **style)
+    arrow = dict(arrowstyle="->", color="w", lw=0.8)
+    for area, text in ((16, "pulses into area 16"), (48, "noise into area 48")):
+        label = dict(xytext=(12, area - 10), color="w", fontsize=8, arrowprops=arrow)
+        ax.annotate(text, (98, area + 0.5), **label)
     ax.axvline(700, color="w", lw=0.8, ls="--")
     ax.text(710, 2.5, "area 20 lesioned", color="w", fontsize=8)
     ax.set(xlabel="time (ms)", ylabel="area on the ring", title=f"{size}: mean activity of 64 areas")

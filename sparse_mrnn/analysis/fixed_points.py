@@ -40,7 +40,7 @@ LOOKS: dict[str, dict[str, Any]] = {
 """Colours of Okabe & Ito (2008), told apart with colour blindness too; markers differ as well."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class FixedPoints(Result):
     """Fixed points of a network, the slowest first. ``len``, indexing and `filter` select some.
 

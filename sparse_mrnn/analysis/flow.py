@@ -26,7 +26,7 @@ COLUMNS = 2**22
 """Entries of a batch of states at most."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class FlowField(Result):
     """Velocities on a grid of a plane, for one state of the other regions after the other.
 

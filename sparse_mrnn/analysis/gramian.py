@@ -21,7 +21,7 @@ from sparse_mrnn.errors import AnalysisError
 Float = NDArray[np.float64]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Gramian(Result):
     """A Gramian ``factor @ factor.T``.
 

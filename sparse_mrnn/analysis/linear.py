@@ -35,7 +35,7 @@ Float = NDArray[np.float64]
 Complex = NDArray[np.complex128]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Modes(Result):
     """Leading eigenpairs of a Jacobian.
 
@@ -78,7 +78,7 @@ class Modes(Result):
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the regions' shares in each mode, with eigenvalues and time constants beside them."""
-        ax = axes_or_new(ax, (1.8 + 0.6 * len(self.region), 1.2 + 0.3 * len(self.eigenvalues)))
+        ax = axes_or_new(ax, (3 + 0.5 * len(self.region), 2.4 + 0.3 * len(self.eigenvalues)))
         drawn = ax.imshow(self.participation, cmap="cividis", vmin=0, aspect="auto")
         rows = [
             f"{value:.3g}, {abs(time):.3g} ms{f', {f:.2g} Hz' if f else ''}{' (grows)' if time < 0 else ''}"
@@ -86,8 +86,9 @@ class Modes(Result):
         ]
         ax.set_yticks(range(len(rows)), rows, fontsize=8)
         ax.set_xticks(range(len(self.region)), self.region, rotation=45, ha="right", fontsize=8)
-        ax.set(xlabel="region", ylabel=f"eigenvalue of the {self.kind}, time constant")
-        ax.figure.colorbar(drawn, ax=ax, label="share of the mode")
+        unit = " (1/ms)" if self.kind == "flow" else ""
+        ax.set(xlabel="region", ylabel=f"eigenvalue{unit}, time")
+        ax.figure.colorbar(drawn, ax=ax, label="share")
         return ax
 
 
@@ -108,6 +109,11 @@ class Linearization:
     kinks : ndarray of bool, shape (units,)
         Units at a kink of their activation, where the derivative of one side is used.
     region : ndarray of str, shape (units,)
+        The region of each.
+    dt : float
+        Time step of the network, ms.
+    net : mRNN or ElmanmRNN
+        The network that was linearised.
     """
 
     dynamics: Dynamics = field(repr=False)

@@ -22,7 +22,7 @@ from sparse_mrnn.plot.figure import Axes, axes_or_new
 Float = NDArray[np.float64]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Perturbations(Result):
     """The effect of perturbing each target on each region, and on each measure.
 

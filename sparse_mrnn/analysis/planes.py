@@ -97,11 +97,25 @@ def plane_of(origin: Any, basis: Any, labels: tuple[str, str] = ("axis 1", "axis
     ----------
     origin : array, shape (units,)
     basis : array, shape (units, 2)
+        Need not be orthonormal; the plane's own basis is.
+    labels : (str, str)
+        Of the axes, for plots.
+
+    Returns
+    -------
+    Plane
 
     Raises
     ------
     AnalysisError
         If the vectors are parallel, or one is 0.
+    ShapeError
+        If the basis has another shape.
+
+    Examples
+    --------
+    >>> abs(plane_of([0.0, 0.0, 1.0], [[2.0, 1.0], [0.0, 3.0], [0.0, 0.0]]).basis).tolist()
+    [[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]]
     """
     origin, basis = np.asarray(origin, dtype=np.float64), np.asarray(basis, dtype=np.float64)
     if basis.shape != (len(origin), 2):
@@ -116,10 +130,28 @@ def plane_of(origin: Any, basis: Any, labels: tuple[str, str] = ("axis 1", "axis
 def axes_plane(origin: Any, axes: Sequence[int], unit_id: Sequence[str] | None = None) -> Plane:
     """The plane of two units' states.
 
+    Parameters
+    ----------
+    origin : array, shape (units,)
+        State of the other units.
+    axes : (int, int)
+        Numbers of the two units.
+    unit_id : sequence of str, optional
+        A name per unit, for the labels. Default: the numbers.
+
+    Returns
+    -------
+    Plane
+
     Raises
     ------
     AnalysisError
         If they are one and the same, or no units.
+
+    Examples
+    --------
+    >>> axes_plane([0.0, 0.0, 1.0], (0, 2)).labels
+    ('unit 0', 'unit 2')
     """
     origin = np.asarray(origin, dtype=np.float64)
     first, second = axes

@@ -9,6 +9,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Self
 
+import numpy as np
+
 from sparse_mrnn.atomic import reason
 from sparse_mrnn.errors import AnalysisError
 from sparse_mrnn.recording.reading import need
@@ -25,6 +27,12 @@ class Result:
 
     DIMENSIONS: ClassVar[dict[str, tuple[str, ...]]] = {}
     COORDINATES: ClassVar[tuple[str, ...]] = ("region", "unit_id")
+
+    def __repr__(self) -> str:
+        sizes: dict[str, int] = {}
+        for name, dimensions in self.DIMENSIONS.items():
+            sizes |= dict(zip(dimensions, np.shape(getattr(self, name)), strict=False))
+        return f"{type(self).__name__}({', '.join(f'{name}: {n:,}' for name, n in sizes.items())})"
 
     def to_dataset(self) -> xarray.Dataset:
         """The arrays as an xarray Dataset with regions and ids as coordinates; what a Zarr store holds.

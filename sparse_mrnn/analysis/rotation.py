@@ -18,7 +18,7 @@ from sparse_mrnn.errors import AnalysisError
 Float = NDArray[np.float64]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Rotation(Result):
     """The plane in which recorded states rotate most strongly.
 
@@ -58,6 +58,12 @@ def rotational_plane(
         ms between two times.
     components : int
         Principal components to look in.
+    rng : numpy Generator or int
+        Of the randomised search for the components, or its seed.
+
+    Returns
+    -------
+    Rotation
 
     Raises
     ------

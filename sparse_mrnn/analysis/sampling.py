@@ -89,6 +89,13 @@ def run_states(
     Tensor, shape (trials, steps + 1, units)
         float64; the starts are the first states.
 
+    Raises
+    ------
+    AnalysisError
+        If the network has delays, or there are no steps or trials.
+    ShapeError
+        If an argument does not fit the network, or the trials.
+
     Examples
     --------
     >>> import sparse_mrnn as sm

@@ -76,6 +76,19 @@ class Case:
 def two_regions(units: int, density: float | None = None, fan_in: int | None = None) -> RegionGraph:
     """Four fifths excitatory, one fifth inhibitory units, connected at random at a density or a mean fan-in.
 
+    Parameters
+    ----------
+    units : int
+        At least 5.
+    density : float in (0, 1], optional
+        Synapses over pairs of units.
+    fan_in : int, optional
+        Mean number of synapses onto a unit. Give one of the two.
+
+    Returns
+    -------
+    RegionGraph
+
     Raises
     ------
     BenchmarkError
@@ -177,7 +190,28 @@ def _pairs_of_units(graph: RegionGraph, source: str, target: str) -> int:
 
 
 def ladder(sizes: list[int], density: float | None, fan_in: int | None = None, **run: Any) -> list[Case]:
-    """Random two-region networks of several sizes; ``run`` are fields of `Case`."""
+    """Random two-region networks of several sizes; see `two_regions`.
+
+    Parameters
+    ----------
+    sizes : list of int
+        Units.
+    density : float or None
+    fan_in : int, optional
+        One of the two is the same for all.
+    **run
+        Fields of `Case`, such as ``batch``.
+
+    Raises
+    ------
+    BenchmarkError
+        If a size, the density or the fan-in is impossible.
+
+    Examples
+    --------
+    >>> [case.label for case in ladder([100, 2000], None, fan_in=10, batch=4, steps=5)]
+    ['100 units, 10 synapses a unit', '2,000 units, 10 synapses a unit']
+    """
     kind = f"density {density:g}" if density is not None else f"{fan_in} synapses a unit"
     makers = {n: partial(two_regions, n, density, fan_in) for n in sizes}
     for make in makers.values():
@@ -186,13 +220,47 @@ def ladder(sizes: list[int], density: float | None, fan_in: int | None = None, *
 
 
 def density_ladder(units: int, densities: list[float], **run: Any) -> list[Case]:
-    """Random two-region networks of several densities; ``run`` are fields of `Case`."""
+    """Random two-region networks of several densities; see `two_regions`.
+
+    Parameters
+    ----------
+    units : int
+    densities : list of float
+    **run
+        Fields of `Case`, such as ``batch``.
+
+    Examples
+    --------
+    >>> [case.label for case in density_ladder(100, [0.1, 0.5], batch=4, steps=5)]
+    ['100 units, density 0.1', '100 units, density 0.5']
+    """
     label = f"{units:,} units, density"
     return [Case(f"{label} {d:g}", partial(two_regions, units, d), group="density", **run) for d in densities]
 
 
 def variants(case: Case, sizes: list[int], densities: list[float]) -> list[Case]:
-    """A network at other sizes (its density kept) and at other densities (its size kept), as block models."""
+    """A network at other sizes (its density kept) and at other densities (its size kept), as block models.
+
+    Parameters
+    ----------
+    case : Case
+        The network itself.
+    sizes : list of int
+        Units.
+    densities : list of float
+
+    Returns
+    -------
+    list of Case
+        Sizes first.
+
+    Examples
+    --------
+    >>> from functools import partial
+    >>> case = Case("a net", partial(two_regions, 100, 0.1), batch=4, steps=5)
+    >>> [variant.label for variant in variants(case, [500], [0.5])]
+    ['at 500 units', 'at density 0.5']
+    """
     model = BlockModel.of(case.make())
     base = replace(case, spectral_radius=None)
     made = [replace(base, label=f"at {n:,} units", make=partial(model.make, n), group="units") for n in sizes]

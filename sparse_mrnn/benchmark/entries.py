@@ -359,12 +359,26 @@ def entries() -> dict[str, type[Entry]]:
 
 
 def select_entries(names: list[str] | None) -> list[type[Entry]]:
-    """The entries of these names; by default all.
+    """The entries of these names.
+
+    Parameters
+    ----------
+    names : list of str or None
+        None: all.
+
+    Returns
+    -------
+    list of subclasses of Entry
 
     Raises
     ------
     BenchmarkError
         If there is no entry of a name.
+
+    Examples
+    --------
+    >>> [entry.name for entry in select_entries(["backend-csr"])]
+    ['backend-csr']
     """
     known = entries()
     for name in names or ():

@@ -18,6 +18,16 @@ PACKAGES = ("torch", "numpy", "scipy", "numba", "torch_sparse")
 def describe_machine(device: str | torch.device = "cpu") -> dict[str, Any]:
     """Processor, threads, memory, versions and device.
 
+    Parameters
+    ----------
+    device : str or torch.device
+        What is measured on.
+
+    Returns
+    -------
+    dict
+        Nothing in it names the machine, its user or its files.
+
     Examples
     --------
     >>> sorted(describe_machine())[:4]
@@ -40,12 +50,22 @@ def describe_machine(device: str | torch.device = "cpu") -> dict[str, Any]:
 
 
 def usable_device(name: str | None) -> str:
-    """The device of a name; None: CUDA where there is one, else the CPU.
+    """The device of a name.
+
+    Parameters
+    ----------
+    name : str or None
+        None: CUDA where there is one, else the CPU.
 
     Raises
     ------
     BenchmarkError
         If torch knows no such device, or sees none.
+
+    Examples
+    --------
+    >>> usable_device("cpu")
+    'cpu'
     """
     if name is None:
         return "cuda" if torch.cuda.is_available() else "cpu"
@@ -61,7 +81,18 @@ def usable_device(name: str | None) -> str:
 
 
 def machine_line(machine: dict[str, Any]) -> str:
-    """What `describe_machine` found, as one line for a page."""
+    """What `describe_machine` found, as one line for a page.
+
+    Parameters
+    ----------
+    machine : dict
+        As `describe_machine` returns it.
+
+    Examples
+    --------
+    >>> "torch" in machine_line(describe_machine())
+    True
+    """
     hardware = f"{machine['cpu']}, {machine['threads']} threads, {machine['memory_gb']:.0f} GB"
     words = [hardware, f"Python {machine['python']}"]
     words += [f"{name} {machine[name]}" for name in PACKAGES if machine[name]]

@@ -23,7 +23,24 @@ MORE_ROUNDS = 3
 
 @dataclass
 class EntryResult:
-    """What was measured of one entry; None where it was not."""
+    """What was measured of one entry; None where it was not.
+
+    Parameters
+    ----------
+    entry : str
+        Its name.
+    about : str
+        What it is, in a sentence.
+    kind : {"sparse", "dense"}
+    build_s : float or None
+        Time to build the network, s.
+    forward, training : Timing or None
+        Of one run forward, and of forward and backward, ms.
+    memory_mb : float or None
+        Peak memory, as of `peak_memory`, MB.
+    skipped : str or None
+        Why it, or a part of it, was left out.
+    """
 
     entry: str
     about: str
@@ -37,7 +54,17 @@ class EntryResult:
 
 @dataclass
 class CaseResult:
-    """A case and its entries."""
+    """A case and its entries, which ``result["backend-csr"]`` gives by name.
+
+    Parameters
+    ----------
+    label, group, batch, steps, model, activation
+        As in `Case`.
+    units, synapses : int
+    density : float
+        Synapses over pairs of units.
+    entries : list of EntryResult
+    """
 
     label: str
     group: str

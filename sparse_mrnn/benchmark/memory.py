@@ -29,6 +29,14 @@ def peak_memory(case: Case, name: str, training: bool) -> int:
     By then everything is imported and small networks have run, so libraries, compiled kernels and threads are
     not counted, nor is drawing the synapses for a loop. On a CUDA device it is the memory allocated there.
 
+    Parameters
+    ----------
+    case : Case
+    name : str
+        Of the entry; see `entries`.
+    training : bool
+        Whether a run is forward and backward, or forward alone.
+
     Raises
     ------
     BenchmarkError
@@ -39,6 +47,13 @@ def peak_memory(case: Case, name: str, training: bool) -> int:
 
 def in_fresh_process(function: Callable[..., T], *args: Any) -> T:
     """``function(*args)`` in a new interpreter, which imports what it needs; both are sent to it.
+
+    Parameters
+    ----------
+    function : callable
+        A function of a module; a lambda cannot be sent.
+    *args
+        What it is called with.
 
     Raises
     ------

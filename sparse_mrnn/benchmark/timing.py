@@ -139,6 +139,21 @@ def side_by_side(
 ) -> dict[str, Timing]:
     """Time functions alternately in this process, in a new random order in every round.
 
+    Parameters
+    ----------
+    runs : mapping of name to function
+        Functions without arguments.
+    repeats : int
+        Rounds; from seven on, `Ratio` tells functions apart.
+    order : random.Random
+        Draws the order.
+    device : str
+        On CUDA, the clock waits for the work to be done.
+
+    Returns
+    -------
+    dict of name to Timing
+
     Examples
     --------
     >>> runs = {"short": lambda: sum(range(10)), "long": lambda: sum(range(10_000))}

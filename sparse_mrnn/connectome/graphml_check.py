@@ -8,6 +8,9 @@ from xml.parsers import expat
 
 from sparse_mrnn.errors import ConnectomeError
 
+ELEMENTS = ("all", "graphml", "graph", "node", "edge", "hyperedge", "port", "endpoint")
+"""What a key may be for."""
+
 
 class GraphmlCheck:
     """Refuses document types (entities can expand without end), further graphs, repeats and undeclared nodes.
@@ -25,9 +28,11 @@ class GraphmlCheck:
         self.keys: set[tuple[str, str]] = set()
         self.nodes: set[str] = set()
         self.ends: set[str] = set()
+        self.whose: dict[str, str] = {}  # kind of element by the id of a key
+        self.element = ""  # node or edge that data are in
         self.data: set[str] = set()  # keys of the present node's or edge's data
         self.parser.StartDoctypeDeclHandler = self.parser.EntityDeclHandler = self._doctype
-        self.parser.StartElementHandler = self._start
+        self.parser.StartElementHandler, self.parser.EndElementHandler = self._start, self._end
 
     def run(self) -> None:
         """Read the file; a ConnectomeError says what is wrong with it."""
@@ -62,17 +67,29 @@ class GraphmlCheck:
             if self.graphs > 1:
                 self._refuse("there is a second or nested graph; only one can be read.")
         elif tag == "key":
-            self._once(self.keys, (attributes.get("for", ""), attributes.get("attr.name", "")), tag)
-        elif tag == "node":
-            self._once(self.nodes, attributes["id"], tag)
-            self.data.clear()
-        elif tag == "edge":
-            self.ends.update(attributes[end] for end in ("source", "target"))
+            whose = attributes.get("for", "all")
+            if whose not in ELEMENTS:
+                self._refuse(f"a key is for {whose!r:.80}; it must be for one of {', '.join(ELEMENTS)}.")
+            self._once(self.keys, (whose, attributes.get("attr.name", "")), tag)
+            self.whose[attributes.get("id", "")] = whose
+        elif tag in ("node", "edge"):
+            if tag == "node":
+                self._once(self.nodes, attributes["id"], tag)
+            else:
+                self.ends.update(attributes[end] for end in ("source", "target"))
+            self.element = tag
             self.data.clear()
         elif tag == "data":
-            self._once(self.data, attributes.get("key", ""), tag)
+            key = attributes.get("key", "")
+            if self.element and self.whose.get(key, "all") not in ("all", self.element):
+                self._refuse(f"data of key {key!r:.80}, for a {self.whose[key]}, is in an element {self.element}.")
+            self._once(self.data, key, tag)
         elif tag in ("hyperedge", "port"):
             self._refuse(f"{tag} elements are not read.")
+
+    def _end(self, tag: str) -> None:
+        if tag.rpartition(":")[2] in ("node", "edge"):
+            self.element = ""
 
     def _once(self, seen: set[Any], name: object, tag: str) -> None:
         if name in seen:

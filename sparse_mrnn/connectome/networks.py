@@ -54,7 +54,19 @@ def from_networkx(
 def read_graphml(
     path: str | os.PathLike[str], *, weight: str | None = "weight", **options: Unpack[ImportOptions]
 ) -> tuple[RegionGraph, ImportReport]:
-    """Import a GraphML file; arguments as `from_networkx`.
+    """Import a GraphML file.
+
+    Parameters
+    ----------
+    path : path
+    weight : str or None
+        Edge attribute with the synapse count or weight. None: 1 for each edge.
+    **options
+        As for `from_networkx`.
+
+    Returns
+    -------
+    RegionGraph, ImportReport
 
     Raises
     ------

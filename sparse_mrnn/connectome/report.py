@@ -54,22 +54,50 @@ def region_rows(
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class ImportReport:
-    """What was read, what was dropped and why, and what came out. ``print`` shows it."""
+    """What was read, what was dropped and why, and what came out. ``print`` shows it.
 
-    source: str  # files or tables
-    rows: dict[str, int]  # rows read, by table
-    dropped: dict[str, int] = field(default_factory=dict)  # edge rows (or neurons) left out, by reason
-    neurons: int  # units of the graph
-    isolated: int  # those of them without a connection
-    synapses: float  # sum of the counts (or absolute weights) of all connections kept
-    edges: int  # edge rows kept
-    merged: int  # connections they became
-    signs: dict[str, int]  # neurons (or connections) by where their sign comes from
-    weights: str  # how a count became a weight
+    Parameters
+    ----------
+    source : str
+        Files or tables.
+    rows : dict of str to int
+        Rows read, by table.
+    dropped : dict of str to int
+        Edge rows (or neurons) left out, by reason.
+    neurons, isolated : int
+        Units of the graph, and those of them without a connection.
+    synapses : float
+        Sum of the counts (or absolute weights) of all connections kept.
+    edges, merged : int
+        Edge rows kept, and connections they became.
+    signs : dict of str to int
+        Neurons (or connections) by where their sign comes from.
+    weights : str
+        How a count became a weight.
+    regions : tuple of RegionRow
+        Units, synapses and signs of each region.
+    projections : int
+        Of the graph.
+    density : float
+        Connected pairs of neurons over all pairs.
+    notes : tuple of str
+        What else a reader should know.
+    """
+
+    source: str
+    rows: dict[str, int]
+    dropped: dict[str, int] = field(default_factory=dict)
+    neurons: int
+    isolated: int
+    synapses: float
+    edges: int
+    merged: int
+    signs: dict[str, int]
+    weights: str
     regions: tuple[RegionRow, ...] = field(repr=False)
     projections: int
-    density: float  # connected pairs of neurons over all pairs
-    notes: tuple[str, ...] = ()  # what else a reader should know
+    density: float
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON has it, all regions included."""

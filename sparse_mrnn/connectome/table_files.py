@@ -51,9 +51,9 @@ def header(source: Any, delimiter: str | None = None, columns: Sequence[str] | N
     if path.suffix == ".parquet":
         import pyarrow.parquet
 
-        return list(_guard(path, lambda: pyarrow.parquet.read_schema(path)).names)
+        return list(_guard(path, lambda: pyarrow.parquet.read_schema(path).names))
     if path.suffix in BINARY:
-        return list(_guard(path, lambda: arrow().ipc.open_file(arrow().memory_map(str(path)))).schema.names)
+        return list(_guard(path, lambda: arrow().ipc.open_file(arrow().memory_map(str(path))).schema.names))
     return list(sniff(path, delimiter, columns).columns)
 
 
@@ -106,8 +106,8 @@ def _read_binary(path: Path, columns: list[str]) -> Any:
         import pyarrow.feather
 
         data = pyarrow.feather.read_table(path, columns=columns)
+    data.validate(full=True)  # before its size is asked for, which reads offsets
     _refuse_growth(path, data.nbytes)
-    data.validate(full=True)
     return data
 
 

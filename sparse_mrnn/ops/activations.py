@@ -12,7 +12,19 @@ from sparse_mrnn.errors import ActivationError, suggest
 
 
 def linear(x: Tensor) -> Tensor:
-    """Return x unchanged."""
+    """Return x unchanged: the activation of a linear network.
+
+    Parameters
+    ----------
+    x : Tensor
+        Of any shape.
+
+    Examples
+    --------
+    >>> import torch
+    >>> linear(torch.tensor([-1.0, 2.0])).tolist()
+    [-1.0, 2.0]
+    """
     return x
 
 

@@ -43,6 +43,11 @@ def open_recording(path: str | os.PathLike[str]) -> xarray.Dataset:
     Of a run that has not ended, the times recorded until its last checkpoint. Metadata and coordinates are
     checked, and that no chunk is missing or cut short; what a chunk holds is checked when it is read.
 
+    Parameters
+    ----------
+    path : path
+        The folder that `simulate` wrote with ``out``.
+
     Returns
     -------
     xarray.Dataset

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from sparse_mrnn.errors import InterventionError, suggest
 from sparse_mrnn.models.base import mRNNBase
@@ -57,6 +58,7 @@ class InterventionSchedule:
             if isinstance(act, Clamp):
                 if kind == "input":
                     raise InterventionError(f"{act.label}: it is an input; give it a stimulus instead.")
+                _check_range(net, act.label, "value", act.value)
                 for other, first, last, those in taken:
                     overlap = start < last and first < stop and those & set(units.tolist())
                     if overlap and act.variable == other.variable:
@@ -69,6 +71,10 @@ class InterventionSchedule:
                 taken.append((act, start, stop, set(units.tolist())))
             self.placed.append(PlacedIntervention(act, start, stop, kind, as_index(units, net.device)))
         self.edges = {edge for p in self.placed for edge in (p.start, p.stop)}
+        for factors in (self.factors(step) for step in self.edges):
+            for factor in (*factors["recurrent"].values(), *factors["input"].values()):
+                label = next(p.act.label for p in self.placed if isinstance(p.act, Gain))
+                _check_range(net, label, "factor, with those of other gains at the same time,", factor)
 
     def _now(self, step: int, wanted: Callable[[PlacedIntervention], bool]) -> list[PlacedIntervention]:
         return [p for p in self.placed if p.start <= step < p.stop and wanted(p)]
@@ -95,6 +101,12 @@ class InterventionSchedule:
             if isinstance(act, Clamp):
                 values[act.variable].append((units, act.value))
         return HeldStates(values["x"], values["h"], [p.units for p in lesions])
+
+
+def _check_range(net: mRNNBase, label: str, what: str, value: float) -> None:
+    """Refuse a number that is infinite in the precision of the network."""
+    if abs(value) > torch.finfo(net.dtype).max:
+        raise InterventionError(f"{label}: the {what} is {value:g}, which {net.dtype} cannot hold.")
 
 
 def _projections(net: mRNNBase, act: Gain) -> tuple[str, tuple[int, ...]]:

@@ -26,6 +26,17 @@ def from_config(
 
     ``mRNN(config)``, as in mRNNTorch, takes the graph alone; its settings are its arguments.
 
+    Parameters
+    ----------
+    source : path, dict or NetworkConfig
+        A JSON file, the name of a built-in example, or what such a file holds.
+    device : str, optional
+        Default: CUDA where there is one, else the CPU.
+
+    Returns
+    -------
+    mRNN or ElmanmRNN
+
     Raises
     ------
     ConfigError
@@ -46,6 +57,17 @@ def build_network(
     graph: RegionGraph, settings: SimulationConfig, device: str | None = None
 ) -> mRNN | ElmanmRNN:
     """The network of a graph with the settings of a configuration's ``simulation`` section.
+
+    Parameters
+    ----------
+    graph : RegionGraph
+    settings : SimulationConfig
+    device : str, optional
+        Default: CUDA where there is one, else the CPU.
+
+    Returns
+    -------
+    mRNN or ElmanmRNN
 
     Examples
     --------

@@ -108,7 +108,18 @@ def spectral_search(
 def spectral_radius(W: Any, **options: Unpack[SearchOptions]) -> float:  # noqa: N803
     """Largest absolute eigenvalue of a weight matrix: certified within ``rtol``, or an error.
 
-    Parameters and exceptions as for `spectral_search`, which also returns bounds, residual and method.
+    Parameters
+    ----------
+    W : mRNN, ElmanmRNN, RegionGraph, Tensor, scipy sparse array or ndarray, shape (units, units)
+        As for `spectral_search`.
+    **options
+        ``rtol``, ``regions``, ``seed``, ``max_products``, ``max_seconds`` and ``progress`` of
+        `spectral_search`, which also returns bounds, residual and method.
+
+    Raises
+    ------
+    SpectralInputError, SpectralConvergenceError, UnknownNameError
+        As `spectral_search`.
 
     Examples
     --------
@@ -122,7 +133,18 @@ def spectral_radius(W: Any, **options: Unpack[SearchOptions]) -> float:  # noqa:
 def spectral_abscissa(W: Any, **options: Unpack[SearchOptions]) -> float:  # noqa: N803
     """Largest real part of the eigenvalues. ``tau dx/dt = -x + W x`` is stable where it is below 1.
 
-    Parameters and exceptions as for `spectral_search`.
+    Parameters
+    ----------
+    W : mRNN, ElmanmRNN, RegionGraph, Tensor, scipy sparse array or ndarray, shape (units, units)
+        As for `spectral_search`.
+    **options
+        ``rtol``, ``regions``, ``seed``, ``max_products``, ``max_seconds`` and ``progress`` of
+        `spectral_search`, which also returns bounds, residual and method.
+
+    Raises
+    ------
+    SpectralInputError, SpectralConvergenceError, UnknownNameError
+        As `spectral_search`.
 
     Examples
     --------
@@ -139,7 +161,19 @@ def leading_eigenpairs(
 ) -> tuple[Complex, Complex | None]:
     """The k leading eigenvalues of a weight matrix and their right eigenvectors.
 
-    Parameters and exceptions as for `spectral_search`.
+    Parameters
+    ----------
+    W : mRNN, ElmanmRNN, RegionGraph, Tensor, scipy sparse array or ndarray, shape (units, units)
+        As for `spectral_search`.
+    k : int
+        How many.
+    which : {"LM", "LR", "SR", "LI"}
+        Largest modulus, largest or smallest real part, largest imaginary part.
+    vectors : bool
+        Whether to find the eigenvectors; eigenvalues alone are cheaper.
+    **options
+        ``rtol``, ``regions``, ``seed``, ``max_products``, ``max_seconds`` and ``progress`` of
+        `spectral_search`.
 
     Returns
     -------
@@ -147,6 +181,11 @@ def leading_eigenpairs(
         The leading one first.
     vectors : ndarray of complex, shape (units, k), or None
         ``W @ vectors[:, i] == values[i] * vectors[:, i]``, of unit length.
+
+    Raises
+    ------
+    SpectralInputError, SpectralConvergenceError, UnknownNameError
+        As `spectral_search`.
 
     Examples
     --------

@@ -12,7 +12,13 @@ from sparse_mrnn.stimulus.windows import TimeWindow, UnitSelection
 
 
 class Intervention(TimeWindow):
-    """What `Lesion`, `Clamp` and `Gain` are."""
+    """What `Lesion`, `Clamp` and `Gain` are.
+
+    Parameters
+    ----------
+    start, stop : float, optional
+        ms. Default: the whole run.
+    """
 
     kind: ClassVar[str]
     error: ClassVar[type[StimulusError]] = InterventionError
@@ -70,6 +76,7 @@ class Clamp(Intervention, UnitSelection):
     region : str
         A region, a parent, or one unit by its id.
     value : float
+        What the units are held at.
     variable : {"h", "x"}
         The activity h (x goes on below), or the state x, from which h follows.
     start, stop, units, fraction

@@ -78,6 +78,11 @@ class RandomWaveform(Waveform):
 class Constant(Waveform):
     """The same current all the time.
 
+    Parameters
+    ----------
+    amplitude : float
+        The current.
+
     Examples
     --------
     >>> Constant(2.0).value(5.0, 10.0)
@@ -95,6 +100,15 @@ class Constant(Waveform):
 @dataclass(frozen=True)
 class PulseTrain(Waveform):
     """Pulses of ``width`` ms, one every ``period`` ms, the first at the start.
+
+    Parameters
+    ----------
+    amplitude : float
+        Current during a pulse.
+    period : float
+        From one pulse's start to the next, ms.
+    width : float
+        Length of a pulse, ms; at most the period.
 
     Examples
     --------
@@ -128,6 +142,11 @@ class Ramp(Waveform):
 
     A window with a stop may reach beyond the run; without one it ends with the run.
 
+    Parameters
+    ----------
+    first, last : float
+        Current at the start, and at the stop.
+
     Examples
     --------
     >>> Ramp(0.0, 4.0).value(5.0, 20.0)
@@ -146,6 +165,17 @@ class Ramp(Waveform):
 @dataclass(frozen=True)
 class Sine(Waveform):
     """offset + amplitude sin(2 pi frequency t + phase).
+
+    Parameters
+    ----------
+    amplitude : float
+        Largest deviation from the offset.
+    frequency : float
+        Hz.
+    phase : float
+        Radians.
+    offset : float
+        Mean current.
 
     Examples
     --------
@@ -177,6 +207,15 @@ class Chirp(Waveform):
     """A sine whose frequency goes linearly from ``first`` to ``last`` Hz over the window, as of `Ramp`.
 
     offset + amplitude sin(2 pi (first t + (last - first) t^2 / (2 length))).
+
+    Parameters
+    ----------
+    amplitude : float
+        Largest deviation from the offset.
+    first, last : float
+        Frequency at the start, and at the stop, Hz.
+    offset : float
+        Mean current.
 
     Examples
     --------
@@ -211,6 +250,15 @@ class WhiteNoise(RandomWaveform):
 
     Its effect depends on the time step; `OrnsteinUhlenbeck` has a correlation time and does not.
 
+    Parameters
+    ----------
+    std : float
+        Standard deviation of one step's current.
+    mean : float
+        Mean current.
+    shared : bool
+        The same current for all units of a trial.
+
     Examples
     --------
     >>> WhiteNoise(0.5).draw(np.random.default_rng(0), (2, 3), 1.0, None).shape
@@ -237,6 +285,17 @@ class OrnsteinUhlenbeck(RandomWaveform):
 
     y[t + dt] = mean + (y[t] - mean) exp(-dt / tau) + std sqrt(1 - exp(-2 dt / tau)) normal, for every dt
     (Gillespie 1996, Phys. Rev. E 54:2084).
+
+    Parameters
+    ----------
+    std : float
+        Stationary standard deviation.
+    tau : float
+        Correlation time, ms.
+    mean : float
+        Mean current.
+    shared : bool
+        The same current for all units of a trial.
 
     Examples
     --------
@@ -270,6 +329,15 @@ class Poisson(RandomWaveform):
 
     The mean current is amplitude x rate x dt / 1000 (dt in ms).
 
+    Parameters
+    ----------
+    rate : float
+        Events per second and unit, Hz.
+    amplitude : float
+        Current of one event.
+    shared : bool
+        The same current for all units of a trial.
+
     Examples
     --------
     >>> Poisson(1000.0).draw(np.random.default_rng(0), (2, 3), 1.0, None).shape
@@ -295,7 +363,16 @@ class Poisson(RandomWaveform):
 class Samples(Waveform):
     """A recorded current: an array or a .npy file, each sample held for ``interval`` ms.
 
-    Shape (time,), (time, units) or (time, units, trials). Without a stop, the stimulus ends with the samples.
+    Without a stop, the stimulus ends with the samples.
+
+    Parameters
+    ----------
+    values : array, shape (time,), (time, units) or (time, units, trials), optional
+        The samples.
+    interval : float
+        How long each sample holds, ms.
+    path : path, optional
+        A .npy file with the samples, in place of ``values``; it is mapped, not read whole.
 
     Examples
     --------

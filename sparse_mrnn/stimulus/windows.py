@@ -15,7 +15,19 @@ from sparse_mrnn.errors import RoundingWarning, StimulusError
 
 @dataclass(frozen=True, kw_only=True)
 class TimeWindow:
-    """From ``start`` up to, and without, ``stop`` (ms); a stop of None is the end of the run.
+    """From ``start`` up to, and without, ``stop``.
+
+    Parameters
+    ----------
+    start : float
+        ms.
+    stop : float, optional
+        ms. Default: the end of the run.
+
+    Raises
+    ------
+    StimulusError
+        If they are no interval.
 
     Examples
     --------
@@ -96,6 +108,8 @@ class UnitSelection(TimeWindow):
 
     Parameters
     ----------
+    start, stop : float, optional
+        ms. Default: the whole run.
     units : sequence of str, optional
         Unit ids of the region.
     fraction : float in (0, 1], optional

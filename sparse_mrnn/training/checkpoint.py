@@ -11,10 +11,11 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor, nn
 
-from sparse_mrnn.differences import differences
+from sparse_mrnn.differences import differences, first_of
 from sparse_mrnn.errors import ConfigError, SavedFileError, SparseMRNNError
 from sparse_mrnn.graph_tables import SHARING
 from sparse_mrnn.models.base import NoiseState, mRNNBase
+from sparse_mrnn.models.declaration import declared_differences
 from sparse_mrnn.models.saving import STATE, description, packed_state, software_versions
 from sparse_mrnn.models.state_checks import check_state
 from sparse_mrnn.models.weights import SparseWeights
@@ -176,6 +177,7 @@ def load_checkpoint(
         state: dict[str, Any] = {k.removeprefix(STATE): t for k, t in tensors.items() if k.startswith(STATE)}
         _compare_networks(root, saved)
         check_state(root, state)
+        _check_declarations(root, state)
         state |= {name: unpack(value, tensors) for name, value in saved.extra.items()}
         orientations = _orientations(root, state, tensors)
         optimizers, schedulers = _listed(optimizer, "optimizer"), _listed(scheduler, "scheduler")
@@ -190,6 +192,7 @@ def load_checkpoint(
         if random_states is not None:
             check_global_states(random_states)
         trained = {name: name not in saved.not_trained for name, _ in root.named_parameters()}
+        _load_all([*optimizers, *schedulers], states)
     except (SparseMRNNError, ValidationError, LookupError, TypeError, ValueError, AttributeError) as error:
         raise SavedFileError(f"{where} is not loaded, and nothing has changed: {_said(error)}.") from error
     root.load_state_dict(state)
@@ -199,8 +202,6 @@ def load_checkpoint(
         parameter.requires_grad_(trained[name])
     for name, part in _networks(root):
         part.set_noise_state(noise[name])
-    for one, value in zip([*optimizers, *schedulers], states, strict=True):
-        one.load_state_dict(value)
     for name, generator in (generators or {}).items():
         set_generator(generator, own[name])
     if random_states is not None:
@@ -264,6 +265,15 @@ def _compare_networks(root: nn.Module, saved: CheckpointHeader) -> None:
     if found:
         more = f"; and {len(found) - 5} more" if len(found) > 5 else ""
         raise SavedFileError(f"this is another network: {'; '.join(found[:5])}{more}")
+
+
+def _check_declarations(root: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Refuse the state of a network that was declared otherwise, as loading it would."""
+    for name, net in _networks(root):
+        prefix = f"{name}.".lstrip(".")
+        own = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+        if found := declared_differences(net, own):
+            raise SavedFileError(f"this is another network: {first_of(found)}")
 
 
 def _orientations(root: nn.Module, state: Mapping[str, Tensor], tensors: Tensors) -> Tensors:
@@ -372,6 +382,19 @@ def _compare(
         if not _fits(one, state):
             raise SavedFileError(f"its state of a {type(one).__name__} is none")
     return states
+
+
+def _load_all(given: Sequence[Any], states: Sequence[Any]) -> None:
+    """Load the states of optimisers and schedulers; where one cannot be loaded, all are as they were."""
+    before = [dict(vars(one)) for one in given]  # torch replaces what is in them, and changes none of it
+    try:
+        for one, state in zip(given, states, strict=True):
+            one.load_state_dict(state)
+    except Exception as error:  # an optimiser raises anything for a state that is none of its own
+        for one, attributes in zip(given, before, strict=True):
+            vars(one).clear()
+            vars(one).update(attributes)
+        raise SavedFileError(f"a state of its optimisers or schedulers is none: {error!r}") from error
 
 
 def _fits(one: Any, state: Any) -> bool:

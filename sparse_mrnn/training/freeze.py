@@ -61,9 +61,24 @@ def unfreeze(
     net: mRNNBase, source: str | None, target: str | None, key: str | None = None,
     *, optimizer: Optimizers = None,
 ) -> None:
-    """Train projections that were frozen, or declared with ``trainable=False``; arguments as `freeze`.
+    """Train projections that were frozen, or declared with ``trainable=False``.
 
     The optimiser starts them without momentum, with their options in `parameter_groups`, where that was used.
+
+    Parameters
+    ----------
+    net : mRNN or ElmanmRNN
+    source, target : str or None
+        Regions, parents, or an input as source. None: any (recurrent) region.
+    key : str, optional
+        One of parallel projections. Default: all.
+    optimizer : torch.optim.Optimizer or several, optional
+        Which train them from now on. Needed if one exists and has made a step.
+
+    Raises
+    ------
+    UnknownNameError, TrainingError, OptimizerError
+        As `freeze`, where there is an example.
     """
     _set_trainable(*select(net, source, target, key), optimizer, True)
 

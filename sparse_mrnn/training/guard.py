@@ -85,6 +85,10 @@ def detect_nan(net: mRNNBase) -> Iterator[None]:
     state. In ``backward``: the step and region where the gradient of the loss is not finite, then the
     projection whose gradient is not. Costs one pass over the states and weights per run.
 
+    Parameters
+    ----------
+    net : mRNN or ElmanmRNN
+
     Raises
     ------
     DivergenceError

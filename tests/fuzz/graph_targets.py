@@ -182,17 +182,17 @@ def oracle_flyvis(folder: Path) -> Any:
         raise InvalidInputError(f"it has another form: {error!r}") from error
     if not any(cells.values()) or not spec["edges"]:
         raise InvalidInputError("there are no cells or edges")
-    signs: dict[tuple[str, str], set[int]] = defaultdict(set)
-    for edge in spec["edges"]:
-        signs[edge["src"], edge["tar"]].add(edge["alpha"])
-    if max(map(len, signs.values())) == 1:  # else two projections, whose weights may add to 0
-        weights = {pair: value for pair, value in weights.items() if value}
-    return {"units": sum(map(len, cells.values())), "weights": dict(weights)}
+    return {"units": sum(map(len, cells.values())), "weights": without_zeros(weights)}
+
+
+def without_zeros(weights: dict[tuple[str, str], float]) -> dict[tuple[str, str], float]:
+    """Weights without those that two projections of both signs may add to."""
+    return {pair: value for pair, value in weights.items() if value}
 
 
 def load_flyvis(folder: Path) -> Any:
     graph, _ = read_flyvis(only(folder), EXTENT, fill=0, scale="none")
-    return {"units": graph.n_units, "weights": as_dict(graph)["weights"]}
+    return {"units": graph.n_units, "weights": without_zeros(as_dict(graph)["weights"])}
 
 
 def plain_json(path: Path) -> Any:
