@@ -82,7 +82,8 @@ class GraphmlCheck:
         elif tag == "data":
             key = attributes.get("key", "")
             if self.element and self.whose.get(key, "all") not in ("all", self.element):
-                self._refuse(f"data of key {key!r:.80}, for a {self.whose[key]}, is in an element {self.element}.")
+                where = f"is in an element {self.element}"
+                self._refuse(f"data of key {key!r:.80}, for a {self.whose[key]}, {where}.")
             self._once(self.data, key, tag)
         elif tag in ("hyperedge", "port"):
             self._refuse(f"{tag} elements are not read.")
