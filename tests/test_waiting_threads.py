@@ -41,3 +41,13 @@ def test_torch_is_imported_after_it():
     """Whatever is imported first of the package, the choice comes before torch."""
     code = "import sys; sys.modules['torch'] = None\ntry:\n import sparse_mrnn\nexcept ImportError: pass\n"
     assert run(code + "import os; print(os.environ['GOMP_SPINCOUNT'])") == SPIN_COUNT
+
+
+def test_kernels_leave_the_number_of_threads_to_the_user():
+    code = """import torch, sparse_mrnn as sm
+g = sm.RegionGraph(); g.add_region("a", 300); g.add_projection("a", "a", fan_in=20)
+net = sm.mRNN(g, device="cpu")
+net(torch.zeros(2, 3, 0), torch.rand(2, 300))[1].sum().backward()
+sm.simulate(net, 50, progress=False)
+print(torch.get_num_threads())"""
+    assert run(code, OMP_NUM_THREADS="1") == "1"

@@ -235,7 +235,7 @@ def _mtx(file: Path, _: str | None) -> LabelledMatrix:
         while line and (line.startswith(b"%") or not line.strip()):
             line = stream.readline(4096)
         sizes = line.split()
-        whole = all(re.fullmatch(rb"[0-9]{1,18}", size) for size in sizes)
+        whole = all(re.fullmatch(rb"[0-9]{1,18}", size) for size in sizes) and b"\r" not in line.rstrip()
         if len(sizes) != (3 if layout == "coordinate" else 2) or not whole:
             raise DamageError(f"the line of sizes is {line!r:.80}")
         rows, columns, *count = map(int, sizes)

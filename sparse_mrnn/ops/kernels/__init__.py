@@ -37,4 +37,10 @@ def use_torch_threads() -> None:
 
 @cache
 def _numba() -> Any:
-    return importlib.import_module("numba")
+    """numba with its threads started, which sets the number of OpenMP's threads, and so torch's, to all cores."""
+    numba = importlib.import_module("numba")
+    threads = torch.get_num_threads()
+    numba.set_num_threads(numba.config.NUMBA_NUM_THREADS)
+    if torch.get_num_threads() != threads:
+        torch.set_num_threads(threads)
+    return numba
