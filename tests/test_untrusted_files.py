@@ -187,6 +187,14 @@ def test_npy_headers_are_checked_before_memory_is_taken(tmp_path, shape):
         read_matrix(tmp_path / "net.npy", orientation="target_source")
 
 
+def test_npy_of_an_old_name_of_a_type(tmp_path):
+    np.save(tmp_path / "net.npy", np.zeros((2, 2), "S1"))
+    data = (tmp_path / "net.npy").read_bytes().replace(b"|S1", b"|a1")
+    (tmp_path / "net.npy").write_bytes(data)
+    with refused("net.npy"):
+        read_matrix(tmp_path / "net.npy")
+
+
 def test_npy_cut_short(tmp_path):
     np.save(tmp_path / "net.npy", W)
     data = (tmp_path / "net.npy").read_bytes()
@@ -207,6 +215,7 @@ MARKET = "%%MatrixMarket matrix coordinate real general\n"
         (MARKET + "1000000000 1000000000 1\n1 2 0.5\n", "does not fit a file"),
         (MARKET + "2 2 1000000000\n1 2 0.5\n", "promises 1,000,000,000 entries"),
         (MARKET + "2 2 1\n1 3 0.5\n", "outside"),
+        (MARKET + "2\r2\r1\n1 2 0.5\n", "the line of sizes"),
         (MARKET + "2 2 1\n1 2\n", "Expected 3 columns"),
         (MARKET.replace("coordinate", "array") + "1000000000 1000000000\n1\n", "promises"),
         (MARKET.replace("real", "complex") + "2 2 1\n1 2 0.5 1\n", "real numbers"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import io
 import re
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,8 +123,10 @@ def _array(stream: io.BufferedIOBase, size: int) -> NDArray[Any]:
     length = int.from_bytes(stream.read(width), "little")
     text = stream.read(min(length, 10_000))
     try:
-        header = ast.literal_eval(text.decode("latin-1"))
-        kind, shape = np.dtype(header["descr"]), tuple(header["shape"])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # numpy's, of names of types that it calls old
+            header = ast.literal_eval(text.decode("latin-1"))
+            kind, shape = np.dtype(header["descr"]), tuple(header["shape"])
         whole = all(type(n) is int and 0 <= n < 2**63 for n in shape) and len(shape) <= 8
         whole = whole and type(header["fortran_order"]) is bool
     except (ValueError, SyntaxError, TypeError, KeyError, MemoryError, RecursionError) as error:

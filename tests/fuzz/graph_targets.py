@@ -71,7 +71,7 @@ def oracle_graphml(folder: Path) -> Any:
     if len(root.findall(".//graph")) or len(graphs) > 1:
         return None if len(graphs) <= 1 else _refuse("there are several graphs")
     keys = {key.get("id"): key for key in root.iter(f"{space}key")}
-    weights = [i for i, key in keys.items() if key.get("attr.name") == "weight" and key.get("for") == "edge"]
+    weights = [i for i, key in keys.items() if key.get("attr.name") == "weight" and key.get("for", "all") in ("edge", "all")]
     defaults = any(key.find(f"{space}default") is not None for key in keys.values())
     if not graphs or len(weights) > 1 or defaults:
         return None
