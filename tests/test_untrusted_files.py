@@ -187,6 +187,14 @@ def test_npy_headers_are_checked_before_memory_is_taken(tmp_path, shape):
         read_matrix(tmp_path / "net.npy", orientation="target_source")
 
 
+def test_labels_that_are_no_text(tmp_path):
+    labels = np.array(["a", "b"]).view(np.uint32)
+    labels[1] = 0x950000
+    np.savez(tmp_path / "net.npz", w=np.eye(2), labels=labels.view("U1"))
+    with refused("label 1 is no text"):
+        read_matrix(tmp_path / "net.npz")
+
+
 def test_npy_of_an_old_name_of_a_type(tmp_path):
     np.save(tmp_path / "net.npy", np.zeros((2, 2), "S1"))
     data = (tmp_path / "net.npy").read_bytes().replace(b"|S1", b"|a1")
@@ -326,6 +334,11 @@ GRAPH = '<graph edgedefault="directed">%s</graph>'
         (GRAPH % (NODES + '<edge source="a" target="c"/>'), "'c', which is not declared"),
         (GRAPH % (NODES + '<node id="a"/>'), "the node 'a' is there twice"),
         (GRAPH % "<node/>", "a node has no id"),
+        (
+            '<key id="w" for="edge" attr.name="weight" attr.type="double"/>'
+            + GRAPH % (NODES + '<edge source="a" target="b"><data key="w">2<data key="x">1</data></data></edge>'),
+            "within another one",
+        ),
         ('<key id="w" for="edga" attr.name="weight" attr.type="double"/>' + GRAPH % NODES, "a key is for 'edga'"),
         (
             '<key id="w" for="node" attr.name="weight" attr.type="double"/>'

@@ -29,7 +29,7 @@ class GraphmlCheck:
         self.nodes: set[str] = set()
         self.ends: set[str] = set()
         self.whose: dict[str, str] = {}  # kind of element by the id of a key
-        self.element = ""  # node or edge that data are in
+        self.element, self.in_data = "", False  # node or edge that data are in
         self.data: set[str] = set()  # keys of the present node's or edge's data
         self.parser.StartDoctypeDeclHandler = self.parser.EntityDeclHandler = self._doctype
         self.parser.StartElementHandler, self.parser.EndElementHandler = self._start, self._end
@@ -80,6 +80,9 @@ class GraphmlCheck:
             self.element = tag
             self.data.clear()
         elif tag == "data":
+            if self.in_data:
+                self._refuse("a data element is within another one.")
+            self.in_data = True
             key = attributes.get("key", "")
             if self.element and self.whose.get(key, "all") not in ("all", self.element):
                 where = f"is in an element {self.element}"
@@ -91,6 +94,8 @@ class GraphmlCheck:
     def _end(self, tag: str) -> None:
         if tag.rpartition(":")[2] in ("node", "edge"):
             self.element = ""
+        elif tag.rpartition(":")[2] == "data":
+            self.in_data = False
 
     def _once(self, seen: set[Any], name: object, tag: str) -> None:
         if name in seen:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import io
 import re
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -172,6 +173,9 @@ def _npz(file: Path, variable: str | None) -> LabelledMatrix:
         problem = f"its orientation is {orientation!r:.80}; it must be 'target_source' or 'source_target'."
         raise ConnectomeError(f"{file}: {problem}")
     text = None if labels is None else [str(label) for label in labels.ravel().tolist()]
+    for k, label in enumerate(text or ()):
+        if any(ord(letter) > sys.maxunicode or "\ud800" <= letter <= "\udfff" for letter in label):
+            raise DamageError(f"label {k} is no text")
     return LabelledMatrix(matrix, text, orientation, f"the file says orientation {orientation!r}")
 
 
