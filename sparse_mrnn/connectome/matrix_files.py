@@ -145,6 +145,9 @@ def _array(stream: io.BufferedIOBase, size: int) -> NDArray[Any]:
     if kind.itemsize == 0:
         return np.zeros(shape, kind)
     values = np.frombuffer(stream.read(count * kind.itemsize), kind, count)
+    letters = values.view(f"{kind.byteorder}u4") if kind.kind == "U" else np.empty(0, np.uint32)
+    if ((letters > sys.maxunicode) | ((letters >= 0xD800) & (letters < 0xE000))).any():
+        raise DamageError("an array of text has numbers that are no letters")
     return values.reshape(shape[::-1]).T if header["fortran_order"] else values.reshape(shape)
 
 
@@ -173,9 +176,6 @@ def _npz(file: Path, variable: str | None) -> LabelledMatrix:
         problem = f"its orientation is {orientation!r:.80}; it must be 'target_source' or 'source_target'."
         raise ConnectomeError(f"{file}: {problem}")
     text = None if labels is None else [str(label) for label in labels.ravel().tolist()]
-    for k, label in enumerate(text or ()):
-        if any(ord(letter) > sys.maxunicode or "\ud800" <= letter <= "\udfff" for letter in label):
-            raise DamageError(f"label {k} is no text")
     return LabelledMatrix(matrix, text, orientation, f"the file says orientation {orientation!r}")
 
 

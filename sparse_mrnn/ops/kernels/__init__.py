@@ -37,7 +37,7 @@ def use_torch_threads() -> None:
 
 @cache
 def _numba() -> Any:
-    """numba with its threads started, which sets the number of OpenMP's threads and so torch's, to all cores."""
+    """numba with its threads started, which makes OpenMP's, and so torch's, as many as there are cores."""
     numba = importlib.import_module("numba")
     threads = torch.get_num_threads()
     numba.set_num_threads(numba.config.NUMBA_NUM_THREADS)
