@@ -337,7 +337,7 @@ GRAPH = '<graph edgedefault="directed">%s</graph>'
         (
             '<key id="w" for="edge" attr.name="weight" attr.type="double"/>'
             + GRAPH % (NODES + '<edge source="a" target="b"><data key="w">2<data key="x">1</data></data></edge>'),
-            "within another one",
+            "a data element within data of key 'w'",
         ),
         ('<key id="w" for="edga" attr.name="weight" attr.type="double"/>' + GRAPH % NODES, "a key is for 'edga'"),
         (

@@ -29,7 +29,9 @@ class GraphmlCheck:
         self.nodes: set[str] = set()
         self.ends: set[str] = set()
         self.whose: dict[str, str] = {}  # kind of element by the id of a key
-        self.element, self.in_data = "", False  # node or edge that data are in
+        self.named: set[str] = set()  # ids of keys whose data are plain text
+        self.element = ""  # node or edge that data are in
+        self.plain: str | None = None  # key of the present data, if they are plain text
         self.data: set[str] = set()  # keys of the present node's or edge's data
         self.parser.StartDoctypeDeclHandler = self.parser.EntityDeclHandler = self._doctype
         self.parser.StartElementHandler, self.parser.EndElementHandler = self._start, self._end
@@ -59,6 +61,8 @@ class GraphmlCheck:
 
     def _start(self, tag: str, attributes: dict[str, str]) -> None:
         tag = tag.rpartition(":")[2]
+        if self.plain is not None:  # its text would be passed over
+            self._refuse(f"there is a {tag} element within data of key {self.plain!r:.80}.")
         for name in {"node": ("id",), "edge": ("source", "target")}.get(tag, ()):
             if not attributes.get(name):
                 self._refuse(f"a {tag} has no {name}.")
@@ -72,6 +76,8 @@ class GraphmlCheck:
                 self._refuse(f"a key is for {whose!r:.80}; it must be for one of {', '.join(ELEMENTS)}.")
             self._once(self.keys, (whose, attributes.get("attr.name", "")), tag)
             self.whose[attributes.get("id", "")] = whose
+            if attributes.get("attr.name"):
+                self.named.add(attributes.get("id", ""))
         elif tag in ("node", "edge"):
             if tag == "node":
                 self._once(self.nodes, attributes["id"], tag)
@@ -80,14 +86,12 @@ class GraphmlCheck:
             self.element = tag
             self.data.clear()
         elif tag == "data":
-            if self.in_data:
-                self._refuse("a data element is within another one.")
-            self.in_data = True
             key = attributes.get("key", "")
             if self.element and self.whose.get(key, "all") not in ("all", self.element):
                 where = f"is in an element {self.element}"
                 self._refuse(f"data of key {key!r:.80}, for a {self.whose[key]}, {where}.")
             self._once(self.data, key, tag)
+            self.plain = key if key in self.named else None
         elif tag in ("hyperedge", "port"):
             self._refuse(f"{tag} elements are not read.")
 
@@ -95,7 +99,7 @@ class GraphmlCheck:
         if tag.rpartition(":")[2] in ("node", "edge"):
             self.element = ""
         elif tag.rpartition(":")[2] == "data":
-            self.in_data = False
+            self.plain = None
 
     def _once(self, seen: set[Any], name: object, tag: str) -> None:
         if name in seen:

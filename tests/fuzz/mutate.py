@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import zipfile
@@ -125,7 +126,7 @@ def of_json(value: Any, rng: Rng) -> str:
         holder, key = pick(rng, parts)
         way = int(rng.integers(8))
         if way <= 3:
-            holder[key] = pick(rng, VALUES)
+            holder[key] = copy.deepcopy(pick(rng, VALUES))
         elif way == 4:
             del holder[key]
         elif way == 5 and isinstance(holder, dict):
