@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
+import torch
 from numpy.typing import ArrayLike, NDArray
 
 from sparse_mrnn.connectivity import ranges
 from sparse_mrnn.drawing import Band, Drawing, draw_bands
 from sparse_mrnn.errors import GraphError, UnknownNameError, suggest
 from sparse_mrnn.graph import MOST_UNITS, Projection, Region, RegionGraph, projection_label
-from sparse_mrnn.ops.pattern import INT32_ENTRIES
+from sparse_mrnn.ops.pattern import index_dtype
 from sparse_mrnn.random_streams import SynapseStreams
 
 Int64 = NDArray[np.int64]
@@ -415,7 +416,7 @@ def _joined(
         lengths[band.members] += band.lengths
     ptr = np.concatenate([[0], np.cumsum(lengths)])
     nnz = int(ptr[-1])
-    index = np.int32 if nnz < INT32_ENTRIES else np.int64
+    index = np.int32 if index_dtype(nnz) == torch.int32 else np.int64
     ranks = np.array([_rank_in_values(block) for block in blocks], dtype=np.int64)
     trainable, own = (int(ptr[(ranks < rank).sum()]) for rank in (1, 3))
     shared = (ranks == 1) | (ranks == 2)
