@@ -539,6 +539,17 @@ def test_sonata_datasets_that_promise_too_much(tmp_path):
         read_sonata(nodes, edges)
 
 
+def test_a_sonata_file_whose_name_is_too_long(tmp_path):
+    graph = sm.RegionGraph()
+    graph.add_region("a", 2)
+    graph.add_projection("a", "a")
+    write_sonata(graph, tmp_path / "net")
+    config = tmp_path / "net" / "circuit_config.json"
+    config.write_text(config.read_text().replace("nodes.h5", "a" * 300 + ".h5"))
+    with pytest.raises(ConnectomeError, match="File name too long"):
+        read_sonata(tmp_path / "net")
+
+
 def test_sonata_parts_that_contradict_each_other(tmp_path):
     write_sonata(rich_graph(), tmp_path / "net")
     types = tmp_path / "net" / "edge_types.csv"

@@ -110,9 +110,9 @@ def _types_of(file: Path, stated: Name, what: str) -> Path | None:
 def opened(path: Path) -> Iterator[Any]:
     """An HDF5 file whose data are all inside of it; what is wrong with it becomes a ConnectomeError."""
     h5py = h5()
-    if not path.is_file():
-        raise ConnectomeError(f"{path} does not exist.")
     try:
+        if not path.is_file():
+            raise ConnectomeError(f"{path} does not exist.")
         with h5py.File(path, "r") as file:
             _refuse_outside(file, path)
             yield file

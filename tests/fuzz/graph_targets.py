@@ -326,6 +326,11 @@ def load_config(folder: Path) -> Any:
     return {"name": graph.name, "regions": regions, "projections": projections}
 
 
+def _has_text(value: Any) -> bool:
+    """Whether there is text or a truth value where a number belongs, which pydantic may convert."""
+    return isinstance(value, (str, bool)) or (isinstance(value, list) and any(map(_has_text, value)))
+
+
 def oracle_config(folder: Path) -> Any:
     """Values that keep their JSON types are judged; pydantic may convert others."""
     spec = plain_json(only(folder))
@@ -352,7 +357,9 @@ def oracle_config(folder: Path) -> Any:
     except (TypeError, KeyError, AttributeError, ValueError, OverflowError):
         return None
     plain = json.dumps([*regions.values(), list(projections.values())])
-    converted = any(isinstance(value, (str, bool)) for region in regions.values() for value in region[3:])
+    numbers = [value for region in regions.values() for value in region[3:]]
+    numbers += [value for projection in projections.values() for value in projection[2:]]
+    converted = any(map(_has_text, numbers))
     if "true" in plain.replace("true, ", "") or converted:
         return None
     return {"name": spec.get("name", ""), "regions": regions, "projections": projections}

@@ -81,5 +81,6 @@ def same(found: Any, expected: Any) -> bool:
     if isinstance(found, (list, tuple)) and isinstance(expected, (list, tuple)):
         return len(found) == len(expected) and all(map(same, found, expected))
     if isinstance(found, float) or isinstance(expected, float):
-        return isinstance(found, (int, float)) and bool(np.isclose(found, expected, rtol=1e-5, atol=1e-40))
+        numbers = isinstance(found, (int, float)) and isinstance(expected, (int, float))
+        return numbers and bool(np.isclose(found, expected, rtol=1e-5, atol=1e-40))
     return bool(found == expected)
