@@ -540,13 +540,27 @@ def test_sonata_datasets_that_promise_too_much(tmp_path):
 
 
 def test_a_sonata_file_whose_name_is_too_long(tmp_path):
-    graph = sm.RegionGraph()
-    graph.add_region("a", 2)
-    graph.add_projection("a", "a")
-    write_sonata(graph, tmp_path / "net")
+    write_sonata(rich_graph(), tmp_path / "net")
     config = tmp_path / "net" / "circuit_config.json"
     config.write_text(config.read_text().replace("nodes.h5", "a" * 300 + ".h5"))
-    with pytest.raises(ConnectomeError, match="File name too long"):
+    with refused("File name too long"):
+        read_sonata(tmp_path / "net")
+
+
+def test_sonata_types_without_a_line_and_weights_that_are_infinite(tmp_path):
+    write_sonata(rich_graph(), tmp_path / "net")
+    types = tmp_path / "net" / "edge_types.csv"
+    text = types.read_text()
+    types.write_text("")
+    with refused("there is no column"):
+        read_sonata(tmp_path / "net")
+    types.write_text(text)
+    import h5py
+
+    with h5py.File(tmp_path / "net" / "edges.h5", "r+") as file:
+        (weights,) = [part for group in file["edges"].values() for name, part in group["0"].items() if name == "syn_weight"][:1]
+        weights[0] = np.inf
+    with refused("is not finite"):
         read_sonata(tmp_path / "net")
 
 

@@ -17,7 +17,8 @@ import numpy as np
 
 MEMORY = 4 << 30
 """Bytes of address space of the child."""
-SECONDS = 300
+SECONDS, RATE = 30, 10e6
+"""How long the child may take: so long, and for every so many bytes a second more."""
 
 
 class ReadingError(Exception):
@@ -34,10 +35,11 @@ def read_mat(path: Path) -> dict[str, dict[str, Any]]:
     command = [sys.executable, "-P", __file__, str(path)]
     one_thread = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}  # each maps memory
     options: dict[str, Any] = {"capture_output": True, "stdin": subprocess.DEVNULL, "env": one_thread}
+    limit = SECONDS + path.stat().st_size / RATE
     try:
-        child = subprocess.run(command, timeout=SECONDS, check=False, **options)
+        child = subprocess.run(command, timeout=limit, check=False, **options)
     except subprocess.TimeoutExpired:
-        raise ReadingError(f"reading it takes more than {SECONDS} s") from None
+        raise ReadingError(f"reading it takes more than {limit:.0f} s") from None
     if child.returncode < 0:
         raise ReadingError(f"it crashes the reader (signal {-child.returncode})")
     head, _, body = child.stdout.partition(b"\n")

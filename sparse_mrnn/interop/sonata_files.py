@@ -193,10 +193,9 @@ def read_types(path: Path, identity: str, needed: Sequence[str] = ()) -> list[Ro
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, delimiter=" ", skipinitialspace=True)
-            rows = list(reader)
+            columns, rows = list(reader.fieldnames or []), list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ConnectomeError(f"{path}: cannot be read: {error}.") from None
-    columns = list(reader.fieldnames or [])
     for name in (identity, *needed):
         if columns.count(name) != 1:
             listed = ", ".join(map(repr, columns))

@@ -210,7 +210,8 @@ class EdgePopulation:
         lengths = self.stop - self.start
         inherits = np.repeat([row["sign"] == "inherit" for row in self.types], lengths)
         of_type = np.repeat([PROJECTION_SIGNS.get(str(row["sign"]), 0) for row in self.types], lengths)
-        wrong = ~np.isfinite(self.weight) | (self.weight * np.where(inherits, of_source, of_type) < 0)
+        against = np.sign(self.weight) * np.where(inherits, of_source, of_type) < 0
+        wrong = ~np.isfinite(self.weight) | against
         for k in np.flatnonzero(wrong)[:1]:
             edge = f"edge {self.order[k]} has weight {self.weight[k]:g}"
             problem = "which is not finite or against the sign of its source."

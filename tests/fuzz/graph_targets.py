@@ -150,6 +150,8 @@ def oracle_flyvis(folder: Path) -> Any:
     cells: dict[str, list[tuple[int, int]]] = {}
     try:
         for node in spec["nodes"]:
+            if isinstance(node["pattern"], str):
+                return None  # "single" says it without a value
             kind, value = node["pattern"]
             n = 0 if kind == "single" else EXTENT
             steps = {"single": (1, 1), "tile": (value, value)}.get(kind, value)

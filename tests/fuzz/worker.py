@@ -25,7 +25,7 @@ GROWTH = 384 << 20
 
 def run_case(target: Target, seed: int, number: int, folder: Path) -> dict[str, Any]:
     """One case: its outcome and, for a fault, what happened."""
-    from sparse_mrnn.errors import RoundingWarning, SparseMRNNError
+    from sparse_mrnn.errors import RoundingWarning, SparseMRNNError, StepSizeWarning
 
     rng = np.random.default_rng([seed, number])
     with warnings.catch_warnings():
@@ -35,7 +35,8 @@ def run_case(target: Target, seed: int, number: int, folder: Path) -> dict[str, 
         except Exception:
             return {"outcome": "harness", "detail": traceback.format_exc()[-1500:]}
         warnings.simplefilter("error")
-        warnings.simplefilter("ignore", RoundingWarning)
+        for what_a_user_is_told in (RoundingWarning, StepSizeWarning):
+            warnings.simplefilter("ignore", what_a_user_is_told)
         try:
             found = target.load(folder)
         except SparseMRNNError as error:
