@@ -39,7 +39,7 @@ def read_mat(path: Path) -> dict[str, dict[str, Any]]:
     try:
         child = subprocess.run(command, timeout=limit, check=False, **options)
     except subprocess.TimeoutExpired:
-        raise ReadingError(f"reading it takes more than {limit:.0f} s") from None
+        raise ReadingError(f"reading it takes more than {limit:.1f} s") from None
     if child.returncode < 0:
         raise ReadingError(f"it crashes the reader (signal {-child.returncode})")
     head, _, body = child.stdout.partition(b"\n")
