@@ -10,7 +10,7 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """An empty file to write to, which takes the place of ``path`` when the block ends without an exception.
+    """An empty file to write to, which is renamed to ``path`` when the block ends without an exception.
 
     It lies in a folder of its own, ``<path>.partial``, which is removed; so is the one that a killed process
     has left. A writer may therefore have temporary files beside it, whose names begin with ".tmp".

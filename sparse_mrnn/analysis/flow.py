@@ -101,7 +101,7 @@ class FlowField(Result):
             Which of the fields.
         kind : {"stream", "quiver"}
         linear : bool
-            Draw the linearisation in place of the flow.
+            Draw the linearisation instead of the flow.
         fixed_points : FixedPoints, optional
         """
         if kind not in ("stream", "quiver"):

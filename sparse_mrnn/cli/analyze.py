@@ -261,7 +261,7 @@ def lesions(
     duration: Annotated[float | None, Option(help="Simulated time, ms.")] = None,
     stim: Annotated[list[str] | None, Option(help="REGION:AMPLITUDE[:START[:STOP]], as simulate.")] = None,
     region: Annotated[list[str] | None, Option(help="Lesion only this one; repeatable.")] = None,
-    hold: Annotated[bool, Option("--hold", help="Hold the activity at its mean, in place of 0.")] = False,
+    hold: Annotated[bool, Option("--hold", help="Hold the activity at its mean instead of 0.")] = False,
     seed: Seed = None,
     save: Save = None,
     overwrite: Overwrite = False,

@@ -1,4 +1,4 @@
-"""The options every importer takes, in one place."""
+"""The options that every importer takes."""
 
 from __future__ import annotations
 

@@ -87,4 +87,4 @@ class Gathering:
     def __call__(self, own: Tensor) -> Tensor | None:
         """Of states of the own units, (own units, ...), those wanted of all ranks; on rank 0, else None."""
         found = self.ranks.gather_rows(own.index_select(0, self._local), self.sizes, to=0)
-        return None if found is None else found.index_select(0, self._order)
+        return found.index_select(0, self._order) if self.ranks.rank == 0 else None

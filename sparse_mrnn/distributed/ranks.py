@@ -163,8 +163,8 @@ class Ranks:
                 found[name] = there.cpu()
         return found
 
-    def gather_rows(self, rows: Tensor, sizes: Sequence[int], to: int | None = None) -> Tensor | None:
-        """Rows of all ranks, rank after rank, on every rank or on rank ``to`` alone; elsewhere None.
+    def gather_rows(self, rows: Tensor, sizes: Sequence[int], to: int | None = None) -> Tensor:
+        """Rows of all ranks, rank after rank, on every rank or on rank ``to`` alone; elsewhere none.
 
         Parameters
         ----------
@@ -178,7 +178,7 @@ class Ranks:
         sent = torch.cat([rows for there in wanted if there] or [rows[:0]])
         row_counts = [len(rows) if there else 0 for there in wanted]
         self.exchange(received, sent, (list(sizes) if here else [0] * self.size, row_counts)).wait()
-        return received if here else None
+        return received
 
     def agree(self, digests: dict[str, int]) -> None:
         """Check that all ranks have the same numbers, by name.
@@ -238,6 +238,6 @@ class Exchange:
 
 
 def _first_line(error: Exception) -> str:
-    """What a message says, without the place in gloo's source and without its advice."""
+    """What a message says, without the line of gloo's source and without its advice."""
     text = (str(error).splitlines() or [""])[0]
     return re.sub(r"^\[\S+:\d+\] ", "", text).split(". This is typically")[0].rstrip(".")

@@ -76,7 +76,7 @@ class ZarrStore:
     # ---------------------------------------------------------------- making and opening
 
     def create(self, attrs: dict[str, Any], first_checkpoint: Callable[[Path], None]) -> None:
-        """Make the store with all metadata and a first checkpoint; it appears whole, in place of an old one.
+        """Make the store with all metadata and a first checkpoint; it appears whole, and replaces an old one.
 
         Raises
         ------

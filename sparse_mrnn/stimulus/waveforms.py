@@ -372,7 +372,7 @@ class Samples(Waveform):
     interval : float
         How long each sample holds, ms.
     path : path, optional
-        A .npy file with the samples, in place of ``values``; it is mapped, not read whole.
+        A .npy file with the samples, instead of ``values``; it is mapped, not read whole.
 
     Examples
     --------
@@ -384,7 +384,7 @@ class Samples(Waveform):
     values: ArrayLike | None = parameter("The samples.", default=None)  # noqa: RUF009
     interval: float = parameter("How long each sample holds, ms.", default=1.0)
     path: str | os.PathLike[str] | None = parameter(  # noqa: RUF009
-        "A .npy file with the samples, in place of values.", default=None
+        "A .npy file with the samples, instead of values.", default=None
     )
 
     def __post_init__(self) -> None:
