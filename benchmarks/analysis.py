@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import runpy
 import subprocess
 import sys
@@ -24,7 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import arguments, replace_in_page, table_head, table_row
+from common import arguments, own_peak, replace_in_page, table_head, table_row
 from torch import Tensor
 
 import sparse_mrnn as sm
@@ -77,7 +76,7 @@ def point() -> dict[str, Any]:
     clock = Clock()
     points = find_fixed_points(net, starts=1, eigenvalues=0)
     seconds = clock.seconds()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+    peak = own_peak() / 1e9
     assert len(points) == 1, points.diagnostics
     clock = Clock()
     at = linearize(net, points.state[0])

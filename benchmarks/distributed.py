@@ -1,53 +1,65 @@
-"""A network on several processes: peak memory, rate and what is exchanged, against one process.
+"""A network on several processes against one: build, rate, peak memory, what is exchanged; and a cost model.
 
-    torchrun --nproc-per-node 2 benchmarks/distributed.py
-    python benchmarks/distributed.py --threads 2
+    python benchmarks/distributed.py [--rounds 3] [--write docs/scaling.md]
 
-Prints one line of JSON from rank 0. Both build the same modular network: regions in modules, most synapses
-within a module.
+All build the same modular network: regions in modules, most synapses within a module. One process of two
+threads and two of one thread take turns; one of one thread and four of one thread run once. Every run is
+started anew. The constants of the cost model come from these runs: synapses a second of one thread, and the
+time of an exchange between two processes, as a constant and a time for each unit.
 """
 
-import argparse
+from __future__ import annotations
+
 import json
-import resource
+import subprocess
+import sys
 import time
+from argparse import SUPPRESS
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
 
+import numpy as np
 import torch
+from common import arguments, own_peak, progress, replace_in_page, table_head, table_row
 
-import sparse_mrnn as sm
-from sparse_mrnn.distributed import ShardedRNN, is_started_by_torchrun, joined
-from sparse_mrnn.distributed.streaming import ShardedSimulator
-from sparse_mrnn.simulation.simulator import Simulator
+SIZES = ((1_000_000, 5), (100_000, 20))
+"""Units, and time steps of a run."""
+SYNAPSES = 100
+EXCHANGED = (100, 10_000, 100_000, 1_000_000)
+PREDICTED = (10**6, 10**7, 10**8, 10**9)
+RANKS = (1, 2, 4, 64, 1024)
 
 
-def modular(units, synapses_per_unit, regions=40, modules=8, outside=0.1):
+def modular(units: int, regions: int = 40, modules: int = 8, outside: float = 0.1) -> Any:
     """Regions in modules: of each unit's synapses, the share ``outside`` comes from one region elsewhere."""
+    import sparse_mrnn as sm
+
     g, n = sm.RegionGraph(), units // regions
     for k in range(regions):
         g.add_region(f"r{k}", n, sign="neg" if k % 5 == 4 else "pos", base_firing=1.0)
     per_module = regions // modules
-    within = round(synapses_per_unit * (1 - outside) / per_module)
+    within = round(SYNAPSES * (1 - outside) / per_module)
     for k in range(regions):
         first = k - k % per_module
         for source in range(first, first + per_module):
             g.add_projection(f"r{source}", f"r{k}", fan_in=within)
         elsewhere = f"r{(k + per_module) % regions}"
-        g.add_projection(elsewhere, f"r{k}", fan_in=max(1, synapses_per_unit - within * per_module))
+        g.add_projection(elsewhere, f"r{k}", fan_in=max(1, SYNAPSES - within * per_module))
     return g
 
 
-def peak():
-    """Peak resident memory of this process, bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+# ---------------------------------------------------------------- processes of their own
 
 
-def timed(simulator, steps, repeats):
-    """Best of several runs of so many steps: seconds a step."""
+def timed(simulator: Any, steps: int) -> float:
+    """Best of three runs of so many steps: seconds a step."""
     simulator.set_factors({"recurrent": {}, "input": {}})
     stepper = simulator.stepper
     stepper.step(inputs=False)
     found = []
-    for _ in range(repeats):
+    for _ in range(3):
         begun = time.perf_counter()
         for _ in range(steps):
             stepper.step(inputs=False)
@@ -55,36 +67,142 @@ def timed(simulator, steps, repeats):
     return min(found)
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--units", type=int, default=1_000_000)
-    parser.add_argument("--synapses", type=int, default=100, help="of each unit")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--steps", type=int, default=5)
-    parser.add_argument("--repeats", type=int, default=3)
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    g, options = modular(args.units, args.synapses), dict(seed=0, device="cpu", activation="tanh")
-    found = {"units": args.units, "threads": args.threads, "base MB": round(peak() / 1e6)}
-    begun = time.perf_counter()
+def run(units: int, steps: int, threads: int) -> None:
+    """Build and step a network in this process, or with those that torchrun has started; print JSON."""
+    import sparse_mrnn as sm
+    from sparse_mrnn.distributed import ShardedRNN, is_started_by_torchrun, joined
+    from sparse_mrnn.distributed.streaming import ShardedSimulator
+    from sparse_mrnn.simulation.simulator import Simulator
+
+    torch.set_num_threads(threads)
+    options: dict[str, Any] = {"seed": 0, "device": "cpu", "activation": "tanh"}
+    g, begun = modular(units), time.perf_counter()
     if not is_started_by_torchrun():
         net = sm.mRNN(g, **options)
-        found |= {"ranks": 1, "synapses": net.weights("recurrent").nnz}
-        found["build s"] = time.perf_counter() - begun
-        found["s a step"] = timed(Simulator(net, 1, None, event_driven=False), args.steps, args.repeats)
-        print(json.dumps({**found, "peak MB": round(peak() / 1e6)}))
+        found = {"build": time.perf_counter() - begun, "synapses": net.rec.nnz}
+        found["step"] = timed(Simulator(net, 1, None, event_driven=False), steps)
+        print(json.dumps({**found, "peak": [own_peak()], "sent": 0, "all-gather": 0}))
         return
     with joined() as ranks:
-        net = ShardedRNN(g, **options)
-        report = net.halo_report()
-        found |= {"ranks": ranks.size, "synapses": sum(report.synapses)}
-        found["build s"] = time.perf_counter() - begun
-        simulator = ShardedSimulator(net.shard, 1, None, event_driven=False)
-        found["s a step"] = timed(simulator, args.steps, args.repeats)
-        found |= {"units sent": report.volume, "all-gather": report.all_gather}
-        found["peak MB"] = [round(p / 1e6) for p in ranks.gather(peak())]
+        sharded = ShardedRNN(g, **options)
+        report = sharded.halo_report()
+        found = {"build": time.perf_counter() - begun, "synapses": sum(report.synapses)}
+        found["step"] = timed(ShardedSimulator(sharded.shard, 1, None, event_driven=False), steps)
+        found |= {"sent": report.volume, "all-gather": report.all_gather, "peak": ranks.gather(own_peak())}
         if ranks.rank == 0:
             print(json.dumps(found))
+
+
+def exchange() -> None:
+    """Milliseconds in which two processes exchange so many float32 numbers; print JSON."""
+    from sparse_mrnn.distributed import joined
+
+    torch.set_num_threads(1)
+    with joined() as ranks:
+        found, other = [], 1 - ranks.rank
+        for size in EXCHANGED:
+            sent, received = torch.zeros(size, 1), torch.zeros(size, 1)
+            counts = [size * (rank == other) for rank in range(2)]
+            times = []
+            for _ in range(50):
+                begun = time.perf_counter()
+                ranks.exchange(received, sent, (counts, counts)).wait()
+                times.append(1e3 * (time.perf_counter() - begun))
+            found.append(median(times))
+        if ranks.rank == 0:
+            print(json.dumps(found))
+
+
+def started(processes: int, *options: object) -> Any:
+    """What this script, started anew in so many processes, prints last."""
+    launcher = ["-m", "torch.distributed.run", "--nproc-per-node", str(processes)] if processes > 1 else []
+    command = [sys.executable, *launcher, __file__, *map(str, options)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode:
+        sys.exit(result.stderr)
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+# ---------------------------------------------------------------- tables
+
+
+def measured(units: int, steps: int, rounds: int) -> tuple[str, list[dict[str, Any]]]:
+    """The table of one size, and the runs of one process of one thread."""
+    cases = {(1, 2): rounds, (2, 1): rounds, (1, 1): 1, (4, 1): 1}
+    runs: dict[tuple[int, int], list[dict[str, Any]]] = {case: [] for case in cases}
+    for number in range(rounds):
+        for (processes, threads), wanted in cases.items():
+            if number < wanted:
+                own = started(processes, "--units", units, "--steps", steps, "--threads", threads)
+                runs[processes, threads].append(own)
+                progress(f"{units:,} units, {processes} x {threads}: {own['step']:.4f} s a step")
+    one = runs[1, 2]
+    whole = max(found["peak"][0] for found in one)
+    columns = "build (s)", "a step (ms)", "rate", "largest peak (MB)", "of one", "units sent"
+    lines = table_head("processes x threads", *columns)
+    for (processes, threads), found in runs.items():
+        step = [1e3 * each["step"] for each in found]
+        rate = median(each["step"] for each in one) / median(each["step"] for each in found)
+        peak = max(max(each["peak"]) for each in found)
+        sent, most = found[0]["sent"], found[0]["all-gather"]
+        exchanged = f"{sent:,}; all-gather {most:,}" if processes > 1 else ""
+        row = [f"{processes} x {threads}", ", ".join(f"{each['build']:.1f}" for each in found)]
+        row += [", ".join(f"{each:.1f}" for each in step), f"{rate:.2f}x", f"{peak / 1e6:,.0f}", f"{peak / whole:.2f}"]
+        lines.append(table_row([*row, exchanged]))
+    return "\n".join([f"{units:,} units, {one[0]['synapses']:,} synapses:\n", *lines]), runs[1, 1]
+
+
+def step_ms(units: float, ranks: int, messages: float, halo: float, costs: Sequence[float]) -> float:
+    """The cost model: milliseconds of a step of one rank, for synapses a second, a message and a unit."""
+    per_second, message, unit = costs
+    return 1e3 * units * SYNAPSES / ranks / per_second + messages * message + halo * unit
+
+
+def predicted(costs: Sequence[float]) -> str:
+    """Steps of large networks on many ranks."""
+    lines = table_head("units, structure", *(f"{ranks:,}" for ranks in RANKS))
+    for units in PREDICTED:
+        modules = [step_ms(units, r, min(r - 1, 2), units / r / 4 * (r > 1), costs) for r in RANKS]
+        nothing = [step_ms(units, r, r - 1, units - units / r, costs) for r in RANKS]
+        name = f"10^{round(np.log10(units))}"
+        for structure, times in (("modules", modules), ("none", nothing)):
+            shown = [f"{each:.3g}" if each < 100 else f"{each:,.0f}" for each in times]
+            lines.append(table_row([f"{name}, {structure}", *shown]))
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure, print, and put the tables into a page between its marks."""
+    parser = arguments(__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--write", type=Path, help="page to refresh")
+    for name in ("--units", "--steps", "--threads"):
+        parser.add_argument(name, type=int, help=SUPPRESS)
+    parser.add_argument("--exchange", action="store_true", help=SUPPRESS)
+    options = parser.parse_args()
+    if options.units:
+        run(options.units, options.steps, options.threads)
+        return
+    if options.exchange:
+        exchange()
+        return
+    from sparse_mrnn.benchmark import describe_machine, machine_line
+
+    tables, alone = zip(*(measured(units, steps, options.rounds) for units, steps in SIZES), strict=True)
+    per_second = alone[0][0]["synapses"] / alone[0][0]["step"]
+    times = started(2, "--exchange")
+    message, unit = times[0], (times[-1] - times[0]) / EXCHANGED[-1]
+    shown = ", ".join(f"{size:,} units {1e3 * each:,.0f} us" for size, each in zip(EXCHANGED, times, strict=True))
+    model = [
+        f"One thread: {per_second / 1e9:.2f} * 10^9 synapses a second. An exchange between two processes: {shown}; so",
+        f"a message takes {message:.3f} ms, and a unit {1e6 * unit:.2f} ns.",
+    ]
+    first = "\n\n".join([machine_line(describe_machine()), *tables, "\n".join(model)])
+    second = predicted((per_second, message, unit))
+    print(f"{first}\n\n{second}")
+    if options.write is not None:
+        replace_in_page(options.write, first)
+        replace_in_page(options.write, second, "predicted")
 
 
 if __name__ == "__main__":

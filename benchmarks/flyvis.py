@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -27,6 +26,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from common import arguments, own_peak, progress, replace_in_page, table_head, table_row
 
 EXTENT, BATCH, STEPS, DT = 15, 4, 40, 20.0
 SMALL = 3
@@ -176,7 +176,7 @@ def work(name: str, data: str) -> None:
             start = time.perf_counter()
             step()
             answer = {"seconds": time.perf_counter() - start}
-        answer["peak"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        answer["peak"] = own_peak()
         print("answer", json.dumps(answer), flush=True)
 
 
@@ -211,8 +211,6 @@ class Worker:
 
 def compare(data: Path, python: str, folder: Path) -> list[str]:
     """Largest differences of states and gradients, relative to the largest value of each."""
-    from common import table_head, table_row
-
     found = []
     for name, interpreter in (("shared gains", sys.executable), ("flyvis", python)):
         worker = Worker(name, data, interpreter)
@@ -243,8 +241,6 @@ def _aligned(found: dict[str, Any], what: str) -> np.ndarray[Any, Any]:
 
 def measure(data: Path, python: str | None) -> list[str]:
     """Seconds of a pass in turns, and peak memory, of every network."""
-    from common import progress, table_head, table_row
-
     workers = {
         name: Worker(name, data, python if name == "flyvis" else sys.executable)
         for name in WORKERS
@@ -271,8 +267,6 @@ def measure(data: Path, python: str | None) -> list[str]:
 
 def main() -> None:
     """Compare, measure and print; with --write, also into a page."""
-    from common import arguments, replace_in_page
-
     parser = arguments(__doc__)
     parser.add_argument("--data", type=Path, required=True, help="fib25-fib19_v2.2.json of flyvis")
     parser.add_argument("--flyvis", metavar="PYTHON", help="interpreter that has flyvis")

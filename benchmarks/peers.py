@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 import tempfile
@@ -26,7 +25,7 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
-from common import arguments, replace_in_page, table_head, table_row
+from common import arguments, own_peak, replace_in_page, table_head, table_row
 
 ALPHA = 0.1
 BATCH, STEPS = 32, 20
@@ -312,13 +311,7 @@ def worker(name: str, folder: Path) -> None:
         start = time.perf_counter()
         runs[line.strip()]()
         took = time.perf_counter() - start
-        print(json.dumps([took, peak_memory()]), flush=True)
-
-
-def peak_memory() -> int:
-    """Bytes, of this process alone: what getrusage says begins at the size of the process that started it."""
-    found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    return int(found[1]) * 1024 if found else 0
+        print(json.dumps([took, own_peak()]), flush=True)
 
 
 def start(name: str, folder: Path, python: str) -> subprocess.Popen[str]:

@@ -1,5 +1,7 @@
 """What several tests use."""
 
+from pathlib import Path
+
 import pytest
 
 from sparse_mrnn.errors import ConnectomeError
@@ -14,3 +16,10 @@ def values_of(weights, name):
 def refused(message):
     """An import is refused with a message that matches a regular expression."""
     return pytest.raises(ConnectomeError, match=message)
+
+
+def resident(what, *, forget_peak=False):
+    """Bytes of resident memory now ("VmRSS"), or its peak ("VmHWM"); getrusage's begins at the peak of the parent."""
+    if forget_peak:
+        Path("/proc/self/clear_refs").write_text("5")
+    return int(Path("/proc/self/status").read_text().partition(f"{what}:")[2].split()[0]) << 10

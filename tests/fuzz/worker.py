@@ -16,6 +16,7 @@ import numpy as np
 
 from fuzz import recording_targets
 from fuzz.registry import InvalidInputError, Target, same, targets
+from helpers import resident
 
 MEMORY = 2 << 30
 """Address space that a case may add to that of the process."""
@@ -59,14 +60,6 @@ def run_case(target: Target, seed: int, number: int, folder: Path) -> dict[str, 
     if same(found, expected):
         return {"outcome": "read"}
     return {"outcome": "silent", "detail": f"read     {found!r:.700}\nexpected {expected!r:.700}"}
-
-
-def resident(what: str, *, forget_peak: bool = False) -> int:
-    """Bytes of resident memory now, or its peak; getrusage's begins at the peak of the parent."""
-    if forget_peak:
-        Path("/proc/self/clear_refs").write_text("5")
-    status = Path("/proc/self/status").read_text()
-    return int(status.partition(f"{what}:")[2].split()[0]) << 10
 
 
 def main() -> None:
