@@ -87,7 +87,7 @@ def run(units: int, steps: int, threads: int) -> None:
         sharded = ShardedRNN(g, **options)
         report = sharded.halo_report()
         found = {"build": time.perf_counter() - begun, "synapses": sum(report.synapses)}
-        found["step"] = timed(ShardedSimulator(sharded.shard, 1, None, event_driven=False), steps)
+        found["step"] = timed(ShardedSimulator(sharded, 1, None, event_driven=False), steps)
         found |= {"sent": report.volume, "all-gather": report.all_gather, "peak": ranks.gather(own_peak())}
         if ranks.rank == 0:
             print(json.dumps(found))
@@ -147,7 +147,12 @@ def measured(units: int, steps: int, rounds: int) -> tuple[str, list[dict[str, A
         sent, most = found[0]["sent"], found[0]["all-gather"]
         exchanged = f"{sent:,}; all-gather {most:,}" if processes > 1 else ""
         row = [f"{processes} x {threads}", ", ".join(f"{each['build']:.1f}" for each in found)]
-        row += [", ".join(f"{each:.1f}" for each in step), f"{rate:.2f}x", f"{peak / 1e6:,.0f}", f"{peak / whole:.2f}"]
+        row += [
+            ", ".join(f"{each:.1f}" for each in step),
+            f"{rate:.2f}x",
+            f"{peak / 1e6:,.0f}",
+            f"{peak / whole:.2f}",
+        ]
         lines.append(table_row([*row, exchanged]))
     return "\n".join([f"{units:,} units, {one[0]['synapses']:,} synapses:\n", *lines]), runs[1, 1]
 
@@ -192,10 +197,13 @@ def main() -> None:
     per_second = alone[0][0]["synapses"] / alone[0][0]["step"]
     times = started(2, "--exchange")
     message, unit = times[0], (times[-1] - times[0]) / EXCHANGED[-1]
-    shown = ", ".join(f"{size:,} units {1e3 * each:,.0f} us" for size, each in zip(EXCHANGED, times, strict=True))
+    shown = ", ".join(
+        f"{size:,} units {1e3 * each:,.0f} us" for size, each in zip(EXCHANGED, times, strict=True)
+    )
     model = [
-        f"One thread: {per_second / 1e9:.2f} * 10^9 synapses a second. An exchange between two processes: {shown}; so",
-        f"a message takes {message:.3f} ms, and a unit {1e6 * unit:.2f} ns.",
+        f"One thread: {per_second / 1e9:.2f} * 10^9 synapses a second.",
+        f"An exchange between two processes: {shown};",
+        f"so a message takes {message:.3f} ms, and a unit {1e6 * unit:.2f} ns.",
     ]
     first = "\n\n".join([machine_line(describe_machine()), *tables, "\n".join(model)])
     second = predicted((per_second, message, unit))

@@ -129,21 +129,21 @@ def run_table(net: sm.mRNN, steps: int = 300) -> list[str]:
 
 def timed_loop(call: Callable[[], object]) -> float:
     """Seconds of a run's steps, to the last byte written; preparing it, which is done once, is left out."""
-    from sparse_mrnn.simulation.run import _Run
+    from sparse_mrnn.simulation.run import Run
 
     begin = [0.0]
-    go = _Run.go
+    go = Run.go
 
-    def timed(self: _Run, *args: object) -> object:
+    def timed(self: Run, *args: object) -> object:
         begin[0] = time.perf_counter()
         return go(self, *args)  # type: ignore[arg-type]
 
-    _Run.go = timed  # type: ignore[method-assign, assignment]
+    Run.go = timed  # type: ignore[method-assign, assignment]
     try:
         call()
         return time.perf_counter() - begin[0]
     finally:
-        _Run.go = go  # type: ignore[method-assign]
+        Run.go = go  # type: ignore[method-assign]
 
 
 MEMORY = """

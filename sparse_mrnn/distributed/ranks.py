@@ -109,6 +109,11 @@ class Ranks:
         """Maximum over all ranks, in place."""
         return self._reduce(values, dist.ReduceOp.MAX)
 
+    def any(self, flags: Sequence[bool]) -> list[bool]:
+        """Whether each of these holds on any rank."""
+        given = torch.tensor(flags, dtype=torch.int32, device=self.device)
+        return [bool(flag) for flag in self.max(given).tolist()]
+
     def _reduce(self, values: Tensor, operation: Any) -> Tensor:
         if self.size > 1 and values.numel():
             with self._reporting():

@@ -4,18 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sparse_mrnn.distributed.halo import Arrival
+from sparse_mrnn.distributed.network import ShardedRNN
+from sparse_mrnn.distributed.own_units import Gathering, OwnUnits
 from sparse_mrnn.distributed.product import HaloSynapses
-from sparse_mrnn.distributed.shard import Shard
 from sparse_mrnn.models.delays import delay_groups
-from sparse_mrnn.models.weights import SparseWeights
 from sparse_mrnn.ops.delays import DelayGroup
-from sparse_mrnn.ops.streaming import NormalStreams, Stepper, StreamingNoise, StreamingProduct
+from sparse_mrnn.ops.streaming import (
+    HeldStates,
+    NormalStreams,
+    Stepper,
+    StreamingNoise,
+    StreamingProduct,
+    Units,
+)
 from sparse_mrnn.random_streams import trial_noise_seeds
+from sparse_mrnn.recording.recorder import Arrays
+from sparse_mrnn.simulation.attributes import setting_attributes
+from sparse_mrnn.simulation.simulator import RunningNetwork, StreamingWeights
+
+Int64 = NDArray[np.int64]
+DIVIDED = {"x": 0, "h": 0, "rec_recent": 1}
+"""States of which each rank has its units', and the dimension of the units; others are alike on all ranks."""
 
 
 class ShardedStreamingProduct(StreamingProduct):
@@ -111,12 +128,12 @@ class _SomeStreams(NormalStreams):
         return super().draw().index_select(0, self._units)
 
 
-class ShardedSimulator:
-    """The stepper of a rank's units, and how gains change its weights.
+class ShardedSimulator(RunningNetwork):
+    """The units that a rank has of a network, and how gains change its weights.
 
     Parameters
     ----------
-    shard : Shard
+    net : ShardedRNN
     batch : int
         Trials.
     noise_seed : int, optional
@@ -125,45 +142,84 @@ class ShardedSimulator:
         Skip silent units where that can pay.
     """
 
+    check_every = 16
+
     @torch.no_grad()
-    def __init__(self, shard: Shard, batch: int, noise_seed: int | None, *, event_driven: bool) -> None:
-        self.shard, units = shard, shard.units
+    def __init__(self, net: ShardedRNN, batch: int, noise_seed: int | None, *, event_driven: bool) -> None:
+        self.net, self.units = net, net.own_units
+        shard, units = net.shard, net.units
         x, h = (state.t().contiguous().clone() for state in shard.initial(batch, None))
-        self.u = x.new_zeros(shard.inputs.shape[1], batch)
-        groups = {name: self._groups(weights) for name, weights in self._parts()}
-        self.recurrent = ShardedStreamingProduct(
-            groups["own"], shard.others(groups["cut"]), h, event_driven=event_driven
+        u = x.new_zeros(shard.inputs.shape[1], batch)
+        matrices = shard.own, shard.cut, shard.inputs
+        operands = [weights.operand("csr") for weights in matrices]
+        own, cut, into = (
+            delay_groups(weights, units.dt, operand.operator)
+            for weights, operand in zip(matrices, operands, strict=True)
         )
-        self.inputs = StreamingProduct(groups["inputs"], self.u, event_driven=False)
+        recurrent = ShardedStreamingProduct(own, shard.others(cut), h, event_driven=event_driven)
+        inputs = StreamingProduct(into, u, event_driven=False)
         noise = None
         if noise_seed is not None:
             seeds = trial_noise_seeds(noise_seed, batch)
             noise = ShardedStreamingNoise(*units.noise_levels(), *seeds, shard.index, shard.n_units)
-        self.stepper = Stepper(
+        stepper = Stepper(
             x,
             h,
-            self.recurrent,
-            self.inputs,
+            recurrent,
+            inputs,
             alpha=units.alpha,
             activation=units.activation_segments,
             bias=units.tonic_inp,
             noise=noise,
         )
+        products = recurrent, recurrent.cut, inputs
+        parts = [StreamingWeights(*each) for each in zip(matrices, operands, products, strict=True)]
+        super().__init__(stepper, u, parts)
+        self._own = OwnUnits(net.own_units, units.device)
+        self._all_units = self._gathering(np.arange(net.layout.n))
+        self._recorded = self._all_units
 
-    def _parts(self) -> tuple[tuple[str, SparseWeights], ...]:
-        return ("own", self.shard.own), ("cut", self.shard.cut), ("inputs", self.shard.inputs)
+    def _gathering(self, units: Int64) -> Gathering:
+        return Gathering(self.net.ranks, self.net.partition, units, self.net.units.device)
 
-    def _groups(self, weights: SparseWeights) -> tuple[DelayGroup, ...]:
-        return delay_groups(weights, self.shard.units.dt, weights.operand("csr").operator)
+    def own_currents(self, currents: Sequence[tuple[Units, Tensor]]) -> list[tuple[Units, Tensor]]:
+        return self._own.currents(currents)
 
-    @torch.no_grad()
-    def set_factors(self, factors: dict[str, dict[int, float]]) -> None:
-        """Use these gains of projections, by kind and number, from now on."""
-        products = {"own": self.recurrent, "cut": self.recurrent.cut, "inputs": self.inputs}
-        for name, weights in self._parts():
-            gain = None
-            if factors[weights.kind]:
-                gain = weights.frozen.new_ones(len(weights.projections))
-                for projection, factor in factors[weights.kind].items():
-                    gain[projection] = factor
-            products[name].set_values(weights.stored_values(weights.operand("csr"), gain=gain).detach())
+    def own_held(self, held: HeldStates) -> HeldStates:
+        return self._own.held(held)
+
+    def record(self, units: Int64, *, every: bool) -> Int64 | None:
+        if every:
+            return units
+        self._recorded = self._gathering(units)
+        return None
+
+    def states(self, variables: Sequence[str]) -> Arrays | None:
+        states = {"x": self.stepper.x, "h": self.stepper.h}
+        found = {name: self._recorded(states[name]) for name in variables}
+        return {name: t.cpu().numpy() for name, t in found.items() if t is not None} or None
+
+    def state(self) -> dict[str, Tensor]:
+        """What `load` needs: on rank 0, states of all units, in their order."""
+        found: dict[str, Tensor] = {}
+        for name, tensor in self.stepper.state().items():
+            axis = DIVIDED.get(name)
+            whole = tensor if axis is None else self._all_units(tensor.transpose(0, axis))
+            if whole is not None:
+                found[name] = whole if axis is None else whole.transpose(0, axis)
+        return found
+
+    def load(self, state: dict[str, Tensor], step: int) -> None:
+        own, device = torch.from_numpy(self.net.own_units), self.net.units.device
+        found = {}
+        for name, tensor in state.items():
+            axis = DIVIDED.get(name)
+            part = tensor if axis is None else tensor.index_select(axis, own)
+            found[name] = part if name.endswith("_noise") else part.to(device)  # a generator's is on the CPU
+        self.stepper.load(found, step)
+
+    def fingerprint(self) -> dict[str, Any]:
+        return self.net.fingerprint()
+
+    def attributes(self) -> dict[str, Any]:
+        return {**setting_attributes(self.net.declared), "ranks": self.net.ranks.size}

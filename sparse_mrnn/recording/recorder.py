@@ -51,8 +51,8 @@ class Recorder:
     length : int
     statistics : Statistics, optional
     put : callable
-    whole : bool
-        The units recorded are all of the network's, in order.
+    rows : ndarray of int64, optional
+        Where the units recorded are among those of the states given. Default: they are all, in this order.
     """
 
     def __init__(
@@ -62,9 +62,9 @@ class Recorder:
         statistics: Statistics | None,
         put: Callable[[int, Arrays], Any],
         *,
-        whole: bool,
+        rows: NDArray[np.int64] | None,
     ) -> None:
-        self.axes, self.length, self.statistics, self.put, self.whole = axes, length, statistics, put, whole
+        self.axes, self.length, self.statistics, self.put, self.rows = axes, length, statistics, put, rows
         self.taken = 0  # samples recorded
         self.buffers = self._new()
 
@@ -84,7 +84,7 @@ class Recorder:
         for variable in self.axes.record.variables:
             values = states[variable]
             if "units" in what:
-                self.buffers[variable][:, at] = (values if self.whole else values[self.axes.units]).T
+                self.buffers[variable][:, at] = (values if self.rows is None else values[self.rows]).T
             if self.statistics is not None:
                 for name, found in self.statistics(values, tuple(what)).items():
                     self.buffers[f"{variable}_{name}"][:, at] = found.T

@@ -32,6 +32,17 @@ def network_attributes(net: mRNNBase) -> dict[str, Any]:
     >>> found["activation"], found["tau"]
     ('tanh', 500)
     """
+    found = setting_attributes(net)
+    whole = {**description(net), "topology": topology(net)}
+    text = json.dumps(whole)
+    if len(text) > LARGEST:
+        text = json.dumps({**whole, "projections": len(whole["projections"])})
+    found["network"] = text
+    return {**found, "topology_hash": topology_digest(net), "weights_hash": weights_digest(net)}
+
+
+def setting_attributes(net: mRNNBase) -> dict[str, Any]:
+    """Settings of a network one by one, which need none of its synapses."""
     settings = constructor_settings(net)
     activation = settings.pop("activation")
     named = activation if isinstance(activation, str) else f"function {activation['function']}"
@@ -43,9 +54,4 @@ def network_attributes(net: mRNNBase) -> dict[str, Any]:
     found["spectral_radius"] = json.dumps(settings["spectral_radius"])
     if hasattr(net, "time_constants"):
         found["time_constants"] = json.dumps(net.time_constants)
-    whole = {**description(net), "topology": topology(net)}
-    text = json.dumps(whole)
-    if len(text) > LARGEST:
-        text = json.dumps({**whole, "projections": len(whole["projections"])})
-    found["network"] = text
-    return {**found, "topology_hash": topology_digest(net), "weights_hash": weights_digest(net)}
+    return found

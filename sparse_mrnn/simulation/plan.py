@@ -60,6 +60,11 @@ class SimulationPlan:
         """Samples of a chunk on disk."""
         return max(1, min(self.axes.samples, LONGEST_CHUNK, CHUNK_BYTES // self.axes.sample_bytes))
 
+    @property
+    def noise_seed(self) -> int | None:
+        """The seed of the noise, where there is any."""
+        return self.seed if self.noise else None
+
     def options(self, net: mRNNBase) -> dict[str, Any]:
         """What was asked for, as JSON has it."""
         return {

@@ -7,7 +7,8 @@ import os
 import time
 import warnings
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -28,32 +29,27 @@ from sparse_mrnn.errors import (
 from sparse_mrnn.models.base import mRNNBase
 from sparse_mrnn.recording import Record, open_recording
 from sparse_mrnn.recording.lock import WriterLock
-from sparse_mrnn.recording.metadata import Metadata
 from sparse_mrnn.recording.reading import check_chunks, is_recording, need, read_metadata
 from sparse_mrnn.recording.recorder import Arrays, Recorder
 from sparse_mrnn.recording.store import ZarrStore, dataset
 from sparse_mrnn.simulation import checkpoint as checkpoints
-from sparse_mrnn.simulation.attributes import network_attributes
-from sparse_mrnn.simulation.fingerprint import (
-    digest,
-    graph_config,
-    network_fingerprint,
-    software_versions,
-)
+from sparse_mrnn.simulation.fingerprint import software_versions
 from sparse_mrnn.simulation.interrupt import Interrupt
 from sparse_mrnn.simulation.intervention_schedule import InterventionSchedule
 from sparse_mrnn.simulation.plan import SimulationPlan, check_size, check_states, plan_simulation, statistics
+from sparse_mrnn.simulation.processes import OneProcess, Processes
 from sparse_mrnn.simulation.progress import Progress
-from sparse_mrnn.simulation.simulator import Simulator
+from sparse_mrnn.simulation.simulator import RunningNetwork, Simulator
 from sparse_mrnn.simulation.stimulus_drive import PlacedStimulus, StimulusDrive
 from sparse_mrnn.stimulus import Intervention, Stimulus
 
 if TYPE_CHECKING:
     import xarray
 
+Mode = Literal["create", "overwrite", "resume"]
 MODES = ("create", "overwrite", "resume")
-CHECK_EVERY_ON_GPU = 64
-"""Steps between two checks for NaN on a GPU, where each one waits for the device."""
+Saved = tuple[dict[str, Any], dict[str, Tensor]]
+"""A checkpoint: a description, as JSON, and tensors."""
 
 
 def simulate(
@@ -147,11 +143,14 @@ def simulate(
     need("xarray", "recordings")
     if not isinstance(net, mRNNBase):
         raise ConfigError(f"net is of type {type(net).__name__}; give a network, such as mRNN(graph).")
-    if mode not in MODES:
-        hint = suggest(mode, MODES)
-        raise RecordingError(f"mode is {mode!r}; use 'create', 'overwrite' or 'resume'. {hint}")
-    if out is None and mode != "create":
-        raise RecordingError(f"mode={mode!r} is about a recording on disk; give its path as out.")
+    output = Output.checked(
+        out=out,
+        mode=mode,
+        checkpoint_seconds=checkpoint_seconds,
+        allow_large=allow_large,
+        progress=progress,
+        log=log,
+    )
     plan = plan_simulation(
         net,
         duration,
@@ -163,135 +162,226 @@ def simulate(
         seed=seed,
         noise=noise,
     )
-    if real_number(checkpoint_seconds, "checkpoint_seconds", RecordingError) < 0:
-        raise RecordingError(f"checkpoint_seconds is {checkpoint_seconds}; it must not be negative.")
-    path = None if out is None else path_of(out, "out", RecordingError)
-    log = None if log is None else path_of(log, "log", RecordingError)
-    if path is not None and not path.name:
-        raise RecordingError(f"{path} cannot be a recording; give the path of a folder to make.")
-    if path is None or mode != "resume" or not path.exists():
-        check_size(plan.axes, path, allow_large=allow_large)
+    output.check_size(plan, OneProcess())
     if not allow_large:
         check_states(net, plan.batch)
-    run = _Run(net, plan, path, event_driven=event_driven)
-    with nullcontext() if path is None or run.is_finished(mode) else WriterLock(path):
-        finished = run.begin(mode)
-        if finished is not None:
-            return finished
-        bar = Progress(plan.steps, net.dt, run.step, bar=progress, log=log)
-        with bar as reporter, Interrupt() as interrupt:
-            return run.go(reporter, interrupt, checkpoint_seconds)
+    simulator = Simulator(net, plan.batch, plan.noise_seed, event_driven=event_driven)
+    return cast("xarray.Dataset", run_simulation(net, plan, output, OneProcess(), simulator))
 
 
-class _Run:
-    """A run in progress: ``step`` steps are done."""
+@dataclass(frozen=True)
+class Output:
+    """What `simulate` is told of where a run writes, and how; checked.
 
-    def __init__(self, net: mRNNBase, plan: SimulationPlan, out: Path | None, *, event_driven: bool) -> None:
-        self.net, self.plan, self.out, self.step = net, plan, out, 0
+    Parameters
+    ----------
+    path, log : Path, optional
+    mode : {"create", "overwrite", "resume"}
+    checkpoint_seconds : float
+    allow_large, progress : bool
+    """
+
+    path: Path | None
+    mode: Mode
+    checkpoint_seconds: float
+    allow_large: bool
+    progress: bool
+    log: Path | None
+
+    @staticmethod
+    def checked(
+        *,
+        out: str | os.PathLike[str] | None,
+        mode: Mode,
+        checkpoint_seconds: float,
+        allow_large: bool,
+        progress: bool,
+        log: str | os.PathLike[str] | None,
+    ) -> Output:
+        """These arguments of `simulate`.
+
+        Raises
+        ------
+        RecordingError
+            Naming the one that is not possible.
+        """
+        if mode not in MODES:
+            hint = suggest(mode, MODES)
+            raise RecordingError(f"mode is {mode!r}; use 'create', 'overwrite' or 'resume'. {hint}")
+        if out is None and mode != "create":
+            raise RecordingError(f"mode={mode!r} is about a recording on disk; give its path as out.")
+        seconds = real_number(checkpoint_seconds, "checkpoint_seconds", RecordingError)
+        if seconds < 0:
+            raise RecordingError(f"checkpoint_seconds is {checkpoint_seconds}; it must not be negative.")
+        path = None if out is None else path_of(out, "out", RecordingError)
+        if path is not None and not path.name:
+            raise RecordingError(f"{path} cannot be a recording; give the path of a folder to make.")
+        return Output(
+            path=path,
+            mode=mode,
+            checkpoint_seconds=seconds,
+            allow_large=allow_large,
+            progress=progress,
+            log=None if log is None else path_of(log, "log", RecordingError),
+        )
+
+    def check_size(self, plan: SimulationPlan, processes: Processes) -> None:
+        """Refuse a recording that would not fit.
+
+        Raises
+        ------
+        RecordingError
+            As `check_size`.
+        """
+        if self.path is None or self.mode != "resume" or not self.path.exists():
+            processes.first(lambda: check_size(plan.axes, self.path, allow_large=self.allow_large))
+
+    def has_ended(self) -> bool:
+        """Whether there is nothing to write: the run is to be resumed and has ended."""
+        resumed = self.mode == "resume" and self.path is not None and is_recording(self.path)
+        return resumed and bool(read_metadata(cast(Path, self.path)).attributes["complete"])
+
+
+def run_simulation(
+    net: mRNNBase, plan: SimulationPlan, output: Output, processes: Processes, running: RunningNetwork
+) -> xarray.Dataset | None:
+    """Run a plan to its end, on all processes together; the recording, on the first.
+
+    Parameters
+    ----------
+    net : mRNN or ElmanmRNN
+        Regions, dt and settings of the network; its weights are those of ``running``.
+    plan : SimulationPlan
+    output : Output
+    processes : Processes
+    running : RunningNetwork
+    """
+    run, first = Run(net, plan, output.path, processes, running), processes.rank == 0
+    with ExitStack() as stack:
+
+        def lock() -> None:
+            if output.path is not None and not output.has_ended():
+                stack.enter_context(WriterLock(output.path))
+
+        processes.first(lock)
+        if run.begin(output.mode):
+            return open_recording(cast(Path, output.path)) if first else None
+        log = output.log if first else None
+        reporter = Progress(plan.steps, net.dt, run.step, bar=output.progress and first, log=log)
+        stack.enter_context(reporter)
+        return run.go(reporter, stack.enter_context(Interrupt()), output.checkpoint_seconds)
+
+
+class Run:
+    """A run in progress: ``step`` steps are done. Every process has one; the first records, saves, reports.
+
+    Parameters
+    ----------
+    net, plan, processes, running
+        As for `run_simulation`.
+    out : Path, optional
+    """
+
+    def __init__(
+        self,
+        net: mRNNBase,
+        plan: SimulationPlan,
+        out: Path | None,
+        processes: Processes,
+        running: RunningNetwork,
+    ) -> None:
+        self.net, self.plan, self.out, self.processes, self.running = net, plan, out, processes, running
+        self.step = self.saved = 0  # saved: step of the last checkpoint
+        self.stepper = running.stepper
         of_stimuli, of_interventions = plan.streams
         self.schedule = InterventionSchedule(net, plan.acts, plan.steps, of_interventions)
-        noise_seed = plan.seed if plan.noise else None
-        self.simulator = Simulator(net, plan.batch, noise_seed, event_driven=event_driven)
-        self.stepper = self.simulator.stepper
         placed = [
             PlacedStimulus(net, stimulus, steps=plan.steps, batch=plan.batch, seeds=seeds)
             for stimulus, seeds in zip(plan.stimuli, of_stimuli.spawn(len(plan.stimuli)), strict=True)
         ]
-        self.drive = StimulusDrive(placed, self.simulator.u, self.stepper.inputs.longest)
-        self.store = None if out is None else ZarrStore(out, plan.axes, plan.chunk)
-        self.kept: Arrays = {}
-        self.recorder: Recorder | None = None
-        self.saved = 0  # steps of the last checkpoint
+        self.drive = StimulusDrive(placed, running.u, self.stepper.inputs.longest)
         self.identity = {
             "options": plan.options(net),
-            "fingerprint": network_fingerprint(net),
+            "fingerprint": running.fingerprint(),
             "versions": software_versions(),
         }
-
-    def _new_recorder(self) -> Recorder:
-        axes, store = self.plan.axes, self.store
-        length = axes.samples if store is None else self.plan.chunk
-        whole = np.array_equal(axes.units, np.arange(self.net.layout().n))
-        put = self._keep if store is None else store.put
-        return Recorder(axes, length, statistics(self.net, axes), put, whole=whole)
+        self.kept: Arrays = {}
+        self.store: ZarrStore | None = None
+        self.recorder: Recorder | None = None
+        found = statistics(net, plan.axes)
+        rows = running.record(plan.axes.units, every=found is not None)
+        if processes.rank == 0:
+            self.store = None if out is None else ZarrStore(out, plan.axes, plan.chunk)
+            length = plan.axes.samples if self.store is None else plan.chunk
+            put = self._keep if self.store is None else self.store.put
+            self.recorder = Recorder(plan.axes, length, found, put, rows=rows)
+        self._read: dict[str, Tensor] | None = None  # of the checkpoint that rank 0 resumes from
+        self._not_finite: tuple[int, int, int] | None = None  # when a state was not: step, units, the first
 
     def _keep(self, start: int, arrays: Arrays) -> None:
         self.kept = arrays
 
     # ---------------------------------------------------------------- beginning
 
-    def is_finished(self, mode: str) -> bool:
-        """Whether there is nothing to write: the run is to be resumed and has ended."""
-        out = self.out
-        return mode == "resume" and out is not None and is_recording(out) and bool(_ended(read_metadata(out)))
+    def begin(self, mode: Mode) -> bool:
+        """Make or reopen what is written to; whether the run has ended already."""
+        state = None if self.out is None else self._state()
+        found = self.processes.first(lambda: self._open(mode, state))
+        if found == "ended":
+            return True
+        if isinstance(found, dict):
+            if found["changed"] and self.processes.rank == 0:
+                text = f"resuming {self.out} in another environment ({found['changed']})"
+                warnings.warn(f"{text}: last bits may differ.", stacklevel=4)
+            tensors = self.processes.share(self._read)
+            self._read = None
+            self.step = self.saved = found["step"]
+            self._intervene(first=True)
+            self.running.load(_with_prefix(tensors, "state_"), self.step)
+            self.drive.load({name: tensor.numpy() for name, tensor in tensors.items()}, found["stimuli"])
+        else:
+            self._intervene(first=True)
+        return False
 
-    def begin(self, mode: str) -> xarray.Dataset | None:
-        """Make or reopen what is written to; the recording, if it is finished already."""
+    def _open(self, mode: Mode, state: Saved | None) -> str | dict[str, Any]:
+        """On the first process: "new", "ended", or what a checkpoint says of where to go on."""
         store, out = self.store, self.out
-        if store is not None and out is not None:
-            old = out.with_name(out.name + ".old")
-            if not out.exists() and old.exists():  # killed between two renames of an overwrite
-                old.rename(out)
-            if out.exists() and mode == "create":
-                raise RecordingError(
-                    f"{out} exists; choose another path, overwrite it (mode='overwrite', --overwrite) or "
-                    "resume it (mode='resume', --resume)."
-                )
-            if out.exists() and not is_recording(out):
-                what = "resumed" if mode == "resume" else "overwritten"
-                raise RecordingError(f"{out} is not a recording; it is not {what}. Choose another path.")
-            if out.exists() and mode == "resume":
-                return self._resume(store)
-            self.recorder = self._new_recorder()
-            store.create(self._attrs(), lambda path: checkpoints.save(path, *self._state()))
-        self.recorder = self.recorder or self._new_recorder()
-        self._intervene(first=True)
-        return None
+        if store is None or out is None or state is None:
+            return "new"
+        old = out.with_name(out.name + ".old")
+        if not out.exists() and old.exists():  # killed between two renames of an overwrite
+            old.rename(out)
+        if out.exists() and mode == "create":
+            raise RecordingError(
+                f"{out} exists; choose another path, overwrite it (mode='overwrite', --overwrite) or "
+                "resume it (mode='resume', --resume)."
+            )
+        if out.exists() and not is_recording(out):
+            what = "resumed" if mode == "resume" else "overwritten"
+            raise RecordingError(f"{out} is not a recording; it is not {what}. Choose another path.")
+        if out.exists() and mode == "resume":
+            return self._resume(store, cast(Recorder, self.recorder))
+        store.create(self._attributes(), lambda path: checkpoints.save(path, *state))
+        return "new"
 
-    def _attrs(self, *, complete: bool = False) -> dict[str, Any]:
-        return {
-            "complete": int(complete),
-            "recorded": 0,
-            "dt": self.net.dt,
-            "seed": self.plan.seed,
-            **network_attributes(self.net),
-            "model": type(self.net).__name__,
-            "network_seed": str(self.net.seed),
-            "graph_hash": digest(json.dumps(self.identity["fingerprint"]).encode()),
-            "config": graph_config(self.net),
-            "noise": int(self.plan.noise),
-            "stimulus": json.dumps(self.identity["options"]["stimulus"]),
-            "interventions": json.dumps(self.identity["options"]["interventions"]),
-            "options": json.dumps(self.identity["options"]),
-            "fingerprint": json.dumps(self.identity["fingerprint"]),
-            "versions": json.dumps(self.identity["versions"]),
-        }
-
-    def _resume(self, store: ZarrStore) -> xarray.Dataset | None:
-        """Go on from the checkpoint, after all that is recorded was found whole; the recording, if it is."""
+    def _resume(self, store: ZarrStore, recorder: Recorder) -> str | dict[str, Any]:
+        """Read the checkpoint, after all that is recorded was found whole."""
         metadata = read_metadata(store.path)
-        attrs = metadata.attributes
-        self._compare({part: json.loads(attrs[part]) for part in ("options", "fingerprint")})
-        if _ended(metadata):
+        attributes = metadata.attributes
+        self._compare({part: json.loads(attributes[part]) for part in ("options", "fingerprint")})
+        if attributes["complete"]:
             check_chunks(metadata)
             store.checkpoint.unlink(missing_ok=True)  # of a run killed at its very end
-            return open_recording(store.path)
+            return "ended"
         saved, tensors = checkpoints.load(store.checkpoint)
         self._compare(saved["identity"])
-        changed = "; ".join(differences(saved["identity"]["versions"], self.identity["versions"]))
-        if changed:
-            text = f"resuming {self.out} in another environment ({changed}): last bits may differ."
-            warnings.warn(text, stacklevel=4)
-        self.step = self.saved = int(saved["step"])
-        self.recorder = self._new_recorder()
         part = {name: tensor.numpy() for name, tensor in _with_prefix(tensors, "part_").items()}
-        self.recorder.load(int(saved["taken"]), part)
+        recorder.load(int(saved["taken"]), part)
         check_chunks(metadata)
-        store.reopen(metadata, self.recorder.taken - self.recorder.filled)
-        self._intervene(first=True)
-        self.stepper.load(_with_prefix(tensors, "state_"), self.step)
-        self.drive.load({name: tensor.numpy() for name, tensor in tensors.items()}, saved["stimuli"])
-        return None
+        store.reopen(metadata, recorder.taken - recorder.filled)
+        self._read = {name: tensor for name, tensor in tensors.items() if not name.startswith("part_")}
+        changed = "; ".join(differences(saved["identity"]["versions"], self.identity["versions"]))
+        return {"step": int(saved["step"]), "stimuli": saved["stimuli"], "changed": changed}
 
     def _compare(self, old: dict[str, Any]) -> None:
         """Refuse to resume another run."""
@@ -308,10 +398,28 @@ class _Run:
             text = f"{self.out} cannot be resumed, for this is another run: {first_of(found)}"
             raise ResumeError(f"{text}. Restore that, or {advice}.")
 
+    def _attributes(self, *, complete: bool = False) -> dict[str, Any]:
+        net, options = self.net, self.identity["options"]
+        return {
+            "complete": int(complete),
+            "recorded": 0,
+            "dt": net.dt,
+            "seed": self.plan.seed,
+            **self.running.attributes(),
+            "model": type(net).__name__,
+            "network_seed": str(net.seed),
+            "noise": int(self.plan.noise),
+            "stimulus": json.dumps(options["stimulus"]),
+            "interventions": json.dumps(options["interventions"]),
+            **{part: json.dumps(value) for part, value in self.identity.items()},
+        }
+
     # ---------------------------------------------------------------- running
 
-    def go(self, reporter: Progress, interrupt: Interrupt, checkpoint_seconds: float) -> xarray.Dataset:
-        """Run to the end."""
+    def go(
+        self, reporter: Progress, interrupt: Interrupt, checkpoint_seconds: float
+    ) -> xarray.Dataset | None:
+        """Run to the end; the recording, on the first process."""
         out = None if self.out is None else str(self.out)
         reporter.event("resume" if self.step else "start", self.step, steps=self.plan.steps, out=out)
         try:
@@ -325,121 +433,139 @@ class _Run:
         return self._finish(reporter)
 
     def _loop(self, reporter: Progress, interrupt: Interrupt, checkpoint_seconds: float) -> None:
-        stepper, drive, steps = self.stepper, self.drive, self.plan.steps
-        recorder = cast(Recorder, self.recorder)
-        every, variables = self.plan.axes.record.every, self.plan.axes.record.variables
-        states = {"x": stepper.x, "h": stepper.h}
-        views = {v: states[v].numpy() for v in variables} if stepper.x.device.type == "cpu" else None
-        check_every = 1 if views is not None else CHECK_EVERY_ON_GPU
-        edges = self.schedule.edges
+        running, stepper, drive, steps = self.running, self.stepper, self.drive, self.plan.steps
+        record, samples, edges = self.plan.axes.record, self.plan.axes.samples, self.schedule.edges
+        on_cpu = stepper.x.device.type == "cpu"
         due = time.monotonic() + checkpoint_seconds
         while self.step < steps:
             if self.step in edges or self.step + 1 in edges:
                 self._intervene()
             currents, inputs = drive.fill(self.step)
-            stepper.step(currents, inputs=inputs)
+            stepper.step(running.own_currents(currents), inputs=inputs)
             self.step += 1
-            if (self.step % check_every == 0 or self.step == steps) and not stepper.finite():
-                self._diverged()
-            if self.step % every == 0 and recorder.taken < self.plan.axes.samples:
-                recorder.take(views or {v: states[v].cpu().numpy() for v in variables})
+            agree = self.step % running.check_every == 0 or self.step == steps
+            if (on_cpu or agree) and self._not_finite is None and not stepper.finite():
+                self._not_finite = self._find_not_finite()
+            if self.step % record.every == 0 and self.step // record.every <= samples:
+                states = running.states(record.variables)
+                if self.recorder is not None and states is not None and self._not_finite is None:
+                    self.recorder.take(states)
             reporter.update(self.step)
-            if interrupt.requested and self.step < steps:
+            if not agree:
+                continue
+            save = self.store is not None and time.monotonic() >= due
+            flags = self._not_finite is not None, interrupt.requested, save
+            diverged, stop, save = self.processes.any(flags)
+            if diverged:
+                self._diverged()
+            if stop and self.step < steps:
                 self._stopped(reporter)
-            if self.store is not None and time.monotonic() >= due and self.step < steps:
-                if stepper.finite():
-                    self._save(reporter)
+            if save and self.step < steps:
+                self._save(reporter)
                 due = time.monotonic() + checkpoint_seconds
 
     def _intervene(self, *, first: bool = False) -> None:
         """Change what interventions hold: weights for the coming step, states for its end."""
-        if first or self.step in self.schedule.edges:
-            self.simulator.set_factors(self.schedule.factors(self.step))
-            self.stepper.silent_inputs = self.schedule.silent_inputs(self.step)
+        running, schedule, step = self.running, self.schedule, self.step
+        if first or step in schedule.edges:
+            running.set_factors(schedule.factors(step))
+            self.stepper.silent_inputs = schedule.silent_inputs(step)
         if first:
-            self.stepper.hold(self.schedule.held(self.step))
-        self.stepper.held = self.schedule.held(self.step + 1)
+            self.stepper.hold(running.own_held(schedule.held(step)))
+        self.stepper.held = running.own_held(schedule.held(step + 1))
 
-    def _state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        recorder = cast(Recorder, self.recorder)
-        states = self.stepper.state().items()
-        tensors = {f"state_{name}": tensor for name, tensor in states}
-        tensors |= {f"part_{name}": torch.from_numpy(a) for name, a in recorder.part().items()}
+    def _state(self) -> Saved:
+        """What a checkpoint holds, on the first process; every one asks for it."""
+        tensors = {f"state_{name}": tensor for name, tensor in self.running.state().items()}
         memory, streams = self.drive.state()
-        saved = {"identity": self.identity, "step": self.step, "taken": recorder.taken, "stimuli": streams}
-        return saved, {**tensors, **{name: torch.from_numpy(a) for name, a in memory.items()}}
+        tensors |= {name: torch.from_numpy(array) for name, array in memory.items()}
+        saved = {"identity": self.identity, "step": self.step, "stimuli": streams}
+        if self.recorder is not None:
+            saved["taken"] = self.recorder.taken
+            tensors |= {f"part_{name}": torch.from_numpy(a) for name, a in self.recorder.part().items()}
+        return saved, tensors
 
-    def _save(self, reporter: Progress, *, readable: int | None = None) -> None:
-        store, recorder = cast(ZarrStore, self.store), cast(Recorder, self.recorder)
-        store.flush()
-        try:
-            checkpoints.save(store.checkpoint, *self._state())
-        except OSError as error:
-            raise RecordingError(
-                f"cannot write a checkpoint of {self.out}: {error.strerror}. What is recorded until the last "
-                f"one, at {self.saved * self.net.dt:g} ms, is whole; make room and resume the run."
-            ) from error
+    def _save(self, reporter: Progress, *, partial: bool = False) -> None:
+        """Make a checkpoint; with ``partial``, the samples of the chunk begun can be read, too."""
+        state = self._state()
+        self.processes.first(lambda: self._write(state, partial=partial))
         self.saved = self.step
-        store.mark(recorded=recorder.taken - recorder.filled if readable is None else readable)
         reporter.event("checkpoint", self.step)
+
+    def _write(self, state: Saved | None, *, partial: bool) -> None:
+        """On the first process: put what is recorded on disk, and a checkpoint, if a state is given."""
+        store, recorder = cast(ZarrStore, self.store), cast(Recorder, self.recorder)
+        if partial:
+            recorder.put_partial()
+        store.flush()
+        if state is not None:
+            try:
+                checkpoints.save(store.checkpoint, *state)
+            except OSError as error:
+                what = f"cannot write a checkpoint of {self.out}: {error.strerror}"
+                last = f"What is recorded until the last one, at {self.saved * self.net.dt:g} ms, is whole"
+                raise RecordingError(f"{what}. {last}; make room and resume the run.") from error
+        store.mark(recorded=recorder.taken - (0 if partial else recorder.filled))
 
     # ---------------------------------------------------------------- ending
 
-    def _finish(self, reporter: Progress) -> xarray.Dataset:
+    def _finish(self, reporter: Progress) -> xarray.Dataset | None:
+        if self.recorder is None:
+            return None
         if self.store is None:
             reporter.event("done", self.step)
-            return self._in_memory(complete=True)
+            return self._in_memory(self.recorder, complete=True)
         self.store.flush()
         self.store.mark(complete=1, recorded=self.plan.axes.samples)
         self.store.checkpoint.unlink(missing_ok=True)
         reporter.event("done", self.step)
         return open_recording(self.store.path)
 
-    def _in_memory(self, *, complete: bool) -> xarray.Dataset:
-        recorder = cast(Recorder, self.recorder)
+    def _in_memory(self, recorder: Recorder, *, complete: bool) -> xarray.Dataset:
         arrays = self.kept if complete else recorder.part()
-        return dataset(self.plan.axes, arrays, {**self._attrs(complete=complete), "recorded": recorder.taken})
+        attributes = {**self._attributes(complete=complete), "recorded": recorder.taken}
+        return dataset(self.plan.axes, arrays, attributes)
 
-    def _so_far(self, reporter: Progress | None) -> xarray.Dataset:
-        """What is recorded, when the run stops; on disk with a checkpoint, if ``reporter``."""
-        recorder = cast(Recorder, self.recorder)
-        if self.store is None:
-            return self._in_memory(complete=False)
-        recorder.put_partial()
-        if reporter is not None:
-            self._save(reporter, readable=recorder.taken)
-        else:
-            self.store.flush()
-            self.store.mark(recorded=recorder.taken)
-        return open_recording(self.store.path)
+    def _so_far(self) -> xarray.Dataset | None:
+        """What is recorded when the run stops, on the first process."""
+        if self.recorder is None:
+            return None
+        if self.store is not None:
+            return open_recording(self.store.path)
+        return self._in_memory(self.recorder, complete=False)
 
     def _stopped(self, reporter: Progress) -> None:
-        found = self._so_far(reporter)
-        hint = "" if self.store is None else f"; resume it (--resume) to go on with {self.out}"
+        if self.out is not None:
+            self._save(reporter, partial=True)
         reporter.event("stopped", self.step)
-        raise SimulationStopped(self.step * self.net.dt, self.plan.steps * self.net.dt, found, hint)
+        hint = "" if self.out is None else f"; resume it (--resume) to go on with {self.out}"
+        raise SimulationStopped(self.step * self.net.dt, self.plan.steps * self.net.dt, self._so_far(), hint)
+
+    def _find_not_finite(self) -> tuple[int, int, int]:
+        """Now: the step, the number of units of this process whose state is not finite, and the first."""
+        bad = np.flatnonzero(~np.isfinite(self.stepper.x.cpu().numpy()).all(axis=1))
+        units = bad if self.running.units is None else self.running.units[bad]
+        return self.step, len(units), int(units[0])
 
     def _diverged(self) -> None:
-        layout = self.net.layout()
-        bad = np.flatnonzero(~np.isfinite(self.stepper.x.cpu().numpy()).all(axis=1))
-        region = layout.regions[int(np.searchsorted(layout.ptr, bad[0], side="right")) - 1].name
-        when = self.step * self.net.dt
-        found = self._so_far(None)
+        found = [each for each in self.processes.gather(self._not_finite) if each is not None]
+        step = min(found)[0]
+        then = [(units, unit) for at, units, unit in found if at == step]
+        count, first = sum(units for units, _ in then), min(unit for _, unit in then)
+        region, when = self.net.layout().region_of(first)[0].name, step * self.net.dt
+        if self.store is not None:
+            self._write(None, partial=True)
         saved = f"{self.saved * self.net.dt:g} ms"
-        last = "" if self.store is None else f" The last good checkpoint of {self.out} is at {saved}."
+        last = "" if self.out is None else f" The last good checkpoint of {self.out} is at {saved}."
         raise DivergenceError(
-            f"the network diverged: at {when:g} ms, {len(bad)} units are not finite, the first of them "
+            f"the network diverged: at {when:g} ms, {count} units are not finite, the first of them "
             f"in region {region!r}.{last} Use a smaller dt or spectral radius, or weaker drive.",
             when,
             region,
-            found,
+            self._so_far(),
         )
 
 
 def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """Tensors whose names begin with a prefix, without it."""
     return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
-
-
-def _ended(metadata: Metadata) -> bool:
-    return bool(metadata.attributes["complete"])

@@ -2,35 +2,38 @@
 
 from __future__ import annotations
 
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sparse_mrnn.models.base import mRNNBase
 from sparse_mrnn.models.delays import delay_groups, has_delays
-from sparse_mrnn.ops.streaming import Stepper, StreamingNoise, StreamingProduct
+from sparse_mrnn.models.weights import Operand, SparseWeights
+from sparse_mrnn.ops.streaming import HeldStates, Stepper, StreamingNoise, StreamingProduct, Units
 from sparse_mrnn.random_streams import trial_noise_seeds
+from sparse_mrnn.recording.recorder import Arrays
+from sparse_mrnn.simulation.attributes import network_attributes
+from sparse_mrnn.simulation.fingerprint import digest, graph_config, network_fingerprint
 from sparse_mrnn.simulation.intervention_schedule import Factors
 
+CHECK_EVERY_ON_GPU = 64
+"""Steps between two checks for NaN on a GPU, where each one waits for the device."""
 
+
+@dataclass(frozen=True, eq=False)
 class StreamingWeights:
-    """One weight matrix of a network, "recurrent" or "input", for products without gradients.
+    """One weight matrix of a network, and the product without gradients that uses it."""
 
-    Parameters
-    ----------
-    net : mRNN or ElmanmRNN
-    kind : {"recurrent", "input"}
-    source : Tensor, shape (sources, batch)
-        What the product multiplies; see `StreamingProduct`.
-    event_driven : bool
-    """
-
-    def __init__(self, net: mRNNBase, kind: str, source: Tensor, *, event_driven: bool) -> None:
-        self.weights = net.weights(kind)
-        # With delays, each of them is a CSR matrix.
-        chosen = kind == "recurrent" and not has_delays(self.weights, net.dt)
-        self.operand = self.weights.operand(net.chosen_backend if chosen else "csr")
-        groups = delay_groups(self.weights, net.dt, self.operand.operator)
-        self.product = StreamingProduct(groups, source, event_driven=event_driven)
+    weights: SparseWeights
+    operand: Operand
+    product: StreamingProduct
 
     @torch.no_grad()
     def set_gains(self, factors: dict[int, float]) -> None:
@@ -43,8 +46,80 @@ class StreamingWeights:
         self.product.set_values(self.weights.stored_values(self.operand, gain=gain).detach())
 
 
-class Simulator:
-    """The stepper of a network, and how interventions change its weights.
+class RunningNetwork(ABC):
+    """What a run steps, records and saves: a network, or the part of it that one of several processes has.
+
+    Parameters
+    ----------
+    stepper : Stepper
+    u : Tensor, shape (inputs, batch)
+        What a stimulus fills before each step.
+    matrices : sequence of StreamingWeights
+
+    Attributes
+    ----------
+    check_every : int
+        Steps between two moments at which processes agree on whether to go on, and states are checked.
+    units : ndarray of int64, or None
+        Units of the network that ``stepper`` has; None: all.
+    """
+
+    check_every = 1
+    units: NDArray[np.int64] | None = None
+
+    def __init__(self, stepper: Stepper, u: Tensor, matrices: Sequence[StreamingWeights]) -> None:
+        self.stepper, self.u, self.matrices = stepper, u, matrices
+        self._factors: Factors = {}
+
+    def set_factors(self, factors: Factors) -> None:
+        """Use these gains from now on."""
+        for matrix in self.matrices:
+            kind = matrix.weights.kind
+            if self._factors.get(kind) != factors[kind]:
+                matrix.set_gains(factors[kind])
+        self._factors = factors
+
+    def own_currents(self, currents: Sequence[tuple[Units, Tensor]]) -> Sequence[tuple[Units, Tensor]]:
+        """Of direct currents into units of the network, those into the stepper's."""
+        return currents
+
+    def own_held(self, held: HeldStates) -> HeldStates:
+        """Of what interventions hold of units of the network, what is of the stepper's."""
+        return held
+
+    @abstractmethod
+    def record(self, units: NDArray[np.int64], *, every: bool) -> NDArray[np.int64] | None:
+        """Prepare `states` to return states of these units, or of ``every`` one.
+
+        Returns
+        -------
+        ndarray of int64, or None
+            Where these units are among those that `states` returns; None: they are all, in this order.
+        """
+
+    @abstractmethod
+    def states(self, variables: Sequence[str]) -> Arrays | None:
+        """States to record, "x" and "h", each (units, trials), where this process records."""
+
+    def state(self) -> dict[str, Tensor]:
+        """What `load` needs to go on exactly: of all units of the network, where this process saves."""
+        return self.stepper.state()
+
+    def load(self, state: dict[str, Tensor], step: int) -> None:
+        """Go on after ``step`` steps from a state of all units."""
+        self.stepper.load(state, step)
+
+    @abstractmethod
+    def fingerprint(self) -> dict[str, Any]:
+        """Digests of what the dynamics depend on."""
+
+    @abstractmethod
+    def attributes(self) -> dict[str, Any]:
+        """What a recording says of the network."""
+
+
+class Simulator(RunningNetwork):
+    """A whole network in one process.
 
     Parameters
     ----------
@@ -59,31 +134,50 @@ class Simulator:
 
     @torch.no_grad()
     def __init__(self, net: mRNNBase, batch: int, noise_seed: int | None, *, event_driven: bool) -> None:
+        self.net = net
         x0, h0 = net.batched_initial_condition(batch)
         x, h = (state.t().contiguous().detach().clone() for state in (x0, h0))
-        self.u = x.new_zeros(net.weights("input").shape[1], batch)
-        self.sides = {
-            "recurrent": StreamingWeights(net, "recurrent", h, event_driven=event_driven),
-            "input": StreamingWeights(net, "input", self.u, event_driven=False),
-        }
+        u = x.new_zeros(net.weights("input").shape[1], batch)
+        recurrent = self._matrix("recurrent", h, event_driven=event_driven)
+        inputs = self._matrix("input", u, event_driven=False)
         noise = None
         if noise_seed is not None:
             noise = StreamingNoise(*net.noise_levels(), *trial_noise_seeds(noise_seed, batch))
-        self.stepper = Stepper(
+        stepper = Stepper(
             x,
             h,
-            self.sides["recurrent"].product,
-            self.sides["input"].product,
+            recurrent.product,
+            inputs.product,
             alpha=net.alpha,
             activation=net.activation_segments,
             bias=net.tonic_inp.detach(),
             noise=noise,
         )
-        self._factors: Factors = {}
+        super().__init__(stepper, u, (recurrent, inputs))
+        self._views = {"x": x.numpy(), "h": h.numpy()} if x.device.type == "cpu" else None
+        self.check_every = CHECK_EVERY_ON_GPU if self._views is None else 1
 
-    def set_factors(self, factors: Factors) -> None:
-        """Use these gains from now on."""
-        for kind, side in self.sides.items():
-            if self._factors.get(kind) != factors[kind]:
-                side.set_gains(factors[kind])
-        self._factors = factors
+    def _matrix(self, kind: str, source: Tensor, *, event_driven: bool) -> StreamingWeights:
+        net, weights = self.net, self.net.weights(kind)
+        # With delays, each of them is a CSR matrix.
+        chosen = kind == "recurrent" and not has_delays(weights, net.dt)
+        operand = weights.operand(net.chosen_backend if chosen else "csr")
+        groups = delay_groups(weights, net.dt, operand.operator)
+        return StreamingWeights(weights, operand, StreamingProduct(groups, source, event_driven=event_driven))
+
+    def record(self, units: NDArray[np.int64], *, every: bool) -> NDArray[np.int64] | None:
+        return None if np.array_equal(units, np.arange(self.net.layout().n)) else units
+
+    def states(self, variables: Sequence[str]) -> Arrays:
+        if self._views is not None:
+            return self._views
+        states = {"x": self.stepper.x, "h": self.stepper.h}
+        return {name: states[name].cpu().numpy() for name in variables}
+
+    def fingerprint(self) -> dict[str, Any]:
+        return network_fingerprint(self.net)
+
+    def attributes(self) -> dict[str, Any]:
+        found = network_attributes(self.net)
+        whole = digest(json.dumps(self.fingerprint()).encode())
+        return {**found, "graph_hash": whole, "config": graph_config(self.net)}
