@@ -7,7 +7,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent.parent / "sparse_mrnn"
 LAYERS = [
     {"errors", "atomic"},
-    {"arguments", "differences", "random_streams", "summary_table", "waiting_threads"},
+    {"arguments", "differences", "random_streams", "summary_table", "unused_memory", "waiting_threads"},
     {"connectivity", "explicit", "hex_lattice", "json_file", "nested", "stimulus", "recording", "tensor_file"},
     {"initializers", "sharing", "simulation_config"},
     {"graph"},

@@ -51,12 +51,15 @@ from sparse_mrnn.ops.delays import DelayGroup
 from sparse_mrnn.ops.noise import Noise
 from sparse_mrnn.ops.pattern import split_sparse
 from sparse_mrnn.ops.recurrence import RecurrenceSpec, RecurrenceTensors, recurrence, stepwise_recurrence
-from sparse_mrnn.ops.recurrence.backward import grad_columns
+from sparse_mrnn.ops.recurrence.backward import gathered_steps
 from sparse_mrnn.random_streams import low_rank_stream, network_noise_seeds, noise_seeds, synapse_stream
 from sparse_mrnn.summary_table import SummaryTable
+from sparse_mrnn.unused_memory import release_unused_memory
 
 __all__ = ["MemoryEstimate", "linear", "mRNNBase"]
 
+MANY_SYNAPSES = 100_000
+"""From so many on, memory that building has freed is given back to the system."""
 BACKENDS = ("auto", "csr", "dense", "hybrid", "torch_sparse")
 
 DENSE_UNITS, DENSE_FILL, HYBRID_SHARE, HYBRID_SYNAPSES = 100, 0.4, 0.1, 100_000
@@ -312,7 +315,7 @@ class mRNNBase(RegionQueries):  # noqa: N801
         self._has_bias = self.bias is not None or bool(self.base_firing.any())
         self._prepare_alpha(regions, alpha)
         self.rec, self.rec_finalized = rec, True
-        self._freeze_graph()
+        self._end_building()
 
     def finalize_inp_connectivity(self) -> None:
         """Sample the input synapses and make the parameters; a second call does nothing."""
@@ -320,7 +323,7 @@ class mRNNBase(RegionQueries):  # noqa: N801
             return
         self._check_regions()
         self.inp, self.inp_finalized = self._lowered("input"), True
-        self._freeze_graph()
+        self._end_building()
 
     def _check_regions(self) -> None:
         if not self.graph.regions():
@@ -348,9 +351,11 @@ class mRNNBase(RegionQueries):  # noqa: N801
         )
         return SparseWeights(blocks, self.dtype, self.device, low_rank)
 
-    def _freeze_graph(self) -> None:
+    def _end_building(self) -> None:
         if self.rec_finalized and self.inp_finalized:
             nx.freeze(self.graph)
+            if self.weights("recurrent").nnz >= MANY_SYNAPSES:
+                release_unused_memory()
 
     def _learnt(self, name: str, values: Tensor, how: list[bool | str]) -> nn.Parameter | None:
         """A parameter for the values that are learnt, one a unit or one a region; None where none is.
@@ -932,7 +937,8 @@ class mRNNBase(RegionQueries):  # noqa: N801
         n = self.weights("recurrent").shape[0]
         states = 2 * size * n * batch * (steps + 1)
         if training:
-            training_bytes += size * n * batch * 6 + 2 * size * n * max(grad_columns(n, size), batch)
+            gathered = gathered_steps(steps, batch, n, size)
+            training_bytes += size * n * batch * (6 + 2 * gathered)
         return MemoryEstimate(weights, pattern, states, training_bytes)
 
 

@@ -1,4 +1,4 @@
-"""The pointwise part of a step of backpropagation through time, in one pass over the states."""
+"""The pointwise part of a step of backpropagation through time, tile by tile of the states."""
 # mypy: disable-error-code="no-untyped-def, untyped-decorator"
 
 from __future__ import annotations
@@ -7,57 +7,72 @@ from numba import njit, prange
 
 SLOPES = {"linear": 0, "relu": 1, "tanh": 2, "sigmoid": 3}
 """Activations whose derivative `backward_step` computes from h, by their code; with code 0 it is 1."""
+TILE = 2048
+"""States of a tile: what is computed of them one after another stays in the first-level cache."""
 
 
 @njit(parallel=True, fastmath={"reassoc", "contract", "nsz"}, cache=True)
 def backward_step(
-    code, rate, h, t, source, x, x_before, grad_h, grad_x, scaled, gathered, activity, k, bias, alpha
+    code, rate, h, t, x, x_before, given, s, grad_h, grad_x, scaled, bias, alpha
 ):  # pragma: no cover - compiled
     """For every unit and trial: what `recurrence.backward.BackwardLoop._pointwise` does.
 
-    grad_h *= f'(x), from h[t] and the code of the unit's activation (`SLOPES`); grad_x += grad_h; scaled =
-    rate * grad_x; grad_x -= scaled; gathered[:, k] = scaled; activity[:, k] = source; bias += the sum of
-    scaled over trials; alpha += that of scaled * (x - x_before). The arrays gathered, activity, bias and
-    alpha may be empty. Call `use_torch_threads` before the first step.
+    grad_h += given[s]; grad_h *= f'(x), from h[t] and the code of the unit's activation (`SLOPES`); grad_x +=
+    grad_h; scaled = rate * grad_x; grad_x -= scaled; bias += the sum of scaled over trials; alpha += that of
+    scaled * (x - x_before). The arrays given, bias and alpha may be empty. Call `use_torch_threads` before
+    the first step.
 
     Examples
     --------
     >>> import numpy as np
-    >>> one, scaled, none = np.ones((1, 1)), np.zeros((1, 1)), np.zeros((1, 0, 1))
+    >>> one, scaled, none = np.ones((1, 1)), np.zeros((1, 1)), np.zeros((0, 1, 1))
     >>> tanh, rate, h = np.array([2], np.int8), np.array([0.5]), np.full((1, 1, 1), 0.5)
-    >>> grads, buffers, sums = (one.copy(), one.copy(), scaled), (none, none), (np.zeros(0), np.zeros(0))
-    >>> backward_step(tanh, rate, h, 0, one, one, one, *grads, *buffers, 0, *sums)
+    >>> grads, sums = (one.copy(), one.copy(), scaled), (np.zeros(0), np.zeros(0))
+    >>> backward_step(tanh, rate, h, 0, one, one, none, 0, *grads, *sums)
     >>> scaled.tolist()
     [[0.875]]
     """
     one = scaled.dtype.type(1)
-    for i in prange(len(code)):
-        now, back_h, back_x, out = h[t, i], grad_h[i], grad_x[i], scaled[i]
-        slope = code[i]
-        if slope == 1:
-            for b in range(len(now)):
-                back_h[b] = back_h[b] if now[b] > 0 else one - one
-        elif slope == 2:
-            for b in range(len(now)):
-                back_h[b] *= one - now[b] * now[b]
-        elif slope == 3:
-            for b in range(len(now)):
-                back_h[b] *= now[b] * (one - now[b])
-        share = rate[i]
-        total = one - one
-        for b in range(len(now)):
-            back = back_x[b] + back_h[b]
-            out[b] = share * back
-            back_x[b] = back - out[b]
-            total += out[b]
+    zero = one - one
+    units, batch = scaled.shape
+    height = max(1, TILE // batch)
+    for tile in prange((units + height - 1) // height):
+        begin, end = tile * height, min(units, (tile + 1) * height)
+        now, back_h = h[t, begin:end].reshape(-1), grad_h[begin:end].reshape(-1)
+        if len(given):  # in any layout
+            for i in range(begin, end):
+                for b in range(batch):
+                    grad_h[i, b] += given[s, i, b]
+        i = begin
+        while i < end:  # units of one activation, one run after another
+            slope, first = code[i], i
+            while i < end and code[i] == slope:
+                i += 1
+            start, stop = (first - begin) * batch, (i - begin) * batch
+            if slope == 1:
+                for k in range(start, stop):
+                    back_h[k] = back_h[k] if now[k] > 0 else zero
+            elif slope == 2:
+                for k in range(start, stop):
+                    back_h[k] *= one - now[k] * now[k]
+            elif slope == 3:
+                for k in range(start, stop):
+                    back_h[k] *= now[k] * (one - now[k])
+        for i in range(begin, end):
+            share = rate[i]
+            for b in range(batch):
+                back = grad_x[i, b] + grad_h[i, b]
+                scaled[i, b] = share * back
+                grad_x[i, b] = back - share * back
         if len(bias):
-            bias[i] += total
+            for i in range(begin, end):
+                total = zero
+                for b in range(batch):
+                    total += scaled[i, b]
+                bias[i] += total
         if len(alpha):
-            moved = one - one
-            for b in range(len(now)):
-                moved += out[b] * (x[i, b] - x_before[i, b])
-            alpha[i] += moved
-        if gathered.shape[1]:
-            gathered[i, k] = out
-        if activity.shape[1]:
-            activity[i, k] = source[i]
+            for i in range(begin, end):
+                total = zero
+                for b in range(batch):
+                    total += scaled[i, b] * (x[i, b] - x_before[i, b])
+                alpha[i] += total

@@ -16,10 +16,20 @@ GRAD_COLUMNS, GRAD_BYTES = (128, 256), 2**21
 """Time x batch columns gathered before an SDDMM: the more the better, within so many bytes."""
 
 
-def grad_columns(units: int, size: int) -> int:
-    """Time x batch columns gathered before an SDDMM, for so many units of ``size`` bytes."""
+def gathered_steps(steps: int, batch: int, units: int, size: int) -> int:
+    """Time steps gathered before each SDDMM, of so many units and trials, of ``size`` bytes each.
+
+    All SDDMMs of a sequence have as many, or the last one a few less, so that none is small.
+
+    Examples
+    --------
+    >>> gathered_steps(40, 4, 50_000, 4)
+    20
+    """
     least, most = GRAD_COLUMNS
-    return max(least, min(most, GRAD_BYTES // (units * size)))
+    columns = max(least, min(most, GRAD_BYTES // (units * size)))
+    times = -(-steps // max(1, columns // batch))
+    return -(-steps // times)
 
 
 class BackwardLoop:
@@ -51,14 +61,16 @@ class BackwardLoop:
         self.grad_alpha = x0.new_zeros(units) if needed.alpha else None
         # Columns (time x batch) gathered for the next SDDMM: scaled, the activity each delay reads, inputs.
         largest = loop.spec.largest or units
-        self.width = min(steps, max(1, grad_columns(largest, x0.element_size()) // batch))
+        self.width = gathered_steps(steps, batch, largest, x0.element_size())
         gathering = self.width if (needed.weights or needed.input_weights) and self.width > 1 else 0
         self.gathered = x0.new_empty(units, gathering, batch)
         read = gathering if needed.weights else 0
         self.activity = [x0.new_empty(n, read, batch) for n in loop.product.source_sizes]
         self.gathered_u = x0.new_empty(inputs.shape[1], gathering if needed.input_weights else 0, batch)
         self.filled = 0  # steps gathered
-        self.kernel = kernels.load("backward_step") if x0.device.type == "cpu" else None
+        on_cpu = x0.device.type == "cpu"
+        self.kernel = kernels.load("backward_step") if on_cpu else None
+        self.gather = kernels.load("gather_columns") if on_cpu else None
         if self.kernel is None:
             self.change, self.of_unit = x0.new_empty(x0.shape if needed.alpha else 0), x0.new_empty(units)
         else:
@@ -70,11 +82,10 @@ class BackwardLoop:
         code = [np.full(stop - start, codes.get(a.name, 0), np.int8) for start, stop, a in parts]
         self.by_torch = ActivationSegments(tuple(part for part in parts if part[2].name not in codes))
         self.fixed = np.concatenate(code), self.alpha.detach().expand(units, 1)[:, 0].contiguous().numpy()
-        activity = self.activity[0] if len(self.activity) == 1 else x0.new_empty(units, 0, x0.shape[1])
-        changing = self.grad_h, self.grad_x, self.scaled, self.gathered, activity
-        self.changing = [t.numpy() for t in changing]
         none = x0.new_empty(0)
-        self.sums = tuple((none if s is None else s).numpy() for s in (self.grad_bias, self.grad_alpha))
+        sums = (none if s is None else s for s in (self.grad_bias, self.grad_alpha))
+        self.changing = [t.numpy() for t in (self.grad_h, self.grad_x, self.scaled, *sums)]
+        self.no_gradient = x0.new_empty(0, *x0.shape)
 
     def run(
         self,
@@ -89,15 +100,17 @@ class BackwardLoop:
         """Go back over the steps of a segment, which began at step ``begin`` in the state x_start,
         history."""
         loop, needed, scaled, steps = self.loop, self.needed, self.scaled, len(history.states)
-        hs = None
+        one_pass = self.kernel is not None and not self.by_torch.parts
+        one_pass = one_pass and loop.spec.units is None and grad_hs is not None
         if self.kernel is not None:
             kernels.use_torch_threads()
             hs = history.hs.numpy()
+            given = (grad_hs if one_pass and grad_hs is not None else self.no_gradient).numpy()
         part = slice(begin, begin + steps)
         grads_h, grads_x = (None if g is None else g[part].unbind(0) for g in (grad_hs, grad_xs))
         us = inputs.unbind(0)
         for t in reversed(range(steps)):
-            if grads_h is not None:
+            if grads_h is not None and not one_pass:
                 self._add(self.grad_h, grads_h[t])
             if grads_x is not None:
                 self._add(self.grad_x, grads_x[t])
@@ -105,12 +118,12 @@ class BackwardLoop:
             # The gradient of alpha needs the states; without it any array of their shape will do.
             states = (scaled, scaled) if xs is None else (xs[t], xs[t - 1] if t else x_start)
             if self.kernel is None:
-                self._pointwise(history.states[t], sources, *states)
+                self._pointwise(history.states[t], *states)
             else:
                 self.by_torch.slope_into(self.grad_h, history.states[t])
-                source, x, x_before = (array.contiguous().numpy() for array in (sources[0], *states))
-                arrays = hs, t, source, x, x_before, *self.changing
-                self.kernel.backward_step(*self.fixed, *arrays, self.filled, *self.sums)
+                x, x_before = (array.contiguous().numpy() for array in states)
+                arrays = hs, t, x, x_before, given, begin + t
+                self.kernel.backward_step(*self.fixed, *arrays, *self.changing)
             if self.grad_stim is not None:
                 self.grad_stim[begin + t] = scaled
             if self.grad_u is not None and loop.input_product is not None:
@@ -119,7 +132,7 @@ class BackwardLoop:
                 self._gather(sources, us[t])
             self.ring.back(scaled, begin + t, self.grad_h, last=not (begin or t or needed.h0))
 
-    def _pointwise(self, h: Tensor, sources: list[Tensor], x: Tensor, x_before: Tensor) -> None:
+    def _pointwise(self, h: Tensor, x: Tensor, x_before: Tensor) -> None:
         """What `kernels.backward_step` does, in as many passes as there are lines."""
         grad_h, grad_x, scaled, rate = self.grad_h, self.grad_x, self.scaled, self.loop.spec.rate
         self.loop.spec.activation.slope_into(grad_h, h)
@@ -131,10 +144,6 @@ class BackwardLoop:
         if self.grad_alpha is not None:
             torch.sub(x, x_before, out=self.change)
             self.grad_alpha += torch.sum(self.change.mul_(scaled), 1, out=self.of_unit)
-        if self.gathered.shape[1]:
-            self.gathered[:, self.filled] = scaled
-            if len(self.activity) == 1 and self.needed.weights:
-                self.activity[0][:, self.filled] = sources[0]
 
     def _add(self, total: Tensor, grad: Tensor) -> None:
         units = self.loop.spec.units
@@ -144,18 +153,25 @@ class BackwardLoop:
             total.index_add_(0, units, grad)
 
     def _gather(self, sources: list[Tensor], u: Tensor) -> None:
-        """Add the rest of a step to the columns of the next SDDMM."""
+        """Add a step to the columns of the next SDDMM."""
         if self.width == 1:
             self._sddmm(self.scaled, u, [h.contiguous() for h in sources])
             return
-        if len(self.activity) > 1 and self.needed.weights:
+        self._put(self.scaled, self.gathered)
+        if self.needed.weights:
             for activity, h in zip(self.activity, sources, strict=True):
-                activity[:, self.filled] = h
+                self._put(h, activity)
         if self.needed.input_weights:
             self.gathered_u[:, self.filled] = u
         self.filled += 1
         if self.filled == self.width:
             self._flush()
+
+    def _put(self, states: Tensor, columns: Tensor) -> None:
+        if self.gather is None:
+            columns[:, self.filled] = states
+        else:
+            self.gather.put(states.contiguous().numpy(), columns.numpy(), self.filled)
 
     def _flush(self) -> None:
         if self.filled:
