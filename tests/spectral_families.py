@@ -23,7 +23,7 @@ def sparse(n, density=0.02, seed=0, positive=False):
         return np.abs(values) if positive else values
 
     pattern = np.random.default_rng(seed + 1)
-    return sp.random_array((n, n), density=density, rng=pattern, data_sampler=draw, format="csr")
+    return sp.random_array((n, n), density=density, random_state=pattern, data_sampler=draw, format="csr")
 
 
 def dale(n):

@@ -151,7 +151,7 @@ def test_a_node_without_units_is_named():
 
 def test_add_projections_splits_a_matrix_as_single_projections_would():
     rng = np.random.default_rng(0)
-    w = sp.random_array((9, 9), density=0.4, rng=rng, data_sampler=rng.standard_normal).tocsr()
+    w = sp.random_array((9, 9), density=0.4, random_state=rng, data_sampler=rng.standard_normal).tocsr()
     at = [0, 2, 6, 9]
     whole, single = sm.RegionGraph(), sm.RegionGraph()
     for g in (whole, single):

@@ -32,7 +32,7 @@ def rich_graph(rng=None):
     g.add_input("go", 1, sign="neg")
     positions = rng.normal(size=(2, 4))
     g.add_region("free", 2, sign=None, parent_region="p", init=[1 / 3, -2.0], positions=positions)
-    w = sp.random_array((4, 4), density=0.5, rng=rng)
+    w = sp.random_array((4, 4), density=0.5, random_state=rng)
     g.add_projection("a b", "a b", weights=abs(w) @ sp.diags_array([1.0, -1, 1, 1]), self_connections=True)
     g.add_projection("free", "inh", weights=rng.normal(size=(3, 2)), key="second")
     g.add_projection("free", "inh", weights=rng.normal(size=(3, 2)).astype(np.float32), trainable=False)
@@ -86,7 +86,7 @@ def test_round_trip_of_any_matrix(tmp_path_factory, seed, sizes):
         g.add_region(f"r{k}", n, sign=None)
     n = sum(sizes)
     for key in ("x", "y"):
-        weights = sp.random_array((n, n), density=0.3, rng=rng, data_sampler=rng.standard_normal)
+        weights = sp.random_array((n, n), density=0.3, random_state=rng, data_sampler=rng.standard_normal)
         g.add_projections(weights, key=key, trainable=key == "x")
     folder = tmp_path_factory.mktemp("net") / "net"
     write_sonata(g, folder)

@@ -51,7 +51,7 @@ def test_large_against_dense_eigenvalues(family, n):
 @given(st.integers(1, 40), st.floats(0.02, 1), st.integers(0, 10_000), st.sampled_from([-1.0, 0.0, 1.0]))
 def test_small_random_matrices(n, density, seed, lean):
     rng, draw = np.random.default_rng(seed), np.random.default_rng(seed).standard_normal
-    w = sp.random_array((n, n), density=density, rng=rng, data_sampler=draw)
+    w = sp.random_array((n, n), density=density, random_state=rng, data_sampler=draw)
     w = sp.csr_array(w + lean * abs(w))
     eigenvalues = np.linalg.eigvals(w.toarray())
     scale = np.abs(eigenvalues).max()

@@ -42,7 +42,7 @@ def lowest(version: str) -> list[str]:
         found = re.match(r"([A-Za-z0-9_-]+)>=([0-9.]+)", requirement)
         if found:
             pins[found[1]] = found[2]
-    pins.update(NEEDED.get(version, {}))
+    pins |= {"pyparsing": "3.2.3"} | NEEDED.get(version, {})  # later ones make matplotlib 3.9 warn
     return [f"{name}=={number}" for name, number in pins.items()]
 
 
