@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from sparse_mrnn.errors import ConnectomeError
 
@@ -16,6 +17,9 @@ def values_of(weights, name):
 def refused(message):
     """An import is refused with a message that matches a regular expression."""
     return pytest.raises(ConnectomeError, match=message)
+
+
+needs_tracing = pytest.mark.skipif(torch.__version__.startswith("2.7."), reason="torch 2.7 cannot trace a network")
 
 
 def resident(what, *, forget_peak=False):

@@ -12,6 +12,7 @@ import pytest
 import scipy.sparse as sp
 import torch
 from conftest import small
+from helpers import needs_tracing
 from test_saving import sharing
 from test_sonata import rich_graph
 
@@ -490,6 +491,7 @@ def test_a_step_is_the_networks(model):
         torch.testing.assert_close(h, out[:, t])
 
 
+@needs_tracing
 def test_a_step_goes_through_torch_export(tmp_path):
     _, step, example = step_and_example(sm.mRNN)
     batch = torch.export.Dim("batch")
@@ -513,6 +515,7 @@ def test_a_step_goes_through_onnx(tmp_path):
         np.testing.assert_allclose(a, b.numpy(), rtol=1e-5, atol=1e-6)
 
 
+@needs_tracing
 def test_a_whole_network_is_not_exported():
     net = loop()
     with pytest.raises(ConversionError, match="cannot be exported; export one step"):

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from helpers import needs_tracing
 
 import sparse_mrnn as sm
 from sparse_mrnn.errors import ConfigError, MissingExtraError
@@ -153,6 +154,7 @@ def test_autocast_runs_in_the_networks_precision(net):
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # torch.compile itself looks at it
 @pytest.mark.filterwarnings("ignore:Guards may run slower on Python 3.13.0:RuntimeWarning")  # torch's, of that Python
+@needs_tracing
 def test_compiled_code_around_it(net):
     readout = torch.nn.Linear(9, 2)
 
