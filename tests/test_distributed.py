@@ -99,6 +99,9 @@ def test_the_command_line_under_torchrun(tmp_path):
     one, two = (sm.open_recording(tmp_path / name) for name in ("one.zarr", "two.zarr"))
     np.testing.assert_allclose(one.h.values, two.h.values, atol=1e-6)
     assert two.attrs["ranks"] == 2
+    for before, name, where in (([], "two.zarr", "under"), (launcher, "one.zarr", "without")):
+        refused = subprocess.run([*before, *command, str(tmp_path / name), "--resume"], capture_output=True, text=True, timeout=80)
+        assert f"was begun {where} torchrun: resume it {where} torchrun" in refused.stderr.replace("\n", " ")
 
 
 @pytest.mark.dist

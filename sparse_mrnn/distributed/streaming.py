@@ -143,6 +143,7 @@ class ShardedSimulator(RunningNetwork):
     """
 
     check_every = 16
+    divided = True
 
     @torch.no_grad()
     def __init__(self, net: ShardedRNN, batch: int, noise_seed: int | None, *, event_driven: bool) -> None:

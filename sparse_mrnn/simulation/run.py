@@ -368,6 +368,10 @@ class Run:
         """Read the checkpoint, after all that is recorded was found whole."""
         metadata = read_metadata(store.path)
         attributes = metadata.attributes
+        if ("ranks" in attributes) != self.running.divided:
+            there = "under torchrun" if "ranks" in attributes else "without torchrun"
+            more = ", where any number of processes will do" if "ranks" in attributes else ""
+            raise ResumeError(f"{self.out} was begun {there}: resume it {there}{more}.")
         self._compare({part: json.loads(attributes[part]) for part in ("options", "fingerprint")})
         if attributes["complete"]:
             check_chunks(metadata)

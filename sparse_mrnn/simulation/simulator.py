@@ -60,11 +60,14 @@ class RunningNetwork(ABC):
     ----------
     check_every : int
         Steps between two moments at which processes agree on whether to go on, and states are checked.
+    divided : bool
+        Whether processes have a part of the network each.
     units : ndarray of int64, or None
         Units of the network that ``stepper`` has; None: all.
     """
 
     check_every = 1
+    divided = False
     units: NDArray[np.int64] | None = None
 
     def __init__(self, stepper: Stepper, u: Tensor, matrices: Sequence[StreamingWeights]) -> None:
