@@ -1,6 +1,7 @@
 """What each rank of tests/test_distributed.py does; its processes import this."""
 
 import datetime
+import inspect
 import os
 import signal
 import threading
@@ -13,6 +14,8 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from torch.distributed.device_mesh import init_device_mesh
+from torch.nn.parallel import DistributedDataParallel
 
 import sparse_mrnn as sm
 import sparse_mrnn.connectome
@@ -133,13 +136,7 @@ def compare(net, whole, *, batch=2, steps=7, noise=True, checkpoint_steps=None, 
     x, h = whole(inp, x0, h0 if given_h0 else None, stim, **options)
     own_x, own_h = net(own_inp, own_x0, own_h0 if given_h0 else None, own_stim, **options)
 
-    def close(found, expected, what, largest=0.0):
-        found, expected = found.detach().double(), expected.detach().double()
-        scale = max(1.0, largest, float(expected.abs().max()) if expected.numel() else 1.0)
-        error = float((found - expected).abs().max()) / scale if found.numel() else 0.0
-        assert found.shape == expected.shape, (what, found.shape, expected.shape)
-        assert error <= tolerance, f"{what}: {error:.1e}"
-
+    close = closer(tolerance)
     close(own_x, net.take(x), "x")
     close(own_h, net.take(h), "h")
     close(net.gather(own_h), h, "gathered h")
@@ -147,6 +144,25 @@ def compare(net, whole, *, batch=2, steps=7, noise=True, checkpoint_steps=None, 
     ((own_x * net.take(to_x)).sum() + (net.gather(own_h) * to_h).sum()).backward()
     close(own_inp.grad, inp.grad, "gradient of the inputs")
     close(own_stim.grad, net.take(stim.grad), "gradient of the currents")
+    compare_gradients(net, whole, close)
+
+
+def closer(tolerance):
+    """What asserts that tensors are equal up to a tolerance, relative to the largest entry where that is above 1."""
+
+    def close(found, expected, what, largest=0.0):
+        found, expected = found.detach().double(), expected.detach().double()
+        scale = max(1.0, largest, float(expected.abs().max()) if expected.numel() else 1.0)
+        error = float((found - expected).abs().max()) / scale if found.numel() else 0.0
+        assert found.shape == expected.shape, (what, found.shape, expected.shape)
+        assert error <= tolerance, f"{what}: {error:.1e}"
+
+    return close
+
+
+def compare_gradients(net, whole, close):
+    """Every parameter's gradient of a sharded network against that of the whole."""
+    n, dtype = whole.layout().n, whole.dtype
     shard, units = net.shard, net.own_units
     for part, sources in ((shard.own, units), (shard.cut, shard.halo_units), (shard.inputs, None)):
         weights = whole.weights(part.kind)
@@ -265,6 +281,68 @@ def trained(rank, size):
         if part.gains is not None:
             every = net.ranks.gather(part.gains.tolist())
             assert all(one == every[0] for one in every)
+
+
+def data_parallel(net, **options):
+    """DistributedDataParallel that does not send the pattern in each forward pass."""
+    no_buffers = "forward_sync_buffers" if "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters else "broadcast_buffers"
+    return DistributedDataParallel(net, **{no_buffers: False}, **options)
+
+
+def graphs_of_little():
+    """Networks that have no inputs, no trained synapses, only gains, or only low rank."""
+    for inputs, rec in ((False, {}), (True, {"trainable": False}), (True, {"share": "source"}), (True, {"rank": 2, "sign": "free"})):
+        g = sm.RegionGraph()
+        g.add_region("a", 6, init=1.0, learnable_bias=not inputs)
+        g.add_projection("a", "a", **rec)
+        if inputs:
+            g.add_input("cue", 2)
+            g.add_projection("cue", "a", share="target" if "share" in rec else None)
+        yield g
+
+
+def trials_divided(rank, size):
+    """DistributedDataParallel, each rank with its part of the batch: the gradients of the whole batch in one process."""
+    cases = [(random_graph(seed, delays=seed % 2 == 1), "csr") for seed in range(6)]
+    cases += [(random_graph(2), backend) for backend in ("dense", "hybrid")] + [(g, "auto") for g in graphs_of_little()]
+    for g, backend in cases:
+        options = dict(seed=1, dtype=torch.float64, device="cpu", backend=backend)
+        whole, net = sm.mRNN(g, **options), sm.mRNN(g, **options)
+        divided = data_parallel(net)
+        inp = torch.randn(4, 6, g.n_inputs, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        part = inp.chunk(size)[rank]
+        for _ in range(2):  # a parameter that was left out is found missing in the second pass
+            whole.zero_grad(), net.zero_grad()
+            (whole(inp, whole.batched_initial_condition(4)[0])[1] ** 2).mean().backward()
+            (divided(part, net.batched_initial_condition(len(part))[0])[1] ** 2).mean().backward()
+        assert any(p.grad is not None for p in net.parameters())
+        for (name, found), expected in zip(net.named_parameters(), whole.parameters(), strict=True):
+            assert found.requires_grad == (found.numel() > 0), name
+            assert (found.grad is None) == (not found.numel()), name
+            if found.numel():
+                torch.testing.assert_close(found.grad, expected.grad, atol=1e-12, rtol=1e-12, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def mesh_of_trials_and_units(rank, size):
+    """Units over one dimension of a mesh, trials over the other: values and gradients of one process."""
+    mesh = init_device_mesh("cpu", (size // 2, 2), mesh_dim_names=("trials", "units"))
+    trials, close = mesh["trials"].get_local_rank(), closer(1e-12)
+    for seed in range(8):
+        g = random_graph(seed, delays=seed % 2 == 1)
+        options = dict(seed=seed, dtype=torch.float64, device="cpu")
+        whole, net = sm.mRNN(g, backend="csr", **options), ShardedRNN(g, group=mesh.get_group("units"), **options)
+        assert net.ranks.size == 2
+        divided = data_parallel(net, process_group=mesh.get_group("trials"))
+        inp = torch.randn(4, 6, g.n_inputs, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        part = inp.chunk(size // 2)[trials]
+        for gathered in (False, True):
+            whole.zero_grad(), net.zero_grad()
+            h = whole(inp, whole.batched_initial_condition(4)[0])[1]
+            ((h - 1) ** 2).sum(dim=(1, 2)).mean().backward()
+            own_h = divided(part, net.batched_initial_condition(len(part))[0])[1]
+            close(own_h, net.take(h).chunk(size // 2)[trials], "h")
+            ((net.gather(own_h) if gathered else own_h) - 1).square().sum(dim=(1, 2)).mean().backward()
+            compare_gradients(net, whole, close)
 
 
 def frozen(rank, size):

@@ -1,8 +1,10 @@
 """A network on several processes has the values and gradients of one process."""
 
+import re
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import distributed_cases as cases
 import numpy as np
@@ -50,6 +52,11 @@ def test_connectomes(name, ranks):
 
 
 @pytest.mark.dist
+def test_a_mesh_of_trials_and_units(ranks):
+    ranks.run(cases.mesh_of_trials_and_units)
+
+
+@pytest.mark.dist
 def test_only_what_is_needed_is_exchanged(ranks):
     ranks.run(cases.halo)
 
@@ -60,7 +67,7 @@ def test_simulations(ranks):
 
 
 @pytest.mark.dist
-@pytest.mark.parametrize("case", [cases.large, cases.trained, cases.frozen, cases.mistakes, cases.diverging])
+@pytest.mark.parametrize("case", [cases.large, cases.trained, cases.trials_divided, cases.frozen, cases.mistakes, cases.diverging])
 def test_two_ranks(case, two):
     two.run(case)
 
@@ -102,6 +109,23 @@ def test_the_command_line_under_torchrun(tmp_path):
     one, two = (sm.open_recording(tmp_path / name) for name in ("one.zarr", "two.zarr"))
     np.testing.assert_allclose(one.h.values, two.h.values, atol=1e-6)
     assert two.attrs["ranks"] == 2
+
+
+SCALING = Path(__file__).parent.parent / "docs" / "scaling.md"
+SCRIPTS = dict(re.findall(r"^```py\n# (\w+\.py)\n(.*?)^```$", SCALING.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL))
+
+
+@pytest.mark.dist
+@pytest.mark.parametrize("name", ["trials.py", "mesh.py"])
+def test_scripts_of_the_documentation(name, tmp_path):
+    (tmp_path / name).write_text(SCRIPTS[name], encoding="utf-8")
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "4", "--no-python"]
+    launcher += [sys.executable, "-W", "error", "-W", "ignore:Sparse CSR", name]
+    done = subprocess.run(launcher, capture_output=True, text=True, timeout=80, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    losses = [float(line.split()[-1]) for line in done.stdout.splitlines() if line.startswith("loss")]
+    assert len(losses) == 20
+    assert losses[-1] < losses[0]
 
 
 @pytest.mark.dist
