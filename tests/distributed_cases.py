@@ -1,8 +1,11 @@
 """What each rank of tests/test_distributed.py does; its processes import this."""
 
+import contextlib
 import datetime
 import inspect
+import json
 import os
+import resource
 import signal
 import threading
 import time
@@ -20,16 +23,18 @@ from torch.nn.parallel import DistributedDataParallel
 import sparse_mrnn as sm
 import sparse_mrnn.connectome
 import sparse_mrnn.data
-from sparse_mrnn.distributed import ShardedRNN, estimate, simulate
+from sparse_mrnn.distributed import ShardedRNN, entries, estimate, load_checkpoint, save_checkpoint, simulate
 from sparse_mrnn.errors import (
     ConfigError,
     DistributedError,
     DivergenceError,
     RecordingError,
     ResumeError,
+    SavedFileError,
     ShapeError,
     SimulationStopped,
 )
+from sparse_mrnn.tensor_file import SHARDED_CHECKPOINT, read_tensors
 
 
 class RankPool:
@@ -281,6 +286,143 @@ def trained(rank, size):
         if part.gains is not None:
             every = net.ranks.gather(part.gains.tolist())
             assert all(one == every[0] for one in every)
+
+
+class Trained:
+    """A sharded network with a decoder, alike on all ranks, and their optimiser."""
+
+    def __init__(self, number, kind="Adam", **options):
+        self.graph = random_graph(number, delays=number % 2 == 1)
+        net = ShardedRNN(self.graph, **{**dict(seed=number, dtype=torch.float64, device="cpu", noise_level_act=0.1), **options})
+        torch.manual_seed(number)
+        decoder = torch.nn.Linear(net.layout.n, 2, dtype=torch.float64)
+        self.module, self.net, self.decoder = torch.nn.ModuleDict({"net": net, "decoder": decoder}), net, decoder
+        if kind == "SGD":  # two groups, each with options of its own
+            groups = [{"params": net.parameters()}, {"params": decoder.parameters(), "lr": 0.001}]
+            self.optimizer = torch.optim.SGD(groups, lr=0.003, momentum=0.9)
+        else:
+            self.optimizer = getattr(torch.optim, kind)(self.module.parameters(), lr=0.003)
+
+    def train(self, steps):
+        inp = torch.ones(2, 5, self.net.n_inputs, dtype=torch.float64)
+        losses = []
+        for _ in range(steps):
+            self.optimizer.zero_grad()
+            h = self.net(inp, self.net.batched_initial_condition(2)[0], noise=True)[1]
+            loss = ((self.decoder(self.net.gather(h)) - 1) ** 2).mean()
+            loss.backward()
+            self.optimizer.step()
+            losses.append(loss.item())
+        return losses
+
+    def numbers(self):
+        """Everything that a checkpoint must not change when it is refused."""
+        moments = [t for state in self.optimizer.state.values() for t in state.values() if isinstance(t, torch.Tensor)]
+        noise = self.net.units.noise_state()
+        return [t.detach().clone() for t in [*self.module.parameters(), *moments, noise.inputs, noise.units]]
+
+
+OPTIMISERS = ["Adam", "SGD", "AdamW", "RMSprop", "Adagrad"]
+
+
+def saved_in_the_middle(rank, size, folder, seeds):
+    """Checkpoints after five steps, in many pieces, and what the next five give."""
+    entries.PIECE = 7
+    for seed, kind in zip(seeds, OPTIMISERS, strict=True):
+        trained = Trained(seed, kind)
+        trained.train(5)
+        save_checkpoint(folder / f"{seed}", trained.module, trained.optimizer, step=5)
+        losses = trained.train(5)
+        save_checkpoint(folder / f"{seed}.end", trained.module, trained.optimizer, step=10)
+        if rank == 0:
+            (folder / f"{seed}.json").write_text(json.dumps(losses))
+
+
+def goes_on(rank, size, folder, seeds, exactly):
+    """Any number of ranks goes on to the same losses, parameters and moments."""
+    for seed, kind in zip(seeds, OPTIMISERS, strict=True):
+        way = "balanced" if exactly else np.random.default_rng(seed).permutation(np.arange(random_graph(seed).n_units) % size)
+        trained = Trained(seed, kind, partition=way)
+        if kind == "SGD":
+            trained.optimizer.param_groups[0]["lr"] = 1.0  # the file's counts
+        assert load_checkpoint(folder / f"{seed}", trained.module, trained.optimizer) == 5
+        losses, expected = trained.train(5), json.loads((folder / f"{seed}.json").read_text())
+        own = folder / f"{seed}.{size}"
+        save_checkpoint(own, trained.module, trained.optimizer, step=10)
+        (then, now) = (read_tensors(path, SHARDED_CHECKPOINT) for path in (folder / f"{seed}.end", own))
+        assert then[0] | {"ranks": 0} == now[0] | {"ranks": 0}
+        assert then[1].keys() == now[1].keys()
+        np.testing.assert_allclose(losses, expected, rtol=0 if exactly else 1e-11)
+        for name, tensor in then[1].items():
+            assert tensor.numel() == 0 or tensor.dtype == torch.uint8 or bool(tensor.any()), name
+            torch.testing.assert_close(now[1][name], tensor, rtol=0 if exactly else 1e-11, atol=0 if exactly else 1e-11)
+
+
+def refused_checkpoints(rank, size, folder):
+    """Each with a message of its own, on every rank; nothing changes, and nobody waits."""
+    path, trained = folder / "run", Trained(0)
+    trained.train(2)
+    save_checkpoint(path, trained.module, trained.optimizer)
+    content = path.read_bytes()
+    save_checkpoint(folder / "bare", trained.module)
+    if rank == 0:
+        damaged = bytearray(content)
+        damaged[-9] ^= 1
+        (folder / "damaged").write_bytes(damaged)
+        (folder / "cut").write_bytes(content[:-100])
+        sm.mRNN(trained.graph, seed=0, device="cpu").save(folder / "network")
+    dist.barrier()
+    trained.train(1)
+
+    def refused(text, function, other=trained):
+        before = other.numbers()
+        with pytest.raises(SavedFileError) as found:
+            function()
+        assert text in str(found.value), str(found.value)
+        after = other.numbers()
+        assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+    def load(name="run", other=trained, optimizer=None):
+        return lambda: load_checkpoint(folder / name, other.module, optimizer or other.optimizer)
+
+    refused("does not agree with its digest", load("damaged"))
+    refused("is not a checkpoint of ranks", load("cut"))
+    refused("it is a saved network; read it with sparse_mrnn.load", load("network"))
+    refused("does not exist", load("nowhere"))
+    refused("it has no optimiser", load("bare"))
+    for text, other in (("this is another network: settings.seed: 0 then, 1 now", Trained(0, seed=1)), ("settings.tau: 100 then, 70.0 now", Trained(0, tau=70.0))):
+        refused(text, load(other=other), other)
+    refused("this is another optimiser: class: \"Adam\" then, \"SGD\" now", load(optimizer=torch.optim.SGD(trained.module.parameters())))
+    refused("this is another optimiser: parameters", load(optimizer=torch.optim.Adam(trained.net.parameters())))
+    changed = Trained(0)
+    changed.net.shard.own.frozen.mul_(1.001)
+    refused("fixed recurrent weights", load(other=changed), changed)
+    refused("is none of net's", lambda: save_checkpoint(path, trained.net, trained.optimizer))
+    changed.optimizer.state[changed.decoder.bias]["factors"] = torch.zeros(2, 2)
+    refused("has shape (2, 2) for a parameter of (2,)", lambda: save_checkpoint(path, changed.module, changed.optimizer))
+    refused("with 0 sharded networks", lambda: save_checkpoint(path, trained.decoder))
+    with torch.no_grad():
+        changed.decoder.bias.add_(rank)
+    refused("parameter.module.decoder.bias of rank 1 is not that of rank 0", lambda: save_checkpoint(path, changed.module))
+    apart = Trained(0)
+    apart.optimizer.param_groups[0]["lr"] = 0.1 + rank
+    refused("rank 1 and rank 0 differ in the optimiser's", lambda: save_checkpoint(path, apart.module, apart.optimizer))
+    refused("cannot write", lambda: save_checkpoint(folder / "none" / "run", trained.module, trained.optimizer))
+    with files_of_at_most(len(content) // 2):
+        refused("File too large. What was there before is unchanged", lambda: save_checkpoint(path, trained.module, trained.optimizer))
+    assert path.read_bytes() == content
+    assert load()() == 0
+
+
+@contextlib.contextmanager
+def files_of_at_most(size):
+    """The system refuses to write more into a file."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def data_parallel(net, **options):

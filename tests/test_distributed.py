@@ -111,21 +111,51 @@ def test_the_command_line_under_torchrun(tmp_path):
     assert two.attrs["ranks"] == 2
 
 
+@pytest.mark.dist
+def test_training_goes_on_with_any_number_of_ranks(two, tmp_path, tmp_path_factory):
+    seeds = range(5)
+    two.run(cases.saved_in_the_middle, tmp_path, seeds)
+    two.run(cases.goes_on, tmp_path, seeds, True)
+    for size in (1, 3, 4):
+        pool = RankPool(size, tmp_path_factory.mktemp("other"))
+        try:
+            pool.run(cases.goes_on, tmp_path, seeds, False)
+        finally:
+            pool.close()
+
+
+@pytest.mark.dist
+def test_checkpoints_that_are_refused(two, tmp_path):
+    two.run(cases.refused_checkpoints, tmp_path)
+
+
 SCALING = Path(__file__).parent.parent / "docs" / "scaling.md"
 SCRIPTS = dict(re.findall(r"^```py\n# (\w+\.py)\n(.*?)^```$", SCALING.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL))
+
+
+def losses_of(name, size, folder):
+    """What a script of the documentation prints, on so many ranks."""
+    (folder / name).write_text(SCRIPTS[name], encoding="utf-8")
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(size), "--no-python"]
+    launcher += [sys.executable, "-W", "error", "-W", "ignore:Sparse CSR", name]
+    done = subprocess.run(launcher, capture_output=True, text=True, timeout=80, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    losses = [float(line.split()[-1]) for line in done.stdout.splitlines() if line.startswith("loss")]
+    assert len(losses) == 20
+    assert losses[-1] < losses[0]
+    return losses
 
 
 @pytest.mark.dist
 @pytest.mark.parametrize("name", ["trials.py", "mesh.py"])
 def test_scripts_of_the_documentation(name, tmp_path):
-    (tmp_path / name).write_text(SCRIPTS[name], encoding="utf-8")
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "4", "--no-python"]
-    launcher += [sys.executable, "-W", "error", "-W", "ignore:Sparse CSR", name]
-    done = subprocess.run(launcher, capture_output=True, text=True, timeout=80, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    losses = [float(line.split()[-1]) for line in done.stdout.splitlines() if line.startswith("loss")]
-    assert len(losses) == 20
-    assert losses[-1] < losses[0]
+    losses_of(name, 4, tmp_path)
+
+
+@pytest.mark.dist
+def test_the_documented_resuming(tmp_path):
+    first = losses_of("resumed.py", 2, tmp_path)
+    assert losses_of("resumed.py", 3, tmp_path)[0] < first[-1]
 
 
 @pytest.mark.dist
