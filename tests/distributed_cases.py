@@ -34,7 +34,7 @@ from sparse_mrnn.errors import (
     ShapeError,
     SimulationStopped,
 )
-from sparse_mrnn.tensor_file import SHARDED_CHECKPOINT, read_tensors
+from sparse_mrnn.tensor_file import SHARDED_CHECKPOINT, read_tensors, write_tensors
 
 
 class RankPool:
@@ -358,6 +358,22 @@ def goes_on(rank, size, folder, seeds, exactly):
             torch.testing.assert_close(now[1][name], tensor, rtol=0 if exactly else 1e-11, atol=0 if exactly else 1e-11)
 
 
+def of_values(header):
+    return header["optimizer"]["state"]["recurrent.values"]
+
+
+FORGED = {
+    "no state": lambda header, tensors: header["optimizer"].update(state=3),
+    "type": lambda header, tensors: of_values(header)["exp_avg"].update(like="float"),
+    "number": lambda header, tensors: of_values(header)["step"].update(number=[1, [2]]),
+    "options": lambda header, tensors: header["optimizer"].update(options=[5]),
+    "tensor": lambda header, tensors: tensors.pop("parameter.recurrent.values"),
+    "shape": lambda header, tensors: tensors.update({"parameter.recurrent.values": torch.zeros(1, dtype=torch.float64)}),
+    "noise": lambda header, tensors: tensors["noise.units"].fill_(255),
+}
+"""Files put together by hand, with a digest that is right."""
+
+
 def refused_checkpoints(rank, size, folder):
     """Each with a message of its own, on every rank; nothing changes, and nobody waits."""
     path, trained = folder / "run", Trained(0)
@@ -371,6 +387,10 @@ def refused_checkpoints(rank, size, folder):
         (folder / "damaged").write_bytes(damaged)
         (folder / "cut").write_bytes(content[:-100])
         sm.mRNN(trained.graph, seed=0, device="cpu").save(folder / "network")
+        for name, change in FORGED.items():
+            header, tensors = read_tensors(path, SHARDED_CHECKPOINT)
+            change(header, tensors)
+            write_tensors(folder / name, SHARDED_CHECKPOINT, {k: v for k, v in header.items() if k not in ("format", "version")}, tensors)
     dist.barrier()
     trained.train(1)
 
@@ -389,6 +409,13 @@ def refused_checkpoints(rank, size, folder):
     refused("is not a checkpoint of ranks", load("cut"))
     refused("it is a saved network; read it with sparse_mrnn.load", load("network"))
     refused("does not exist", load("nowhere"))
+    refused("is damaged: optimizer.state", load("no state"))
+    refused("is of unknown type 'float'", load("type"))
+    refused("its state of a Adam is none", load("number"))
+    refused("its state of a Adam is none", load("options"))
+    refused("it has no parameter.recurrent.values", load("tensor"))
+    refused("its parameter.recurrent.values is torch.float64 of shape (1,), and here", load("shape"))
+    refused("the noise cannot go on", load("noise"))
     refused("it has no optimiser", load("bare"))
     for text, other in (("this is another network: settings.seed: 0 then, 1 now", Trained(0, seed=1)), ("settings.tau: 100 then, 70.0 now", Trained(0, tau=70.0))):
         refused(text, load(other=other), other)

@@ -155,7 +155,7 @@ def test_scripts_of_the_documentation(name, tmp_path):
 @pytest.mark.dist
 def test_the_documented_resuming(tmp_path):
     first = losses_of("resumed.py", 2, tmp_path)
-    assert losses_of("resumed.py", 3, tmp_path)[0] < first[-1]
+    assert losses_of("resumed.py", 3, tmp_path)[0] < (first[0] + first[-1]) / 2
 
 
 @pytest.mark.dist

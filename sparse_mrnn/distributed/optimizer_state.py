@@ -59,10 +59,7 @@ class OptimizerState(BaseModel):
         """
         entries = self.state.get(name, {})
         found = {key: entry["like"] for key, entry in entries.items() if "like" in entry}
-        for key, dtype in found.items():
-            if dtype not in TYPES:
-                raise SavedFileError(f"entry {key!r} of {name} is of unknown type {dtype!r}")
-        return {key: TYPES[dtype] for key, dtype in found.items()}
+        return {key: _type(dtype, f"entry {key!r} of {name}") for key, dtype in found.items()}
 
 
 def groups_of(ranks: Ranks, optimizer: Optimizer, parameters: Sequence[WholeParameter]) -> dict[str, Any]:
@@ -127,30 +124,34 @@ def load_state(
     order = [part for group in optimizer.param_groups for part in group["params"]]
     number = {id(part): k for k, part in enumerate(order)}
     state: dict[int, dict[str, Any]] = {}
-    for p in parameters:
-        for which, part in enumerate(p.parts):
-            entries = saved.state.get(p.name, {})
-            if part.numel() and entries:
-                own = {key: moments[f"{p.name}.{key}"][which] for key in saved.moments(p.name)}
-                own |= {key: _number(e) for key, e in entries.items() if "like" not in e}
-                state[number[id(part)]] = {key: own[key] for key in entries}
     groups = optimizer.state_dict()["param_groups"]
     try:
+        for p in parameters:
+            entries = saved.state.get(p.name, {})
+            for which, part in enumerate(p.parts):
+                if part.numel() and entries:
+                    own = {key: moments[f"{p.name}.{key}"][which] for key in saved.moments(p.name)}
+                    own |= {key: _number(e) for key, e in entries.items() if "like" not in e}
+                    state[number[id(part)]] = {key: own[key] for key in entries}
         for group, packed in zip(groups, saved.options, strict=True):
             group |= unpack(packed, {})
         optimizer.load_state_dict({"state": state, "param_groups": groups})
     except SavedFileError:
         raise
-    except Exception as error:  # an optimiser raises anything for a state that is none of its own
+    except Exception as error:  # torch raises anything for a state that is none of its own
         raise SavedFileError(f"its state of a {saved.kind} is none: {error!r}") from error
 
 
 def _number(entry: Mapping[str, Any]) -> Any:
     if "dtype" not in entry:
-        return unpack(entry.get("value"), {})
-    if entry["dtype"] not in TYPES:
-        raise SavedFileError(f"a number of the optimiser's state is of unknown type {entry['dtype']!r}")
-    return torch.tensor(unpack(entry.get("number"), {}), dtype=TYPES[entry["dtype"]])
+        return unpack(entry["value"], {})
+    return torch.tensor(unpack(entry["number"], {}), dtype=_type(entry["dtype"], "a number"))
+
+
+def _type(name: Any, what: str) -> torch.dtype:
+    if str(name) not in TYPES:
+        raise SavedFileError(f"{what} of the optimiser's state is of unknown type {name!r}")
+    return TYPES[str(name)]
 
 
 def _identity(every: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
