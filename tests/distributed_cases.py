@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import importlib.util
 import inspect
 import json
 import os
@@ -221,6 +222,7 @@ def random_cases(rank, size, seeds):
         dtype, tolerance = (torch.float32, 1e-5) if seed % 7 == 6 else (torch.float64, 1e-12)
         ways = ["balanced", np.random.default_rng(seed).permutation(np.arange(g.n_units) % size)]
         ways += ["regions"] if len(g.regions()) >= size else []
+        ways += ["metis"] if seed % 3 == 0 and importlib.util.find_spec("pymetis") else []
         for way in ways:
             options = dict(seed=seed, dtype=dtype, device="cpu", noise_level_act=0.2, noise_level_inp=0.1, **settings)
             whole = {"leaky": sm.mRNN, "elman": sm.ElmanmRNN}[model](g, backend="csr", **options)
