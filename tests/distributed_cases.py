@@ -516,6 +516,22 @@ def mesh_of_trials_and_units(rank, size):
             compare_gradients(net, whole, close)
 
 
+def mesh_checkpoint(rank, size, folder):
+    """One group of units saves, every group loads."""
+    mesh = init_device_mesh("cpu", (size // 2, 2), mesh_dim_names=("trials", "units"))
+    options = dict(seed=0, dtype=torch.float64, device="cpu", group=mesh.get_group("units"))
+    nets = [ShardedRNN(random_graph(0), **options) for _ in range(2)]
+    trained, other = (data_parallel(net, process_group=mesh.get_group("trials")) for net in nets)
+    with torch.no_grad():
+        for parameter in trained.parameters():
+            parameter.mul_(1.5)
+    if mesh.get_local_rank("trials") == 0:
+        save_checkpoint(folder / f"{size}", trained, step=3)
+    dist.barrier()
+    assert load_checkpoint(folder / f"{size}", other) == 3
+    assert all(torch.equal(a, b) for a, b in zip(trained.parameters(), other.parameters(), strict=True))
+
+
 def frozen(rank, size):
     """Weights that no rank trains, or that only some rank has, do not leave the others waiting."""
     g = sm.RegionGraph()

@@ -57,6 +57,11 @@ def test_a_mesh_of_trials_and_units(ranks):
 
 
 @pytest.mark.dist
+def test_a_checkpoint_on_a_mesh(ranks, tmp_path):
+    ranks.run(cases.mesh_checkpoint, tmp_path)
+
+
+@pytest.mark.dist
 def test_only_what_is_needed_is_exchanged(ranks):
     ranks.run(cases.halo)
 
