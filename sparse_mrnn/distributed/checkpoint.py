@@ -151,9 +151,9 @@ def save_checkpoint(
 def load_checkpoint(path: str | os.PathLike[str], net: nn.Module, optimizer: Optimizer = None) -> int:
     """Load a checkpoint of `save_checkpoint` on any number of ranks; every rank calls it.
 
-    Training goes on with the same numbers to rounding, on as many ranks bit for bit. Everything is compared
-    before anything is loaded, and a rank has its part twice meanwhile. Options of the optimiser, such as its
-    learning rate, follow the file.
+    Training goes on with the same numbers to rounding, bit for bit on as many ranks divided alike. Everything
+    is compared before anything is loaded, and a rank has its part twice meanwhile. Options of the optimiser,
+    such as its learning rate, follow the file.
 
     Parameters
     ----------
