@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from sparse_mrnn.errors import SavedFileError
 
 KEY = "sparse_mrnn"
 """Where the header is in the metadata of the file."""
+UNCHANGED = "What was there before is unchanged."
 
 Header = dict[str, Any]
 Tensors = dict[str, Tensor]
@@ -55,7 +57,16 @@ class FileFormat:
 
 NETWORK = FileFormat("sparse-mrnn network", 1, "a saved network", "sparse_mrnn.load")
 CHECKPOINT = FileFormat("sparse-mrnn checkpoint", 1, "a checkpoint", "sparse_mrnn.load_checkpoint")
-FORMATS = {form.name: form for form in (NETWORK, CHECKPOINT)}
+SHARDED_CHECKPOINT = FileFormat(
+    "sparse-mrnn checkpoint of ranks", 1, "a checkpoint of ranks", "sparse_mrnn.distributed.load_checkpoint"
+)
+FORMATS = {form.name: form for form in (NETWORK, CHECKPOINT, SHARDED_CHECKPOINT)}
+DTYPES = {
+    torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16",
+    torch.int64: "I64", torch.int32: "I32", torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8",
+    torch.bool: "BOOL",
+}  # fmt: skip
+"""How safetensors names the types that `write_each` writes."""
 
 
 def write_tensors(path: Path, form: FileFormat, header: Header, tensors: Mapping[str, Tensor]) -> None:
@@ -87,7 +98,102 @@ def write_tensors(path: Path, form: FileFormat, header: Header, tensors: Mapping
             save_file(_unshared(parts), partial, metadata={KEY: text})
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or str(error).removeprefix("Error while serializing: ")
-        raise SavedFileError(f"cannot write {path}: {reason}. What was there before is unchanged.") from error
+        raise SavedFileError(f"cannot write {path}: {reason}. {UNCHANGED}") from error
+
+
+def write_each(
+    path: Path,
+    form: FileFormat,
+    header: Header,
+    sizes: Mapping[str, tuple[torch.dtype, tuple[int, ...]]],
+    tensor_of: Callable[[str], Tensor],
+) -> None:
+    """As `write_tensors`, of tensors that are made one after another: only one is in memory.
+
+    Parameters
+    ----------
+    path, form, header
+        As there.
+    sizes : mapping of str to (torch.dtype, tuple of int)
+        Type and shape of each tensor.
+    tensor_of : callable
+        From a name to its tensor; it is called once for each, in the order of the names.
+
+    Raises
+    ------
+    SavedFileError
+        If it cannot be written, or a type is none that safetensors has.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder, "a.safetensors")
+    ...     write_each(path, NETWORK, {}, {"a": (torch.float32, (2,))}, lambda name: torch.zeros(2))
+    ...     read_tensors(path, NETWORK)[1]
+    {'a': tensor([0., 0.])}
+    """
+    for name, (dtype, _) in sizes.items():
+        if dtype not in DTYPES:
+            raise SavedFileError(f"cannot write {path}: {name} is of {dtype}, which safetensors has not.")
+    whole = {"format": form.name, "version": form.version, **header}
+    entries: dict[str, Any] = {}
+    end = 0
+    for name, (dtype, shape) in sorted(sizes.items(), key=lambda item: -item[1][0].itemsize):  # aligned
+        begin, end = end, end + dtype.itemsize * math.prod(shape)
+        entries[name] = {"dtype": DTYPES[dtype], "shape": list(shape), "data_offsets": [begin, end]}
+
+    def start(digest: str) -> bytes:
+        text = json.dumps({**whole, "digest": digest})
+        content = json.dumps({"__metadata__": {KEY: text}, **entries}).encode()
+        content += b" " * (-len(content) % 8)
+        return len(content).to_bytes(8, "little") + content
+
+    found = _digest(whole)
+    try:
+        with replacing(path) as partial, open(partial, "r+b") as file:
+            first = file.write(start("0" * 2 * found.digest_size))  # as long as with the digest
+            for name in sorted(sizes):
+                content = _add_to_digest(found, name, tensor_of(name))
+                file.seek(first + entries[name]["data_offsets"][0])
+                file.write(content)
+            file.seek(0)
+            file.write(start(found.hexdigest()))
+    except OSError as error:
+        raise SavedFileError(f"cannot write {path}: {error.strerror}. {UNCHANGED}") from error
+
+
+class StoredTensors(Mapping[str, Tensor]):
+    """The tensors of a file by name, each mapped from the file when it is asked for."""
+
+    def __init__(self, file: Any) -> None:
+        self._file, self._names = file, tuple(file.keys())
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name not in self._names:
+            raise KeyError(name)
+        tensor: Tensor = self._file.get_tensor(name)
+        return tensor
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+def read_each(path: Path, form: FileFormat) -> tuple[Header, StoredTensors]:
+    """As `read_tensors`, of tensors that are read one after another; of the present version only.
+
+    Raises
+    ------
+    SavedFileError
+        As `read_tensors`.
+    """
+    header, tensors = _checked(path, form)
+    if header["version"] != form.version:
+        raise SavedFileError(f"{path} is of version {header['version']}, which is not read any more.")
+    return header, tensors
 
 
 def read_tensors(path: Path, form: FileFormat) -> tuple[Header, Tensors]:
@@ -98,19 +204,27 @@ def read_tensors(path: Path, form: FileFormat) -> tuple[Header, Tensors]:
     SavedFileError
         If the file is missing, damaged, of another kind or of a newer version.
     """
-    if not path.is_file():
-        raise SavedFileError(f"{path} {'is no file' if path.exists() else 'does not exist'}.")
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = _header(path, (file.metadata() or {}).get(KEY), form)
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-    except (OSError, SafetensorError) as error:
-        raise SavedFileError(f"{path} is not {form.noun}: {_what_it_is(path, error)}") from error
-    if header.pop("digest", None) != digest_of(header, tensors):
-        raise SavedFileError(f"{path} is damaged: its content does not agree with its digest. Use a copy.")
+    header, stored = _checked(path, form)
+    tensors = dict(stored)
     for version in range(header["version"], form.version):
         header, tensors = form.upgrades[version](header, tensors)
         header["version"] = version + 1
+    return header, tensors
+
+
+def _checked(path: Path, form: FileFormat) -> tuple[Header, StoredTensors]:
+    """Header and tensors of a file that agrees with its digest."""
+    if not path.is_file():
+        raise SavedFileError(f"{path} {'is no file' if path.exists() else 'does not exist'}.")
+    try:
+        file: Any = safe_open(path, framework="pt")
+        header = _header(path, (file.metadata() or {}).get(KEY), form)
+        tensors = StoredTensors(file)
+        found = digest_of({name: value for name, value in header.items() if name != "digest"}, tensors)
+    except (OSError, SafetensorError) as error:
+        raise SavedFileError(f"{path} is not {form.noun}: {_what_it_is(path, error)}") from error
+    if header.pop("digest", None) != found:
+        raise SavedFileError(f"{path} is damaged: its content does not agree with its digest. Use a copy.")
     return header, tensors
 
 
@@ -133,16 +247,26 @@ def digest_of(header: Header, tensors: Mapping[str, Tensor]) -> str:
     >>> digest_of({}, {"a": torch.zeros(2)}) == digest_of({}, {"a": torch.zeros(2, dtype=torch.int32)})
     False
     """
-    found = hashlib.blake2b(digest_size=16)
-    found.update(json.dumps(header, sort_keys=True).encode())
+    found = _digest(header)
     for name in sorted(tensors):
-        tensor = tensors[name].detach().cpu().contiguous()
-        found.update(f"\0{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
-        flat = tensor.reshape(-1)
-        if flat.stride(0) != 1:  # one entry, which counts as contiguous whatever its stride
-            flat = flat.clone(memory_format=torch.contiguous_format)
-        found.update(flat.view(torch.uint8).numpy().data)
+        _add_to_digest(found, name, tensors[name])
     return found.hexdigest()
+
+
+def _digest(header: Header) -> hashlib.blake2b:
+    return hashlib.blake2b(json.dumps(header, sort_keys=True).encode(), digest_size=16)
+
+
+def _add_to_digest(found: hashlib.blake2b, name: str, tensor: Tensor) -> memoryview:
+    """Add name, type, shape and bytes of a tensor; return the bytes."""
+    tensor = tensor.detach().cpu().contiguous()
+    found.update(f"\0{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
+    flat = tensor.reshape(-1)
+    if flat.stride(0) != 1:  # one entry, which counts as contiguous whatever its stride
+        flat = flat.clone(memory_format=torch.contiguous_format)
+    content: memoryview = flat.view(torch.uint8).numpy().data
+    found.update(content)
+    return content
 
 
 def _header(path: Path, text: str | None, form: FileFormat) -> Header:

@@ -1,7 +1,12 @@
 """What each rank of tests/test_distributed.py does; its processes import this."""
 
+import contextlib
 import datetime
+import importlib.util
+import inspect
+import json
 import os
+import resource
 import signal
 import threading
 import time
@@ -13,20 +18,24 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from torch.distributed.device_mesh import init_device_mesh
+from torch.nn.parallel import DistributedDataParallel
 
 import sparse_mrnn as sm
 import sparse_mrnn.connectome
 import sparse_mrnn.data
-from sparse_mrnn.distributed import ShardedRNN, estimate, simulate
+from sparse_mrnn.distributed import ShardedRNN, entries, estimate, load_checkpoint, save_checkpoint, simulate
 from sparse_mrnn.errors import (
     ConfigError,
     DistributedError,
     DivergenceError,
     RecordingError,
     ResumeError,
+    SavedFileError,
     ShapeError,
     SimulationStopped,
 )
+from sparse_mrnn.tensor_file import SHARDED_CHECKPOINT, read_tensors, write_tensors
 
 
 class RankPool:
@@ -133,13 +142,7 @@ def compare(net, whole, *, batch=2, steps=7, noise=True, checkpoint_steps=None, 
     x, h = whole(inp, x0, h0 if given_h0 else None, stim, **options)
     own_x, own_h = net(own_inp, own_x0, own_h0 if given_h0 else None, own_stim, **options)
 
-    def close(found, expected, what, largest=0.0):
-        found, expected = found.detach().double(), expected.detach().double()
-        scale = max(1.0, largest, float(expected.abs().max()) if expected.numel() else 1.0)
-        error = float((found - expected).abs().max()) / scale if found.numel() else 0.0
-        assert found.shape == expected.shape, (what, found.shape, expected.shape)
-        assert error <= tolerance, f"{what}: {error:.1e}"
-
+    close = closer(tolerance)
     close(own_x, net.take(x), "x")
     close(own_h, net.take(h), "h")
     close(net.gather(own_h), h, "gathered h")
@@ -147,6 +150,25 @@ def compare(net, whole, *, batch=2, steps=7, noise=True, checkpoint_steps=None, 
     ((own_x * net.take(to_x)).sum() + (net.gather(own_h) * to_h).sum()).backward()
     close(own_inp.grad, inp.grad, "gradient of the inputs")
     close(own_stim.grad, net.take(stim.grad), "gradient of the currents")
+    compare_gradients(net, whole, close)
+
+
+def closer(tolerance):
+    """What asserts that tensors are equal up to a tolerance, relative to the largest entry where that is above 1."""
+
+    def close(found, expected, what, largest=0.0):
+        found, expected = found.detach().double(), expected.detach().double()
+        scale = max(1.0, largest, float(expected.abs().max()) if expected.numel() else 1.0)
+        error = float((found - expected).abs().max()) / scale if found.numel() else 0.0
+        assert found.shape == expected.shape, (what, found.shape, expected.shape)
+        assert error <= tolerance, f"{what}: {error:.1e}"
+
+    return close
+
+
+def compare_gradients(net, whole, close):
+    """Every parameter's gradient of a sharded network against that of the whole."""
+    n, dtype = whole.layout().n, whole.dtype
     shard, units = net.shard, net.own_units
     for part, sources in ((shard.own, units), (shard.cut, shard.halo_units), (shard.inputs, None)):
         weights = whole.weights(part.kind)
@@ -200,6 +222,7 @@ def random_cases(rank, size, seeds):
         dtype, tolerance = (torch.float32, 1e-5) if seed % 7 == 6 else (torch.float64, 1e-12)
         ways = ["balanced", np.random.default_rng(seed).permutation(np.arange(g.n_units) % size)]
         ways += ["regions"] if len(g.regions()) >= size else []
+        ways += ["metis"] if seed % 3 == 0 and importlib.util.find_spec("pymetis") else []
         for way in ways:
             options = dict(seed=seed, dtype=dtype, device="cpu", noise_level_act=0.2, noise_level_inp=0.1, **settings)
             whole = {"leaky": sm.mRNN, "elman": sm.ElmanmRNN}[model](g, backend="csr", **options)
@@ -265,6 +288,248 @@ def trained(rank, size):
         if part.gains is not None:
             every = net.ranks.gather(part.gains.tolist())
             assert all(one == every[0] for one in every)
+
+
+class Trained:
+    """A sharded network with a decoder, alike on all ranks, and their optimiser."""
+
+    def __init__(self, number, kind="Adam", **options):
+        self.graph = random_graph(number, delays=number % 2 == 1)
+        net = ShardedRNN(self.graph, **{**dict(seed=number, dtype=torch.float64, device="cpu", noise_level_act=0.1), **options})
+        torch.manual_seed(number)
+        decoder = torch.nn.Linear(net.layout.n, 2, dtype=torch.float64)
+        self.module, self.net, self.decoder = torch.nn.ModuleDict({"net": net, "decoder": decoder}), net, decoder
+        if kind == "SGD":  # two groups, each with options of its own
+            groups = [{"params": net.parameters()}, {"params": decoder.parameters(), "lr": 0.001}]
+            self.optimizer = torch.optim.SGD(groups, lr=0.003, momentum=0.9)
+        else:
+            self.optimizer = getattr(torch.optim, kind)(self.module.parameters(), lr=0.003)
+
+    def train(self, steps):
+        inp = torch.ones(2, 5, self.net.n_inputs, dtype=torch.float64)
+        losses = []
+        for _ in range(steps):
+            self.optimizer.zero_grad()
+            h = self.net(inp, self.net.batched_initial_condition(2)[0], noise=True)[1]
+            loss = ((self.decoder(self.net.gather(h)) - 1) ** 2).mean()
+            loss.backward()
+            self.optimizer.step()
+            losses.append(loss.item())
+        return losses
+
+    def numbers(self):
+        """Everything that a checkpoint must not change when it is refused."""
+        moments = [t for state in self.optimizer.state.values() for t in state.values() if isinstance(t, torch.Tensor)]
+        noise = self.net.units.noise_state()
+        return [t.detach().clone() for t in [*self.module.parameters(), *moments, noise.inputs, noise.units]]
+
+
+OPTIMISERS = ["Adam", "SGD", "AdamW", "RMSprop", "Adagrad"]
+
+
+def saved_in_the_middle(rank, size, folder, seeds):
+    """Checkpoints after five steps, in many pieces, and what the next five give."""
+    entries.PIECE = 7
+    for seed, kind in zip(seeds, OPTIMISERS, strict=True):
+        trained = Trained(seed, kind)
+        trained.train(5)
+        save_checkpoint(folder / f"{seed}", trained.module, trained.optimizer, step=5)
+        losses = trained.train(5)
+        save_checkpoint(folder / f"{seed}.end", trained.module, trained.optimizer, step=10)
+        if rank == 0:
+            (folder / f"{seed}.json").write_text(json.dumps(losses))
+
+
+def goes_on(rank, size, folder, seeds, exactly):
+    """Any number of ranks goes on to the same losses, parameters and moments."""
+    for seed, kind in zip(seeds, OPTIMISERS, strict=True):
+        way = "balanced" if exactly else np.random.default_rng(seed).permutation(np.arange(random_graph(seed).n_units) % size)
+        trained = Trained(seed, kind, partition=way)
+        if kind == "SGD":
+            trained.optimizer.param_groups[0]["lr"] = 1.0  # the file's counts
+        assert load_checkpoint(folder / f"{seed}", trained.module, trained.optimizer) == 5
+        losses, expected = trained.train(5), json.loads((folder / f"{seed}.json").read_text())
+        own = folder / f"{seed}.{size}"
+        save_checkpoint(own, trained.module, trained.optimizer, step=10)
+        (then, now) = (read_tensors(path, SHARDED_CHECKPOINT) for path in (folder / f"{seed}.end", own))
+        assert then[0] | {"ranks": 0} == now[0] | {"ranks": 0}
+        assert then[1].keys() == now[1].keys()
+        np.testing.assert_allclose(losses, expected, rtol=0 if exactly else 1e-11)
+        for name, tensor in then[1].items():
+            assert tensor.numel() == 0 or tensor.dtype == torch.uint8 or bool(tensor.any()), name
+            torch.testing.assert_close(now[1][name], tensor, rtol=0 if exactly else 1e-11, atol=0 if exactly else 1e-11)
+
+
+def of_values(header):
+    return header["optimizer"]["state"]["recurrent.values"]
+
+
+FORGED = {
+    "no state": lambda header, tensors: header["optimizer"].update(state=3),
+    "type": lambda header, tensors: of_values(header)["exp_avg"].update(like="float"),
+    "number": lambda header, tensors: of_values(header)["step"].update(number=[1, [2]]),
+    "options": lambda header, tensors: header["optimizer"].update(options=[5]),
+    "tensor": lambda header, tensors: tensors.pop("parameter.recurrent.values"),
+    "shape": lambda header, tensors: tensors.update({"parameter.recurrent.values": torch.zeros(1, dtype=torch.float64)}),
+    "noise": lambda header, tensors: tensors["noise.units"].fill_(255),
+}
+"""Files put together by hand, with a digest that is right."""
+
+
+def refused_checkpoints(rank, size, folder):
+    """Each with a message of its own, on every rank; nothing changes, and nobody waits."""
+    path, trained = folder / "run", Trained(0)
+    trained.train(2)
+    save_checkpoint(path, trained.module, trained.optimizer)
+    content = path.read_bytes()
+    save_checkpoint(folder / "bare", trained.module)
+    if rank == 0:
+        damaged = bytearray(content)
+        damaged[-9] ^= 1
+        (folder / "damaged").write_bytes(damaged)
+        (folder / "cut").write_bytes(content[:-100])
+        sm.mRNN(trained.graph, seed=0, device="cpu").save(folder / "network")
+        for name, change in FORGED.items():
+            header, tensors = read_tensors(path, SHARDED_CHECKPOINT)
+            change(header, tensors)
+            write_tensors(folder / name, SHARDED_CHECKPOINT, {k: v for k, v in header.items() if k not in ("format", "version")}, tensors)
+    dist.barrier()
+    trained.train(1)
+
+    def refused(text, function, other=trained):
+        before = other.numbers()
+        with pytest.raises(SavedFileError) as found:
+            function()
+        assert text in str(found.value), str(found.value)
+        after = other.numbers()
+        assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+    def load(name="run", other=trained, optimizer=None):
+        return lambda: load_checkpoint(folder / name, other.module, optimizer or other.optimizer)
+
+    refused("does not agree with its digest", load("damaged"))
+    refused("is not a checkpoint of ranks", load("cut"))
+    refused("it is a saved network; read it with sparse_mrnn.load", load("network"))
+    refused("does not exist", load("nowhere"))
+    refused("is damaged: optimizer.state", load("no state"))
+    refused("is of unknown type 'float'", load("type"))
+    refused("its state of a Adam is none", load("number"))
+    refused("its state of a Adam is none", load("options"))
+    refused("it has no parameter.recurrent.values", load("tensor"))
+    refused("its parameter.recurrent.values is torch.float64 of shape (1,), and here", load("shape"))
+    refused("the noise cannot go on", load("noise"))
+    refused("it has no optimiser", load("bare"))
+    for text, other in (("this is another network: settings.seed: 0 then, 1 now", Trained(0, seed=1)), ("settings.tau: 100 then, 70.0 now", Trained(0, tau=70.0))):
+        refused(text, load(other=other), other)
+    refused("this is another optimiser: class: \"Adam\" then, \"SGD\" now", load(optimizer=torch.optim.SGD(trained.module.parameters())))
+    refused("this is another optimiser: parameters", load(optimizer=torch.optim.Adam(trained.net.parameters())))
+    changed = Trained(0)
+    changed.net.shard.own.frozen.mul_(1.001)
+    refused("fixed recurrent weights", load(other=changed), changed)
+    refused("is none of net's", lambda: save_checkpoint(path, trained.net, trained.optimizer))
+    changed.optimizer.state[changed.decoder.bias]["factors"] = torch.zeros(2, 2)
+    refused("has shape (2, 2) for a parameter of (2,)", lambda: save_checkpoint(path, changed.module, changed.optimizer))
+    refused("with 0 sharded networks", lambda: save_checkpoint(path, trained.decoder))
+    with torch.no_grad():
+        changed.decoder.bias.add_(rank)
+    refused("parameter.module.decoder.bias of rank 1 is not that of rank 0", lambda: save_checkpoint(path, changed.module))
+    apart = Trained(0)
+    apart.optimizer.param_groups[0]["lr"] = 0.1 + rank
+    refused("rank 1 and rank 0 differ in the optimiser's", lambda: save_checkpoint(path, apart.module, apart.optimizer))
+    refused("cannot write", lambda: save_checkpoint(folder / "none" / "run", trained.module, trained.optimizer))
+    with files_of_at_most(len(content) // 2):
+        refused("File too large. What was there before is unchanged", lambda: save_checkpoint(path, trained.module, trained.optimizer))
+    assert path.read_bytes() == content
+    assert load()() == 0
+
+
+@contextlib.contextmanager
+def files_of_at_most(size):
+    """The system refuses to write more into a file."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def data_parallel(net, **options):
+    """DistributedDataParallel that does not send the pattern in each forward pass."""
+    no_buffers = "forward_sync_buffers" if "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters else "broadcast_buffers"
+    return DistributedDataParallel(net, **{no_buffers: False}, **options)
+
+
+def graphs_of_little():
+    """Networks that have no inputs, no trained synapses, only gains, or only low rank."""
+    for inputs, rec in ((False, {}), (True, {"trainable": False}), (True, {"share": "source"}), (True, {"rank": 2, "sign": "free"})):
+        g = sm.RegionGraph()
+        g.add_region("a", 6, init=1.0, learnable_bias=not inputs)
+        g.add_projection("a", "a", **rec)
+        if inputs:
+            g.add_input("cue", 2)
+            g.add_projection("cue", "a", share="target" if "share" in rec else None)
+        yield g
+
+
+def trials_divided(rank, size):
+    """DistributedDataParallel, each rank with its part of the batch: the gradients of the whole batch in one process."""
+    cases = [(random_graph(seed, delays=seed % 2 == 1), "csr") for seed in range(6)]
+    cases += [(random_graph(2), backend) for backend in ("dense", "hybrid")] + [(g, "auto") for g in graphs_of_little()]
+    for g, backend in cases:
+        options = dict(seed=1, dtype=torch.float64, device="cpu", backend=backend)
+        whole, net = sm.mRNN(g, **options), sm.mRNN(g, **options)
+        divided = data_parallel(net)
+        inp = torch.randn(4, 6, g.n_inputs, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        part = inp.chunk(size)[rank]
+        for _ in range(2):  # a parameter that was left out is found missing in the second pass
+            whole.zero_grad(), net.zero_grad()
+            (whole(inp, whole.batched_initial_condition(4)[0])[1] ** 2).mean().backward()
+            (divided(part, net.batched_initial_condition(len(part))[0])[1] ** 2).mean().backward()
+        assert any(p.grad is not None for p in net.parameters())
+        for (name, found), expected in zip(net.named_parameters(), whole.parameters(), strict=True):
+            assert found.requires_grad == (found.numel() > 0), name
+            assert (found.grad is None) == (not found.numel()), name
+            if found.numel():
+                torch.testing.assert_close(found.grad, expected.grad, atol=1e-12, rtol=1e-12, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def mesh_of_trials_and_units(rank, size):
+    """Units over one dimension of a mesh, trials over the other: values and gradients of one process."""
+    mesh = init_device_mesh("cpu", (size // 2, 2), mesh_dim_names=("trials", "units"))
+    trials, close = mesh["trials"].get_local_rank(), closer(1e-12)
+    for seed in range(8):
+        g = random_graph(seed, delays=seed % 2 == 1)
+        options = dict(seed=seed, dtype=torch.float64, device="cpu")
+        whole, net = sm.mRNN(g, backend="csr", **options), ShardedRNN(g, group=mesh.get_group("units"), **options)
+        assert net.ranks.size == 2
+        divided = data_parallel(net, process_group=mesh.get_group("trials"))
+        inp = torch.randn(4, 6, g.n_inputs, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        part = inp.chunk(size // 2)[trials]
+        for gathered in (False, True):
+            whole.zero_grad(), net.zero_grad()
+            h = whole(inp, whole.batched_initial_condition(4)[0])[1]
+            ((h - 1) ** 2).sum(dim=(1, 2)).mean().backward()
+            own_h = divided(part, net.batched_initial_condition(len(part))[0])[1]
+            close(own_h, net.take(h).chunk(size // 2)[trials], "h")
+            ((net.gather(own_h) if gathered else own_h) - 1).square().sum(dim=(1, 2)).mean().backward()
+            compare_gradients(net, whole, close)
+
+
+def mesh_checkpoint(rank, size, folder):
+    """One group of units saves, every group loads."""
+    mesh = init_device_mesh("cpu", (size // 2, 2), mesh_dim_names=("trials", "units"))
+    options = dict(seed=0, dtype=torch.float64, device="cpu", group=mesh.get_group("units"))
+    nets = [ShardedRNN(random_graph(0), **options) for _ in range(2)]
+    trained, other = (data_parallel(net, process_group=mesh.get_group("trials")) for net in nets)
+    with torch.no_grad():
+        for parameter in trained.parameters():
+            parameter.mul_(1.5)
+    if mesh.get_local_rank("trials") == 0:
+        save_checkpoint(folder / f"{size}", trained, step=3)
+    dist.barrier()
+    assert load_checkpoint(folder / f"{size}", other) == 3
+    assert all(torch.equal(a, b) for a, b in zip(trained.parameters(), other.parameters(), strict=True))
 
 
 def frozen(rank, size):

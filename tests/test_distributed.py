@@ -1,8 +1,10 @@
 """A network on several processes has the values and gradients of one process."""
 
+import re
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import distributed_cases as cases
 import numpy as np
@@ -14,9 +16,12 @@ from spectral_families import FLYVIS
 from typer.testing import CliRunner
 
 import sparse_mrnn as sm
+import sparse_mrnn.data
 from sparse_mrnn.cli import app
 from sparse_mrnn.distributed import ShardedRNN, estimate, joined, partition
-from sparse_mrnn.errors import DistributedError
+from sparse_mrnn.distributed.partition import unit_work
+from sparse_mrnn.errors import DistributedError, MissingExtraError
+from sparse_mrnn.lowering import Layout
 
 needs_flyvis = pytest.mark.skipif(not FLYVIS.exists(), reason="no flyvis connectome (FLYVIS_CONNECTOME)")
 
@@ -47,6 +52,16 @@ def test_connectomes(name, ranks):
 
 
 @pytest.mark.dist
+def test_a_mesh_of_trials_and_units(ranks):
+    ranks.run(cases.mesh_of_trials_and_units)
+
+
+@pytest.mark.dist
+def test_a_checkpoint_on_a_mesh(ranks, tmp_path):
+    ranks.run(cases.mesh_checkpoint, tmp_path)
+
+
+@pytest.mark.dist
 def test_only_what_is_needed_is_exchanged(ranks):
     ranks.run(cases.halo)
 
@@ -57,7 +72,7 @@ def test_simulations(ranks):
 
 
 @pytest.mark.dist
-@pytest.mark.parametrize("case", [cases.large, cases.trained, cases.frozen, cases.mistakes, cases.diverging])
+@pytest.mark.parametrize("case", [cases.large, cases.trained, cases.trials_divided, cases.frozen, cases.mistakes, cases.diverging])
 def test_two_ranks(case, two):
     two.run(case)
 
@@ -102,6 +117,53 @@ def test_the_command_line_under_torchrun(tmp_path):
     for before, name, where in (([], "two.zarr", "under"), (launcher, "one.zarr", "without")):
         refused = subprocess.run([*before, *command, str(tmp_path / name), "--resume"], capture_output=True, text=True, timeout=80)
         assert f"was begun {where} torchrun: resume it {where} torchrun" in refused.stderr.replace("\n", " ")
+
+
+@pytest.mark.dist
+def test_training_goes_on_with_any_number_of_ranks(two, tmp_path, tmp_path_factory):
+    seeds = range(5)
+    two.run(cases.saved_in_the_middle, tmp_path, seeds)
+    two.run(cases.goes_on, tmp_path, seeds, True)
+    for size in (1, 3, 4):
+        pool = RankPool(size, tmp_path_factory.mktemp("other"))
+        try:
+            pool.run(cases.goes_on, tmp_path, seeds, False)
+        finally:
+            pool.close()
+
+
+@pytest.mark.dist
+def test_checkpoints_that_are_refused(two, tmp_path):
+    two.run(cases.refused_checkpoints, tmp_path)
+
+
+SCALING = Path(__file__).parent.parent / "docs" / "scaling.md"
+SCRIPTS = dict(re.findall(r"^```py\n# (\w+\.py)\n(.*?)^```$", SCALING.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL))
+
+
+def losses_of(name, size, folder):
+    """What a script of the documentation prints, on so many ranks."""
+    (folder / name).write_text(SCRIPTS[name], encoding="utf-8")
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(size), "--no-python"]
+    launcher += [sys.executable, "-W", "error", "-W", "ignore:Sparse CSR", name]
+    done = subprocess.run(launcher, capture_output=True, text=True, timeout=80, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    losses = [float(line.split()[-1]) for line in done.stdout.splitlines() if line.startswith("loss")]
+    assert len(losses) == 20
+    assert losses[-1] < losses[0]
+    return losses
+
+
+@pytest.mark.dist
+@pytest.mark.parametrize("name", ["trials.py", "mesh.py"])
+def test_scripts_of_the_documentation(name, tmp_path):
+    losses_of(name, 4, tmp_path)
+
+
+@pytest.mark.dist
+def test_the_documented_resuming(tmp_path):
+    first = losses_of("resumed.py", 2, tmp_path)
+    assert losses_of("resumed.py", 3, tmp_path)[0] < (first[0] + first[-1]) / 2
 
 
 @pytest.mark.dist
@@ -151,6 +213,55 @@ def test_a_balanced_partition_keeps_modules_together():
     assert work.max() - work.min() <= 1
 
 
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
+def test_metis_cuts_fewer_synapses_of_c_elegans(size):
+    pytest.importorskip("pymetis")
+    g = sm.read_config(sm.data.example_path("celegans"))
+    found = partition(g, size, "metis")
+    assert (found.ranks == partition(g, size, "metis").ranks).all()
+    cut = {how: sum(rank.cut_synapses for rank in estimate(g, size, how).ranks) for how in ("metis", "balanced")}
+    assert cut["metis"] < 0.75 * cut["balanced"] or size == 1
+    work = np.bincount(found.ranks, weights=unit_work(g, Layout.of(g)))
+    assert len(work) == size
+    assert work.max() < 1.05 * work.mean()
+
+
+@pytest.mark.parametrize("explicit", [False, True])
+def test_metis_keeps_modules_together(explicit):
+    """Four modules of four regions, in mixed order: one for each rank."""
+    pytest.importorskip("pymetis")
+    g, rng = regions([20] * 16), np.random.default_rng(0)
+    for k in range(16):
+        for other in range(16):
+            density = 0.5 if k % 4 == other % 4 else 0.005
+            how = dict(weights=1.0 * (rng.random((20, 20)) < density)) if explicit else dict(density=density)
+            g.add_projection(f"r{k}", f"r{other}", **how)
+    ranks = partition(g, 4, "metis").ranks.reshape(16, 20)
+    assert all(len(set(ranks[module::4].ravel())) == 1 for module in range(4))
+    assert len(set(ranks[:4, 0])) == 4
+
+
+def test_metis_divides_regions_of_both_kinds():
+    """Explicit synapses beside a rule's: both ends of a rule are cut to pieces."""
+    pytest.importorskip("pymetis")
+    g = regions([400, 400, 40])
+    g.add_projection("r0", "r1", density=0.5)
+    g.add_projection("r1", "r1", weights=np.eye(400))
+    g.add_projection("r2", "r2", weights=np.roll(np.eye(40), 1, axis=1))
+    for size in (2, 7):
+        found = partition(g, size, "metis")
+        work = np.bincount(found.ranks, weights=unit_work(g, Layout.of(g)), minlength=size)
+        assert work.max() < 1.2 * work.mean()
+    crowded = partition(regions([1, 2, 1]), 4, "metis").ranks
+    assert sorted(crowded) == [0, 1, 2, 3]
+
+
+def test_without_metis(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pymetis", None)
+    with pytest.raises(MissingExtraError, match=r"needs pymetis; .*'sparse-mrnn\[metis\]', or use partition='balanced'"):
+        partition(regions([3]), 2, "metis")
+
+
 def test_whole_regions():
     g = regions([50, 10, 20, 20])
     assert partition(g, 2, "regions").ranks[[0, 50, 60, 80]].tolist() == [0, 1, 1, 1]
@@ -176,6 +287,7 @@ def test_info_estimates_ranks(tmp_path):
     result = CliRunner().invoke(app, ["info", str(file), "--ranks", "4"], env={"COLUMNS": "120"})
     assert result.exit_code == 0, result.output
     assert "less than all-gather" in result.output
+    assert "960 of 33,120 synapses cut (2.9%)" in result.output
     assert "rank" in result.output
     wrong = CliRunner().invoke(app, ["info", str(file), "--ranks", "17", "--partition", "regions"])
     assert wrong.exit_code == 1

@@ -70,7 +70,8 @@ def run(net, noise=False):
     net.reset_noise()
     out = net(inp, start[0], noise=noise)
     h = out if isinstance(out, torch.Tensor) else out[1]
-    h.square().sum().backward()
+    if h.requires_grad:  # else there is nothing to train
+        h.square().sum().backward()
     return h.detach(), {name: p.grad for name, p in net.named_parameters() if p.grad is not None}
 
 

@@ -47,6 +47,7 @@ def test_dynamics_stay_and_only_trainable_weights_learn(calls, groups):
         }
         frozen = frozen - named if thaw else frozen | named
         both = (net.rec, net.inp)
+        assert all(part.values.requires_grad == (part.values.numel() > 0) for part in both)
         assert {n for part in both for n in part.projections[part.trainable_projections :]} == frozen
         values = {name: values_of(part, name).detach().clone() for part in both for name in part.projections}
         alive.append(step(net, optimizer))

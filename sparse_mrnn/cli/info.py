@@ -17,7 +17,7 @@ def info(
     batch: Annotated[int, Option(min=1, help="Batch size of the estimate.")] = 1,
     steps: Annotated[int, Option(min=1, help="Time steps of the estimate.")] = 100,
     ranks: Annotated[int | None, Option(min=1, help="Estimate so many processes; draw nothing.")] = None,
-    partition: Annotated[str, Option(help="With --ranks: balanced or regions.")] = "balanced",
+    partition: Annotated[str, Option(help="With --ranks: balanced, metis or regions.")] = "balanced",
 ) -> None:
     """Show regions, projections, realised density and the memory a run needs."""
     with report_errors():

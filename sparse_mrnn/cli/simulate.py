@@ -64,7 +64,7 @@ def simulate(
     checkpoint_seconds: Annotated[float, Option(help="Seconds between two checkpoints.")] = 30.0,
     quiet: Annotated[bool, Option("--quiet", "-q", help="Errors and warnings only.")] = False,
     log: Annotated[Path | None, Option(help="Append JSON lines about the run to this file.")] = None,
-    partition: Annotated[str, Option(help="Under torchrun: balanced or regions.")] = "balanced",
+    partition: Annotated[str, Option(help="Under torchrun: balanced, metis or regions.")] = "balanced",
 ) -> None:
     """Simulate a network and record its activity.
 

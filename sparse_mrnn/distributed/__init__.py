@@ -1,5 +1,6 @@
 """A network divided among the processes of torch.distributed, with the results of one process."""
 
+from sparse_mrnn.distributed.checkpoint import load_checkpoint, save_checkpoint
 from sparse_mrnn.distributed.estimate import Estimate, RankEstimate, estimate
 from sparse_mrnn.distributed.network import HaloReport, ShardedRNN, sharded_network
 from sparse_mrnn.distributed.partition import Partition, partition
@@ -16,7 +17,9 @@ __all__ = [
     "estimate",
     "is_started_by_torchrun",
     "joined",
+    "load_checkpoint",
     "partition",
+    "save_checkpoint",
     "sharded_network",
     "simulate",
 ]

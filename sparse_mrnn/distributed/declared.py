@@ -67,21 +67,21 @@ def synapse_sum(weights: SparseWeights, rows: Tensor, columns: Tensor) -> int:
     """
     target = rows[weights.pattern.row.long().cpu()].numpy()
     source = columns[weights.col.long().cpu()].numpy()
-    return _hash_sum([target, source, _bits(weights.csr_values())])
+    return hash_sum([target, source, bits(weights.csr_values())])
 
 
 def unit_sum(units: Tensor, values: Sequence[Tensor]) -> int:
     """A sum over units of a hash of their numbers and values (one each, or one for all)."""
-    each = [_bits(value.expand(len(units))) for value in values]
-    return _hash_sum([units.numpy(), *each])
+    each = [bits(value.expand(len(units))) for value in values]
+    return hash_sum([units.numpy(), *each])
 
 
-def _bits(values: Tensor) -> NDArray[np.int64]:
+def bits(values: Tensor) -> NDArray[np.int64]:
     found: NDArray[np.int64] = values.detach().cpu().double().contiguous().numpy().view(np.int64)
     return found
 
 
-def _hash_sum(columns: Sequence[NDArray[np.int64]]) -> int:
+def hash_sum(columns: Sequence[NDArray[np.int64]]) -> int:
     """Sum of a hash of 32 bits of each row (splitmix64: Steele et al. 2014, doi 10.1145/2714064.2660195)."""
     mixed = np.zeros(len(columns[0]), dtype=np.uint64)
     for column in columns:

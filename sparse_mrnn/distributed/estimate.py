@@ -78,10 +78,12 @@ class Estimate:
             ]
             for k, r in enumerate(self.ranks)
         ]  # fmt: skip
+        cut, synapses = (sum(getattr(r, name) for r in self.ranks) for name in ("cut_synapses", "synapses"))
         share = f", {self.all_gather / self.volume:.1f}x less than all-gather" if self.volume else ""
         title = f"{self.volume:,.0f} units in {self.messages} messages a step{share}"
+        cuts = f"{cut:,.0f} of {synapses:,.0f} synapses cut ({cut / max(synapses, 1):.1%})"
         columns = ["rank", "units", "synapses", "cut", "units received", "units sent", "memory"]
-        return SummaryTable([title], columns, rows)
+        return SummaryTable([title, cuts], columns, rows)
 
 
 def estimate(

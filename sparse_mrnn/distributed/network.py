@@ -75,7 +75,7 @@ class ShardedRNN(nn.Module):
     config : path, dict, NetworkConfig or RegionGraph
         The whole network.
     model : {"leaky", "elman"}
-    partition : "balanced", "regions", or array of int, shape (units,)
+    partition : "balanced", "metis", "regions", or array of int, shape (units,)
         Which rank has which units; see `partition`.
     rec_constrained, inp_constrained, batch_first, dtype, device
         As for `mRNN`.

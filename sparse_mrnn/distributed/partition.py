@@ -1,4 +1,4 @@
-"""Which rank has which units: whole regions, balanced ranges, or any choice of the user's."""
+"""Which rank has which units: whole regions, balanced ranges, METIS's parts, or the user's choice."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
+from sparse_mrnn.distributed.metis import ranks_by_metis
 from sparse_mrnn.errors import DistributedError, suggest
 from sparse_mrnn.graph import RegionGraph
 from sparse_mrnn.lowering import Layout
 
-METHODS = ("balanced", "regions")
+METHODS = ("balanced", "metis", "regions")
 UNIT_LOAD = 10.0
 """Work of a unit in a step, in synapses: state, noise and activation beside the synapses onto it."""
 
@@ -52,18 +53,23 @@ def partition(graph: RegionGraph, size: int, how: str | ArrayLike = "balanced") 
     graph : RegionGraph
     size : int
         Ranks.
-    how : "balanced", "regions", or array of int, shape (units,)
+    how : "balanced", "metis", "regions", or array of int, shape (units,)
         "regions": whole regions, the one with most work first, each to the rank with least. "balanced": rank
         by rank, the region with most synapses to and from the units that the rank has already (at first: with
         most work), until it has its share of the work; the last one is cut between two units, and the next
         rank begins with the rest. It keeps together what is connected, and the work is equal; cost is
-        O(regions^2). An array: the rank of every unit.
+        O(regions^2). "metis": METIS (Karypis and Kumar 1998, doi 10.1137/S1064827595287997) through pymetis;
+        fewer synapses are cut, and the work is equal within a few percent. Its vertices are units where all
+        synapses are explicit, elsewhere up to eight pieces for the work of a rank, between which synapses
+        are expected; cost is O((8 ranks)^2 + explicit synapses). An array: the rank of every unit.
 
     Raises
     ------
     DistributedError
         If an array has the wrong length or ranks that do not exist, a rank is left without units, or there
         are fewer regions than ranks.
+    MissingExtraError
+        If METIS is asked for and pymetis is not installed.
     """
     layout = Layout.of(graph)
     if isinstance(how, str):
@@ -72,6 +78,8 @@ def partition(graph: RegionGraph, size: int, how: str | ArrayLike = "balanced") 
             raise DistributedError(f"partition {how!r} is not known. {hint}")
         if layout.n < size:
             raise DistributedError(f"{size} ranks for {layout.n} units; use at most {layout.n}.")
+        if how == "metis":
+            return Partition(ranks_by_metis(graph, layout, unit_work(graph, layout), size), size)
         ranks = _by_regions(graph, layout, size) if how == "regions" else _balanced(graph, layout, size)
         return Partition(ranks, size)
     given = np.asarray(how)

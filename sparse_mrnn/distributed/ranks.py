@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -18,6 +19,10 @@ from sparse_mrnn.errors import DistributedError
 T = TypeVar("T")
 TIMEOUT = 300.0
 """Seconds a rank waits for the others by default."""
+LAST_WORK = 0.2
+"""Seconds that gloo's threads have at the end to release what their last work holds of Python.
+
+They need the interpreter for it; one that waits when the interpreter ends aborts the process (torch 2.13)."""
 
 
 @contextmanager
@@ -47,6 +52,7 @@ def joined(timeout: float = TIMEOUT, backend: str | None = None) -> Iterator[Ran
     try:
         yield Ranks()
     finally:
+        time.sleep(LAST_WORK)
         dist.destroy_process_group()
 
 

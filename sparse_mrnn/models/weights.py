@@ -125,7 +125,7 @@ class SparseWeights(nn.Module):
         }
         self._declared = {name: k for k, name in enumerate(self.projections)}
         self._extents = blocks.extents()  # in declared order
-        self.values = nn.Parameter(tensor(blocks.values[:n], dtype))
+        self.values = _parameter(tensor(blocks.values[:n], dtype))
         self.register_buffer("frozen", tensor(blocks.values[n:], dtype))
         self.register_buffer("crow", tensor(blocks.crow))
         self.register_buffer("col", tensor(blocks.col))
@@ -160,7 +160,7 @@ class SparseWeights(nn.Module):
         self.register_buffer("gain_high", tensor(gains.high, dtype))
         raw = unbounded(tensor(gains.initial, dtype), self.gain_low, self.gain_high)
         trained = tensor(gains.trainable)
-        self.gains = nn.Parameter(raw[trained])
+        self.gains = _parameter(raw[trained])
         self.register_buffer("frozen_gains", raw[~trained])
         self.register_buffer("gain_slot", torch.argsort(torch.argsort(~trained, stable=True)))
 
@@ -660,9 +660,16 @@ class SparseWeights(nn.Module):
             )
 
 
+def _parameter(values: Tensor) -> nn.Parameter:
+    """A parameter; one without entries asks for no gradient: DistributedDataParallel would wait for it."""
+    return nn.Parameter(values, requires_grad=values.numel() > 0)
+
+
 def _resize(parameter: nn.Parameter, values: Tensor, gradient: Tensor | None) -> None:
     """Give a parameter other values without making another object, which optimisers would not know."""
     parameter.grad = None
+    if not parameter.numel() or not values.numel():
+        parameter.requires_grad_(values.numel() > 0)
     # A graph that is still alive keeps the node that accumulates gradients of the old shape; torch makes a
     # new one only when the dtype changes.
     other = torch.float16 if values.dtype != torch.float16 else torch.float32

@@ -1,0 +1,321 @@
+"""Checkpoints of training on several ranks, from which any number of ranks goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from torch import Tensor, nn
+
+from sparse_mrnn.differences import differences, first_of
+from sparse_mrnn.distributed.entries import Alike, Entries
+from sparse_mrnn.distributed.network import ShardedRNN
+from sparse_mrnn.distributed.optimizer_state import OptimizerState, groups_of, load_state, state_of
+from sparse_mrnn.distributed.parameters import WholeParameter, description, whole_parameters
+from sparse_mrnn.distributed.ranks import Ranks
+from sparse_mrnn.errors import ConfigError, SavedFileError, SparseMRNNError
+from sparse_mrnn.models.base import NoiseState
+from sparse_mrnn.models.saving import software_versions
+from sparse_mrnn.tensor_file import (
+    SHARDED_CHECKPOINT,
+    StoredTensors,
+    digest_of,
+    read_each,
+    write_each,
+)
+
+T = TypeVar("T")
+Optimizer = torch.optim.Optimizer | None
+VALUE, MOMENT, NOISE = "parameter.", "optimizer.", "noise."
+"""What the names of tensors in a file begin with."""
+
+
+class SavedNoise(BaseModel):
+    """Where the noise is that all ranks draw alike; the states of its generators are tensors."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    device: str
+    seeds: list[int] = Field(min_length=2, max_length=2)
+
+
+class ShardedCheckpointHeader(BaseModel):
+    """The header of a checkpoint of ranks."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    format: str
+    version: int
+    versions: dict[str, str]
+    step: int
+    ranks: int
+    network: dict[str, Any]
+    noise: SavedNoise
+    optimizer: OptimizerState | None
+
+
+def save_checkpoint(
+    path: str | os.PathLike[str], net: nn.Module, optimizer: Optimizer = None, *, step: int = 0
+) -> None:
+    """Save training between two steps, so that any number of ranks can go on; every rank calls it.
+
+    Rank 0 writes one file, whole or not at all, without pickle. It receives one parameter, or one of its
+    moments, of the whole network at a time, in pieces, and keeps none. The file has parameters, the state of
+    the optimiser and the network's noise; not the synapses, which ranks draw anew, the global random states,
+    nor which parameters require gradients.
+
+    Parameters
+    ----------
+    path : path
+        The same on all ranks; a file of rank 0.
+    net : ShardedRNN, or nn.Module that holds one
+        What is in it beside the network, such as a decoder, must be alike on all ranks.
+    optimizer : torch.optim.Optimizer, optional
+        Of parameters of ``net``, in the same groups on all ranks. Its state must be of tensors like the
+        parameter and of numbers, as that of SGD, Adam, AdamW, RMSprop, Adagrad and their like is.
+    step : int
+        Of the training loop; `load_checkpoint` returns it.
+
+    Raises
+    ------
+    SavedFileError
+        On every rank: if the file cannot be written, what ranks should have alike differs, or the optimiser's
+        state is of another kind. What was at ``path`` is then as it was.
+    DistributedError
+        If another rank has ended.
+
+    Examples
+    --------
+    >>> import tempfile, sparse_mrnn as sm, torch.distributed as dist
+    >>> dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    >>> g = sm.RegionGraph(); g.add_region("a", 4); g.add_projection("a", "a", fan_in=2)
+    >>> net = ShardedRNN(g, seed=0, device="cpu")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_checkpoint(f"{folder}/run.safetensors", net, step=100)
+    ...     load_checkpoint(f"{folder}/run.safetensors", net)
+    100
+    >>> dist.destroy_process_group()
+    """
+    sharded, parameters = _network_of(net), _parameters(net)
+    ranks, units = sharded.ranks, sharded.units
+    state: OptimizerState | None = None
+    tensors = {f"{VALUE}{p.name}": _Stored(p.entries, p.parts, p.dtype) for p in parameters}
+    if optimizer is not None:
+        state = state_of(ranks, optimizer, parameters)
+        for p in parameters:
+            for key, dtype in state.moments(p.name).items():
+                own = [optimizer.state[part][key] for part in p.parts if part.numel()]
+                tensors[f"{MOMENT}{p.name}.{key}"] = _Stored(p.entries, own, dtype)
+    noise = units.noise_state()
+    for name, generator in (("inputs", noise.inputs), ("units", noise.units)):
+        alike = Alike(ranks, tuple(generator.shape))
+        tensors[f"{NOISE}{name}"] = _Stored(alike, [generator], generator.dtype)
+    _check_alike(ranks, tensors)
+    header = {
+        "versions": software_versions(),
+        "step": int(step),
+        "ranks": ranks.size,
+        "network": description(sharded),
+        "noise": {"device": units.device.type, "seeds": list(noise.seeds)},
+        "optimizer": None if state is None else state.model_dump(),
+    }
+    waiting = sorted(tensors)
+
+    def whole(name: str) -> Tensor | None:
+        waiting.remove(name)
+        stored = tensors[name]
+        return stored.entries.gather(stored.own, stored.dtype)
+
+    def on_rank_0(name: str) -> Tensor:
+        found = whole(name)
+        return torch.empty(0) if found is None else found
+
+    def write() -> None:
+        try:
+            if ranks.rank == 0:
+                sizes = {name: (stored.dtype, stored.entries.shape) for name, stored in tensors.items()}
+                write_each(Path(path), SHARDED_CHECKPOINT, header, sizes, on_rank_0)
+        finally:
+            for name in list(waiting):  # on rank 0 after a failure: the others send all the same
+                whole(name)
+
+    _together(ranks, write)
+
+
+def load_checkpoint(path: str | os.PathLike[str], net: nn.Module, optimizer: Optimizer = None) -> int:
+    """Load a checkpoint of `save_checkpoint` on any number of ranks; every rank calls it.
+
+    Training goes on with the same numbers to rounding, bit for bit on as many ranks divided alike. Everything
+    is compared before anything is loaded, and a rank has its part twice meanwhile. Options of the optimiser,
+    such as its learning rate, follow the file.
+
+    Parameters
+    ----------
+    path, net, optimizer
+        As for `save_checkpoint`, with the same ``seed``; an optimiser that is not given is left out.
+
+    Returns
+    -------
+    int
+        The step.
+
+    Raises
+    ------
+    SavedFileError
+        On every rank: if the file is damaged or no such checkpoint, or ``net`` or the optimiser is not the
+        one saved; the message says what differs. Nothing has changed then.
+    DistributedError
+        If another rank has ended.
+    """
+    sharded, parameters, where = _network_of(net), _parameters(net), Path(path)
+    ranks, units = sharded.ranks, sharded.units
+    stored: StoredTensors | None = None
+
+    def read() -> dict[str, Any]:
+        nonlocal stored
+        if ranks.rank > 0:
+            return {}
+        header, stored = read_each(where, SHARDED_CHECKPOINT)
+        try:
+            return ShardedCheckpointHeader.model_validate(header).model_dump()
+        except ValidationError as error:
+            problem = error.errors()[0]
+            what = f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"
+            raise SavedFileError(f"{where} is damaged: {what}. Use a copy.") from error
+
+    header = _together(ranks, read)
+    saved = ShardedCheckpointHeader.model_validate(ranks.first(lambda: header))
+    try:
+        _compare("network", saved.network, json.loads(json.dumps(description(sharded))))
+        wanted = {f"{VALUE}{p.name}": _Stored(p.entries, p.parts, p.dtype) for p in parameters}
+        if optimizer is not None:
+            if saved.optimizer is None:
+                raise SavedFileError("it has no optimiser; load it without one")
+            _compare("optimiser", saved.optimizer.identity(), groups_of(ranks, optimizer, parameters))
+            for p in parameters:
+                for key, dtype in saved.optimizer.moments(p.name).items():
+                    wanted[f"{MOMENT}{p.name}.{key}"] = _Stored(p.entries, p.parts, dtype)
+        if saved.noise.device != units.device.type:
+            there = f"its noise is of a {saved.noise.device} device"
+            raise SavedFileError(f"{there}, and the network is on {units.device}")
+        present = units.noise_state()
+        for name, state in (("inputs", present.inputs), ("units", present.units)):
+            wanted[f"{NOISE}{name}"] = _Stored(Alike(ranks, tuple(state.shape)), [state], state.dtype)
+        _together(ranks, lambda: None if stored is None else _check_stored(stored, wanted))
+        found = {
+            name: wanted[name].entries.scatter(None if stored is None else stored[name], wanted[name].dtype)
+            for name in sorted(wanted)
+        }
+        seeds = (saved.noise.seeds[0], saved.noise.seeds[1])
+        noise = NoiseState(seeds, found[f"{NOISE}inputs"][0], found[f"{NOISE}units"][0])
+        _together(ranks, lambda: _try_noise(sharded, noise))
+        if optimizer is not None and saved.optimizer is not None:
+            moments = {n.removeprefix(MOMENT): own for n, own in found.items() if n.startswith(MOMENT)}
+            load = partial(load_state, optimizer, parameters, saved.optimizer, moments)
+            before = dict(vars(optimizer))  # torch replaces what is in it, and changes none of it
+            try:
+                _together(ranks, load)
+            except SparseMRNNError:
+                vars(optimizer).clear()
+                vars(optimizer).update(before)
+                raise
+    except SavedFileError as error:
+        said = str(error).rstrip(".")
+        raise SavedFileError(f"{where} is not loaded, and nothing has changed: {said}.") from error
+    with torch.no_grad():
+        for p in parameters:
+            for part, values in zip(p.parts, found[f"{VALUE}{p.name}"], strict=True):
+                part.copy_(values)
+    units.set_noise_state(noise)
+    return saved.step
+
+
+class _Stored:
+    """A tensor of the file: how the ranks have it, what this one has of it, and its type."""
+
+    def __init__(self, entries: Entries | Alike, own: list[Tensor], dtype: torch.dtype) -> None:
+        self.entries, self.own, self.dtype = entries, own, dtype
+
+
+def _network_of(root: nn.Module) -> ShardedRNN:
+    found = [part for part in root.modules() if isinstance(part, ShardedRNN)]
+    if len(found) != 1:
+        what = f"net is a {type(root).__name__} with {len(found)} sharded networks"
+        raise SavedFileError(f"{what}; give a ShardedRNN, or a module that holds one.")
+    return found[0]
+
+
+def _parameters(root: nn.Module) -> list[WholeParameter]:
+    """Parameters of the network, and all else that is in the state of the module, which ranks have alike."""
+    net = _network_of(root)
+    prefix = next(name for name, part in root.named_modules() if part is net)
+    found = list(whole_parameters(net))
+    for name, tensor in root.state_dict(keep_vars=True).items() if prefix else ():
+        if not name.startswith(f"{prefix}."):
+            if not isinstance(tensor, Tensor):
+                raise SavedFileError(f"{name} of net is no tensor, which a file of ranks cannot hold.")
+            alike = Alike(net.ranks, tuple(tensor.shape))
+            found.append(WholeParameter(f"module.{name}", [tensor], alike, tensor.dtype))
+    return found
+
+
+def _check_alike(ranks: Ranks, tensors: dict[str, _Stored]) -> None:
+    """Refuse what all ranks should have alike and do not."""
+    own = {
+        name: digest_of({}, {"it": stored.own[0]})
+        for name, stored in tensors.items() if isinstance(stored.entries, Alike)
+    }  # fmt: skip
+    every = ranks.gather(own)
+    for rank, other in enumerate(every):
+        differing = [name for name, digest in every[0].items() if other.get(name) != digest]
+        if differing:
+            text = f"{differing[0]} of rank {rank} is not that of rank 0, and should be alike on all ranks"
+            raise SavedFileError(f"{text}; give every rank the same, and train with the same gradients.")
+
+
+def _compare(what: str, then: dict[str, Any], now: dict[str, Any]) -> None:
+    if found := differences(then, now):
+        raise SavedFileError(f"this is another {what}: {first_of(found)}")
+
+
+def _check_stored(stored: StoredTensors, wanted: dict[str, _Stored]) -> None:
+    """Refuse a file without these tensors, or with others of their names."""
+    for name, want in wanted.items():
+        if name not in stored:
+            raise SavedFileError(f"it has no {name}")
+        tensor = stored[name]
+        if tuple(tensor.shape) != want.entries.shape or tensor.dtype != want.dtype:
+            there = f"{tensor.dtype} of shape {tuple(tensor.shape)}"
+            raise SavedFileError(f"its {name} is {there}, and here {want.dtype} of {want.entries.shape}")
+
+
+def _try_noise(net: ShardedRNN, noise: NoiseState) -> None:
+    present = net.units.noise_state()
+    try:
+        net.units.set_noise_state(noise)
+    except ConfigError as error:
+        raise SavedFileError(str(error)) from error
+    finally:
+        net.units.set_noise_state(present)
+
+
+def _together(ranks: Ranks, function: Callable[[], T]) -> T:
+    """What a function returns here, unless it raises an error on any rank: then every rank raises one."""
+    failure: SparseMRNNError | None = None
+    try:
+        result = function()
+    except SparseMRNNError as error:
+        failure = error
+    texts = ranks.gather(None if failure is None else str(failure))
+    if failure is not None:
+        raise failure
+    for rank, text in enumerate(texts):
+        if text is not None:
+            raise SavedFileError(f"rank {rank}: {text}")
+    return result
