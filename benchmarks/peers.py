@@ -2,8 +2,8 @@
 
     python benchmarks/peers.py [--peers PYTHON] [--units N] [--fan-in K] [--write docs/peers.md]
 
-PYTHON is an interpreter that has what is compared (``pip install jax brainevent reservoirpy nn4n torch``);
-what it lacks is left out, and said. Each entry is a process of its own. All get the same weights, inputs
+PYTHON is an interpreter that has what is compared (``pip install jax brainevent reservoirpy nn4n torch
+torch_sparse``); what it lacks is left out, and said. Each entry is a process of its own. All get the same weights, inputs
 and initial state, and compute x <- (1 - a) x + a (W tanh(x) + u) for some steps. Training is the forward
 and backward pass of the mean squared activity in the weights of the synapses, simulation the forward pass
 of one trial. A result is compared with scipy's in float64 before anything is timed. Time is the median of
@@ -108,8 +108,8 @@ def sparse_mrnn(p: dict[str, Any]) -> dict[str, Step]:
     return {"training": training, "simulation": simulation}
 
 
-def torch_sparse_csr(p: dict[str, Any]) -> dict[str, Step]:
-    """torch.sparse.mm with a CSR matrix at every step, differentiated by torch."""
+def torch_loop(p: dict[str, Any], product: Callable[[Any, Any], Callable[[Any], Any]]) -> dict[str, Step]:
+    """A loop over steps, differentiated by torch; ``product(index, values)`` multiplies by the matrix."""
     import torch
 
     n, x0, u = torch_problem(p)
@@ -118,10 +118,10 @@ def torch_sparse_csr(p: dict[str, Any]) -> dict[str, Step]:
     values = torch.from_numpy(p["values"]).requires_grad_()
 
     def run(x: Any, inputs: Any) -> list[Any]:
-        w = torch.sparse_coo_tensor(index, values, (n, n), is_coalesced=True, check_invariants=False)
+        multiply = product(index, values)
         out = []
         for current in inputs:
-            x = (1 - ALPHA) * x + ALPHA * (torch.sparse.mm(w, torch.tanh(x).t()).t() + current)
+            x = (1 - ALPHA) * x + ALPHA * (multiply(torch.tanh(x).t()).t() + current)
             out.append(torch.tanh(x))
         return out
 
@@ -136,6 +136,32 @@ def torch_sparse_csr(p: dict[str, Any]) -> dict[str, Step]:
             return run(x0[:1], u[:, :1])[-1].numpy()
 
     return {"training": training, "simulation": simulation}
+
+
+def torch_sparse_mm(p: dict[str, Any]) -> dict[str, Step]:
+    """torch.sparse.mm at every step."""
+    import torch
+
+    n = len(p["ptr"]) - 1
+
+    def product(index: Any, values: Any) -> Callable[[Any], Any]:
+        w = torch.sparse_coo_tensor(index, values, (n, n), is_coalesced=True, check_invariants=False)
+        return lambda h: torch.sparse.mm(w, h)
+
+    return torch_loop(p, product)
+
+
+def torch_sparse_package(p: dict[str, Any]) -> dict[str, Step]:
+    """The package torch_sparse at every step: a SparseTensor, whose transpose is kept."""
+    from torch_sparse import SparseTensor
+
+    n = len(p["ptr"]) - 1
+
+    def product(index: Any, values: Any) -> Callable[[Any], Any]:
+        w = SparseTensor(row=index[0], col=index[1], value=values, sparse_sizes=(n, n), is_sorted=True)
+        return lambda h: w @ h.contiguous()
+
+    return torch_loop(p, product)
 
 
 def dense_loop(p: dict[str, Any]) -> dict[str, Step]:
@@ -281,7 +307,8 @@ def reservoirpy(p: dict[str, Any]) -> dict[str, Step]:
 
 ENTRIES: dict[str, tuple[Callable[[dict[str, Any]], dict[str, Step]], bool]] = {
     "sparse-mrnn": (sparse_mrnn, False),
-    "torch.sparse, step by step": (torch_sparse_csr, False),
+    "torch.sparse, step by step": (torch_sparse_mm, False),
+    "torch_sparse, step by step": (torch_sparse_package, True),
     "dense loop, as mRNNTorch": (dense_loop, False),
     "JAX BCSR, compiled scan": (jax_bcsr, True),
     "brainevent, compiled scan": (brainevent, True),
