@@ -3,11 +3,11 @@
     python benchmarks/peers.py [--peers PYTHON] [--units N] [--fan-in K] [--write docs/peers.md]
 
 PYTHON is an interpreter that has what is compared (``pip install jax brainevent reservoirpy nn4n torch
-torch_sparse``); what it lacks is left out, and said. Each entry is a process of its own. All get the same weights, inputs
-and initial state, and compute x <- (1 - a) x + a (W tanh(x) + u) for some steps. Training is the forward
-and backward pass of the mean squared activity in the weights of the synapses, simulation the forward pass
-of one trial. A result is compared with scipy's in float64 before anything is timed. Time is the median of
-rounds in which the entries take turns; memory is the largest resident size of the process.
+torch_sparse``); what it lacks is left out, and said. Each entry is a process of its own. All get the same
+weights, inputs and initial state, and compute x <- (1 - a) x + a (W tanh(x) + u) for some steps. Training is
+the forward and backward pass of the mean squared activity in the weights of the synapses, simulation the
+forward pass of one trial. A result is compared with scipy's in float64 before anything is timed. Time is the
+median of rounds in which the entries take turns; memory is the largest resident size of the process.
 """
 
 from __future__ import annotations
