@@ -7,7 +7,7 @@ from typing import Any
 
 from sparse_mrnn.benchmark.advice import Comparison, crossover, percent
 from sparse_mrnn.benchmark.measure import CaseResult
-from sparse_mrnn.plot.figure import new_figure
+from sparse_mrnn.plot.figure import label_decades, new_figure
 
 COLOURS = {
     "sparse-mrnn": "#c0392b", "backend-csr": "#e67e22", "backend-hybrid": "#8e44ad",
@@ -143,9 +143,9 @@ def _mark_crossover(ax: Any, cases: Sequence[CaseResult], group: str) -> None:
 
 
 def _unit_ticks(ax: Any, units: list[int]) -> None:
-    from matplotlib.ticker import NullLocator, StrMethodFormatter
+    from matplotlib.ticker import NullLocator
 
-    ax.yaxis.set_major_formatter(StrMethodFormatter("{x:,.6g}"))
+    label_decades(ax.yaxis, *ax.get_ylim())
     ax.set_xticks(units, [f"{u:,}" if u < 10_000 else f"{u / 1000:g}k" for u in units], fontsize=8)
     ax.xaxis.set_minor_locator(NullLocator())
 
