@@ -2,8 +2,8 @@
 
 Between two parallel loops OpenMP's threads spin, and sleep only after a while: in GNU's OpenMP, which
 torch's Linux wheels and numba use, after 300,000 turns, some milliseconds. A thread that spins takes its
-core from the thread of another process, or of the same one, that all are waiting for. 3,000 turns, some 0.1 ms,
-last as long as most gaps between the loops of a time step and cost a few percent on an idle machine
+core from the thread of another process, or of the same one, that all are waiting for. 3,000 turns, some 0.1
+ms, last as long as most gaps between the loops of a time step and cost a few percent on an idle machine
 (docs/decisions/0023-waiting-threads.md).
 """
 
