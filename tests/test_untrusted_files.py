@@ -32,7 +32,7 @@ from sparse_mrnn.connectome import (
     read_table,
     read_tvb,
 )
-from sparse_mrnn.errors import ConfigError, GraphError, WeightError
+from sparse_mrnn.errors import ConfigError, ConnectomeError, GraphError, WeightError
 from sparse_mrnn.interop import read_sonata, write_sonata
 
 HEAD = "pre,post,weight\n"
@@ -628,3 +628,11 @@ def test_a_ring_of_many_regions_is_read_in_seconds(n):
     graph = sm.read_config({"recurrent_regions": regions, "recurrent_connections": ring})
     assert time.process_time() - start < 5
     assert graph.number_of_edges() == n
+
+
+def test_a_quote_in_a_header_that_is_not_closed(tmp_path):
+    """It would make all rows part of a column's name, and the table an empty one."""
+    (tmp_path / "edges.csv").write_text("pre,post,count\na,b,3\n")
+    (tmp_path / "neurons.csv").write_text('neuron,"class\na,x\nb,y\n')
+    with pytest.raises(ConnectomeError, match="neurons.csv, line 1: a quote in the header is not closed"):
+        read_table(tmp_path / "edges.csv", tmp_path / "neurons.csv")

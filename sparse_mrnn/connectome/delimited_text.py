@@ -111,6 +111,7 @@ def sniff(path: Path, delimiter: str | None = None, columns: Sequence[str] | Non
     rows = parsed(lines[first:], delimiter, path)
     ends, cells = next(rows, (1, [""]))
     if columns is None:
+        _refuse_open_quote(lines[first:], delimiter, where)
         names, skip = tuple(name.strip() for name in cells), first + ends
     else:
         names, skip = tuple(columns), first
@@ -128,6 +129,15 @@ def sniff(path: Path, delimiter: str | None = None, columns: Sequence[str] | Non
             f"The delimiter looks like a {DELIMITERS[other]}; give delimiter={other!r}."
         )
     return Dialect(names, delimiter, skip, is_empty=columns is None and next(rows, None) is None)
+
+
+def _refuse_open_quote(lines: Sequence[str], delimiter: str, where: str) -> None:
+    """Refuse a header with a quote that no other closes: it would swallow the rows."""
+    try:
+        next(csv.reader(lines, delimiter=delimiter, strict=True), None)
+    except csv.Error as error:
+        if "unexpected end of data" in str(error):
+            raise ConnectomeError(f"{where}: a quote in the header is not closed.") from None
 
 
 def explain(path: Path, dialect: Dialect, kinds: Mapping[str, str], reason: str) -> NoReturn:
