@@ -1,11 +1,15 @@
 """A network on several processes against one: build, rate, peak memory, what is exchanged; and a cost model.
 
     python benchmarks/distributed.py [--rounds 3] [--write docs/scaling.md]
+    python benchmarks/distributed.py --delays [--write docs/scaling.md]
 
 All build the same modular network: regions in modules, most synapses within a module. One process of two
 threads and two of one thread take turns; one of one thread and four of one thread run once. Every run is
 started anew. The constants of the cost model come from these runs: synapses a second of one thread, and the
 time of an exchange between two processes, as a constant and a time for each unit.
+
+--delays: the same network with delays of five steps between modules, on two processes of one thread, which
+exchange five steps in one message or, for comparison, every step; both take turns in the same processes.
 """
 
 from __future__ import annotations
@@ -30,10 +34,16 @@ SYNAPSES = 100
 EXCHANGED = (100, 10_000, 100_000, 1_000_000)
 PREDICTED = (10**6, 10**7, 10**8, 10**9)
 RANKS = (1, 2, 4, 64, 1024)
+DELAY = 5
+"""Steps of the delay between modules, with --delays."""
+DELAYED_SIZES, TURNS, TURN_STEPS = (1_000_000, 100_000, 10_000), 21, 20
 
 
-def modular(units: int, regions: int = 40, modules: int = 8, outside: float = 0.1) -> Any:
-    """Regions in modules: of each unit's synapses, the share ``outside`` comes from one region elsewhere."""
+def modular(units: int, regions: int = 40, modules: int = 8, outside: float = 0.1, delay: Any = None) -> Any:
+    """Regions in modules: of each unit's synapses, the share ``outside`` comes from one region elsewhere.
+
+    ``delay``: of these, in ms.
+    """
     import sparse_mrnn as sm
 
     g, n = sm.RegionGraph(), units // regions
@@ -46,7 +56,7 @@ def modular(units: int, regions: int = 40, modules: int = 8, outside: float = 0.
         for source in range(first, first + per_module):
             g.add_projection(f"r{source}", f"r{k}", fan_in=within)
         elsewhere = f"r{(k + per_module) % regions}"
-        g.add_projection(elsewhere, f"r{k}", fan_in=max(1, SYNAPSES - within * per_module))
+        g.add_projection(elsewhere, f"r{k}", fan_in=max(1, SYNAPSES - within * per_module), delay=delay)
     return g
 
 
@@ -91,6 +101,46 @@ def run(units: int, steps: int, threads: int) -> None:
         found |= {"sent": report.volume, "all-gather": report.all_gather, "peak": ranks.gather(own_peak())}
         if ranks.rank == 0:
             print(json.dumps(found))
+
+
+def delayed(units: int) -> None:
+    """Simulate and train with exchanges every few steps and every step, in turns; print JSON.
+
+    Times are milliseconds a step of rank 0, one for each turn.
+    """
+    from sparse_mrnn.distributed import ShardedRNN, joined
+    from sparse_mrnn.distributed.streaming import ShardedSimulator
+
+    torch.set_num_threads(1)
+    with joined() as ranks:
+        net = ShardedRNN(modular(units, delay=DELAY * 10.0), seed=0, device="cpu", activation="tanh")
+        report = net.halo_report()
+        if report.steps_per_message != DELAY:
+            sys.exit(f"{report.steps_per_message} steps in a message, not {DELAY}.")
+        simulators = {}
+        for every in (DELAY, 1):  # fewer steps than delays allow are right, too
+            net.shard.exchange_steps = every
+            simulators[every] = ShardedSimulator(net, 1, None, event_driven=False)
+            simulators[every].set_factors({"recurrent": {}, "input": {}})
+        inp, x0 = torch.zeros(1, TURN_STEPS, 0), net.batched_initial_condition(1)[0].detach()
+        found: dict[str, list[float]] = {}
+        for turn in range(TURNS + 1):
+            for every, simulator in simulators.items():
+                net.shard.exchange_steps = every
+                ranks.any([True])  # all begin together
+                begun = time.perf_counter()
+                for _ in range(TURN_STEPS):
+                    simulator.stepper.step(inputs=False)
+                ranks.any([True])
+                between = time.perf_counter()
+                net(inp, x0)[1].sum().backward()
+                ranks.any([True])
+                ended = time.perf_counter()
+                if turn:  # the first one compiles and allocates
+                    found.setdefault(f"simulate {every}", []).append(1e3 * (between - begun) / TURN_STEPS)
+                    found.setdefault(f"train {every}", []).append(1e3 * (ended - between) / TURN_STEPS)
+        if ranks.rank == 0:
+            print(json.dumps({"sent": report.volume, "times": found}))
 
 
 def exchange() -> None:
@@ -157,6 +207,21 @@ def measured(units: int, steps: int, rounds: int) -> tuple[str, list[dict[str, A
     return "\n".join([f"{units:,} units, {one[0]['synapses']:,} synapses:\n", *lines]), runs[1, 1]
 
 
+def with_delays() -> str:
+    """The table of --delays."""
+    columns = "units sent a step", "every step (ms)", f"every {DELAY} steps (ms)", "ratio", "quartiles of it"
+    lines = table_head("units, what", *columns)
+    for units in DELAYED_SIZES:
+        found = started(2, "--delays", "--units", units)
+        for what in ("simulate", "train"):
+            each, few = (np.array(found["times"][f"{what} {every}"]) for every in (1, DELAY))
+            low, high = np.percentile(each / few, (25, 75))
+            row = [f"{units:,}, {what}", f"{found['sent']:,}", f"{median(each):.3g}", f"{median(few):.3g}"]
+            lines.append(table_row([*row, f"{median(each / few):.2f}x", f"{low:.2f} to {high:.2f}"]))
+            progress(lines[-1])
+    return "\n".join(lines)
+
+
 def step_ms(units: float, ranks: int, messages: float, halo: float, costs: Sequence[float]) -> float:
     """The cost model: milliseconds of a step of one rank, for synapses a second, a message and a unit."""
     per_second, message, unit = costs
@@ -184,7 +249,11 @@ def main() -> None:
     for name in ("--units", "--steps", "--threads"):
         parser.add_argument(name, type=int, help=SUPPRESS)
     parser.add_argument("--exchange", action="store_true", help=SUPPRESS)
+    parser.add_argument("--delays", action="store_true", help="measure delays between processes alone")
     options = parser.parse_args()
+    if options.units and options.delays:
+        delayed(options.units)
+        return
     if options.units:
         run(options.units, options.steps, options.threads)
         return
@@ -193,6 +262,12 @@ def main() -> None:
         return
     from sparse_mrnn.benchmark import describe_machine, machine_line
 
+    if options.delays:
+        table = f"{machine_line(describe_machine())}\n\n{with_delays()}"
+        print(table)
+        if options.write is not None:
+            replace_in_page(options.write, table, "delays")
+        return
     tables, alone = zip(*(measured(units, steps, options.rounds) for units, steps in SIZES), strict=True)
     per_second = alone[0][0]["synapses"] / alone[0][0]["step"]
     times = started(2, "--exchange")

@@ -25,6 +25,7 @@ import sparse_mrnn as sm
 import sparse_mrnn.connectome
 import sparse_mrnn.data
 from sparse_mrnn.distributed import ShardedRNN, entries, estimate, load_checkpoint, save_checkpoint, simulate
+from sparse_mrnn.distributed.streaming import ShardedSimulator
 from sparse_mrnn.errors import (
     ConfigError,
     DistributedError,
@@ -35,6 +36,7 @@ from sparse_mrnn.errors import (
     ShapeError,
     SimulationStopped,
 )
+from sparse_mrnn.simulation.simulator import Simulator
 from sparse_mrnn.tensor_file import SHARDED_CHECKPOINT, read_tensors, write_tensors
 
 
@@ -82,11 +84,14 @@ def _work(rank, size, path, timeout, tasks, results):
 # ---------------------------------------------------------------- networks
 
 
-def random_graph(seed, *, delays=False):
-    """A random graph with every way of sharing parameters, signs, rules, frozen and explicit projections."""
+def random_graph(seed, *, delays=False, between=None):
+    """A random graph with every way of sharing parameters, signs, rules, frozen and explicit projections.
+
+    ``between``: least delay of projections between two of its regions, in steps of 10 ms.
+    """
     rng = np.random.default_rng(seed)
     g = sm.RegionGraph()
-    names = [f"r{k}" for k in range(int(rng.integers(3, 7)))]
+    names = [f"r{k}" for k in range(int(rng.integers(3, 7)) if between is None else 5)]
     for k, name in enumerate(names):
         n = int(rng.integers(3, 14))
         g.add_region(
@@ -105,6 +110,8 @@ def random_graph(seed, *, delays=False):
             if rng.random() < 0.3:
                 continue
             delay = float(rng.integers(1, 5) * 10) if delays and rng.random() < 0.6 else None
+            if between is not None and source != target:
+                delay = 10.0 * float(rng.integers(between, between + 3))
             kind = rng.integers(5)
             n, m = g.region(target).n, g.region(source).n
             if kind == 0:
@@ -551,6 +558,137 @@ def frozen(rank, size):
         net(torch.zeros(1, 3, 0, dtype=torch.float64), x0)
 
 
+@contextlib.contextmanager
+def counted(ranks):
+    """The exchanges within the block, one entry each."""
+    exchange, calls = ranks.exchange, []
+
+    def counting(received, sent, sizes):
+        calls.append(len(sent))
+        return exchange(received, sent, sizes)
+
+    ranks.exchange = counting
+    yield calls
+    del ranks.exchange
+
+
+def shortest_cut(whole, ranks):
+    """Shortest delay, in steps, of the synapses between units of different ranks."""
+    table = whole.weights("recurrent").table()
+    delays = {(p.source, p.target, p.key): p.delay for p in whole.graph.projections()}
+    steps = np.array([round((delays[name] or whole.dt) / whole.dt) for name in table.projections])
+    of_synapse = np.repeat(steps, table.lengths.numpy())
+    return int(of_synapse[ranks[table.row.numpy()] != ranks[table.col.numpy()]].min())
+
+
+def seldom_exchanged(rank, size, seeds):
+    """Delays between ranks of D steps and more: the numbers of one process, with messages every D steps."""
+    for seed in seeds:
+        least = 2 + seed % 3
+        g = random_graph(seed, delays=True, between=least)
+        options = dict(seed=seed, dtype=torch.float64, device="cpu", noise_level_act=0.2, noise_level_inp=0.1)
+        whole, net = sm.mRNN(g, backend="csr", **options), ShardedRNN(g, partition="regions", **options)
+        every = net.halo_report().steps_per_message
+        assert every == shortest_cut(whole, net.partition.ranks) >= least
+        assert estimate(g, size, "regions").steps_per_message == every
+        for steps, checkpoint_steps in ((3 * every + 1, None), (2 * every, every), (11, every + 1), (every - 1, None), (9, 2)):
+            whole.zero_grad(), net.zero_grad()
+            compare(net, whole, steps=steps, checkpoint_steps=checkpoint_steps, given_h0=bool(steps % 2))
+        count_exchanges(net, every, 3 * every + 2)
+        simulated_with(g, net, options, run_of_graph(g))
+
+
+def count_exchanges(net, every, steps):
+    inp, x0 = torch.zeros(1, steps, net.n_inputs, dtype=torch.float64), net.batched_initial_condition(1)[0]
+    assert steps > every
+    with counted(net.ranks) as forward:
+        h = net(inp, x0)[1]
+    with counted(net.ranks) as backward:
+        h.sum().backward()
+    assert len(forward) == -(-steps // every)
+    assert len(backward) == -(-steps // every) + 1  # and one for the activity that weights' gradients need
+    simulator = ShardedSimulator(net, 1, None, event_driven=False)
+    simulator.set_factors({"recurrent": {}, "input": {}})
+    with counted(net.ranks) as streaming:
+        for _ in range(steps):
+            simulator.stepper.step()
+    assert len(streaming) == steps // every
+
+
+def one_way(rank, size):
+    """A rank that receives nothing, and ranks with delays that exchange nothing at all."""
+    options = dict(seed=1, dtype=torch.float64, device="cpu")
+    for pairs, every in (([("a", "b", 30.0)], 3), ([], 4)):
+        g = sm.RegionGraph()
+        for name in "ab":
+            g.add_region(name, 4, init=0.3)
+            g.add_projection(name, name, density=0.6, delay=40.0)
+        for source, target, delay in pairs:
+            g.add_projection(source, target, delay=delay)
+        whole, net = sm.mRNN(g, backend="csr", **options), ShardedRNN(g, partition="regions", **options)
+        assert net.halo_report().steps_per_message == every
+        for checkpoint_steps in (None, 2, 5):
+            whole.zero_grad(), net.zero_grad()
+            compare(net, whole, steps=8, checkpoint_steps=checkpoint_steps)
+        count_exchanges(net, every, 10)
+        simulated_with(g, net, options, dict(steps=20, progress=False, stimulus=sm.Stimulus("a", 1.0)))
+
+
+def ring():
+    """Four regions: between the halves {a, b} and {c, d} a delay of 5 steps and more, within them of 2 and 1."""
+    g = sm.RegionGraph()
+    for k, name in enumerate("abcd"):
+        g.add_region(name, 5 + k, sign=None, init=0.1 * k, base_firing=0.2)
+        g.add_projection(name, name, density=0.5)
+    for source, target, delay in (("a", "b", 20), ("b", "a", 30), ("c", "d", None), ("b", "c", 50), ("d", "a", 70), ("a", "d", 60)):
+        g.add_projection(source, target, density=0.6, delay=delay)
+    return g
+
+
+RING_PARTS = {2: [0, 0, 1, 1], 3: [0, 1, 2, 2]}
+RING_OPTIONS = dict(seed=4, dtype=torch.float64, device="cpu", activation="tanh", noise_level_act=0.3)
+
+
+def ring_simulator(size, every):
+    g = ring()
+    of_unit = np.repeat(RING_PARTS[size], [g.region(name).n for name in "abcd"])
+    net = ShardedRNN(g, partition=of_unit, **RING_OPTIONS)
+    assert net.halo_report().steps_per_message == every
+    simulator = ShardedSimulator(net, 2, 9, event_driven=False)
+    simulator.set_factors({"recurrent": {}, "input": {}})
+    return simulator
+
+
+def stopped_between_exchanges(rank, size, file):
+    """After 8 steps with an exchange every 5, the state of all units; the same run goes on to step 20."""
+    simulator = ring_simulator(size, 5)
+    for step in range(20):
+        if step == 8:
+            state = {name: tensor.clone() for name, tensor in simulator.state().items()}
+        simulator.stepper.step()
+    if rank == 0:
+        torch.save((state, simulator.state()["h"].clone()), file)
+    else:
+        simulator.state()
+
+
+def resumed_between_exchanges(rank, size, file, every):
+    """Goes on from it, on any number of ranks, to what one process has: bit for bit on as many ranks."""
+    simulator = ring_simulator(size, every)
+    state, expected = torch.load(file)
+    whole = Simulator(sm.mRNN(ring(), backend="csr", **RING_OPTIONS), 2, 9, event_driven=False)
+    whole.set_factors({"recurrent": {}, "input": {}})
+    simulator.load(state, 8)
+    for _ in range(12):
+        simulator.stepper.step()
+    for _ in range(20):
+        whole.stepper.step()
+    found = simulator.state().get("h")
+    if rank == 0:
+        np.testing.assert_allclose(found, whole.stepper.h, atol=1e-12)
+        assert size != 2 or torch.equal(found, expected)
+
+
 def modular():
     """Eight modules in mixed order, with 1% of the synapses of a module between two of them."""
     g = sm.RegionGraph()
@@ -578,6 +716,10 @@ def halo(rank, size):
 def run_of(seed, delays=True):
     """A random network and options of a run with every kind of stimulus and intervention."""
     g = random_graph(seed, delays=delays)
+    return g, run_of_graph(g)
+
+
+def run_of_graph(g):
     names = [r.name for r in g.regions()]
     projection = next(p for p in g.projections("recurrent") if p.source != p.target)
     stimuli = [
@@ -590,7 +732,7 @@ def run_of(seed, delays=True):
         sm.Clamp(names[-1], 0.4, start=30, stop=90),
         sm.Gain(projection.source, projection.target, 0.5, start=100),
     ]
-    return g, dict(steps=25, batch=2, noise=True, seed=3, stimulus=stimuli, interventions=acts, progress=False)
+    return dict(steps=25, batch=2, noise=True, seed=3, stimulus=stimuli, interventions=acts, progress=False)
 
 
 def simulated(rank, size, seeds):
@@ -598,15 +740,19 @@ def simulated(rank, size, seeds):
         g, options = run_of(seed, delays=bool(seed % 2))
         settings = dict(seed=seed, dtype=torch.float64, device="cpu", noise_level_act=0.1)
         for record in (sm.Record(variables=["h", "x"]), sm.Record(what=["units", "mean"], regions=["r1", "all"], every=3), sm.Record(regions=["r2", "r0"])):
-            found = simulate(ShardedRNN(g, **settings), record=record, **options)
-            assert (found is None) == (rank > 0)
-            if rank == 0:
-                expected = sm.simulate(sm.mRNN(g, **settings), record=record, **options)
-                assert set(found.variables) == set(expected.variables)
-                for name in expected.data_vars:
-                    np.testing.assert_allclose(found[name].values, expected[name].values, atol=1e-12)
-                for name in expected.coords:
-                    assert (found[name].values == expected[name].values).all()
+            simulated_with(g, ShardedRNN(g, **settings), settings, dict(record=record, **options))
+
+
+def simulated_with(g, net, settings, options):
+    found = simulate(net, **options)
+    assert (found is None) == (net.ranks.rank > 0)
+    if found is not None:
+        expected = sm.simulate(sm.mRNN(g, **settings), **options)
+        assert set(found.variables) == set(expected.variables)
+        for name in expected.data_vars:
+            np.testing.assert_allclose(found[name].values, expected[name].values, atol=1e-12)
+        for name in expected.coords:
+            assert (found[name].values == expected[name].values).all()
 
 
 def signal_when_there(out, number):

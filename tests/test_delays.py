@@ -180,6 +180,23 @@ def test_history():
         torch.testing.assert_close(out[:2], past[-4 if len(past) > 4 else 0][:2])
 
 
+def test_a_history_whose_steps_come_later():
+    rng = np.random.default_rng(1)
+    start = torch.from_numpy(rng.normal(size=(6, 2)))
+    at_once, later = (RingHistory({(3, 6): 3, (0, 2): 5}, start) for _ in range(2))
+    found, expected = torch.zeros_like(start), torch.zeros_like(start)
+    steps = []
+    for _ in range(12):
+        steps.append(torch.from_numpy(rng.normal(size=(6, 2))))
+        at_once.push(steps[-1])
+        later.count += 1
+        if len(steps) % 3 == 0:
+            later.put(steps[-3:])
+        later.gather([(0, 2), (3, 6)], 3, found)  # a delay as long as the time between two of them
+        at_once.gather([(0, 2), (3, 6)], 3, expected)
+        torch.testing.assert_close(found, expected)
+
+
 def test_config_and_round_trip():
     config = {
         "recurrent_regions": [{"name": "a", "num_units": 2, "noise_level": 0.3}],

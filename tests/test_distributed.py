@@ -20,7 +20,7 @@ import sparse_mrnn.data
 from sparse_mrnn.cli import app
 from sparse_mrnn.distributed import ShardedRNN, estimate, joined, partition
 from sparse_mrnn.distributed.partition import unit_work
-from sparse_mrnn.errors import DistributedError, MissingExtraError
+from sparse_mrnn.errors import ConfigError, DistributedError, MissingExtraError
 from sparse_mrnn.lowering import Layout
 
 needs_flyvis = pytest.mark.skipif(not FLYVIS.exists(), reason="no flyvis connectome (FLYVIS_CONNECTOME)")
@@ -72,7 +72,24 @@ def test_simulations(ranks):
 
 
 @pytest.mark.dist
-@pytest.mark.parametrize("case", [cases.large, cases.trained, cases.trials_divided, cases.frozen, cases.mistakes, cases.diverging])
+def test_delays_between_ranks_make_messages_rare(ranks):
+    ranks.run(cases.seldom_exchanged, range(6))
+
+
+@pytest.mark.dist
+def test_a_run_goes_on_where_messages_are_as_rare_or_less(two, tmp_path, tmp_path_factory):
+    file = tmp_path / "state.pt"
+    two.run(cases.stopped_between_exchanges, file)
+    two.run(cases.resumed_between_exchanges, file, 5)
+    three = RankPool(3, tmp_path_factory.mktemp("three"))
+    try:
+        three.run(cases.resumed_between_exchanges, file, 2)
+    finally:
+        three.close()
+
+
+@pytest.mark.dist
+@pytest.mark.parametrize("case", [cases.one_way, cases.large, cases.trained, cases.trials_divided, cases.frozen, cases.mistakes, cases.diverging])
 def test_two_ranks(case, two):
     two.run(case)
 
@@ -279,6 +296,21 @@ def test_explicit_synapses_are_counted_not_estimated():
     receiver = next(rank for rank in found.ranks if rank.received)
     assert (receiver.received, receiver.cut_synapses, receiver.synapses) == (2, 3, 7)
     assert (found.volume, found.all_gather, found.messages) == (2, 8, 1)
+
+
+def test_steps_of_a_message_are_those_of_the_shortest_delay_between_ranks():
+    g = regions([4, 4, 4])
+    for name in ("r0", "r1", "r2"):
+        g.add_projection(name, name)  # within a region, without a delay
+    g.add_projection("r0", "r1", delay=30.0)
+    g.add_projection("r1", "r2", delay=20.0)
+    for parts, dt, steps, messages in ([[0, 0, 1], 10.0, 2, 1], [[0, 1, 1], 10.0, 3, 1], [[0, 1, 1], 5.0, 6, 1]):
+        found = estimate(g, 2, np.repeat(parts, 4), dt=dt)
+        assert (found.steps_per_message, found.messages) == (steps, messages)
+        assert f"4 units a step in 1 messages every {steps} steps" in str(found.table())
+    assert estimate(g, 2, [0, 0, 0, 1] * 3).steps_per_message == 1
+    with pytest.raises(ConfigError, match="delay 20 ms is shorter than a time step, dt = 25 ms"):
+        estimate(g, 3, "regions", dt=25.0)
 
 
 def test_info_estimates_ranks(tmp_path):

@@ -25,8 +25,9 @@ def info(
         if ranks is not None:
             from sparse_mrnn.distributed import estimate as estimate_ranks
 
-            itemsize = 8 if named.settings.dtype == "float64" else 4
-            out.print(estimate_ranks(named.graph, ranks, partition, batch=batch, itemsize=itemsize).table())
+            itemsize, dt = 8 if named.settings.dtype == "float64" else 4, named.settings.dt
+            found = estimate_ranks(named.graph, ranks, partition, dt=dt, batch=batch, itemsize=itemsize)
+            out.print(found.table())
             return
         net = named.build("cpu", spectral_radius=None)
         out.print(named.graph)

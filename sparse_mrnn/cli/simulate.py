@@ -113,6 +113,8 @@ def simulate(
                     report = divided.halo_report()
                     if not quiet:
                         synapses, halo = sum(report.synapses), f"{report.volume:,} units sent a step"
+                        if report.steps_per_message > 1:
+                            halo += f", {report.steps_per_message} steps at once"
                         size = f"{divided.layout.n:,} units, {synapses:,} synapses"
                         say(f"{size} on {ranks.size} ranks; {halo}; seed {chosen}")
                     recording = run_on_ranks(divided, settings.duration, seed=chosen, **more)

@@ -11,6 +11,7 @@ from rich.filesize import decimal
 from sparse_mrnn.distributed.partition import Partition, partition
 from sparse_mrnn.graph import Projection, RegionGraph
 from sparse_mrnn.lowering import Layout
+from sparse_mrnn.models.delays import delay_steps
 from sparse_mrnn.summary_table import SummaryTable
 
 Float = NDArray[np.float64]
@@ -52,12 +53,16 @@ class Estimate:
     n_units : int
     ranks : tuple of RankEstimate
     messages : int
-        Between ranks in a step: pairs of which one needs activity of the other.
+        Between ranks in an exchange: pairs of which one needs activity of the other.
+    steps_per_message : int
+        Steps between two exchanges, each with the activity of so many steps: the shortest delay of a
+        projection that the partition cuts.
     """
 
     n_units: int
     ranks: tuple[RankEstimate, ...]
     messages: int
+    steps_per_message: int
 
     @property
     def volume(self) -> float:
@@ -80,14 +85,23 @@ class Estimate:
         ]  # fmt: skip
         cut, synapses = (sum(getattr(r, name) for r in self.ranks) for name in ("cut_synapses", "synapses"))
         share = f", {self.all_gather / self.volume:.1f}x less than all-gather" if self.volume else ""
-        title = f"{self.volume:,.0f} units in {self.messages} messages a step{share}"
+        units, messages, every = f"{self.volume:,.0f} units", f"in {self.messages} messages", "a step"
+        if self.steps_per_message > 1:
+            units, every = f"{units} a step", f"every {self.steps_per_message} steps"
+        title = f"{units} {messages} {every}{share}"
         cuts = f"{cut:,.0f} of {synapses:,.0f} synapses cut ({cut / max(synapses, 1):.1%})"
         columns = ["rank", "units", "synapses", "cut", "units received", "units sent", "memory"]
         return SummaryTable([title, cuts], columns, rows)
 
 
 def estimate(
-    graph: RegionGraph, size: int, how: str | ArrayLike = "balanced", *, batch: int = 1, itemsize: int = 4
+    graph: RegionGraph,
+    size: int,
+    how: str | ArrayLike = "balanced",
+    *,
+    dt: float = 10.0,
+    batch: int = 1,
+    itemsize: int = 4,
 ) -> Estimate:
     """What each rank of a network will hold and exchange; nothing is drawn.
 
@@ -101,6 +115,8 @@ def estimate(
         Ranks.
     how : str or array
         As for `partition`.
+    dt : float
+        Time step in ms, which delays are counted in.
     batch : int
         Trials.
     itemsize : int
@@ -110,6 +126,8 @@ def estimate(
     ------
     DistributedError
         As `partition`.
+    ConfigError
+        If the shortest delay between ranks is shorter than a time step.
 
     Examples
     --------
@@ -123,16 +141,24 @@ def estimate(
     counted = [_Counted(graph, layout, parts, rank) for rank in range(size)]
     between = np.array([c.needed_of for c in counted])  # (receiver, owner)
     sent = between.sum(axis=0)
+    cut = [projection for count in counted for projection in count.cut_projections]
+    every = _steps(min(cut, key=lambda projection: projection.delay or 0.0), dt) if cut else 1
     ranks = []
     for rank, count in enumerate(counted):
         units = len(parts.units(rank))
         per_synapse = 2 * itemsize + SYNAPSE_INDEX_BYTES
         received = float(between[rank].sum())
-        states = (STATE_COPIES * units + received + sent[rank]) * batch * itemsize
+        states = (STATE_COPIES * units + every * (received + sent[rank])) * batch * itemsize
         memory = count.synapses * per_synapse + 8 * units + states
         size_of = units, count.synapses, count.cut, received, float(sent[rank])
         ranks.append(RankEstimate(*size_of, memory))
-    return Estimate(layout.n, tuple(ranks), int((between > 0.5).sum()))
+    return Estimate(layout.n, tuple(ranks), int((between > 0.5).sum()), every)
+
+
+def _steps(projection: Projection, dt: float) -> int:
+    """Delay in time steps."""
+    name = projection.source, projection.target, projection.key
+    return int(delay_steps((name,), (projection.delay,), dt)[0])
 
 
 class _Counted:
@@ -142,12 +168,16 @@ class _Counted:
         self.layout, self.own = layout, parts.ranks == rank
         self.per_region: Float = np.add.reduceat(self.own, layout.ptr[:-1], dtype=np.float64)
         self.synapses = self.cut = 0.0
+        self.cut_projections: list[Projection] = []
         expected = np.zeros(len(layout.regions))  # synapses of each source unit onto the rank, by region
         certain = np.zeros(layout.n, dtype=bool)
         for projection in graph.projections():
             target = layout.index[projection.target]
             if self.per_region[target]:
+                before = self.cut
                 self._count(projection, target, expected, certain)
+                if self.cut > before:
+                    self.cut_projections.append(projection)
         of_region = np.repeat(-np.expm1(-expected), np.diff(layout.ptr))
         needed = np.where(certain, 1.0, of_region) * ~self.own
         by_owner = np.bincount(parts.ranks, weights=needed, minlength=parts.size)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -28,6 +30,8 @@ class Halo:
     ----------
     received, sent : list of int
         Units received from, and sent to, each rank.
+    send : Tensor of int64
+        The own units sent, rank after rank: once for each rank that needs it.
     """
 
     def __init__(self, ranks: Ranks, partition: Partition, needed: Int64, device: torch.device) -> None:
@@ -54,34 +58,37 @@ class Halo:
         """Units whose activity this rank sends in a step, counted once for each rank that needs it."""
         return len(self.send)
 
-    def begin(self, h: Tensor) -> Arrival:
-        """Send activity to the ranks that need it, and begin to receive the halo's.
+    def begin(self, activities: Sequence[Tensor]) -> Arrival:
+        """Send activity to the ranks that need it, and begin to receive the halo's: one message to each rank.
 
         Parameters
         ----------
-        h : Tensor, shape (own units, ...)
+        activities : sequence of Tensor, each of shape (own units, batch)
+            Of some steps.
         """
-        sent = h.index_select(0, self.send)
-        received = h.new_empty(self.n, *h.shape[1:])
+        sent = torch.stack([activity.index_select(0, self.send) for activity in activities], dim=1)
+        received = sent.new_empty(self.n, *sent.shape[1:])
         return Arrival(self.ranks.exchange(received, sent, (self.received, self.sent)), received, self)
 
-    def begin_back(self, gradient: Tensor) -> Return:
-        """Send the gradient of the halo's activity back to its owners.
+    def begin_back(self, gradients: Tensor) -> Return:
+        """Send gradients of the halo's activity back to its owners.
 
         Parameters
         ----------
-        gradient : Tensor, shape (halo units, batch)
+        gradients : Tensor, shape (steps, halo units, batch)
         """
+        by_unit = gradients.transpose(0, 1)
         if self._arrival is not None:
-            in_order = torch.empty_like(gradient)
-            gradient = in_order.index_copy_(0, self._arrival, gradient)
-        received = gradient.new_empty(len(self.send), *gradient.shape[1:])
-        exchange = self.ranks.exchange(received, gradient.contiguous(), (self.sent, self.received))
-        return Return(exchange, received, self.send)
+            in_order = by_unit.new_empty(by_unit.shape)
+            by_unit = in_order.index_copy_(0, self._arrival, by_unit)
+        received = by_unit.new_empty(len(self.send), *by_unit.shape[1:])
+        exchange = self.ranks.exchange(received, by_unit.contiguous(), (self.sent, self.received))
+        return Return(exchange, received)
 
-    def in_unit_order(self, received: Tensor) -> Tensor:
-        """What arrived, by unit, shape (halo units, ...)."""
-        return received if self._arrival is None else received.index_select(0, self._arrival)
+    def by_step(self, received: Tensor) -> Tensor:
+        """What arrived, (halo units, steps, batch), as (steps, halo units, batch), in the order of units."""
+        found = received if self._arrival is None else received.index_select(0, self._arrival)
+        return found.transpose(0, 1).contiguous()
 
 
 class Arrival:
@@ -91,18 +98,18 @@ class Arrival:
         self._exchange, self._received, self._halo = exchange, received, halo
 
     def wait(self) -> Tensor:
-        """The activity of the halo, shape (halo units, ...)."""
+        """The activity of the halo, shape (steps, halo units, batch)."""
         self._exchange.wait()
-        return self._halo.in_unit_order(self._received)
+        return self._halo.by_step(self._received)
 
 
 class Return:
     """Gradients of activity on their way back to the owners of the units."""
 
-    def __init__(self, exchange: Exchange, received: Tensor, send: Tensor) -> None:
-        self._exchange, self._received, self._send = exchange, received, send
+    def __init__(self, exchange: Exchange, received: Tensor) -> None:
+        self._exchange, self._received = exchange, received
 
-    def add_to(self, gradient: Tensor) -> None:
-        """Add them to the gradient of the own units' activity, shape (own units, batch)."""
+    def wait(self) -> Tensor:
+        """Gradients of the activity that was sent, shape (sent units, steps, batch); see `Halo.send`."""
         self._exchange.wait()
-        gradient.index_add_(0, self._send, self._received)
+        return self._received

@@ -45,6 +45,8 @@ class HaloReport:
         Recurrent synapses onto its units; of them, those from units of other ranks.
     all_gather : int
         Units sent in a step if every rank received the activity of all others.
+    steps_per_message : int
+        Steps whose activity one message has: as many as the shortest delay of a synapse between ranks takes.
     """
 
     sent: tuple[int, ...]
@@ -52,6 +54,7 @@ class HaloReport:
     synapses: tuple[int, ...]
     cut_synapses: tuple[int, ...]
     all_gather: int
+    steps_per_message: int
 
     @property
     def volume(self) -> int:
@@ -64,7 +67,8 @@ class ShardedRNN(nn.Module):
 
     It has the synapses, values, noise and results of ``mRNN(config, seed=seed)``, whatever the number of
     ranks; results differ in the last bits, as sums are taken in another order. In each step a rank receives
-    the activity of those units of others that its own units have synapses from, and nothing else.
+    the activity of those units of others that its own units have synapses from, and nothing else; where all
+    these synapses have a delay, once in as many steps as the shortest one takes.
 
     Every rank makes it with the same arguments and calls the same methods in the same order. The loss is the
     sum of what the ranks compute of their own units; every rank calls ``backward`` of its part. Gradients of
@@ -203,7 +207,8 @@ class ShardedRNN(nn.Module):
         shard = self.shard
         own = [shard.halo.volume, shard.halo.n, shard.own.nnz + shard.cut.nnz, shard.cut.nnz]
         sent, received, synapses, cut = (tuple(c) for c in zip(*self.ranks.gather(own), strict=True))
-        return HaloReport(sent, received, synapses, cut, self.layout.n * (self.ranks.size - 1))
+        all_gather = self.layout.n * (self.ranks.size - 1)
+        return HaloReport(sent, received, synapses, cut, all_gather, shard.exchange_steps)
 
     # ---------------------------------------------------------------- own units and all
 

@@ -1,4 +1,9 @@
-"""The recurrent product of a rank: its synapses from own units, and those from the halo that it receives."""
+"""The recurrent product of a rank: its synapses from own units, and those from the halo that it receives.
+
+Where every synapse between ranks has a delay of D steps or more, activity is needed by others D steps later
+at the earliest, and so is its gradient back: a message every D steps has the activity of D steps (the
+minimum-delay interval of Morrison et al. 2005, doi 10.1162/0899766054026648).
+"""
 
 from __future__ import annotations
 
@@ -8,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sparse_mrnn.distributed.halo import Halo
+from sparse_mrnn.distributed.halo import Halo, Return
 from sparse_mrnn.ops.delays import DelayGroup
 from sparse_mrnn.ops.recurrence.delays import DelayedProduct, GradientRing, PastActivity
 from sparse_mrnn.ops.recurrence.spec import RecurrenceSpec
@@ -32,6 +37,9 @@ class HaloSynapses:
         Longest delay of any synapse from another rank's unit, on any rank.
     largest : int
         Halo units of the rank that has most.
+    every : int
+        Steps between two exchanges, each with the activity of so many steps: the shortest delay of a synapse
+        from another rank's unit, on any rank.
     """
 
     halo: Halo
@@ -39,6 +47,7 @@ class HaloSynapses:
     stored: int
     longest: int
     largest: int
+    every: int
 
 
 @dataclass(frozen=True)
@@ -60,7 +69,7 @@ class HaloActivity:
     ----------
     first : int
         Step of the first of them.
-    activity : Tensor, shape (halo units, steps, batch)
+    activity : Tensor, shape (steps, halo units, batch)
         A ring: that of step s is at (s - first) modulo its length.
     """
 
@@ -69,15 +78,16 @@ class HaloActivity:
 
     def at(self, step: int) -> Tensor:
         """Activity at a step, shape (halo units, batch)."""
-        return self.activity[:, (step - self.first) % self.activity.shape[1]]
+        return self.activity[(step - self.first) % len(self.activity)]
 
-    def put(self, step: int, activity: Tensor) -> None:
-        """Replace the oldest by that of a step."""
-        self.at(step).copy_(activity)
+    def put(self, first: int, activity: Tensor) -> None:
+        """Replace the oldest by that of the steps from ``first`` on."""
+        for step, at_step in enumerate(activity.unbind(0), first):
+            self.at(step).copy_(at_step)
 
 
 class ShardedProduct(DelayedProduct):
-    """The products of all delays, from own units and from the halo's; one message to each rank a step.
+    """The products of all delays, from own units and from the halo's; a message to each rank every few steps.
 
     Parameters
     ----------
@@ -95,19 +105,19 @@ class ShardedProduct(DelayedProduct):
         self.parts = self.own.parts + self.cut.parts
         self.longest = max(self.own.longest, others.longest)
         self.source_sizes = self.own.source_sizes + self.cut.source_sizes
-        self._received: HaloActivity | None = None
+        self._received: HaloActivity  # from the first step of a segment on
         self._fetched: tuple[PastActivity, HaloActivity, int] | None = None
 
     def addmm(self, y: Tensor, history: PastActivity, step: int, *, beta: float, alpha: float) -> None:
-        longest = self.others.longest
-        first = step + 1 - longest if step == 0 else step  # at the start of a segment, all that is needed
-        arriving = self.halo.begin(_activity(history, first, step))
+        arriving = None
+        first = step + 1 - (self.others.every if step else self.others.longest)  # at the start, all needed
+        if step % self.others.every == 0:
+            arriving = self.halo.begin([history.at(s) for s in range(first, step + 1)])
         self.own.addmm(y, history, step, beta=beta, alpha=alpha)
-        arrived = arriving.wait()
-        if step == 0 or self._received is None:
-            self._received = HaloActivity(first, arrived)
-        else:
-            self._received.put(step, arrived[:, 0])
+        if arriving is not None and step == 0:
+            self._received = HaloActivity(first, arriving.wait())
+        elif arriving is not None:
+            self._received.put(first, arriving.wait())
         self.cut.addmm(y, self._received, step, beta=1.0, alpha=alpha)
 
     def sources(self, history: PastActivity, step: int) -> list[Tensor]:
@@ -119,9 +129,9 @@ class ShardedProduct(DelayedProduct):
             like = history.at(step)
             step_bytes = max(1, self.others.largest) * like.shape[1] * like.element_size()
             begin = max(0, step + 1 - max(1, FETCH_BYTES // step_bytes))
-            first = begin + 1 - self.others.longest
+            first, last = begin + 1 - self.others.longest, step + 1 - self.others.every
             self._fetched = None
-            arrived = self.halo.begin(_activity(history, first, step)).wait()
+            arrived = self.halo.begin([history.at(s) for s in range(first, last + 1)]).wait()
             self._fetched = history, HaloActivity(first, arrived), begin
         return self.own.sources(history, step) + self.cut.sources(self._fetched[1], step)
 
@@ -133,25 +143,42 @@ class ShardedProduct(DelayedProduct):
 
 
 class ShardedGradients(GradientRing):
-    """Gradients on their way back to the activity of own units and, by messages, of the halo's."""
+    """Gradients on their way back to the activity of own units and, by messages, of the halo's.
+
+    The messages are those of the forward pass, the other way. That of step k D has the gradients of the
+    activity at steps (k - 1) D + 1 to k D, which no earlier step adds to; that of step 0 those of the initial
+    activity. After the last message of the forward pass, activity reaches no other rank.
+    """
 
     def __init__(self, product: ShardedProduct, like: Tensor) -> None:
-        self.halo = product.halo
+        self.halo, self.every = product.halo, product.others.every
         self.own = GradientRing(product.own, like)
-        self.of_halo = like.new_zeros(product.halo.n, like.shape[1])
-        self.cut = GradientRing(product.cut, self.of_halo)
+        self.of_halo = like.new_zeros(self.every, product.halo.n, like.shape[1])
+        self.cut = GradientRing(product.cut, self.of_halo[0])
+        self._first = 0
+        self._returned: tuple[Tensor, ...] = ()  # gradients of the own units sent, from step _first on
 
     def back(self, g: Tensor, step: int, out: Tensor, *, last: bool) -> None:
         if last:
             return
-        self.cut.back(g, step, self.of_halo, last=False)
-        returning = self.halo.begin_back(self.of_halo)
+        returning = self._send(g, step)
         self.own.back(g, step, out, last=False)
-        returning.add_to(out)
+        if returning is not None:
+            self._returned = returning.wait().unbind(1)
+        if self._returned:
+            out.index_add_(0, self.halo.send, self._returned[step - self._first])
 
-
-def _activity(history: PastActivity, first: int, last: int) -> Tensor:
-    """Activity at steps first to last of own units, shape (own units, steps, batch)."""
-    if first == last:
-        return history.at(first)[:, None]
-    return torch.stack([history.at(step) for step in range(first, last + 1)], dim=1)
+    def _send(self, g: Tensor, step: int) -> Return | None:
+        """Send W^T g from a step to the halo's activity; every so many steps, the message to its owners."""
+        if self.every == 1:
+            self._first = step
+            self.cut.back(g, step, self.of_halo[0], last=False)
+            return self.halo.begin_back(self.of_halo)
+        self.cut.send(g, step)
+        if step % self.every:
+            return None
+        self._first = max(step + 1 - self.every, 0)
+        steps = range(self._first, step + 1)
+        for k, past in enumerate(steps):
+            self.cut.take(past, self.of_halo[k])
+        return self.halo.begin_back(self.of_halo[: len(steps)])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -116,8 +116,9 @@ class Shard(nn.Module):
         self.n_units, self.largest = layout.n, int(np.bincount(partition.ranks).max())
         self.halo = Halo(ranks, partition, lowered.halo_units, device)
         self.halo_units: NDArray[np.int64] = lowered.halo_units
-        most = torch.tensor([self.halo.n], device=ranks.device)
-        self._largest_halo = int(ranks.max(most))
+        shortest = min((group.delay for group in self._cut_groups()), default=self.longest)
+        most = ranks.max(torch.tensor([self.halo.n, -shortest], device=ranks.device)).tolist()
+        self._largest_halo, self.exchange_steps = most[0], -most[1]
 
     @property
     def longest(self) -> int:
@@ -177,7 +178,6 @@ class Shard(nn.Module):
         if train_weights and not weights.requires_grad:
             weights.requires_grad_()  # the others wait for this rank in the backward pass
         groups = delay_groups(self.own, dt, operand.operator)
-        cut_groups = delay_groups(self.cut, dt, cut_operand.operator)
         u, drawn = call.inputs, self.noise() if call.noise else None
         operator: Operator | None = None
         input_weights: Tensor | None = None
@@ -198,7 +198,7 @@ class Shard(nn.Module):
             noise=drawn,
             checkpoint_steps=call.checkpoint_steps,
             largest=self.largest,
-            others=self.others(cut_groups),
+            others=self.others(),
         )
         x, h0 = call.x0, call.h0
         if anchor is not None:
@@ -216,9 +216,15 @@ class Shard(nn.Module):
         )
         return recurrence(spec, tensors)
 
-    def others(self, groups: Sequence[DelayGroup]) -> HaloSynapses:
+    def others(self) -> HaloSynapses:
         """The synapses from the halo, grouped by delay."""
-        return HaloSynapses(self.halo, groups, self.own.nnz, self.longest, self._largest_halo)
+        sizes = self.own.nnz, self.longest, self._largest_halo, self.exchange_steps
+        return HaloSynapses(self.halo, self._cut_groups(), *sizes)
+
+    def _cut_groups(self) -> list[DelayGroup]:
+        """Groups of the synapses from the halo that have any."""
+        groups = delay_groups(self.cut, self.units.dt, self.cut.operand("csr").operator)
+        return [group for group in groups if self.cut.nnz and (group.entries is None or len(group.entries))]
 
     def noise(self) -> Noise:
         """The network's noise for the own units, where the last run has left it."""

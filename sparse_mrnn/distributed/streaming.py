@@ -36,7 +36,10 @@ DIVIDED = {"x": 0, "h": 0, "rec_recent": 1}
 
 
 class ShardedStreamingProduct(StreamingProduct):
-    """`StreamingProduct` of a rank's units: from own units, and from the halo, which each step brings anew.
+    """`StreamingProduct` of a rank's units: from own units, and from the halo.
+
+    Every D steps, as often as delays allow (`HaloSynapses.every`), a message brings the halo's activity of
+    the last D steps.
 
     Parameters
     ----------
@@ -57,27 +60,36 @@ class ShardedStreamingProduct(StreamingProduct):
     ) -> None:
         super().__init__(groups, source, event_driven=event_driven)
         self.halo, self.kept = others.halo, others.longest if others.longest > 1 else 0
-        self.of_halo = self.halo.begin(source).wait().clone()
+        self.every = others.every
+        self.of_halo = self.halo.begin([source]).wait()[0]
         self.cut = StreamingProduct(others.groups, self.of_halo, event_driven=event_driven)
         self.recent = source.expand(self.kept, *source.shape).clone()  # activity by step: a ring
         self.pushed = 0
         self._arriving: Arrival | None = None
 
     def advance(self) -> None:
-        """Put the present activity into the history, and send it, before each step."""
-        self._arriving = self.halo.begin(self.source)
+        """Put the present activity into the history before each step; send it, or the last steps' at once."""
         if self.kept:
             self.recent[self.pushed % self.kept] = self.source
-            self.pushed += 1
+        self.pushed += 1
+        if self.every == 1:
+            self._arriving = self.halo.begin([self.source])
+        elif self.pushed % self.every == 0:
+            latest = range(self.pushed - self.every, self.pushed)
+            self._arriving = self.halo.begin([self.recent[step % self.kept] for step in latest])
         super().advance()
+        if self.cut.history is not None:
+            self.cut.history.count += 1  # of which the activity arrives now or later
 
     def addmm(self, y: Tensor, *, beta: float, alpha: float) -> None:
         """y = beta * y + alpha * (the sum), in place."""
         super().addmm(y, beta=beta, alpha=alpha)
         if self._arriving is not None:
-            self.of_halo.copy_(self._arriving.wait())
+            arrived = self._arriving.wait()
             self._arriving = None
-            self.cut.advance()
+            self.of_halo.copy_(arrived[-1])
+            if self.cut.history is not None:
+                self.cut.history.put(arrived.unbind(0))
         self.cut.addmm(y, beta=1.0, alpha=alpha)
 
     def state(self) -> dict[str, Tensor]:
@@ -92,10 +104,10 @@ class ShardedStreamingProduct(StreamingProduct):
             return
         self.recent.copy_(state["recent"])
         self.pushed = 0
-        of_halo = self.halo.begin(self.recent.transpose(0, 1)).wait()
-        for k in range(self.kept):
-            for product, activity in ((self, self.recent[k]), (self.cut, of_halo[:, k])):
-                if product.history is not None:
+        of_halo = self.halo.begin(self.recent.unbind(0)).wait()
+        for product, activities in ((self, self.recent), (self.cut, of_halo)):
+            if product.history is not None:
+                for activity in activities.unbind(0):
                     product.history.push(activity)
 
 
@@ -153,11 +165,9 @@ class ShardedSimulator(RunningNetwork):
         u = x.new_zeros(shard.inputs.shape[1], batch)
         matrices = shard.own, shard.cut, shard.inputs
         operands = [weights.operand("csr") for weights in matrices]
-        own, cut, into = (
-            delay_groups(weights, units.dt, operand.operator)
-            for weights, operand in zip(matrices, operands, strict=True)
-        )
-        recurrent = ShardedStreamingProduct(own, shard.others(cut), h, event_driven=event_driven)
+        own = delay_groups(shard.own, units.dt, operands[0].operator)
+        into = delay_groups(shard.inputs, units.dt, operands[2].operator)
+        recurrent = ShardedStreamingProduct(own, shard.others(), h, event_driven=event_driven)
         inputs = StreamingProduct(into, u, event_driven=False)
         noise = None
         if noise_seed is not None:

@@ -73,7 +73,7 @@ class DelayedProduct:
         self.parts: list[tuple[DelayGroup, Product]] = [
             (group, group.operator.bind(group.select(weights.detach()))) for group in groups
         ]
-        self.longest = max(group.delay for group in groups)
+        self.longest = max((group.delay for group in groups), default=1)
         self.source_sizes = [group.operator.shape[1] for group in groups]  # units that `sources` have
 
     def addmm(self, y: Tensor, history: PastActivity, step: int, *, beta: float, alpha: float) -> None:

@@ -41,9 +41,17 @@ class RingHistory:
 
     def push(self, h: Tensor) -> None:
         """Add the newest activity."""
-        for (start, stop), ring in self.rings.items():
-            ring[self.count % len(ring)].copy_(h[start:stop])
         self.count += 1
+        self.put([h])
+
+    def put(self, latest: Sequence[Tensor]) -> None:
+        """Write the activity of the latest steps, the newest last: `count` has them already.
+
+        Ranges must be kept for as many steps at least.
+        """
+        for step, h in enumerate(latest, self.count - len(latest)):
+            for (start, stop), ring in self.rings.items():
+                ring[step % len(ring)].copy_(h[start:stop])
 
     def gather(self, ranges: Sequence[tuple[int, int]], delay: int, out: Tensor) -> None:
         """Write the activity of ranges ``delay`` steps ago (1: the newest) into their rows of ``out``."""
