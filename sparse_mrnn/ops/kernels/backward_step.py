@@ -13,14 +13,30 @@ TILE = 2048
 
 @njit(parallel=True, fastmath={"reassoc", "contract", "nsz"}, cache=True)
 def backward_step(
-    code, rate, h, t, x, x_before, given, s, grad_h, grad_x, scaled, bias, alpha
+    code,
+    rate,
+    h,
+    t,
+    x,
+    x_before,
+    given,
+    s,
+    source,
+    grad_h,
+    grad_x,
+    scaled,
+    bias,
+    alpha,
+    gathered,
+    activity,
+    c,
 ):  # pragma: no cover - compiled
     """For every unit and trial: what `recurrence.backward.BackwardLoop._pointwise` does.
 
     grad_h += given[s]; grad_h *= f'(x), from h[t] and the code of the unit's activation (`SLOPES`); grad_x +=
     grad_h; scaled = rate * grad_x; grad_x -= scaled; bias += the sum of scaled over trials; alpha += that of
-    scaled * (x - x_before). The arrays given, bias and alpha may be empty. Call `use_torch_threads` before
-    the first step.
+    scaled * (x - x_before); gathered[:, c] = scaled; activity[:, c] = source. The arrays given, bias, alpha,
+    gathered and activity may be empty. Call `use_torch_threads` before the first step.
 
     Examples
     --------
@@ -28,7 +44,8 @@ def backward_step(
     >>> one, scaled, none = np.ones((1, 1)), np.zeros((1, 1)), np.zeros((0, 1, 1))
     >>> tanh, rate, h = np.array([2], np.int8), np.array([0.5]), np.full((1, 1, 1), 0.5)
     >>> grads, sums = (one.copy(), one.copy(), scaled), (np.zeros(0), np.zeros(0))
-    >>> backward_step(tanh, rate, h, 0, one, one, none, 0, *grads, *sums)
+    >>> columns = np.zeros((1, 0, 1))
+    >>> backward_step(tanh, rate, h, 0, one, one, none, 0, one, *grads, *sums, columns, columns, 0)
     >>> scaled.tolist()
     [[0.875]]
     """
@@ -76,3 +93,11 @@ def backward_step(
                 for b in range(batch):
                     total += scaled[i, b] * (x[i, b] - x_before[i, b])
                 alpha[i] += total
+        if gathered.shape[1]:
+            for i in range(begin, end):
+                for b in range(batch):
+                    gathered[i, c, b] = scaled[i, b]
+        if activity.shape[1]:
+            for i in range(begin, end):
+                for b in range(batch):
+                    activity[i, c, b] = source[i, b]

@@ -68,9 +68,7 @@ class BackwardLoop:
         self.activity = [x0.new_empty(n, read, batch) for n in loop.product.source_sizes]
         self.gathered_u = x0.new_empty(inputs.shape[1], gathering if needed.input_weights else 0, batch)
         self.filled = 0  # steps gathered
-        on_cpu = x0.device.type == "cpu"
-        self.kernel = kernels.load("backward_step") if on_cpu else None
-        self.gather = kernels.load("gather_columns") if on_cpu else None
+        self.kernel = kernels.load("backward_step") if x0.device.type == "cpu" else None
         if self.kernel is None:
             self.change, self.of_unit = x0.new_empty(x0.shape if needed.alpha else 0), x0.new_empty(units)
         else:
@@ -84,7 +82,9 @@ class BackwardLoop:
         self.fixed = np.concatenate(code), self.alpha.detach().expand(units, 1)[:, 0].contiguous().numpy()
         none = x0.new_empty(0)
         sums = (none if s is None else s for s in (self.grad_bias, self.grad_alpha))
-        self.changing = [t.numpy() for t in (self.grad_h, self.grad_x, self.scaled, *sums)]
+        activity = self.activity[0] if len(self.activity) == 1 else x0.new_empty(units, 0, x0.shape[1])
+        changing = self.grad_h, self.grad_x, self.scaled, *sums, self.gathered, activity
+        self.changing = [t.numpy() for t in changing]
         self.no_gradient = x0.new_empty(0, *x0.shape)
 
     def run(
@@ -118,12 +118,12 @@ class BackwardLoop:
             # The gradient of alpha needs the states; without it any array of their shape will do.
             states = (scaled, scaled) if xs is None else (xs[t], xs[t - 1] if t else x_start)
             if self.kernel is None:
-                self._pointwise(history.states[t], *states)
+                self._pointwise(history.states[t], sources, *states)
             else:
                 self.by_torch.slope_into(self.grad_h, history.states[t])
-                x, x_before = (array.contiguous().numpy() for array in states)
-                arrays = hs, t, x, x_before, given, begin + t
-                self.kernel.backward_step(*self.fixed, *arrays, *self.changing)
+                source, x, x_before = (array.contiguous().numpy() for array in (sources[0], *states))
+                arrays = hs, t, x, x_before, given, begin + t, source
+                self.kernel.backward_step(*self.fixed, *arrays, *self.changing, self.filled)
             if self.grad_stim is not None:
                 self.grad_stim[begin + t] = scaled
             if self.grad_u is not None and loop.input_product is not None:
@@ -132,7 +132,7 @@ class BackwardLoop:
                 self._gather(sources, us[t])
             self.ring.back(scaled, begin + t, self.grad_h, last=not (begin or t or needed.h0))
 
-    def _pointwise(self, h: Tensor, x: Tensor, x_before: Tensor) -> None:
+    def _pointwise(self, h: Tensor, sources: list[Tensor], x: Tensor, x_before: Tensor) -> None:
         """What `kernels.backward_step` does, in as many passes as there are lines."""
         grad_h, grad_x, scaled, rate = self.grad_h, self.grad_x, self.scaled, self.loop.spec.rate
         self.loop.spec.activation.slope_into(grad_h, h)
@@ -144,6 +144,10 @@ class BackwardLoop:
         if self.grad_alpha is not None:
             torch.sub(x, x_before, out=self.change)
             self.grad_alpha += torch.sum(self.change.mul_(scaled), 1, out=self.of_unit)
+        if self.gathered.shape[1]:
+            self.gathered[:, self.filled] = scaled
+            if len(self.activity) == 1 and self.needed.weights:
+                self.activity[0][:, self.filled] = sources[0]
 
     def _add(self, total: Tensor, grad: Tensor) -> None:
         units = self.loop.spec.units
@@ -153,25 +157,18 @@ class BackwardLoop:
             total.index_add_(0, units, grad)
 
     def _gather(self, sources: list[Tensor], u: Tensor) -> None:
-        """Add a step to the columns of the next SDDMM."""
+        """Add the rest of a step to the columns of the next SDDMM."""
         if self.width == 1:
             self._sddmm(self.scaled, u, [h.contiguous() for h in sources])
             return
-        self._put(self.scaled, self.gathered)
-        if self.needed.weights:
+        if len(self.activity) > 1 and self.needed.weights:
             for activity, h in zip(self.activity, sources, strict=True):
-                self._put(h, activity)
+                activity[:, self.filled] = h
         if self.needed.input_weights:
             self.gathered_u[:, self.filled] = u
         self.filled += 1
         if self.filled == self.width:
             self._flush()
-
-    def _put(self, states: Tensor, columns: Tensor) -> None:
-        if self.gather is None:
-            columns[:, self.filled] = states
-        else:
-            self.gather.put(states.contiguous().numpy(), columns.numpy(), self.filled)
 
     def _flush(self) -> None:
         if self.filled:
