@@ -7,7 +7,7 @@ import sparse_mrnn as sm
 from sparse_mrnn.ops.backends import csr as products
 from sparse_mrnn.ops.backends.csr import CsrOperator
 from sparse_mrnn.ops.pattern import Pattern
-from sparse_mrnn.ops.recurrence import forward
+from sparse_mrnn.ops.recurrence import backward, forward
 
 
 @pytest.mark.parametrize("compiled", [True, False])
@@ -64,3 +64,38 @@ def test_pointwise_steps_in_one_pass(monkeypatch, own):
         found.append((x.detach(), h.detach(), *(p.grad for p in net.parameters() if p.numel())))
     for a, b in zip(*found, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-13)
+
+
+LOSSES = {
+    "norm": lambda h: h.norm(),  # a gradient in the layout of h
+    "readout": lambda h: (h @ torch.linspace(-1, 1, 10 * h.shape[2], dtype=h.dtype).view(-1, 10)).square().sum(),  # trial by trial
+    "sum": lambda h: h.sum(),  # one number for all
+    "last": lambda h: h[:, -1].square().sum(),
+}
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("delay", [None, 20.0])
+def test_columns_of_an_sddmm(monkeypatch, loss, delay):
+    """Put within the step, by a kernel of their own, and by torch: equal gradients, whatever layout that of h has."""
+    pytest.importorskip("numba")
+    monkeypatch.setattr(backward, "GRAD_COLUMNS", (6, 6))  # two steps of three trials: seven steps end with a shorter one
+    graph = sm.RegionGraph()
+    graph.add_region("a", 5, base_firing=0.3, learnable_bias=True, learnable_tau=True)
+    graph.add_region("b", 4, sign="neg", activation="tanh")
+    graph.add_input("cue", 2)
+    graph.add_projection("cue", "a")
+    graph.add_projection("a", "b", density=0.5)
+    graph.add_projection("b", "a", density=0.5, delay=delay)
+    x0, found = torch.linspace(-1, 1, 27, dtype=torch.float64).view(3, 9), []
+    for states, compiled in ((0, True), (10**9, True), (0, False)):
+        monkeypatch.setattr(backward, "APART_STATES", states)
+        if not compiled:
+            monkeypatch.setattr("sparse_mrnn.ops.kernels.load", lambda name: None)
+        net = sm.mRNN(graph, "relu", device="cpu", dtype=torch.float64, seed=0)
+        LOSSES[loss](net(torch.ones(3, 7, 2, dtype=torch.float64), x0)[1]).backward()
+        found.append([p.grad for p in net.parameters() if p.numel()])
+    for other in found[1:]:
+        for a, b in zip(found[0], other, strict=True):
+            assert bool(a.any())
+            torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-13)

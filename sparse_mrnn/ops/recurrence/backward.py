@@ -12,6 +12,8 @@ from sparse_mrnn.ops.recurrence.delays import ActivityHistory
 from sparse_mrnn.ops.recurrence.forward import ForwardLoop
 from sparse_mrnn.ops.recurrence.spec import NeedsGradient, RecurrenceTensors
 
+APART_STATES = 2**16
+"""States from which on the columns of an SDDMM are put by a kernel of their own."""
 GRAD_COLUMNS, GRAD_BYTES = (128, 256), 2**21
 """Time x batch columns gathered before an SDDMM: the more the better, within so many bytes."""
 
@@ -68,7 +70,10 @@ class BackwardLoop:
         self.activity = [x0.new_empty(n, read, batch) for n in loop.product.source_sizes]
         self.gathered_u = x0.new_empty(inputs.shape[1], gathering if needed.input_weights else 0, batch)
         self.filled = 0  # steps gathered
-        self.kernel = kernels.load("backward_step") if x0.device.type == "cpu" else None
+        on_cpu = x0.device.type == "cpu"
+        self.kernel = kernels.load("backward_step") if on_cpu else None
+        # Columns of many states are put by a kernel of their own, which is faster; of few, within the step.
+        self.gather = kernels.load("gather_columns") if on_cpu and x0.numel() >= APART_STATES else None
         if self.kernel is None:
             self.change, self.of_unit = x0.new_empty(x0.shape if needed.alpha else 0), x0.new_empty(units)
         else:
@@ -82,8 +87,10 @@ class BackwardLoop:
         self.fixed = np.concatenate(code), self.alpha.detach().expand(units, 1)[:, 0].contiguous().numpy()
         none = x0.new_empty(0)
         sums = (none if s is None else s for s in (self.grad_bias, self.grad_alpha))
-        activity = self.activity[0] if len(self.activity) == 1 else x0.new_empty(units, 0, x0.shape[1])
-        changing = self.grad_h, self.grad_x, self.scaled, *sums, self.gathered, activity
+        gathered = activity = x0.new_empty(units, 0, x0.shape[1])
+        if self.gather is None:
+            gathered, activity = self.gathered, self.activity[0] if len(self.activity) == 1 else activity
+        changing = self.grad_h, self.grad_x, self.scaled, *sums, gathered, activity
         self.changing = [t.numpy() for t in changing]
         self.no_gradient = x0.new_empty(0, *x0.shape)
 
@@ -161,9 +168,13 @@ class BackwardLoop:
         if self.width == 1:
             self._sddmm(self.scaled, u, [h.contiguous() for h in sources])
             return
-        if len(self.activity) > 1 and self.needed.weights:
-            for activity, h in zip(self.activity, sources, strict=True):
-                activity[:, self.filled] = h
+        read = [*zip(sources, self.activity, strict=True)] if self.needed.weights else []
+        if self.gather is not None:
+            for states, columns in ((self.scaled, self.gathered), *read):
+                self.gather.put(states.contiguous().numpy(), columns.numpy(), self.filled)
+        elif len(read) > 1:
+            for states, columns in read:
+                columns[:, self.filled] = states
         if self.needed.input_weights:
             self.gathered_u[:, self.filled] = u
         self.filled += 1
