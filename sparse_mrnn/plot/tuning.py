@@ -11,6 +11,9 @@ from numpy.typing import ArrayLike
 from sparse_mrnn.errors import GraphError, ShapeError
 from sparse_mrnn.plot.figure import Axes, new_figure
 
+DISTINCT = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#000000")
+"""Colours that the colour-blind can tell apart (Okabe and Ito 2008)."""
+
 
 def plot_tuning(
     directions: ArrayLike,
@@ -70,6 +73,7 @@ def plot_tuning(
     order = np.argsort(angles % 360, kind="stable")
     ring = np.radians(np.append(angles[order], angles[order[0]]))
     top = max((float(size.max()) for size in sizes.values()), default=0.0) or 1.0
+    ax.set_prop_cycle(color=DISTINCT)
     for name, size in sizes.items():
         (line,) = ax.plot(ring, np.append(size[order], size[order[0]]), lw=1.6, label=name)
         marked = (preferred or {}).get(name, np.nan)
