@@ -76,10 +76,11 @@ LOSSES = {
 
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("delay", [None, 20.0])
-def test_columns_of_an_sddmm(monkeypatch, loss, delay):
+@pytest.mark.parametrize("columns, checkpoint", [(6, None), (18, None), (24, 5)])
+def test_columns_of_an_sddmm(monkeypatch, loss, delay, columns, checkpoint):
     """Put within the step, by a kernel of their own, and by torch: equal gradients, whatever layout that of h has."""
     pytest.importorskip("numba")
-    monkeypatch.setattr(backward, "GRAD_COLUMNS", (6, 6))  # two steps of three trials: seven steps end with a shorter one
+    monkeypatch.setattr(backward, "GRAD_COLUMNS", (columns, columns))  # of seven steps of three trials
     graph = sm.RegionGraph()
     graph.add_region("a", 5, base_firing=0.3, learnable_bias=True, learnable_tau=True)
     graph.add_region("b", 4, sign="neg", activation="tanh")
@@ -93,7 +94,7 @@ def test_columns_of_an_sddmm(monkeypatch, loss, delay):
         if not compiled:
             monkeypatch.setattr("sparse_mrnn.ops.kernels.load", lambda name: None)
         net = sm.mRNN(graph, "relu", device="cpu", dtype=torch.float64, seed=0)
-        LOSSES[loss](net(torch.ones(3, 7, 2, dtype=torch.float64), x0)[1]).backward()
+        LOSSES[loss](net(torch.ones(3, 7, 2, dtype=torch.float64), x0, checkpoint_steps=checkpoint)[1]).backward()
         found.append([p.grad for p in net.parameters() if p.numel()])
     for other in found[1:]:
         for a, b in zip(found[0], other, strict=True):

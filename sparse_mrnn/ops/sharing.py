@@ -15,12 +15,17 @@ class _Scaled(torch.autograd.Function):
     def forward(ctx: Any, gains: Tensor, base: Tensor, group: Tensor) -> Tensor:
         ctx.size = gains.shape
         ctx.save_for_backward(base, group)
-        return base * gains.index_select(0, group)
+        kernel = kernels.load("shared_gains") if base.device.type == "cpu" else None
+        if kernel is None:
+            return base * gains.index_select(0, group)
+        out = torch.empty_like(base)
+        kernel.scale(gains.contiguous(), base.contiguous(), group, out)
+        return out
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         base, group = ctx.saved_tensors
-        kernel = kernels.load("segment_sum") if grad.device.type == "cpu" else None
+        kernel = kernels.load("shared_gains") if grad.device.type == "cpu" else None
         out = grad.new_zeros(ctx.size)
         if kernel is not None:
             kernel.segment_sum(base, group, grad.contiguous(), out)

@@ -56,7 +56,6 @@ class BackwardLoop:
         units, batch = x0.shape
         self.grad_x, self.grad_h = torch.zeros_like(x0), torch.zeros_like(x0)  # gradients reaching x[t], h[t]
         self.ring = loop.product.gradients(x0)
-        self.scaled = torch.empty_like(x0)  # alpha grad x[t + 1], the gradient of a step's summed input
         self.grad_u = torch.zeros(inputs.shape, dtype=x0.dtype, device=x0.device) if needed.inputs else None
         self.grad_bias = x0.new_zeros(units) if needed.bias else None
         self.grad_stim = x0.new_empty(steps, units, batch) if needed.stim else None
@@ -74,6 +73,10 @@ class BackwardLoop:
         self.kernel = kernels.load("backward_step") if on_cpu else None
         # Columns of many states are put by a kernel of their own, which is faster; of few, within the step.
         self.gather = kernels.load("gather_columns") if on_cpu and x0.numel() >= APART_STATES else None
+        # alpha grad x[t + 1], the gradient of a step's summed input, of the steps that are not yet put
+        together = 1 if self.gather is None else self.gather.TOGETHER
+        self.scaled = [torch.empty_like(x0) for _ in range(together)]
+        self.waiting: list[list[Tensor]] = []  # by step: scaled, and the activity each delay reads
         if self.kernel is None:
             self.change, self.of_unit = x0.new_empty(x0.shape if needed.alpha else 0), x0.new_empty(units)
         else:
@@ -90,8 +93,8 @@ class BackwardLoop:
         gathered = activity = x0.new_empty(units, 0, x0.shape[1])
         if self.gather is None:
             gathered, activity = self.gathered, self.activity[0] if len(self.activity) == 1 else activity
-        changing = self.grad_h, self.grad_x, self.scaled, *sums, gathered, activity
-        self.changing = [t.numpy() for t in changing]
+        self.grads = self.grad_h.numpy(), self.grad_x.numpy()
+        self.changing = [t.numpy() for t in (*sums, gathered, activity)]
         self.no_gradient = x0.new_empty(0, *x0.shape)
 
     def run(
@@ -106,7 +109,7 @@ class BackwardLoop:
     ) -> None:
         """Go back over the steps of a segment, which began at step ``begin`` in the state x_start,
         history."""
-        loop, needed, scaled, steps = self.loop, self.needed, self.scaled, len(history.states)
+        loop, needed, steps = self.loop, self.needed, len(history.states)
         one_pass = self.kernel is not None and not self.by_torch.parts
         one_pass = one_pass and loop.spec.units is None and grad_hs is not None
         if self.kernel is not None:
@@ -121,27 +124,31 @@ class BackwardLoop:
                 self._add(self.grad_h, grads_h[t])
             if grads_x is not None:
                 self._add(self.grad_x, grads_x[t])
+            scaled = self.scaled[len(self.waiting)]
             sources = loop.product.sources(history, t) if needed.weights else [self.grad_h]
             # The gradient of alpha needs the states; without it any array of their shape will do.
             states = (scaled, scaled) if xs is None else (xs[t], xs[t - 1] if t else x_start)
             if self.kernel is None:
-                self._pointwise(history.states[t], sources, *states)
+                self._pointwise(scaled, history.states[t], sources, *states)
             else:
                 self.by_torch.slope_into(self.grad_h, history.states[t])
                 source, x, x_before = (array.contiguous().numpy() for array in (sources[0], *states))
-                arrays = hs, t, x, x_before, given, begin + t, source
+                arrays = hs, t, x, x_before, given, begin + t, source, *self.grads, scaled.numpy()
                 self.kernel.backward_step(*self.fixed, *arrays, *self.changing, self.filled)
             if self.grad_stim is not None:
                 self.grad_stim[begin + t] = scaled
             if self.grad_u is not None and loop.input_product is not None:
                 loop.input_product.rmatmul(scaled, out=self.grad_u[begin + t])
             if needed.weights or needed.input_weights:
-                self._gather(sources, us[t])
+                self._gather(scaled, sources, us[t])
             self.ring.back(scaled, begin + t, self.grad_h, last=not (begin or t or needed.h0))
+        self._put()  # the states of a segment are overwritten by those of the one before
 
-    def _pointwise(self, h: Tensor, sources: list[Tensor], x: Tensor, x_before: Tensor) -> None:
+    def _pointwise(
+        self, scaled: Tensor, h: Tensor, sources: list[Tensor], x: Tensor, x_before: Tensor
+    ) -> None:
         """What `kernels.backward_step` does, in as many passes as there are lines."""
-        grad_h, grad_x, scaled, rate = self.grad_h, self.grad_x, self.scaled, self.loop.spec.rate
+        grad_h, grad_x, rate = self.grad_h, self.grad_x, self.loop.spec.rate
         self.loop.spec.activation.slope_into(grad_h, h)
         grad_x += grad_h
         torch.mul(grad_x, self.alpha if rate is None else rate, out=scaled)
@@ -163,25 +170,35 @@ class BackwardLoop:
         else:
             total.index_add_(0, units, grad)
 
-    def _gather(self, sources: list[Tensor], u: Tensor) -> None:
+    def _gather(self, scaled: Tensor, sources: list[Tensor], u: Tensor) -> None:
         """Add the rest of a step to the columns of the next SDDMM."""
         if self.width == 1:
-            self._sddmm(self.scaled, u, [h.contiguous() for h in sources])
+            self._sddmm(scaled, u, [h.contiguous() for h in sources])
             return
-        read = [*zip(sources, self.activity, strict=True)] if self.needed.weights else []
         if self.gather is not None:
-            for states, columns in ((self.scaled, self.gathered), *read):
-                self.gather.put(states.contiguous().numpy(), columns.numpy(), self.filled)
-        elif len(read) > 1:
-            for states, columns in read:
+            self.waiting.append([scaled, *(sources if self.needed.weights else ())])
+        elif self.needed.weights and len(sources) > 1:
+            for states, columns in zip(sources, self.activity, strict=True):
                 columns[:, self.filled] = states
         if self.needed.input_weights:
             self.gathered_u[:, self.filled] = u
         self.filled += 1
+        if len(self.waiting) == len(self.scaled):
+            self._put()
         if self.filled == self.width:
             self._flush()
 
+    def _put(self) -> None:
+        """Put the waiting steps among the columns."""
+        if self.gather is not None and self.waiting:
+            first = self.filled - len(self.waiting)
+            read = self.activity if self.needed.weights else []
+            for columns, *steps in zip([self.gathered, *read], *self.waiting, strict=True):
+                self.gather.put(steps, columns, first)
+            self.waiting.clear()
+
     def _flush(self) -> None:
+        self._put()
         if self.filled:
             # the same width every time keeps the rows contiguous; a last, shorter one is copied
             buffers = self.gathered, self.gathered_u, *self.activity

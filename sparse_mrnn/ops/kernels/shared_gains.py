@@ -1,4 +1,4 @@
-"""Sums of products by group: the gradient of gains that many synapses share."""
+"""Gains that many synapses share: base values times gains, and the gradient of the gains."""
 # mypy: disable-error-code="no-untyped-def, untyped-decorator"
 
 from __future__ import annotations
@@ -8,6 +8,27 @@ from numba import njit, prange
 from torch import Tensor, get_num_threads
 
 from sparse_mrnn.ops.kernels import use_torch_threads
+
+
+def scale(gains: Tensor, base: Tensor, group: Tensor, out: Tensor) -> None:
+    """out[e] = base[e] gains[group[e]].
+
+    Parameters
+    ----------
+    gains : Tensor, shape (groups,)
+    base, out : Tensor, shape (entries,)
+    group : Tensor of int32, shape (entries,)
+
+    Examples
+    --------
+    >>> import torch
+    >>> out, group = torch.zeros(2), torch.tensor([1, 0], dtype=torch.int32)
+    >>> scale(torch.tensor([10.0, 1.0]), torch.tensor([2.0, 3.0]), group, out)
+    >>> out.tolist()
+    [2.0, 30.0]
+    """
+    use_torch_threads()
+    _scale(gains.numpy(), base.numpy(), group.numpy(), out.numpy())
 
 
 def segment_sum(base: Tensor, group: Tensor, grad: Tensor, out: Tensor) -> None:
@@ -33,6 +54,12 @@ def segment_sum(base: Tensor, group: Tensor, grad: Tensor, out: Tensor) -> None:
     # Each part has sums of its own, which pays where groups are few.
     parts = 4 * get_num_threads() if entries > 100_000 and groups < entries // 64 else 1
     _segment_sum(base.numpy(), group.numpy(), grad.numpy(), out.numpy(), parts)
+
+
+@njit(parallel=True, cache=True)
+def _scale(gains, base, group, out):  # pragma: no cover - compiled
+    for e in prange(len(out)):
+        out[e] = base[e] * gains[group[e]]
 
 
 @njit(parallel=True, cache=True)
