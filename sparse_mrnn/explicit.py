@@ -1,10 +1,11 @@
-"""Explicit synapses: dense arrays, scipy sparse arrays and networkx graphs, checked and made CSR."""
+"""Explicit synapses: dense arrays, scipy sparse arrays and networkx graphs, checked and made CSR; or left in
+a file and read by rows."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, TypeAlias
 
 import networkx as nx
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from sparse_mrnn.errors import WeightError, suggest
 
 Ids = Sequence[str] | None
+Coordinates = tuple[NDArray[Any], NDArray[Any], NDArray[Any]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,30 +41,111 @@ class SynapseBlock:
         """Synapses."""
         return self.stop - self.start
 
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the weights."""
+        return self.arrays.values.dtype
+
+    def entries_onto(self, start: int, stop: int) -> slice:
+        """As the function of this name."""
+        rows = self.arrays.rows[self.start : self.stop]
+        first, last = np.searchsorted(rows, [start, stop]).tolist()
+        return slice(first, last)
+
+    def coordinates(self, entries: slice) -> Coordinates:
+        """As the function of this name."""
+        here = slice(self.start + entries.start, self.start + entries.stop)
+        return self.arrays.rows[here], self.arrays.cols[here], self.arrays.values[here]
+
     def tocoo(self) -> sp.coo_array:
         """The synapses as a COO array that shares the memory."""
-        rows, cols, values = coordinates(self, slice(0, self.nnz))
-        return sp.coo_array((values, (rows, cols)), shape=self.shape)
+        return _coo(self)
 
     def tocsr(self) -> sp.csr_array:
         """The synapses as a CSR array."""
         return self.tocoo().tocsr()
 
 
-def entries_onto(weights: sp.csr_array | SynapseBlock, start: int, stop: int) -> slice:
+class StoredSynapses(Protocol):
+    """Synapses of many projections in a file, which reads those onto some target units at a time.
+
+    Parameters
+    ----------
+    counts : ndarray of int64, shape (projections,)
+        Synapses of each projection.
+    fan_in : ndarray of int64, shape (units,)
+        Synapses onto each unit of the network, of all projections.
+    dtype : numpy.dtype
+    digest : str
+        Of all that is read.
+    """
+
+    counts: NDArray[np.int64]
+    fan_in: NDArray[np.int64]
+    dtype: np.dtype[Any]
+    digest: str
+
+    def entries_onto(self, projection: int, start: int, stop: int) -> slice:
+        """Which synapses of a projection, row-major, are onto units ``start:stop`` of its target region."""
+
+    def coordinates(self, projection: int, entries: slice) -> Coordinates:
+        """Rows and columns, numbered within their regions, and values of some synapses of a projection."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class StoredBlock:
+    """One projection's synapses, in a file until they are needed."""
+
+    stored: StoredSynapses
+    projection: int
+    shape: tuple[int, int]
+
+    @property
+    def nnz(self) -> int:
+        """Synapses."""
+        return int(self.stored.counts[self.projection])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the weights."""
+        return self.stored.dtype
+
+    def entries_onto(self, start: int, stop: int) -> slice:
+        """As the function of this name."""
+        return self.stored.entries_onto(self.projection, start, stop)
+
+    def coordinates(self, entries: slice) -> Coordinates:
+        """As the function of this name."""
+        return self.stored.coordinates(self.projection, entries)
+
+    def tocoo(self) -> sp.coo_array:
+        """All synapses as a COO array, in memory."""
+        return _coo(self)
+
+    def tocsr(self) -> sp.csr_array:
+        """All synapses as a CSR array, in memory."""
+        return self.tocoo().tocsr()
+
+
+ExplicitSynapses: TypeAlias = sp.csr_array | SynapseBlock | StoredBlock
+"""Explicit synapses of a projection, shape (target units, source units)."""
+
+
+def _coo(block: SynapseBlock | StoredBlock) -> sp.coo_array:
+    rows, cols, values = block.coordinates(slice(0, block.nnz))
+    return sp.coo_array((values, (rows, cols)), shape=block.shape)
+
+
+def entries_onto(weights: ExplicitSynapses, start: int, stop: int) -> slice:
     """Which synapses of explicit weights, row-major, are onto target units ``start:stop``."""
     if start == 0 and stop == weights.shape[0]:
         return slice(0, weights.nnz)
-    if isinstance(weights, SynapseBlock):
-        rows = weights.arrays.rows[weights.start : weights.stop]
-        first, last = np.searchsorted(rows, [start, stop]).tolist()
-        return slice(first, last)
+    if isinstance(weights, SynapseBlock | StoredBlock):
+        return weights.entries_onto(start, stop)
     return slice(int(weights.indptr[start]), int(weights.indptr[stop]))
 
 
-def coordinates(
-    weights: sp.csr_array | SynapseBlock, entries: slice
-) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+def coordinates(weights: ExplicitSynapses, entries: slice) -> Coordinates:
     """Rows, columns and values of some synapses of explicit weights, row-major.
 
     Examples
@@ -71,9 +154,8 @@ def coordinates(
     >>> [part.tolist() for part in coordinates(weights, entries_onto(weights, 1, 2))]
     [[1, 1], [0, 1], [3.0, 4.0]]
     """
-    if isinstance(weights, SynapseBlock):
-        here = slice(weights.start + entries.start, weights.start + entries.stop)
-        return weights.arrays.rows[here], weights.arrays.cols[here], weights.arrays.values[here]
+    if isinstance(weights, SynapseBlock | StoredBlock):
+        return weights.coordinates(entries)
     lengths = np.diff(np.clip(weights.indptr, entries.start, entries.stop))
     rows = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
     return rows, weights.indices[entries], weights.data[entries]

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sparse_mrnn.connectivity import AllToAll, Bernoulli, ConnectionRule, FixedFanIn, Site
 from sparse_mrnn.errors import FinalizeError, GraphError, UnknownNameError, WeightError, suggest
-from sparse_mrnn.explicit import SynapseBlock, blocks_by_region, explicit_weights
+from sparse_mrnn.explicit import ExplicitSynapses, blocks_by_region, explicit_weights
 from sparse_mrnn.initializers import Default, Initializer
 from sparse_mrnn.sharing import Sharing, SynapseLabels, check_sharing
 from sparse_mrnn.summary_table import SummaryTable
@@ -102,7 +102,7 @@ class Projection:
         Sizes and positions of both regions, for the rule.
     rule : ConnectionRule or None
         Draws the synapses, where they are not explicit.
-    synapses : scipy.sparse.csr_array, SynapseBlock or None
+    synapses : scipy.sparse.csr_array, SynapseBlock, StoredBlock or None
         Explicit weights, shape (target units, source units).
     initializer, sign, trainable, delay, share, rank
         As `RegionGraph.add_projection` takes them.
@@ -120,7 +120,7 @@ class Projection:
     key: str
     site: Site = field(repr=False)
     rule: ConnectionRule | None
-    synapses: sp.csr_array | SynapseBlock | None = field(default=None, repr=False)
+    synapses: ExplicitSynapses | None = field(default=None, repr=False)
     initializer: Initializer | None = None
     sign: str = "inherit"
     trainable: bool = True
@@ -131,7 +131,7 @@ class Projection:
     @property
     def weights(self) -> sp.csr_array | None:
         """Explicit weights, shape (target units, source units); None where a rule draws the synapses."""
-        return self.synapses.tocsr() if isinstance(self.synapses, SynapseBlock) else self.synapses
+        return None if self.synapses is None else self.synapses.tocsr()
 
     @property
     def expected_synapses(self) -> float:

@@ -36,6 +36,7 @@ from sparse_mrnn.errors import (
     ShapeError,
     SimulationStopped,
 )
+from sparse_mrnn.interop import open_sonata, read_sonata, sonata_edges
 from sparse_mrnn.simulation.simulator import Simulator
 from sparse_mrnn.tensor_file import SHARDED_CHECKPOINT, read_tensors, write_tensors
 
@@ -260,6 +261,19 @@ def connectome(rank, size, name, path):
         compare(net, whole, batch=1, steps=10, tolerance=tolerance)
         halo = net.ranks.gather(net.shard.halo.n)
         assert 0 < max(halo) < graph.n_units
+
+
+def read_by_rows(rank, size, folder):
+    """A network of a file of which each rank reads bands with its own rows: as read whole."""
+    whole, stored = read_sonata(folder)[0], open_sonata(folder)
+    options = dict(seed=0, dtype=torch.float64, device="cpu")
+    reading, bands = sonata_edges.StoredEdges._read, set()
+    sonata_edges.StoredEdges._read = lambda self, band: bands.add(band) or reading(self, band)
+    net = ShardedRNN(stored, **options)
+    sonata_edges.StoredEdges._read = reading
+    assert bands == set((net.own_units // sonata_edges.BAND_ROWS).tolist())
+    assert size == 1 or len(bands) < -(-whole.n_units // sonata_edges.BAND_ROWS)
+    compare(net, sm.mRNN(whole, backend="csr", **options), noise=False, steps=4)
 
 
 def large(rank, size):

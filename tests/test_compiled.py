@@ -76,7 +76,7 @@ LOSSES = {
 
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("delay", [None, 20.0])
-@pytest.mark.parametrize("columns, checkpoint", [(6, None), (18, None), (24, 5)])
+@pytest.mark.parametrize(("columns", "checkpoint"), [(6, None), (18, None), (24, 5)])
 def test_columns_of_an_sddmm(monkeypatch, loss, delay, columns, checkpoint):
     """Put within the step, by a kernel of their own, and by torch: equal gradients, whatever layout that of h has."""
     pytest.importorskip("numba")

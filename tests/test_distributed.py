@@ -21,6 +21,7 @@ from sparse_mrnn.cli import app
 from sparse_mrnn.distributed import ShardedRNN, estimate, joined, partition
 from sparse_mrnn.distributed.partition import unit_work
 from sparse_mrnn.errors import ConfigError, DistributedError, MissingExtraError
+from sparse_mrnn.interop import write_sonata
 from sparse_mrnn.lowering import Layout
 
 needs_flyvis = pytest.mark.skipif(not FLYVIS.exists(), reason="no flyvis connectome (FLYVIS_CONNECTOME)")
@@ -49,6 +50,21 @@ def test_random_networks(ranks):
 @pytest.mark.parametrize("name", ["celegans", pytest.param("flyvis", marks=needs_flyvis)])
 def test_connectomes(name, ranks):
     ranks.run(cases.connectome, name, FLYVIS)
+
+
+@pytest.mark.dist
+def test_a_file_is_read_by_rows(ranks, tmp_path):
+    rng = np.random.default_rng(0)
+    g = sm.RegionGraph()
+    for k in range(5):
+        g.add_region(f"r{k}", 9000, sign=None)
+    g.add_input("cue", 3, sign=None)
+    for k in range(5):
+        g.add_projection(f"r{k}", f"r{k}", fan_in=2, initializer=sm.Normal(0.5))
+        g.add_projection(f"r{k}", f"r{(k + 1) % 5}", fan_in=1, initializer=sm.Normal(0.5), delay=20.0, trainable=k > 1)
+    g.add_projection("cue", "r1", weights=rng.normal(size=(9000, 3)))
+    write_sonata(g, tmp_path / "net", seed=0)
+    ranks.run(cases.read_by_rows, tmp_path / "net")
 
 
 @pytest.mark.dist
@@ -131,6 +147,11 @@ def test_the_command_line_under_torchrun(tmp_path):
     one, two = (sm.open_recording(tmp_path / name) for name in ("one.zarr", "two.zarr"))
     np.testing.assert_allclose(one.h.values, two.h.values, atol=1e-6)
     assert two.attrs["ranks"] == 2
+    write_sonata(sm.mRNN(cases.modular(), device="cpu", seed=3), tmp_path / "net")
+    command[4] = str(tmp_path / "net")
+    done = subprocess.run([*launcher, *command, str(tmp_path / "rows.zarr")], capture_output=True, text=True, timeout=80)
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_allclose(sm.open_recording(tmp_path / "rows.zarr").h.values, one.h.values, atol=1e-6)
     for before, name, where in (([], "two.zarr", "under"), (launcher, "one.zarr", "without")):
         refused = subprocess.run([*before, *command, str(tmp_path / name), "--resume"], capture_output=True, text=True, timeout=80)
         assert f"was begun {where} torchrun: resume it {where} torchrun" in refused.stderr.replace("\n", " ")

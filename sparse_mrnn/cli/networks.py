@@ -52,7 +52,9 @@ class NamedNetwork:
         return build_network(self.graph, settings, device)
 
 
-def load_network(source: str, simulation: Path | None = None, **options: Any) -> NamedNetwork:
+def load_network(
+    source: str, simulation: Path | None = None, *, by_rows: bool = False, **options: Any
+) -> NamedNetwork:
     """The network a user names.
 
     Parameters
@@ -62,12 +64,14 @@ def load_network(source: str, simulation: Path | None = None, **options: Any) ->
         ``sparse-mrnn import`` writes.
     simulation : Path, optional
         A JSON file with a ``simulation`` section, over the network's own.
+    by_rows : bool
+        Leave the synapses of a SONATA network in its file where they can be read by rows.
     **options
         Fields of `SimulationConfig`, over both; None where an option was not given.
     """
     from sparse_mrnn.config import load_simulation
 
-    found = _named(source)
+    found = _named(source, by_rows)
     if simulation is not None:
         section = load_simulation(simulation)
         given = {name: getattr(section, name) for name in section.model_fields_set}
@@ -82,19 +86,26 @@ OPTIONS = {"spectral_radius": "spectral-radius"}
 """Options of the command line that are not named as their field."""
 
 
-def _named(source: str) -> NamedNetwork:
+def _named(source: str, by_rows: bool) -> NamedNetwork:
     from sparse_mrnn.config import SimulationConfig, load_config, read_config
     from sparse_mrnn.data import EXAMPLES, example_path
     from sparse_mrnn.tensor_file import CHECKPOINT, NETWORK, format_of
 
     path = Path(source)
     if path.is_dir():
-        from sparse_mrnn.interop.sonata import is_network, read_sonata, read_sonata_settings
+        from sparse_mrnn.interop.sonata import (
+            is_network,
+            is_written_here,
+            open_sonata,
+            read_sonata,
+            read_sonata_settings,
+        )
 
         if not is_network(path):
             what_to_do = "make one with: sparse-mrnn import"
             raise ConfigError(f"{path} is a folder without circuit_config.json, so no network; {what_to_do}")
-        return NamedNetwork(read_sonata(path)[0], read_sonata_settings(path) or SimulationConfig())
+        graph = open_sonata(path) if by_rows and is_written_here(path) else read_sonata(path)[0]
+        return NamedNetwork(graph, read_sonata_settings(path) or SimulationConfig())
     kind = format_of(path)
     if kind == CHECKPOINT.name:
         advice = "load it into your network (load_checkpoint) and save that (net.save)"

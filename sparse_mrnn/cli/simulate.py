@@ -84,7 +84,8 @@ def simulate(
         mode: Any = "resume" if resume else "overwrite" if overwrite else "create"
         options: dict[str, Any] = dict(duration=duration, dt=dt, batch=batch, seed=seed, noise=noise)
         options |= dict(tau=tau, activation=activation, spectral_radius=spectral_radius)
-        named = load_network(config, simulation, **options)
+        by_rows = ranks is not None and partition != "metis"  # METIS needs all synapses
+        named = load_network(config, simulation, by_rows=by_rows, **options)
         settings = named.settings
         options = dict(what=what, variables=variable, regions=region, units=unit, every=every, dtype=dtype)
         begun = out_path if resume else None

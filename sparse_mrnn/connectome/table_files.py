@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sparse_mrnn.atomic import reason
 from sparse_mrnn.connectome.column_table import ColumnTable, arrow, listed
 from sparse_mrnn.connectome.delimited_text import Dialect, explain, opened, sniff
 from sparse_mrnn.errors import ConnectomeError, suggest
@@ -165,7 +166,11 @@ def _is_dataframe(source: Any) -> bool:
 
 
 def _existing(path: Path) -> Path:
-    if not path.is_file():
+    try:
+        there = path.is_file()
+    except (OSError, ValueError) as error:  # such as the text of a table in place of its path
+        raise ConnectomeError(f"{str(path)[:80]!r} is no path of a table's file: {reason(error)}.") from None
+    if not there:
         beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
         what = "is a folder" if path.is_dir() else "does not exist"
         hint = suggest(path.name, beside, what="files there")

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sparse_mrnn.explicit import StoredBlock
 from sparse_mrnn.graph import Projection, Region, RegionGraph
 from sparse_mrnn.models.weights import SparseWeights
 
@@ -45,13 +46,16 @@ def _of_region(region: Region) -> list[Any]:
 
 
 def _of_projection(projection: Projection) -> list[Any]:
-    p, share, weights = projection, projection.share, projection.weights
+    p, share, synapses = projection, projection.share, projection.synapses
     found: list[Any] = [p.source, p.target, p.key, p.rule, p.initializer, p.sign, p.trainable, p.delay]
     found += [p.rank, p.site.exclude_self]
     if share is not None:
         found += [share.by, share.gain, share.bounds]
         found += [] if share.labels is None else [share.labels.codes, share.labels.names]
-    if weights is not None:
+    if isinstance(synapses, StoredBlock):
+        found += [synapses.stored.digest, synapses.projection]
+    elif synapses is not None:
+        weights = synapses.tocsr()
         found += [weights.indptr, weights.indices, weights.data]
     return found
 

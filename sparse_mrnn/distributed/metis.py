@@ -70,7 +70,7 @@ def _vertices(graph: RegionGraph, layout: Layout, work: Float, size: int) -> NDA
     sizes = np.diff(layout.ptr)
     drawn = np.zeros(len(sizes), dtype=bool)
     for projection in graph.projections("recurrent"):
-        if projection.weights is None:
+        if projection.synapses is None:
             drawn[[layout.index[projection.source], layout.index[projection.target]]] = True
     shares = np.add.reduceat(work, layout.ptr[:-1]) * size / work.sum()
     pieces = np.minimum(np.where(drawn, np.ceil(shares * PIECES).astype(np.int64), sizes), sizes)

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sparse_mrnn.distributed.metis import ranks_by_metis
 from sparse_mrnn.errors import DistributedError, suggest
+from sparse_mrnn.explicit import StoredBlock
 from sparse_mrnn.graph import RegionGraph
 from sparse_mrnn.lowering import Layout
 
@@ -96,13 +97,17 @@ def partition(graph: RegionGraph, size: int, how: str | ArrayLike = "balanced") 
 
 def unit_work(graph: RegionGraph, layout: Layout) -> NDArray[np.float64]:
     """Expected work of each unit in a step, in synapses, shape (units,)."""
-    work = np.full(layout.n, UNIT_LOAD)
+    work, files = np.full(layout.n, UNIT_LOAD), {}
     for projection in graph.projections():
-        target = layout.slice(projection.target)
-        if projection.weights is not None:
-            work[target] += np.diff(projection.weights.indptr)
+        target, synapses = layout.slice(projection.target), projection.synapses
+        if isinstance(synapses, StoredBlock):
+            files[id(synapses.stored)] = synapses.stored  # which counts those of all its projections
+        elif synapses is not None:
+            work[target] += np.diff(synapses.tocsr().indptr)
         else:
             work[target] += projection.expected_synapses / (target.stop - target.start)
+    for stored in files.values():
+        work += stored.fan_in
     return work
 
 

@@ -7,12 +7,13 @@ from sparse_mrnn.interop.mrnntorch import (
     to_mrnntorch,
     to_mrnntorch_config,
 )
-from sparse_mrnn.interop.sonata import read_sonata, read_sonata_settings, write_sonata
+from sparse_mrnn.interop.sonata import open_sonata, read_sonata, read_sonata_settings, write_sonata
 from sparse_mrnn.interop.step import step_module
 
 __all__ = [
     "from_mrnntorch",
     "graph_from_mrnntorch",
+    "open_sonata",
     "read_sonata",
     "read_sonata_settings",
     "step_module",

@@ -17,12 +17,28 @@ from sparse_mrnn.interop.sonata_import import import_network
 from sparse_mrnn.interop.sonata_read import read_back
 from sparse_mrnn.interop.sonata_write import EXACT, SETTINGS, write_sonata
 
-__all__ = ["read_sonata", "read_sonata_settings", "write_sonata"]
+__all__ = ["open_sonata", "read_sonata", "read_sonata_settings", "write_sonata"]
 
 
 def is_network(path: str | os.PathLike[str]) -> bool:
     """Whether a path is a folder with a SONATA network."""
     return (Path(path) / "circuit_config.json").is_file()
+
+
+def is_written_here(path: str | os.PathLike[str]) -> bool:
+    """Whether `write_sonata` wrote the network in a folder, so that `open_sonata` opens it.
+
+    Raises
+    ------
+    ConnectomeError
+        If its files are damaged.
+    """
+    return _is_exact(NetworkFiles.of_circuit(Path(path)))
+
+
+def _is_exact(files: NetworkFiles) -> bool:
+    with opened(files.nodes) as file:
+        return EXACT in file.attrs
 
 
 def read_sonata_settings(nodes: str | os.PathLike[str]) -> SimulationConfig | None:
@@ -96,9 +112,7 @@ def read_sonata(
     Dai et al., PLoS Computational Biology 16, e1007696 (2020).
     """
     files = NetworkFiles.find(Path(nodes), edges, node_types, edge_types)
-    with opened(files.nodes) as file:
-        exact = EXACT in file.attrs
-    if not exact:
+    if not _is_exact(files):
         defaults = dict(regions="population", counts=False, scale="none", mixed="free", name=files.nodes.stem)
         return import_network(files, ImportSettings.of(options, **defaults))
     if options:
@@ -106,3 +120,44 @@ def read_sonata(
         raise ConnectomeError(f"{files.nodes}: {problem}")
     graph = read_back(files)
     return graph, report_of(graph, str(nodes))
+
+
+def open_sonata(
+    nodes: str | os.PathLike[str],
+    edges: str | os.PathLike[str] | None = None,
+    *,
+    node_types: str | os.PathLike[str] | None = None,
+    edge_types: str | os.PathLike[str] | None = None,
+) -> RegionGraph:
+    """The graph of a network that `write_sonata` wrote, with its synapses left in their file.
+
+    A network that is built of it reads them by rows, and one on several processes the rows of its own units
+    only: none of them has all synapses. All are read once here, some thousand target units at a time, to
+    check and to count them. The files must stay as they are until the network is built.
+
+    Parameters
+    ----------
+    nodes, edges, node_types, edge_types : path
+        As for `read_sonata`.
+
+    Raises
+    ------
+    ConnectomeError
+        If a file is damaged, or `write_sonata` did not write it; later, if the file of the edges has changed.
+
+    Examples
+    --------
+    >>> import tempfile, numpy as np, sparse_mrnn as sm
+    >>> g = sm.RegionGraph(); g.add_region("a", 2)
+    >>> g.add_projection("a", "a", weights=np.array([[0, 2.0], [1.0, 0]]))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_sonata(g, f"{folder}/net")
+    ...     net = sm.mRNN(open_sonata(f"{folder}/net"), device="cpu")
+    >>> net.rec.nnz
+    2
+    """
+    files = NetworkFiles.find(Path(nodes), edges, node_types, edge_types)
+    if not _is_exact(files):
+        how = "import it (sparse-mrnn import sonata) and open what that writes, or use read_sonata"
+        raise ConnectomeError(f"{files.nodes}: only a network of write_sonata can be read by rows; {how}.")
+    return read_back(files, by_rows=True)

@@ -140,7 +140,7 @@ def _refuse_outside(file: Any, path: Path) -> None:
         raise ConnectomeError(f"{path}: {problem}; what may lead out of the file is not followed.")
 
 
-def column(group: Any, name: str, kinds: str, length: int | None = None) -> NDArray[Any]:
+def dataset(group: Any, name: str, kinds: str, length: int | None = None) -> Any:
     """A dataset of one dimension, of types of some kinds (numpy's dtype.kind) and, if given, of a length."""
     h5py = h5()
     where = f"{group.file.filename}: {group.name}/{name}"
@@ -155,13 +155,22 @@ def column(group: Any, name: str, kinds: str, length: int | None = None) -> NDAr
     bounded = length is not None and data.dtype.itemsize <= 8
     if not bounded and data.nbytes > max(SPARED, RATIO * data.id.get_storage_size()):
         raise ConnectomeError(f"{where} promises {len(data):,} values, which the file does not hold.")
-    values: NDArray[Any] = data[:]
+    return data
+
+
+def column(
+    group: Any, name: str, kinds: str, length: int | None = None, part: slice = slice(None)
+) -> NDArray[Any]:
+    """The values of a `dataset`, or a part of them."""
+    values: NDArray[Any] = dataset(group, name, kinds, length)[part]
     return values
 
 
-def indices(group: Any, name: str, size: int, length: int | None = None) -> NDArray[np.int64]:
-    """A dataset of integers from 0 to ``size`` - 1."""
-    values = column(group, name, "iu", length)
+def indices(
+    group: Any, name: str, size: int, length: int | None = None, part: slice = slice(None)
+) -> NDArray[np.int64]:
+    """A dataset of integers from 0 to ``size`` - 1, or a part of it."""
+    values = column(group, name, "iu", length, part)
     if len(values) and not 0 <= int(values.min()) <= int(values.max()) < size:
         where = f"{group.file.filename}: {group.name}/{name}"
         raise ConnectomeError(f"{where} has a value outside of 0..{size - 1}.")

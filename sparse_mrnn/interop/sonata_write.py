@@ -240,7 +240,7 @@ def _edges(graph: RegionGraph, folder: Path, seed: int | None) -> None:
     with _create(folder / "edges.h5") as file:
         for kind in _kinds(graph):
             explicit = [p.synapses for p in graph.projections(kind) if p.synapses is not None]
-            double = any(dtype_of(synapses) == np.float64 for synapses in explicit)
+            double = any(synapses.dtype == np.float64 for synapses in explicit)
             stream = synapse_stream(0 if seed is None else seed, kind)
             blocks = lower(graph, kind, stream, dtype=np.float64 if double else np.float32)
             population = f"{POPULATIONS[kind]}_to_units"
@@ -257,12 +257,6 @@ def _edges(graph: RegionGraph, folder: Path, seed: int | None) -> None:
 def _kinds(graph: RegionGraph) -> list[str]:
     """Kinds of sources that have projections."""
     return [kind for kind in POPULATIONS if any(True for _ in graph.projections(kind))]
-
-
-def dtype_of(synapses: Any) -> np.dtype[Any]:
-    """Type of explicit weights."""
-    dtype: np.dtype[Any] = synapses.arrays.values.dtype if hasattr(synapses, "arrays") else synapses.dtype
-    return dtype
 
 
 def _edge_population(group: Any, blocks: BlockSparse, type_ids: NDArray[np.int64]) -> None:

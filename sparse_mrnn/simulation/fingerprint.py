@@ -57,7 +57,7 @@ def digest(*parts: Tensor | bytes) -> str:
 
 def graph_config(net: mRNNBase) -> str:
     """The network's configuration as JSON; empty where JSON cannot name a class or synapses are many."""
-    explicit = sum(p.weights.nnz for p in net.graph.projections() if p.weights is not None)
+    explicit = sum(p.synapses.nnz for p in net.graph.projections() if p.synapses is not None)
     if explicit > LARGEST_CONFIG:
         return ""
     try:

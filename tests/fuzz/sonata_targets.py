@@ -15,7 +15,7 @@ import sparse_mrnn as sm
 from fuzz.mutate import Rng, encoded, of_bytes, of_json, of_text, pick
 from fuzz.plain import as_dict
 from fuzz.registry import InvalidInputError, register
-from sparse_mrnn.interop import read_sonata, write_sonata
+from sparse_mrnn.interop import open_sonata, read_sonata, write_sonata
 from sparse_mrnn.lowering import lower
 
 NAMES = ["V1", "a b", "NULL", "", "a\rb", 'q"', "ü", "\\x", "none", "0"]
@@ -125,7 +125,15 @@ def make_own(folder: Path, rng: Rng) -> None:
 
 
 def load_own(folder: Path) -> Any:
-    graph, _ = read_sonata(folder / "net")
+    return described(read_sonata(folder / "net")[0])
+
+
+def load_by_rows(folder: Path) -> Any:
+    return described(open_sonata(folder / "net"))
+
+
+def described(graph: sm.RegionGraph) -> Any:
+    """Regions, and the weights by units."""
     regions = map(graph.region, graph)
     out: dict[str, Any] = {"regions": {region.name: (region.n, region.unit_ids) for region in regions}}
     for kind in ("recurrent", "input"):
@@ -197,6 +205,7 @@ def judged(oracle: Any) -> Any:
 
 
 register("SONATA, exact", make_own, load_own, judged(oracle_own), share=2)
+register("SONATA, by rows", make_own, load_by_rows, judged(oracle_own), share=2)
 
 
 # ---------------------------------------------------------------- networks of other software
