@@ -10,6 +10,9 @@ time of an exchange between two processes, as a constant and a time for each uni
 
 --delays: the same network with delays of five steps between modules, on two processes of one thread, which
 exchange five steps in one message or, for comparison, every step; both take turns in the same processes.
+
+--recording: the activity of every unit recorded by two processes of one thread, in turns: by the first one,
+which gathers it, or, for comparison, by each its own units, into a store of its own.
 """
 
 from __future__ import annotations
@@ -20,8 +23,10 @@ import sys
 import time
 from argparse import SUPPRESS
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -36,7 +41,9 @@ PREDICTED = (10**6, 10**7, 10**8, 10**9)
 RANKS = (1, 2, 4, 64, 1024)
 DELAY = 5
 """Steps of the delay between modules, with --delays."""
-DELAYED_SIZES, TURNS, TURN_STEPS = (1_000_000, 100_000, 10_000), 21, 20
+RECORDED = (10, 1)
+"""Steps from one recorded time to the next, with --recording."""
+DELAYED_SIZES, TURNS, RECORDED_TURNS, TURN_STEPS = (1_000_000, 100_000, 10_000), 21, 9, 20
 
 
 def modular(units: int, regions: int = 40, modules: int = 8, outside: float = 0.1, delay: Any = None) -> Any:
@@ -143,6 +150,81 @@ def delayed(units: int) -> None:
             print(json.dumps({"sent": report.volume, "times": found}))
 
 
+def recorded(units: int) -> None:
+    """Simulate and record, by the first process, by each its own units, and not at all; print JSON.
+
+    Times are milliseconds a step of rank 0, one for each turn, until all is on disk.
+    """
+    from sparse_mrnn.distributed import ShardedRNN, joined
+    from sparse_mrnn.distributed.streaming import ShardedSimulator
+
+    torch.set_num_threads(1)
+    with joined() as ranks, TemporaryDirectory() as folder:
+        net = ShardedRNN(modular(units), seed=0, device="cpu", activation="tanh")
+        simulator = ShardedSimulator(net, 1, None, event_driven=False)
+        simulator.set_factors({"recurrent": {}, "input": {}})
+        every_unit = np.arange(units)
+        simulator.record(every_unit, every=False)
+        writers = {
+            (way, every): Writer(Path(folder) / f"{way} {every}", net, chosen, every)
+            for every in RECORDED
+            for way, chosen in (("rank 0", every_unit), ("each rank", net.own_units))
+            if way == "each rank" or ranks.rank == 0
+        }
+        found: dict[str, list[float]] = {}
+        for turn in range(RECORDED_TURNS + 1):
+            for way in ("none", "rank 0", "each rank"):
+                for every in RECORDED if way != "none" else (1,):
+                    writer = writers.get((way, every))
+                    ranks.any([True])
+                    begun = time.perf_counter()
+                    for step in range(1, TURN_STEPS + 1):
+                        simulator.stepper.step(inputs=False)
+                        if way != "none" and step % every == 0:
+                            own = {"h": simulator.stepper.h.numpy()}
+                            states = simulator.states(["h"]) if way == "rank 0" else own
+                            if writer is not None and states is not None:
+                                writer.recorder.take(states)
+                    if writer is not None:
+                        writer.store.flush()
+                    ranks.any([True])
+                    took = 1e3 * (time.perf_counter() - begun) / TURN_STEPS
+                    if turn:
+                        found.setdefault(f"{way} {every}", []).append(took)
+        for writer in writers.values():
+            writer.store.close()
+        if ranks.rank == 0:
+            print(json.dumps(found))
+
+
+class Writer:
+    """A recorder of some units, and its store."""
+
+    def __init__(self, path: Path, net: Any, units: Any, every: int) -> None:
+        import sparse_mrnn as sm
+        from sparse_mrnn.recording.recorder import Recorder
+        from sparse_mrnn.recording.store import ZarrStore
+        from sparse_mrnn.simulation.plan import plan_simulation
+
+        plan = plan_simulation(
+            net.declared,
+            None,
+            steps=TURN_STEPS * (RECORDED_TURNS + 1),
+            batch=1,
+            stimulus=None,
+            interventions=None,
+            record=sm.Record(every=every),
+            seed=0,
+            noise=False,
+        )
+        labels = {name: getattr(plan.axes, name)[units] for name in ("units", "region", "unit_id")}
+        axes = replace(plan.axes, **labels)
+        length = max(1, min(TURN_STEPS // every, replace(plan, axes=axes).chunk))
+        self.store = ZarrStore(path, axes, length)
+        self.store.create({"recorded": 0, "complete": 0}, lambda checkpoint: None)
+        self.recorder = Recorder(axes, length, None, self.store.put, rows=None)
+
+
 def exchange() -> None:
     """Milliseconds in which two processes exchange so many float32 numbers; print JSON."""
     from sparse_mrnn.distributed import joined
@@ -222,6 +304,22 @@ def with_delays() -> str:
     return "\n".join(lines)
 
 
+def with_recording() -> str:
+    """The table of --recording."""
+    columns = "steps between", "nothing recorded (ms)", "by rank 0 (ms)", "each its own (ms)", "ratio"
+    lines = table_head("units", *columns, "quartiles of it")
+    for units in DELAYED_SIZES[:2]:
+        found = {name: np.array(times) for name, times in started(2, "--recording", "--units", units).items()}
+        for every in RECORDED:
+            one, each = (found[f"{way} {every}"] for way in ("rank 0", "each rank"))
+            low, high = np.percentile(one / each, (25, 75))
+            row = [f"{units:,}", str(every), f"{median(found['none 1']):.3g}", f"{median(one):.3g}"]
+            row += [f"{median(each):.3g}", f"{median(one / each):.2f}", f"{low:.2f} to {high:.2f}"]
+            lines.append(table_row(row))
+            progress(lines[-1])
+    return "\n".join(lines)
+
+
 def step_ms(units: float, ranks: int, messages: float, halo: float, costs: Sequence[float]) -> float:
     """The cost model: milliseconds of a step of one rank, for synapses a second, a message and a unit."""
     per_second, message, unit = costs
@@ -250,7 +348,11 @@ def main() -> None:
         parser.add_argument(name, type=int, help=SUPPRESS)
     parser.add_argument("--exchange", action="store_true", help=SUPPRESS)
     parser.add_argument("--delays", action="store_true", help="measure delays between processes alone")
+    parser.add_argument("--recording", action="store_true", help="measure recording by ranks alone")
     options = parser.parse_args()
+    if options.units and options.recording:
+        recorded(options.units)
+        return
     if options.units and options.delays:
         delayed(options.units)
         return
@@ -262,12 +364,16 @@ def main() -> None:
         return
     from sparse_mrnn.benchmark import describe_machine, machine_line
 
-    if options.delays:
-        table = f"{machine_line(describe_machine())}\n\n{with_delays()}"
-        print(table)
-        if options.write is not None:
-            replace_in_page(options.write, table, "delays")
-        return
+    for name, chosen, rows in (
+        ("delays", options.delays, with_delays),
+        ("recording", options.recording, with_recording),
+    ):
+        if chosen:
+            table = f"{machine_line(describe_machine())}\n\n{rows()}"
+            print(table)
+            if options.write is not None:
+                replace_in_page(options.write, table, name)
+            return
     tables, alone = zip(*(measured(units, steps, options.rounds) for units, steps in SIZES), strict=True)
     per_second = alone[0][0]["synapses"] / alone[0][0]["step"]
     times = started(2, "--exchange")
