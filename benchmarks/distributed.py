@@ -12,7 +12,7 @@ time of an exchange between two processes, as a constant and a time for each uni
 exchange five steps in one message or, for comparison, every step; both take turns in the same processes.
 
 --recording: the activity of every unit recorded by two processes of one thread, in turns: by the first one,
-which gathers it, or, for comparison, by each its own units, into a store of its own.
+which gathers it, or by both, each half of the units.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ import sys
 import time
 from argparse import SUPPRESS
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -151,46 +150,50 @@ def delayed(units: int) -> None:
 
 
 def recorded(units: int) -> None:
-    """Simulate and record, by the first process, by each its own units, and not at all; print JSON.
+    """Simulate and record, by the first process, by all together, and not at all; print JSON.
 
     Times are milliseconds a step of rank 0, one for each turn, until all is on disk.
     """
     from sparse_mrnn.distributed import ShardedRNN, joined
     from sparse_mrnn.distributed.streaming import ShardedSimulator
+    from sparse_mrnn.recording.store import share
 
     torch.set_num_threads(1)
     with joined() as ranks, TemporaryDirectory() as folder:
         net = ShardedRNN(modular(units), seed=0, device="cpu", activation="tanh")
         simulator = ShardedSimulator(net, 1, None, event_driven=False)
         simulator.set_factors({"recurrent": {}, "input": {}})
-        every_unit = np.arange(units)
-        simulator.record(every_unit, every=False)
+        width = -(-units // ranks.size)
+        shares = {
+            "rank 0": [slice(0, units)],
+            "all": [share(units, width, rank, ranks.size) for rank in range(ranks.size)],
+        }
         writers = {
-            (way, every): Writer(Path(folder) / f"{way} {every}", net, chosen, every)
+            (way, every): Writer(Path(folder) / f"{way} {every} {ranks.rank}", net, of[ranks.rank], every)
             for every in RECORDED
-            for way, chosen in (("rank 0", every_unit), ("each rank", net.own_units))
-            if way == "each rank" or ranks.rank == 0
+            for way, of in shares.items()
+            if ranks.rank < len(of)
         }
         found: dict[str, list[float]] = {}
+        cases = [("none", 1), *((way, every) for way in shares for every in RECORDED)]
         for turn in range(RECORDED_TURNS + 1):
-            for way in ("none", "rank 0", "each rank"):
-                for every in RECORDED if way != "none" else (1,):
-                    writer = writers.get((way, every))
-                    ranks.any([True])
-                    begun = time.perf_counter()
-                    for step in range(1, TURN_STEPS + 1):
-                        simulator.stepper.step(inputs=False)
-                        if way != "none" and step % every == 0:
-                            own = {"h": simulator.stepper.h.numpy()}
-                            states = simulator.states(["h"]) if way == "rank 0" else own
-                            if writer is not None and states is not None:
-                                writer.recorder.take(states)
-                    if writer is not None:
-                        writer.store.flush()
-                    ranks.any([True])
-                    took = 1e3 * (time.perf_counter() - begun) / TURN_STEPS
-                    if turn:
-                        found.setdefault(f"{way} {every}", []).append(took)
+            for way, every in cases:
+                writer = writers.get((way, every))
+                if way != "none":
+                    simulator.record([np.arange(units)[part] for part in shares[way]], every=False)
+                ranks.any([True])
+                begun = time.perf_counter()
+                for step in range(1, TURN_STEPS + 1):
+                    simulator.stepper.step(inputs=False)
+                    states = simulator.states(["h"]) if way != "none" and step % every == 0 else None
+                    if writer is not None and states is not None:
+                        writer.recorder.take(states)
+                if writer is not None:
+                    writer.store.flush()
+                ranks.any([True])
+                took = 1e3 * (time.perf_counter() - begun) / TURN_STEPS
+                if turn:
+                    found.setdefault(f"{way} {every}", []).append(took)
         for writer in writers.values():
             writer.store.close()
         if ranks.rank == 0:
@@ -198,9 +201,9 @@ def recorded(units: int) -> None:
 
 
 class Writer:
-    """A recorder of some units, and its store."""
+    """A recorder of some units, and a store of them."""
 
-    def __init__(self, path: Path, net: Any, units: Any, every: int) -> None:
+    def __init__(self, path: Path, net: Any, units: slice, every: int) -> None:
         import sparse_mrnn as sm
         from sparse_mrnn.recording.recorder import Recorder
         from sparse_mrnn.recording.store import ZarrStore
@@ -217,9 +220,7 @@ class Writer:
             seed=0,
             noise=False,
         )
-        labels = {name: getattr(plan.axes, name)[units] for name in ("units", "region", "unit_id")}
-        axes = replace(plan.axes, **labels)
-        length = max(1, min(TURN_STEPS // every, replace(plan, axes=axes).chunk))
+        axes, length = plan.axes.part(units, groups=False), max(1, min(TURN_STEPS // every, plan.chunk))
         self.store = ZarrStore(path, axes, length)
         self.store.create({"recorded": 0, "complete": 0}, lambda checkpoint: None)
         self.recorder = Recorder(axes, length, None, self.store.put, rows=None)
@@ -306,12 +307,12 @@ def with_delays() -> str:
 
 def with_recording() -> str:
     """The table of --recording."""
-    columns = "steps between", "nothing recorded (ms)", "by rank 0 (ms)", "each its own (ms)", "ratio"
+    columns = "steps between", "nothing recorded (ms)", "by rank 0 (ms)", "by all (ms)", "ratio"
     lines = table_head("units", *columns, "quartiles of it")
     for units in DELAYED_SIZES[:2]:
         found = {name: np.array(times) for name, times in started(2, "--recording", "--units", units).items()}
         for every in RECORDED:
-            one, each = (found[f"{way} {every}"] for way in ("rank 0", "each rank"))
+            one, each = (found[f"{way} {every}"] for way in ("rank 0", "all"))
             low, high = np.percentile(one / each, (25, 75))
             row = [f"{units:,}", str(every), f"{median(found['none 1']):.3g}", f"{median(one):.3g}"]
             row += [f"{median(each):.3g}", f"{median(one / each):.2f}", f"{low:.2f} to {high:.2f}"]

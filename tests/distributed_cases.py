@@ -37,6 +37,9 @@ from sparse_mrnn.errors import (
     SimulationStopped,
 )
 from sparse_mrnn.interop import open_sonata, read_sonata, sonata_edges
+from sparse_mrnn.recording.store import ZarrStore
+from sparse_mrnn.simulation import plan
+from sparse_mrnn.simulation.run import Run
 from sparse_mrnn.simulation.simulator import Simulator
 from sparse_mrnn.tensor_file import SHARDED_CHECKPOINT, read_tensors, write_tensors
 
@@ -769,6 +772,80 @@ def simulated_with(g, net, settings, options):
             assert (found[name].values == expected[name].values).all()
 
 
+@contextlib.contextmanager
+def short_chunks(samples=7):
+    """Recordings have chunks of so many samples."""
+    longest, plan.LONGEST_CHUNK = plan.LONGEST_CHUNK, samples
+    try:
+        yield
+    finally:
+        plan.LONGEST_CHUNK = longest
+
+
+@contextlib.contextmanager
+def out_of_reach(there):
+    """The store of the first process cannot be opened by this one, if so."""
+    finds = Run._finds
+    if there:
+        Run._finds = lambda self, digest: False
+    try:
+        yield
+    finally:
+        Run._finds = finds
+
+
+def recorded_by_all(rank, size, folder):
+    """Each rank writes chunks of some units; the first one all, where one of the others does not reach the store."""
+    g, options = run_of(3)
+    net = ShardedRNN(g, seed=3, dtype=torch.float64, device="cpu")
+    records = [
+        (sm.Record(variables=["h", "x"]), True), (sm.Record(units=["r0[1]"]), False), (sm.Record(what=["mean"]), False),
+        (sm.Record(what=["units", "mean", "variance"], regions=["r2", "r0"], every=3, dtype="float16"), True),
+    ]
+    for k, (record, many) in enumerate(records):
+        expected = simulate(net, record=record, **options)
+        for way in ("all", "first"):
+            out = folder / f"{k} {way}.zarr"
+            with short_chunks(), out_of_reach(way == "first" and rank == size - 1), counted_writes() as written:
+                found = simulate(net, record=record, out=out, **options)
+            writers = [count > 0 for count in net.ranks.gather(len(written))]
+            assert writers == [rank == 0 or (many and way == "all") for rank in range(size)]
+            if rank == 0:
+                assert found.attrs["complete"] == 1
+                for name in expected.variables:
+                    np.testing.assert_array_equal(found[name].values, expected[name].values)
+                if many:
+                    width = found.h.encoding["preferred_chunks"]["unit"]
+                    assert width == -(-found.sizes["unit"] // size)
+
+
+@contextlib.contextmanager
+def counted_writes():
+    """The chunks that this process writes."""
+    found, write = [], ZarrStore._write
+    ZarrStore._write = lambda self, start, arrays: found.append(start) or write(self, start, arrays)
+    try:
+        yield found
+    finally:
+        ZarrStore._write = write
+
+
+def disk_of_one_full(rank, size, out):
+    """One rank cannot write; all end with an error that says so."""
+    g, options = run_of(3)
+    net = ShardedRNN(g, seed=3, dtype=torch.float64, device="cpu")
+    options |= dict(steps=400, out=out, checkpoint_seconds=0.01)
+    last = rank == size - 1
+    expected = (RecordingError, "cannot write the recording.*resume the run") if last else (DistributedError, f"for rank {size - 1} did: RecordingError: cannot write")
+    with short_chunks(50), files_of_at_most(100) if last else contextlib.nullcontext(), pytest.raises(expected[0], match=expected[1]):
+        simulate(net, **options)
+    with short_chunks(50):
+        found = simulate(net, mode="resume", **options)
+    if rank == 0:
+        whole = sm.simulate(sm.mRNN(g, seed=3, dtype=torch.float64, device="cpu"), **{**options, "out": None})
+        np.testing.assert_allclose(found.h.values, whole.h.values, atol=1e-9)
+
+
 def signal_when_there(out, number):
     """Send a signal to this process soon after a run has begun."""
     while not (out / ".checkpoint").exists():
@@ -777,6 +854,7 @@ def signal_when_there(out, number):
     os.kill(os.getpid(), number)
 
 
+@short_chunks()
 def stopped_run(rank, size, seed, out):
     """A run that a termination request stops in the middle, with a checkpoint."""
     g, options = run_of(seed)
@@ -788,6 +866,7 @@ def stopped_run(rank, size, seed, out):
         simulate(net, **options)
 
 
+@short_chunks()
 def resumed_run(rank, size, seed, out):
     """Goes on with it, on any number of ranks, to what one run would have given."""
     g, options = run_of(seed)
@@ -802,6 +881,7 @@ def resumed_run(rank, size, seed, out):
     assert rank or np.array_equal(again.h.values, found.h.values)
 
 
+@short_chunks()
 def killed_run(rank, size, seed, out):
     """A rank is killed in the middle of a run; the others end with an error that says so."""
     g, options = run_of(seed)
@@ -815,6 +895,7 @@ def killed_run(rank, size, seed, out):
     assert time.monotonic() - begun < 30
 
 
+@short_chunks()
 def same_as_never_killed(rank, size, seed, out, whole):
     """Bit for bit, on as many ranks."""
     g, options = run_of(seed)

@@ -53,7 +53,7 @@ def test_a_network_trained_in_python_is_simulated(net, tmp_path, form):
         assert np.array_equal(found.h.values, expected.h.values)
         assert found.attrs["weights_hash"] == expected.attrs["weights_hash"]
     else:
-        np.testing.assert_allclose(found.h.values, expected.h.values, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(found.h.values, expected.h.values, rtol=1e-4, atol=1e-5)
     for command in (("info",), ("spectrum", "--k", 3), ("plot", "weights"), ("plot", "regions")):
         out = ("--out", tmp_path / "figure.png") if command[0] == "plot" else ()
         run(*command[:1], *(command[1:] if command[0] == "plot" else ()), path, *(command[1:] if command[0] != "plot" else ()), *out)
@@ -75,7 +75,7 @@ def test_settings_over_those_of_a_saved_network(net, tmp_path):
         assert found.attrs[name] == value
         settings = {"dt": 5, "tau": 40, "activation": "tanh", **{name: value}}
         expected = sm.simulate(sm.mRNN(net.to_graph(), device="cpu", **settings), 300, stimulus=STIMULUS)
-        np.testing.assert_allclose(found.h.values, expected.h.values, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(found.h.values, expected.h.values, rtol=1e-4, atol=1e-5)
     run("simulate", tmp_path / "net", *RUN, "--spectral-radius", 0.5, "--out", tmp_path / "radius.zarr")
     assert json.loads(open_recording(tmp_path / "radius.zarr").attrs["spectral_radius"]) == 0.5
     scaled = sm.mRNN(net.to_graph(), device="cpu", dt=5, tau=40, activation="tanh", spectral_radius=0.5)

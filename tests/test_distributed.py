@@ -88,6 +88,16 @@ def test_simulations(ranks):
 
 
 @pytest.mark.dist
+def test_all_ranks_write_a_recording(ranks, tmp_path):
+    ranks.run(cases.recorded_by_all, tmp_path)
+
+
+@pytest.mark.dist
+def test_a_full_disk_of_one_rank(ranks, tmp_path):
+    ranks.run(cases.disk_of_one_full, tmp_path / "run.zarr")
+
+
+@pytest.mark.dist
 def test_delays_between_ranks_make_messages_rare(ranks):
     ranks.run(cases.seldom_exchanged, range(6))
 

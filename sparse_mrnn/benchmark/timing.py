@@ -83,9 +83,14 @@ class Ratio:
         return cls(statistics.median(ratios), ratios[cut], ratios[n - 1 - cut], n)
 
     @property
+    def few(self) -> bool:
+        """Whether there are too few rounds for bounds."""
+        return 2 * 0.5**self.rounds > 1 - CONFIDENCE
+
+    @property
     def verdict(self) -> str:
         """The first function is "slower", "faster", "even" with the second, or "unclear"."""
-        if 2 * 0.5**self.rounds > 1 - CONFIDENCE:
+        if self.few:
             return "unclear"
         if self.low >= 1 / EVEN and self.high <= EVEN:
             return "even"

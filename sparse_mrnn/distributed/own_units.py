@@ -64,27 +64,31 @@ class OwnUnits:
 
 
 class Gathering:
-    """Brings states of some units of the network to rank 0.
+    """Brings states of units of the network to the ranks that want them.
 
     Parameters
     ----------
     ranks : Ranks
     partition : Partition
-    units : ndarray of int64
-        In the order in which they are wanted.
+    wanted : sequence of ndarray of int64
+        For each rank, the units that it wants, in the order in which it wants them.
     device : torch.device
     """
 
-    def __init__(self, ranks: Ranks, partition: Partition, units: Int64, device: torch.device) -> None:
-        owner = partition.ranks[units]
-        by_rank = np.argsort(owner, kind="stable")
-        own = units[by_rank][owner[by_rank] == ranks.rank]
-        local = np.searchsorted(partition.units(ranks.rank), own)
-        self.ranks, self.sizes = ranks, np.bincount(owner, minlength=ranks.size).tolist()
-        self._local = torch.from_numpy(local).to(device)
-        self._order = torch.from_numpy(np.argsort(by_rank)).to(device)
+    def __init__(
+        self, ranks: Ranks, partition: Partition, wanted: Sequence[Int64], device: torch.device
+    ) -> None:
+        units, rank = partition.units(ranks.rank), ranks.rank
+        sent = [those[partition.ranks[those] == rank] for those in wanted]
+        owner = partition.ranks[wanted[rank]]
+        order = np.argsort(np.argsort(owner, kind="stable"))  # they arrive rank after rank
+        self.ranks, self.wanted = ranks, len(owner) > 0
+        self._counts = np.bincount(owner, minlength=ranks.size).tolist(), [len(those) for those in sent]
+        local = np.searchsorted(units, np.concatenate(sent))
+        self._local, self._order = (torch.from_numpy(index).to(device) for index in (local, order))
 
     def __call__(self, own: Tensor) -> Tensor | None:
-        """Of states of the own units, (own units, ...), those wanted of all ranks; on rank 0, else None."""
-        found = self.ranks.gather_rows(own.index_select(0, self._local), self.sizes, to=0)
-        return found.index_select(0, self._order) if self.ranks.rank == 0 else None
+        """Of states of the own units, (own units, ...), those that this rank wants of all; None: none."""
+        received = own.new_empty(len(self._order), *own.shape[1:])
+        self.ranks.exchange(received, own.index_select(0, self._local), self._counts).wait()
+        return received.index_select(0, self._order) if self.wanted else None

@@ -160,6 +160,26 @@ class Ranks:
         result: T = found[0]
         return result
 
+    def each(self, function: Callable[[], None]) -> None:
+        """Call a function on every rank.
+
+        Raises
+        ------
+        DistributedError
+            On the other ranks, if the function raises an error on one, which raises that.
+        """
+        failure: BaseException | None = None
+        try:
+            function()
+        except BaseException as error:
+            failure = error
+        found = self.gather(None if failure is None else f"{type(failure).__name__}: {failure}")
+        if failure is not None:
+            raise failure
+        for rank, text in enumerate(found):
+            if text is not None:
+                raise DistributedError(f"rank {self.rank} ends, for rank {rank} did: {text}")
+
     def share(self, tensors: dict[str, Tensor] | None) -> dict[str, Tensor]:
         """Tensors of rank 0 on every rank, which gives None."""
         shapes = self.first(lambda: {name: (t.shape, t.dtype) for name, t in (tensors or {}).items()})

@@ -1,4 +1,4 @@
-"""simulate on several processes: all step, rank 0 records, makes checkpoints and reports."""
+"""simulate on several processes: all step and record, rank 0 makes checkpoints and reports."""
 
 from __future__ import annotations
 
@@ -41,8 +41,9 @@ def simulate(
     """Simulate a network on all its ranks, from its initial condition; every rank calls it.
 
     What happens is what `sparse_mrnn.simulate` of the undivided network does, to rounding: noise, random
-    stimuli and interventions are the same for any number of ranks. Rank 0 has the recording, and with ``out``
-    makes checkpoints, from which any number of ranks can go on: bit for bit on as many.
+    stimuli and interventions are the same for any number of ranks. Rank 0 returns the recording. With
+    ``out``, every rank writes a part of it, if all of them reach that folder, else rank 0 writes all; and
+    rank 0 makes checkpoints, from which any number of ranks can go on: bit for bit on as many.
 
     Parameters
     ----------
@@ -50,7 +51,7 @@ def simulate(
     duration, steps, batch, stimulus, interventions, record, noise, seed
         As for `sparse_mrnn.simulate`.
     out, mode, checkpoint_seconds, allow_large, event_driven, progress, log
-        As there; ``out`` and ``log`` are files of rank 0.
+        As there; ``out`` is the same on all ranks, ``log`` a file of rank 0.
 
     Returns
     -------
@@ -61,7 +62,8 @@ def simulate(
     DistributedError
         If another rank has ended, or the ranks were given different arguments.
     StimulusError, InterventionError, UnknownNameError, RecordingError, ResumeError
-        As for `sparse_mrnn.simulate`; errors of files on rank 0 only.
+        As for `sparse_mrnn.simulate`; errors of files on the rank that meets them, a DistributedError on the
+        others.
     SimulationStopped, DivergenceError
         As there, on every rank; looked for every 16 steps.
 

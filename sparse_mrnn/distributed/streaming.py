@@ -187,11 +187,14 @@ class ShardedSimulator(RunningNetwork):
         parts = [StreamingWeights(*each) for each in zip(matrices, operands, products, strict=True)]
         super().__init__(stepper, u, parts)
         self._own = OwnUnits(net.own_units, units.device)
-        self._all_units = self._gathering(np.arange(net.layout.n))
+        self._all_units = self._gathering([np.arange(net.layout.n)])
         self._recorded = self._all_units
 
-    def _gathering(self, units: Int64) -> Gathering:
-        return Gathering(self.net.ranks, self.net.partition, units, self.net.units.device)
+    def _gathering(self, wanted: Sequence[Int64]) -> Gathering:
+        """Brings units to the first ranks."""
+        net, none = self.net, np.empty(0, dtype=np.int64)
+        of_ranks = [*wanted, *[none] * (net.ranks.size - len(wanted))]
+        return Gathering(net.ranks, net.partition, of_ranks, net.units.device)
 
     def own_currents(self, currents: Sequence[tuple[Units, Tensor]]) -> list[tuple[Units, Tensor]]:
         return self._own.currents(currents)
@@ -199,11 +202,10 @@ class ShardedSimulator(RunningNetwork):
     def own_held(self, held: HeldStates) -> HeldStates:
         return self._own.held(held)
 
-    def record(self, units: Int64, *, every: bool) -> Int64 | None:
-        if every:
-            return units
-        self._recorded = self._gathering(units)
-        return None
+    def record(self, wanted: Sequence[Int64], *, every: bool) -> Int64 | None:
+        first, *others = wanted
+        self._recorded = self._gathering([np.arange(self.net.layout.n) if every else first, *others])
+        return first if every and self.net.ranks.rank == 0 else None
 
     def states(self, variables: Sequence[str]) -> Arrays | None:
         states = {"x": self.stepper.x, "h": self.stepper.h}

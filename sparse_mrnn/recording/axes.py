@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +54,18 @@ class Axes:
         """Shape of a variable over so many samples."""
         width = len(self.units) if self.variables[name][2] == "unit" else len(self.groups)
         return self.trials, samples, width
+
+    def part(self, units: slice, *, groups: bool) -> Axes:
+        """Those of some of the units, and of the groups or of none."""
+        what = self.record.what if groups else ("units",)
+        return replace(
+            self,
+            record=replace(self.record, what=what),
+            units=self.units[units],
+            region=self.region[units],
+            unit_id=self.unit_id[units],
+            groups=self.groups if groups else (),
+        )
 
     @property
     def sample_bytes(self) -> int:

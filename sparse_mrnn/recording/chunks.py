@@ -42,7 +42,7 @@ class ChunkFiles:
     length : int
         Samples of a chunk, along the axis of time.
     begun : bool
-        Whether the last one is of a run that was stopped in the middle of it.
+        Whether the last ones in time are of a run that was stopped in the middle of them.
     """
 
     store: Path
@@ -114,7 +114,7 @@ class ChunkFiles:
 
     @property
     def whole(self) -> ChunkFiles:
-        """Those without the one begun."""
+        """Those without the ones begun."""
         if not self.begun:
             return self
         trials, times, units = self.counts
@@ -129,13 +129,12 @@ class ChunkFiles:
             raise damaged(self.store, f"chunks of {self.name} are not those that were written")
 
     def digests(self, checksum: Callable[[Path], bytes]) -> list[str]:
-        """Digest of the checksums of the whole files, in their order; and the checksum of the one begun."""
-        files = list(self)
-        begun = checksum(files.pop()).hex() if self.begun else ""
+        """Digest of the checksums of the whole files, in their order; and the checksums of those begun."""
         found = hashlib.blake2b(digest_size=16)
-        for file in files:
+        for file in self.whole:
             found.update(checksum(file))
-        return [found.hexdigest(), begun]
+        last = self._files(range(self.counts[1] - 1, self.counts[1])) if self.begun else ()
+        return [found.hexdigest(), "".join(checksum(file).hex() for file in last)]
 
     def _damaged(self, file: Path, what: str) -> Exception:
         return damaged(self.store, f"chunk {self.name}/{file.name} {what}")

@@ -51,6 +51,11 @@ class Metadata:
         return cls(path, content)
 
     @property
+    def digest(self) -> str:
+        """Digest of the content."""
+        return _digest(self.content)
+
+    @property
     def attributes(self) -> dict[str, Any]:
         """Attributes of the recording; change them, then `write`."""
         found: dict[str, Any] = self.content["metadata"][".zattrs"]
@@ -75,7 +80,7 @@ class Metadata:
 
     def write(self) -> None:
         """Write the file, and the attributes where zarr keeps them, too; the first is the one that counts."""
-        text = json.dumps({**self.content, DIGEST: _digest(self.content)}, indent=1)
+        text = json.dumps({**self.content, DIGEST: self.digest}, indent=1)
         for name, data in ((CONSOLIDATED, text), (".zattrs", json.dumps(self.attributes, indent=1))):
             with replacing(self.path / name) as partial:
                 partial.write_bytes(data.encode())

@@ -104,6 +104,10 @@ class Recorder:
         if self.filled and self.taken < self.axes.samples:
             self.put(self.taken - self.filled, {name: part.copy() for name, part in self.part().items()})
 
+    def keep(self, samples: int) -> None:
+        """Forget what was recorded after so many samples, which are in the present chunk."""
+        self.taken = min(self.taken, samples)
+
     def load(self, taken: int, part: Arrays) -> None:
         """Go on after ``taken`` samples, of which ``part`` are of the chunk begun."""
         self.taken = taken

@@ -2,6 +2,9 @@
 
 Zarr writes each chunk beside its path and renames it. The store appears at its path complete with its
 metadata, NaN where nothing is recorded yet; a checkpoint of the run lies in it until the run has ended.
+
+Where several processes have a network, units are divided into as many chunks, and each process writes its own
+(docs/decisions/0027).
 """
 
 from __future__ import annotations
@@ -51,6 +54,19 @@ def dataset(axes: Axes, arrays: Arrays, attrs: dict[str, Any]) -> xarray.Dataset
     return found
 
 
+def share(units: int, width: int, process: int, processes: int) -> slice:
+    """The units, in chunks of ``width``, that one of several processes writes: whole chunks.
+
+    Examples
+    --------
+    >>> [share(10, 4, process, 2) for process in range(2)]
+    [slice(0, 8, None), slice(8, 10, None)]
+    """
+    chunks = -(-units // width)
+    first, last = (-(-k * chunks // processes) * width for k in (process, process + 1))
+    return slice(min(first, units), min(last, units))
+
+
 class ZarrStore:
     """Writes a recording in a thread of its own, chunk after chunk.
 
@@ -60,16 +76,28 @@ class ZarrStore:
     axes : Axes
     length : int
         Samples of a chunk.
+    processes : int
+        Into how many chunks the units of a new store are divided.
+
+    Attributes
+    ----------
+    width : int
+        Units of a chunk.
+    own : slice
+        The units, by their order, that this process writes; all unless this is changed.
     """
 
-    def __init__(self, path: Path, axes: Axes, length: int) -> None:
+    def __init__(self, path: Path, axes: Axes, length: int, *, processes: int = 1) -> None:
         self.path, self.axes, self.length = path, axes, length
+        self.width = max(1, -(-len(axes.units) // processes))
+        self.own = slice(0, len(axes.units))
         self.zarr = need("zarr", "recordings on disk")
         need("xarray", "recordings")
         self.checkpoint = path / CHECKPOINT
         self._queue: queue.Queue[tuple[int, Arrays] | None] = queue.Queue(QUEUE)
         self._error: BaseException | None = None
         self._written: list[Path] = []
+        self._changed: set[int] = set()  # chunks in time written since the checksums were read
         self._checksums: dict[Path, bytes] = {}
         self._thread: threading.Thread | None = None
 
@@ -101,7 +129,7 @@ class ZarrStore:
             what = f"cannot write the recording {self.path}: {reason(error)}"
             raise RecordingError(f"{what}. Nothing was left half-written.") from error
         shutil.rmtree(old, ignore_errors=True)
-        self._open(Metadata.read(self.path))
+        self.open(Metadata.read(self.path))
 
     def reopen(self, metadata: Metadata, recorded: int) -> None:
         """Go on with a store on disk after so many samples; remove what a killed process was writing.
@@ -117,11 +145,15 @@ class ZarrStore:
             metadata.restore()
         except OSError as error:
             raise RecordingError(f"cannot write the recording {self.path}: {reason(error)}.") from error
-        self._open(metadata)
+        self.open(metadata)
         self.mark(recorded=recorded)  # a chunk begun is written anew, so its samples do not count until then
 
-    def _open(self, metadata: Metadata) -> None:
+    def open(self, metadata: Metadata) -> None:
+        """Open a store that is there, to write to it."""
         self.metadata = metadata
+        for name, dims in self.axes.variables.items():
+            if dims[2] == "unit":
+                self.width = int(metadata.array(name)[0]["chunks"][2])
         with self.zarr.config.set(ALL_CHUNKS):
             root = self.zarr.open_group(str(self.path), mode="r+", zarr_format=2, use_consolidated=True)
             self.arrays = {name: root[name] for name in self.axes.variables}
@@ -147,6 +179,8 @@ class ZarrStore:
             for name, dims in axes.variables.items():
                 more = {"coordinates": coordinates} if dims[2] == "unit" else {}
                 shape, chunks = axes.shape(name, axes.samples), axes.shape(name, self.length)
+                if dims[2] == "unit":
+                    chunks = *chunks[:2], self.width
                 array(name, dims, shape, axes.dtype, chunks, **more)
             for name, (dim, text) in labels.items():
                 array(name, (dim,), text.shape, text.dtype, text.shape)[:] = text
@@ -166,13 +200,19 @@ class ZarrStore:
     # ---------------------------------------------------------------- writing
 
     def put(self, start: int, arrays: Arrays) -> None:
-        """Hand over the samples from ``start`` on, a whole chunk or the last one; waits while too many
-        wait."""
+        """Hand over the samples from ``start`` on, a whole chunk or the last one; waits while too many wait.
+
+        Whether they could be written is told by `failed` and `flush`.
+        """
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name="recording", daemon=True)
             self._thread.start()
         self._queue.put((start, arrays))
-        self._check()
+
+    @property
+    def failed(self) -> bool:
+        """Whether something could not be written."""
+        return self._error is not None
 
     def _work(self) -> None:
         while (item := self._queue.get()) is not None:
@@ -189,10 +229,14 @@ class ZarrStore:
         for name, part in arrays.items():
             whole = min(self.length, self.axes.samples - start)
             if part.shape[1] < whole:  # written whole, so that what an earlier run left there is not read
-                rest = np.full_like(part, np.nan, shape=self.axes.shape(name, whole - part.shape[1]))
-                part = np.concatenate([part, rest], axis=1)
-            self.arrays[name][:, start : start + whole] = part
-            self._written.append(self.path / name / f"0.{start // self.length}.0")
+                shape = part.shape[0], whole - part.shape[1], part.shape[2]
+                part = np.concatenate([part, np.full_like(part, np.nan, shape=shape)], axis=1)
+            of_units = self.axes.variables[name][2] == "unit"
+            self.arrays[name][:, start : start + whole, self.own if of_units else slice(None)] = part
+            chunks = range(self.own.start // self.width, -(-self.own.stop // self.width))
+            for k in chunks if of_units else range(1):
+                self._written.append(self.path / name / f"0.{start // self.length}.{k}")
+            self._changed.add(start // self.length)
 
     def _check(self) -> None:
         if self._error is not None:
@@ -215,7 +259,6 @@ class ZarrStore:
         try:
             for path in [*self._written, *{path.parent for path in self._written}]:
                 sync(path)
-                self._checksums.pop(path, None)
         except OSError as error:
             self._error = error
             self._check()
@@ -231,6 +274,9 @@ class ZarrStore:
         """
         try:
             self.metadata.attributes.update(attrs)
+            known, changed = self._checksums, {str(k) for k in self._changed}  # by this process, so by all
+            self._checksums = {path: known[path] for path in known if path.name.split(".")[1] not in changed}
+            self._changed.clear()
             for name in self.axes.variables:
                 files = ChunkFiles.of(self.metadata, name)
                 self.metadata.chunk_digests[name] = files.digests(self._checksum_of(files))

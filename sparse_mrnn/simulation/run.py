@@ -31,7 +31,7 @@ from sparse_mrnn.recording import Record, open_recording
 from sparse_mrnn.recording.lock import WriterLock
 from sparse_mrnn.recording.reading import check_chunks, is_recording, need, read_metadata
 from sparse_mrnn.recording.recorder import Arrays, Recorder
-from sparse_mrnn.recording.store import ZarrStore, dataset
+from sparse_mrnn.recording.store import ZarrStore, dataset, share
 from sparse_mrnn.simulation import checkpoint as checkpoints
 from sparse_mrnn.simulation.fingerprint import software_versions
 from sparse_mrnn.simulation.interrupt import Interrupt
@@ -273,7 +273,10 @@ def run_simulation(
 
 
 class Run:
-    """A run in progress: ``step`` steps are done. Every process has one; the first records, saves, reports.
+    """A run in progress: ``step`` steps are done. Every process has one; the first saves and reports.
+
+    In memory, the first process records. On disk, each process writes the chunks of some of the units, where
+    all of them reach the store; else the first one writes all.
 
     Parameters
     ----------
@@ -308,13 +311,10 @@ class Run:
         self.kept: Arrays = {}
         self.store: ZarrStore | None = None
         self.recorder: Recorder | None = None
-        found = statistics(net, plan.axes)
-        rows = running.record(plan.axes.units, every=found is not None)
-        if processes.rank == 0:
-            self.store = None if out is None else ZarrStore(out, plan.axes, plan.chunk)
-            length = plan.axes.samples if self.store is None else plan.chunk
-            put = self._keep if self.store is None else self.store.put
-            self.recorder = Recorder(plan.axes, length, found, put, rows=rows)
+        if out is not None:
+            self.store = ZarrStore(out, plan.axes, plan.chunk, processes=processes.size)
+        self._length = plan.axes.samples if out is None else plan.chunk  # samples that are kept at a time
+        self._shares: list[slice] = []  # of the recorded units, by process
         self._read: dict[str, Tensor] | None = None  # of the checkpoint that rank 0 resumes from
         self._not_finite: tuple[int, int, int] | None = None  # when a state was not: step, units, the first
 
@@ -327,15 +327,17 @@ class Run:
         """Make or reopen what is written to; whether the run has ended already."""
         state = None if self.out is None else self._state()
         found = self.processes.first(lambda: self._open(mode, state))
-        if found == "ended":
+        if found["ended"]:
             return True
-        if isinstance(found, dict):
+        self._divide(found["store"])
+        if "step" in found:
             if found["changed"] and self.processes.rank == 0:
                 text = f"resuming {self.out} in another environment ({found['changed']})"
                 warnings.warn(f"{text}: last bits may differ.", stacklevel=4)
             tensors = self.processes.share(self._read)
             self._read = None
             self.step = self.saved = found["step"]
+            self._load_part(found["taken"], _with_prefix(tensors, "part_"))
             self._intervene(first=True)
             self.running.load(_with_prefix(tensors, "state_"), self.step)
             self.drive.load({name: tensor.numpy() for name, tensor in tensors.items()}, found["stimuli"])
@@ -343,11 +345,58 @@ class Run:
             self._intervene(first=True)
         return False
 
-    def _open(self, mode: Mode, state: Saved | None) -> str | dict[str, Any]:
-        """On the first process: "new", "ended", or what a checkpoint says of where to go on."""
+    def _divide(self, digest: str | None) -> None:
+        """Let each process record some of the units, if all find the store; else the first records all."""
+        processes, axes, rank = self.processes, self.plan.axes, self.processes.rank
+        units, divided = len(axes.units), False
+        if self.store is not None and "units" in axes.record.what:
+            divided = all(processes.gather(rank == 0 or self._finds(digest)))
+        parts = processes.size if divided and self.store is not None else 1
+        width = units if self.store is None else self.store.width
+        self._shares = [share(units, max(width, 1), k, parts) for k in range(parts)]
+        self._shares += [slice(units, units)] * (processes.size - parts)
+        own = self._shares[rank]
+        found = statistics(self.net, axes)
+        rows = self.running.record([axes.units[each] for each in self._shares], every=found is not None)
+        if self.store is not None:
+            self.store.own = own
+        if rank == 0 or own.start < own.stop:
+            put = self._keep if self.store is None else self.store.put
+            of_groups = found if rank == 0 else None
+            part = axes.part(own, groups=rank == 0)
+            self.recorder = Recorder(part, self._length, of_groups, put, rows=rows)
+
+    def _finds(self, digest: str | None) -> bool:
+        """Whether this process can open the store that the first one has opened."""
+        store = cast(ZarrStore, self.store)
+        try:
+            metadata = read_metadata(store.path)
+            if metadata.digest != digest:
+                return False
+            store.open(metadata)
+        except (RecordingError, OSError):
+            return False
+        return True
+
+    def _load_part(self, taken: int, whole: dict[str, Tensor]) -> None:
+        """Go on recording after so many samples, from those of the chunk begun, of all units."""
+        if self.recorder is not None:
+            own = self._shares[self.processes.rank]
+            variables = self.plan.axes.variables
+            self.recorder.load(
+                taken,
+                {
+                    name: (values[:, :, own] if variables[name][2] == "unit" else values).numpy()
+                    for name, values in whole.items()
+                    if name in self.recorder.axes.variables
+                },
+            )
+
+    def _open(self, mode: Mode, state: Saved | None) -> dict[str, Any]:
+        """On the first process: what is found, or made; and what a checkpoint says of where to go on."""
         store, out = self.store, self.out
         if store is None or out is None or state is None:
-            return "new"
+            return {"ended": False, "store": None}
         old = out.with_name(out.name + ".old")
         if not out.exists() and old.exists():  # killed between two renames of an overwrite
             old.rename(out)
@@ -360,11 +409,11 @@ class Run:
             what = "resumed" if mode == "resume" else "overwritten"
             raise RecordingError(f"{out} is not a recording; it is not {what}. Choose another path.")
         if out.exists() and mode == "resume":
-            return self._resume(store, cast(Recorder, self.recorder))
+            return self._resume(store)
         store.create(self._attributes(), lambda path: checkpoints.save(path, *state))
-        return "new"
+        return {"ended": False, "store": store.metadata.digest}
 
-    def _resume(self, store: ZarrStore, recorder: Recorder) -> str | dict[str, Any]:
+    def _resume(self, store: ZarrStore) -> dict[str, Any]:
         """Read the checkpoint, after all that is recorded was found whole."""
         metadata = read_metadata(store.path)
         attributes = metadata.attributes
@@ -376,16 +425,16 @@ class Run:
         if attributes["complete"]:
             check_chunks(metadata)
             store.checkpoint.unlink(missing_ok=True)  # of a run killed at its very end
-            return "ended"
+            return {"ended": True}
         saved, tensors = checkpoints.load(store.checkpoint)
         self._compare(saved["identity"])
-        part = {name: tensor.numpy() for name, tensor in _with_prefix(tensors, "part_").items()}
-        recorder.load(int(saved["taken"]), part)
         check_chunks(metadata)
-        store.reopen(metadata, recorder.taken - recorder.filled)
-        self._read = {name: tensor for name, tensor in tensors.items() if not name.startswith("part_")}
+        taken = int(saved["taken"])
+        store.reopen(metadata, taken - taken % self._length)
+        self._read = tensors
         changed = "; ".join(differences(saved["identity"]["versions"], self.identity["versions"]))
-        return {"step": int(saved["step"]), "stimuli": saved["stimuli"], "changed": changed}
+        where = {"step": int(saved["step"]), "taken": taken, "stimuli": saved["stimuli"]}
+        return {"ended": False, "store": store.metadata.digest, "changed": changed, **where}
 
     def _compare(self, old: dict[str, Any]) -> None:
         """Refuse to resume another run."""
@@ -447,21 +496,27 @@ class Run:
             currents, inputs = drive.fill(self.step)
             stepper.step(running.own_currents(currents), inputs=inputs)
             self.step += 1
+            sample, between = divmod(self.step, record.every)
+            taking = between == 0 and sample <= samples
             agree = self.step % running.check_every == 0 or self.step == steps
+            agree |= taking and sample % self._length == 0  # what a chunk holds is finite
             if (on_cpu or agree) and self._not_finite is None and not stepper.finite():
                 self._not_finite = self._find_not_finite()
-            if self.step % record.every == 0 and self.step // record.every <= samples:
-                states = running.states(record.variables)
-                if self.recorder is not None and states is not None and self._not_finite is None:
-                    self.recorder.take(states)
             reporter.update(self.step)
-            if not agree:
-                continue
-            save = self.store is not None and time.monotonic() >= due
-            flags = self._not_finite is not None, interrupt.requested, save
-            diverged, stop, save = self.processes.any(flags)
-            if diverged:
-                self._diverged()
+            stop = save = False
+            if agree:
+                save = self.store is not None and time.monotonic() >= due
+                failed = self.store is not None and self.store.failed
+                flags = failed, self._not_finite is not None, interrupt.requested, save
+                failed, diverged, stop, save = self.processes.any(flags)
+                if failed:
+                    self.processes.each(self._flush)
+                if diverged:
+                    self._diverged()
+            if taking:
+                states = running.states(record.variables)
+                if self.recorder is not None and states is not None:
+                    self.recorder.take(states)
             if stop and self.step < steps:
                 self._stopped(reporter)
             if save and self.step < steps:
@@ -479,29 +534,52 @@ class Run:
         self.stepper.held = running.own_held(schedule.held(step + 1))
 
     def _state(self) -> Saved:
-        """What a checkpoint holds, on the first process; every one asks for it."""
+        """What a checkpoint holds, whole on the first process; every one asks for it."""
         tensors = {f"state_{name}": tensor for name, tensor in self.running.state().items()}
         memory, streams = self.drive.state()
         tensors |= {name: torch.from_numpy(array) for name, array in memory.items()}
-        saved = {"identity": self.identity, "step": self.step, "stimuli": streams}
-        if self.recorder is not None:
-            saved["taken"] = self.recorder.taken
-            tensors |= {f"part_{name}": torch.from_numpy(a) for name, a in self.recorder.part().items()}
-        return saved, tensors
+        taken = 0 if self.recorder is None else self.recorder.taken
+        saved = {"identity": self.identity, "step": self.step, "taken": taken, "stimuli": streams}
+        return saved, {**tensors, **self._part()}
+
+    def _part(self) -> dict[str, Tensor]:
+        """The samples of the chunk begun; on the first process, of all units."""
+        found: dict[str, Tensor] = {}
+        own = {} if self.recorder is None else self.recorder.part()
+        sizes = [each.stop - each.start for each in self._shares]
+        for name, (_, _, dimension) in self.plan.axes.variables.items() if self._shares else ():
+            part = own.get(name)
+            if dimension == "unit" and max(sizes) < sum(sizes):
+                filled = (self.step // self.plan.axes.record.every) % self._length
+                none = np.empty((self.plan.batch, filled, 0), dtype=self.plan.axes.dtype)
+                rows = torch.from_numpy(none if part is None else part.copy()).movedim(2, 0).contiguous()
+                where = rows.to(self.processes.device)
+                found[f"part_{name}"] = self.processes.gather_rows(where, sizes, to=0).cpu().movedim(0, 2)
+            elif part is not None:
+                found[f"part_{name}"] = torch.from_numpy(part)
+        return found
 
     def _save(self, reporter: Progress, *, partial: bool = False) -> None:
         """Make a checkpoint; with ``partial``, the samples of the chunk begun can be read, too."""
         state = self._state()
-        self.processes.first(lambda: self._write(state, partial=partial))
+        self._write(state, partial=partial)
         self.saved = self.step
         reporter.event("checkpoint", self.step)
 
     def _write(self, state: Saved | None, *, partial: bool) -> None:
-        """On the first process: put what is recorded on disk, and a checkpoint, if a state is given."""
+        """Put what is recorded on disk, and on the first process a checkpoint, if a state is given."""
+        self.processes.each(lambda: self._flush(partial=partial))
+        self.processes.first(lambda: self._mark(state, partial=partial))
+
+    def _flush(self, *, partial: bool = False) -> None:
+        if self.recorder is not None and self.store is not None:
+            if partial:
+                self.recorder.put_partial()
+            self.store.flush()
+
+    def _mark(self, state: Saved | None, *, partial: bool) -> None:
+        """On the first process: what all have put on disk counts from now on."""
         store, recorder = cast(ZarrStore, self.store), cast(Recorder, self.recorder)
-        if partial:
-            recorder.put_partial()
-        store.flush()
         if state is not None:
             try:
                 checkpoints.save(store.checkpoint, *state)
@@ -514,29 +592,27 @@ class Run:
     # ---------------------------------------------------------------- ending
 
     def _finish(self, reporter: Progress) -> xarray.Dataset | None:
-        if self.recorder is None:
-            return None
-        if self.store is None:
-            reporter.event("done", self.step)
-            return self._in_memory(self.recorder, complete=True)
-        self.store.flush()
-        self.store.mark(complete=1, recorded=self.plan.axes.samples)
-        self.store.checkpoint.unlink(missing_ok=True)
+        store, first = self.store, self.processes.rank == 0
+        if store is not None:
+            self.processes.each(self._flush)
+        if store is not None and first:
+            store.mark(complete=1, recorded=self.plan.axes.samples)
+            store.checkpoint.unlink(missing_ok=True)
         reporter.event("done", self.step)
-        return open_recording(self.store.path)
+        return self._so_far(complete=True)
 
     def _in_memory(self, recorder: Recorder, *, complete: bool) -> xarray.Dataset:
         arrays = self.kept if complete else recorder.part()
         attributes = {**self._attributes(complete=complete), "recorded": recorder.taken}
         return dataset(self.plan.axes, arrays, attributes)
 
-    def _so_far(self) -> xarray.Dataset | None:
-        """What is recorded when the run stops, on the first process."""
-        if self.recorder is None:
+    def _so_far(self, *, complete: bool = False) -> xarray.Dataset | None:
+        """What is recorded when the run stops or ends, on the first process."""
+        if self.processes.rank > 0 or self.recorder is None:
             return None
         if self.store is not None:
             return open_recording(self.store.path)
-        return self._in_memory(self.recorder, complete=False)
+        return self._in_memory(self.recorder, complete=complete)
 
     def _stopped(self, reporter: Progress) -> None:
         if self.out is not None:
@@ -557,6 +633,8 @@ class Run:
         then = [(units, unit) for at, units, unit in found if at == step]
         count, first = sum(units for units, _ in then), min(unit for _, unit in then)
         region, when = self.net.layout().region_of(first)[0].name, step * self.net.dt
+        if self.recorder is not None:
+            self.recorder.keep((step - 1) // self.plan.axes.record.every)
         if self.store is not None:
             self._write(None, partial=True)
         saved = f"{self.saved * self.net.dt:g} ms"

@@ -91,13 +91,21 @@ class RunningNetwork(ABC):
         return held
 
     @abstractmethod
-    def record(self, units: NDArray[np.int64], *, every: bool) -> NDArray[np.int64] | None:
-        """Prepare `states` to return states of these units, or of ``every`` one.
+    def record(self, wanted: Sequence[NDArray[np.int64]], *, every: bool) -> NDArray[np.int64] | None:
+        """Prepare `states` to return states of units, on each process those it wants.
+
+        Parameters
+        ----------
+        wanted : sequence of ndarray of int64
+            Units by process.
+        every : bool
+            Return states of every unit on the first process.
 
         Returns
         -------
         ndarray of int64, or None
-            Where these units are among those that `states` returns; None: they are all, in this order.
+            Where the units wanted here are among those that `states` returns; None: they are all, in this
+            order.
         """
 
     @abstractmethod
@@ -168,7 +176,8 @@ class Simulator(RunningNetwork):
         groups = delay_groups(weights, net.dt, operand.operator)
         return StreamingWeights(weights, operand, StreamingProduct(groups, source, event_driven=event_driven))
 
-    def record(self, units: NDArray[np.int64], *, every: bool) -> NDArray[np.int64] | None:
+    def record(self, wanted: Sequence[NDArray[np.int64]], *, every: bool) -> NDArray[np.int64] | None:
+        units = wanted[0]
         return None if np.array_equal(units, np.arange(self.net.layout().n)) else units
 
     def states(self, variables: Sequence[str]) -> Arrays:
