@@ -130,8 +130,9 @@ def _verdict(best: Comparison, where: str) -> str:
     size = "" if memory is None else f" and {_times(memory, 'smaller', 'larger')}"
     if ratio.verdict == "unclear":
         took = f"dense takes {ratio.low:.2g} to {ratio.high:.2g} times as long as sparse"
-        took += f" in {ratio.rounds} rounds, too few to be sure" if ratio.few else ""
-        return f"The timings do not tell whether to use sparse or dense {where}: {took}{size} {names}"
+        took += f" in {ratio.rounds} rounds, which are too few to be sure" if ratio.few else ""
+        smaller = "" if memory is None else f", and sparse is {_times(memory, 'smaller', 'larger')}"
+        return f"The timings do not tell whether to use sparse or dense {where}: {took}{smaller} {names}"
     if ratio.verdict == "even" or max(ratio.median, 1 / ratio.median) < EVEN:
         return f"Sparse is as fast as dense{size} {where} {names}"
     verb = "Use sparse" if ratio.median > 1 else "Use dense"
