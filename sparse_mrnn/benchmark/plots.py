@@ -45,7 +45,8 @@ def plot_crossover(results: Sequence[CaseResult]) -> Any:
         handles.update(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
     names = [name for name in COLOURS if name in handles]
     if names:
-        columns = len(names) if len(names) <= 8 else -(-len(names) // 2)
+        rows = -(-len(names) // (3 * len(panels)))  # three names fit below a panel
+        columns = -(-len(names) // rows)
         style: dict[str, Any] = dict(loc="outside lower center", ncols=columns, fontsize=8, frameon=False)
         figure.legend([handles[n] for n in names], names, **style)
     return figure
