@@ -44,6 +44,18 @@ def rich_graph(rng=None):
     return g
 
 
+def two_matrices(rng, sizes):
+    """Regions of these sizes with parallel projections: every other one trained."""
+    g = sm.RegionGraph()
+    for k, n in enumerate(sizes):
+        g.add_region(f"r{k}", n, sign=None)
+    n = sum(sizes)
+    for key in ("x", "y"):
+        weights = sp.random_array((n, n), density=0.3, random_state=rng, data_sampler=rng.standard_normal)
+        g.add_projections(weights, key=key, trainable=key == "x")
+    return g
+
+
 def assert_same(g, h):
     assert g.name == h.name
     assert list(g) == list(h)
@@ -80,14 +92,7 @@ def test_round_trip_is_exact(tmp_path):
 @settings(max_examples=15, deadline=None)
 @given(st.integers(0, 2**32), st.lists(st.integers(1, 5), min_size=1, max_size=4))
 def test_round_trip_of_any_matrix(tmp_path_factory, seed, sizes):
-    rng = np.random.default_rng(seed)
-    g = sm.RegionGraph()
-    for k, n in enumerate(sizes):
-        g.add_region(f"r{k}", n, sign=None)
-    n = sum(sizes)
-    for key in ("x", "y"):
-        weights = sp.random_array((n, n), density=0.3, random_state=rng, data_sampler=rng.standard_normal)
-        g.add_projections(weights, key=key, trainable=key == "x")
+    g = two_matrices(np.random.default_rng(seed), sizes)
     folder = tmp_path_factory.mktemp("net") / "net"
     write_sonata(g, folder)
     assert_same(g, read_sonata(folder)[0])

@@ -3,12 +3,11 @@
 import h5py
 import numpy as np
 import pytest
-import scipy.sparse as sp
 import torch
 from helpers import refused
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_sonata import assert_same, rich_graph
+from test_sonata import assert_same, rich_graph, two_matrices
 
 import sparse_mrnn as sm
 from sparse_mrnn import drawing
@@ -39,10 +38,6 @@ def bands_read(monkeypatch):
     return found
 
 
-def matrix(rng, n, density=0.3):
-    return sp.random_array((n, n), density=density, random_state=rng, data_sampler=rng.standard_normal)
-
-
 @pytest.mark.parametrize("rows", [2, 4, 2**14])
 def test_the_same_network(tmp_path, monkeypatch, rows):
     bands_of(monkeypatch, rows)
@@ -62,13 +57,8 @@ def test_the_same_network(tmp_path, monkeypatch, rows):
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 2**32), st.lists(st.integers(1, 6), min_size=1, max_size=4), st.integers(1, 7), st.data())
 def test_any_rows_of_any_network(tmp_path_factory, seed, sizes, rows, data):
-    rng = np.random.default_rng(seed)
-    g = sm.RegionGraph()
-    for k, n in enumerate(sizes):
-        g.add_region(f"r{k}", n, sign=None)
-    n = sum(sizes)
-    for key in ("x", "y"):
-        g.add_projections(matrix(rng, n), key=key, trainable=key == "x")
+    rng, n = np.random.default_rng(seed), sum(sizes)
+    g = two_matrices(rng, sizes)
     folder = tmp_path_factory.mktemp("net") / "net"
     write_sonata(g, folder)
     own = np.flatnonzero(rng.random(n) < 0.5)
@@ -90,11 +80,7 @@ def test_any_rows_of_any_network(tmp_path_factory, seed, sizes, rows, data):
 
 def test_a_part_of_a_network_reads_its_own_rows(tmp_path, monkeypatch, bands_read):
     bands_of(monkeypatch, 4)
-    rng = np.random.default_rng(0)
-    g = sm.RegionGraph()
-    g.add_region("a", 6, sign=None)
-    g.add_region("b", 6, sign=None)
-    g.add_projections(matrix(rng, 12))
+    g = two_matrices(np.random.default_rng(0), [6, 6])
     write_sonata(g, tmp_path / "net")
     stored = open_sonata(tmp_path / "net")
     graph_digests(stored)
@@ -108,6 +94,19 @@ def test_a_part_of_a_network_reads_its_own_rows(tmp_path, monkeypatch, bands_rea
     lower(stored, "recurrent", 0)
     assert bands_read == [0, 0, 1, 2]
     assert next(stored.projections()).synapses.stored._edges is None  # nothing stays in memory
+
+
+def test_a_part_of_the_graph(tmp_path):
+    """Its synapses are counted evenly over the units of a region, where the file counts those of all projections."""
+    g = two_matrices(np.random.default_rng(0), [6, 6, 4])
+    write_sonata(g, tmp_path / "net")
+    whole, part = open_sonata(tmp_path / "net"), open_sonata(tmp_path / "net")
+    part.remove_node("r1")
+    g.remove_node("r1")
+    assert (lower(part, "recurrent", 0).to_scipy() != lower(g, "recurrent", 0).to_scipy()).nnz == 0
+    work, exact = unit_work(part, Layout.of(part)), unit_work(g, Layout.of(g))
+    assert unit_work(whole, Layout.of(whole)).std() > 0
+    np.testing.assert_allclose(np.add.reduceat(work, [0, 6]), np.add.reduceat(exact, [0, 6]))
 
 
 def changed(folder, name, change):

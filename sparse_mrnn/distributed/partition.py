@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sparse_mrnn.distributed.metis import ranks_by_metis
 from sparse_mrnn.errors import DistributedError, suggest
-from sparse_mrnn.explicit import StoredBlock
+from sparse_mrnn.explicit import StoredBlock, StoredSynapses
 from sparse_mrnn.graph import RegionGraph
 from sparse_mrnn.lowering import Layout
 
@@ -97,18 +97,31 @@ def partition(graph: RegionGraph, size: int, how: str | ArrayLike = "balanced") 
 
 def unit_work(graph: RegionGraph, layout: Layout) -> NDArray[np.float64]:
     """Expected work of each unit in a step, in synapses, shape (units,)."""
-    work, files = np.full(layout.n, UNIT_LOAD), {}
+    work = np.full(layout.n, UNIT_LOAD)
+    by_unit = _stored_fan_in(graph, layout)
     for projection in graph.projections():
         target, synapses = layout.slice(projection.target), projection.synapses
         if isinstance(synapses, StoredBlock):
-            files[id(synapses.stored)] = synapses.stored  # which counts those of all its projections
+            if synapses.stored not in by_unit:
+                work[target] += synapses.nnz / (target.stop - target.start)
         elif synapses is not None:
             work[target] += np.diff(synapses.tocsr().indptr)
         else:
             work[target] += projection.expected_synapses / (target.stop - target.start)
-    for stored in files.values():
+    for stored in by_unit:
         work += stored.fan_in
     return work
+
+
+def _stored_fan_in(graph: RegionGraph, layout: Layout) -> list[StoredSynapses]:
+    """Synapses in files that count those onto each unit, where the graph has all their projections."""
+    found: dict[int, list[StoredSynapses]] = {}
+    for projection in graph.projections():
+        if isinstance(projection.synapses, StoredBlock):
+            stored = projection.synapses.stored
+            found.setdefault(id(stored), []).append(stored)
+    whole = (same for same in found.values() if len(same) == len(same[0].counts))
+    return [same[0] for same in whole if len(same[0].fan_in) == layout.n]
 
 
 def _by_regions(graph: RegionGraph, layout: Layout, size: int) -> NDArray[np.int32]:
