@@ -36,7 +36,8 @@ MEASURE = """
 import json, resource, time
 start = time.perf_counter()
 from sparse_mrnn import mRNN
-from sparse_mrnn.connectome import read_flywire, read_flyvis, read_table
+from sparse_mrnn.connectome import read_flywire, read_table
+from sparse_mrnn.fly_vision import read_flyvis
 graph, report = {reading}
 read = time.perf_counter()
 net = mRNN(graph, device="cpu", seed=0)

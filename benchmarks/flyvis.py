@@ -58,7 +58,7 @@ def ours(
 ) -> tuple[Step, Callable[[], dict[str, Any]]]:
     """One training pass, and the states and gradients of one, by flyvis' names."""
     import sparse_mrnn as sm
-    from sparse_mrnn.connectome import read_flyvis
+    from sparse_mrnn.fly_vision import read_flyvis
 
     graph, _ = read_flyvis(data, extent, share=True, inputs=True)
     for source, _, attrs in graph.edges(data=True):

@@ -119,7 +119,7 @@ def equality(result: Result) -> None:
 
     import sparse_mrnn as sm
     from sparse_mrnn.errors import MissingExtraError
-    from sparse_mrnn.models.base import BACKENDS
+    from sparse_mrnn.models.network import BACKENDS
 
     def graph(*, delay: float | None) -> sm.RegionGraph:
         g = sm.RegionGraph()

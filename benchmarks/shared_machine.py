@@ -46,7 +46,7 @@ def training_steps(flyvis: Path | None, units: int) -> dict[str, Callable[[], No
 
     import sparse_mrnn as sm
     from sparse_mrnn import benchmark as b
-    from sparse_mrnn.connectome import read_flyvis
+    from sparse_mrnn.fly_vision import read_flyvis
 
     def step(net: sm.mRNN, batch: int, steps: int) -> Callable[[], None]:
         x0 = torch.rand(batch, net.graph.n_units, generator=torch.Generator().manual_seed(0))

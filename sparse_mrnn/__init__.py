@@ -1,8 +1,9 @@
 """sparse-mrnn: large multi-regional recurrent networks, sparse from declaration to gradient."""
 
-from sparse_mrnn import waiting_threads  # noqa: F401 - before anything imports torch
-from sparse_mrnn.config import NetworkConfig, load_config, read_config, to_config, write_config
-from sparse_mrnn.connectivity import (
+from sparse_mrnn import runtime  # noqa: F401 - before anything imports torch
+from sparse_mrnn.build.lowering import BlockSparse, Layout, lower
+from sparse_mrnn.declaration.config import NetworkConfig, load_config, read_config, to_config, write_config
+from sparse_mrnn.declaration.connectivity import (
     AllToAll,
     Bernoulli,
     ConnectionRule,
@@ -13,8 +14,8 @@ from sparse_mrnn.connectivity import (
     FixedNumber,
     OneToOne,
 )
-from sparse_mrnn.graph import Projection, Region, RegionGraph
-from sparse_mrnn.initializers import (
+from sparse_mrnn.declaration.graph import Projection, Region, RegionGraph
+from sparse_mrnn.declaration.initializers import (
     BalancedEI,
     Constant,
     Default,
@@ -25,11 +26,10 @@ from sparse_mrnn.initializers import (
     Uniform,
     XavierNormal,
 )
-from sparse_mrnn.lowering import BlockSparse, Layout, lower
-from sparse_mrnn.models.base import mRNNBase
 from sparse_mrnn.models.elman import ElmanmRNN
 from sparse_mrnn.models.leaky import mRNN
 from sparse_mrnn.models.loading import load
+from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.ops.activations import linear
 from sparse_mrnn.recording import Record, open_recording
 from sparse_mrnn.simulation import from_config, simulate

@@ -24,6 +24,7 @@ from torch.nn.parallel import DistributedDataParallel
 import sparse_mrnn as sm
 import sparse_mrnn.connectome
 import sparse_mrnn.data
+import sparse_mrnn.fly_vision
 from sparse_mrnn.distributed import ShardedRNN, entries, estimate, load_checkpoint, save_checkpoint, simulate
 from sparse_mrnn.distributed.streaming import ShardedSimulator
 from sparse_mrnn.errors import (
@@ -36,12 +37,12 @@ from sparse_mrnn.errors import (
     ShapeError,
     SimulationStopped,
 )
+from sparse_mrnn.files.tensors import SHARDED_CHECKPOINT, read_tensors, write_tensors
 from sparse_mrnn.interop import open_sonata, read_sonata, sonata_edges
 from sparse_mrnn.recording.store import ZarrStore
 from sparse_mrnn.simulation import plan
 from sparse_mrnn.simulation.run import Run
 from sparse_mrnn.simulation.simulator import Simulator
-from sparse_mrnn.tensor_file import SHARDED_CHECKPOINT, read_tensors, write_tensors
 
 
 class RankPool:
@@ -255,7 +256,7 @@ def compare_elman(net, whole, tolerance):
 
 def connectome(rank, size, name, path):
     if name == "flyvis":
-        graph = sm.connectome.read_flyvis(path, extent=2, share=True)[0]
+        graph = sm.fly_vision.read_flyvis(path, extent=2, share=True)[0]
     else:
         graph = sm.read_config(sm.data.example_path(name))
     for dtype, tolerance, way in ((torch.float64, 1e-12, "balanced"), (torch.float32, 1e-5, "regions")):

@@ -8,7 +8,7 @@ import torch
 
 import sparse_mrnn as sm
 from sparse_mrnn.errors import ShapeError
-from sparse_mrnn.models import base, elman, leaky
+from sparse_mrnn.models import elman, leaky, network
 
 SEED_ARGUMENTS = [
     "config", "activation", "noise_level_act", "noise_level_inp", "rec_constrained", "inp_constrained",
@@ -23,7 +23,7 @@ def arguments(function):
 def test_linear():
     x = torch.randn(3)
     assert sm.linear(x) is x
-    assert base.linear is leaky.linear is elman.linear is sm.linear
+    assert network.linear is leaky.linear is elman.linear is sm.linear
 
 
 def test_mRNN():

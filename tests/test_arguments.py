@@ -8,7 +8,7 @@ import torch
 import xarray as xr
 
 import sparse_mrnn as sm
-from sparse_mrnn.arguments import names_of, path_of, real_number, seed_number, whole_number
+from sparse_mrnn.checks import names_of, path_of, real_number, seed_number, whole_number
 from sparse_mrnn.errors import (
     ConfigError,
     InterventionError,

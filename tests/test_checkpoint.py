@@ -17,7 +17,7 @@ from torch.optim import lr_scheduler
 
 import sparse_mrnn as sm
 from sparse_mrnn.errors import SavedFileError
-from sparse_mrnn.tensor_file import KEY, digest_of
+from sparse_mrnn.files.tensors import KEY, digest_of
 from sparse_mrnn.training import freeze, parameter_groups, prune, rewire, unfreeze
 
 
@@ -538,7 +538,7 @@ def test_checkpoints_by_hand(tmp_path, change):
 
 
 def test_packing_keeps_types():
-    from sparse_mrnn.nested import pack, unpack
+    from sparse_mrnn.files.nested import pack, unpack
 
     value = {"a": (1, 2.5, None, True), 3: [float("inf"), -0.0], "c": Counter({2: 1}), "t": torch.arange(3), "n": np.arange(3, dtype=np.uint64)}
     tensors = {}

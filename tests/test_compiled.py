@@ -4,10 +4,10 @@ import pytest
 import torch
 
 import sparse_mrnn as sm
-from sparse_mrnn.ops.backends import csr as products
-from sparse_mrnn.ops.backends.csr import CsrOperator
 from sparse_mrnn.ops.pattern import Pattern
-from sparse_mrnn.ops.recurrence import backward, forward
+from sparse_mrnn.ops.products import csr as products
+from sparse_mrnn.ops.products.csr import CsrOperator
+from sparse_mrnn.ops.sequence import backward, forward
 
 
 @pytest.mark.parametrize("compiled", [True, False])

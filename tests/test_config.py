@@ -8,7 +8,7 @@ import pydantic
 import pytest
 
 import sparse_mrnn as sm
-from sparse_mrnn.config import json_schema
+from sparse_mrnn.declaration.config import json_schema
 from sparse_mrnn.errors import ConfigError
 
 CONFIGS = Path(__file__).parent.parent / "configs"

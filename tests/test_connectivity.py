@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 import sparse_mrnn as sm
-from sparse_mrnn.connectivity import Site, sample_distinct, sample_many
+from sparse_mrnn.declaration.connectivity import Site, sample_distinct, sample_many
 from sparse_mrnn.errors import ConnectivityError
 
 sizes = st.integers(1, 12)
@@ -126,5 +126,5 @@ def test_a_rule_of_ones_own():
     g.add_region("a", 3)
     g.add_projection("a", "a", rule=Diagonal())
     assert sm.lower(g).col.tolist() == [0, 1, 2]
-    with pytest.raises(sm.config.ConfigError, match="class of your own"):
+    with pytest.raises(sm.errors.ConfigError, match="class of your own"):
         sm.to_config(g)

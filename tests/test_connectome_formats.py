@@ -22,16 +22,16 @@ from test_connectome_table import BIG, COUNTS, EDGES, NEURONS, dense
 import sparse_mrnn as sm
 from sparse_mrnn.connectome import (
     read_celegans,
-    read_flyvis,
     read_flywire,
     read_graphml,
     read_matrix,
     read_neuprint,
     read_tvb,
 )
-from sparse_mrnn.connectome.flyvis import columns_of, filled_offsets
 from sparse_mrnn.connectome.settings import ImportSettings
-from sparse_mrnn.hex_lattice import hex_columns, hex_positions
+from sparse_mrnn.fly_vision import read_flyvis
+from sparse_mrnn.fly_vision.lattice import hex_columns, hex_positions
+from sparse_mrnn.fly_vision.network import columns_of, filled_offsets
 
 SOURCE_DATA = Path(os.environ.get("SPARSE_MRNN_DATA", Path(__file__).parents[2] / "shared" / "data"))
 

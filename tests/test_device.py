@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import sparse_mrnn as sm
-from sparse_mrnn.ops.backends import hybrid
+from sparse_mrnn.ops.products import hybrid
 
 
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sparse_mrnn as sm
-from sparse_mrnn.ops.backends import event_driven
-from sparse_mrnn.ops.backends.csr import CsrOperator
 from sparse_mrnn.ops.pattern import Pattern
+from sparse_mrnn.ops.products import event_driven
+from sparse_mrnn.ops.products.csr import CsrOperator
 from sparse_mrnn.simulation import simulate
 from sparse_mrnn.stimulus import Stimulus
 

@@ -12,8 +12,7 @@ from torch.utils.data import DataLoader
 
 import sparse_mrnn as sm
 from sparse_mrnn.errors import GraphError, ShapeError, TrainingError, UnknownNameError
-from sparse_mrnn.hex_lattice import hex_centres, hex_columns, hex_extent, hex_positions
-from sparse_mrnn.tasks import (
+from sparse_mrnn.fly_vision import (
     FlowDecoder,
     Grating,
     HexMotion,
@@ -23,7 +22,8 @@ from sparse_mrnn.tasks import (
     direction_tuning,
     edge_responses,
 )
-from sparse_mrnn.tasks.flow_decoder import HexConv
+from sparse_mrnn.fly_vision.decoder import HexConv
+from sparse_mrnn.fly_vision.lattice import hex_centres, hex_columns, hex_extent, hex_positions
 
 CENTRES = hex_centres(hex_columns(4))
 BLUR = 1 / math.sqrt(8 * math.log(2))  # standard deviation at an acceptance of one column

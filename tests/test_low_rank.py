@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 import sparse_mrnn as sm
 from sparse_mrnn import training
-from sparse_mrnn.config import read_config, to_config
+from sparse_mrnn.declaration.config import read_config, to_config
 from sparse_mrnn.errors import GraphError, TrainingError, UnknownNameError, WeightError
 
 

@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sparse_mrnn as sm
-from sparse_mrnn import plot
+from sparse_mrnn import fly_vision, plot
 from sparse_mrnn.errors import GraphError, RecordingError, ShapeError, TrainingError, UnknownNameError
-from sparse_mrnn.hex_lattice import hex_centres, hex_columns
+from sparse_mrnn.fly_vision.lattice import hex_centres, hex_columns
 from sparse_mrnn.plot.connectivity import synapses_by_sign
 from sparse_mrnn.plot.figure import EXCITATORY, INHIBITORY, short, spread
 
@@ -381,7 +381,7 @@ def test_axes_given_are_drawn_on():
 def test_hexagons_lie_at_their_columns():
     values = np.arange(19.0) - 9
     values[3] = np.nan
-    ax = plot.plot_hex(values, flow=np.outer(np.arange(19) > 0, [0.0, 2.0]), label="potential (mV)")
+    ax = fly_vision.plot_hex(values, flow=np.outer(np.arange(19) > 0, [0.0, 2.0]), label="potential (mV)")
     cells, arrows = ax.collections
     corners = np.array([path.vertices[:6] for path in cells.get_paths()])
     np.testing.assert_allclose(corners.mean(axis=1), hex_centres(hex_columns(2)), atol=1e-12)
@@ -392,13 +392,13 @@ def test_hexagons_lie_at_their_columns():
     ax.figure.canvas.draw()
     colours = cells.get_facecolors()
     np.testing.assert_allclose(colours[3], matplotlib.colors.to_rgba("0.85"), atol=0.01)
-    some = plot.plot_hex([1.0, 1.0], columns=[[0, 0], [1, 0]], limits=(0, 4)).collections[0]
+    some = fly_vision.plot_hex([1.0, 1.0], columns=[[0, 0], [1, 0]], limits=(0, 4)).collections[0]
     assert some.get_clim() == (0, 4)
-    assert plot.plot_hex(np.ones(7), flow=np.ones((7, 2)), speed=10).collections[1].scale == 10
+    assert fly_vision.plot_hex(np.ones(7), flow=np.ones((7, 2)), speed=10).collections[1].scale == 10
 
 
 def test_tuning_curves_are_closed_and_marked():
-    ax = plot.plot_tuning([270, 0, 90, 180], {"T4a": [1, 2, 3, 4], "T4b": [0, 0, 0, 0]}, preferred={"T4a": 180, "T4b": np.nan})
+    ax = fly_vision.plot_tuning([270, 0, 90, 180], {"T4a": [1, 2, 3, 4], "T4b": [0, 0, 0, 0]}, preferred={"T4a": 180, "T4b": np.nan})
     first, mark, second = ax.lines
     np.testing.assert_allclose(first.get_xdata(), np.radians([0, 90, 180, 270, 0]))
     assert first.get_ydata().tolist() == [2, 3, 4, 1, 2]
@@ -406,20 +406,20 @@ def test_tuning_curves_are_closed_and_marked():
     np.testing.assert_allclose(mark.get_xdata(), np.radians([180]))
     assert mark.get_color() == first.get_color()
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["T4a", "T4b"]
-    assert plot.plot_tuning([0, 180], {"x": [1, 2]}, ax) is ax
+    assert fly_vision.plot_tuning([0, 180], {"x": [1, 2]}, ax) is ax
 
 
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: plot.plot_hex(np.ones((7, 2))), ShapeError, r"values have shape \(7, 2\)"),
-        (lambda: plot.plot_hex(np.ones(8)), GraphError, "8 columns fill no hexagon"),
-        (lambda: plot.plot_hex(np.ones(7), flow=np.ones(7)), ShapeError, r"flow has shape \(7,\)"),
-        (lambda: plot.plot_hex([1.0], columns=[[0.5, 1.0]]), GraphError, "columns has dtype float64"),
-        (lambda: plot.plot_tuning([], {}), ShapeError, "directions have shape"),
-        (lambda: plot.plot_tuning([0, 1], {"x": [1, -1]}), ShapeError, "'x'.*2 responses of at least 0"),
-        (lambda: plot.plot_tuning([0], {"x": [1]}, preferred={"y": 1}), GraphError, "no curve 'y'"),
-        (lambda: plot.plot_tuning([0], {"x": [1]}, plt.subplots()[1]), GraphError, "not polar"),
+        (lambda: fly_vision.plot_hex(np.ones((7, 2))), ShapeError, r"values have shape \(7, 2\)"),
+        (lambda: fly_vision.plot_hex(np.ones(8)), GraphError, "8 columns fill no hexagon"),
+        (lambda: fly_vision.plot_hex(np.ones(7), flow=np.ones(7)), ShapeError, r"flow has shape \(7,\)"),
+        (lambda: fly_vision.plot_hex([1.0], columns=[[0.5, 1.0]]), GraphError, "columns has dtype float64"),
+        (lambda: fly_vision.plot_tuning([], {}), ShapeError, "directions have shape"),
+        (lambda: fly_vision.plot_tuning([0, 1], {"x": [1, -1]}), ShapeError, "'x'.*2 responses of at least 0"),
+        (lambda: fly_vision.plot_tuning([0], {"x": [1]}, preferred={"y": 1}), GraphError, "no curve 'y'"),
+        (lambda: fly_vision.plot_tuning([0], {"x": [1]}, plt.subplots()[1]), GraphError, "not polar"),
     ],
 )
 def test_columns_and_tuning_that_do_not_fit(call, error, message):

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sparse_mrnn as sm
-from sparse_mrnn.ops.backends import hybrid
+from sparse_mrnn.ops.products import hybrid
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -25,8 +25,8 @@ def two_regions():
 
 def test_top_level_has_what_a_user_needs():
     names = {"simulate", "Stimulus", "Record", "Lesion", "Clamp", "Gain", "open_recording", "spectral_search"}
-    from sparse_mrnn.connectivity import RULES
-    from sparse_mrnn.initializers import INITIALIZERS
+    from sparse_mrnn.declaration.connectivity import RULES
+    from sparse_mrnn.declaration.initializers import INITIALIZERS
 
     names |= {c.__name__ for c in (*RULES.values(), *INITIALIZERS.values())}
     assert names <= set(sm.__all__)

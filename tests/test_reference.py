@@ -11,7 +11,7 @@ import pytest
 
 PAGES = Path(__file__).parent.parent / "docs" / "reference"
 MODULES = [
-    "sparse_mrnn", "sparse_mrnn.analysis", "sparse_mrnn.benchmark", "sparse_mrnn.config", "sparse_mrnn.connectome", "sparse_mrnn.distributed",
+    "sparse_mrnn", "sparse_mrnn.analysis", "sparse_mrnn.benchmark", "sparse_mrnn.declaration.config", "sparse_mrnn.connectome", "sparse_mrnn.distributed",
     "sparse_mrnn.interop", "sparse_mrnn.plot", "sparse_mrnn.recording", "sparse_mrnn.simulation",
     "sparse_mrnn.spectral", "sparse_mrnn.stimulus", "sparse_mrnn.tasks", "sparse_mrnn.training",
 ]  # fmt: skip

@@ -9,8 +9,8 @@ from rich.console import Console
 
 import sparse_mrnn as sm
 from sparse_mrnn.connectome import read_celegans
+from sparse_mrnn.display import SummaryTable
 from sparse_mrnn.recording import summary
-from sparse_mrnn.summary_table import SummaryTable
 
 
 def graph():

@@ -6,8 +6,8 @@ from helpers import needs_tracing
 
 import sparse_mrnn as sm
 from sparse_mrnn.errors import ConfigError, MissingExtraError
-from sparse_mrnn.ops.backends import hybrid
-from sparse_mrnn.ops.backends.torch_sparse import available
+from sparse_mrnn.ops.products import hybrid
+from sparse_mrnn.ops.products.torch_sparse import available
 
 
 @pytest.fixture(autouse=True)

@@ -20,10 +20,10 @@ from safetensors.torch import save_file
 from test_sonata import rich_graph
 
 import sparse_mrnn as sm
-from sparse_mrnn import tensor_file
 from sparse_mrnn.errors import ConfigError, FinalizeError, SavedFileError
+from sparse_mrnn.files import tensors as tensor_file
+from sparse_mrnn.files.tensors import KEY, digest_of
 from sparse_mrnn.models.saving import topology_digest, weights_digest
-from sparse_mrnn.tensor_file import KEY, digest_of
 from sparse_mrnn.training import freeze, prune, rewire
 
 DATA = Path(__file__).parent / "data"
@@ -536,7 +536,7 @@ def small_with(**options):
 def test_a_backend_that_is_not_installed(tmp_path, monkeypatch):
     small(sm.mRNN).save(tmp_path / "net")
     rewritten(tmp_path / "net", lambda header: header["settings"].update(backend="torch_sparse"))
-    monkeypatch.setattr("sparse_mrnn.ops.backends.torch_sparse.available", lambda: False)
+    monkeypatch.setattr("sparse_mrnn.ops.products.torch_sparse.available", lambda: False)
     assert sm.load(tmp_path / "net", device="cpu").backend == "auto"
 
 

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 import sparse_mrnn as sm
 from sparse_mrnn import training
-from sparse_mrnn.config import read_config, to_config
+from sparse_mrnn.declaration.config import read_config, to_config
 from sparse_mrnn.errors import GraphError, TrainingError, UnknownNameError
-from sparse_mrnn.ops.backends import hybrid
+from sparse_mrnn.ops.products import hybrid
 
 KINDS = ["projection", "source", "target", "labels", "common", None, "fixed", "fixed gain"]
 SIGNS = {"a": 1, "b": -1, "c": 0}

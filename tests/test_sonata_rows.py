@@ -10,16 +10,16 @@ from hypothesis import strategies as st
 from test_sonata import assert_same, rich_graph, two_matrices
 
 import sparse_mrnn as sm
-from sparse_mrnn import drawing
+from sparse_mrnn.build import sampling
+from sparse_mrnn.build.lowering import Layout, lower, lower_shard
+from sparse_mrnn.declaration.explicit_synapses import StoredBlock, coordinates, entries_onto
 from sparse_mrnn.distributed.declared import graph_digests
 from sparse_mrnn.distributed.partition import unit_work
-from sparse_mrnn.explicit import StoredBlock, coordinates, entries_onto
 from sparse_mrnn.interop import open_sonata, read_sonata, sonata_edges, write_sonata
-from sparse_mrnn.lowering import Layout, lower, lower_shard
 
 
 def bands_of(monkeypatch, rows):
-    for module in (drawing, sonata_edges):
+    for module in (sampling, sonata_edges):
         monkeypatch.setattr(module, "BAND_ROWS", rows)
     monkeypatch.setattr(sonata_edges, "CHUNK", 3 * rows)
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 import sparse_mrnn as sm
-from sparse_mrnn.differences import differences
 from sparse_mrnn.errors import StateDictError, StateDictWarning
+from sparse_mrnn.state.differences import differences
 
 BASE = dict(
     a=dict(sign="pos", base_firing=0.3, init=0.1),

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import sparse_mrnn as sm
-from sparse_mrnn.config import load_config
+from sparse_mrnn.declaration.config import load_config
 from sparse_mrnn.errors import ConfigError, InterventionError, StimulusError, UnknownNameError
 from sparse_mrnn.recording import Record
 from sparse_mrnn.simulation import simulate

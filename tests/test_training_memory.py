@@ -9,7 +9,7 @@ from torch.utils._pytree import tree_leaves
 
 import sparse_mrnn as sm
 from sparse_mrnn import training
-from sparse_mrnn.ops.backends import hybrid
+from sparse_mrnn.ops.products import hybrid
 
 UNITS = 3000
 

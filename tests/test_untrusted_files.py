@@ -25,7 +25,6 @@ from test_sonata import assert_same, bmtk_like, rich_graph
 import sparse_mrnn as sm
 from sparse_mrnn.connectome import (
     from_networkx,
-    read_flyvis,
     read_flywire,
     read_graphml,
     read_matrix,
@@ -33,6 +32,7 @@ from sparse_mrnn.connectome import (
     read_tvb,
 )
 from sparse_mrnn.errors import ConfigError, ConnectomeError, GraphError, WeightError
+from sparse_mrnn.fly_vision import read_flyvis
 from sparse_mrnn.interop import read_sonata, write_sonata
 
 HEAD = "pre,post,weight\n"
@@ -263,16 +263,16 @@ def test_damaged_mat_files_cannot_take_the_process_down(tmp_path):
 
 
 def test_a_reader_that_crashes_hangs_or_grows_is_named(tmp_path, monkeypatch):
-    from sparse_mrnn.connectome import apart
+    from sparse_mrnn.connectome import sandbox
 
     scipy.io.savemat(tmp_path / "net.mat", {"W": W})
     script = tmp_path / "child.py"
-    monkeypatch.setattr(apart, "__file__", str(script))
+    monkeypatch.setattr(sandbox, "__file__", str(script))
     script.write_text(f"import os, signal; os.kill(os.getpid(), {signal.SIGSEGV.value})")
     with refused(r"net.mat: cannot be read as mat: it crashes the reader \(signal 11\)"):
         read_matrix(tmp_path / "net.mat")
     script.write_text("import time; time.sleep(60)")
-    monkeypatch.setattr(apart, "SECONDS", 0.5)
+    monkeypatch.setattr(sandbox, "SECONDS", 0.5)
     with refused("takes more than 0.5 s"):
         read_matrix(tmp_path / "net.mat")
 

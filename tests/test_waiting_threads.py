@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from sparse_mrnn.waiting_threads import CHOSEN_BY_USERS, SPIN_COUNT
+from sparse_mrnn.runtime import CHOSEN_BY_USERS, SPIN_COUNT
 
 ROOT = Path(__file__).parent.parent
 SHOW = """import os
-from sparse_mrnn.waiting_threads import POLICY
+from sparse_mrnn.runtime import POLICY
 print(os.environ.get("GOMP_SPINCOUNT"), POLICY)"""
 
 
@@ -22,7 +22,7 @@ def run(code, **environment):
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.strip()
 
 
-@pytest.mark.parametrize("first", ["sparse_mrnn", "sparse_mrnn.cli", "sparse_mrnn.graph"])
+@pytest.mark.parametrize("first", ["sparse_mrnn", "sparse_mrnn.cli", "sparse_mrnn.declaration.graph"])
 def test_chosen_on_import(first):
     assert run(f"import {first}\n{SHOW}") == f"{SPIN_COUNT} GOMP_SPINCOUNT={SPIN_COUNT}, chosen by sparse-mrnn"
 

@@ -19,9 +19,9 @@ from pathlib import Path
 
 import scipy.sparse as sp
 
-from sparse_mrnn.config import SimulationConfig, write_config
+from sparse_mrnn.declaration.config import SimulationConfig, write_config
+from sparse_mrnn.declaration.graph import RegionGraph
 from sparse_mrnn.errors import ConfigError
-from sparse_mrnn.graph import RegionGraph
 
 GABA = re.compile(r"(DD\d+|VD\d+|RME(D|V|L|R)|AVL|DVB|RIS)$")
 """GABAergic, hence inhibitory, neurons: DD, VD, RME, AVL, DVB and RIS (McIntire et al. 1993)."""

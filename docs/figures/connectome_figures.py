@@ -11,7 +11,7 @@ import matplotlib
 matplotlib.use("agg")
 
 from sparse_mrnn import mRNN
-from sparse_mrnn.connectome import read_flyvis
+from sparse_mrnn.fly_vision import read_flyvis
 from sparse_mrnn.plot import plot_activity, plot_weights
 from sparse_mrnn.simulation import simulate
 from sparse_mrnn.stimulus import Stimulus

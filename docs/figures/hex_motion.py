@@ -19,9 +19,16 @@ import torch
 from torch.utils.data import DataLoader
 
 import sparse_mrnn as sm
-from sparse_mrnn.connectome import read_flyvis
-from sparse_mrnn.plot import plot_hex, plot_training, plot_tuning
-from sparse_mrnn.tasks import FlowDecoder, HexMotion, adapted_state, edge_responses
+from sparse_mrnn.fly_vision import (
+    FlowDecoder,
+    HexMotion,
+    adapted_state,
+    edge_responses,
+    plot_hex,
+    plot_tuning,
+    read_flyvis,
+)
+from sparse_mrnn.plot import plot_training
 
 HERE = Path(__file__).parent
 DPI = 100

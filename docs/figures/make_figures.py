@@ -15,8 +15,8 @@ import torch
 
 import sparse_mrnn as sm
 from sparse_mrnn import load_config, plot, read_config
-from sparse_mrnn.config import SimulationConfig
 from sparse_mrnn.data import example_path
+from sparse_mrnn.declaration.config import SimulationConfig
 from sparse_mrnn.simulation import build_network, simulate
 from sparse_mrnn.tasks import flip_flop
 

@@ -16,12 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sparse_mrnn.declaration.graph import projection_label
 from sparse_mrnn.errors import AnalysisError, ShapeError, UnknownNameError, suggest
-from sparse_mrnn.graph import projection_label
-from sparse_mrnn.models.base import mRNNBase
 from sparse_mrnn.models.delays import has_delays
 from sparse_mrnn.models.elman import ElmanmRNN
 from sparse_mrnn.models.leaky import mRNN
+from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.models.weights import DENSE_LIMIT, SparseWeights
 from sparse_mrnn.ops.activations import ActivationSegments
 from sparse_mrnn.ops.pattern import Pattern

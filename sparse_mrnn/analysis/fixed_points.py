@@ -22,7 +22,7 @@ from sparse_mrnn.analysis.planes import Plane, principal_plane
 from sparse_mrnn.analysis.result import Result
 from sparse_mrnn.analysis.sampling import states_around_start
 from sparse_mrnn.errors import AnalysisError, KinkWarning, ShapeError, SpectralConvergenceError
-from sparse_mrnn.models.base import mRNNBase
+from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.plot.figure import Axes, axes_or_new
 from sparse_mrnn.simulation.targets import unit_labels
 from sparse_mrnn.spectral import leading_eigenpairs

@@ -16,7 +16,7 @@ from sparse_mrnn.analysis.fixed_points import FixedPoints, draw_points
 from sparse_mrnn.analysis.planes import Plane, axes_plane, plane_of, principal_plane
 from sparse_mrnn.analysis.result import Result
 from sparse_mrnn.errors import AnalysisError, ShapeError
-from sparse_mrnn.models.base import mRNNBase
+from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.plot.figure import Axes, axes_or_new
 from sparse_mrnn.simulation.targets import unit_labels
 

@@ -25,7 +25,7 @@ from sparse_mrnn.analysis.jacobian import KINDS, sparse_jacobian, to_torch
 from sparse_mrnn.analysis.resolvent import solve_shifted
 from sparse_mrnn.analysis.result import Result
 from sparse_mrnn.errors import AnalysisError, KinkWarning, ShapeError, suggest
-from sparse_mrnn.models.base import mRNNBase
+from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.ops.pattern import to_scipy
 from sparse_mrnn.plot.figure import Axes, axes_or_new
 from sparse_mrnn.simulation.targets import unit_labels

@@ -17,7 +17,7 @@ from torch import Tensor
 from sparse_mrnn.analysis.dynamics import Dynamics, as_tensor, states
 from sparse_mrnn.analysis.result import Result
 from sparse_mrnn.errors import AnalysisError, DivergenceError, ShapeError
-from sparse_mrnn.models.base import mRNNBase
+from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.plot.figure import Axes, axes_or_new
 
 Float = NDArray[np.float64]

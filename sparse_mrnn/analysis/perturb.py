@@ -14,8 +14,8 @@ from torch import Tensor
 from sparse_mrnn.analysis.dynamics import Dynamics, as_tensor, effective_weights, states
 from sparse_mrnn.analysis.result import Result
 from sparse_mrnn.errors import AnalysisError, ShapeError
-from sparse_mrnn.models.base import mRNNBase
 from sparse_mrnn.models.delays import has_delays
+from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.ops.pattern import Pattern
 from sparse_mrnn.plot.figure import Axes, axes_or_new
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 
-from sparse_mrnn.atomic import reason
 from sparse_mrnn.errors import AnalysisError
+from sparse_mrnn.files.atomic import reason
 from sparse_mrnn.recording.reading import need
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sparse_mrnn.analysis.dynamics import Dynamics, as_tensor, states
 from sparse_mrnn.errors import AnalysisError, ShapeError
-from sparse_mrnn.models.base import mRNNBase
+from sparse_mrnn.models.network import mRNNBase
 
 
 def sample_states(

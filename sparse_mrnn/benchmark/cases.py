@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from sparse_mrnn.connectivity import Bernoulli
+from sparse_mrnn.declaration.connectivity import Bernoulli
+from sparse_mrnn.declaration.graph import RegionGraph
+from sparse_mrnn.declaration.initializers import Uniform
 from sparse_mrnn.errors import BenchmarkError
-from sparse_mrnn.graph import RegionGraph
-from sparse_mrnn.initializers import Uniform
-from sparse_mrnn.models.base import mRNNBase
 from sparse_mrnn.models.elman import ElmanmRNN
 from sparse_mrnn.models.leaky import mRNN
+from sparse_mrnn.models.network import mRNNBase
 
 REGION_FIELDS = ("sign", "base_firing", "init", "tau", "activation", "learnable_bias", "learnable_tau")
 """What a variant keeps of a region."""

@@ -17,7 +17,7 @@ from sparse_mrnn.benchmark.problem import Problem
 from sparse_mrnn.benchmark.reference import check, reference
 from sparse_mrnn.benchmark.timing import Ratio
 from sparse_mrnn.errors import BenchmarkError, MissingExtraError
-from sparse_mrnn.waiting_threads import POLICY
+from sparse_mrnn.runtime import POLICY
 
 EXTRAS = {
     "numba": ("numba", "[fast]", "gradients and steps are compiled with it"),

@@ -24,8 +24,8 @@ from torch import Tensor
 
 from sparse_mrnn.benchmark.problem import CaseInputs, CsrWeights, Problem
 from sparse_mrnn.errors import BenchmarkError, suggest
-from sparse_mrnn.models import base
-from sparse_mrnn.ops.backends.torch_sparse import package
+from sparse_mrnn.models.network import BACKENDS
+from sparse_mrnn.ops.products.torch_sparse import package
 
 
 @dataclass(frozen=True)
@@ -354,7 +354,7 @@ LOOPS: tuple[type[Entry], ...] = (MRNNTorch, LoopDense, LoopCOO, LoopCSR, LoopTo
 
 def entries() -> dict[str, type[Entry]]:
     """Every entry by name: this library's backends first."""
-    found: list[type[Entry]] = [_library_entry(b) for b in base.BACKENDS]
+    found: list[type[Entry]] = [_library_entry(b) for b in BACKENDS]
     return {e.name: e for e in [*found, *LOOPS]}
 
 

@@ -17,8 +17,8 @@ import torch
 from sparse_mrnn.benchmark.cases import Case, two_regions
 from sparse_mrnn.benchmark.entries import LibraryEntry, entries
 from sparse_mrnn.benchmark.problem import CaseInputs, Problem
+from sparse_mrnn.declaration.graph import RegionGraph
 from sparse_mrnn.errors import BenchmarkError
-from sparse_mrnn.graph import RegionGraph
 
 T = TypeVar("T")
 

@@ -17,7 +17,7 @@ from sparse_mrnn.errors import BenchmarkError
 
 if TYPE_CHECKING:
     from sparse_mrnn.benchmark import Case, CaseResult
-    from sparse_mrnn.graph import RegionGraph
+    from sparse_mrnn.declaration.graph import RegionGraph
 
 SIZES, DENSITY, DENSITIES = [250, 500, 1000, 2000, 4000], 0.05, [0.01, 0.03, 0.1, 0.3, 1]
 """What is measured without a network; the densities at the middle one of the sizes."""

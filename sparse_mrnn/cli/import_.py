@@ -77,7 +77,7 @@ def import_(
     """Turn a connectome into a network that info, simulate, plot, spectrum and bench take."""
     given = dict(locals())
     with report_errors():
-        from sparse_mrnn import connectome
+        from sparse_mrnn import connectome, fly_vision
         from sparse_mrnn.interop.sonata import read_sonata, write_sonata
 
         apart = ("kind", "path", "out_path", "force", "seed")
@@ -94,7 +94,8 @@ def import_(
             raise ConnectomeError("celegans takes no path." if path else f"{kind} needs a path.")
         if out_path.exists() and not force:
             raise ConnectomeError(f"{out_path} exists; choose another --out, or replace it with --force.")
-        reader = read_sonata if kind is Kind.sonata else getattr(connectome, f"read_{kind}")
+        room = fly_vision if kind is Kind.flyvis else connectome
+        reader = read_sonata if kind is Kind.sonata else getattr(room, f"read_{kind}")
         graph, report = reader(*([] if path is None else [path]), **_parsed(options))
         write_sonata(graph, out_path, seed=seed, overwrite=force)
         out.print(report)

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sparse_mrnn.cli.common import with_options
+from sparse_mrnn.declaration.graph import RegionGraph
 from sparse_mrnn.errors import ConfigError
-from sparse_mrnn.graph import RegionGraph
 
 if TYPE_CHECKING:
-    from sparse_mrnn.config import SimulationConfig
+    from sparse_mrnn.declaration.config import SimulationConfig
     from sparse_mrnn.models.elman import ElmanmRNN
     from sparse_mrnn.models.leaky import mRNN
 
@@ -40,7 +40,7 @@ class NamedNetwork:
         A saved one is itself, to the last bit, unless a setting it was saved with has changed; then it is
         built anew with its weights.
         """
-        from sparse_mrnn.models.base import chosen_device
+        from sparse_mrnn.models.network import chosen_device
         from sparse_mrnn.simulation import build_network
 
         settings = self.settings.model_copy(update=changes)
@@ -69,7 +69,7 @@ def load_network(
     **options
         Fields of `SimulationConfig`, over both; None where an option was not given.
     """
-    from sparse_mrnn.config import load_simulation
+    from sparse_mrnn.declaration.config import load_simulation
 
     found = _named(source, by_rows)
     if simulation is not None:
@@ -87,9 +87,9 @@ OPTIONS = {"spectral_radius": "spectral-radius"}
 
 
 def _named(source: str, by_rows: bool) -> NamedNetwork:
-    from sparse_mrnn.config import SimulationConfig, load_config, read_config
     from sparse_mrnn.data import EXAMPLES, example_path
-    from sparse_mrnn.tensor_file import CHECKPOINT, NETWORK, format_of
+    from sparse_mrnn.declaration.config import SimulationConfig, load_config, read_config
+    from sparse_mrnn.files.tensors import CHECKPOINT, NETWORK, format_of
 
     path = Path(source)
     if path.is_dir():

@@ -11,6 +11,6 @@ from sparse_mrnn.cli.common import app
 @app.command()
 def schema() -> None:
     """Print the JSON Schema of a configuration."""
-    from sparse_mrnn.config import json_schema
+    from sparse_mrnn.declaration.config import json_schema
 
     sys.stdout.write(json.dumps(json_schema(), indent=1) + "\n")

@@ -20,7 +20,7 @@ from sparse_mrnn.cli.networks import load_network
 from sparse_mrnn.errors import ConfigError, DivergenceError, SimulationStopped
 
 if TYPE_CHECKING:
-    from sparse_mrnn.config import SimulationConfig
+    from sparse_mrnn.declaration.config import SimulationConfig
     from sparse_mrnn.distributed import Ranks
 
 STIMULUS_HELP = "REGION:AMPLITUDE[:START[:STOP]]; REGION may be a unit id, as AVAL:1:50:150."

@@ -13,8 +13,8 @@ from sparse_mrnn.connectome.regions import regions_of
 from sparse_mrnn.connectome.report import ImportReport, region_rows
 from sparse_mrnn.connectome.settings import ImportSettings
 from sparse_mrnn.connectome.signs import Signs, signs_of
+from sparse_mrnn.declaration.graph import RegionGraph
 from sparse_mrnn.errors import ConnectomeError
-from sparse_mrnn.graph import RegionGraph
 from sparse_mrnn.spectral import spectral_radius
 
 SCALES = {

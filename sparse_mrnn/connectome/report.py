@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sparse_mrnn.graph import RegionGraph
-from sparse_mrnn.summary_table import SummaryTable
+from sparse_mrnn.declaration.graph import RegionGraph
+from sparse_mrnn.display import SummaryTable
 
 SHOWN = 20
 """Regions a report prints; it holds all."""

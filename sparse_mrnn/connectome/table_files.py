@@ -7,10 +7,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sparse_mrnn.atomic import reason
 from sparse_mrnn.connectome.column_table import ColumnTable, arrow, listed
 from sparse_mrnn.connectome.delimited_text import Dialect, explain, opened, sniff
 from sparse_mrnn.errors import ConnectomeError, suggest
+from sparse_mrnn.files.atomic import reason
 
 GROWTH, SPARED = 300, 64 << 20
 """A file may grow this many times in memory, and always to this many bytes; more is a decompression bomb."""

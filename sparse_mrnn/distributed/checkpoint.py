@@ -13,22 +13,22 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor, nn
 
-from sparse_mrnn.differences import differences, first_of
 from sparse_mrnn.distributed.entries import Alike, Entries
 from sparse_mrnn.distributed.network import ShardedRNN
 from sparse_mrnn.distributed.optimizer_state import OptimizerState, groups_of, load_state, state_of
 from sparse_mrnn.distributed.parameters import WholeParameter, description, whole_parameters
 from sparse_mrnn.distributed.ranks import Ranks
 from sparse_mrnn.errors import ConfigError, SavedFileError, SparseMRNNError
-from sparse_mrnn.models.base import NoiseState
-from sparse_mrnn.models.saving import software_versions
-from sparse_mrnn.tensor_file import (
+from sparse_mrnn.files.tensors import (
     SHARDED_CHECKPOINT,
     StoredTensors,
     digest_of,
     read_each,
     write_each,
 )
+from sparse_mrnn.models.network import NoiseState
+from sparse_mrnn.models.saving import software_versions
+from sparse_mrnn.state.differences import differences, first_of
 
 T = TypeVar("T")
 Optimizer = torch.optim.Optimizer | None

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sparse_mrnn.explicit import StoredBlock
-from sparse_mrnn.graph import Projection, Region, RegionGraph
+from sparse_mrnn.declaration.explicit_synapses import StoredBlock
+from sparse_mrnn.declaration.graph import Projection, Region, RegionGraph
 from sparse_mrnn.models.weights import SparseWeights
 
 

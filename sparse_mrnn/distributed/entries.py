@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sparse_mrnn.connectivity import ranges
+from sparse_mrnn.declaration.connectivity import ranges
 from sparse_mrnn.distributed.partition import Partition
 from sparse_mrnn.distributed.ranks import Ranks
 

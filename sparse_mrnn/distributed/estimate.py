@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from rich.filesize import decimal
 
+from sparse_mrnn.build.lowering import Layout
+from sparse_mrnn.declaration.graph import Projection, RegionGraph
+from sparse_mrnn.display import SummaryTable
 from sparse_mrnn.distributed.partition import Partition, partition
-from sparse_mrnn.graph import Projection, RegionGraph
-from sparse_mrnn.lowering import Layout
 from sparse_mrnn.models.delays import delay_steps
-from sparse_mrnn.summary_table import SummaryTable
 
 Float = NDArray[np.float64]
 SYNAPSE_INDEX_BYTES = 8

@@ -9,12 +9,12 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
-from sparse_mrnn.differences import differences
 from sparse_mrnn.distributed.parameters import WholeParameter
 from sparse_mrnn.distributed.ranks import Ranks
 from sparse_mrnn.errors import SavedFileError
-from sparse_mrnn.nested import pack, unpack
-from sparse_mrnn.tensor_file import DTYPES
+from sparse_mrnn.files.nested import pack, unpack
+from sparse_mrnn.files.tensors import DTYPES
+from sparse_mrnn.state.differences import differences
 
 Optimizer = torch.optim.Optimizer
 OF_A_RANK = ("params", "param_names")

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from sparse_mrnn.distributed.halo import Halo, Return
 from sparse_mrnn.ops.delays import DelayGroup
-from sparse_mrnn.ops.recurrence.delays import DelayedProduct, GradientRing, PastActivity
-from sparse_mrnn.ops.recurrence.spec import RecurrenceSpec
+from sparse_mrnn.ops.sequence.delays import DelayedProduct, GradientRing, PastActivity
+from sparse_mrnn.ops.sequence.spec import RecurrenceSpec
 
 FETCH_BYTES = 2**26
 """Bytes of the halo's activity that the backward pass asks for at once."""

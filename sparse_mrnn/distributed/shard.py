@@ -11,21 +11,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from sparse_mrnn.build.lowering import Layout, lower, lower_shard
+from sparse_mrnn.build.random_streams import synapse_stream
+from sparse_mrnn.declaration.graph import Region, RegionGraph
 from sparse_mrnn.distributed.halo import Halo
 from sparse_mrnn.distributed.noise import ShardedNoise
 from sparse_mrnn.distributed.partition import Partition
 from sparse_mrnn.distributed.product import HaloSynapses, ShardedSpec
 from sparse_mrnn.distributed.ranks import Ranks
-from sparse_mrnn.graph import Region, RegionGraph
-from sparse_mrnn.lowering import Layout, lower, lower_shard
-from sparse_mrnn.models.base import mRNNBase
 from sparse_mrnn.models.delays import delay_groups, delayed_inputs, has_delays
+from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.models.weights import SparseWeights
-from sparse_mrnn.ops.backends import Operator
 from sparse_mrnn.ops.delays import DelayGroup
 from sparse_mrnn.ops.noise import Noise
-from sparse_mrnn.ops.recurrence import RecurrenceTensors, recurrence
-from sparse_mrnn.random_streams import synapse_stream
+from sparse_mrnn.ops.products import Operator
+from sparse_mrnn.ops.sequence import RecurrenceTensors, recurrence
 
 UNIT_FIELDS = tuple(f.name for f in fields(Region) if f.name not in ("name", "n", "kind", "parent_region"))
 

@@ -11,13 +11,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sparse_mrnn.build.random_streams import trial_noise_seeds
 from sparse_mrnn.distributed.halo import Arrival
 from sparse_mrnn.distributed.network import ShardedRNN
 from sparse_mrnn.distributed.own_units import Gathering, OwnUnits
 from sparse_mrnn.distributed.product import HaloSynapses
 from sparse_mrnn.models.delays import delay_groups
 from sparse_mrnn.ops.delays import DelayGroup
-from sparse_mrnn.ops.streaming import (
+from sparse_mrnn.ops.stream import (
     HeldStates,
     NormalStreams,
     Stepper,
@@ -25,7 +26,6 @@ from sparse_mrnn.ops.streaming import (
     StreamingProduct,
     Units,
 )
-from sparse_mrnn.random_streams import trial_noise_seeds
 from sparse_mrnn.recording.recorder import Arrays
 from sparse_mrnn.simulation.attributes import setting_attributes
 from sparse_mrnn.simulation.simulator import RunningNetwork, StreamingWeights

@@ -10,11 +10,11 @@ from typing import Any, Literal
 import networkx as nx
 import numpy as np
 
-from sparse_mrnn.atomic import replacing
+from sparse_mrnn.declaration.graph import RegionGraph
+from sparse_mrnn.declaration.sharing import SynapseLabels
 from sparse_mrnn.errors import ConversionError
-from sparse_mrnn.graph import RegionGraph
-from sparse_mrnn.models.base import mRNNBase
-from sparse_mrnn.sharing import SynapseLabels
+from sparse_mrnn.files.atomic import replacing
+from sparse_mrnn.models.network import mRNNBase
 
 SCALARS = (str, int, float, bool)
 

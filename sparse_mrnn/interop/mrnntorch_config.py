@@ -10,9 +10,9 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from sparse_mrnn.config import Connection, NetworkConfig, load_config, read_config
+from sparse_mrnn.declaration.config import Connection, NetworkConfig, load_config, read_config
+from sparse_mrnn.declaration.graph import Region, RegionGraph, projection_label
 from sparse_mrnn.errors import ConfigError, ConversionError, ConversionWarning, suggest
-from sparse_mrnn.graph import Region, RegionGraph, projection_label
 from sparse_mrnn.models.elman import ElmanmRNN
 from sparse_mrnn.models.leaky import mRNN
 from sparse_mrnn.models.weights import SparseWeights

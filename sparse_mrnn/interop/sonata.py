@@ -6,12 +6,12 @@ import os
 from pathlib import Path
 from typing import Unpack
 
-from sparse_mrnn.config import SimulationConfig
 from sparse_mrnn.connectome.report import ImportReport
 from sparse_mrnn.connectome.settings import ImportOptions, ImportSettings
 from sparse_mrnn.connectome.summary import report_of
+from sparse_mrnn.declaration.config import SimulationConfig
+from sparse_mrnn.declaration.graph import RegionGraph
 from sparse_mrnn.errors import ConnectomeError
-from sparse_mrnn.graph import RegionGraph
 from sparse_mrnn.interop.sonata_files import NetworkFiles, opened
 from sparse_mrnn.interop.sonata_import import import_network
 from sparse_mrnn.interop.sonata_read import read_back

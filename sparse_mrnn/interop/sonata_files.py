@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparse_mrnn.errors import ConnectomeError, MissingExtraError, SparseMRNNError
-from sparse_mrnn.json_file import read_json
+from sparse_mrnn.files.json import read_json
 
 NULL = "NULL"
 """No value, in a types CSV."""

@@ -14,8 +14,8 @@ from sparse_mrnn.connectome.delimited_text import is_number
 from sparse_mrnn.connectome.edge_rows import ConnectomeTables, indexed_edges, node_table
 from sparse_mrnn.connectome.report import ImportReport
 from sparse_mrnn.connectome.settings import ImportSettings
+from sparse_mrnn.declaration.graph import RegionGraph
 from sparse_mrnn.errors import ConnectomeError
-from sparse_mrnn.graph import RegionGraph
 from sparse_mrnn.interop.sonata_files import NetworkFiles, column, indices, opened, read_types
 
 Columns = dict[str, NDArray[np.object_]]

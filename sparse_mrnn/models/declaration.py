@@ -10,13 +10,13 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from sparse_mrnn.differences import differences
+from sparse_mrnn.declaration.graph import REGION_SIGNS, Region, projection_label
 from sparse_mrnn.errors import StateDictError
-from sparse_mrnn.graph import REGION_SIGNS, Region, projection_label
-from sparse_mrnn.tensor_file import digest_of
+from sparse_mrnn.files.tensors import digest_of
+from sparse_mrnn.state.differences import differences
 
 if TYPE_CHECKING:
-    from sparse_mrnn.models.base import mRNNBase
+    from sparse_mrnn.models.network import mRNNBase
     from sparse_mrnn.models.weights import SparseWeights
 
 FORMAT = 1

@@ -9,13 +9,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sparse_mrnn.declaration.graph import projection_label
 from sparse_mrnn.errors import ConfigError, RoundingWarning
-from sparse_mrnn.graph import projection_label
 from sparse_mrnn.models.synapse_table import ProjectionKey
 from sparse_mrnn.models.weights import SparseWeights
-from sparse_mrnn.ops.backends import CsrOperator, LowRankBlock, LowRankSum, Operator
 from sparse_mrnn.ops.delays import DelayGroup
 from sparse_mrnn.ops.pattern import Pattern
+from sparse_mrnn.ops.products import CsrOperator, LowRankBlock, LowRankSum, Operator
 
 
 def delay_steps(

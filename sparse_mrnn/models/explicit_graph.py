@@ -8,16 +8,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sparse_mrnn.connectivity import IntArray
+from sparse_mrnn.declaration.connectivity import IntArray
+from sparse_mrnn.declaration.explicit_synapses import SynapseArrays, SynapseBlock
+from sparse_mrnn.declaration.graph import PROJECTION_SIGNS, Region, RegionGraph, projection_label
 from sparse_mrnn.errors import ConversionError
-from sparse_mrnn.explicit import SynapseArrays, SynapseBlock
-from sparse_mrnn.graph import PROJECTION_SIGNS, Region, RegionGraph, projection_label
 from sparse_mrnn.models.synapse_table import ProjectionKey
 from sparse_mrnn.models.weights import SparseWeights
 from sparse_mrnn.ops.dale import effective
 
 if TYPE_CHECKING:
-    from sparse_mrnn.models.base import mRNNBase
+    from sparse_mrnn.models.network import mRNNBase
 
 
 FIELDS = [name for name in Region.__dataclass_fields__ if name not in ("name", "n", "kind")]

@@ -10,14 +10,14 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
+from sparse_mrnn.build.lowering import Layout
 from sparse_mrnn.errors import ConfigError, MissingExtraError, suggest
-from sparse_mrnn.lowering import Layout
 from sparse_mrnn.models.explicit_graph import refuse_low_rank, synapse_blocks
 from sparse_mrnn.models.weights import SparseWeights
 from sparse_mrnn.ops.pattern import to_scipy as matrix_to_scipy
 
 if TYPE_CHECKING:
-    from sparse_mrnn.models.base import mRNNBase
+    from sparse_mrnn.models.network import mRNNBase
 
 
 def to_scipy(net: mRNNBase, regions: str | Sequence[str] | None, kind: str) -> sp.csr_array:

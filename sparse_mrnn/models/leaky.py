@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sparse_mrnn.config import NetworkConfig
+from sparse_mrnn.declaration.config import NetworkConfig
+from sparse_mrnn.declaration.graph import Region, RegionGraph
 from sparse_mrnn.errors import ConfigError, StepSizeWarning, suggest
-from sparse_mrnn.graph import Region, RegionGraph
-from sparse_mrnn.models.base import mRNNBase, positive_time
+from sparse_mrnn.models.network import mRNNBase, positive_time
 from sparse_mrnn.ops.activations import linear
 
 __all__ = ["linear", "mRNN"]

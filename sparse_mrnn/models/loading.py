@@ -11,18 +11,18 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
+from sparse_mrnn.declaration.sharing import SynapseLabels
 from sparse_mrnn.errors import ConfigError, SavedFileError, SparseMRNNError
-from sparse_mrnn.graph_tables import LABELS, GraphTables, graph_of_tables
-from sparse_mrnn.models.base import chosen_device
+from sparse_mrnn.files.nested import unpack
+from sparse_mrnn.files.tensors import NETWORK, Header, Tensors, read_tensors
 from sparse_mrnn.models.elman import ElmanmRNN
 from sparse_mrnn.models.explicit_graph import synapse_blocks
 from sparse_mrnn.models.leaky import mRNN
+from sparse_mrnn.models.network import chosen_device
 from sparse_mrnn.models.saving import GRAPH, STATE, projection_order, topology_digest
 from sparse_mrnn.models.state_checks import check_state
-from sparse_mrnn.nested import unpack
-from sparse_mrnn.ops.backends import torch_sparse
-from sparse_mrnn.sharing import SynapseLabels
-from sparse_mrnn.tensor_file import NETWORK, Header, Tensors, read_tensors
+from sparse_mrnn.ops.products import torch_sparse
+from sparse_mrnn.state.graph_tables import LABELS, GraphTables, graph_of_tables
 
 MALFORMED = (SparseMRNNError, ArithmeticError, LookupError, MemoryError, TypeError, ValueError)
 """What a header that was put together by hand may raise; errors of pydantic are ValueErrors."""

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sparse_mrnn.build.lowering import Layout
+from sparse_mrnn.declaration.graph import Projection, projection_label
 from sparse_mrnn.errors import UnknownNameError
-from sparse_mrnn.graph import Projection, projection_label
-from sparse_mrnn.lowering import Layout
 from sparse_mrnn.models.synapse_table import ProjectionKey
-from sparse_mrnn.ops.backends import LowRankBlock
+from sparse_mrnn.ops.products import LowRankBlock
 
 
 class LowRankProjections(nn.Module):

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from sparse_mrnn.build.lowering import Layout
+from sparse_mrnn.declaration.graph import Region, RegionGraph
 from sparse_mrnn.errors import (
     ConfigError,
     FinalizeError,
@@ -18,8 +20,6 @@ from sparse_mrnn.errors import (
     UnknownNameError,
     suggest,
 )
-from sparse_mrnn.graph import Region, RegionGraph
-from sparse_mrnn.lowering import Layout
 from sparse_mrnn.models.low_rank import LowRankProjections
 from sparse_mrnn.models.weights import SparseWeights, check_dense
 from sparse_mrnn.ops.pattern import Pattern, scatter_dense, split_sparse

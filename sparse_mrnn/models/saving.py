@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from sparse_mrnn.errors import FinalizeError, SavedFileError
-from sparse_mrnn.graph_tables import graph_tables
-from sparse_mrnn.nested import pack
-from sparse_mrnn.tensor_file import NETWORK, Header, Tensors, digest_of, write_tensors
+from sparse_mrnn.files.nested import pack
+from sparse_mrnn.files.tensors import NETWORK, Header, Tensors, digest_of, write_tensors
+from sparse_mrnn.state.graph_tables import graph_tables
 
 if TYPE_CHECKING:
-    from sparse_mrnn.models.base import mRNNBase
+    from sparse_mrnn.models.network import mRNNBase
 
 CLASSES = ("mRNN", "ElmanmRNN")
 NOT_SAVED = ("config", "config_finalize", "device")

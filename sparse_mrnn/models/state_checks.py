@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from sparse_mrnn.declaration.graph import projection_label
 from sparse_mrnn.errors import SavedFileError
-from sparse_mrnn.graph import projection_label
 from sparse_mrnn.models.synapse_table import ProjectionKey
 from sparse_mrnn.models.weights import SparseWeights
 from sparse_mrnn.ops.pattern import index_dtype

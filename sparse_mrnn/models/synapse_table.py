@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sparse_mrnn.connectivity import ranges
-from sparse_mrnn.ops.backends import CsrOperator
+from sparse_mrnn.declaration.connectivity import ranges
 from sparse_mrnn.ops.pattern import Pattern
+from sparse_mrnn.ops.products import CsrOperator
 
 ProjectionKey = tuple[str, str, str]
 """A projection: source, target, key."""

@@ -9,13 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sparse_mrnn.build.lowering import BlockSparse
+from sparse_mrnn.declaration.graph import PROJECTION_SIGNS, projection_label
 from sparse_mrnn.errors import SizeError, UnknownNameError, WeightError
-from sparse_mrnn.graph import PROJECTION_SIGNS, projection_label
-from sparse_mrnn.lowering import BlockSparse
 from sparse_mrnn.models.low_rank import LowRankProjections
-from sparse_mrnn.models.parameter_views import ParameterViews
 from sparse_mrnn.models.synapse_table import ProjectionKey, SynapseTable, follow
-from sparse_mrnn.ops.backends import (
+from sparse_mrnn.models.views import ParameterViews
+from sparse_mrnn.ops.dale import effective
+from sparse_mrnn.ops.pattern import Pattern, scatter_dense
+from sparse_mrnn.ops.products import (
     CsrOperator,
     DenseOperator,
     Extent,
@@ -24,8 +26,6 @@ from sparse_mrnn.ops.backends import (
     Operator,
     TorchSparseOperator,
 )
-from sparse_mrnn.ops.dale import effective
-from sparse_mrnn.ops.pattern import Pattern, scatter_dense
 from sparse_mrnn.ops.sharing import bounded, scaled, unbounded
 
 DENSE_LIMIT = 4096 * 4096

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from sparse_mrnn.ops.backends.base import Operator
+from sparse_mrnn.ops.products.base import Operator
 
 
 @dataclass(frozen=True, eq=False)

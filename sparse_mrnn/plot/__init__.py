@@ -1,4 +1,4 @@
-"""Figures of weights, activity, eigenvalues, regions, training, and the columns of an eye.
+"""Figures of weights, activity, eigenvalues, regions, and training.
 
 Every function takes a network, a graph, a recording or an array, whichever has what it draws, draws on given
 axes (or new ones) and returns them. Large nets are binned first, so no picture needs a dense matrix.
@@ -6,15 +6,13 @@ axes (or new ones) and returns them. Large nets are binned first, so no picture 
 
 from sparse_mrnn.plot.activity import plot_activity, plot_traces
 from sparse_mrnn.plot.connectivity import plot_connectivity
-from sparse_mrnn.plot.hexagons import plot_hex
 from sparse_mrnn.plot.regions import plot_regions
 from sparse_mrnn.plot.spectrum import plot_spectrum
 from sparse_mrnn.plot.training import plot_training
 from sparse_mrnn.plot.trajectory import plot_trajectory
-from sparse_mrnn.plot.tuning import plot_tuning
 from sparse_mrnn.plot.weights import plot_degrees, plot_weight_change, plot_weights
 
 __all__ = [
-    "plot_activity", "plot_connectivity", "plot_degrees", "plot_hex", "plot_regions", "plot_spectrum",
-    "plot_traces", "plot_training", "plot_trajectory", "plot_tuning", "plot_weight_change", "plot_weights",
+    "plot_activity", "plot_connectivity", "plot_degrees", "plot_regions", "plot_spectrum",
+    "plot_traces", "plot_training", "plot_trajectory", "plot_weight_change", "plot_weights",
 ]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparse_mrnn.errors import RecordingError
-from sparse_mrnn.models.base import mRNNBase
+from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.plot.figure import PIXELS, Axes, axes_or_new, height_for, name_rows, short
 from sparse_mrnn.plot.sources import Activity, ActivitySource, Mark
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sparse_mrnn.declaration.graph import PROJECTION_SIGNS, Projection, RegionGraph
 from sparse_mrnn.errors import GraphError, UnknownNameError, suggest
-from sparse_mrnn.graph import PROJECTION_SIGNS, Projection, RegionGraph
 from sparse_mrnn.plot.figure import Axes, axes_or_new, label_decades, short
 from sparse_mrnn.plot.sources import NetworkSource, graph_of
 

@@ -7,8 +7,8 @@ from typing import Any
 import networkx as nx
 import numpy as np
 
+from sparse_mrnn.declaration.graph import RegionGraph
 from sparse_mrnn.errors import GraphError, suggest
-from sparse_mrnn.graph import RegionGraph
 from sparse_mrnn.plot.connectivity import plot_connectivity, synapses_by_sign
 from sparse_mrnn.plot.figure import EXCITATORY, INHIBITORY, UNSIGNED, Axes, axes_or_new, short
 from sparse_mrnn.plot.sources import NetworkSource, graph_of

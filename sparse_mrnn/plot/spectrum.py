@@ -7,9 +7,9 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sparse_mrnn.graph import RegionGraph
-from sparse_mrnn.models.base import mRNNBase
+from sparse_mrnn.declaration.graph import RegionGraph
 from sparse_mrnn.models.leaky import mRNN
+from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.plot.figure import INHIBITORY, Axes, axes_or_new
 from sparse_mrnn.spectral import disc_radius, leading_eigenpairs
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from sparse_mrnn.errors import RecordingError
-from sparse_mrnn.models.base import mRNNBase
+from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.plot.figure import Axes, axes_or_new
 from sparse_mrnn.plot.sources import Activity, ActivitySource
 

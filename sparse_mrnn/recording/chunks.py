@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sparse_mrnn.atomic import reason
+from sparse_mrnn.files.atomic import reason
 from sparse_mrnn.recording.metadata import Metadata, damaged
 
 CHECKSUM, BLOSC_HEADER = 4, 16

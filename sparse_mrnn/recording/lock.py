@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 
-from sparse_mrnn.atomic import reason
 from sparse_mrnn.errors import RecordingError
+from sparse_mrnn.files.atomic import reason
 
 
 class WriterLock:

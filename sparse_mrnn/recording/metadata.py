@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sparse_mrnn.atomic import reason, replacing
 from sparse_mrnn.errors import RecordingError
+from sparse_mrnn.files.atomic import reason, replacing
 
 CONSOLIDATED = ".zmetadata"
 DIGEST, CHUNKS = "digest", "chunks"

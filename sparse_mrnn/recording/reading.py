@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sparse_mrnn.arguments import path_of
-from sparse_mrnn.atomic import reason
+from sparse_mrnn.checks import path_of
 from sparse_mrnn.errors import MissingExtraError, RecordingError
+from sparse_mrnn.files.atomic import reason
 from sparse_mrnn.recording.chunks import ChunkFiles
 from sparse_mrnn.recording.metadata import CONSOLIDATED, Metadata, damaged
 

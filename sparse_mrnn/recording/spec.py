@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from sparse_mrnn.arguments import names_of, whole_number
+from sparse_mrnn.checks import names_of, whole_number
 from sparse_mrnn.errors import RecordingError, suggest
 
 WHAT = ("units", "mean", "variance")

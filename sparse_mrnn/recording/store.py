@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sparse_mrnn.atomic import reason, sync
 from sparse_mrnn.errors import RecordingError
+from sparse_mrnn.files.atomic import reason, sync
 from sparse_mrnn.recording.axes import Axes
 from sparse_mrnn.recording.chunks import ChunkFiles, codecs
 from sparse_mrnn.recording.metadata import CONSOLIDATED, Metadata

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sparse_mrnn.summary_table import SummaryTable
+from sparse_mrnn.display import SummaryTable
 
 if TYPE_CHECKING:
     import xarray

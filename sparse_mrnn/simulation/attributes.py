@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from sparse_mrnn.models.base import mRNNBase
+from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.models.saving import (
     constructor_settings,
     description,

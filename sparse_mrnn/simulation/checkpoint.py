@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from sparse_mrnn.errors import ResumeError, SavedFileError
-from sparse_mrnn.tensor_file import FileFormat, read_tensors, write_tensors
+from sparse_mrnn.files.tensors import FileFormat, read_tensors, write_tensors
 
 RUN = FileFormat("sparse-mrnn run", 1, "a checkpoint of a simulation", "simulate(..., mode='resume')")
 

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sparse_mrnn.config import to_config
+from sparse_mrnn.declaration.config import to_config
 from sparse_mrnn.errors import ConfigError
-from sparse_mrnn.models.base import mRNNBase
+from sparse_mrnn.models.network import mRNNBase
 
 LARGEST_CONFIG = 20_000
 """Explicit synapses up to which a recording carries the whole configuration of its network."""

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from sparse_mrnn.config import NetworkConfig, SimulationConfig, load_config, read_config
-from sparse_mrnn.graph import RegionGraph
+from sparse_mrnn.declaration.config import NetworkConfig, SimulationConfig, load_config, read_config
+from sparse_mrnn.declaration.graph import RegionGraph
 from sparse_mrnn.models.elman import ElmanmRNN
 from sparse_mrnn.models.leaky import mRNN
 

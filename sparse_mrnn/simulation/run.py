@@ -16,8 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sparse_mrnn.arguments import path_of, real_number
-from sparse_mrnn.differences import differences, first_of
+from sparse_mrnn.checks import path_of, real_number
 from sparse_mrnn.errors import (
     ConfigError,
     DivergenceError,
@@ -26,7 +25,7 @@ from sparse_mrnn.errors import (
     SimulationStopped,
     suggest,
 )
-from sparse_mrnn.models.base import mRNNBase
+from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.recording import Record, open_recording
 from sparse_mrnn.recording.lock import WriterLock
 from sparse_mrnn.recording.reading import check_chunks, is_recording, need, read_metadata
@@ -41,6 +40,7 @@ from sparse_mrnn.simulation.processes import OneProcess, Processes
 from sparse_mrnn.simulation.progress import Progress
 from sparse_mrnn.simulation.simulator import RunningNetwork, Simulator
 from sparse_mrnn.simulation.stimulus_drive import PlacedStimulus, StimulusDrive
+from sparse_mrnn.state.differences import differences, first_of
 from sparse_mrnn.stimulus import Intervention, Stimulus
 
 if TYPE_CHECKING:

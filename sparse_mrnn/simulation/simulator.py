@@ -13,11 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sparse_mrnn.models.base import mRNNBase
+from sparse_mrnn.build.random_streams import trial_noise_seeds
 from sparse_mrnn.models.delays import delay_groups, has_delays
+from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.models.weights import Operand, SparseWeights
-from sparse_mrnn.ops.streaming import HeldStates, Stepper, StreamingNoise, StreamingProduct, Units
-from sparse_mrnn.random_streams import trial_noise_seeds
+from sparse_mrnn.ops.stream import HeldStates, Stepper, StreamingNoise, StreamingProduct, Units
 from sparse_mrnn.recording.recorder import Arrays
 from sparse_mrnn.simulation.attributes import network_attributes
 from sparse_mrnn.simulation.fingerprint import digest, graph_config, network_fingerprint

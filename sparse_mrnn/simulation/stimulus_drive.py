@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sparse_mrnn.errors import StimulusError
-from sparse_mrnn.models.base import mRNNBase
-from sparse_mrnn.ops.streaming import Units
+from sparse_mrnn.models.network import mRNNBase
+from sparse_mrnn.ops.stream import Units
 from sparse_mrnn.simulation.targets import as_index, find_units
 from sparse_mrnn.stimulus import RandomWaveform, Stimulus, Waveform
 

@@ -7,8 +7,8 @@ import torch
 from numpy.typing import NDArray
 
 from sparse_mrnn.errors import RecordingError, StimulusError, UnknownNameError, suggest
-from sparse_mrnn.models.base import mRNNBase
-from sparse_mrnn.ops.streaming import Units
+from sparse_mrnn.models.network import mRNNBase
+from sparse_mrnn.ops.stream import Units
 from sparse_mrnn.recording import Record
 from sparse_mrnn.stimulus import UnitSelection
 

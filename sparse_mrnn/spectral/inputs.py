@@ -9,11 +9,11 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
+from sparse_mrnn.build.lowering import Layout, lower
+from sparse_mrnn.build.random_streams import synapse_stream
+from sparse_mrnn.declaration.graph import RegionGraph
 from sparse_mrnn.errors import SpectralInputError
-from sparse_mrnn.graph import RegionGraph
-from sparse_mrnn.lowering import Layout, lower
 from sparse_mrnn.ops.pattern import to_scipy
-from sparse_mrnn.random_streams import synapse_stream
 
 
 def as_matrix(weights: Any, regions: str | Sequence[str] | None = None, seed: int = 0) -> sp.csr_array:

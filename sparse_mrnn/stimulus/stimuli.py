@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sparse_mrnn.arguments import real_number
+from sparse_mrnn.checks import real_number
 from sparse_mrnn.errors import StimulusError
 from sparse_mrnn.stimulus.text import split_text, window
 from sparse_mrnn.stimulus.waveforms import Constant, Samples, Waveform

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sparse_mrnn.arguments import real_number
+from sparse_mrnn.checks import real_number
 from sparse_mrnn.errors import StimulusError
 from sparse_mrnn.stimulus.code_digest import NoDigestError, code_digest
 from sparse_mrnn.stimulus.windows import plain

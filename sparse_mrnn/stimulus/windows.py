@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from sparse_mrnn.arguments import names_of, real_number
+from sparse_mrnn.checks import names_of, real_number
 from sparse_mrnn.errors import RoundingWarning, StimulusError
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sparse_mrnn.connectivity import sample_distinct
-from sparse_mrnn.models.base import mRNNBase
+from sparse_mrnn.declaration.connectivity import sample_distinct
+from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.models.synapse_table import SynapseTable
 from sparse_mrnn.models.weights import SparseWeights
 

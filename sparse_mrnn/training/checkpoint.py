@@ -11,16 +11,16 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor, nn
 
-from sparse_mrnn.differences import differences, first_of
 from sparse_mrnn.errors import ConfigError, SavedFileError, SparseMRNNError
-from sparse_mrnn.graph_tables import SHARING
-from sparse_mrnn.models.base import NoiseState, mRNNBase
+from sparse_mrnn.files.nested import pack, unpack
+from sparse_mrnn.files.tensors import CHECKPOINT, Tensors, digest_of, read_tensors, write_tensors
 from sparse_mrnn.models.declaration import declared_differences
+from sparse_mrnn.models.network import NoiseState, mRNNBase
 from sparse_mrnn.models.saving import STATE, description, packed_state, software_versions
 from sparse_mrnn.models.state_checks import check_state
 from sparse_mrnn.models.weights import SparseWeights
-from sparse_mrnn.nested import pack, unpack
-from sparse_mrnn.tensor_file import CHECKPOINT, Tensors, digest_of, read_tensors, write_tensors
+from sparse_mrnn.state.differences import differences, first_of
+from sparse_mrnn.state.graph_tables import SHARING
 from sparse_mrnn.training.random_states import (
     Generators,
     check_generators,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sparse_mrnn.errors import TrainingError, UnknownNameError, suggest
-from sparse_mrnn.models.base import mRNNBase
+from sparse_mrnn.models.network import mRNNBase
 
 
 @torch.no_grad()

@@ -11,7 +11,7 @@ import math
 import torch
 
 from sparse_mrnn.errors import TrainingError
-from sparse_mrnn.models.base import mRNNBase
+from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.training.select import select, slices, trainable_only
 
 

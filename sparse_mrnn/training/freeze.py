@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sparse_mrnn.declaration.graph import projection_label
 from sparse_mrnn.errors import TrainingError
-from sparse_mrnn.graph import projection_label
-from sparse_mrnn.models.base import mRNNBase
+from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.models.synapse_table import ProjectionKey
 from sparse_mrnn.models.weights import SparseWeights
 from sparse_mrnn.training.optimizer_state import Optimizers, rewrite_synapses

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from sparse_mrnn.build.lowering import Layout
+from sparse_mrnn.declaration.graph import projection_label
 from sparse_mrnn.errors import DivergenceError, ShapeError
-from sparse_mrnn.graph import projection_label
-from sparse_mrnn.lowering import Layout
-from sparse_mrnn.models.base import mRNNBase
+from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.models.synapse_table import ProjectionKey
 from sparse_mrnn.models.weights import SparseWeights
 

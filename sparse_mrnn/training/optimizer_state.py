@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from sparse_mrnn.errors import OptimizerError
-from sparse_mrnn.models.parameter_views import ParameterViews
 from sparse_mrnn.models.synapse_table import SynapseTable, follow
+from sparse_mrnn.models.views import ParameterViews
 from sparse_mrnn.models.weights import SparseWeights
 
 Optimizers = torch.optim.Optimizer | Sequence[torch.optim.Optimizer] | None

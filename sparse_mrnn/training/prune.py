@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from sparse_mrnn.errors import TrainingError
-from sparse_mrnn.models.base import mRNNBase
+from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.training.optimizer_state import Optimizers, rewrite_synapses
 from sparse_mrnn.training.select import nothing_to_change, select
 

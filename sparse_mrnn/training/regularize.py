@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sparse_mrnn.errors import ShapeError, TrainingError
-from sparse_mrnn.models.base import mRNNBase
+from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.training.select import nothing_to_change, select
 
 Norm = Literal["l1", "l2"]

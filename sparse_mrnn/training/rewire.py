@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sparse_mrnn.errors import TrainingError
-from sparse_mrnn.models.base import mRNNBase
+from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.models.synapse_table import ProjectionKey, SynapseTable, gradient_at
 from sparse_mrnn.models.weights import SparseWeights
 from sparse_mrnn.training.candidate_slots import CandidateSlots, Int64

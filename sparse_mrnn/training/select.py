@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from sparse_mrnn.declaration.graph import projection_label
 from sparse_mrnn.errors import TrainingError, UnknownNameError, suggest
-from sparse_mrnn.graph import projection_label
-from sparse_mrnn.models.base import mRNNBase
+from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.models.synapse_table import ProjectionKey
 from sparse_mrnn.models.weights import SparseWeights
 

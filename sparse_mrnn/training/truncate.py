@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from sparse_mrnn.errors import ShapeError, TrainingError
-from sparse_mrnn.models.base import mRNNBase
 from sparse_mrnn.models.elman import ElmanmRNN
+from sparse_mrnn.models.network import mRNNBase
 
 
 def truncated(

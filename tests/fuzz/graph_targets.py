@@ -17,8 +17,9 @@ import numpy as np
 from fuzz.mutate import TOKENS, Rng, encoded, of_json, of_text, of_zip, pick
 from fuzz.plain import LINE, as_dict, number, only
 from fuzz.registry import InvalidInputError, register
-from sparse_mrnn.config import read_config
-from sparse_mrnn.connectome import read_flyvis, read_graphml, read_tvb
+from sparse_mrnn.connectome import read_graphml, read_tvb
+from sparse_mrnn.declaration.config import read_config
+from sparse_mrnn.fly_vision import read_flyvis
 
 # ---------------------------------------------------------------- GraphML
 

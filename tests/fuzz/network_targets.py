@@ -19,8 +19,8 @@ from fuzz.mutate import Rng, of_bytes, of_json, pick
 from fuzz.plain import only
 from fuzz.registry import InvalidInputError, register
 from sparse_mrnn.errors import SparseMRNNError
+from sparse_mrnn.files.tensors import KEY, digest_of
 from sparse_mrnn.interop import from_mrnntorch
-from sparse_mrnn.tensor_file import KEY, digest_of
 
 COUNTS = {"rows": [0, 0, 1], "cols": [0, 2, 1], "values": [3.0, 1.0, 2.0]}
 SPEC: dict[str, Any] = {

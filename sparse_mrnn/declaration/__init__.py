@@ -1,0 +1,1 @@
+"""Declaration of a network: a graph of regions and projections, rules, initialisers, configurations."""

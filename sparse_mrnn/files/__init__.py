@@ -1,0 +1,1 @@
+"""Files of any kind: replaced atomically, tensors with a JSON header, JSON."""

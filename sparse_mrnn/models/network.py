@@ -1,0 +1,1025 @@
+"""mRNNBase: a network declared by mRNNTorch's names, finalised into sparse weights, run over sequences."""
+
+from __future__ import annotations
+
+import math
+import os
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import networkx as nx
+import numpy as np
+import scipy.sparse as sp
+import torch
+from torch import Tensor, nn
+
+from sparse_mrnn.build.lowering import lower, without_synapses
+from sparse_mrnn.build.random_streams import low_rank_stream, network_noise_seeds, noise_seeds, synapse_stream
+from sparse_mrnn.checks import real_number, seed_number, whole_number
+from sparse_mrnn.declaration.config import NetworkConfig, SimulationConfig, read_config
+from sparse_mrnn.declaration.graph import Region, RegionGraph
+from sparse_mrnn.display import SummaryTable
+from sparse_mrnn.errors import (
+    ActivationError,
+    ConfigError,
+    ConversionError,
+    FinalizeError,
+    MissingExtraError,
+    ShapeError,
+    StateDictError,
+    StateDictWarning,
+    suggest,
+)
+from sparse_mrnn.models.declaration import BUFFERS, declaration, declared_differences, encode
+from sparse_mrnn.models.delays import delay_groups, delayed_inputs, has_delays
+from sparse_mrnn.models.explicit_graph import explicit_graph
+from sparse_mrnn.models.exports import to_networkx, to_scipy, to_torch_geometric
+from sparse_mrnn.models.low_rank import LowRankProjections
+from sparse_mrnn.models.queries import RegionQueries
+from sparse_mrnn.models.saving import constructor_settings, save_network
+from sparse_mrnn.models.weights import DENSE_LIMIT, SparseWeights
+from sparse_mrnn.ops.activations import (
+    Activation,
+    ActivationSegments,
+    custom_activation,
+    get_activation,
+    linear,
+)
+from sparse_mrnn.ops.delays import DelayGroup
+from sparse_mrnn.ops.noise import Noise
+from sparse_mrnn.ops.pattern import split_sparse
+from sparse_mrnn.ops.products import CsrOperator, DenseOperator, Operator, torch_sparse
+from sparse_mrnn.ops.sequence import RecurrenceSpec, RecurrenceTensors, recurrence, stepwise_recurrence
+from sparse_mrnn.ops.sequence.backward import gathered_steps
+from sparse_mrnn.runtime import release_unused_memory
+from sparse_mrnn.state.differences import first_of
+
+__all__ = ["MemoryEstimate", "linear", "mRNNBase"]
+
+MANY_SYNAPSES = 100_000
+"""From so many on, memory that building has freed is given back to the system."""
+BACKENDS = ("auto", "csr", "dense", "hybrid", "torch_sparse")
+
+DENSE_UNITS, DENSE_FILL, HYBRID_SHARE, HYBRID_SYNAPSES = 100, 0.4, 0.1, 100_000
+"""``backend="auto"`` multiplies densely up to this many units; by "hybrid" where dense blocks hold this share
+of the synapses, and so many; else densely from this fraction of all entries on (never above `DENSE_LIMIT`
+entries).
+docs/decisions/0002 has the measurements."""
+
+
+class NoiseState(NamedTuple):
+    """Seeds of the input and the unit noise, and the states of their generators."""
+
+    seeds: tuple[int, int]
+    inputs: Tensor
+    units: Tensor
+
+
+@dataclass(frozen=True)
+class MemoryEstimate:
+    """Bytes a run needs, by what holds them."""
+
+    weights: int
+    pattern: int
+    states: int
+    training: int
+
+    @property
+    def total(self) -> int:
+        """Sum of all parts."""
+        return self.weights + self.pattern + self.states + self.training
+
+
+class mRNNBase(RegionQueries):  # noqa: N801
+    """What the leaky and the Elman network share; see `mRNN` for the parameters.
+
+    Examples
+    --------
+    >>> net = mRNNBase(seed=0, device="cpu")
+    >>> net.add_recurrent_region("a", 3)
+    >>> net.add_recurrent_connection("a", "a", sparsity=0.5)
+    >>> net.finalize_connectivity()
+    >>> net.hid_regions, tuple(net.W_rec.shape)
+    (['a'], (3, 3))
+    """
+
+    dt: float
+    base_firing: Tensor
+    initial_x: Tensor
+    bias_units: Tensor
+    bias_of: Tensor
+    bias_region: Tensor
+    init_units: Tensor
+    init_of: Tensor
+    init_region: Tensor
+    alpha_low: Tensor
+    alpha_high: Tensor
+    base_alpha: Tensor
+    alpha_units: Tensor
+    alpha_of: Tensor
+
+    def __init__(
+        self,
+        config: str | os.PathLike[str] | dict[str, Any] | NetworkConfig | RegionGraph | None = None,
+        activation: str | Callable[[Tensor], Tensor] = "relu",
+        noise_level_act: float = 0.01,
+        noise_level_inp: float = 0.01,
+        rec_constrained: bool = True,
+        inp_constrained: bool = True,
+        batch_first: bool = True,
+        spectral_radius: float | Mapping[str, float] | None = None,
+        config_finalize: bool = True,
+        device: str | torch.device | None = None,
+        *,
+        backend: str = "auto",
+        seed: int | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        if isinstance(config, RegionGraph):
+            graph = config.copy()
+        else:
+            graph = RegionGraph() if config is None else read_config(config)
+        constrained = {"recurrent": rec_constrained, "input": inp_constrained}
+        super().__init__(graph, constrained, spectral_radius)
+        if not (isinstance(activation, str) or callable(activation)):
+            kind = type(activation).__name__
+            raise ActivationError(f"activation must be a name or a function, not {kind}.")
+        if backend not in BACKENDS:
+            known = ", ".join(BACKENDS)
+            hint = suggest(backend, BACKENDS)
+            raise ConfigError(f"backend {backend!r} is not available; use one of {known}. {hint}")
+        if backend == "torch_sparse" and not torch_sparse.available():
+            raise MissingExtraError(torch_sparse.NOT_INSTALLED)
+        own = None if isinstance(activation, str) else custom_activation(activation)
+        self.activation = own or get_activation(str(activation))
+        self.noise_level_act = _level(noise_level_act, "noise_level_act")
+        self.noise_level_inp = _level(noise_level_inp, "noise_level_inp")
+        self.batch_first, self.backend = batch_first, backend
+        self.device, self.dtype = chosen_device(device), dtype
+        check_runnable(self.dtype, self.device)
+        drawn = int(torch.randint(2**62, ()).item()) if seed is None else seed
+        self.seed = seed_number(drawn, ConfigError)
+        self._noise_seeds = network_noise_seeds(self.seed)
+        self._generators: tuple[torch.Generator, torch.Generator] | None = None
+        self.rec_finalized = self.inp_finalized = False
+        self._draw = True  # False: synapses come from a saved state
+        self.bias: nn.Parameter | None = None
+        self.init: nn.Parameter | None = None
+        self.keep_logit: nn.Parameter | None = None
+        self._has_bias, self._strict = False, True
+        self._rate: tuple[Tensor, int, float] | None = None  # alpha, its version, and its value on the host
+        if config is not None and config_finalize:
+            self.finalize_connectivity()
+
+    # ---------------------------------------------------------------- declaring
+
+    def add_recurrent_region(
+        self,
+        name: str,
+        num_units: int,
+        sign: str | Any = "pos",
+        base_firing: float | Any = 0,
+        init: float | Any = 0,
+        parent_region: str | None = None,
+        learnable_bias: bool = False,
+        **more: Any,
+    ) -> None:
+        """Add a recurrent region; ``more`` as in `RegionGraph.add_region`.
+
+        Raises
+        ------
+        FinalizeError
+            After finalising.
+        GraphError
+            As `RegionGraph.add_region`.
+        """
+        self._still_open("recurrent region", name, self.rec_finalized or self.inp_finalized)
+        values = [v.detach().cpu().numpy() if isinstance(v, Tensor) else v for v in (base_firing, init)]
+        self.graph.add_region(
+            name,
+            num_units,
+            sign=sign,
+            base_firing=values[0],
+            init=values[1],
+            parent_region=parent_region,
+            learnable_bias=learnable_bias,
+            **more,
+        )
+        self._layouts.clear()
+
+    def add_input_region(self, name: str, num_units: int, sign: str | Any = "pos") -> None:
+        """Add an input region of ``num_units`` channels."""
+        self._still_open("input region", name, self.inp_finalized)
+        self.graph.add_input(name, num_units, sign=sign)
+        self._layouts.clear()
+
+    def add_recurrent_connection(
+        self, src_region: str, dst_region: str, sparsity: float | None = None, **more: Any
+    ) -> None:
+        """Connect two recurrent regions.
+
+        Parameters
+        ----------
+        src_region, dst_region : str
+        sparsity : float in [0, 1], optional
+            Fraction of the connections that exist. None: all.
+        **more
+            As in `RegionGraph.add_projection`: fan_in, rule, weights, key, initializer, trainable, ...
+        """
+        self._connect("recurrent", src_region, dst_region, sparsity, more, self.rec_finalized)
+
+    def add_input_connection(
+        self, src_region: str, dst_region: str, sparsity: float | None = None, **more: Any
+    ) -> None:
+        """Connect an input region to a recurrent one; arguments as `add_recurrent_connection`."""
+        self._connect("input", src_region, dst_region, sparsity, more, self.inp_finalized)
+
+    def _connect(
+        self, kind: str, src: str, dst: str, sparsity: float | None, more: dict[str, Any], closed: bool
+    ) -> None:
+        self._still_open(f"{kind} connection", f"{src} -> {dst}", closed)
+        if src in self.graph and self.graph.region(src).kind != kind:
+            other = "add_input_connection" if kind == "recurrent" else "add_recurrent_connection"
+            raise ConfigError(f"{src!r} is not a {kind} region; use {other}.")
+        if sparsity is not None:
+            more = {"density": sparsity, **more}
+        self.graph.add_projection(src, dst, **more)
+
+    def __setitem__(self, name: str, region: Region) -> None:
+        """Add the region ``region`` under ``name``, or replace one, before finalising."""
+        if not isinstance(region, Region):
+            raise TypeError(f"net[{name!r}] = ... takes a Region, not {type(region).__name__}.")
+        self._still_open("region", name, self.rec_finalized or self.inp_finalized)
+        alone = RegionGraph()
+        if region.kind == "input":
+            alone.add_input(name, region.n, sign=region.sign)
+        else:
+            fields = [f for f in Region.__dataclass_fields__ if f not in ("name", "n", "kind")]
+            alone.add_region(name, region.n, **{f: getattr(region, f) for f in fields})
+        if name in self.graph:
+            n = self.graph.region(name).n
+            if n != region.n and self.graph.degree(name):
+                raise ConfigError(f"region {name!r} has projections; replace it by one of {n} units.")
+            self.graph.nodes[name].clear()
+        self.graph.add_node(name, **alone.nodes[name])
+        self._layouts.clear()
+
+    def _still_open(self, what: str, name: str, closed: bool) -> None:
+        if closed:
+            raise FinalizeError(
+                f"cannot add {what} {name!r}: the connectivity is finalised; add everything before, or build "
+                "a "
+                "new network."
+            )
+
+    # ---------------------------------------------------------------- finalising
+
+    def finalize_connectivity(self) -> None:
+        """Finalise the recurrent and the input connectivity; ``net.graph`` is read-only from then on."""
+        self.finalize_rec_connectivity()
+        self.finalize_inp_connectivity()
+
+    def finalize_rec_connectivity(self) -> None:
+        """Sample the recurrent synapses and make the parameters; a second call does nothing.
+
+        Raises
+        ------
+        FinalizeError
+            If there is no recurrent region.
+        SpectralError
+            If a spectral radius is asked for and the net has none to scale.
+        """
+        if self.rec_finalized:
+            return
+        self._check_regions()
+        regions = self.layout().regions
+        for region in regions:
+            if region.activation is not None:
+                get_activation(region.activation, f"region {region.name!r}")
+        alpha = self._region_alpha(regions)
+        rec = self._lowered("recurrent")
+        if self.spectral_radius is not None and self._draw:
+            with torch.no_grad():
+                rec.scale_(self._scale(rec.matrix(), rec.pattern))
+
+        def per_unit(values: list[Any], dtype: torch.dtype | None = None) -> Tensor:
+            parts = [np.broadcast_to(v, r.n) for v, r in zip(values, regions, strict=True)]
+            return torch.from_numpy(np.concatenate(parts)).to(self.device, dtype or self.dtype)
+
+        self.register_buffer("base_firing", per_unit([r.base_firing for r in regions]), persistent=True)
+        self.register_buffer("initial_x", per_unit([r.init for r in regions]), persistent=True)
+        self.bias = self._learnt("bias", self.base_firing, [r.learnable_bias for r in regions])
+        self.init = self._learnt("init", self.initial_x, [r.learnable_init for r in regions])
+        self._has_bias = self.bias is not None or bool(self.base_firing.any())
+        self._prepare_alpha(regions, alpha)
+        self.rec, self.rec_finalized = rec, True
+        self._end_building()
+
+    def finalize_inp_connectivity(self) -> None:
+        """Sample the input synapses and make the parameters; a second call does nothing."""
+        if self.inp_finalized:
+            return
+        self._check_regions()
+        self.inp, self.inp_finalized = self._lowered("input"), True
+        self._end_building()
+
+    def _check_regions(self) -> None:
+        if not self.graph.regions():
+            raise FinalizeError("the network has no recurrent region; add one before finalising.")
+
+    def allocate(self) -> None:
+        """Finalise without drawing anything: there are no synapses yet; `load_state_dict` brings them."""
+        self._draw = False
+        self.finalize_connectivity()
+
+    def _lowered(self, kind: str) -> SparseWeights:
+        constrained = self._constrained[kind]
+        dtype = np.float64 if self.dtype == torch.float64 else np.float32
+        if self._draw:
+            stream = synapse_stream(self.seed, kind)
+            blocks = lower(self.graph, kind, stream, constrained=constrained, dtype=dtype)
+        else:
+            blocks = without_synapses(self.graph, kind, constrained=constrained, dtype=dtype)
+        projections = [p for p in self.graph.projections(kind) if p.rank is not None]
+        if not projections:
+            return SparseWeights(blocks, self.dtype, self.device)
+        rng = low_rank_stream(self.seed, kind)
+        low_rank = LowRankProjections(
+            projections, blocks.targets, blocks.sources, rng, self.dtype, self.device
+        )
+        return SparseWeights(blocks, self.dtype, self.device, low_rank)
+
+    def _end_building(self) -> None:
+        if self.rec_finalized and self.inp_finalized:
+            nx.freeze(self.graph)
+            if self.weights("recurrent").nnz >= MANY_SYNAPSES:
+                release_unused_memory()
+
+    def _learnt(self, name: str, values: Tensor, how: list[bool | str]) -> nn.Parameter | None:
+        """A parameter for the values that are learnt, one a unit or one a region; None where none is.
+
+        Buffers: ``<name>_units``, the units that have one; ``<name>_of``, which one each of them has; and
+        ``<name>_region``, the number of the region of each.
+        """
+        ptr = self.layout().ptr.tolist()
+        units: list[int] = []
+        of: list[int] = []
+        region_of: list[int] = []
+        first: list[int] = []  # unit that each takes its initial value from
+        for region, learnt in enumerate(how):
+            own = range(ptr[region], ptr[region + 1]) if learnt else range(0)
+            new = own[:1] if learnt == "region" else own
+            units += own
+            of += [len(first)] * len(own) if learnt == "region" else range(len(first), len(first) + len(own))
+            first += new
+            region_of += [region] * len(new)
+        for what, numbers in (("units", units), ("of", of), ("region", region_of)):
+            index = torch.tensor(numbers, dtype=torch.int64, device=self.device)
+            self.register_buffer(f"{name}_{what}", index, persistent=False)
+        return nn.Parameter(values[first].clone()) if first else None
+
+    def _prepare_alpha(self, regions: tuple[Region, ...], alpha: list[float]) -> None:
+        """alpha as declared (one number where it is one and fixed), and a parameter for those that are
+        trained."""
+        learnt = [k for k, region in enumerate(regions) if region.learnable_tau]
+        each = torch.tensor(alpha, dtype=self.dtype, device=self.device)
+        units = torch.tensor([region.n for region in regions], device=self.device)
+        same = len(set(alpha)) == 1 and not learnt
+        by_unit = each[:1, None] if same else torch.repeat_interleave(each, units)[:, None]
+        self.register_buffer("base_alpha", by_unit)
+        low, high = self._alpha_bounds([regions[k] for k in learnt])
+        self.register_buffer("alpha_low", low, persistent=False)
+        self.register_buffer("alpha_high", high, persistent=False)
+        share = ((each[learnt] - low) / (high - low)).clamp(1e-6, 1 - 1e-6)
+        self.keep_logit = nn.Parameter(torch.log1p(-share) - torch.log(share)) if learnt else None
+        which = units.new_full((len(regions),), -1)
+        which[learnt] = torch.arange(len(learnt), device=self.device)
+        of_unit = torch.repeat_interleave(which, units)
+        self.register_buffer("alpha_units", torch.nonzero(of_unit >= 0)[:, 0], persistent=False)
+        self.register_buffer("alpha_of", of_unit[of_unit >= 0], persistent=False)
+
+    def dynamics(self) -> dict[str, Any]:
+        """Model, time step and integrator, as a state dict has them."""
+        return {"model": "none"}
+
+    def get_extra_state(self) -> Tensor:
+        """What the network was declared with, for a state dict: JSON as a tensor of bytes."""
+        return encode(declaration(self))
+
+    def set_extra_state(self, state: Any) -> None:
+        """Nothing: what a network is declared with does not change when it loads a state."""
+
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:
+        """Take over synapses, weights and other parameters, as `torch.nn.Module.load_state_dict`.
+
+        The state dict must be of a network that was declared alike: regions with their signs, tonic inputs,
+        initial states, time constants, activations and noise levels, projections with their signs and delays,
+        model, dt and integrator. Its seed and backend may be others. That of 0.1 is compared by its buffers.
+
+        Parameters
+        ----------
+        state_dict : dict
+        strict : bool
+            False: take the synapses and parameters that fit, leave what was declared as it is here, and warn.
+            A network within another module, whose ``load_state_dict`` is called, is always compared strictly.
+        assign : bool
+            As in torch.
+
+        Raises
+        ------
+        StateDictError
+            If the network was declared otherwise; the message names what differs, and nothing is loaded.
+        RuntimeError
+            Of torch, where names or sizes differ.
+        """
+        self._strict = strict  # torch does not pass it on
+        try:
+            return super().load_state_dict(state_dict, strict=strict, assign=assign)
+        finally:
+            self._strict = True
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        if f"{prefix}alpha" in state_dict:  # the buffer's name in 0.1
+            state_dict[f"{prefix}base_alpha"] = state_dict.pop(f"{prefix}alpha")
+        own = {key[len(prefix) :]: value for key, value in state_dict.items() if key.startswith(prefix)}
+        found = declared_differences(self, own)
+        if found and self._strict:
+            text = f"the state dict is of a network declared otherwise: {first_of(found)}"
+            advice = "Declare it alike, or load what fits: net.load_state_dict(..., strict=False)"
+            raise StateDictError(f"{text}. {advice}.")
+        if found:
+            text = f"loading a state dict of a network declared otherwise: {first_of(found)}"
+            warnings.warn(f"{text}. What was declared stays as it is here.", StateDictWarning, stacklevel=5)
+            buffers = dict(self.named_buffers())
+            kept = [key for key in BUFFERS if key in own and key in buffers]
+            state_dict.update({prefix + key: buffers[key] for key in kept})
+        state_dict[f"{prefix}_extra_state"] = own.get("_extra_state")  # that of 0.1 has none
+        super()._load_from_state_dict(state_dict, prefix, *args)  # type: ignore[no-untyped-call]
+        if self.rec_finalized:
+            self._has_bias = self.bias is not None or bool(self.base_firing.any())
+
+    def _alpha_bounds(self, regions: list[Region]) -> tuple[Tensor, Tensor]:
+        """Bounds of the alpha of regions with a learnt time constant, from those of the time constant."""
+        bounds = torch.tensor([[0.0, 1.0]] * len(regions), dtype=self.dtype, device=self.device).reshape(
+            -1, 2
+        )
+        return bounds[:, 0], bounds[:, 1]
+
+    def _region_alpha(self, regions: tuple[Region, ...]) -> list[float]:
+        """alpha of each region; 1 without a time constant."""
+        return [1.0] * len(regions)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> mRNNBase:
+        if self.rec is not None:
+            converted = fn(self.rec.values.detach().new_empty(0))
+            check_runnable(converted.dtype, converted.device)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        if self.rec is not None:
+            self.device, self.dtype = self.rec.values.device, self.rec.values.dtype
+        return self
+
+
+    # ---------------------------------------------------------------- showing
+
+    def extra_repr(self) -> str:
+        size = f"{self.graph.n_units:,} units in {len(self.hid_regions):,} regions"
+        dtype = str(self.dtype).removeprefix("torch.")
+        how = f"{self.activation.name}, backend={self.backend}, {dtype} on {self.device}"
+        return f"{size}, {self.graph.n_inputs:,} inputs, {how}"
+
+    def _repr_html_(self) -> str:
+        table = self.graph.table()
+        title = f"{type(self).__name__} {self.graph.name!r}: {self.extra_repr()}"
+        return SummaryTable([title], table.columns, table.rows)._repr_html_()
+
+    # ---------------------------------------------------------------- saving
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Save the network whole, in one file that `sparse_mrnn.load` reads: safetensors with a JSON header.
+
+        The file has class and settings, regions, projections with their rules, every synapse and value, what
+        is frozen, and the seed. It is written beside ``path`` and then renamed: there is the new file or the
+        old one.
+
+        Raises
+        ------
+        FinalizeError
+            If the network is not finalised.
+        SavedFileError
+            If it cannot be written, or the network is of a class of your own.
+
+        Examples
+        --------
+        >>> import tempfile, sparse_mrnn as sm
+        >>> net = sm.mRNN({"recurrent_regions": [{"name": "a", "num_units": 3}]}, device="cpu", seed=0)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     net.save(f"{folder}/net.safetensors")
+        ...     sm.load(f"{folder}/net.safetensors", device="cpu").seed
+        0
+        """
+        save_network(self, path)
+
+    def to_graph(self) -> RegionGraph:
+        """The network as a declaration: synapses, effective weights, tonic input and time constants as now.
+
+        All projections of the result are explicit; frozen ones are not trainable, and gains that synapses
+        share are multiplied in: every synapse has a weight of its own. Where Dale's law does not hold here
+        and a weight has another sign than its source, the projection's sign is "free". A network of the same
+        settings made of it computes the same.
+
+        Raises
+        ------
+        ConversionError
+            If a projection has low rank, and so no synapses.
+
+        Examples
+        --------
+        >>> import sparse_mrnn as sm
+        >>> g = sm.RegionGraph(); g.add_region("a", 3); g.add_projection("a", "a", fan_in=2)
+        >>> next(sm.mRNN(g, device="cpu").to_graph().projections()).weights.nnz
+        6
+        """
+        return explicit_graph(self)
+
+    def simulation_settings(self) -> SimulationConfig:
+        """The network's settings as the ``simulation`` section of a configuration.
+
+        The spectral radius is left out: the weights have it.
+
+        Raises
+        ------
+        ConfigError
+            If the activation is a function of your own.
+        """
+        settings = constructor_settings(self)
+        if not isinstance(settings["activation"], str):
+            name = self.activation.name
+            what = "is a function of your own, which a configuration cannot name"
+            raise ConfigError(f"activation {name!r} {what}; net.save keeps the network.")
+        fields = {name: value for name, value in settings.items() if name != "spectral_radius"}
+        kind: Literal["leaky", "elman"] = "leaky" if "tau" in settings else "elman"
+        return SimulationConfig(model=kind, **fields)
+
+    def to_scipy(
+        self, regions: str | Sequence[str] | None = None, *, kind: str = "recurrent"
+    ) -> sp.csr_array:
+        """Effective weights as a scipy matrix, those of parallel projections added.
+
+        Parameters
+        ----------
+        regions : str or sequence of str, optional
+            Only among these regions or parents (of input weights: only into them), in unit order.
+        kind : {"recurrent", "input"}
+
+        Returns
+        -------
+        csr_array, shape (target units, source units)
+
+        Raises
+        ------
+        UnknownNameError
+            If there is no such region.
+
+        Examples
+        --------
+        >>> import sparse_mrnn as sm
+        >>> g = sm.RegionGraph(); g.add_region("a", 3); g.add_region("b", 2); g.add_projection("a", "b")
+        >>> net = sm.mRNN(g, device="cpu")
+        >>> net.to_scipy().shape, net.to_scipy().nnz, net.to_scipy(regions="b").nnz
+        ((5, 5), 6, 0)
+        """
+        return to_scipy(self, regions, kind)
+
+    def to_networkx(self, of: Literal["units", "regions"] = "units") -> nx.MultiDiGraph:
+        """The network as a networkx graph of plain attributes, which every networkx writer takes.
+
+        Parameters
+        ----------
+        of : {"units", "regions"}
+            Units: a node per unit and input channel (region, kind, sign, x, y, z where it has a position), an
+            edge per synapse (weight; delay in ms), whose key is that of its projection. A unit is called by
+            its id; by "region/id" where regions share one. Regions: a node per region (kind, units, sign,
+            parent_region), an edge per projection (synapses, density, weight, which is their sum,
+            mean_weight, delay).
+
+        Examples
+        --------
+        >>> import sparse_mrnn as sm
+        >>> g = sm.RegionGraph(); g.add_region("a", 3); g.add_projection("a", "a")
+        >>> sm.mRNN(g, device="cpu").to_networkx().number_of_edges()
+        9
+        """
+        return to_networkx(self, of)
+
+    def to_torch_geometric(self) -> Any:
+        """The network as a ``torch_geometric.data.Data``: nodes are the units and then the input channels.
+
+        ``edge_index`` (source, target), ``edge_weight`` (effective, detached), ``projection`` of each edge;
+        ``region``, ``sign`` and ``is_input`` of each node; ``region_names``, ``projection_names``,
+        ``unit_ids``.
+
+        Raises
+        ------
+        MissingExtraError
+            Without torch_geometric.
+        """
+        return to_torch_geometric(self)
+
+    # ---------------------------------------------------------------- state and noise
+
+    @property
+    def tonic_inp(self) -> Tensor:
+        """Tonic input of every unit, shape (units,), in unit order; differentiable where it is learnt."""
+        self.weights("recurrent")
+        if self.bias is None:
+            return self.base_firing
+        return self.base_firing.index_copy(0, self.bias_units, self.bias[self.bias_of])
+
+    @property
+    def alpha(self) -> Tensor:
+        """Share of the state replaced in a step: of each unit, shape (units, 1), or one for all, shape (1,
+        1).
+
+        Of regions with ``learnable_tau`` it is low + (high - low) (1 - sigmoid(keep_logit)), one parameter a
+        region, which stays between 0 and 1 whatever an optimiser does; differentiable.
+        """
+        self.weights("recurrent")
+        if self.keep_logit is None:
+            return self.base_alpha
+        learnt = self.alpha_low + (self.alpha_high - self.alpha_low) * torch.sigmoid(-self.keep_logit)
+        return self.base_alpha.index_copy(0, self.alpha_units, learnt[self.alpha_of, None])
+
+    @property
+    def initial_condition(self) -> Tensor:
+        """Initial pre-activation of every unit, shape (units,); differentiable where it is learnt."""
+        self.weights("recurrent")
+        if self.init is None:
+            return self.initial_x
+        return self.initial_x.index_copy(0, self.init_units, self.init[self.init_of])
+
+    def batched_initial_condition(self, batch_size: int) -> tuple[Tensor, Tensor]:
+        """Initial states ``(x0, h0)``, each (batch, units), with h0 = activation(x0)."""
+        batch_size = whole_number(batch_size, "batch_size", ShapeError)
+        x0 = self.initial_condition.repeat(batch_size, 1)
+        return x0, self.activation_segments.apply(x0.t()).t()
+
+    @property
+    def activation_segments(self) -> ActivationSegments:
+        """Which activation applies to which range of units."""
+        parts: list[tuple[int, int, Activation]] = []
+        for region in self.layout().regions:
+            activation = self.activation if region.activation is None else get_activation(region.activation)
+            start = parts[-1][1] if parts else 0
+            if parts and parts[-1][2] is activation:
+                parts[-1] = (parts[-1][0], start + region.n, activation)
+            else:
+                parts.append((start, start + region.n, activation))
+        return ActivationSegments(tuple(parts))
+
+    @property
+    def hid_noise_const(self) -> float | Tensor:
+        """Standard deviation of the unit noise, sqrt(2 alpha) noise_level_act / alpha; per unit if regions
+        differ.
+
+        Not differentiated: a learnt alpha gets no gradient from how much noise it lets in.
+        """
+        alpha, rate = self.alpha.detach(), self._fixed_rate()
+        regions = self.layout().regions
+        if rate is not None and all(r.noise_level is None for r in regions):
+            return math.sqrt(2 * rate) * self.noise_level_act / rate
+        levels = [(self.noise_level_act if r.noise_level is None else r.noise_level, r.n) for r in regions]
+        level = torch.cat([alpha.new_full((n, 1), value) for value, n in levels])
+        return (torch.sqrt(2 * alpha) * level / alpha)[:, 0]
+
+    @property
+    def inp_noise_const(self) -> float:
+        """Standard deviation of the input noise, sqrt(2 alpha) noise_level_inp / alpha of the network's
+        alpha."""
+        alpha = self._net_alpha
+        return math.sqrt(2 * alpha) * self.noise_level_inp / alpha
+
+    @property
+    def _net_alpha(self) -> float:
+        return 1.0
+
+    def reset_noise(self, seed: int | None = None) -> None:
+        """Restart the noise from the network's seed, or from another one."""
+        self._generators = None
+        if seed is not None:
+            self._noise_seeds = noise_seeds(seed_number(seed, ConfigError))
+
+    def noise_state(self) -> NoiseState:
+        """Where the network's noise is: what `set_noise_state` goes on from."""
+        return NoiseState(self._noise_seeds, *self.make_noise().state())
+
+    def set_noise_state(self, state: NoiseState) -> None:
+        """Go on with the noise of `noise_state`, of a network on the same kind of device.
+
+        Raises
+        ------
+        ConfigError
+            If the state is of another kind of generator.
+        """
+        try:
+            generators = self._seeded(state.seeds)
+            for generator, saved in zip(generators, (state.inputs, state.units), strict=True):
+                generator.set_state(saved)
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise ConfigError(f"the noise cannot go on on {self.device}: {error}") from error
+        self._noise_seeds, self._generators = state.seeds, generators
+
+    def make_noise(self) -> Noise:
+        """The network's noise, where ``forward`` has left it."""
+        if self._generators is None or self._generators[0].device != self.device:
+            self._generators = self._seeded(self._noise_seeds)
+        return Noise(*self.noise_levels(), *self._generators)
+
+    def _seeded(self, seeds: tuple[int, int]) -> tuple[torch.Generator, torch.Generator]:
+        first, second = (torch.Generator(self.device).manual_seed(seed) for seed in seeds)
+        return first, second
+
+    def noise_levels(self) -> tuple[float, float | Tensor]:
+        """Standard deviations of the input noise, and of the unit noise: one, or of shape (units, 1)."""
+        std = self.hid_noise_const
+        return self.inp_noise_const, std[:, None] if isinstance(std, Tensor) else std
+
+    # ---------------------------------------------------------------- running
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the dynamics; `mRNN` and `ElmanmRNN` define it."""
+        raise TypeError("mRNNBase has no dynamics; use mRNN or ElmanmRNN.")
+
+    def _run(
+        self,
+        inp: Tensor,
+        x0: Tensor,
+        h0: Tensor | None,
+        stim: Tensor | None,
+        noise: bool,
+        W_rec: Tensor | None,  # noqa: N803
+        checkpoint_steps: int | str | None,
+        regions: str | Sequence[str] | None,
+    ) -> tuple[Tensor, Tensor]:
+        """Check the arguments, bring them to (time, features, batch), run, and bring the states back."""
+        if torch.compiler.is_exporting():
+            what = "the recurrence of a whole network, a function of sparse matrices, cannot be exported"
+            raise ConversionError(f"{what}; export one step: sparse_mrnn.interop.step_module(net).")
+        # sparse tensors cannot be traced; disabling at import costs seconds
+        if torch.compiler.is_compiling():
+            around = torch.compiler.disable(self._run)  # type: ignore[no-untyped-call]
+            result: tuple[Tensor, Tensor] = around(inp, x0, h0, stim, noise, W_rec, checkpoint_steps, regions)
+            return result
+        if not (self.rec_finalized and self.inp_finalized):
+            missing = "recurrent" if not self.rec_finalized else "input"
+            raise FinalizeError(
+                f"forward: the {missing} connectivity is not finalised; call finalize_connectivity() first."
+            )
+        for name, given in (("inp", inp), ("x0", x0), ("h0", h0), ("stim_input", stim), ("W_rec", W_rec)):
+            if given is not None or name in ("inp", "x0"):
+                _check_tensor(name, given)
+        if torch.is_autocast_enabled(self.device.type):  # sparse kernels have no half precision
+            own = [t if t is None else t.to(self.dtype) for t in (h0, stim, W_rec)]
+            with torch.autocast(self.device.type, enabled=False):
+                args = inp.to(self.dtype), x0.to(self.dtype), own[0], own[1], noise, own[2]
+                return self._run(*args, checkpoint_steps, regions)
+        steps = self._check_arguments(inp, x0, h0, stim)
+        segments, inputs = self.activation_segments, self.weights("input")
+        groups, weights = self._recurrent_groups(W_rec, segments)
+        to_internal = (1, 2, 0) if self.batch_first else (0, 2, 1)
+        u = inp.permute(*to_internal)
+        input_operator: Operator | None = None
+        input_weights: Tensor | None = None
+        drawn = self.make_noise() if noise else None
+        if not inputs.is_empty:
+            if drawn is not None and has_delays(inputs, self.dt):  # noise is delayed with the input
+                u, drawn = drawn.on_inputs(u), drawn.without_inputs()
+            operand = inputs.operand("csr")
+            u, delayed = delayed_inputs(inputs, u, self.dt)
+            input_operator = delayed or operand.operator
+            input_weights = inputs.stored_values(operand)
+        spec = RecurrenceSpec(
+            groups=groups,
+            input_operator=input_operator,
+            activation=segments,
+            rate=self._fixed_rate(),
+            noise=drawn,
+            checkpoint_steps=_checkpoint_steps(checkpoint_steps, steps),
+            units=None if regions is None else self._returned_units(regions),
+        )
+        if not segments.has_derivatives and spec.checkpoint_steps is not None:
+            raise ConfigError(
+                "checkpoint_steps needs activations that have a name; this network has a function of its own."
+            )
+        x = x0.t().contiguous()
+        tensors = RecurrenceTensors(
+            weights=weights,
+            input_weights=input_weights,
+            inputs=u,
+            bias=self.tonic_inp if self._has_bias else None,
+            x0=x,
+            h0=segments.apply(x) if h0 is None else h0.t().contiguous(),
+            stim=None if stim is None else stim.permute(*to_internal),
+            alpha=self.alpha,
+        )
+        x_seq, h_seq = (recurrence if segments.has_derivatives else stepwise_recurrence)(spec, tensors)
+        back = (2, 0, 1) if self.batch_first else (0, 2, 1)
+        return x_seq.permute(*back), h_seq.permute(*back)
+
+    def _recurrent_groups(
+        self, given: Tensor | None, segments: ActivationSegments
+    ) -> tuple[tuple[DelayGroup, ...], Tensor]:
+        """The recurrent weights, or those given to ``forward``, by delay; and their stored values."""
+        rec = self.weights("recurrent")
+        if has_delays(rec, self.dt):
+            if given is not None:
+                raise ConfigError(
+                    "forward: W_rec does not say which synapse has which delay; this network has delays, so "
+                    "leave it out."
+                )
+            if not segments.has_derivatives:
+                raise ConfigError("delays need activations that have a name; this network has a function.")
+            operand = rec.operand("csr")
+        elif given is not None:
+            n = rec.shape[0]
+            self._check("W_rec", given, (n, n), f"(units, units) = ({n}, {n})")
+            pattern, values = split_sparse(given)
+            operator = DenseOperator((n, n)) if pattern is None else CsrOperator(pattern)
+            return (DelayGroup(1, operator),), values
+        else:
+            operand = rec.operand(self.chosen_backend)
+        return delay_groups(rec, self.dt, operand.operator), rec.stored_values(operand)
+
+    @property
+    def chosen_backend(self) -> str:
+        """The backend of the recurrent product: ``backend``, or what "auto" stands for in this network."""
+        if self.backend != "auto":
+            return self.backend
+        rec = self.weights("recurrent")
+        n, blocks = rec.shape[0], rec.dense_synapses
+        if n <= DENSE_UNITS:
+            return "dense"
+        if blocks >= max(HYBRID_SYNAPSES, HYBRID_SHARE * rec.nnz):
+            return "hybrid"
+        return "dense" if rec.nnz >= DENSE_FILL * n * n and n * n <= DENSE_LIMIT else "csr"
+
+    def _fixed_rate(self) -> float | None:
+        """alpha as a number where it is one for all; read from the device once."""
+        alpha = self.base_alpha
+        if alpha.numel() > 1 or self.keep_logit is not None:
+            return None
+        if self._rate is None or self._rate[0] is not alpha or self._rate[1] != alpha._version:
+            self._rate = alpha, alpha._version, float(alpha)
+        return self._rate[2]
+
+    def _returned_units(self, regions: str | Sequence[str]) -> Tensor:
+        names = [regions] if isinstance(regions, str) else list(regions)
+        if not names:
+            raise ConfigError("regions is empty; name at least one, or leave it out to get every unit.")
+        return torch.from_numpy(self.layout().indices(*names)).to(self.device)
+
+    def _check_arguments(self, inp: Tensor, x0: Tensor, h0: Tensor | None, stim: Tensor | None) -> int:
+        """The number of steps, after every shape, dtype and device was found right."""
+        inputs, n = self.weights("input").shape[1], self.weights("recurrent").shape[0]
+        order = "(batch, time, " if self.batch_first else "(time, batch, "
+        widths = ", ".join(f"{r.name} {r.n}" for r in self.layout("input").regions) or "no inputs"
+        self._check("inp", inp, (None, None, inputs), f"{order}{inputs}): {widths}")
+        batch, steps = inp.shape[:2] if self.batch_first else (inp.shape[1], inp.shape[0])
+        if steps == 0 or batch == 0:
+            raise ShapeError(f"forward: inp has {steps} time steps, batch {batch}; both must be at least 1.")
+        for name, state in (("x0", x0), ("h0", h0)):
+            if state is not None:
+                self._check(name, state, (batch, n), f"(batch, units) = ({batch}, {n})")
+        if stim is not None:
+            expected = f"{order}units), batch {batch}, time {steps}, units {n}"
+            self._check("stim_input", stim, (*inp.shape[:2], n), expected)
+        return steps
+
+    def _check(self, name: str, tensor: Tensor, shape: tuple[int | None, ...], expected: str) -> None:
+        got = tuple(tensor.shape)
+        if len(got) != len(shape) or any(e is not None and g != e for g, e in zip(got, shape, strict=True)):
+            raise ShapeError(f"forward: {name} has shape {got}; expected {expected}.")
+        if tensor.dtype != self.dtype or tensor.device != self.device:
+            raise ShapeError(
+                f"forward: {name} is {tensor.dtype} on {tensor.device}, the network {self.dtype} on "
+                f"{self.device}; "
+                f"use {name}.to(net.device, net.dtype)."
+            )
+
+    def memory_estimate(self, batch: int = 1, steps: int = 1, training: bool = False) -> MemoryEstimate:
+        """Bytes that ``forward`` over ``steps`` steps needs, and with ``training`` its backward and Adam.
+
+        Raises
+        ------
+        ShapeError
+            If batch or steps is no whole number of at least 1.
+
+        Notes
+        -----
+        Simulation: parameter, effective value, column index, and permutation and sign where there are any.
+        """
+        batch, steps = whole_number(batch, "batch", ShapeError), whole_number(steps, "steps", ShapeError)
+        size = torch.empty((), dtype=self.dtype).element_size()
+        weights = pattern = training_bytes = 0
+        for part in (self.weights("recurrent"), self.weights("input")):
+            index = part.col.element_size()
+            weights += 2 * size * part.nnz
+            extra = sum(t.element_size() for t in (part.perm, part.synapse_sign) if t is not None)
+            pattern += part.nnz * (index + extra) + index * (sum(part.shape) + 1)
+            learnt = sum(p.numel() for p in part.parameters() if p.requires_grad)
+            weights += size * (sum(p.numel() for p in part.parameters()) - part.values.numel())
+            if training:
+                # Gradient of each synapse, transposed values, pattern and order; gradient, Adam's moments
+                training_bytes += part.nnz * (2 * size + 3 * index) + 3 * size * learnt
+        n = self.weights("recurrent").shape[0]
+        states = 2 * size * n * batch * (steps + 1)
+        if training:
+            gathered = gathered_steps(steps, batch, n, size)
+            training_bytes += size * n * batch * (6 + 2 * gathered)
+        return MemoryEstimate(weights, pattern, states, training_bytes)
+
+
+def _checkpoint_steps(given: int | str | None, steps: int) -> int | None:
+    if given is None:
+        return None
+    if given == "auto":
+        return math.ceil(math.sqrt(steps))
+    if isinstance(given, bool) or not isinstance(given, int) or given < 1:
+        raise ConfigError(f"checkpoint_steps is {given!r}; use a whole number of at least 1, or 'auto'.")
+    return given
+
+
+def positive_time(value: float, what: str) -> float:
+    """A time in ms, as a Python number.
+
+    Raises
+    ------
+    ConfigError
+        If it is not positive.
+    """
+    number = real_number(value, what, ConfigError)
+    if number <= 0:
+        raise ConfigError(f"{what} is {number!r}; it must be a positive time in ms.")
+    return number
+
+
+def _level(value: float, what: str) -> float:
+    number = real_number(value, what, ConfigError)
+    if number < 0:
+        raise ConfigError(f"{what} is {number!r}; it must not be negative.")
+    return number
+
+
+def check_runnable(dtype: torch.dtype, device: torch.device) -> None:
+    """Refuse a precision or a device that networks do not run in.
+
+    Raises
+    ------
+    ConfigError
+    """
+    if dtype not in (torch.float32, torch.float64):
+        raise ConfigError(
+            f"networks do not run in dtype {dtype}, for sparse products have no such precision; use "
+            "torch.float32 or torch.float64, under autocast if the code around is in another."
+        )
+    if device.type == "meta":
+        raise ConfigError("networks do not run on the meta device, which holds no values; use another.")
+
+
+def _check_tensor(name: str, given: object) -> None:
+    """Refuse what is no dense tensor; W_rec may be sparse, too."""
+    if not isinstance(given, Tensor):
+        raise ShapeError(f"forward: {name} is of type {type(given).__name__}; give a tensor.")
+    if (given.layout != torch.strided and name != "W_rec") or given.is_nested:
+        kind = "nested" if given.is_nested else f"sparse ({given.layout})"
+        raise ShapeError(f"forward: {name} is {kind}; give a dense tensor, such as {name}.to_dense().")
+
+
+def chosen_device(device: str | torch.device | None) -> torch.device:
+    """The device meant; by default CUDA where there is one, else the CPU.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such device.
+    """
+    if device is None:
+        found = torch.cuda.is_available()
+        return torch.device("cuda", torch.cuda.current_device()) if found else torch.device("cpu")
+    try:
+        chosen = torch.device(device)
+    except (RuntimeError, TypeError):
+        raise ConfigError(f"device {device!r} is no torch device; use 'cpu', 'cuda' or 'cuda:0'.") from None
+    if chosen.type == "cuda":
+        if not torch.cuda.is_available():
+            raise ConfigError(f"device {device!r}: this torch sees no CUDA device; use 'cpu', or None.")
+        return torch.device("cuda", torch.cuda.current_device() if chosen.index is None else chosen.index)
+    try:
+        torch.empty(0, device=chosen)
+    except Exception as error:  # torch raises almost anything for a device it was built without
+        text = f"device {device!r}: this torch has none ({str(error).splitlines()[0]})"
+        raise ConfigError(f"{text}; use 'cpu', or None.") from None
+    return chosen

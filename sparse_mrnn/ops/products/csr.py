@@ -1,0 +1,121 @@
+"""Backend "csr": torch CSR matrices, which are MKL on the CPU and cuSPARSE on CUDA."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sparse_mrnn.ops import kernels
+from sparse_mrnn.ops.pattern import Pattern
+from sparse_mrnn.ops.products.base import Operator, Product
+
+BAND_BYTES = 2**20
+"""Bytes of the activity that an SDDMM reads at a time: they should stay in cache (docs/decisions/0003)."""
+
+
+class CsrOperator(Operator):
+    """A CSR matrix; its SDDMM is compiled where numba is installed.
+
+    Parameters
+    ----------
+    pattern : Pattern
+    trained : Tensor of int, shape (trained synapses,), or None
+        Which stored values need a gradient, ascending; None: all. The others cost no work.
+
+    Examples
+    --------
+    >>> p = Pattern(torch.tensor([0, 1, 2]), torch.tensor([1, 0]), (2, 2))
+    >>> product = CsrOperator(p).bind(torch.tensor([2.0, 3.0]))
+    >>> product.rmatmul(torch.ones(2, 1)).tolist()
+    [[3.0], [2.0]]
+    """
+
+    name = "csr"
+
+    def __init__(self, pattern: Pattern, trained: Tensor | None = None) -> None:
+        self.pattern, self.trained, self.shape = pattern, trained, pattern.shape
+        self._trained_pattern: Pattern | None = None
+        self._bands: tuple[int, Tensor] | None = None
+
+    @property
+    def trained_pattern(self) -> Pattern:
+        """The pattern of the synapses that need a gradient."""
+        if self._trained_pattern is None:
+            trained = self.trained
+            self._trained_pattern = self.pattern if trained is None else self.pattern.select(trained)
+        return self._trained_pattern
+
+    def bands(self, row_bytes: int) -> Tensor:
+        """The bands of the compiled SDDMM for rows of activity of so many bytes, or fewer."""
+        if self._bands is None or row_bytes > self._bands[0]:
+            p, height = self.trained_pattern, max(1, BAND_BYTES // row_bytes)
+            made = kernels.load("sddmm").bands(p.crow, p.col, columns=p.shape[1], height=height)
+            self._bands = row_bytes, made
+        return self._bands[1]
+
+    def bind(self, stored: Tensor) -> CsrProduct:
+        return CsrProduct(self, stored)
+
+
+class CsrProduct(Product):
+    """A CSR matrix with values."""
+
+    def __init__(self, operator: CsrOperator, values: Tensor) -> None:
+        self.operator, self.values = operator, values.detach()
+        self.pattern = operator.pattern
+        self.matrix = self.pattern.matrix(self.values)
+        self.kernel = kernels.load("sddmm") if values.device.type == "cpu" else None
+        self._transposed: Tensor | None = None
+        # one entry per synapse where compiled, else a matrix without repeats
+        self._grad: Tensor | None = None
+
+    def addmm(self, y: Tensor, h: Tensor, *, beta: float, alpha: float, out: Tensor) -> None:
+        if self.pattern.nnz == 0:  # MKL refuses an empty matrix
+            out.zero_() if beta == 0 else torch.mul(y, beta, out=out)
+        else:
+            multiply_add(self.matrix, y, h, beta=beta, alpha=alpha, out=out)
+
+    def rmatmul(self, g: Tensor, out: Tensor | None = None) -> Tensor:
+        if out is None:
+            out = g.new_zeros(self.pattern.shape[1], g.shape[1])
+        if self.pattern.nnz == 0:
+            return out.zero_()
+        if self._transposed is None:
+            pattern, order = self.pattern.transposed
+            self._transposed = pattern.matrix(self.values.index_select(0, order))
+        multiply_add(self._transposed, out, g, beta=0.0, alpha=1.0, out=out)
+        return out
+
+    def sddmm(self, g: Tensor, h: Tensor) -> None:
+        pattern = self.operator.trained_pattern
+        if pattern.nnz == 0:
+            return
+        if self.kernel is not None:
+            if self._grad is None:
+                self._grad = self.values.new_zeros(pattern.nnz)
+            bands = self.operator.bands(h.shape[1] * h.element_size())
+            self.kernel.accumulate(bands, pattern.col, g, h, self._grad)
+            return
+        if self._grad is None:
+            once = pattern.unique[0]
+            self._grad = once.matrix(self.values.new_zeros(once.nnz))
+        torch.sparse.sampled_addmm(self._grad, g, h.t(), beta=1.0, alpha=1.0, out=self._grad)
+
+    def grad(self) -> Tensor:
+        if self._grad is None:
+            return torch.zeros_like(self.values)
+        grad = self._grad
+        if self.kernel is None:
+            merged = self.operator.trained_pattern.unique[1]
+            grad = grad.values() if merged is None else grad.values().index_select(0, merged)
+        if self.operator.trained is None:
+            return grad
+        return torch.zeros_like(self.values).index_copy_(0, self.operator.trained.long(), grad)
+
+
+def multiply_add(matrix: Tensor, y: Tensor, h: Tensor, *, beta: float, alpha: float, out: Tensor) -> None:
+    """out = beta * y + alpha * matrix h for a CSR or dense matrix; in place without a copy where y is out."""
+    if h.shape[1] == 1:
+        torch.addmv(y[:, 0], matrix, h[:, 0], beta=beta, alpha=alpha, out=out[:, 0])
+    else:
+        torch.addmm(y, matrix, h, beta=beta, alpha=alpha, out=out)

@@ -1,7 +1,0 @@
-"""Simulation: one time step after another, without gradients, in preallocated buffers."""
-
-from sparse_mrnn.ops.streaming.delays import StreamingProduct
-from sparse_mrnn.ops.streaming.noise import NormalStreams, StreamingNoise
-from sparse_mrnn.ops.streaming.step import HeldStates, Stepper, Units
-
-__all__ = ["HeldStates", "NormalStreams", "Stepper", "StreamingNoise", "StreamingProduct", "Units"]
