@@ -89,7 +89,7 @@ def synapses(block, rows):
 def test_rows_alone_are_those_of_the_whole(band, rows, seed):
     g, rows = everything_else(), np.array(sorted(rows), dtype=np.int64)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(drawing, "BAND_ROWS", band)
+        patch.setattr(sampling, "BAND_ROWS", band)
         whole, part = sm.lower(g, rng=seed), sm.lower(g, rng=seed, rows=rows)
     chosen = set(rows.tolist())
     assert synapses(part, rows) == [s for s in synapses(whole, np.arange(75)) if s[0] in chosen]
@@ -109,7 +109,7 @@ def test_rows_alone_are_those_of_the_whole(band, rows, seed):
 def test_a_shard_has_its_rows_apart_by_source(band, rows):
     g, rows = everything_else(), np.array(sorted(rows), dtype=np.int64)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(drawing, "BAND_ROWS", band)
+        patch.setattr(sampling, "BAND_ROWS", band)
         part, shard = sm.lower(g, rng=2, rows=rows), lower_shard(g, 2, rows)
     own = [(s[0], rows[s[1]], *s[2:]) for s in synapses(shard.own, rows)]
     halo = [(s[0], shard.halo_units[s[1]], *s[2:]) for s in synapses(shard.halo, rows)]
@@ -124,7 +124,7 @@ def test_a_shard_has_its_rows_apart_by_source(band, rows):
 
 @pytest.mark.parametrize("band", [7, 100])
 def test_values_are_row_major_within_a_projection(band, monkeypatch):
-    monkeypatch.setattr(drawing, "BAND_ROWS", band)
+    monkeypatch.setattr(sampling, "BAND_ROWS", band)
     block = sm.lower(everything_else(), rng=1)
     order = np.argsort(block.perm)
     row = np.repeat(np.arange(75), np.diff(block.crow))[order]
@@ -135,7 +135,7 @@ def test_values_are_row_major_within_a_projection(band, monkeypatch):
 
 
 def test_a_single_projection_of_several_bands_needs_no_permutation(monkeypatch):
-    monkeypatch.setattr(drawing, "BAND_ROWS", 4)
+    monkeypatch.setattr(sampling, "BAND_ROWS", 4)
     g = sm.RegionGraph()
     g.add_region("a", 11)
     g.add_projection("a", "a", density=0.5)
@@ -154,7 +154,7 @@ def counted(rule, *, n=9, m=6, exclude=False, band=4, draws=600):
     times = np.zeros((n, g.n_units))
     by_row, by_col = [], []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(drawing, "BAND_ROWS", band)
+        patch.setattr(sampling, "BAND_ROWS", band)
         for seed in range(draws):
             matrix = sm.lower(g, rng=seed).to_scipy()[:n] != 0
             times += matrix.toarray()

@@ -16,7 +16,7 @@ import sparse_mrnn as sm
 from fuzz.mutate import Rng, of_bytes, of_json, pick
 from fuzz.network_targets import network
 from fuzz.registry import register
-from sparse_mrnn.declaration.config import load_simulation
+from sparse_mrnn.declaration import config
 from sparse_mrnn.errors import SimulationStopped
 from sparse_mrnn.recording import Record, open_recording
 from sparse_mrnn.simulation import progress
@@ -122,7 +122,7 @@ def make_simulation(folder: Path, rng: Rng) -> None:
 
 
 def load_simulation(folder: Path) -> Any:
-    settings = load_simulation(folder / "run.json")
+    settings = config.load_simulation(folder / "run.json")
     if settings.duration > 1000 or settings.batch > 4 or settings.dt < 1:
         return "too long"
     recording = sm.simulate(
