@@ -1,7 +1,6 @@
 """sparse-mrnn: large multi-regional recurrent networks, sparse from declaration to gradient."""
 
 from sparse_mrnn import runtime  # noqa: F401 - before anything imports torch
-from sparse_mrnn.build.lowering import BlockSparse, Layout, lower
 from sparse_mrnn.declaration.config import NetworkConfig, load_config, read_config, to_config, write_config
 from sparse_mrnn.declaration.connectivity import (
     AllToAll,
@@ -26,6 +25,7 @@ from sparse_mrnn.declaration.initializers import (
     Uniform,
     XavierNormal,
 )
+from sparse_mrnn.lowering.lower import BlockSparse, Layout, lower
 from sparse_mrnn.models.elman import ElmanmRNN
 from sparse_mrnn.models.leaky import mRNN
 from sparse_mrnn.models.loading import load

@@ -17,12 +17,12 @@ from typer.testing import CliRunner
 
 import sparse_mrnn as sm
 import sparse_mrnn.data
-from sparse_mrnn.build.lowering import Layout
 from sparse_mrnn.cli import app
 from sparse_mrnn.distributed import ShardedRNN, estimate, joined, partition
 from sparse_mrnn.distributed.partition import unit_work
 from sparse_mrnn.errors import ConfigError, DistributedError, MissingExtraError
 from sparse_mrnn.interop import write_sonata
+from sparse_mrnn.lowering.lower import Layout
 
 needs_flyvis = pytest.mark.skipif(not FLYVIS.exists(), reason="no flyvis connectome (FLYVIS_CONNECTOME)")
 

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare, hypergeom
 
 import sparse_mrnn as sm
-from sparse_mrnn.build import sampling
-from sparse_mrnn.build.lowering import Layout, lower_shard
 from sparse_mrnn.declaration import connectivity
 from sparse_mrnn.declaration.connectivity import share_of
 from sparse_mrnn.errors import GraphError
+from sparse_mrnn.lowering import sampling
+from sparse_mrnn.lowering.lower import Layout, lower_shard
 
 
 class Diagonal(sm.ConnectionRule):

@@ -11,7 +11,7 @@ LAYERS = [
     {"stimulus", "recording"},
     {"declaration"},
     {"ops"},
-    {"build"},
+    {"lowering"},
     {"spectral", "state"},
     {"models"},
     {"plot"},

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from test_sonata import assert_same, rich_graph, two_matrices
 
 import sparse_mrnn as sm
-from sparse_mrnn.build import sampling
-from sparse_mrnn.build.lowering import Layout, lower, lower_shard
 from sparse_mrnn.declaration.explicit_synapses import StoredBlock, coordinates, entries_onto
 from sparse_mrnn.distributed.declared import graph_digests
 from sparse_mrnn.distributed.partition import unit_work
 from sparse_mrnn.interop import open_sonata, read_sonata, sonata_edges, write_sonata
+from sparse_mrnn.lowering import sampling
+from sparse_mrnn.lowering.lower import Layout, lower, lower_shard
 
 
 def bands_of(monkeypatch, rows):

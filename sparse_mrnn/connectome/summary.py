@@ -6,9 +6,9 @@ from collections import Counter
 
 import numpy as np
 
-from sparse_mrnn.build.lowering import lower
 from sparse_mrnn.connectome.report import ImportReport, region_rows
 from sparse_mrnn.declaration.graph import RegionGraph
+from sparse_mrnn.lowering.lower import lower
 
 
 def report_of(

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from rich.filesize import decimal
 
-from sparse_mrnn.build.lowering import Layout
 from sparse_mrnn.declaration.graph import Projection, RegionGraph
 from sparse_mrnn.display import SummaryTable
 from sparse_mrnn.distributed.partition import Partition, partition
+from sparse_mrnn.lowering.lower import Layout
 from sparse_mrnn.models.delays import delay_steps
 
 Float = NDArray[np.float64]

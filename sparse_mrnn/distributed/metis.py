@@ -9,9 +9,9 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from sparse_mrnn.build.lowering import Layout
 from sparse_mrnn.declaration.graph import Projection, RegionGraph
 from sparse_mrnn.errors import MissingExtraError
+from sparse_mrnn.lowering.lower import Layout
 
 Float = NDArray[np.float64]
 PIECES = 8

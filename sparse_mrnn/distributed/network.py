@@ -14,7 +14,6 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from sparse_mrnn.build.lowering import Layout
 from sparse_mrnn.checks import seed_number, whole_number
 from sparse_mrnn.declaration.config import NetworkConfig, SimulationConfig, read_config
 from sparse_mrnn.declaration.graph import RegionGraph, projection_label
@@ -24,6 +23,7 @@ from sparse_mrnn.distributed.ranks import Ranks
 from sparse_mrnn.distributed.replicated import gathered, replicated
 from sparse_mrnn.distributed.shard import Call, Shard
 from sparse_mrnn.errors import ConfigError, DistributedError, ShapeError, suggest
+from sparse_mrnn.lowering.lower import Layout
 from sparse_mrnn.models.elman import ElmanmRNN
 from sparse_mrnn.models.leaky import mRNN
 from sparse_mrnn.models.network import mRNNBase

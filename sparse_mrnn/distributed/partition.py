@@ -8,11 +8,11 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
-from sparse_mrnn.build.lowering import Layout
 from sparse_mrnn.declaration.explicit_synapses import StoredBlock, StoredSynapses
 from sparse_mrnn.declaration.graph import RegionGraph
 from sparse_mrnn.distributed.metis import ranks_by_metis
 from sparse_mrnn.errors import DistributedError, suggest
+from sparse_mrnn.lowering.lower import Layout
 
 METHODS = ("balanced", "metis", "regions")
 UNIT_LOAD = 10.0

@@ -11,14 +11,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sparse_mrnn.build.lowering import Layout, lower, lower_shard
-from sparse_mrnn.build.random_streams import synapse_stream
 from sparse_mrnn.declaration.graph import Region, RegionGraph
 from sparse_mrnn.distributed.halo import Halo
 from sparse_mrnn.distributed.noise import ShardedNoise
 from sparse_mrnn.distributed.partition import Partition
 from sparse_mrnn.distributed.product import HaloSynapses, ShardedSpec
 from sparse_mrnn.distributed.ranks import Ranks
+from sparse_mrnn.lowering.lower import Layout, lower, lower_shard
+from sparse_mrnn.lowering.random_streams import synapse_stream
 from sparse_mrnn.models.delays import delay_groups, delayed_inputs, has_delays
 from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.models.weights import SparseWeights

@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sparse_mrnn.build.random_streams import trial_noise_seeds
 from sparse_mrnn.distributed.halo import Arrival
 from sparse_mrnn.distributed.network import ShardedRNN
 from sparse_mrnn.distributed.own_units import Gathering, OwnUnits
 from sparse_mrnn.distributed.product import HaloSynapses
+from sparse_mrnn.lowering.random_streams import trial_noise_seeds
 from sparse_mrnn.models.delays import delay_groups
 from sparse_mrnn.ops.delays import DelayGroup
 from sparse_mrnn.ops.stream import (

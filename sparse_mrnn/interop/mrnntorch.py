@@ -11,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sparse_mrnn.build.lowering import Layout
 from sparse_mrnn.declaration.config import NetworkConfig
 from sparse_mrnn.declaration.explicit_synapses import SynapseArrays, SynapseBlock
 from sparse_mrnn.declaration.graph import PROJECTION_SIGNS, Region, RegionGraph, projection_label
@@ -26,6 +25,7 @@ from sparse_mrnn.interop.mrnntorch_config import (
     warn_of_sparsity,
 )
 from sparse_mrnn.interop.mrnntorch_state import MATRICES, PARTS, DenseMatrix, StateDict, read_matrices
+from sparse_mrnn.lowering.lower import Layout
 from sparse_mrnn.models.elman import ElmanmRNN
 from sparse_mrnn.models.leaky import mRNN
 from sparse_mrnn.models.synapse_table import ProjectionKey

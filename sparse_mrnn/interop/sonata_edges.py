@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sparse_mrnn.build.lowering import Layout
-from sparse_mrnn.build.sampling import BAND_ROWS
 from sparse_mrnn.connectome.settings import positive
 from sparse_mrnn.declaration.explicit_synapses import Coordinates, StoredBlock, SynapseArrays, SynapseBlock
 from sparse_mrnn.declaration.graph import PROJECTION_SIGNS
 from sparse_mrnn.errors import ConnectomeError
 from sparse_mrnn.interop.sonata_files import NetworkFiles, Row, column, dataset, indices, opened
+from sparse_mrnn.lowering.lower import Layout
+from sparse_mrnn.lowering.sampling import BAND_ROWS
 
 Edge = tuple[str, str, str, dict[str, Any]]
 Block = SynapseBlock | StoredBlock

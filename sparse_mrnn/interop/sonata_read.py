@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from sparse_mrnn.build.lowering import Layout
 from sparse_mrnn.connectome.delimited_text import NUMBER
 from sparse_mrnn.declaration.graph import RegionGraph
 from sparse_mrnn.errors import ConnectomeError
@@ -32,6 +31,7 @@ from sparse_mrnn.interop.sonata_files import (
     unescaped,
 )  # fmt: skip
 from sparse_mrnn.interop.sonata_write import EDGE_COLUMNS, EXACT, NODE_COLUMNS, POPULATIONS, axis_name
+from sparse_mrnn.lowering.lower import Layout
 
 FLAGS = "learnable_tau", "unit_ids", "trainable", "self_connections"
 NUMBERS = "base_firing", "init", "tau", "tau_low", "tau_high", "noise_level", "delay"

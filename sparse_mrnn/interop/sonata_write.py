@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sparse_mrnn.build.lowering import BlockSparse, lower
-from sparse_mrnn.build.random_streams import synapse_stream
 from sparse_mrnn.declaration.config import SimulationConfig
 from sparse_mrnn.declaration.graph import Region, RegionGraph, projection_label
 from sparse_mrnn.errors import ConnectomeError, ConversionError
 from sparse_mrnn.interop.sonata_files import NULL, escaped, h5
+from sparse_mrnn.lowering.lower import BlockSparse, lower
+from sparse_mrnn.lowering.random_streams import synapse_stream
 from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.ops.pattern import stable_order
 

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sparse_mrnn.build.lowering import Layout
 from sparse_mrnn.declaration.graph import Projection, projection_label
 from sparse_mrnn.errors import UnknownNameError
+from sparse_mrnn.lowering.lower import Layout
 from sparse_mrnn.models.synapse_table import ProjectionKey
 from sparse_mrnn.ops.products import LowRankBlock
 

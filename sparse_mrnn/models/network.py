@@ -15,8 +15,6 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
 
-from sparse_mrnn.build.lowering import lower, without_synapses
-from sparse_mrnn.build.random_streams import low_rank_stream, network_noise_seeds, noise_seeds, synapse_stream
 from sparse_mrnn.checks import real_number, seed_number, whole_number
 from sparse_mrnn.declaration.config import NetworkConfig, SimulationConfig, read_config
 from sparse_mrnn.declaration.graph import Region, RegionGraph
@@ -31,6 +29,13 @@ from sparse_mrnn.errors import (
     StateDictError,
     StateDictWarning,
     suggest,
+)
+from sparse_mrnn.lowering.lower import lower, without_synapses
+from sparse_mrnn.lowering.random_streams import (
+    low_rank_stream,
+    network_noise_seeds,
+    noise_seeds,
+    synapse_stream,
 )
 from sparse_mrnn.models.declaration import BUFFERS, declaration, declared_differences, encode
 from sparse_mrnn.models.delays import delay_groups, delayed_inputs, has_delays

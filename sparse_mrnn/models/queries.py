@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from sparse_mrnn.build.lowering import Layout
 from sparse_mrnn.declaration.graph import Region, RegionGraph
 from sparse_mrnn.errors import (
     ConfigError,
@@ -20,6 +19,7 @@ from sparse_mrnn.errors import (
     UnknownNameError,
     suggest,
 )
+from sparse_mrnn.lowering.lower import Layout
 from sparse_mrnn.models.low_rank import LowRankProjections
 from sparse_mrnn.models.weights import SparseWeights, check_dense
 from sparse_mrnn.ops.pattern import Pattern, scatter_dense, split_sparse

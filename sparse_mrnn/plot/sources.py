@@ -14,9 +14,9 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sparse_mrnn.build.lowering import Layout
 from sparse_mrnn.declaration.graph import RegionGraph
 from sparse_mrnn.errors import RecordingError, ShapeError, UnknownNameError, suggest
+from sparse_mrnn.lowering.lower import Layout
 from sparse_mrnn.models.leaky import mRNN
 from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.ops.pattern import to_scipy

@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from sparse_mrnn.build.random_streams import run_streams
 from sparse_mrnn.checks import real_number, seed_number, whole_number
 from sparse_mrnn.errors import (
     ConfigError,
@@ -23,6 +22,7 @@ from sparse_mrnn.errors import (
     SparseMRNNError,
     StimulusError,
 )
+from sparse_mrnn.lowering.random_streams import run_streams
 from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.recording import Record
 from sparse_mrnn.recording.axes import Axes

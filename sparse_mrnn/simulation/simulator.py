@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sparse_mrnn.build.random_streams import trial_noise_seeds
+from sparse_mrnn.lowering.random_streams import trial_noise_seeds
 from sparse_mrnn.models.delays import delay_groups, has_delays
 from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.models.weights import Operand, SparseWeights

@@ -9,10 +9,10 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
-from sparse_mrnn.build.lowering import Layout, lower
-from sparse_mrnn.build.random_streams import synapse_stream
 from sparse_mrnn.declaration.graph import RegionGraph
 from sparse_mrnn.errors import SpectralInputError
+from sparse_mrnn.lowering.lower import Layout, lower
+from sparse_mrnn.lowering.random_streams import synapse_stream
 from sparse_mrnn.ops.pattern import to_scipy
 
 

@@ -15,8 +15,8 @@ import sparse_mrnn as sm
 from fuzz.mutate import Rng, encoded, of_bytes, of_json, of_text, pick
 from fuzz.plain import as_dict
 from fuzz.registry import InvalidInputError, register
-from sparse_mrnn.build.lowering import lower
 from sparse_mrnn.interop import open_sonata, read_sonata, write_sonata
+from sparse_mrnn.lowering.lower import lower
 
 NAMES = ["V1", "a b", "NULL", "", "a\rb", 'q"', "ü", "\\x", "none", "0"]
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from sparse_mrnn.build.lowering import lower
 from sparse_mrnn.connectome.report import ImportReport
 from sparse_mrnn.connectome.settings import positive
 from sparse_mrnn.connectome.summary import report_of
 from sparse_mrnn.data import example_path
 from sparse_mrnn.declaration.config import read_config
 from sparse_mrnn.declaration.graph import RegionGraph
+from sparse_mrnn.lowering.lower import lower
 from sparse_mrnn.spectral import spectral_radius as measure
 
 

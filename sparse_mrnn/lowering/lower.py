@@ -14,11 +14,11 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from sparse_mrnn.declaration.connectivity import ranges
-from sparse_mrnn.build.sampling import Band, Drawing, draw_bands
-from sparse_mrnn.errors import GraphError, UnknownNameError, suggest
 from sparse_mrnn.declaration.graph import MOST_UNITS, Projection, Region, RegionGraph, projection_label
+from sparse_mrnn.errors import GraphError, UnknownNameError, suggest
+from sparse_mrnn.lowering.random_streams import SynapseStreams
+from sparse_mrnn.lowering.sampling import Band, Drawing, draw_bands
 from sparse_mrnn.ops.pattern import index_dtype
-from sparse_mrnn.build.random_streams import SynapseStreams
 
 Int64 = NDArray[np.int64]
 

@@ -14,12 +14,12 @@ import torch
 from numpy.typing import NDArray
 
 from sparse_mrnn.declaration.connectivity import Sample, ranges, sample_many
-from sparse_mrnn.errors import WeightError
 from sparse_mrnn.declaration.explicit_synapses import coordinates, entries_onto
 from sparse_mrnn.declaration.graph import PROJECTION_SIGNS, Projection, projection_label
 from sparse_mrnn.declaration.initializers import Default, Initializer, Synapses
+from sparse_mrnn.errors import WeightError
+from sparse_mrnn.lowering.random_streams import SynapseStreams
 from sparse_mrnn.ops.pattern import Pattern
-from sparse_mrnn.build.random_streams import SynapseStreams
 
 BAND_ROWS = 2**14
 """Target units of a band. A network of no more units is drawn from one stream."""
