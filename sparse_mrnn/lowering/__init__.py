@@ -1,1 +1,1 @@
-"""From a graph to synapses: the random streams, the sampling of each projection, and lowering to one sparse matrix."""
+"""From a graph to synapses: random streams, sampling of each projection, lowering to one sparse matrix."""
