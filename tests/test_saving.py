@@ -151,7 +151,7 @@ def test_everything_a_graph_says_comes_back(tmp_path):
             assert np.array_equal(x, y), (name, field)
     for p, q in zip(a.projections(), b.projections(), strict=True):
         assert (p.rule, p.initializer, p.sign, p.trainable, p.delay) == (q.rule, q.initializer, q.sign, q.trainable, q.delay)
-        assert p.site.exclude_self == q.site.exclude_self
+        assert p.pair.exclude_self == q.pair.exclude_self
         assert (p.weights is None) == (q.weights is None)
         if p.weights is not None:
             torch.testing.assert_close(torch.tensor(p.weights.toarray(), dtype=torch.float32), torch.tensor(q.weights.toarray()))
@@ -310,12 +310,12 @@ def test_an_explicit_graph_has_its_trained_weights(tmp_path):
 
 def test_classes_of_the_users_own_become_their_synapses(tmp_path):
     class Ring(sm.ConnectionRule):
-        def expected(self, site):
-            return site.n_target
+        def expected(self, pair):
+            return pair.n_target
 
-        def sample(self, rng, site):
-            rows = np.arange(site.n_target, dtype=np.int32)
-            return rows, (rows + 1) % site.n_target
+        def sample(self, rng, pair):
+            rows = np.arange(pair.n_target, dtype=np.int32)
+            return rows, (rows + 1) % pair.n_target
 
     class Ones(sm.Constant):  # under the name of another
         def __call__(self, rng, synapses):

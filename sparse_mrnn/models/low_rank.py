@@ -56,7 +56,7 @@ class LowRankProjections(nn.Module):
         )
         self.left, self.right = nn.ParameterList(), nn.ParameterList()
         for p in projections:
-            rank, n_source, n_target = p.rank or 0, p.site.n_source, p.site.n_target
+            rank, n_source, n_target = p.rank or 0, p.pair.n_source, p.pair.n_target
             for factors, n, scale in (
                 (self.left, n_target, rank**-0.5),
                 (self.right, n_source, 1 / n_source),
