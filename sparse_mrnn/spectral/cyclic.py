@@ -146,7 +146,8 @@ class FrobeniusForm:
         cos, sin = (np.where(np.abs(part) < 4 * EPS, 0, part) for part in (np.cos(angle), np.sin(angle)))
         roots, origin = (size[:, None] * (cos + 1j * sin)).ravel(), np.repeat(np.flatnonzero(known), h)
         zeros = min(sum(map(len, self.members)) - h * len(mu), settings.k)
-        values, origin = np.append(roots, np.zeros(zeros)), np.append(origin, np.full(zeros, -1))
+        values: Complex = np.append(roots, np.zeros(zeros, dtype=complex))
+        origin = np.append(origin, np.full(zeros, -1))
         top = leading_order(values, settings.which)[: settings.k]
         values, origin = values[top], origin[top]
         if len(top) < settings.k:
