@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from sparse_mrnn.declaration.graph import Projection, projection_label
 from sparse_mrnn.errors import UnknownNameError
+from sparse_mrnn.lowering.low_rank import draw_factors
 from sparse_mrnn.lowering.lower import Layout
 from sparse_mrnn.models.synapse_table import ProjectionKey
 from sparse_mrnn.ops.products import LowRankBlock
@@ -18,8 +19,7 @@ from sparse_mrnn.ops.products import LowRankBlock
 class LowRankProjections(nn.Module):
     """Projections W = U V^T (Mastrogiuseppe & Ostojic 2018, Neuron 99:609), 2 N R parameters each.
 
-    Entries of U and V are normal at first, of standard deviation 1 / sqrt(R) and 1 / (source units), so that
-    an input of order 1 to every source unit gives one of order 1 or less to the target units.
+    `draw_factors` draws the first U and V.
 
     Parameters
     ----------
@@ -56,13 +56,9 @@ class LowRankProjections(nn.Module):
         )
         self.left, self.right = nn.ParameterList(), nn.ParameterList()
         for p in projections:
-            rank, n_source, n_target = p.rank or 0, p.pair.n_source, p.pair.n_target
-            for factors, n, scale in (
-                (self.left, n_target, rank**-0.5),
-                (self.right, n_source, 1 / n_source),
-            ):
-                drawn = torch.from_numpy(scale * rng.standard_normal((n, rank)))
-                factors.append(nn.Parameter(drawn.to(device, dtype), requires_grad=p.trainable))
+            for factors, drawn in zip((self.left, self.right), draw_factors(p, rng), strict=True):
+                initial = torch.from_numpy(drawn).to(device, dtype)
+                factors.append(nn.Parameter(initial, requires_grad=p.trainable))
 
     def __len__(self) -> int:
         return len(self.names)

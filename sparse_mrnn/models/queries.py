@@ -414,7 +414,9 @@ class RegionQueries(nn.Module):
         Raises
         ------
         UnknownNameError
-            If a key is no region.
+            If a key is not a region.
+        WeightError
+            If a projection from these regions has low rank: it has no sparse matrix.
         """
         kinds = {self.kind_of(name) for name in dict_}
         if len(kinds) != 1:
@@ -423,6 +425,7 @@ class RegionQueries(nn.Module):
                 "inp_dict."
             )
         weights = self.weights(kinds.pop())
+        weights.check_sparse(weights.low_rank_among(self.hid_regions, [*dict_]))
         values = weights.csr_values(effective_weights=False)
         parts = values, torch.ones_like(values), weights.csr_signs().to(values.dtype)
         chosen = torch.zeros(weights.shape[1], dtype=torch.bool)

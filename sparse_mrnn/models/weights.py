@@ -233,6 +233,8 @@ class SparseWeights(nn.Module):
     def all_values(self) -> Tensor:
         """Every synapse's value before Dale's law, in projection order: trainable, shared, and frozen
         ones."""
+        if self.views is not None:
+            self.views.follow(self.values)
         n = self.group.numel()
         # With nothing to train there is no gradient work; gains of no synapse here may have some elsewhere.
         parts = [part for part in (self.values, self.frozen[n:]) if part.numel()]
@@ -248,6 +250,8 @@ class SparseWeights(nn.Module):
         """
         if self.gain_slot is None:
             return self.values.new_empty(0)
+        if self.gain_views is not None and self.gains is not None:
+            self.gain_views.follow(self.gains)
         stored = self.frozen_gains if self.gains is None else torch.cat([self.gains, self.frozen_gains])
         return bounded(stored.index_select(0, self.gain_slot), self.gain_low, self.gain_high)
 
