@@ -202,8 +202,8 @@ SHARED = {
     "a gain of another projection": (lambda t: t["state.rec.group"].fill_(0), "that are not its own"),
     "a group too many": (lambda t: t.update({"state.rec.group": torch.zeros(99, dtype=torch.int32)}), "group is not of the synapses"),
     "other bounds": (lambda t: t["state.rec.gain_low"].fill_(-9), "gain_low differs from the bounds"),
-    "a slot twice": (lambda t: t["state.rec.gain_slot"].fill_(0), "gain_slot is not a permutation"),
-    "a part of the gains": (lambda t: t["state.rec.gain_slot"].copy_(t["state.rec.gain_slot"].flip(0)), "gain_slot trains a part"),
+    "a slot twice": (lambda t: t["state.rec.gain_index"].fill_(0), "gain_index is not a permutation"),
+    "a part of the gains": (lambda t: t["state.rec.gain_index"].copy_(t["state.rec.gain_index"].flip(0)), "gain_index trains a part"),
     "gains are missing": (lambda t: t.pop("state.rec.gains"), "gains"),
     "gains are too many": (lambda t: t.update({"state.rec.gains": torch.zeros(99)}), "frozen_gains"),
     "U of another rank": (lambda t: t.update({"state.rec.low_rank.left.0": torch.zeros(5, 3)}), r"left.0 has shape \(5, 3\)"),
@@ -381,12 +381,6 @@ def test_tonic_input_that_was_set_by_hand_comes_back(tmp_path):
     net.base_firing.fill_(2.0)
     net = round_trip(net, tmp_path)
     assert run(net)[0].any()
-
-
-def test_a_file_of_version_1_still_loads():
-    net = sm.load(DATA / "network_version_1.safetensors", device="cpu")
-    assert net.hid_regions == ["ctx", "spine", "thal"]
-    torch.testing.assert_close(run(net)[0].sum(), torch.tensor(31.48392), atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("change", [{"rank": 10**9}, {"rank": 2.5}, {"rank": -1}])
