@@ -61,7 +61,7 @@ class EdgeTypes:
     def _regions(self, end: str, layout: Layout) -> Int64:
         for row in self.rows:
             if row[end] not in layout.index:
-                problem = f"{end} {row[end]!r} is no region of the nodes."
+                problem = f"{end} {row[end]!r} is not a region of the nodes."
                 raise ConnectomeError(f"{self.files.edge_types}: {problem}")
         return np.array([layout.index[str(row[end])] for row in self.rows], dtype=np.int64)
 

@@ -28,7 +28,6 @@ from sparse_mrnn.interop.sonata_files import (
     opened,
     read_types,
     texts,
-    unescaped,
 )  # fmt: skip
 from sparse_mrnn.interop.sonata_write import EDGE_COLUMNS, EXACT, NODE_COLUMNS, POPULATIONS, axis_name
 from sparse_mrnn.lowering.lower import Layout
@@ -94,10 +93,7 @@ def _rows(path: Path, needed: Sequence[str]) -> list[Row]:
             if name in row and not fits:
                 where = f"{path}: {name} of type {row[needed[0]]}"
                 raise ConnectomeError(f"{where} is {cell!r:.80}, which it cannot be.")
-    try:
-        return [{c: None if v is None else unescaped(v) for c, v in row.items()} for row in rows]
-    except ValueError as error:
-        raise ConnectomeError(f"{path}: a name after a backslash is damaged: {error}.") from None
+    return rows
 
 
 def _graph(file: Any, nodes: Path, node_types: Path) -> RegionGraph:
