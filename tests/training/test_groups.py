@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+import sparse_mrnn as sm
 from helpers.common import values_of
 from helpers.training_nets import build, loss
 from sparse_mrnn.errors import TrainingError, UnknownNameError
