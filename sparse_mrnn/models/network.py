@@ -148,6 +148,8 @@ class mRNNBase(RegionQueries):  # noqa: N801
             graph = RegionGraph() if config is None else read_config(config)
         constrained = {"recurrent": rec_constrained, "input": inp_constrained}
         super().__init__(graph, constrained, spectral_radius)
+        self._known: dict[str, nn.Parameter] = {}  # parameters before a state dict is loaded
+        self.register_load_state_dict_post_hook(_keep_parameters)  # type: ignore[no-untyped-call]
         if not (isinstance(activation, str) or callable(activation)):
             kind = type(activation).__name__
             raise ActivationError(f"activation must be a name or a function, not {kind}.")
@@ -462,6 +464,7 @@ class mRNNBase(RegionQueries):  # noqa: N801
             buffers = dict(self.named_buffers())
             kept = [key for key in BUFFERS if key in own and key in buffers]
             state_dict.update({prefix + key: buffers[key] for key in kept})
+        self._known = dict(self.named_parameters())
         state_dict[f"{prefix}_extra_state"] = own.get("_extra_state")  # that of 0.1 has none
         super()._load_from_state_dict(state_dict, prefix, *args)  # type: ignore[no-untyped-call]
         if self.rec_finalized:
@@ -945,6 +948,21 @@ class mRNNBase(RegionQueries):  # noqa: N801
             gathered = gathered_steps(steps, batch, n, size)
             training_bytes += size * n * batch * (6 + 2 * gathered)
         return MemoryEstimate(weights, pattern, states, training_bytes)
+
+
+def _keep_parameters(net: nn.Module, _: Any) -> None:
+    """After ``load_state_dict(assign=True)``: the parameters stay the objects that optimisers know."""
+    assert isinstance(net, mRNNBase)
+    for name, parameter in net._known.items():
+        module = net.get_submodule(name.rpartition(".")[0])
+        new = module._parameters[name.rpartition(".")[2]]
+        if new is not None and new is not parameter and new.device == parameter.device:
+            parameter.data, parameter.grad = new.data, None
+            module._parameters[name.rpartition(".")[2]] = parameter
+    net._known = {}
+    for part in (net.rec, net.inp):
+        if part is not None:
+            part.bind_views()
 
 
 def _checkpoint_steps(given: int | str | None, steps: int) -> int | None:
