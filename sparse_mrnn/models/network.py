@@ -148,6 +148,8 @@ class mRNNBase(RegionQueries):  # noqa: N801
             graph = RegionGraph() if config is None else read_config(config)
         constrained = {"recurrent": rec_constrained, "input": inp_constrained}
         super().__init__(graph, constrained, spectral_radius)
+        self._known: dict[str, nn.Parameter] = {}  # parameters before a state dict is loaded
+        self.register_load_state_dict_post_hook(_keep_parameters)  # type: ignore[no-untyped-call]
         if not (isinstance(activation, str) or callable(activation)):
             kind = type(activation).__name__
             raise ActivationError(f"activation must be a name or a function, not {kind}.")
@@ -460,6 +462,7 @@ class mRNNBase(RegionQueries):  # noqa: N801
             declared = {name: getattr(self, name) for name in ("base_alpha", "base_firing", "initial_x")}
             declared |= {"rec.sign": self.weights("recurrent").sign, "inp.sign": self.weights("input").sign}
             state_dict.update({prefix + name: tensor for name, tensor in declared.items() if name in own})
+        self._known = dict(self.named_parameters())
         self._load_fixed(state_dict, prefix, *args)
         super()._load_from_state_dict(state_dict, prefix, *args)  # type: ignore[no-untyped-call]
         if self.rec_finalized:
@@ -943,6 +946,21 @@ class mRNNBase(RegionQueries):  # noqa: N801
             gathered = gathered_steps(steps, batch, n, size)
             training_bytes += size * n * batch * (6 + 2 * gathered)
         return MemoryEstimate(weights, pattern, states, training_bytes)
+
+
+def _keep_parameters(net: nn.Module, _: Any) -> None:
+    """After ``load_state_dict(assign=True)``: the parameters stay the objects that optimisers know."""
+    assert isinstance(net, mRNNBase)
+    for name, parameter in net._known.items():
+        module = net.get_submodule(name.rpartition(".")[0])
+        new = module._parameters[name.rpartition(".")[2]]
+        if new is not None and new is not parameter and new.device == parameter.device:
+            parameter.data, parameter.grad = new.data, None
+            module._parameters[name.rpartition(".")[2]] = parameter
+    net._known = {}
+    for part in (net.rec, net.inp):
+        if part is not None:
+            part.bind_views()
 
 
 def _checkpoint_steps(given: int | str | None, steps: int) -> int | None:
