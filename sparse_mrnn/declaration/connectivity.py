@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,13 +64,9 @@ class Site:
         return self.n_source - int(self.exclude_self)
 
 
-@dataclass(frozen=True)
-class Sample:
-    """Synapses of several projections, projection after projection, row-major inside each."""
-
-    lengths: IntArray
-    rows: NDArray[np.int32]
-    cols: NDArray[np.int32]
+Pairs: TypeAlias = tuple[IntArray, NDArray[np.int32], NDArray[np.int32]]
+"""Number of synapses of each projection, then rows and columns of all synapses, projection after projection
+and row-major inside each."""
 
 
 @dataclass(frozen=True)
@@ -98,8 +94,8 @@ class ConnectionRule:
 
     def sample(self, rng: np.random.Generator, site: Site) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         """Draw the synapses of one projection."""
-        drawn = self.sample_batch(rng, [self], [site])
-        return drawn.rows, drawn.cols
+        _, rows, cols = self.sample_batch(rng, [self], [site])
+        return rows, cols
 
     def bands(
         self, site: Site, cuts: Sequence[int], wanted: Sequence[int], stream: Stream
@@ -119,13 +115,13 @@ class ConnectionRule:
         ends = np.searchsorted(rows, cuts)
         for k in wanted:
             part = slice(ends[k], ends[k + 1])
-            yield _Drawn(rows[part] - cuts[k], cols[part]), site.rows(cuts[k], cuts[k + 1])
+            yield GivenPairs(rows[part] - cuts[k], cols[part]), site.rows(cuts[k], cuts[k + 1])
 
     @classmethod
-    def sample_batch(cls, rng: np.random.Generator, rules: Sequence[Any], sites: Sequence[Site]) -> Sample:
+    def sample_batch(cls, rng: np.random.Generator, rules: Sequence[Any], sites: Sequence[Site]) -> Pairs:
         """Draw the synapses of many projections that share this rule class."""
         pairs = [rule.sample(rng, site) for rule, site in zip(rules, sites, strict=True)]
-        return Sample(
+        return (
             np.array([len(rows) for rows, _ in pairs], dtype=np.int64),
             _join([rows for rows, _ in pairs]),
             _join([cols for _, cols in pairs]),
@@ -146,8 +142,8 @@ class IndependentRows(ConnectionRule):
 
 
 @dataclass(frozen=True, eq=False)
-class _Drawn(ConnectionRule):
-    """Synapses that are drawn already."""
+class GivenPairs(ConnectionRule):
+    """Synapses that are drawn already, or explicit."""
 
     rows: NDArray[Any]
     cols: NDArray[Any]
@@ -219,13 +215,13 @@ def ranges(starts: IntArray, lengths: IntArray) -> IntArray:
     return joined
 
 
-def _pairs(keys: IntArray, lengths: IntArray, columns: IntArray, sites: Sequence[Site]) -> Sample:
+def _pairs(keys: IntArray, lengths: IntArray, columns: IntArray, sites: Sequence[Site]) -> Pairs:
     """Turn row-major slots into (row, col), stepping over the diagonal where it is left out."""
     one_width = len(set(columns.tolist())) == 1  # then there is no copy of it for each synapse
     width = np.maximum(columns[:1] if one_width else np.repeat(columns, lengths), 1)
     rows = keys // width
     cols = _other_than_self(rows, keys - rows * width, lengths, sites)
-    return Sample(lengths, rows.astype(np.int32), cols.astype(np.int32))
+    return lengths, rows.astype(np.int32), cols.astype(np.int32)
 
 
 def _other_than_self(
@@ -238,16 +234,6 @@ def _other_than_self(
     first = np.array([site.first_row for site in sites], dtype=np.int64)
     own = units + np.repeat(first, lengths) if first.any() else units
     return partners + (np.repeat(exclude, lengths) & (partners >= own))
-
-
-def _per_unit(
-    rng: np.random.Generator, units: IntArray, partners: IntArray, count: IntArray, sites: Sequence[Site]
-) -> tuple[IntArray, IntArray, IntArray]:
-    """For every unit of every site draw ``count`` distinct partners; the lengths, units and partners."""
-    keys = sample_distinct(rng, np.repeat(count, units), np.repeat(partners, units))
-    lengths = units * count
-    unit = np.repeat(ranges(np.zeros_like(units), units), np.repeat(count, units))
-    return lengths, unit, _other_than_self(unit, keys, lengths, sites)
 
 
 def share_of(rng: np.random.Generator, number: int, left: int, right: int) -> int:
@@ -281,7 +267,7 @@ class AllToAll(IndependentRows):
         return site.n_target * site.columns
 
     @classmethod
-    def sample_batch(cls, rng: np.random.Generator, rules: Sequence[Any], sites: Sequence[Site]) -> Sample:
+    def sample_batch(cls, rng: np.random.Generator, rules: Sequence[Any], sites: Sequence[Site]) -> Pairs:
         rows, columns = _dims(sites)
         lengths = rows * columns
         return _pairs(ranges(np.zeros_like(lengths), lengths), lengths, columns, sites)
@@ -305,7 +291,7 @@ class Bernoulli(IndependentRows):
         return self.density * site.n_target * site.columns
 
     @classmethod
-    def sample_batch(cls, rng: np.random.Generator, rules: Sequence[Any], sites: Sequence[Site]) -> Sample:
+    def sample_batch(cls, rng: np.random.Generator, rules: Sequence[Any], sites: Sequence[Site]) -> Pairs:
         rows, columns = _dims(sites)
         lengths = rng.binomial(rows * columns, np.array([rule.density for rule in rules])).astype(np.int64)
         return _pairs(sample_distinct(rng, lengths, rows * columns), lengths, columns, sites)
@@ -339,7 +325,7 @@ class FixedNumber(ConnectionRule):
             yield FixedNumber(number), site.rows(cuts[k], cuts[k + 1])
 
     @classmethod
-    def sample_batch(cls, rng: np.random.Generator, rules: Sequence[Any], sites: Sequence[Site]) -> Sample:
+    def sample_batch(cls, rng: np.random.Generator, rules: Sequence[Any], sites: Sequence[Site]) -> Pairs:
         rows, columns = _dims(sites)
         lengths = np.array([rule.number for rule in rules], dtype=np.int64)
         return _pairs(sample_distinct(rng, lengths, rows * columns), lengths, columns, sites)
@@ -359,11 +345,14 @@ class FixedFanIn(IndependentRows):
         return self.fan_in * site.n_target
 
     @classmethod
-    def sample_batch(cls, rng: np.random.Generator, rules: Sequence[Any], sites: Sequence[Site]) -> Sample:
+    def sample_batch(cls, rng: np.random.Generator, rules: Sequence[Any], sites: Sequence[Site]) -> Pairs:
         rows, columns = _dims(sites)
         count = np.array([rule.fan_in for rule in rules], dtype=np.int64)
-        lengths, row, col = _per_unit(rng, rows, columns, count, sites)
-        return Sample(lengths, row.astype(np.int32), col.astype(np.int32))
+        lengths, of_row = rows * count, np.repeat(count, rows)
+        keys = sample_distinct(rng, of_row, np.repeat(columns, rows))
+        row = np.repeat(ranges(np.zeros_like(rows), rows), of_row)
+        col = _other_than_self(row, keys, lengths, sites)
+        return lengths, row.astype(np.int32), col.astype(np.int32)
 
 
 @dataclass(frozen=True)
@@ -401,14 +390,10 @@ class FixedFanOut(ConnectionRule):
             yield _FanOutOfBand(count), site.rows(cuts[k], cuts[k + 1])
 
     @classmethod
-    def sample_batch(cls, rng: np.random.Generator, rules: Sequence[Any], sites: Sequence[Site]) -> Sample:
-        sources = np.array([site.n_source for site in sites], dtype=np.int64)
-        partners = np.array([site.n_target - site.exclude_self for site in sites], dtype=np.int64)
+    def sample_batch(cls, rng: np.random.Generator, rules: Sequence[Any], sites: Sequence[Site]) -> Pairs:
         count = np.array([rule.fan_out for rule in rules], dtype=np.int64)
-        lengths, col, row = _per_unit(rng, sources, partners, count, sites)
-        site_of = np.repeat(np.arange(len(sites)), lengths)
-        order = np.lexsort((col, row, site_of))
-        return Sample(lengths, row[order].astype(np.int32), col[order].astype(np.int32))
+        sources = np.array([site.n_source for site in sites], dtype=np.int64)
+        return _fan_out(rng, np.repeat(count, sources), sites)
 
 
 @dataclass(frozen=True, eq=False)
@@ -418,14 +403,24 @@ class _FanOutOfBand(ConnectionRule):
     count: IntArray
 
     def sample(self, rng: np.random.Generator, site: Site) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        source = np.arange(site.n_source)
-        own = source - site.first_row
-        inside = site.exclude_self & (own >= 0) & (own < site.n_target)
-        row = sample_distinct(rng, self.count, site.n_target - inside.astype(np.int64))
-        row += np.repeat(inside, self.count) & (row >= np.repeat(own, self.count))
-        col = np.repeat(source, self.count)
-        order = np.lexsort((col, row))
-        return row[order].astype(np.int32), col[order].astype(np.int32)
+        _, rows, cols = _fan_out(rng, self.count, [site])  # a batch at once would draw other synapses
+        return rows, cols
+
+
+def _fan_out(rng: np.random.Generator, count: IntArray, sites: Sequence[Site]) -> Pairs:
+    """Draw ``count`` distinct targets for each source unit of all sites."""
+    facts = [(site.n_source, site.n_target, site.first_row, site.exclude_self) for site in sites]
+    sources, targets, first, exclude = np.array(facts, dtype=np.int64).T
+    site_of = np.repeat(np.arange(len(sites)), sources)
+    source = ranges(np.zeros_like(sources), sources)
+    own = source - first[site_of]
+    inside = (exclude[site_of] > 0) & (own >= 0) & (own < targets[site_of])
+    row = sample_distinct(rng, count, targets[site_of] - inside)
+    row += np.repeat(inside, count) & (row >= np.repeat(own, count))
+    site_of = np.repeat(site_of, count)
+    order = np.lexsort((row, site_of))  # stable: sources stay in order
+    lengths = np.bincount(site_of, minlength=len(sites))
+    return lengths, row[order].astype(np.int32), np.repeat(source, count)[order].astype(np.int32)
 
 
 def _halved(
@@ -470,11 +465,11 @@ class OneToOne(IndependentRows):
         return site.n_target
 
     @classmethod
-    def sample_batch(cls, rng: np.random.Generator, rules: Sequence[Any], sites: Sequence[Site]) -> Sample:
+    def sample_batch(cls, rng: np.random.Generator, rules: Sequence[Any], sites: Sequence[Site]) -> Pairs:
         lengths, _ = _dims(sites)
         first = np.array([site.first_row for site in sites], dtype=np.int64)
         unit = ranges(np.zeros_like(lengths), lengths).astype(np.int32)
-        return Sample(lengths, unit, unit + np.repeat(first, lengths).astype(np.int32))
+        return lengths, unit, unit + np.repeat(first, lengths).astype(np.int32)
 
 
 @dataclass(frozen=True)
@@ -598,7 +593,7 @@ RULES: dict[str, type[ConnectionRule]] = {
 }
 
 
-def sample_many(rng: np.random.Generator, rules: Sequence[ConnectionRule], sites: Sequence[Site]) -> Sample:
+def sample_many(rng: np.random.Generator, rules: Sequence[ConnectionRule], sites: Sequence[Site]) -> Pairs:
     """Draw the synapses of projections, or of bands of their rows, rule class by rule class, in order."""
     groups: dict[type[ConnectionRule], list[int]] = {}
     for position, rule in enumerate(rules):
@@ -610,11 +605,11 @@ def sample_many(rng: np.random.Generator, rules: Sequence[ConnectionRule], sites
     if len(drawn) == 1:
         return drawn[0][1]
     lengths = np.zeros(len(rules), dtype=np.int64)
-    for members, sample in drawn:
-        lengths[members] = sample.lengths
+    for members, (of_members, _, _) in drawn:
+        lengths[members] = of_members
     start = np.cumsum(lengths) - lengths
     rows, cols = np.empty((2, int(lengths.sum())), dtype=np.int32)
-    for members, sample in drawn:
-        at = ranges(start[members], sample.lengths)
-        rows[at], cols[at] = sample.rows, sample.cols
-    return Sample(lengths, rows, cols)
+    for members, (of_members, some_rows, some_cols) in drawn:
+        slots = ranges(start[members], of_members)
+        rows[slots], cols[slots] = some_rows, some_cols
+    return lengths, rows, cols
