@@ -99,7 +99,7 @@ def test_queries_give_the_dense_matrix_or_refuse():
     for call in (
         lambda: net.effective_W_rec,
         lambda: net.get_projection("a", "b", sparse=True),
-        lambda: sm.spectral_radius(net),
+        lambda: net.gen_w(net.region_dict),
     ):
         with pytest.raises(WeightError, match="'b' -> .* has low rank"):
             call()

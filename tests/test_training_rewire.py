@@ -55,7 +55,7 @@ def check_pattern(net):
             for row, col in slots:
                 assert rows.start <= row < rows.stop
                 assert cols.start <= col < cols.stop
-                assert not (edges[name].site.exclude_self and row - rows.start == col - cols.start)
+                assert not (edges[name].pair.exclude_self and row - rows.start == col - cols.start)
         pattern = part.pattern
         key = pattern.row.long() * max(part.shape[1], 1) + pattern.col
         assert (key[1:] >= key[:-1]).all()

@@ -223,7 +223,7 @@ def sample_bands(
     numbers = range(len(cuts) - 1) if rows is None else np.unique(rows // BAND_ROWS).tolist()
     for block in plan.blocks:
         if block.rule is not None:
-            block.rule.check(block.site)
+            block.rule.check(block.pair)
     first, last = plan.rows[:, 0] // BAND_ROWS, (plan.rows[:, 1] - 1) // BAND_ROWS
     cut = {int(k): _cut_to_bands(plan, int(k), cuts, numbers, streams) for k in np.flatnonzero(first < last)}
     for number in numbers:
@@ -246,8 +246,8 @@ def _cut_to_bands(
     own = [0, *(cuts[first + 1 : last + 1] - start).tolist(), stop - start]
     wanted = [number - first for number in numbers if first <= number <= last]
     rule = projection.rule or IndependentRows()  # explicit synapses are cut as rows are
-    for part, site in rule.bands(projection.site, own, wanted, partial(streams.projection, block)):
-        yield replace(projection, rule=projection.rule and part, site=site)
+    for part, pair in rule.bands(projection.pair, own, wanted, partial(streams.projection, block)):
+        yield replace(projection, rule=projection.rule and part, pair=pair)
 
 
 def _sample(
@@ -256,12 +256,12 @@ def _sample(
     """Draw all synapses of a band; ``blocks`` are its members, cut to it."""
     entries = {k: _entries(block) for k, block in enumerate(blocks) if block.rule is None}
     given = {k: coordinates(blocks[k].synapses, here) for k, here in entries.items()}
-    first_rows = np.array([block.site.first_row for block in blocks], dtype=np.int32)
+    first_rows = np.array([block.pair.first_row for block in blocks], dtype=np.int32)
     rules = [
         block.rule or GivenPairs(given[k][0] - first_rows[k], given[k][1])
         for k, block in enumerate(blocks)
     ]
-    lengths, rows, cols = sample_many(rng, rules, [block.site for block in blocks])
+    lengths, rows, cols = sample_many(rng, rules, [block.pair for block in blocks])
     parts = [slice(stop - length, stop) for stop, length in zip(np.cumsum(lengths), lengths, strict=True)]
     values = np.zeros(len(rows), dtype=plan.dtype)
     for k, (_, _, weights) in given.items():
@@ -302,8 +302,8 @@ def _sample(
 
 def _entries(block: Projection) -> slice:
     """Find the explicit synapses onto the rows of a block."""
-    site = block.site
-    return entries_onto(block.synapses, site.first_row, site.first_row + site.n_target)
+    pair = block.pair
+    return entries_onto(block.synapses, pair.first_row, pair.first_row + pair.n_target)
 
 
 def _in_dtype(

@@ -41,19 +41,19 @@ class CandidateSlots:
     @classmethod
     def of(cls, net: mRNNBase, weights: SparseWeights, table: SynapseTable) -> CandidateSlots:
         """The slots of the projections of a table."""
-        by_name = {(p.source, p.target, p.key): p.site for p in net.graph.projections(weights.kind)}
-        sites = [by_name[name] for name in table.projections]
+        by_name = {(p.source, p.target, p.key): p.pair for p in net.graph.projections(weights.kind)}
+        pairs = [by_name[name] for name in table.projections]
         targets, sources = weights.targets, weights.sources
-        columns = np.array([site.columns for site in sites], dtype=np.int64)
-        size = columns * np.array([site.n_target for site in sites], dtype=np.int64)
+        columns = np.array([pair.columns for pair in pairs], dtype=np.int64)
+        size = columns * np.array([pair.n_target for pair in pairs], dtype=np.int64)
         return cls(
             start=np.cumsum(size) - size,
             size=size,
             columns=columns,
-            no_self=np.array([site.exclude_self for site in sites], dtype=bool),
+            no_self=np.array([pair.exclude_self for pair in pairs], dtype=bool),
             row_start=targets.ptr[[targets.index[target] for _, target, _ in table.projections]],
             col_start=sources.ptr[[sources.index[source] for source, _, _ in table.projections]],
-            block=np.repeat(np.arange(len(sites)), table.lengths.numpy()),
+            block=np.repeat(np.arange(len(pairs)), table.lengths.numpy()),
         )
 
     def occupied(self, table: SynapseTable) -> Int64:
