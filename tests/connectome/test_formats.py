@@ -207,7 +207,7 @@ def test_matrix_that_is_not_right(tmp_path):
     with refused("cannot be read as npy.*allow_pickle"):
         read_matrix(path)
     (tmp_path / "m.csv").write_text(",a,b\na,1,2\nb,3,x\n")
-    with refused(r"m.csv, line 3, column 3: 'x' is no number"):
+    with refused(r"m.csv, line 3, column 3: 'x' is not a number"):
         read_matrix(tmp_path / "m.csv")
     (tmp_path / "m.csv").write_text(",a,b\na,1,2\nc,3,4\n")
     with refused("labelled differently"):

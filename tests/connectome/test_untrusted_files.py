@@ -79,7 +79,7 @@ def test_na_is_a_name_in_files_and_dataframes(tmp_path):
         graph, _ = read_table(*sources, regions="area", scale="none")
         members = {r.name: r.unit_ids for r in graph.regions()}
         assert members == {"NA": ("NA",), "V1": ("b",), "unassigned": ("c",)}
-    with refused("'NA' is no number"):
+    with refused("'NA' is not a number"):
         table(tmp_path / "e.csv", HEAD + "a,b,NA\n")
 
 
