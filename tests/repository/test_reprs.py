@@ -68,8 +68,8 @@ def test_graph():
 def test_no_name_is_truncated_at_80_columns(name):
     if name == "long":
         g = sm.RegionGraph()
-        for k in range(3):
-            g.add_region(f"a very long name of a region that fills the line {k}" * 2, 10**6)
+        for space in " _":
+            g.add_region("a very long name of a region that fills more than one line".replace(" ", space) * 2, 10**6)
     else:
         g, _ = read_celegans()
     lines = rendered(g).splitlines()
