@@ -185,7 +185,7 @@ def test_what_is_no_network_or_recording():
         (lambda: Gain("a", "b", None), InterventionError, "factor is None"),
         (lambda: Gain("a", "b", 1, key=5), InterventionError, "key is 5"),
         (lambda: Lesion(None), InterventionError, "region is None"),
-        (lambda: Lesion("a", start=-1), InterventionError, "no interval"),
+        (lambda: Lesion("a", start=-1), InterventionError, "not an interval"),
     ],
 )
 def test_what_a_declaration_is_given(make, error, message):
@@ -196,8 +196,8 @@ def test_what_a_declaration_is_given(make, error, message):
 @pytest.mark.parametrize(
     ("waveform", "message"),
     [
-        (Samples("abc"), "no array of numbers: could not convert"),
-        (Samples([[1], [1, 2]]), "no array of numbers"),
+        (Samples("abc"), "not an array of numbers: could not convert"),
+        (Samples([[1], [1, 2]]), "not an array of numbers"),
         (Samples(path=5), "cannot read 5"),
         (Function("x"), "'x' cannot be called"),
         (Function(lambda t: "x"), "returns str at 0 ms"),

@@ -140,7 +140,7 @@ def test_a_simulation_file_beside_any_network(config, tmp_path, whole):
     assert (found.attrs["tau"], found.attrs["activation"]) == (33, "tanh")  # of the file; of the network
     settings = sm.load_config({"simulation": SECTION}).simulation
     same = sm.mRNN(net.to_graph(), device="cpu", tau=33, activation="tanh")
-    expected = sm.simulate(same, 80, stimulus=settings.stimuli(), interventions=settings.acts(), record=settings.record.to_record())
+    expected = sm.simulate(same, 80, stimulus=settings.stimuli(), interventions=settings.intervention_objects(), record=settings.record.to_record())
     np.testing.assert_allclose(found.x.values, expected.x.values, rtol=1e-6)
     run("simulate", config, "--simulation", file, "--tau", 44, "--duration", 60, "--out", tmp_path / "other.zarr")  # options win
     assert open_recording(tmp_path / "other.zarr").attrs["tau"] == 44
@@ -180,7 +180,7 @@ def test_a_run_without_any_drive_says_so(config, tmp_path):
         (("--stim", "a:x"), "expected a stimulus as"),
         (("--lesion", ":5"), "expected a lesion as REGION[:START[:STOP]]"),
         (("--lesion", "aa"), "lesion of 'aa': there is no 'aa'"),
-        (("--lesion", "a:50:20"), "are no interval"),
+        (("--lesion", "a:50:20"), "are not an interval"),
         (("--clamp", "a"), "expected a clamp as REGION:VALUE[:START[:STOP]]"),
         (("--clamp", "cue:1"), "it is an input; give it a stimulus instead"),
         (("--gain", "a:b"), "expected a gain as SOURCE:TARGET:FACTOR[:START[:STOP]]"),

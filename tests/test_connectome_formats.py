@@ -397,7 +397,7 @@ def test_flyvis_with_its_own_parameters(tmp_path):
 def test_flyvis_has_734_parameters():
     graph, _ = read_flyvis(source_file("flyvis/fib25-fib19_v2.2.json"), 4, share=True, inputs=True)
     net = sm.mRNN(graph, "relu", dt=20.0, device="cpu", seed=0)
-    assert {n: p.numel() for n, p in net.named_parameters() if p.numel()} == {"bias": 65, "keep_logit": 65, "rec.gains": 604}
+    assert {n: p.numel() for n, p in net.named_parameters() if p.numel()} == {"bias": 65, "tau_logit": 65, "rec.gains": 604}
 
 
 def test_flyvis_columns_lie_in_the_visual_field():

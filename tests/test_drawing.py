@@ -19,12 +19,12 @@ from sparse_mrnn.lowering.lower import Layout, lower_shard
 class Diagonal(sm.ConnectionRule):
     """A rule of one's own, which knows nothing of bands."""
 
-    def expected(self, site):
-        return site.n_target
+    def expected(self, pair):
+        return pair.n_target
 
-    def sample(self, rng, site):
-        rows = np.arange(site.n_target)
-        return rows, rng.integers(site.n_source, size=site.n_target)
+    def sample(self, rng, pair):
+        rows = np.arange(pair.n_target)
+        return rows, rng.integers(pair.n_source, size=pair.n_target)
 
 
 def everything():

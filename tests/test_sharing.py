@@ -152,7 +152,7 @@ def test_parameters_are_counted_once():
     graph.add_projection("b", "a", density=0.5, initializer=sm.Constant(1.0), share="source")
     net = sm.mRNN(graph, device="cpu", seed=0)
     assert {name: p.numel() for name, p in net.named_parameters()} == {
-        "bias": 51, "keep_logit": 1, "rec.values": 0, "rec.gains": 51, "inp.values": 0
+        "bias": 51, "tau_logit": 1, "rec.values": 0, "rec.gains": 51, "inp.values": 0
     }
     optimizer = torch.optim.Adam(net.parameters())
     net(torch.zeros(1, 3, 0), net.batched_initial_condition(1)[0])[1].sum().backward()

@@ -16,6 +16,6 @@ def draw_factors(projection: Projection, rng: np.random.Generator) -> tuple[Floa
     Entries are normal, of standard deviation 1 / sqrt(rank) and 1 / (source units), so that an input of order
     1 to every source unit gives one of order 1 or less to the target units.
     """
-    rank, n_source, n_target = projection.rank or 0, projection.site.n_source, projection.site.n_target
+    rank, n_source, n_target = projection.rank or 0, projection.pair.n_source, projection.pair.n_target
     left = rank**-0.5 * rng.standard_normal((n_target, rank))
     return left, 1 / n_source * rng.standard_normal((n_source, rank))

@@ -510,7 +510,7 @@ def _gains(blocks: Sequence[Projection]) -> Gains:
                 )
         else:
             whose = block.source, block.target, block.key
-            what = [share.name] if share.name else share.gain_names(block.site.n_source, block.site.n_target)
+            what = [share.name] if share.name else share.gain_names(block.pair.n_source, block.pair.n_target)
             of_block[k] = slice(len(names), len(names) + len(what))
             names += [(*whose, part) for part in what]
             settings += [own] * len(what)

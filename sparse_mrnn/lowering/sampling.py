@@ -164,7 +164,7 @@ def draw_bands(drawing: Drawing, streams: SynapseStreams, rows: Int64 | None = N
     numbers = range(len(cuts) - 1) if rows is None else np.unique(rows // BAND_ROWS).tolist()
     for block in drawing.blocks:
         if block.rule is not None:
-            block.rule.check(block.site)
+            block.rule.check(block.pair)
     first, last = drawing.rows[:, 0] // BAND_ROWS, (drawing.rows[:, 1] - 1) // BAND_ROWS
     cut = {int(k): _parts(drawing, int(k), cuts, numbers, streams) for k in np.flatnonzero(first < last)}
     for number in numbers:
@@ -190,14 +190,14 @@ def _parts(
     wanted = [number - first for number in numbers if first <= number <= last]
     if projection.rule is None:
         for k in wanted:
-            yield replace(projection, site=projection.site.rows(own[k], own[k + 1]))
+            yield replace(projection, pair=projection.pair.rows(own[k], own[k + 1]))
         return
 
     def stream(begin: int, end: int) -> np.random.Generator:
         return streams.projection(block, begin, end)
 
-    for rule, site in projection.rule.bands(projection.site, own, wanted, stream):
-        yield replace(projection, rule=rule, site=site)
+    for rule, pair in projection.rule.bands(projection.pair, own, wanted, stream):
+        yield replace(projection, rule=rule, pair=pair)
 
 
 def _draw(
@@ -207,7 +207,7 @@ def _draw(
     sample, values = _sample(blocks, drawing.dtype, rng)
     lengths, rows, cols = sample.lengths, sample.rows, sample.cols
     group = _gains_of_synapses(blocks, sample)
-    first_row = np.array([block.site.first_row for block in blocks], dtype=np.int64)
+    first_row = np.array([block.pair.first_row for block in blocks], dtype=np.int64)
     rows += np.repeat((drawing.rows[members, 0] + first_row - band.start).astype(np.int32), lengths)
     cols += np.repeat(drawing.cols[members, 0].astype(np.int32), lengths)
     overriding = _overriding_signs(drawing, blocks, lengths, cols)
@@ -236,7 +236,7 @@ def _sample(
     """Synapses within the rows and columns of their blocks, and explicit weights (0 elsewhere)."""
     drawn = [k for k, block in enumerate(blocks) if block.rule is not None]
     rules = [block.rule for block in blocks if block.rule is not None]
-    sample = sample_many(rng, rules, [blocks[k].site for k in drawn])
+    sample = sample_many(rng, rules, [blocks[k].pair for k in drawn])
     if len(drawn) == len(blocks):
         return sample, np.zeros(len(sample.rows), dtype=dtype)
     lengths = np.zeros(len(blocks), dtype=np.int64)
@@ -254,7 +254,7 @@ def _sample(
         if block.synapses is not None:
             here = slice(stop[k] - lengths[k], stop[k])
             rows[here], cols[here], weights = coordinates(block.synapses, _given(block))
-            rows[here] -= block.site.first_row
+            rows[here] -= block.pair.first_row
             with np.errstate(over="ignore"):
                 values[here] = weights
             if not np.isfinite(values[here]).all():
@@ -266,8 +266,8 @@ def _sample(
 
 def _given(block: Projection) -> slice:
     """Which of its explicit synapses are onto the rows of a block."""
-    site = block.site
-    return entries_onto(block.synapses, site.first_row, site.first_row + site.n_target)
+    pair = block.pair
+    return entries_onto(block.synapses, pair.first_row, pair.first_row + pair.n_target)
 
 
 def _gains_of_synapses(blocks: Sequence[Projection], sample: Sample) -> Int32:
@@ -276,7 +276,7 @@ def _gains_of_synapses(blocks: Sequence[Projection], sample: Sample) -> Int32:
     for k, block in enumerate(blocks):
         if block.share is not None:
             here = slice(stop[k] - sample.lengths[k], stop[k])
-            row = sample.rows[here] + np.int32(block.site.first_row)
+            row = sample.rows[here] + np.int32(block.pair.first_row)
             entries = None if block.synapses is None else _given(block)
             found.append(block.share.groups(row, sample.cols[here], entries))
     return np.concatenate(found)

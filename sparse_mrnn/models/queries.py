@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sparse_mrnn.declaration.graph import Region, RegionGraph
 from sparse_mrnn.errors import (
@@ -20,6 +20,7 @@ from sparse_mrnn.errors import (
     suggest,
 )
 from sparse_mrnn.lowering.lower import Layout
+from sparse_mrnn.models.fixed_tensors import FixedTensors
 from sparse_mrnn.models.low_rank import LowRankProjections
 from sparse_mrnn.models.weights import SparseWeights, check_dense
 from sparse_mrnn.ops.pattern import Pattern, scatter_dense, split_sparse
@@ -36,7 +37,7 @@ class UnitLocation(NamedTuple):
     index: int  # type: ignore[assignment]  # hides tuple.index
 
 
-class RegionQueries(nn.Module):
+class RegionQueries(FixedTensors):
     """The queries of a network by region name, which every name of a parent region answers too.
 
     Parameters
