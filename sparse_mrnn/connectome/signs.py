@@ -170,7 +170,7 @@ def _numbers_or_nan(table: ColumnTable, column: str) -> NDArray[np.float64]:
     labels = ["nan" if label.lower() in NO_NUMBER else label for label in labels]
     wrong = next((label for label in labels if not is_number(label)), None)
     if wrong is not None:
-        raise ConnectomeError(f"{table.name}, column {column!r}: the confidence {wrong!r:.80} is not a number.")
+        raise ConnectomeError(f"{table.name}, column {column!r}: confidence {wrong!r:.80} is not a number.")
     values = np.array([*map(float, labels), np.nan])
     numbers: NDArray[np.float64] = values[codes]
     return numbers
