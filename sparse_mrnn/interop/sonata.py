@@ -14,7 +14,7 @@ from sparse_mrnn.errors import ConnectomeError
 from sparse_mrnn.interop.sonata_files import NetworkFiles, opened
 from sparse_mrnn.interop.sonata_import import import_network
 from sparse_mrnn.interop.sonata_read import read_back
-from sparse_mrnn.interop.sonata_write import EXACT, SETTINGS, write_sonata
+from sparse_mrnn.interop.sonata_write import SETTINGS, WRITTEN_HERE, write_sonata
 
 __all__ = ["open_sonata", "read_sonata", "read_sonata_settings", "write_sonata"]
 
@@ -33,7 +33,7 @@ def is_written_here(nodes: str | os.PathLike[str]) -> bool:
         If its files are damaged.
     """
     with opened(_nodes_file(nodes)) as file:
-        return EXACT in file.attrs
+        return WRITTEN_HERE in file.attrs
 
 
 def _nodes_file(nodes: str | os.PathLike[str]) -> Path:

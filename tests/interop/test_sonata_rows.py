@@ -15,7 +15,8 @@ from sparse_mrnn.distributed.declared import graph_digests
 from sparse_mrnn.distributed.partition import unit_work
 from sparse_mrnn.interop import open_sonata, read_sonata, sonata_edges, write_sonata
 from sparse_mrnn.lowering import sampling
-from sparse_mrnn.lowering.lower import Layout, lower, lower_shard
+from sparse_mrnn.lowering.layout import Layout
+from sparse_mrnn.lowering.lower import lower, lower_shard
 
 
 def bands_of(monkeypatch, rows):

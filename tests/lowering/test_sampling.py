@@ -13,7 +13,8 @@ from sparse_mrnn.declaration import connectivity
 from sparse_mrnn.declaration.connectivity import share_of
 from sparse_mrnn.errors import GraphError
 from sparse_mrnn.lowering import sampling
-from sparse_mrnn.lowering.lower import Layout, lower_shard
+from sparse_mrnn.lowering.layout import Layout
+from sparse_mrnn.lowering.lower import lower_shard
 
 
 class Diagonal(sm.ConnectionRule):

@@ -5,8 +5,8 @@ import signal
 
 import pytest
 import xarray as xr
-from test_damaged_recordings import network, small_chunks  # noqa: F401 - a fixture for every test here
 
+from helpers.recorded_runs import network, small_chunks  # noqa: F401 - a fixture for every test here
 from sparse_mrnn.errors import ResumeError, SimulationStopped, StimulusError
 from sparse_mrnn.simulation import simulate
 from sparse_mrnn.simulation.progress import Progress
