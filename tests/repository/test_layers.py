@@ -50,7 +50,6 @@ HASATTR = {
     ("spectral.inputs", "shape"): "any array or sparse matrix",
     ("spectral.inputs", "get_weight_subset"): "a network, of a layer above: to go",
     ("spectral.differentiable", "get_weight_subset"): "a network, of a layer above: to go",
-    ("interop.graphml", "to_spec"): "a rule or an initializer: to go",
     ("simulation.attributes", "time_constants"): "a leaky network: to go",
     ("stimulus.code_digest", "detach"): "a tensor, in a layer without torch: to go",
     ("stimulus.code_digest", "numpy"): "a tensor, in a layer without torch: to go",
