@@ -30,7 +30,7 @@ def write_graphml(
     ----------
     graph : mRNN, ElmanmRNN or RegionGraph
         A network gives units or regions as `mRNNBase.to_networkx` has them; a graph gives regions and
-        projections with all their attributes. An array becomes text, a JSON list; a rule or an initialiser the
+        projections with all their attributes. An array becomes text, a JSON list; a rule or initialiser the
         JSON of a configuration; explicit weights become their number, ``synapses``.
     path : path
         Ending in .gz, it is compressed.
