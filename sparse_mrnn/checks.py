@@ -84,13 +84,27 @@ def real_number(value: Any, what: str, error: Error) -> int | float:
     return value if type(value) is int else number
 
 
+def name_text(value: Any) -> str | None:
+    """The text of a name: of text itself, and of an integer, as ids of neurons often are; None of others.
+
+    >>> name_text("AVAL"), name_text(np.int64(720575940653971835)), name_text(0.5)
+    ('AVAL', '720575940653971835', None)
+    """
+    if isinstance(value, str):
+        return str(value)
+    try:
+        return None if isinstance(value, bool | np.bool_) else str(operator.index(value))
+    except (TypeError, ValueError, RuntimeError):  # RuntimeError: a tensor of several numbers
+        return None
+
+
 def names_of(given: Any, what: str, error: Error) -> tuple[str, ...]:
-    """One name, or several, as a tuple.
+    """One name, or several, as a tuple of text; integers are names by their digits.
 
     Raises
     ------
     error
-        If there is none, or one is no text.
+        If there is none, or one is neither text nor an integer.
 
     Examples
     --------
@@ -99,12 +113,15 @@ def names_of(given: Any, what: str, error: Error) -> tuple[str, ...]:
     (('thal',), ('thal', 'cortex'))
     """
     names = (given,) if isinstance(given, str) or not isinstance(given, Iterable) else tuple(given)
+    found = []
     for name in names:
-        if not isinstance(name, str):
-            raise error(f"{what}: {_short(name)} is no name; give text.")
-    if not names:
+        text = name_text(name)
+        if text is None:
+            raise error(f"{what}: {_short(name)} is not a name; give text.")
+        found.append(text)
+    if not found:
         raise error(f"{what} is empty; name at least one.")
-    return tuple(str(name) for name in names)
+    return tuple(found)
 
 
 def path_of(given: Any, what: str, error: Error) -> Path:

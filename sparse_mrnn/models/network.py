@@ -212,13 +212,13 @@ class mRNNBase(RegionQueries):  # noqa: N801
             learnable_bias=learnable_bias,
             **more,
         )
-        self._layouts.clear()
+        self._names = None
 
     def add_input_region(self, name: str, num_units: int, sign: str | Any = "pos") -> None:
         """Add an input region of ``num_units`` channels."""
         self._still_open("input region", name, self.inp_finalized)
         self.graph.add_input(name, num_units, sign=sign)
-        self._layouts.clear()
+        self._names = None
 
     def add_recurrent_connection(
         self, src_region: str, dst_region: str, sparsity: float | None = None, **more: Any
@@ -269,7 +269,7 @@ class mRNNBase(RegionQueries):  # noqa: N801
                 raise ConfigError(f"region {name!r} has projections; replace it by one of {n} units.")
             self.graph.nodes[name].clear()
         self.graph.add_node(name, **alone.nodes[name])
-        self._layouts.clear()
+        self._names = None
 
     def _still_open(self, what: str, name: str, closed: bool) -> None:
         if closed:

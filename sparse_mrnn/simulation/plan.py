@@ -27,7 +27,7 @@ from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.recording import Record
 from sparse_mrnn.recording.axes import Axes
 from sparse_mrnn.recording.recorder import Statistics
-from sparse_mrnn.simulation.targets import recorded_units, unit_labels
+from sparse_mrnn.simulation.targets import recorded_units
 from sparse_mrnn.stimulus import Intervention, Stimulus
 
 CHUNK_BYTES = 32 * 2**20
@@ -148,7 +148,7 @@ def _all_of(kind: type[T], given: Any, message: str, error: type[SparseMRNNError
 
 def _axes(net: mRNNBase, record: Record, batch: int, steps: int) -> Axes:
     """Labels and sizes of what is recorded: regions in the order asked for, each in unit order."""
-    region, unit_id = unit_labels(net)
+    region, unit_id = net.layout().labels()
     units = recorded_units(net, record)
     groups = tuple(net.hid_regions if record.regions is None else record.regions)
     return Axes(
