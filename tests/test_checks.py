@@ -165,7 +165,7 @@ def test_what_is_no_network_or_recording():
     ("make", "error", "message"),
     [
         (lambda: Record(regions=[]), RecordingError, "record: regions is empty"),
-        (lambda: Record(regions=5), RecordingError, "regions: 5 is not a name"),
+        (lambda: Record(regions=0.5), RecordingError, "regions: 0.5 is not a name"),
         (lambda: Record(what=[["mean"]]), RecordingError, r"what: \['mean'\] is not a name"),
         (lambda: Record(every=1.5), RecordingError, "every is 1.5"),
         (lambda: Record(dtype=np.float16), RecordingError, "dtype: <class 'numpy.float16'> is not a name"),

@@ -211,13 +211,13 @@ class mRNNBase(RegionQueries):  # noqa: N801
             if isinstance(value, Tensor):
                 given[field] = value.detach().cpu().numpy()
         self.graph.add_region(name, num_units, **given)
-        self._layouts.clear()
+        self._names = None
 
     def add_input_region(self, name: str, num_units: int, sign: str | Any = "pos") -> None:
         """Add an input region of ``num_units`` channels."""
         self._still_open("input region", name, self.inp_finalized)
         self.graph.add_input(name, num_units, sign=sign)
-        self._layouts.clear()
+        self._names = None
 
     def add_recurrent_connection(
         self,
@@ -276,7 +276,7 @@ class mRNNBase(RegionQueries):  # noqa: N801
             raise TypeError(f"net[{name!r}] = ... takes a Region, not {type(region).__name__}.")
         self._still_open("region", name, self.rec_finalized or self.inp_finalized)
         self.graph.set_region(replace(region, name=name))
-        self._layouts.clear()
+        self._names = None
 
     def _still_open(self, what: str, name: str, closed: bool) -> None:
         if closed:
