@@ -17,7 +17,8 @@ from sparse_mrnn.distributed.noise import ShardedNoise
 from sparse_mrnn.distributed.partition import Partition
 from sparse_mrnn.distributed.product import HaloSynapses, ShardedSpec
 from sparse_mrnn.distributed.ranks import Ranks
-from sparse_mrnn.lowering.lower import Layout, lower, lower_shard
+from sparse_mrnn.lowering.layout import Layout
+from sparse_mrnn.lowering.lower import lower, lower_shard
 from sparse_mrnn.lowering.random_streams import synapse_stream
 from sparse_mrnn.models.delays import delay_groups, delayed_inputs, has_delays
 from sparse_mrnn.models.fixed_tensors import FixedTensors

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from sparse_mrnn.declaration.graph import PROJECTION_SIGNS, projection_label
 from sparse_mrnn.errors import SizeError, UnknownNameError, WeightError
-from sparse_mrnn.lowering.lower import BlockSparse
+from sparse_mrnn.lowering.block_sparse import BlockSparse
 from sparse_mrnn.models.fixed_tensors import FixedTensors
 from sparse_mrnn.models.low_rank import LowRankProjections
 from sparse_mrnn.models.synapse_table import ProjectionKey, SynapseTable, follow

@@ -443,8 +443,8 @@ class Run:
             if spec.get("id", "") is None:
                 raise ResumeError(
                     f"{self.out} cannot be resumed: stimulus[{k}] is a function or class of your own without "
-                    f"an id, so nothing tells if it is still the same. Give it one, Function(f, id='...'), and "
-                    f"{advice}."
+                    "an id, so nothing tells if it is still the same. Give it one, Function(f, id='...'), "
+                    f"and {advice}."
                 )
         parts = ("options", "fingerprint")
         found = [d for part in parts for d in differences(old[part], self.identity[part])]
