@@ -12,7 +12,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
-from sparse_mrnn.declaration.connectivity import AllToAll, Bernoulli, ConnectionRule, FixedFanIn, Site
+from sparse_mrnn.declaration.connectivity import AllToAll, Bernoulli, ConnectionRule, FixedFanIn, RegionPair
 from sparse_mrnn.declaration.explicit_synapses import ExplicitSynapses, blocks_by_region, explicit_weights
 from sparse_mrnn.declaration.initializers import Default, Initializer
 from sparse_mrnn.declaration.sharing import Sharing, SynapseLabels, check_sharing
@@ -98,7 +98,7 @@ class Projection:
     ----------
     source, target, key : str
         What names it: its regions, and its key among parallel projections.
-    site : Site
+    pair : RegionPair
         Sizes and positions of both regions, for the rule.
     rule : ConnectionRule or None
         Draws the synapses, where they are not explicit.
@@ -118,7 +118,7 @@ class Projection:
     source: str
     target: str
     key: str
-    site: Site = field(repr=False)
+    pair: RegionPair = field(repr=False)
     rule: ConnectionRule | None
     synapses: ExplicitSynapses | None = field(default=None, repr=False)
     initializer: Initializer | None = None
@@ -138,7 +138,7 @@ class Projection:
         """Synapses the projection will have: exact for explicit weights and exact rules."""
         if self.synapses is not None or self.rank is not None:
             return 0 if self.synapses is None else self.synapses.nnz
-        return self.rule.expected(self.site)  # type: ignore[union-attr]
+        return self.rule.expected(self.pair)  # type: ignore[union-attr]
 
 
 def projection_label(source: str, target: str, key: str = "default") -> str:
@@ -404,7 +404,7 @@ class RegionGraph(nx.MultiDiGraph):
         elif rank is not None:
             attrs["rank"] = _rank(label, rank, (dst["n"], src["n"]), source_signs, attrs, share)
         if weights is None and rank is None:
-            _rule_of(attrs, label).check(self._site(source, target, key, attrs))
+            _rule_of(attrs, label).check(self._pair(source, target, key, attrs))
         if share is not None:
             sharing = check_sharing(label, share, gain, bounds, attrs.get("weights"))
             if weights is None and not (initializer or Default()).keeps_sign(bool(source_signs.all())):
@@ -497,7 +497,7 @@ class RegionGraph(nx.MultiDiGraph):
                     source,
                     target,
                     key,
-                    site=self._site(source, target, key, attrs),
+                    pair=self._pair(source, target, key, attrs),
                     rule=None if "weights" in attrs or "rank" in attrs else _rule_of(attrs, label),
                     synapses=attrs.get("weights"),
                     initializer=attrs.get("initializer"),
@@ -672,9 +672,9 @@ class RegionGraph(nx.MultiDiGraph):
             raise UnknownNameError(f"{side} {name!r} is a parent that only groups {inside}; connect those.")
         raise UnknownNameError(f"unknown {side} region {name!r}. {suggest(name, self, what='regions')}")
 
-    def _site(self, source: str, target: str, key: str, attrs: Mapping[str, Any]) -> Site:
+    def _pair(self, source: str, target: str, key: str, attrs: Mapping[str, Any]) -> RegionPair:
         src, dst = self.nodes[source], self.nodes[target]
-        return Site(
+        return RegionPair(
             projection_label(source, target, key),
             n_target=dst["n"],
             n_source=src["n"],

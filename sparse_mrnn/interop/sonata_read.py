@@ -31,7 +31,7 @@ from sparse_mrnn.interop.sonata_files import (
     unescaped,
 )  # fmt: skip
 from sparse_mrnn.interop.sonata_write import EDGE_COLUMNS, EXACT, NODE_COLUMNS, POPULATIONS, axis_name
-from sparse_mrnn.lowering.lower import Layout
+from sparse_mrnn.lowering.layout import Layout
 
 FLAGS = "learnable_tau", "unit_ids", "trainable", "self_connections"
 NUMBERS = "base_firing", "init", "tau", "tau_low", "tau_high", "noise_level", "delay"

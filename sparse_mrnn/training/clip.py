@@ -79,9 +79,9 @@ def clip_grad_by_region_(
     for parameter, region in ((net.bias, net.bias_region), (net.init, net.init_region)):
         if by == "target" and parameter is not None and parameter.grad is not None:
             gradients.append((parameter.grad, region))
-    if by == "target" and net.keep_logit is not None and net.keep_logit.grad is not None:
+    if by == "target" and net.tau_logit is not None and net.tau_logit.grad is not None:
         learnt = [k for k, region in enumerate(net.layout().regions) if region.learnable_tau]
-        gradients.append((net.keep_logit.grad, torch.tensor(learnt, device=net.device)))
+        gradients.append((net.tau_logit.grad, torch.tensor(learnt, device=net.device)))
     squares = torch.zeros(len(names), dtype=torch.float64, device=net.device)
     for gradient, region in gradients:
         squares.index_add_(0, region, gradient.double().square())
