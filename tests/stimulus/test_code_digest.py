@@ -142,6 +142,7 @@ def test_what_has_no_digest():
     assert code_digest(closed(circular)) == code_digest(closed(circular))
 
 
+@pytest.mark.slow
 def test_it_is_the_same_in_every_process():
     code = f"import sys; sys.path[:0] = {[str(TESTS), str(Path(__file__).parent)]!r}\n" + (
         "import test_code_digest as t\n"
