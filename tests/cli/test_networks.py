@@ -44,7 +44,7 @@ def test_a_network_trained_in_python_is_simulated(net, tmp_path, form):
     else:
         sm.write_config(net, tmp_path / "net.json")
         path, exact = tmp_path / "net.json", False
-    expected = sm.simulate(net, 300, stimulus=STIMULUS, seed=net.seed)
+    expected = sm.simulate(net, 300, stimulus=STIMULUS, seed=net.seed, out=tmp_path / "expected.zarr")
     text = run("simulate", path, *RUN, "--out", tmp_path / "run.zarr")
     assert "9 units" in text
     found = open_recording(tmp_path / "run.zarr")
@@ -140,7 +140,7 @@ def test_a_simulation_file_beside_any_network(config, tmp_path, whole):
     assert (found.attrs["tau"], found.attrs["activation"]) == (33, "tanh")  # of the file; of the network
     settings = sm.load_config({"simulation": SECTION}).simulation
     same = sm.mRNN(net.to_graph(), device="cpu", tau=33, activation="tanh")
-    expected = sm.simulate(same, 80, stimulus=settings.stimuli(), interventions=settings.acts(), record=settings.record.to_record())
+    expected = sm.simulate(same, 80, stimulus=settings.stimuli(), interventions=settings.intervention_objects(), record=settings.record.to_record())
     np.testing.assert_allclose(found.x.values, expected.x.values, rtol=1e-6)
     run("simulate", config, "--simulation", file, "--tau", 44, "--duration", 60, "--out", tmp_path / "other.zarr")  # options win
     assert open_recording(tmp_path / "other.zarr").attrs["tau"] == 44
@@ -180,7 +180,7 @@ def test_a_run_without_any_drive_says_so(config, tmp_path):
         (("--stim", "a:x"), "expected a stimulus as"),
         (("--lesion", ":5"), "expected a lesion as REGION[:START[:STOP]]"),
         (("--lesion", "aa"), "lesion of 'aa': there is no 'aa'"),
-        (("--lesion", "a:50:20"), "are no interval"),
+        (("--lesion", "a:50:20"), "are not an interval"),
         (("--clamp", "a"), "expected a clamp as REGION:VALUE[:START[:STOP]]"),
         (("--clamp", "cue:1"), "it is an input; give it a stimulus instead"),
         (("--gain", "a:b"), "expected a gain as SOURCE:TARGET:FACTOR[:START[:STOP]]"),
@@ -258,7 +258,7 @@ def test_names_with_colons(text):
 
 def test_a_recording_says_what_ran(tmp_path):
     g = read_celegans()[0]
-    a = sm.simulate(sm.mRNN(g, device="cpu", seed=0), 50, stimulus=sm.Stimulus("AVAL", 1.0))
+    a = sm.simulate(sm.mRNN(g, device="cpu", seed=0), 50, stimulus=sm.Stimulus("AVAL", 1.0), out=tmp_path / "a.zarr")
     other = sm.mRNN(g, device="cpu", seed=0, activation="tanh", tau=500, integrator="exponential_euler", noise_level_act=0.2, rec_constrained=False)
     b = sm.simulate(other, 50, interventions=sm.Lesion("touch", start=10), noise=True, out=tmp_path / "run.zarr")
     for recording in (b, open_recording(tmp_path / "run.zarr")):
@@ -276,5 +276,5 @@ def test_a_recording_says_what_ran(tmp_path):
     assert a.attrs["weights_hash"] == b.attrs["weights_hash"]  # the weights agree with their signs here
     with torch.no_grad():
         other.rec.values.mul_(2)
-    assert sm.simulate(other, 50).attrs["weights_hash"] != b.attrs["weights_hash"]
+    assert sm.simulate(other, 50, out=tmp_path / "c.zarr").attrs["weights_hash"] != b.attrs["weights_hash"]
     assert all(isinstance(value, str | int | float) for value in b.attrs.values())

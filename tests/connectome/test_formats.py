@@ -207,7 +207,7 @@ def test_matrix_that_is_not_right(tmp_path):
     with refused("cannot be read as npy.*allow_pickle"):
         read_matrix(path)
     (tmp_path / "m.csv").write_text(",a,b\na,1,2\nb,3,x\n")
-    with refused(r"m.csv, line 3, column 3: 'x' is no number"):
+    with refused(r"m.csv, line 3, column 3: 'x' is not a number"):
         read_matrix(tmp_path / "m.csv")
     (tmp_path / "m.csv").write_text(",a,b\na,1,2\nc,3,4\n")
     with refused("labelled differently"):
@@ -362,7 +362,7 @@ def test_flyvis_with_its_own_parameters(tmp_path):
 def test_flyvis_has_734_parameters():
     graph, _ = read_flyvis(source_file("flyvis/fib25-fib19_v2.2.json"), 4, share=True, inputs=True)
     net = sm.mRNN(graph, "relu", dt=20.0, device="cpu", seed=0)
-    assert {n: p.numel() for n, p in net.named_parameters() if p.numel()} == {"bias": 65, "keep_logit": 65, "rec.gains": 604}
+    assert {n: p.numel() for n, p in net.named_parameters() if p.numel()} == {"bias": 65, "tau_logit": 65, "rec.gains": 604}
 
 
 def test_flyvis_columns_lie_in_the_visual_field():

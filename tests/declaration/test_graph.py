@@ -138,13 +138,12 @@ def test_explicit_weights_from_arrays_scipy_and_networkx():
         assert block.col.tolist() == [1, 0]
         assert block.crow.tolist() == [0, 0, 0, 1, 2, 2]
     net.add_edge("u", "q")
-    with pytest.raises(WeightError, match="'q' is no unit of the target"):
+    with pytest.raises(WeightError, match="'q' is not a unit of the target"):
         g.add_projection("s", "t", weights=net, key="again")
 
 
 def test_a_node_without_units_is_named():
-    g = sm.RegionGraph()
-    g.add_node("bare")
+    g = nx.empty_graph(["bare"], create_using=sm.RegionGraph)
     with pytest.raises(GraphError, match="'bare' has no number of units"):
         sm.lower(g)
 

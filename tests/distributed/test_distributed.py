@@ -22,7 +22,7 @@ from sparse_mrnn.distributed import ShardedRNN, estimate, joined, partition
 from sparse_mrnn.distributed.partition import unit_work
 from sparse_mrnn.errors import ConfigError, DistributedError, MissingExtraError
 from sparse_mrnn.interop import write_sonata
-from sparse_mrnn.lowering.lower import Layout
+from sparse_mrnn.lowering.layout import Layout
 
 needs_flyvis = pytest.mark.skipif(not FLYVIS.exists(), reason="no flyvis connectome (FLYVIS_CONNECTOME)")
 

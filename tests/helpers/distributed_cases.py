@@ -3,7 +3,6 @@
 import contextlib
 import datetime
 import importlib.util
-import inspect
 import json
 import os
 import resource
@@ -200,10 +199,10 @@ def compare_gradients(net, whole, close):
             expected[getattr(whole, f"{name}_units")] = all_of.grad[getattr(whole, f"{name}_of")]
             found = own.grad[getattr(net.units, f"{name}_of")]
             close(found, net.take(expected)[getattr(net.units, f"{name}_units")], f"gradient of {name}")
-    if net.units.keep_logit is not None:
+    if net.units.tau_logit is not None:
         expected = torch.zeros(n, dtype=dtype)
-        expected[whole.alpha_units] = whole.keep_logit.grad[whole.alpha_of]
-        close(net.units.keep_logit.grad[net.units.alpha_of], net.take(expected)[net.units.alpha_units], "gradient of tau")
+        expected[whole.alpha_units] = whole.tau_logit.grad[whole.alpha_of]
+        close(net.units.tau_logit.grad[net.units.alpha_of], net.take(expected)[net.units.alpha_units], "gradient of tau")
 
 
 def _by_synapse(weights, rows, sources):
@@ -479,12 +478,6 @@ def files_of_at_most(size):
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def data_parallel(net, **options):
-    """DistributedDataParallel that does not send the pattern in each forward pass."""
-    no_buffers = "forward_sync_buffers" if "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters else "broadcast_buffers"
-    return DistributedDataParallel(net, **{no_buffers: False}, **options)
-
-
 def graphs_of_little():
     """Networks that have no inputs, no trained synapses, only gains, or only low rank."""
     for inputs, rec in ((False, {}), (True, {"trainable": False}), (True, {"share": "source"}), (True, {"rank": 2, "sign": "free"})):
@@ -504,7 +497,7 @@ def trials_divided(rank, size):
     for g, backend in cases:
         options = dict(seed=1, dtype=torch.float64, device="cpu", backend=backend)
         whole, net = sm.mRNN(g, **options), sm.mRNN(g, **options)
-        divided = data_parallel(net)
+        divided = DistributedDataParallel(net)
         inp = torch.randn(4, 6, g.n_inputs, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
         part = inp.chunk(size)[rank]
         for _ in range(2):  # a parameter that was left out is found missing in the second pass
@@ -528,7 +521,7 @@ def mesh_of_trials_and_units(rank, size):
         options = dict(seed=seed, dtype=torch.float64, device="cpu")
         whole, net = sm.mRNN(g, backend="csr", **options), ShardedRNN(g, group=mesh.get_group("units"), **options)
         assert net.ranks.size == 2
-        divided = data_parallel(net, process_group=mesh.get_group("trials"))
+        divided = DistributedDataParallel(net, process_group=mesh.get_group("trials"))
         inp = torch.randn(4, 6, g.n_inputs, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
         part = inp.chunk(size // 2)[trials]
         for gathered in (False, True):
@@ -546,7 +539,7 @@ def mesh_checkpoint(rank, size, folder):
     mesh = init_device_mesh("cpu", (size // 2, 2), mesh_dim_names=("trials", "units"))
     options = dict(seed=0, dtype=torch.float64, device="cpu", group=mesh.get_group("units"))
     nets = [ShardedRNN(random_graph(0), **options) for _ in range(2)]
-    trained, other = (data_parallel(net, process_group=mesh.get_group("trials")) for net in nets)
+    trained, other = (DistributedDataParallel(net, process_group=mesh.get_group("trials")) for net in nets)
     with torch.no_grad():
         for parameter in trained.parameters():
             parameter.mul_(1.5)

@@ -15,7 +15,8 @@ from sparse_mrnn.distributed.declared import graph_digests
 from sparse_mrnn.distributed.partition import unit_work
 from sparse_mrnn.interop import open_sonata, read_sonata, sonata_edges, write_sonata
 from sparse_mrnn.lowering import sampling
-from sparse_mrnn.lowering.lower import Layout, lower, lower_shard
+from sparse_mrnn.lowering.layout import Layout
+from sparse_mrnn.lowering.lower import lower, lower_shard
 
 
 def bands_of(monkeypatch, rows):
@@ -66,8 +67,8 @@ def test_any_rows_of_any_network(tmp_path_factory, seed, sizes, rows, data):
         bands_of(patch, rows)
         whole, stored = read_sonata(folder)[0], open_sonata(folder)
         for p, q in zip(whole.projections(), stored.projections(), strict=True):
-            start = data.draw(st.integers(0, p.site.n_target))
-            stop = data.draw(st.integers(start, p.site.n_target))
+            start = data.draw(st.integers(0, p.pair.n_target))
+            stop = data.draw(st.integers(start, p.pair.n_target))
             entries = entries_onto(p.synapses, start, stop)
             assert entries_onto(q.synapses, start, stop) == entries
             for x, y in zip(coordinates(p.synapses, entries), coordinates(q.synapses, entries), strict=True):

@@ -13,18 +13,19 @@ from sparse_mrnn.declaration import connectivity
 from sparse_mrnn.declaration.connectivity import share_of
 from sparse_mrnn.errors import GraphError
 from sparse_mrnn.lowering import sampling
-from sparse_mrnn.lowering.lower import Layout, lower_shard
+from sparse_mrnn.lowering.layout import Layout
+from sparse_mrnn.lowering.lower import lower_shard
 
 
 class Diagonal(sm.ConnectionRule):
     """A rule of one's own, which knows nothing of bands."""
 
-    def expected(self, site):
-        return site.n_target
+    def expected(self, pair):
+        return pair.n_target
 
-    def sample(self, rng, site):
-        rows = np.arange(site.n_target)
-        return rows, rng.integers(site.n_source, size=site.n_target)
+    def sample(self, rng, pair):
+        rows = np.arange(pair.n_target)
+        return rows, rng.integers(pair.n_source, size=pair.n_target)
 
 
 def everything():

@@ -152,7 +152,7 @@ def test_parameters_are_counted_once():
     graph.add_projection("b", "a", density=0.5, initializer=sm.Constant(1.0), share="source")
     net = sm.mRNN(graph, device="cpu", seed=0)
     assert {name: p.numel() for name, p in net.named_parameters()} == {
-        "bias": 51, "keep_logit": 1, "rec.values": 0, "rec.gains": 51, "inp.values": 0
+        "bias": 51, "tau_logit": 1, "rec.values": 0, "rec.gains": 51, "inp.values": 0
     }
     optimizer = torch.optim.Adam(net.parameters())
     net(torch.zeros(1, 3, 0), net.batched_initial_condition(1)[0])[1].sum().backward()
@@ -319,7 +319,7 @@ def refuse(message, **options):
         ("differ", {"weights": np.ones((3, 3)), "share": "taken", "gain": 0.7}),
         ("base weights of one sign", {"ends": ("c", "a"), "density": 0.5, "share": "projection"}),
         ("outside of its bounds", {"weights": np.ones((3, 3)), "share": "projection", "bounds": (2, 3)}),
-        ("the least must be below", {"weights": np.ones((3, 3)), "share": "projection", "bounds": (3, 2)}),
+        ("least < largest", {"weights": np.ones((3, 3)), "share": "projection", "bounds": (3, 2)}),
         ("gain is nan", {"weights": np.ones((3, 3)), "share": "projection", "gain": float("nan")}),
         ("are for shared weights", {"weights": np.ones((3, 3)), "gain": 2.0}),
         ("share is ''", {"weights": np.ones((3, 3)), "share": ""}),

@@ -27,7 +27,7 @@ def make(**second):
 def test_starts_at_the_declared_time_constants(integrator):
     net = sm.mRNN(graph(), device="cpu", seed=0, integrator=integrator)
     fixed = sm.mRNN(graph(), device="cpu", seed=0, integrator=integrator)
-    fixed.keep_logit = None
+    fixed.tau_logit = None
     assert net.time_constants == pytest.approx({"a": 50.0, "b": 100.0})
     torch.testing.assert_close(net.alpha, fixed.alpha)
     x0, inp = torch.ones(2, 5), torch.zeros(2, 7, 0)
@@ -39,7 +39,7 @@ def test_only_learnable_regions_change_and_stay_valid():
     net = make(tau=20.0)
     with torch.no_grad():
         for value in (-50.0, 3.0, 50.0):
-            net.keep_logit.fill_(value)
+            net.tau_logit.fill_(value)
             assert ((net.alpha >= 0) & (net.alpha <= 1)).all()
             assert net.time_constants["b"] == pytest.approx(20.0)
             assert net.time_constants["a"] >= 10
@@ -51,10 +51,10 @@ def test_gradient_is_right(options):
     x0 = torch.randn(2, 5, dtype=torch.float64)
     inp = torch.zeros(2, 5, 0, dtype=torch.float64)
 
-    def run(keep_logit):
-        return torch.func.functional_call(net, {"keep_logit": keep_logit}, (inp, x0), options)
+    def run(tau_logit):
+        return torch.func.functional_call(net, {"tau_logit": tau_logit}, (inp, x0), options)
 
-    assert torch.autograd.gradcheck(run, (net.keep_logit.detach().clone().requires_grad_(),))
+    assert torch.autograd.gradcheck(run, (net.tau_logit.detach().clone().requires_grad_(),))
 
 
 def test_the_declared_time_constant_is_found_again_by_training():
@@ -63,9 +63,9 @@ def test_the_declared_time_constant_is_found_again_by_training():
     x0, inp = torch.randn(8, 5, generator=torch.Generator().manual_seed(0)), torch.zeros(8, 20, 0)
     goal = true(inp, x0)[1].detach()
     with torch.no_grad():
-        net.keep_logit -= 1.0
+        net.tau_logit -= 1.0
     assert net.time_constants["a"] < 30
-    optimizer = torch.optim.Adam(training.parameter_groups(net, {"keep_logit": {"lr": 0.05}}, lr=0.0))
+    optimizer = torch.optim.Adam(training.parameter_groups(net, {"tau_logit": {"lr": 0.05}}, lr=0.0))
     for _ in range(150):
         optimizer.zero_grad()
         (net(inp, x0)[1] - goal).square().mean().backward()
@@ -76,30 +76,22 @@ def test_the_declared_time_constant_is_found_again_by_training():
 
 def test_clipping_counts_the_time_constant_with_its_region():
     net = make()
-    net.keep_logit.grad = torch.tensor([3.0], dtype=torch.float64)
+    net.tau_logit.grad = torch.tensor([3.0], dtype=torch.float64)
     net.rec.values.grad = torch.zeros_like(net.rec.values)
     assert training.clip_grad_by_region_(net, 1.0) == {"a": 3.0, "b": 0.0}
-    assert net.keep_logit.grad.item() == pytest.approx(1.0)
+    assert net.tau_logit.grad.item() == pytest.approx(1.0)
 
 
 def test_simulation_and_state_dict_have_the_trained_one():
     net = make()
     with torch.no_grad():
-        net.keep_logit += 1.0
+        net.tau_logit += 1.0
     other = make()
     other.load_state_dict(net.state_dict())
     assert other.time_constants == net.time_constants != make().time_constants
     with torch.no_grad():
         h = other(torch.zeros(2, 6, 0, dtype=torch.float64), *other.batched_initial_condition(2))[1]
     torch.testing.assert_close(torch.from_numpy(simulate(net, 60.0, batch=2).h.values), h)
-
-
-def test_a_state_dict_of_0_1_loads():
-    net = sm.mRNN(graph(learnable_tau=False), device="cpu", seed=0)
-    state = {key.replace("base_alpha", "alpha"): value for key, value in net.state_dict().items()}
-    assert "alpha" in state
-    net.load_state_dict(state)
-    assert "alpha" in state
 
 
 def test_what_cannot_be_learnt_is_refused():

@@ -6,7 +6,7 @@ import torch
 
 import sparse_mrnn as sm
 from sparse_mrnn.interop import read_sonata, write_sonata
-from sparse_mrnn.ops import pattern
+from sparse_mrnn.ops import csr_order, pattern
 from sparse_mrnn.training import prune, rewire
 
 
@@ -44,7 +44,7 @@ def narrow(monkeypatch):
     """Indices are 64-bit from 10 synapses on."""
 
     def switch():
-        monkeypatch.setattr(pattern, "INT32_ENTRIES", 10)
+        monkeypatch.setattr(csr_order, "INT32_ENTRIES", 10)
 
     return switch
 

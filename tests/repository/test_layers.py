@@ -165,6 +165,20 @@ def test_ops_know_no_regions_and_the_graph_no_torch():
         assert "torch" not in words, path
 
 
+def test_lowering_needs_no_torch():
+    """Neither lowering nor what it imports, however indirectly, imports torch."""
+    open_, seen = [PACKAGE / "lowering" / "lower.py"], set()
+    while open_:
+        path = open_.pop()
+        seen.add(path)
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            assert not [name for name in names if name.split(".")[0] == "torch"], path
+            found = [PACKAGE.parent / (name.replace(".", "/") + ".py") for name in names if name.startswith("sparse_mrnn.")]
+            open_ += [file for file in found if file.exists() and file not in seen]
+    assert PACKAGE / "ops" / "csr_order.py" in seen
+
+
 def test_layers_above_the_models_use_public_methods_only():
     """No attribute that begins with an underscore is read from a network or its weights."""
     private = re.compile(r"\b(?:net|weights|rec|inp|part)\._(?!_)\w+")

@@ -387,3 +387,87 @@ def test_leading_ten_of_a_disc_away_from_zero(which, middle):
     score = {"LM": np.abs, "LR": np.real, "SR": lambda v: -v.real}[which]
     result = sm.spectral_search(w, which, 10, max_products=12_000)
     assert score(result.eigenvalues) == pytest.approx(np.sort(score(exact))[::-1][:10], abs=1e-4)
+
+
+def low_rank_graph():
+    graph = sm.RegionGraph()
+    graph.add_region("a", 40)
+    graph.add_region("b", 30, sign="neg")
+    for source in "ab":
+        for target in "ab":
+            graph.add_projection(source, target, density=0.2)
+    graph.add_projection("a", "b", rank=2, sign="free", key="low rank")
+    graph.add_projection("b", "b", rank=1, sign="free", key="low rank")
+    return graph
+
+
+@pytest.mark.parametrize("regions", [None, "b"])
+def test_low_rank_projections_count(regions):
+    graph = low_rank_graph()
+    net = sm.mRNN(graph, device="cpu", seed=3).double()
+    dense = net.rec.dense().detach()
+    dense = dense if regions is None else dense[40:, 40:]
+    values = np.linalg.eigvals(dense.numpy())
+    for source, rtol in ((net, 1e-7), (graph, 1e-5)):  # a graph's weights are of float32
+        options = {"regions": regions, "seed": 3}
+        assert sm.spectral_radius(source, **options) == pytest.approx(np.abs(values).max(), rel=rtol)
+        assert sm.spectral.spectral_abscissa(source, **options) == pytest.approx(values.real.max(), rel=rtol)
+    radius = sm.differentiable_spectral_radius(net, regions=regions)
+    assert radius.item() == pytest.approx(np.abs(values).max(), rel=1e-6)
+    radius.backward()
+    u = net.rec.low_rank.factors(source="b", target="b", key="low rank")[0]
+    slope, before = u.grad[0, 0].item(), u[0, 0].item()
+    with torch.no_grad():
+        found = []
+        for step in (1e-5, -1e-5):
+            u[0, 0] = before + step
+            found.append(sm.spectral_radius(net, regions=regions))
+    assert slope == pytest.approx((found[0] - found[1]) / 2e-5, rel=1e-3, abs=1e-6)
+
+
+def test_disc_and_refusals_of_low_rank_projections():
+    net = sm.mRNN(low_rank_graph(), device="cpu", seed=3)
+    dense = net.rec.dense().detach().double().numpy()
+    for source in (net, low_rank_graph()):
+        assert sm.spectral.disc_radius(source, seed=3) == pytest.approx(sm.spectral.disc_radius(dense), rel=1e-5)
+    with pytest.raises(sm.errors.WeightError, match="low rank"):
+        net.gen_w(net.region_dict)
+    large = sm.RegionGraph()
+    large.add_region("a", 5000, sign=None)
+    large.add_projection("a", "a", rank=1)
+    for source in (large, sm.mRNN(large, device="cpu", seed=0)):
+        with pytest.raises(SpectralInputError, match="multiplied out"):
+            sm.spectral_radius(source)
+
+
+def test_zero_is_an_eigenvalue_of_a_cycle_of_unequal_classes():
+    w = np.array([[0.0, 1.0, 1.0], [1.0, 0.0, 0.0], [1.0, 0.0, 0.0]])
+    for which, expected in (("LR", [2**0.5, 0, -(2**0.5)]), ("SR", [-(2**0.5), 0, 2**0.5])):
+        values, vectors = sm.leading_eigenpairs(w, 3, which)
+        np.testing.assert_allclose(values, expected, atol=1e-12)
+        np.testing.assert_allclose(w @ vectors, vectors * values, atol=1e-12)
+    assert np.abs(sm.leading_eigenpairs(w, 3)[0]).round(9).tolist() == [1.414213562, 1.414213562, 0]
+
+
+@pytest.mark.parametrize("which", ["LM", "LR", "SR", "LI"])
+@pytest.mark.parametrize("fill", [0.4, 1.0])
+def test_many_eigenvalues_of_cyclic_matrices(which, fill):
+    score = {"LM": np.abs, "LR": np.real, "SR": lambda v: -v.real, "LI": lambda v: np.abs(v.imag)}[which]
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        sizes = rng.integers(1, 9, rng.integers(2, 6))
+        start = np.concatenate([[0], np.cumsum(sizes)])
+        w = np.zeros((start[-1], start[-1]))
+        for s, t in zip(range(len(sizes)), np.roll(range(len(sizes)), -1), strict=True):
+            block = rng.standard_normal((sizes[s], sizes[t])) * (rng.random((sizes[s], sizes[t])) < fill)
+            w[start[s] : start[s + 1], start[t] : start[t + 1]] = np.abs(block) if seed % 3 == 0 else block
+        exact = np.linalg.eigvals(w)
+        k = int(rng.integers(2, min(len(w), 6) + 1))
+        try:
+            found = sm.leading_eigenpairs(w, k, which, vectors=False)[0]
+        except SpectralConvergenceError:  # 0 is defective
+            assert seed % 3 or fill < 1
+            continue
+        expected = np.sort(score(exact))[::-1][:k]
+        scale = np.abs(exact).max()
+        np.testing.assert_allclose(np.sort(score(found))[::-1], expected, atol=1e-3 * scale + 1e-12)

@@ -129,7 +129,7 @@ def test_everything_a_graph_says_comes_back(tmp_path):
             assert np.array_equal(x, y), (name, field)
     for p, q in zip(a.projections(), b.projections(), strict=True):
         assert (p.rule, p.initializer, p.sign, p.trainable, p.delay) == (q.rule, q.initializer, q.sign, q.trainable, q.delay)
-        assert p.site.exclude_self == q.site.exclude_self
+        assert p.pair.exclude_self == q.pair.exclude_self
         assert (p.weights is None) == (q.weights is None)
         if p.weights is not None:
             torch.testing.assert_close(torch.tensor(p.weights.toarray(), dtype=torch.float32), torch.tensor(q.weights.toarray()))
@@ -180,8 +180,8 @@ SHARED = {
     "a gain of another projection": (lambda t: t["state.rec.group"].fill_(0), "that are not its own"),
     "a group too many": (lambda t: t.update({"state.rec.group": torch.zeros(99, dtype=torch.int32)}), "group is not of the synapses"),
     "other bounds": (lambda t: t["state.rec.gain_low"].fill_(-9), "gain_low differs from the bounds"),
-    "a slot twice": (lambda t: t["state.rec.gain_slot"].fill_(0), "gain_slot is not a permutation"),
-    "a part of the gains": (lambda t: t["state.rec.gain_slot"].copy_(t["state.rec.gain_slot"].flip(0)), "gain_slot trains a part"),
+    "a slot twice": (lambda t: t["state.rec.gain_index"].fill_(0), "gain_index is not a permutation"),
+    "a part of the gains": (lambda t: t["state.rec.gain_index"].copy_(t["state.rec.gain_index"].flip(0)), "gain_index trains a part"),
     "gains are missing": (lambda t: t.pop("state.rec.gains"), "gains"),
     "gains are too many": (lambda t: t.update({"state.rec.gains": torch.zeros(99)}), "frozen_gains"),
     "U of another rank": (lambda t: t.update({"state.rec.low_rank.left.0": torch.zeros(5, 3)}), r"left.0 has shape \(5, 3\)"),
@@ -288,12 +288,12 @@ def test_an_explicit_graph_has_its_trained_weights(tmp_path):
 
 def test_classes_of_the_users_own_become_their_synapses(tmp_path):
     class Ring(sm.ConnectionRule):
-        def expected(self, site):
-            return site.n_target
+        def expected(self, pair):
+            return pair.n_target
 
-        def sample(self, rng, site):
-            rows = np.arange(site.n_target, dtype=np.int32)
-            return rows, (rows + 1) % site.n_target
+        def sample(self, rng, pair):
+            rows = np.arange(pair.n_target, dtype=np.int32)
+            return rows, (rows + 1) % pair.n_target
 
     class Ones(sm.Constant):  # under the name of another
         def __call__(self, rng, synapses):
@@ -359,12 +359,6 @@ def test_tonic_input_that_was_set_by_hand_comes_back(tmp_path):
     net.base_firing.fill_(2.0)
     net = round_trip(net, tmp_path)
     assert run(net)[0].any()
-
-
-def test_a_file_of_version_1_still_loads():
-    net = sm.load(DATA / "network_version_1.safetensors", device="cpu")
-    assert net.hid_regions == ["ctx", "spine", "thal"]
-    torch.testing.assert_close(run(net)[0].sum(), torch.tensor(31.48392), atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("change", [{"rank": 10**9}, {"rank": 2.5}, {"rank": -1}])

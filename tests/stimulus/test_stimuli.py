@@ -219,16 +219,16 @@ def test_the_order_of_application():
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda: Stimulus("a", 1, start=5, stop=5), StimulusError, "no interval"),
-        (lambda: Stimulus("a", 1, start=-1), StimulusError, "no interval"),
+        (lambda: Stimulus("a", 1, start=5, stop=5), StimulusError, "not an interval"),
+        (lambda: Stimulus("a", 1, start=-1), StimulusError, "not an interval"),
         (lambda: Stimulus("a", 1, units=["u0"], fraction=0.5), StimulusError, "exclude each other"),
         (lambda: Stimulus("a", 1, fraction=1.5), StimulusError, "fraction is 1.5"),
         (lambda: Stimulus.parse("a"), StimulusError, "REGION:AMPLITUDE"),
         (lambda: Stimulus.parse("a:much"), StimulusError, "REGION:AMPLITUDE"),
-        (lambda: Stimulus.parse("a:1:9:3"), StimulusError, "no interval"),
+        (lambda: Stimulus.parse("a:1:9:3"), StimulusError, "not an interval"),
         (lambda: PulseTrain(1.0, period=5, width=6), StimulusError, "width 6 ms"),
         (lambda: Sine(1.0, frequency=0), StimulusError, "frequency is 0"),
-        (lambda: OrnsteinUhlenbeck(1.0, tau=0), StimulusError, "tau 0 ms must be positive"),
+        (lambda: OrnsteinUhlenbeck(1.0, tau=0), StimulusError, "tau is 0; it must be positive"),
         (lambda: Poisson(-1.0), StimulusError, "rate is -1"),
         (lambda: Samples(), StimulusError, "either values or a path"),
         (lambda: Clamp("a", float("nan")), InterventionError, "must be a finite number"),
@@ -275,7 +275,7 @@ def test_json_says_the_same_as_objects():
     ]
     acts = [{"type": "lesion", "region": "b"}, {"type": "gain", "source": "a", "target": "b", "factor": 0, "start": 3}, {"type": "clamp", "region": "c", "value": 1}]
     settings = load_config({"simulation": {"stimulus": entries, "interventions": acts, "record": {"what": ["mean"]}}}).simulation
-    stimuli, found = settings.stimuli(), settings.acts()
+    stimuli, found = settings.stimuli(), settings.intervention_objects()
     assert stimuli[0] == Stimulus("a", 1.0, start=2, stop=4, units=["a"])
     assert stimuli[1] == Stimulus("i", Sine(1, frequency=4), fraction=1.0)
     assert stimuli[2].waveform.array.tolist() == [[1.0], [2.0]]

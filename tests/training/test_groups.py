@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+import sparse_mrnn as sm
 from helpers.common import values_of
 from helpers.training_nets import build, loss
 from sparse_mrnn.errors import TrainingError, UnknownNameError
@@ -226,3 +227,83 @@ def test_bad_keys(options, error, message):
     with pytest.raises(error) as caught:
         parameter_groups(build(), options, lr=0.1)
     assert message in str(caught.value)
+
+
+def new_data(net, groups):
+    net.rec.values.data = net.rec.values.data.clone()
+
+
+def one_vector(net, groups):
+    vector = nn.utils.parameters_to_vector(net.parameters())
+    nn.utils.vector_to_parameters(vector.detach(), net.parameters())
+
+
+def vector_of_groups(net, groups):
+    parameters = [p for group in groups for p in group["params"]]
+    nn.utils.vector_to_parameters(nn.utils.parameters_to_vector(parameters).detach(), parameters)
+
+
+def assigned(net, groups):
+    state = {name: value.clone() for name, value in net.state_dict().items()}
+    net.load_state_dict(state, assign=True)
+
+
+@pytest.mark.parametrize("change", [new_data, one_vector, vector_of_groups, assigned])
+def test_groups_train_on_after_the_weights_got_other_storage(change):
+    trained = []
+    for changed in (False, True):
+        net = build()
+        groups = parameter_groups(net, {("a", "b"): {"lr": 0.01}}, lr=0.1)
+        optimizer = torch.optim.SGD(groups, momentum=0.9)
+        for step in range(4):
+            optimizer.zero_grad()
+            value = loss(net)
+            if changed and step == 2 and change is not assigned:  # between forward and backward
+                change(net, groups)
+            value.backward()
+            optimizer.step()
+            if changed and step == 0:
+                change(net, groups)
+        trained.append(nn.utils.parameters_to_vector(net.parameters()).detach())
+    torch.testing.assert_close(*trained, rtol=0, atol=0)
+
+
+def test_values_given_to_a_view_reach_the_network():
+    net = build()
+    groups = parameter_groups(net, {("a", "b"): {"lr": 0.01}}, lr=0.1)
+    (view,) = (p for group in groups if group["name"] == "a -> b" for p in group["params"] if p.numel())
+    view.data = torch.full_like(view, 0.25)
+    assert (values_of(net.rec, ("a", "b", "default")) != 0.25).any()
+    loss(net)
+    assert (values_of(net.rec, ("a", "b", "default")) == 0.25).all()
+
+
+@pytest.mark.parametrize("kind", ["shared", "low rank", "frozen"])
+def test_groups_where_no_synapse_is_trained_by_itself(kind):
+    options = {"shared": {"share": "projection"}, "low rank": {"rank": 2, "sign": "free"}, "frozen": {"trainable": False}}
+    trained = []
+    for grouped in (False, True):
+        g = sm.RegionGraph()
+        for name in "ab":
+            g.add_region(name, 5, base_firing=0.3, learnable_bias=True)
+        g.add_input("i", 3)
+        g.add_projection("i", "a", trainable=False)
+        for s, t in ("ab", "ba"):
+            g.add_projection(s, t, **options[kind])
+        net = sm.mRNN(g, "tanh", device="cpu", seed=0, dtype=torch.float64)
+        chosen = {("a", "b"): {"lr": 0.1}, ("i", "a"): {"lr": 0.1}}
+        parameters = parameter_groups(net, chosen, lr=0.1) if grouped else net.parameters()
+        optimizer = torch.optim.SGD(parameters, lr=0.1)
+        for _ in range(3):
+            optimizer.zero_grad()
+            loss(net).backward()
+            optimizer.step()
+        if kind == "frozen":
+            unfreeze(net, "a", "b", optimizer=optimizer)
+            if not grouped:  # the synapses are a parameter that the optimiser knows already
+                assert net.rec.values.numel() == 25
+            optimizer.zero_grad()
+            loss(net).backward()
+            optimizer.step()
+        trained.append(torch.cat([p.detach().flatten() for p in net.parameters()]))
+    torch.testing.assert_close(*trained, rtol=0, atol=0)

@@ -11,7 +11,7 @@ from helpers.common import values_of
 from helpers.training_nets import build, loss
 from sparse_mrnn.errors import TrainingError
 from sparse_mrnn.training import freeze, parameter_groups, prune, rewire, unfreeze
-from sparse_mrnn.training.candidate_slots import CandidateSlots
+from sparse_mrnn.training.candidates import CandidateSlots
 
 
 @st.composite
@@ -55,7 +55,7 @@ def check_pattern(net):
             for row, col in slots:
                 assert rows.start <= row < rows.stop
                 assert cols.start <= col < cols.stop
-                assert not (edges[name].site.exclude_self and row - rows.start == col - cols.start)
+                assert not (edges[name].pair.exclude_self and row - rows.start == col - cols.start)
         pattern = part.pattern
         key = pattern.row.long() * max(part.shape[1], 1) + pattern.col
         assert (key[1:] >= key[:-1]).all()
@@ -191,7 +191,8 @@ def test_free_slots_by_brute_force():
 
 @pytest.mark.parametrize("model", [sm.mRNN, sm.ElmanmRNN])
 @pytest.mark.parametrize("batch_first", [True, False])
-def test_rigl_grows_where_the_loss_falls_most_steeply(model, batch_first):
+@pytest.mark.parametrize("steps", [None, 3])
+def test_rigl_grows_where_the_loss_falls_most_steeply(model, batch_first, steps):
     """Against the gradient of a net that has every synapse, those of the sparse one and zeros elsewhere."""
     rng = np.random.default_rng(0)
     sparse = np.where(rng.random((8, 8)) < 0.3, rng.normal(size=(8, 8)), 0)
@@ -202,7 +203,9 @@ def test_rigl_grows_where_the_loss_falls_most_steeply(model, batch_first):
         g.add_region("a", 8, sign=None)
         g.add_input("i", 2, sign=None)
         for source, w in (("a", sparse), ("i", inputs)):
-            g.add_projection(source, "a", weights=np.where(w == 0, 1.0, w) if full else w)
+            weights = np.where(w == 0, 1.0, w) if full else w
+            delay = None if steps is None else steps * model().dt
+            g.add_projection(source, "a", weights=weights, delay=delay)
         net = model(g, "tanh", batch_first=batch_first, device="cpu", dtype=torch.float64)
         if full:
             with torch.no_grad():
@@ -212,7 +215,7 @@ def test_rigl_grows_where_the_loss_falls_most_steeply(model, batch_first):
 
     inp = torch.randn(3, 5, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     inp = inp if batch_first else inp.transpose(0, 1)
-    start = torch.full((3, 8), 0.2, dtype=torch.float64)
+    start = torch.linspace(-1, 1, 24, dtype=torch.float64).view(3, 8)
 
     def value(net):
         out = net(inp, start)

@@ -8,7 +8,14 @@ from hypothesis import strategies as st
 import sparse_mrnn as sm
 from helpers.common import values_of
 from helpers.training_nets import build, loss
-from sparse_mrnn.errors import DivergenceError, FinalizeError, ShapeError, TrainingError, UnknownNameError
+from sparse_mrnn.errors import (
+    DivergenceError,
+    FinalizeError,
+    ShapeError,
+    SkippedWarning,
+    TrainingError,
+    UnknownNameError,
+)
 from sparse_mrnn.training import (
     activity_penalty,
     check_finite,
@@ -69,6 +76,25 @@ def test_clamp_and_norm():
     freeze(net, "c", "c")
     with pytest.raises(TrainingError, match="projection 'c' -> 'c' is frozen; call unfreeze first"):
         limit_norm_(net, 1.0, "c", "c")
+
+
+def test_bounds_say_which_weights_they_leave_alone():
+    g = sm.RegionGraph()
+    g.add_region("a", 4, sign=None)
+    g.add_region("b", 3, sign=None)
+    g.add_projection("a", "a")
+    g.add_projection("a", "b", share="projection", initializer=sm.Constant(0.5))
+    g.add_projection("b", "a", rank=2, sign="free")
+    g.add_projection("b", "b", share="projection", initializer=sm.Constant(0.5), trainable=False)
+    net = sm.mRNN(g, device="cpu", seed=0)
+    for call in (clamp_weights_, limit_norm_):
+        with pytest.warns(SkippedWarning, match="'a' -> 'b', projection 'b' -> 'a' share gains or have low") as found:
+            call(net, 0.01)
+        assert found[0].filename == __file__
+    assert net.get_projection("a", "a").norm() <= 0.01 + 1e-6
+    clamp_weights_(net, 0.001, "a", "a")  # nothing is left alone, nor is there a warning
+    with pytest.raises(TrainingError, match="has gains that its synapses share"):
+        clamp_weights_(net, 1.0, "a", "b")
 
 
 # ---------------------------------------------------------------- penalties
@@ -309,6 +335,13 @@ def test_truncated_refuses():
             truncated(net, inp, x0, window)
     with pytest.raises(ShapeError, match="three dimensions"):
         truncated(net, inp[0], x0, 2)
+    for source in ("a", "i"):
+        g = sm.RegionGraph()
+        g.add_region("a", 2)
+        g.add_input("i", 1)
+        g.add_projection(source, "a", delay=30.0)
+        with pytest.raises(TrainingError, match="under way"):
+            truncated(sm.mRNN(g, device="cpu"), torch.zeros(1, 4, 1), torch.zeros(1, 2), 2)
     with pytest.raises(ShapeError, match="0 time steps"):
         next(truncated(net, inp[:, :0], x0, 2))
 

@@ -1,16 +1,22 @@
-"""Zip archives opened with care: nothing is extracted to disk, names and sizes are checked first."""
+"""Downloads: folders and zip archives, which of the usual files they hold, and the content of one.
+
+Nothing is extracted from an archive to disk; names and sizes are checked before anything is unpacked.
+"""
 
 from __future__ import annotations
 
 import bz2
 import lzma
+import os
 import struct
 import zipfile
 import zlib
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 from sparse_mrnn.errors import ConnectomeError
 
+SUFFIXES = (".csv.gz", ".csv", ".parquet", ".feather")
 LARGEST = 4 << 30
 """Bytes an archive may hold in all."""
 SPARED, RATIO = 16 << 20, 1000
@@ -22,8 +28,28 @@ DAMAGE = (
 """What zipfile raises for archives that are damaged or of an unsupported kind (a RuntimeError)."""
 
 
+def folder_of(folder: str | os.PathLike[str], contents: str) -> Path:
+    """Return the folder as a path; a ConnectomeError says what should be in it."""
+    root = Path(folder)
+    if not root.is_dir():
+        problem = "not a folder" if root.exists() else "not there"
+        raise ConnectomeError(f"{root} is {problem}; give the folder with {contents}.")
+    return root
+
+
+def first_file(root: Path, names: Iterable[str]) -> Path | None:
+    """Find the first file of these names, with any suffix of a table."""
+    candidates = (root / (name + suffix) for name in names for suffix in SUFFIXES)
+    return next((path for path in candidates if path.exists()), None)
+
+
+def listing(root: Path) -> str:
+    """Name the first files of a folder, for messages."""
+    return ", ".join(sorted(path.name for path in root.iterdir())[:10]) or "nothing"
+
+
 def checked(path: Path) -> dict[str, zipfile.ZipInfo]:
-    """Members of a zip archive by name; refused if a name leads outside, or it would unpack to too much."""
+    """List a zip archive's members; refuse names that lead outside, and sizes that look like a bomb."""
     try:
         with zipfile.ZipFile(path) as archive:
             infos = [info for info in archive.infolist() if not info.is_dir()]
@@ -56,7 +82,7 @@ def checked(path: Path) -> dict[str, zipfile.ZipInfo]:
 
 
 def content(path: Path, member: str, limit: int = LARGEST) -> bytes:
-    """The bytes, at most ``limit``, of a member of an archive that `checked` accepted or a folder's file."""
+    """Read a folder's file, or a member of an archive that `checked` accepted; at most ``limit`` bytes."""
     where = f"{path / member}" if path.is_dir() else f"{path}: member {member!r}"
     try:
         if path.is_dir():
