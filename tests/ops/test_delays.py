@@ -108,7 +108,8 @@ def test_gradients_through_delays(batch, checkpoint_steps):
         named = dict(zip(parameters, values, strict=True))
         return torch.func.functional_call(net, named, (u, x0, h0, stim), dict(checkpoint_steps=checkpoint_steps))
 
-    assert torch.autograd.gradcheck(run, (*arguments, *parameters.values()))
+    whole = checkpoint_steps == 2 and batch == 1  # the others are compared along random directions
+    assert torch.autograd.gradcheck(run, (*arguments, *parameters.values()), fast_mode=not whole)
 
 
 def test_gradients_of_a_loss_on_some_steps_and_frozen_projections():
