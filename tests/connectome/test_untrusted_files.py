@@ -247,7 +247,7 @@ def test_damaged_mat_files_cannot_take_the_process_down(tmp_path):
     buffer = io.BytesIO()
     scipy.io.savemat(buffer, {"W": sp.csc_array(W)})
     path, rng, reached = tmp_path / "net.mat", np.random.default_rng(0), set()
-    for _ in range(12):
+    for _ in range(4):
         data = bytearray(buffer.getvalue())
         for at in rng.integers(128, len(data), 3):
             data[at] ^= 1 << int(rng.integers(8))
