@@ -52,8 +52,6 @@ HASATTR = {
     ("spectral.differentiable", "get_weight_subset"): "a network, of a layer above: to go",
     ("interop.graphml", "to_spec"): "a rule or an initializer: to go",
     ("simulation.attributes", "time_constants"): "a leaky network: to go",
-    ("stimulus.code_digest", "detach"): "a tensor, in a layer without torch: to go",
-    ("stimulus.code_digest", "numpy"): "a tensor, in a layer without torch: to go",
     ("training.checkpoint", "load_state_dict"): "any optimizer or scheduler, torch's or not",
     ("training.checkpoint", "param_groups"): "tells an optimizer from a scheduler",
 }
