@@ -24,7 +24,6 @@ from sparse_mrnn.analysis.sampling import states_around_start
 from sparse_mrnn.errors import AnalysisError, KinkWarning, ShapeError, SpectralConvergenceError
 from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.plot.figure import Axes, axes_or_new
-from sparse_mrnn.simulation.targets import unit_labels
 from sparse_mrnn.spectral import leading_eigenpairs
 
 Float = NDArray[np.float64]
@@ -298,7 +297,7 @@ def find_fixed_points(
             KinkWarning,
             stacklevel=2,
         )
-    region, unit_id = unit_labels(net)
+    region, unit_id = net.layout().labels()
     names = [region.name for region in net.layout().regions]
     speed = zeros.speed[chosen]
 

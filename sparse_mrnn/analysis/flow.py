@@ -18,7 +18,6 @@ from sparse_mrnn.analysis.result import Result
 from sparse_mrnn.errors import AnalysisError, ShapeError
 from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.plot.figure import Axes, axes_or_new
-from sparse_mrnn.simulation.targets import unit_labels
 
 Float = NDArray[np.float64]
 
@@ -200,7 +199,7 @@ def flow_field(
     every = states(net, given, "trajectories", what=what)
     chosen = units.cpu().numpy()
     paths = every[units].t().reshape(*given.shape[:2], len(units)).cpu().numpy()
-    region, unit_id = unit_labels(net)
+    region, unit_id = net.layout().labels()
     on = _plane(plane, paths, unit_id[chosen])
     coordinates = on.project(paths)
     low, high = coordinates.reshape(-1, 2).min(0), coordinates.reshape(-1, 2).max(0)

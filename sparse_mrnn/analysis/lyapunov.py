@@ -6,7 +6,7 @@ Benettin et al. 1980, Meccanica 15:9. Kaplan & Yorke 1979 for the dimension.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,9 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sparse_mrnn.analysis.dynamics import Dynamics, as_tensor, states
+from sparse_mrnn.analysis.dynamics import Dynamics, as_tensor, constant_inputs, states
 from sparse_mrnn.analysis.result import Result
+from sparse_mrnn.analysis.sampling import input_currents
 from sparse_mrnn.errors import AnalysisError, DivergenceError, ShapeError
+from sparse_mrnn.models.delays import longest_delay
 from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.plot.figure import Axes, axes_or_new
 
@@ -113,7 +115,7 @@ def lyapunov_spectrum(
     Parameters
     ----------
     net : mRNN or ElmanmRNN
-        Without delays of more than a time step.
+        Without delays of more than a time step between units; inputs may have some.
     k : int
     inputs : array, shape (inputs,) or (time, inputs), or mapping, optional
         Constant input, as for `find_fixed_points`; or one per step, repeated from the beginning when it is
@@ -156,17 +158,21 @@ def lyapunov_spectrum(
     if not 1 <= k <= n or steps < 10 or transient < 0 or interval < 1:
         raise AnalysisError(f"{what}: needs 1 <= k <= {n}, steps >= 10, transient >= 0 and interval >= 1.")
     generator = np.random.default_rng(rng)
-    dynamics = Dynamics.of(net, inputs, stim, what=what)
+    dynamics, u = Dynamics.of(net, None, stim, what=what), constant_inputs(net, inputs, what=what)
     state = _start(net, dynamics, x0, generator)
     vectors = torch.linalg.qr(torch.from_numpy(generator.standard_normal((n, k))).to(state.device))[0]
-    drives = dynamics.drive.shape[1]
-    every = [dynamics.columns(torch.tensor([t], device=state.device)) for t in range(drives)]
+    period = math.lcm(dynamics.drive.shape[1], u.shape[1])
+    late = longest_delay(net.weights("input"), net.dt) - 1
+    lead = -(-late // period) * period  # until all inputs under way are from after the start
+    sequence = u.t().repeat((lead + period) // u.shape[1], 1)[:, :, None]
+    drives = dynamics.drive.t().repeat((lead + period) // dynamics.drive.shape[1], 1)[:, :, None]
+    every = [replace(dynamics, drive=drive) for drive in drives + input_currents(net, sequence)]
     before, rounds = math.ceil(transient / interval), math.ceil(steps / interval)
     logs = np.empty((rounds, k))
     t = 0
     for round_ in range(-before, rounds):
         for _ in range(interval):
-            now = every[t % drives]
+            now = every[t if t < lead else lead + (t - lead) % period]
             vectors = now.tangent(state).step(vectors)
             state = now.step(state)
             t += 1

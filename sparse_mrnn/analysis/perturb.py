@@ -11,12 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sparse_mrnn.analysis.dynamics import Dynamics, as_tensor, effective_weights, states
+from sparse_mrnn.analysis.dynamics import Dynamics, as_tensor, states
 from sparse_mrnn.analysis.result import Result
+from sparse_mrnn.analysis.sampling import input_currents
 from sparse_mrnn.errors import AnalysisError, ShapeError
-from sparse_mrnn.models.delays import has_delays
 from sparse_mrnn.models.network import mRNNBase
-from sparse_mrnn.ops.pattern import Pattern
 from sparse_mrnn.plot.figure import Axes, axes_or_new
 
 Float = NDArray[np.float64]
@@ -114,7 +113,7 @@ def perturbation(
     Parameters
     ----------
     net : mRNN or ElmanmRNN
-        Without delays of more than a time step.
+        Without delays of more than a time step between units; inputs may have some.
     inputs : array, laid out as for ``forward``
         (trials, time, inputs), or (time, trials, inputs) without batch_first.
     x0 : array, shape (trials, units) or (units,), optional
@@ -193,21 +192,14 @@ class _Run:
     def __init__(self, net: mRNNBase, inputs: Any, x0: Any, stim: Any, what: str) -> None:
         self.net, self.what = net, what
         self.dynamics = Dynamics.of(net, what=what)
-        inp = net.weights("input")
-        if has_delays(inp, net.dt):
-            raise AnalysisError(f"{what}: an input projection has a delay; give a network without delays.")
-        u = self._sequence(inputs, inp.shape[1], "inputs")
+        u = self._sequence(inputs, net.layout("input").n, "inputs")
         self.steps, _, self.trials = u.shape
-        matrix = Pattern.matrix(*effective_weights(inp, what=what))
-        shape = self.steps, self.dynamics.n, self.trials
-        self.currents = torch.zeros(shape, dtype=torch.float64, device=net.device)
-        for t in range(self.steps):
-            self.currents[t] = matrix @ u[t].contiguous()
+        self.currents = input_currents(net, u)
         if stim is not None:
             current = self._sequence(stim, self.dynamics.n, "stim")
             if current.shape != self.currents.shape:
                 raise ShapeError(f"{what}: stim has other trials or times than inputs.")
-            self.currents += current
+            self.currents = self.currents + current
         if x0 is None:
             start = net.initial_condition.detach().double()[:, None]
             start = self.dynamics.segments.apply(start) if self.dynamics.elman else start

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sparse_mrnn.analysis.dynamics import Dynamics, as_tensor, states
+from sparse_mrnn.analysis.dynamics import Dynamics, as_tensor, constant_inputs, states
 from sparse_mrnn.errors import AnalysisError, ShapeError
+from sparse_mrnn.models.delays import delayed_inputs, longest_delay
 from sparse_mrnn.models.network import mRNNBase
 
 
@@ -59,6 +61,31 @@ def states_around_start(
 
 
 @torch.no_grad()
+def input_currents(net: mRNNBase, inputs: Tensor) -> Tensor:
+    """Current that inputs bring to the units over time, after the delays of their projections.
+
+    Parameters
+    ----------
+    net : mRNN or ElmanmRNN
+    inputs : Tensor of float64, shape (time, inputs, columns)
+        Before the start they are 0.
+
+    Returns
+    -------
+    Tensor of float64, shape (time, units, columns)
+    """
+    weights = net.weights("input")
+    currents = inputs.new_zeros(len(inputs), weights.shape[0], inputs.shape[2])
+    if not weights.is_empty:
+        operand = weights.operand("csr")
+        past, delayed = delayed_inputs(weights, inputs, net.dt)
+        product = (delayed or operand.operator).bind(weights.stored_values(operand).double())
+        for t, u in enumerate(past):
+            product.addmm(currents[t], u.contiguous(), beta=0.0, alpha=1.0, out=currents[t])
+    return currents
+
+
+@torch.no_grad()
 def run_states(
     net: mRNNBase,
     steps: int,
@@ -74,7 +101,8 @@ def run_states(
     Parameters
     ----------
     net : mRNN or ElmanmRNN
-        Without delays of more than a time step.
+        Without delays of more than a time step between units; inputs may have some, and are 0 before the
+        start.
     steps : int
     inputs, stim
         As for `find_fixed_points`, one column or one for each trial.
@@ -106,15 +134,19 @@ def run_states(
     what = "run_states"
     if steps < 1 or trials < 1:
         raise AnalysisError(f"{what}: steps is {steps} and trials {trials}; both must be at least 1.")
-    dynamics = Dynamics.of(net, inputs, stim, what=what)
+    dynamics, u = Dynamics.of(net, None, stim, what=what), constant_inputs(net, inputs, what=what)
     if x0 is None:
         state = states_around_start(net, dynamics, trials, rng)
     else:
         state = states(net, x0, "x0", what=what)
-    if dynamics.drive.shape[1] not in (1, state.shape[1]):
-        raise ShapeError(f"{what}: {dynamics.drive.shape[1]} inputs for {state.shape[1]} trials.")
+    columns = max(dynamics.drive.shape[1], u.shape[1])
+    if {dynamics.drive.shape[1], u.shape[1]} - {1, state.shape[1]}:
+        raise ShapeError(f"{what}: {columns} inputs for {state.shape[1]} trials.")
+    delay = longest_delay(net.weights("input"), net.dt)  # after it, the current is constant
+    currents = input_currents(net, u.expand(delay, *u.shape))
+    driven = [replace(dynamics, drive=dynamics.drive + current) for current in currents]
     kept = [state]
-    for _ in range(steps):
-        state = dynamics.step(state)
+    for t in range(steps):
+        state = driven[min(t, delay - 1)].step(state)
         kept.append(state)
     return torch.stack(kept, dim=1).permute(2, 1, 0)

@@ -57,13 +57,12 @@ class Setting:
         """Constant inputs and currents, as the functions of the analysis take them."""
         import numpy as np
 
-        from sparse_mrnn.simulation.targets import locate
         from sparse_mrnn.stimulus.windows import split_text
 
         drive = {kind: np.zeros(self.net.layout(kind).n) for kind in ("input", "recurrent")}
         for text in texts or ():
             name, (amplitude,) = split_text(text, FORM, StimulusError, numbers=(1, 1))
-            kind, units = locate(self.net, name, "--stim")
+            kind, units = self.net.names.find(name, "--stim")
             drive[kind][units] += amplitude
         return dict(inputs=drive["input"], stim=drive["recurrent"])
 

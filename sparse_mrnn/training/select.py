@@ -1,4 +1,4 @@
-"""Which projections a call is about: by source, target and key, regions or parents."""
+"""Selection of projections by source, target and key, for tools that train or change them."""
 
 from __future__ import annotations
 
@@ -14,23 +14,16 @@ from sparse_mrnn.models.weights import SparseWeights
 def select(
     net: mRNNBase, source: str | None, target: str | None, key: str | None = None
 ) -> tuple[SparseWeights, list[ProjectionKey]]:
-    """The weights, and the projections from ``source`` to ``target``; None: all recurrent ones, and any key.
+    """Select the weights, and the projections from ``source`` to ``target`` (None: all recurrent, any key).
 
     Raises
     ------
     UnknownNameError
         If a region does not exist, or nothing connects the two.
     """
-    kind = "recurrent" if source is None else net.kind_of(source)
+    kind, numbers = net.projections(source, target, key)
     weights = net.weights(kind)
-    sources = None if source is None else set(net.layout(kind).members(source))
-    targets = None if target is None else set(net.layout().members(target))
-
-    def chosen(name: ProjectionKey) -> bool:
-        between = (sources is None or name[0] in sources) and (targets is None or name[1] in targets)
-        return between and key in (None, name[2])
-
-    found = [name for name in weights.all_projections if chosen(name)]
+    found = [weights.all_projections[k] for k in numbers]
     if not found and (source, target, key) != (None, None, None):
         start, end = ("any region" if name is None else repr(name) for name in (source, target))
         known = [f"{s} -> {t}" + ("" if k == "default" else f" ({k})") for s, t, k in weights.all_projections]
@@ -41,7 +34,7 @@ def select(
 
 
 def trainable_only(weights: SparseWeights, names: list[ProjectionKey], what: str) -> list[ProjectionKey]:
-    """Those of ``names`` that have a trained parameter per synapse, in the order of the values.
+    """Keep the projections with a trained parameter per synapse, in the order of the values.
 
     Raises
     ------

@@ -136,8 +136,9 @@ def test_no_module_imports_itself_in_a_circle():
 
 def only(found, table):
     """What was found is what the table excuses, no less."""
-    assert not found - set(table), "not allowed"
-    assert not set(table) - found, "no longer needed: remove the entry"
+    new, gone = sorted(found - set(table)), sorted(set(table) - found)
+    assert not new, f"not allowed: {new}"
+    assert not gone, f"no longer needed, remove the entries: {gone}"
 
 
 def test_imports_are_at_the_top():
