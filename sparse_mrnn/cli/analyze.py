@@ -58,7 +58,7 @@ class Setting:
         import numpy as np
 
         from sparse_mrnn.simulation.targets import locate
-        from sparse_mrnn.stimulus.text import split_text
+        from sparse_mrnn.stimulus.windows import split_text
 
         drive = {kind: np.zeros(self.net.layout(kind).n) for kind in ("input", "recurrent")}
         for text in texts or ():

@@ -97,7 +97,7 @@ def simulate(
         stimuli = [Stimulus.parse(text) for text in stim] if stim else settings.stimuli()
         kinds: dict[Any, list[str] | None] = {Lesion: lesion, Clamp: clamp, Gain: gain}
         acts: list[Intervention] = [kind.parse(text) for kind, texts in kinds.items() for text in texts or ()]
-        acts = acts or settings.acts()
+        acts = acts or settings.intervention_objects()
         try:
             with notes():
                 count_steps(settings.dt, settings.duration, None)  # refused before a large network is built

@@ -88,7 +88,7 @@ def of_labels(labels: list[str], settings: ImportSettings) -> tuple[Int8, list[s
     if settings.transmitter is None:
         for k, label in enumerate(labels):
             if label.lower() not in SIGN_WORDS:
-                problem = f"{label!r} is no sign; use 1, -1, 0, pos or neg."
+                problem = f"{label!r} is not a sign; use 1, -1, 0, pos or neg."
                 raise ConnectomeError(f"column {settings.sign!r}: {problem}")
             out[k] = SIGN_WORDS[label.lower()]
         return out, several
@@ -170,7 +170,7 @@ def _numbers_or_nan(table: ColumnTable, column: str) -> NDArray[np.float64]:
     labels = ["nan" if label.lower() in NO_NUMBER else label for label in labels]
     wrong = next((label for label in labels if not is_number(label)), None)
     if wrong is not None:
-        raise ConnectomeError(f"{table.name}, column {column!r}: the confidence {wrong!r:.80} is no number.")
+        raise ConnectomeError(f"{table.name}, column {column!r}: confidence {wrong!r:.80} is not a number.")
     values = np.array([*map(float, labels), np.nan])
     numbers: NDArray[np.float64] = values[codes]
     return numbers

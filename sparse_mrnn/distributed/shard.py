@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from sparse_mrnn.declaration.graph import Region, RegionGraph
 from sparse_mrnn.distributed.halo import Halo
@@ -17,9 +17,11 @@ from sparse_mrnn.distributed.noise import ShardedNoise
 from sparse_mrnn.distributed.partition import Partition
 from sparse_mrnn.distributed.product import HaloSynapses, ShardedSpec
 from sparse_mrnn.distributed.ranks import Ranks
-from sparse_mrnn.lowering.lower import Layout, lower, lower_shard
+from sparse_mrnn.lowering.layout import Layout
+from sparse_mrnn.lowering.lower import lower, lower_shard
 from sparse_mrnn.lowering.random_streams import synapse_stream
 from sparse_mrnn.models.delays import delay_groups, delayed_inputs, has_delays
+from sparse_mrnn.models.fixed_tensors import FixedTensors
 from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.models.weights import SparseWeights
 from sparse_mrnn.ops.delays import DelayGroup
@@ -60,7 +62,7 @@ class CommonParameter:
     count: int
 
 
-class Shard(nn.Module):
+class Shard(FixedTensors):
     """Units, synapses and halo of one rank.
 
     Parameters
@@ -111,7 +113,7 @@ class Shard(nn.Module):
         self.cut = SparseWeights(lowered.halo, dtype, device)
         self.cut.gains = self.own.gains  # one parameter
         self.inputs = SparseWeights(inputs, dtype, device)
-        self.register_buffer("index", torch.from_numpy(rows).to(device), persistent=False)
+        self.fix("index", torch.from_numpy(rows).to(device), persistent=False)
         self._regions = {region.name: k for k, region in enumerate(layout.regions)}
         self.n_units, self.largest = layout.n, int(np.bincount(partition.ranks).max())
         self.halo = Halo(ranks, partition, lowered.halo_units, device)
@@ -135,7 +137,7 @@ class Shard(nn.Module):
         units, n = self.units, len(self._regions)
         regions = units.layout().regions
         number = torch.tensor([self._regions[r.name] for r in regions], device=self.index.device)
-        ways = {"bias": "bias", "init": "init", "keep_logit": "alpha"}  # parameter, and name of its indices
+        ways = {"bias": "bias", "init": "init", "tau_logit": "alpha"}  # parameter, and name of its indices
         fields = "learnable_bias", "learnable_init", "learnable_tau"
         for (name, indices), field in zip(ways.items(), fields, strict=True):
             if getattr(units, name) is not None:

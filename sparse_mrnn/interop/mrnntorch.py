@@ -25,7 +25,7 @@ from sparse_mrnn.interop.mrnntorch_config import (
     warn_of_sparsity,
 )
 from sparse_mrnn.interop.mrnntorch_state import MATRICES, PARTS, DenseMatrix, StateDict, read_matrices
-from sparse_mrnn.lowering.lower import Layout
+from sparse_mrnn.lowering.layout import Layout
 from sparse_mrnn.models.elman import ElmanmRNN
 from sparse_mrnn.models.leaky import mRNN
 from sparse_mrnn.models.synapse_table import ProjectionKey

@@ -15,7 +15,7 @@ from sparse_mrnn.declaration.fields import ByUnit, Field, checked
 from sparse_mrnn.declaration.projections import PROJECTION_FIELDS, PROJECTION_SIGNS, kept
 from sparse_mrnn.errors import ConnectomeError
 from sparse_mrnn.interop.sonata_files import NetworkFiles, Row, column, dataset, indices, opened
-from sparse_mrnn.lowering.lower import Layout
+from sparse_mrnn.lowering.layout import Layout
 from sparse_mrnn.lowering.sampling import BAND_ROWS
 
 Edge = tuple[str, str, str, dict[str, Any]]

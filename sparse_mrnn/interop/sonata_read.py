@@ -32,7 +32,7 @@ from sparse_mrnn.interop.sonata_files import (
     unescaped,
 )  # fmt: skip
 from sparse_mrnn.interop.sonata_write import EDGE_COLUMNS, EXACT, NODE_COLUMNS, POPULATIONS
-from sparse_mrnn.lowering.lower import Layout
+from sparse_mrnn.lowering.layout import Layout
 
 
 def read_back(files: NetworkFiles, *, by_rows: bool = False) -> RegionGraph:

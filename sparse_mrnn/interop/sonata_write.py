@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from sparse_mrnn.declaration.config import SimulationConfig
@@ -21,10 +20,11 @@ from sparse_mrnn.declaration.projections import PROJECTION_FIELDS
 from sparse_mrnn.declaration.regions import INPUT_FIELDS, REGION_FIELDS
 from sparse_mrnn.errors import ConnectomeError, ConversionError
 from sparse_mrnn.interop.sonata_files import NULL, escaped, h5
-from sparse_mrnn.lowering.lower import BlockSparse, lower
+from sparse_mrnn.lowering.block_sparse import BlockSparse
+from sparse_mrnn.lowering.lower import lower
 from sparse_mrnn.lowering.random_streams import synapse_stream
 from sparse_mrnn.models.network import mRNNBase
-from sparse_mrnn.ops.pattern import stable_order
+from sparse_mrnn.ops.csr_order import counting_sort
 
 EXACT = "sparse_mrnn"
 """Root attribute of a nodes file written here, whose regions and projections can be read back exactly."""
@@ -262,7 +262,7 @@ def _edge_population(group: Any, blocks: BlockSparse, type_ids: NDArray[np.int64
     group["0/syn_weight"] = blocks.effective_values()
     edge = np.arange(nnz, dtype=np.int64)
     _index(group.create_group("indices/target_to_source"), n_target, target.astype(np.int64), edge)
-    by_source = stable_order(torch.from_numpy(blocks.col), n_source).numpy().astype(np.int64)
+    by_source = counting_sort(blocks.col, n_source)[1].astype(np.int64)
     source = blocks.col[by_source].astype(np.int64)
     _index(group.create_group("indices/source_to_target"), n_source, source, by_source)
 

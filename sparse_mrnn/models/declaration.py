@@ -24,15 +24,6 @@ FORMAT = 1
 NAMED_PROJECTIONS = 500
 """Of more projections, a declaration has only a digest."""
 
-BUFFERS = {
-    "base_alpha": "time constants",
-    "base_firing": "tonic input",
-    "initial_x": "initial state",
-    "rec.sign": "signs of units",
-    "inp.sign": "signs of inputs",
-}
-"""Buffers of a state dict that follow from the declaration, and what they hold."""
-
 SIGN_WORDS = {number: str(word or "free") for word, number in REGION_SIGNS.items()}
 
 
@@ -143,27 +134,11 @@ def decode(state: Any) -> dict[str, Any]:
 
 
 def declared_differences(net: mRNNBase, state: dict[str, Tensor]) -> list[str]:
-    """Where a state dict, without prefix, is of a network declared otherwise, in words.
-
-    That of 0.1 has no description: its buffers are compared.
-    """
-    if "_extra_state" in state:
-        saved, own = decode(state["_extra_state"]), declaration(net)
-        regions = saved.get("regions")
-        for name, region in own["regions"].items():
-            other = regions.get(name) if isinstance(regions, dict) else None
-            if isinstance(other, dict) and None in (region["unit ids"], other.get("unit ids")):
-                region["unit ids"] = other.get("unit ids")  # units without ids may be any
-        return differences(saved, own)
-    found = []
-    buffers = dict(net.named_buffers())
-    for name, what in BUFFERS.items():
-        if name in state and name in buffers and not _close(state[name], buffers[name]):
-            found.append(f"{what} ({name})")
-    return found
-
-
-def _close(saved: Tensor, own: Tensor) -> bool:
-    if not isinstance(saved, Tensor) or saved.shape != own.shape:
-        return True  # torch says which size differs
-    return torch.allclose(saved.to(own.device, torch.float64), own.double(), rtol=1e-5, atol=1e-12)
+    """Where a state dict, without prefix, is of a network declared otherwise, in words."""
+    saved, own = decode(state["_extra_state"]), declaration(net)
+    regions = saved.get("regions")
+    for name, region in own["regions"].items():
+        other = regions.get(name) if isinstance(regions, dict) else None
+        if isinstance(other, dict) and None in (region["unit ids"], other.get("unit ids")):
+            region["unit ids"] = other.get("unit ids")  # units without ids may be any
+    return differences(saved, own)

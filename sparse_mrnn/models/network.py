@@ -36,7 +36,7 @@ from sparse_mrnn.lowering.random_streams import (
     noise_seeds,
     synapse_stream,
 )
-from sparse_mrnn.models.declaration import BUFFERS, declaration, declared_differences, encode
+from sparse_mrnn.models.declaration import declaration, declared_differences, encode
 from sparse_mrnn.models.delays import delay_groups, delayed_inputs, has_delays
 from sparse_mrnn.models.explicit_graph import explicit_graph
 from sparse_mrnn.models.exports import to_networkx, to_scipy, to_torch_geometric
@@ -148,6 +148,8 @@ class mRNNBase(RegionQueries):  # noqa: N801
             graph = RegionGraph() if config is None else read_config(config)
         constrained = {"recurrent": rec_constrained, "input": inp_constrained}
         super().__init__(graph, constrained, spectral_radius)
+        self._known: dict[str, nn.Parameter] = {}  # parameters before a state dict is loaded
+        self.register_load_state_dict_post_hook(_keep_parameters)  # type: ignore[no-untyped-call]
         if not (isinstance(activation, str) or callable(activation)):
             kind = type(activation).__name__
             raise ActivationError(f"activation must be a name or a function, not {kind}.")
@@ -169,7 +171,7 @@ class mRNNBase(RegionQueries):  # noqa: N801
         self._draw = True  # False: synapses come from a saved state
         self.bias: nn.Parameter | None = None
         self.init: nn.Parameter | None = None
-        self.keep_logit: nn.Parameter | None = None
+        self.tau_logit: nn.Parameter | None = None
         self._has_bias, self._strict = False, True
         self._rate: tuple[Tensor, int, float] | None = None  # alpha, its version, and its value on the host
         if config is not None and config_finalize:
@@ -309,8 +311,8 @@ class mRNNBase(RegionQueries):  # noqa: N801
                 rec.scale_(self._scale(rec.matrix(), rec.pattern))
         tonic = self._by_unit([region.base_firing for region in regions])
         initial = self._by_unit([region.init for region in regions])
-        self.register_buffer("base_firing", tonic, persistent=True)
-        self.register_buffer("initial_x", initial, persistent=True)
+        self.fix("base_firing", tonic)
+        self.fix("initial_x", initial)
         first_bias, first_init = self._learnt("bias"), self._learnt("init")
         self.bias = nn.Parameter(tonic[first_bias].clone()) if first_bias else None
         self.init = nn.Parameter(initial[first_init].clone()) if first_init else None
@@ -396,7 +398,7 @@ class mRNNBase(RegionQueries):  # noqa: N801
             region_of += [k] * len(new)
         for what, numbers in (("units", units), ("of", of), ("region", region_of)):
             index = torch.tensor(numbers, dtype=torch.int64, device=self.device)
-            self.register_buffer(f"{name}_{what}", index, persistent=False)
+            self.fix(f"{name}_{what}", index, persistent=False)
         return first
 
     def _prepare_alpha(self, alpha: list[Any]) -> None:
@@ -406,13 +408,13 @@ class mRNNBase(RegionQueries):  # noqa: N801
         # By region, so that ranks, which have some of the units each, decide alike.
         same = not first and not any(map(np.ndim, alpha)) and len(set(alpha)) == 1
         one = torch.tensor(alpha[:1], dtype=self.dtype, device=self.device) if same else by_unit
-        self.register_buffer("base_alpha", one[:, None])
+        self.fix("base_alpha", one[:, None])
         low, high = (end[self.alpha_region] for end in self._alpha_bounds(self.layout().regions))
-        self.register_buffer("alpha_low", low, persistent=False)
-        self.register_buffer("alpha_high", high, persistent=False)
+        self.fix("alpha_low", low, persistent=False)
+        self.fix("alpha_high", high, persistent=False)
         # A parameter at its bound has no gradient: it starts a millionth of the range inside.
         share = ((by_unit[first] - low) / (high - low)).clamp(1e-6, 1 - 1e-6)
-        self.keep_logit = nn.Parameter(torch.log1p(-share) - torch.log(share)) if first else None
+        self.tau_logit = nn.Parameter(torch.log1p(-share) - torch.log(share)) if first else None
 
     def dynamics(self) -> dict[str, Any]:
         """Model, time step and integrator, as a state dict has them."""
@@ -432,7 +434,7 @@ class mRNNBase(RegionQueries):  # noqa: N801
 
         The state dict must be of a network that was declared alike: regions with their signs, tonic inputs,
         initial states, time constants, activations and noise levels, projections with their signs and delays,
-        model, dt and integrator. Its seed and backend may be others. That of 0.1 is compared by its buffers.
+        model, dt and integrator. Its seed and backend may be others.
 
         Parameters
         ----------
@@ -457,10 +459,8 @@ class mRNNBase(RegionQueries):  # noqa: N801
             self._strict = True
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        if f"{prefix}alpha" in state_dict:  # the buffer's name in 0.1
-            state_dict[f"{prefix}base_alpha"] = state_dict.pop(f"{prefix}alpha")
         own = {key[len(prefix) :]: value for key, value in state_dict.items() if key.startswith(prefix)}
-        found = declared_differences(self, own)
+        found = declared_differences(self, own) if "_extra_state" in own else []
         if found and self._strict:
             text = f"the state dict is of a network declared otherwise: {first_of(found)}"
             advice = "Declare it alike, or load what fits: net.load_state_dict(..., strict=False)"
@@ -468,10 +468,11 @@ class mRNNBase(RegionQueries):  # noqa: N801
         if found:
             text = f"loading a state dict of a network declared otherwise: {first_of(found)}"
             warnings.warn(f"{text}. What was declared stays as it is here.", StateDictWarning, stacklevel=5)
-            buffers = dict(self.named_buffers())
-            kept = [key for key in BUFFERS if key in own and key in buffers]
-            state_dict.update({prefix + key: buffers[key] for key in kept})
-        state_dict[f"{prefix}_extra_state"] = own.get("_extra_state")  # that of 0.1 has none
+            declared = {name: getattr(self, name) for name in ("base_alpha", "base_firing", "initial_x")}
+            declared |= {"rec.sign": self.weights("recurrent").sign, "inp.sign": self.weights("input").sign}
+            state_dict.update({prefix + name: tensor for name, tensor in declared.items() if name in own})
+        self._known = dict(self.named_parameters())
+        self._load_fixed(state_dict, prefix, *args)
         super()._load_from_state_dict(state_dict, prefix, *args)  # type: ignore[no-untyped-call]
         if self.rec_finalized:
             self._has_bias = self.bias is not None or bool(self.base_firing.any())
@@ -489,7 +490,7 @@ class mRNNBase(RegionQueries):  # noqa: N801
         if self.rec is not None:
             converted = fn(self.rec.values.detach().new_empty(0))
             check_runnable(converted.dtype, converted.device)
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        super()._apply(fn, recurse)
         if self.rec is not None:
             self.device, self.dtype = self.rec.values.device, self.rec.values.dtype
         return self
@@ -656,13 +657,13 @@ class mRNNBase(RegionQueries):  # noqa: N801
         """Share of the state replaced in a step: of each unit, shape (units, 1), or one for all, shape (1,
         1).
 
-        Of regions with ``learnable_tau`` it is low + (high - low) (1 - sigmoid(keep_logit)), one parameter a
+        Of regions with ``learnable_tau`` it is low + (high - low) (1 - sigmoid(tau_logit)), one parameter a
         region or unit, which stays between 0 and 1 whatever an optimiser does; differentiable.
         """
         self.weights("recurrent")
-        if self.keep_logit is None:
+        if self.tau_logit is None:
             return self.base_alpha
-        learnt = self.alpha_low + (self.alpha_high - self.alpha_low) * torch.sigmoid(-self.keep_logit)
+        learnt = self.alpha_low + (self.alpha_high - self.alpha_low) * torch.sigmoid(-self.tau_logit)
         return self.base_alpha.index_copy(0, self.alpha_units, learnt[self.alpha_of, None])
 
     @property
@@ -881,7 +882,7 @@ class mRNNBase(RegionQueries):  # noqa: N801
     def _fixed_rate(self) -> float | None:
         """alpha as a number where it is one for all; read from the device once."""
         alpha = self.base_alpha
-        if alpha.numel() != 1 or self.keep_logit is not None:
+        if alpha.numel() != 1 or self.tau_logit is not None:
             return None
         if self._rate is None or self._rate[0] is not alpha or self._rate[1] != alpha._version:
             self._rate = alpha, alpha._version, float(alpha)
@@ -952,6 +953,21 @@ class mRNNBase(RegionQueries):  # noqa: N801
             gathered = gathered_steps(steps, batch, n, size)
             training_bytes += size * n * batch * (6 + 2 * gathered)
         return MemoryEstimate(weights, pattern, states, training_bytes)
+
+
+def _keep_parameters(net: nn.Module, _: Any) -> None:
+    """After ``load_state_dict(assign=True)``: the parameters stay the objects that optimisers know."""
+    assert isinstance(net, mRNNBase)
+    for name, parameter in net._known.items():
+        module = net.get_submodule(name.rpartition(".")[0])
+        new = module._parameters[name.rpartition(".")[2]]
+        if new is not None and new is not parameter and new.device == parameter.device:
+            parameter.data, parameter.grad = new.data, None
+            module._parameters[name.rpartition(".")[2]] = parameter
+    net._known = {}
+    for part in (net.rec, net.inp):
+        if part is not None:
+            part.bind_views()
 
 
 def _checkpoint_steps(given: int | str | None, steps: int) -> int | None:

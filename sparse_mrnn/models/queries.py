@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sparse_mrnn.declaration.graph import Region, RegionGraph
 from sparse_mrnn.errors import (
@@ -19,7 +19,8 @@ from sparse_mrnn.errors import (
     UnknownNameError,
     suggest,
 )
-from sparse_mrnn.lowering.lower import Layout
+from sparse_mrnn.lowering.layout import Layout
+from sparse_mrnn.models.fixed_tensors import FixedTensors
 from sparse_mrnn.models.low_rank import LowRankProjections
 from sparse_mrnn.models.weights import SparseWeights, check_dense
 from sparse_mrnn.ops.pattern import Pattern, scatter_dense, split_sparse
@@ -36,7 +37,7 @@ class UnitLocation(NamedTuple):
     index: int  # type: ignore[assignment]  # hides tuple.index
 
 
-class RegionQueries(nn.Module):
+class RegionQueries(FixedTensors):
     """The queries of a network by region name, which every name of a parent region answers too.
 
     Parameters
@@ -414,7 +415,9 @@ class RegionQueries(nn.Module):
         Raises
         ------
         UnknownNameError
-            If a key is no region.
+            If a key is not a region.
+        WeightError
+            If a projection from these regions has low rank: it has no sparse matrix.
         """
         kinds = {self.kind_of(name) for name in dict_}
         if len(kinds) != 1:
@@ -423,6 +426,7 @@ class RegionQueries(nn.Module):
                 "inp_dict."
             )
         weights = self.weights(kinds.pop())
+        weights.check_sparse(weights.low_rank_among(self.hid_regions, [*dict_]))
         values = weights.csr_values(effective_weights=False)
         parts = values, torch.ones_like(values), weights.csr_signs().to(values.dtype)
         chosen = torch.zeros(weights.shape[1], dtype=torch.bool)

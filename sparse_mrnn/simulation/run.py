@@ -440,10 +440,11 @@ class Run:
         """Refuse to resume another run."""
         advice = "overwrite it (mode='overwrite', --overwrite)"
         for k, spec in enumerate(self.identity["options"]["stimulus"]):
-            if spec.get("code", "") is None:
+            if spec.get("id", "") is None:
                 raise ResumeError(
-                    f"{self.out} cannot be resumed: whether stimulus[{k}] is still the same function cannot "
-                    f"be told, for it uses {spec['uses']}. Write it without, or {advice}."
+                    f"{self.out} cannot be resumed: stimulus[{k}] is a function or class of your own without "
+                    "an id, so nothing tells if it is still the same. Give it one, Function(f, id='...'), "
+                    f"and {advice}."
                 )
         parts = ("options", "fingerprint")
         found = [d for part in parts for d in differences(old[part], self.identity[part])]

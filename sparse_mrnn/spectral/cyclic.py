@@ -9,12 +9,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.sparse as sp
+from scipy.linalg import null_space
 
 from sparse_mrnn.spectral.arnoldi import TwoSidedSearch
 from sparse_mrnn.spectral.dense import DENSE_COMPONENT, EPS, dense_search
 from sparse_mrnn.spectral.perron import perron
 from sparse_mrnn.spectral.result import ComponentResult, UncertifiedError
-from sparse_mrnn.spectral.settings import Float, SearchSettings, leading_order
+from sparse_mrnn.spectral.settings import Complex, Float, SearchSettings, leading_order
 from sparse_mrnn.spectral.structure import Cycles, Int, balance
 
 
@@ -129,23 +130,59 @@ class FrobeniusForm:
         return ComponentResult(values, error, found.residual / h, lower, upper, found.method)
 
     def all_roots(self, found: ComponentResult, settings: SearchSettings) -> ComponentResult | None:
-        """The k leading of all h-th roots, with vectors over all classes; None if there are fewer."""
+        """The k leading eigenvalues: h-th roots, and 0 as often as the classes differ in size.
+
+        None if the roots of the smallest eigenvalues of the product, which drown in rounding, may be among
+        them, or if there are too few vectors.
+        """
         h, mu, x0 = len(self.factors), found.values, found.right
-        keep = np.abs(mu) > 1e3 * EPS * max(float(np.abs(mu).max()), 1e-300)
-        if x0 is None or keep.sum() * h < settings.k:
+        scale = max(float(np.abs(mu).max()), 1e-300)
+        share = np.abs(mu) / scale
+        known = share > max(1e3 * EPS, 100 * found.error)
+        if x0 is None or not known.any():
             return None
-        size = np.exp((np.log(np.abs(mu[keep])) + self.log_scale) / h)
-        angle = (np.angle(mu[keep])[:, None] + 2 * np.pi * np.arange(h)) / h
+        size = np.exp((np.log(np.abs(mu[known])) + self.log_scale) / h)
+        angle = (np.angle(mu[known])[:, None] + 2 * np.pi * np.arange(h)) / h
         cos, sin = (np.where(np.abs(part) < 4 * EPS, 0, part) for part in (np.cos(angle), np.sin(angle)))
-        roots, origin = (size[:, None] * (cos + 1j * sin)).ravel(), np.repeat(np.flatnonzero(keep), h)
-        top = leading_order(roots, settings.which)[: settings.k]
-        vectors = np.zeros((sum(map(len, self.members)), len(top)), dtype=complex)
-        for column, t in enumerate(top):
-            x = x0[:, origin[t]].astype(complex)
+        roots, origin = (size[:, None] * (cos + 1j * sin)).ravel(), np.repeat(np.flatnonzero(known), h)
+        zeros = min(sum(map(len, self.members)) - h * len(mu), settings.k)
+        values: Complex = np.append(roots, np.zeros(zeros, dtype=complex))
+        origin = np.append(origin, np.full(zeros, -1))
+        top = leading_order(values, settings.which)[: settings.k]
+        values, origin = values[top], origin[top]
+        if len(top) < settings.k:
+            return None
+        if not known.all():
+            drowned = size.max() * (float(share[~known].max()) + found.error) ** (1 / h)
+            if settings.score(values[-1:]) <= drowned:
+                return None
+        # An error e of an eigenvalue m of the product is one of e |m|^(1/h - 1) / h of its roots.
+        error = found.error / h * float((share[origin[origin >= 0]] ** (1 / h - 1)).max(initial=1.0))
+        vectors = self._vectors(values, origin, x0) if settings.vectors else None
+        if error > settings.rtol or (settings.vectors and vectors is None):
+            return None
+        return ComponentResult(values, error, found.residual / h, None, np.inf, found.method, vectors)
+
+    def _vectors(self, values: Complex, origin: Int, x0: Complex) -> Complex | None:
+        """Vectors over all classes, from those of the product; of 0 (``origin`` -1), of a single class.
+
+        None if 0 has fewer vectors, or the classes are too large to look for them.
+        """
+        h = len(self.factors)
+        vectors = np.zeros((sum(map(len, self.members)), len(values)), dtype=complex)
+        for column in np.flatnonzero(origin >= 0):
+            x = x0[:, origin[column]].astype(complex)
             vectors[self.members[0], column] = x
             for s in range(h - 1, 0, -1):  # W x = lambda x: class s is fed by class s + 1
-                x = self.factors[s] @ x * (self.sizes[s] / roots[t])
+                x = self.factors[s] @ x * (self.sizes[s] / values[column])
                 vectors[self.members[s], column] = x
+        wanted = np.flatnonzero(origin < 0).tolist()
+        for s, factor in enumerate(self.factors):
+            if not wanted or max(factor.shape) > DENSE_COMPONENT:
+                break
+            for null in null_space(factor.toarray()).T[: len(wanted)]:
+                vectors[self.members[(s + 1) % h], wanted.pop()] = null
+        if wanted:
+            return None
         vectors /= np.linalg.norm(vectors, axis=0)
-        error, residual = found.error / h, found.residual / h
-        return ComponentResult(roots[top], error, residual, None, np.inf, found.method, vectors)
+        return vectors

@@ -76,7 +76,7 @@ def clip_grad_by_region_(
                     if factor.grad is not None:
                         flat = factor.grad.view(-1)
                         gradients.append((flat, torch.full_like(flat, index[name[end]], dtype=torch.int64)))
-    own = (net.bias, net.bias_region), (net.init, net.init_region), (net.keep_logit, net.alpha_region)
+    own = (net.bias, net.bias_region), (net.init, net.init_region), (net.tau_logit, net.alpha_region)
     for parameter, region in own:
         if by == "target" and parameter is not None and parameter.grad is not None:
             gradients.append((parameter.grad, region))

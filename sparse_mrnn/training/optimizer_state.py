@@ -54,7 +54,7 @@ def rewrite_synapses(
     """
     watched = [_Watched(weights.values, weights.views, table.origin[: table.trainable_synapses])]
     if weights.gains is not None and trained_gains is not None:
-        slot = weights.gain_slot[trained_gains]
+        slot = weights.gain_index[trained_gains]
         origin = torch.where(slot < weights.gains.numel(), slot, -1)
         watched.append(_Watched(weights.gains, weights.gain_views, origin))
     optimizers = [optimizer] if isinstance(optimizer, torch.optim.Optimizer) else list(optimizer or ())

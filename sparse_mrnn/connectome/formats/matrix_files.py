@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from sparse_mrnn.connectome.column_table import arrow
 from sparse_mrnn.connectome.delimited_text import HEAD, is_number, likely_delimiter, parsed, split_lines
-from sparse_mrnn.connectome.formats.archive import checked, content
+from sparse_mrnn.connectome.formats.downloads import checked, content
 from sparse_mrnn.connectome.sandbox import ReadingError, read_mat
 from sparse_mrnn.errors import ConnectomeError
 
@@ -363,7 +363,7 @@ def _text(file: Path, _: str | None) -> LabelledMatrix:
         for c, cell in enumerate(cells[has_names:]):
             if not is_number(cell):
                 where = f"{file}, line {line}, column {c + has_names + 1}"
-                raise ConnectomeError(f"{where}: {cell!r:.80} is no number.")
+                raise ConnectomeError(f"{where}: {cell!r:.80} is not a number.")
             out[r, c] = float(cell)
     labels = [cells[0] for _, cells in body] if has_names else None
     columns = head[len(head) - len(body) :] if has_head else None

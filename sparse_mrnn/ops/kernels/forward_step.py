@@ -3,24 +3,26 @@
 
 from __future__ import annotations
 
-from numba import njit, prange
+from numba import prange
+
+from sparse_mrnn.ops.kernels.loop import loop
 
 ACTIVATIONS = {"linear": 0, "relu": 1}
 """Activations that `forward_step` applies, by their code; with any other code h stays as it is."""
 
 
-@njit(parallel=True, fastmath={"reassoc", "contract", "nsz"}, cache=True)
+@loop(fastmath={"reassoc", "contract", "nsz"})
 def forward_step(code, rate, tonic, current, x, new, h, t):  # pragma: no cover - compiled
     """new[t] = x + rate (current - x) + tonic and, for relu or linear units, h[t] = f(new[t]).
 
-    tonic may be empty. Call `use_torch_threads` before the first step.
+    tonic may be empty.
 
     Examples
     --------
     >>> import numpy as np
     >>> x, new, h = np.array([[-2.0]]), np.zeros((1, 1, 1)), np.zeros((1, 1, 1))
     >>> relu, half = np.array([1], np.int8), np.array([0.5])
-    >>> forward_step(relu, half, np.zeros(0), np.array([[8.0]]), x, new, h, 0)
+    >>> forward_step.of(1)(relu, half, np.zeros(0), np.array([[8.0]]), x, new, h, 0)
     >>> h.tolist()
     [[[3.0]]]
     """

@@ -113,7 +113,7 @@ class BackwardLoop:
         one_pass = self.kernel is not None and not self.by_torch.parts
         one_pass = one_pass and loop.spec.units is None and grad_hs is not None
         if self.kernel is not None:
-            kernels.use_torch_threads()
+            backward_step = self.kernel.backward_step.of(self.grad_h.numel())
             hs = history.hs.numpy()
             given = (grad_hs if one_pass and grad_hs is not None else self.no_gradient).numpy()
         part = slice(begin, begin + steps)
@@ -134,7 +134,7 @@ class BackwardLoop:
                 self.by_torch.slope_into(self.grad_h, history.states[t])
                 source, x, x_before = (array.contiguous().numpy() for array in (sources[0], *states))
                 arrays = hs, t, x, x_before, given, begin + t, source, *self.grads, scaled.numpy()
-                self.kernel.backward_step(*self.fixed, *arrays, *self.changing, self.filled)
+                backward_step(*self.fixed, *arrays, *self.changing, self.filled)
             if self.grad_stim is not None:
                 self.grad_stim[begin + t] = scaled
             if self.grad_u is not None and loop.input_product is not None:

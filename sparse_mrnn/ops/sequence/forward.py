@@ -55,12 +55,12 @@ class ForwardLoop:
         us, stims = inputs.unbind(0), None if stim is None else stim.unbind(0)
         kernel = self.kernel if stim is None and self.noise is None else None
         if kernel is not None:
-            kernels.use_torch_threads()
+            forward_step = kernel.forward_step.of(x.numel())
         for t, new in enumerate(xs.unbind(0)):
             if kernel is not None:
                 self._current(t, history, us[t])
                 arrays = x.contiguous().numpy(), xs.numpy(), history.hs.numpy()
-                kernel.forward_step(*self.fixed, *arrays, t)
+                forward_step(*self.fixed, *arrays, t)
                 self.by_torch.apply_to(new, history.states[t])
             else:
                 self.step(t, x, history, us[t], None if stims is None else stims[t], new)
