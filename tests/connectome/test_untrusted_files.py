@@ -189,7 +189,7 @@ def test_labels_that_are_no_text(tmp_path):
     labels = np.array(["a", "b"]).view(np.uint32)
     labels[1] = 0x950000
     np.savez(tmp_path / "net.npz", w=np.eye(2), labels=labels.view("U1"))
-    with refused("numbers that are no letters"):
+    with refused("numbers that are not letters"):
         read_matrix(tmp_path / "net.npz")
 
 

@@ -135,7 +135,7 @@ def test_a_disk_full_while_a_recording_is_replaced_leaves_the_old_one(tmp_path, 
 @EVERY
 def test_an_interruption_at_every_write(tmp_path, monkeypatch, every):
     """As by a second Ctrl-C, which stops at once."""
-    from sparse_mrnn.simulation.interrupt import Interrupt
+    from sparse_mrnn.simulation.processes import Interrupt
 
     monkeypatch.setattr(Interrupt, "_note", staticmethod(signal.default_int_handler))
     whole, stopped = tiny(None), 0
