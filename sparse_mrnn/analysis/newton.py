@@ -17,14 +17,14 @@ from sparse_mrnn.analysis.gmres import gmres
 DIRECT = 400
 """Units up to which the linear systems are factorised."""
 FAR = 1e4
-"""A Newton step longer than this many times the velocity is that of a nearly singular Jacobian."""
+"""A Newton step longer than this many times the velocity shows a nearly singular Jacobian."""
 HALVINGS = 10
 """Times a Newton step is halved before it counts as stalled."""
 
 
 @dataclass(frozen=True)
 class SolverOptions:
-    """How the search for zeros goes on and when it ends.
+    """Tolerance and limits of the search for zeros.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ class Zeros:
     speed: Tensor
     newton_steps: Tensor
     descents: Tensor
-    """How often each column was handed to gradient descent."""
+    """Times that each column was handed to gradient descent."""
 
 
 def find_zeros(dynamics: Dynamics, start: Tensor, options: SolverOptions) -> Zeros:

@@ -1,4 +1,4 @@
-"""What the figures share: new figures and axes, colours, and the names of many regions beside an axis."""
+"""Tools of all figures: new figures and axes, colours, and the names of many regions beside an axis."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def new_figure(size: tuple[float, float]) -> Any:
 
 
 def without_display() -> None:
-    """Draw to files only from now on, also where there is no display.
+    """Draw to files only from now on, also without a display.
 
     Raises
     ------
@@ -101,7 +101,7 @@ def spread(positions: ArrayLike, apart: float, low: float, high: float) -> NDArr
 def name_rows(ax: Any, ptr: NDArray[Any], names: Sequence[str]) -> None:
     """Name ranges of rows beside the y axis, each at its middle; lines lead to those that are moved apart.
 
-    Where not all fit, those with the most rows are named, and the axis says how many.
+    If not all fit, the largest are named, and the axis says how many.
     """
     sizes, middles, total = np.diff(ptr), (ptr[:-1] + ptr[1:]) / 2, float(ptr[-1])
     inches = 0.85 * ax.figure.get_figheight()

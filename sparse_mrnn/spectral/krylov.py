@@ -193,7 +193,7 @@ class KrylovSearch:
         self.residuals = h[j, j - 1] * np.abs(vectors[-1, order]) / max(self.scale, 1e-300)
 
     def settled(self, k: int, tol: float) -> bool:
-        """Whether the k leading pairs have converged and no other Ritz value may still overtake them."""
+        """Tell if the k leading pairs have converged and no other Ritz value may still overtake them."""
         if self.scale == 0.0 or len(self.values) < min(k, self.n) or (self.residuals[:k] > tol).any():
             return False
         score, rest = self.score(self.values), slice(k, k + 4)

@@ -1,4 +1,4 @@
-"""What a spectral search returns: of a whole matrix, of one component, and when it fails."""
+"""Results of a spectral search: of a whole matrix, of one component, and of a failed one."""
 
 from __future__ import annotations
 
@@ -77,12 +77,12 @@ class ComponentResult:
         return replace(self, lower=max(lowers) if lowers else None, upper=min(self.upper, upper))
 
     def times(self, factor: float) -> ComponentResult:
-        """Of the matrix times a positive factor."""
+        """Result for the matrix times a positive factor."""
         lower = None if self.lower is None else self.lower * factor
         return replace(self, values=self.values * factor, lower=lower, upper=self.upper * factor)
 
     def unbalanced(self, d: Float) -> ComponentResult:
-        """Of W, from the result of the balanced ``D^-1 W D``."""
+        """Result for W, from that for the balanced ``D^-1 W D``."""
         if self.right is None or self.left is None or (d == 1).all():
             return self
         right, left = self.right * d[:, None], self.left / d[:, None]

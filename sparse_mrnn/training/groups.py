@@ -68,11 +68,11 @@ def parameter_groups(
         if isinstance(key, str):
             if key not in others:
                 hint = suggest(key, others, what="other parameters")
-                raise UnknownNameError(f"parameter_groups: no parameter {key!r}. {hint}")
+                raise UnknownNameError(f"parameter_groups: unknown parameter {key!r}. {hint}")
             continue
         if not (isinstance(key, tuple) and len(key) in (2, 3)):
             form = "(source, target) or (source, target, key)"
-            raise TrainingError(f"parameter_groups: {key!r} is no projection; use {form}.")
+            raise TrainingError(f"parameter_groups: {key!r} is not a projection; use {form}.")
         part, found = select(net, *key)
         for name in found:
             before = owner.setdefault((weights.index(part), name), key)
