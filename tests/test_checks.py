@@ -38,7 +38,8 @@ X0, INP = torch.zeros(1, 7), torch.zeros(1, 5, 2)
     ("args", "options", "message"),
     [
         ((None, X0), {}, "inp is of type NoneType; give a tensor"),
-        ((INP, None), {}, "x0 is of type NoneType"),
+        ((INP, "x0"), {}, "x0 is of type str"),
+        ((INP, (X0,)), {}, r"tuple of 1; give \(x0, h0\), or x0"),
         ((np.zeros((1, 5, 2)), X0), {}, "inp is of type ndarray"),
         ((INP, X0, "h0"), {}, "h0 is of type str"),
         ((INP, X0), dict(W_rec="w"), "W_rec is of type str"),
@@ -131,17 +132,17 @@ def test_batch_sizes(batch):
         (dict(duration=100, batch=10**12, out="OUT", allow_large=True), RecordingError, "one recorded time takes"),
         (dict(duration=100, seed="a"), ConfigError, "seed is 'a'"),
         (dict(duration=100, seed=-1), ConfigError, "seed is -1"),
-        (dict(duration=100, stimulus=5), StimulusError, "int is no Stimulus"),
-        (dict(duration=100, stimulus="a:1"), StimulusError, "str is no Stimulus"),
-        (dict(duration=100, interventions=["x"]), InterventionError, "str is no intervention"),
-        (dict(duration=100, interventions=Stimulus("a", 1)), InterventionError, "Stimulus is no intervention"),
-        (dict(duration=100, record={"what": ["mean"]}), RecordingError, "dict is no Record"),
+        (dict(duration=100, stimulus=5), StimulusError, "int is not a Stimulus"),
+        (dict(duration=100, stimulus="a:1"), StimulusError, "str is not a Stimulus"),
+        (dict(duration=100, interventions=["x"]), InterventionError, "str is not an intervention"),
+        (dict(duration=100, interventions=Stimulus("a", 1)), InterventionError, "Stimulus is not an intervention"),
+        (dict(duration=100, record={"what": ["mean"]}), RecordingError, "dict is not a Record"),
         (dict(duration=100, checkpoint_seconds=-1), RecordingError, "checkpoint_seconds is -1"),
-        (dict(duration=100, out=5), RecordingError, "out is 5, which is no path"),
+        (dict(duration=100, out=5), RecordingError, "out is 5, which is not a path"),
         (dict(duration=100, out="/"), RecordingError, "/ cannot be a recording"),
-        (dict(duration=100, out="a\0b"), RecordingError, "which is no path: .*embedded null"),
+        (dict(duration=100, out="a\0b"), RecordingError, "which is not a path: .*embedded null"),
         (dict(duration=100, out="x" * 5000), RecordingError, "cannot be reached: File name too long"),
-        (dict(duration=100, log=5.5), RecordingError, "log is 5.5, which is no path"),
+        (dict(duration=100, log=5.5), RecordingError, "log is 5.5, which is not a path"),
         (dict(duration=100, mode=[1]), RecordingError, r"mode is \[1\]"),
     ],
 )
@@ -156,7 +157,7 @@ def test_what_simulate_is_given(tmp_path, options, error, message):
 def test_what_is_no_network_or_recording():
     with pytest.raises(ConfigError, match="net is of type NoneType"):
         simulate(None, 100)
-    with pytest.raises(RecordingError, match="path is 5, which is no path"):
+    with pytest.raises(RecordingError, match="path is 5, which is not a path"):
         open_recording(5)
 
 
@@ -164,17 +165,17 @@ def test_what_is_no_network_or_recording():
     ("make", "error", "message"),
     [
         (lambda: Record(regions=[]), RecordingError, "record: regions is empty"),
-        (lambda: Record(regions=5), RecordingError, "regions: 5 is no name"),
-        (lambda: Record(what=[["mean"]]), RecordingError, r"what: \['mean'\] is no name"),
+        (lambda: Record(regions=0.5), RecordingError, "regions: 0.5 is not a name"),
+        (lambda: Record(what=[["mean"]]), RecordingError, r"what: \['mean'\] is not a name"),
         (lambda: Record(every=1.5), RecordingError, "every is 1.5"),
-        (lambda: Record(dtype=np.float16), RecordingError, "dtype: <class 'numpy.float16'> is no name"),
+        (lambda: Record(dtype=np.float16), RecordingError, "dtype: <class 'numpy.float16'> is not a name"),
         (lambda: Stimulus(["a"], 1), StimulusError, r"region is \['a'\]; give a name"),
         (lambda: Stimulus("a", "x"), StimulusError, "amplitude is 'x'"),
         (lambda: Stimulus("a", float("nan")), StimulusError, "amplitude is nan"),
         (lambda: Stimulus("a", 1, start="x"), StimulusError, "start is 'x'"),
         (lambda: Stimulus("a", 1, stop=np.inf), StimulusError, "stop is inf"),
         (lambda: Stimulus("a", 1, fraction="x"), StimulusError, "fraction is 'x'"),
-        (lambda: Stimulus("a", 1, units=[[1]]), StimulusError, r"units: \[1\] is no name"),
+        (lambda: Stimulus("a", 1, units=[[1]]), StimulusError, r"units: \[1\] is not a name"),
         (lambda: Stimulus("a", 1, units=[]), StimulusError, "units is empty"),
         (lambda: Stimulus.parse("a:nan"), StimulusError, "amplitude is nan"),
         (lambda: Sine("a", 4), StimulusError, "Sine: amplitude is 'a'"),

@@ -1,4 +1,4 @@
-"""Fixed points: where they are, how stable they are, and which starts lead there.
+"""Fixed points: their states, their stability, and the starts that lead there.
 
 Sussillo & Barak 2013, Opening the black box: low-dimensional dynamics in high-dimensional recurrent neural
 networks.
@@ -25,7 +25,6 @@ from sparse_mrnn.analysis.sampling import states_around_start
 from sparse_mrnn.errors import AnalysisError, KinkWarning, ShapeError, SpectralConvergenceError
 from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.plot.figure import Axes, axes_or_new
-from sparse_mrnn.simulation.targets import unit_labels
 from sparse_mrnn.spectral import leading_eigenpairs
 
 Float = NDArray[np.float64]
@@ -55,7 +54,7 @@ class FixedPoints(Result):
     speed, q : ndarray, shape (points,)
         Euclidean norm of the velocity v (see `Dynamics`) and ``|v|^2 / 2``.
     eigenvalues : ndarray of complex, shape (points, k)
-        Leading eigenvalues of the Jacobian of one time step, of the regions analysed. NaN where not
+        Leading eigenvalues of the Jacobian of one time step, of the regions analysed. NaN if not
         certified.
     stability : ndarray of str, shape (points,)
         "stable", "unstable", "marginal" (the leading modulus is 1 within 1e-6), or "unknown".
@@ -199,10 +198,10 @@ def find_fixed_points(
     options: SolverOptions | None = None,
     rng: np.random.Generator | int = 0,
 ) -> FixedPoints:
-    """Fixed points of a network, without noise, under constant input.
+    """Find fixed points of a network, without noise, under constant input.
 
-    From every start by Newton steps, whose linear systems GMRES solves with Jacobian-vector products on the
-    sparse weights (LU, of up to 400 units); where they stall, by gradient descent on q and Newton again. In
+    Newton steps go from every start; GMRES solves their linear systems with Jacobian-vector products on the
+    sparse weights (LU, of up to 400 units). If they stall, gradient descent on q and Newton follow. All is in
     float64, whatever the network's dtype. Memory: 60 vectors per start and the synapses twice.
 
     Parameters
@@ -290,7 +289,7 @@ def find_fixed_points(
             KinkWarning,
             stacklevel=2,
         )
-    region, unit_id = unit_labels(net)
+    region, unit_id = net.layout().labels()
     names = [region.name for region in net.layout().regions]
     speed = zeros.speed[chosen]
 
@@ -337,7 +336,7 @@ def _unique(rows: Tensor, speed: Tensor, tol: float, unique: float) -> tuple[Ten
 
 
 def _eigenvalues(dynamics: Dynamics, state: Tensor, k: int) -> NDArray[np.complex128]:
-    """Leading eigenvalues of a step at every column; NaN where they cannot be certified."""
+    """Leading eigenvalues of a step at every column; NaN if they cannot be certified."""
     values = np.full((state.shape[1], k), np.nan + 0j)
     for column in range(state.shape[1]) if k else ():
         index = torch.tensor([column], device=state.device)

@@ -1,4 +1,4 @@
-"""Flow fields: where a network's state goes from every point of a plane, and where its linearisation says."""
+"""Flow fields: the velocity of a network on a plane through its state space, and of its linearisation."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from sparse_mrnn.analysis.result import Result
 from sparse_mrnn.errors import AnalysisError, ShapeError
 from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.plot.figure import Axes, axes_or_new
-from sparse_mrnn.simulation.targets import unit_labels
 
 Float = NDArray[np.float64]
 
@@ -42,7 +41,7 @@ class FlowField(Result):
     about : ndarray, shape (fields, 2)
         Coordinates of the state linearised about.
     time : ndarray of int, shape (fields,)
-        Step of the trajectory that the other regions' state is from; -1 where they are fixed.
+        Step of the trajectory that the other regions' state is from; -1 if they are fixed.
     trajectories : ndarray, shape (trials, steps, 2)
         On the plane.
     origin, basis : ndarray, shape (units,), (units, 2)
@@ -187,7 +186,7 @@ def flow_field(
     every = states(net, given, "trajectories", what=what)
     chosen = units.cpu().numpy()
     paths = every[units].t().reshape(*given.shape[:2], len(units)).cpu().numpy()
-    region, unit_id = unit_labels(net)
+    region, unit_id = net.layout().labels()
     on = _plane(plane, paths, unit_id[chosen])
     coordinates = on.project(paths)
     low, high = coordinates.reshape(-1, 2).min(0), coordinates.reshape(-1, 2).max(0)
@@ -257,7 +256,7 @@ def _held(
 def _field(
     whole: Dynamics, units: Tensor, plane: Plane, mesh: Float, held: Tensor, about: Tensor | None
 ) -> tuple[Float, Float, Float, Float]:
-    """Velocity and linear velocity on the plane, speed, and where the linearisation is about."""
+    """Velocity and linear velocity on the plane, speed, and coordinates of the state linearised about."""
     device = held.device
     part, own = whole.restricted(units, held), held[units]
     basis = torch.from_numpy(plane.basis).to(device)

@@ -29,7 +29,6 @@ from sparse_mrnn.models.delays import longest_delay
 from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.ops.pattern import to_scipy
 from sparse_mrnn.plot.figure import Axes, axes_or_new
-from sparse_mrnn.simulation.targets import unit_labels
 from sparse_mrnn.spectral import leading_eigenpairs
 
 Float = NDArray[np.float64]
@@ -433,7 +432,7 @@ def linearize(
         raise ShapeError(f"linearize: takes one state and one input; got {columns}. Call it for each.")
     dynamics, own = whole.restricted(units, at), at[units]
     kinks = dynamics.kinks(dynamics.preactivation(own))[:, 0].cpu().numpy()
-    region = unit_labels(net)[0][units.cpu().numpy()]
+    region = net.layout().labels()[0][units.cpu().numpy()]
     if kinks.any():
         counts = {name: (kinks & (region == name)).sum() for name in dict.fromkeys(region[kinks].tolist())}
         names = ", ".join(f"{name} ({count})" for name, count in list(counts.items())[:5])

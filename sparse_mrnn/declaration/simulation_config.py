@@ -46,7 +46,11 @@ def _given(entry: Strict) -> dict[str, Any]:
     return {key: value for key, value in given.items() if value is not None}
 
 
-JSON_TYPES = {"values": list[float] | list[list[float]] | None, "path": str | None, "units": list[str] | None}
+JSON_TYPES = {
+    "values": list[float] | list[list[float]] | None,
+    "path": str | None,
+    "units": list[str | int] | None,
+}
 """Types of fields that JSON has otherwise than Python; sequences become lists."""
 
 

@@ -103,7 +103,7 @@ class FlowDecoder(FixedTensors):
             what = f"radius {radius!r} and hidden {tuple(hidden)!r}"
             raise TrainingError(f"FlowDecoder: {what} must be at least 0 and 1.")
         layout = net.layout()
-        members = list(dict.fromkeys(member for name in regions for member in layout.members(name)))
+        members = layout.members(*regions)
         if not members:
             raise TrainingError("FlowDecoder: name the regions to decode from.")
         of_region = [_columns_of(net, name) for name in members]

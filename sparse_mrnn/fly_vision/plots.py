@@ -98,7 +98,7 @@ def plot_hex(
 
 
 def _limits(values: np.ndarray[Any, Any]) -> tuple[float, float]:
-    """Ends of the colour bar: the range of the values, about 0 where some are negative."""
+    """Ends of the colour bar: the range of the values, about 0 if some are negative."""
     finite = values[np.isfinite(values)]
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
     if low < 0:

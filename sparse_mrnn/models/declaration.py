@@ -10,7 +10,8 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from sparse_mrnn.declaration.graph import REGION_SIGNS, Region, projection_label
+from sparse_mrnn.declaration.fields import REGION_SIGNS
+from sparse_mrnn.declaration.graph import Region, projection_label
 from sparse_mrnn.errors import StateDictError
 from sparse_mrnn.files.tensors import digest_of
 from sparse_mrnn.state.differences import differences
@@ -53,26 +54,22 @@ def declaration(net: mRNNBase) -> dict[str, Any]:
 
 def _of_region(net: mRNNBase, region: Region) -> dict[str, Any]:
     own = net.activation if region.activation is None else None
+    noise = net.noise_level_act if region.noise_level is None else region.noise_level
     function = getattr(own.function, "__name__", "custom") if own and not own.slope_into else None
     return {
         "units": region.n,
         "sign": _sign(region),
         "tonic input": _numbers(region.base_firing, region.n),
         "initial state": _numbers(region.init, region.n),
-        "tau": getattr(net, "tau", None) if region.tau is None else region.tau,
+        "tau": getattr(net, "tau", None) if region.tau is None else _numbers(region.tau, region.n),
         "activation": function or (own.name if own else region.activation),
-        "noise": net.noise_level_act if region.noise_level is None else region.noise_level,
-        "learnable bias": _how(region.learnable_bias),
-        "learnable initial state": _how(region.learnable_init),
-        "learnable tau": bool(region.learnable_tau),
+        "noise": _numbers(noise, region.n),
+        "learnable bias": region.learnt_by("learnable_bias"),
+        "learnable initial state": region.learnt_by("learnable_init"),
+        "learnable tau": region.learnt_by("learnable_tau"),
         "bounds of tau": list(region.tau_bounds or ()) if region.learnable_tau else None,
         "unit ids": None if region.unit_ids is None else _digest(list(region.unit_ids)),
     }
-
-
-def _how(learnt: bool | str) -> str | None:
-    """One value a unit, or one a region, or none."""
-    return "unit" if learnt is True else learnt or None
 
 
 def _sign(region: Region) -> str:

@@ -6,7 +6,8 @@ import math
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import networkx as nx
@@ -15,7 +16,7 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
 
-from sparse_mrnn.checks import real_number, seed_number, whole_number
+from sparse_mrnn.checks import option, real_number, seed_number, whole_number
 from sparse_mrnn.declaration.config import NetworkConfig, SimulationConfig, read_config
 from sparse_mrnn.declaration.graph import Region, RegionGraph
 from sparse_mrnn.display import SummaryTable
@@ -28,7 +29,6 @@ from sparse_mrnn.errors import (
     ShapeError,
     StateDictError,
     StateDictWarning,
-    suggest,
 )
 from sparse_mrnn.lowering.lower import lower, without_synapses
 from sparse_mrnn.lowering.random_streams import (
@@ -38,10 +38,11 @@ from sparse_mrnn.lowering.random_streams import (
     synapse_stream,
 )
 from sparse_mrnn.models.declaration import declaration, declared_differences, encode
-from sparse_mrnn.models.delays import delay_groups, delayed_inputs, has_delays
+from sparse_mrnn.models.delays import delay_groups, has_delays
 from sparse_mrnn.models.explicit_graph import explicit_graph
 from sparse_mrnn.models.exports import to_networkx, to_scipy, to_torch_geometric
 from sparse_mrnn.models.low_rank import LowRankProjections
+from sparse_mrnn.models.prepare import Border, Start, check_tensor, prepare
 from sparse_mrnn.models.queries import RegionQueries
 from sparse_mrnn.models.saving import constructor_settings, save_network
 from sparse_mrnn.models.weights import DENSE_LIMIT, SparseWeights
@@ -55,9 +56,11 @@ from sparse_mrnn.ops.activations import (
 from sparse_mrnn.ops.delays import DelayGroup
 from sparse_mrnn.ops.noise import Noise
 from sparse_mrnn.ops.pattern import split_sparse
-from sparse_mrnn.ops.products import CsrOperator, DenseOperator, Operator, torch_sparse
-from sparse_mrnn.ops.sequence import RecurrenceSpec, RecurrenceTensors, recurrence, stepwise_recurrence
+from sparse_mrnn.ops.products import CsrOperator, DenseOperator, torch_sparse
+from sparse_mrnn.ops.sequence import recurrence
 from sparse_mrnn.ops.sequence.backward import gathered_steps
+from sparse_mrnn.ops.sequence.delays import DelayedProduct
+from sparse_mrnn.ops.step import Step
 from sparse_mrnn.runtime import release_unused_memory
 from sparse_mrnn.state.differences import first_of
 
@@ -98,7 +101,7 @@ class MemoryEstimate:
 
 
 class mRNNBase(RegionQueries):  # noqa: N801
-    """What the leaky and the Elman network share; see `mRNN` for the parameters.
+    """The base of the leaky and the Elman network; see `mRNN` for the parameters.
 
     Examples
     --------
@@ -124,6 +127,7 @@ class mRNNBase(RegionQueries):  # noqa: N801
     base_alpha: Tensor
     alpha_units: Tensor
     alpha_of: Tensor
+    alpha_region: Tensor
 
     def __init__(
         self,
@@ -153,10 +157,7 @@ class mRNNBase(RegionQueries):  # noqa: N801
         if not (isinstance(activation, str) or callable(activation)):
             kind = type(activation).__name__
             raise ActivationError(f"activation must be a name or a function, not {kind}.")
-        if backend not in BACKENDS:
-            known = ", ".join(BACKENDS)
-            hint = suggest(backend, BACKENDS)
-            raise ConfigError(f"backend {backend!r} is not available; use one of {known}. {hint}")
+        backend = option(backend, BACKENDS, "backend", ConfigError)
         if backend == "torch_sparse" and not torch_sparse.available():
             raise MissingExtraError(torch_sparse.NOT_INSTALLED)
         own = None if isinstance(activation, str) else custom_activation(activation)
@@ -175,8 +176,9 @@ class mRNNBase(RegionQueries):  # noqa: N801
         self.bias: nn.Parameter | None = None
         self.init: nn.Parameter | None = None
         self.tau_logit: nn.Parameter | None = None
-        self._has_bias, self._strict = False, True
-        self._rate: tuple[Tensor, int, float] | None = None  # alpha, its version, and its value on the host
+        self._strict = True
+        # What a forward pass asks of a tensor's values, by name: the tensor, its version, and the answer
+        self._on_host: dict[str, tuple[Tensor, int, Any]] = {}
         if config is not None and config_finalize:
             self.finalize_connectivity()
 
@@ -190,7 +192,7 @@ class mRNNBase(RegionQueries):  # noqa: N801
         base_firing: float | Any = 0,
         init: float | Any = 0,
         parent_region: str | None = None,
-        learnable_bias: bool = False,
+        learnable_bias: bool | str = False,
         **more: Any,
     ) -> None:
         """Add a recurrent region; ``more`` as in `RegionGraph.add_region`.
@@ -203,82 +205,84 @@ class mRNNBase(RegionQueries):  # noqa: N801
             As `RegionGraph.add_region`.
         """
         self._still_open("recurrent region", name, self.rec_finalized or self.inp_finalized)
-        values = [v.detach().cpu().numpy() if isinstance(v, Tensor) else v for v in (base_firing, init)]
-        self.graph.add_region(
-            name,
-            num_units,
-            sign=sign,
-            base_firing=values[0],
-            init=values[1],
-            parent_region=parent_region,
-            learnable_bias=learnable_bias,
-            **more,
-        )
-        self._layouts.clear()
+        given: dict[str, Any] = {"sign": sign, "base_firing": base_firing, "init": init}
+        given |= {"parent_region": parent_region, "learnable_bias": learnable_bias, **more}
+        for field, value in given.items():
+            if isinstance(value, Tensor):
+                given[field] = value.detach().cpu().numpy()
+        self.graph.add_region(name, num_units, **given)
+        self._names = None
 
     def add_input_region(self, name: str, num_units: int, sign: str | Any = "pos") -> None:
         """Add an input region of ``num_units`` channels."""
         self._still_open("input region", name, self.inp_finalized)
         self.graph.add_input(name, num_units, sign=sign)
-        self._layouts.clear()
+        self._names = None
 
     def add_recurrent_connection(
-        self, src_region: str, dst_region: str, sparsity: float | None = None, **more: Any
+        self,
+        src_region: str,
+        dst_region: str,
+        sparsity: float | None = None,
+        *,
+        density: float | None = None,
+        **more: Any,
     ) -> None:
         """Connect two recurrent regions.
 
         Parameters
         ----------
         src_region, dst_region : str
-        sparsity : float in [0, 1], optional
-            Fraction of the connections that exist. None: all.
+        sparsity, density : float in [0, 1], optional
+            Fraction of the connections that exist, by mRNNTorch's name or a clear one; give one. None: all.
         **more
             As in `RegionGraph.add_projection`: fan_in, rule, weights, key, initializer, trainable, ...
         """
-        self._connect("recurrent", src_region, dst_region, sparsity, more, self.rec_finalized)
+        self._connect("recurrent", src_region, dst_region, sparsity, density, more)
 
     def add_input_connection(
-        self, src_region: str, dst_region: str, sparsity: float | None = None, **more: Any
+        self,
+        src_region: str,
+        dst_region: str,
+        sparsity: float | None = None,
+        *,
+        density: float | None = None,
+        **more: Any,
     ) -> None:
         """Connect an input region to a recurrent one; arguments as `add_recurrent_connection`."""
-        self._connect("input", src_region, dst_region, sparsity, more, self.inp_finalized)
+        self._connect("input", src_region, dst_region, sparsity, density, more)
 
     def _connect(
-        self, kind: str, src: str, dst: str, sparsity: float | None, more: dict[str, Any], closed: bool
+        self,
+        kind: str,
+        src: str,
+        dst: str,
+        sparsity: float | None,
+        density: float | None,
+        more: dict[str, Any],
     ) -> None:
+        closed = self.rec_finalized if kind == "recurrent" else self.inp_finalized
         self._still_open(f"{kind} connection", f"{src} -> {dst}", closed)
         if src in self.graph and self.graph.region(src).kind != kind:
             other = "add_input_connection" if kind == "recurrent" else "add_recurrent_connection"
             raise ConfigError(f"{src!r} is not a {kind} region; use {other}.")
-        if sparsity is not None:
-            more = {"density": sparsity, **more}
-        self.graph.add_projection(src, dst, **more)
+        if sparsity is not None and density is not None:
+            raise ConfigError(f"{src} -> {dst}: sparsity and density are the same number; give one.")
+        self.graph.add_projection(src, dst, density=density if sparsity is None else sparsity, **more)
 
     def __setitem__(self, name: str, region: Region) -> None:
         """Add the region ``region`` under ``name``, or replace one, before finalising."""
         if not isinstance(region, Region):
             raise TypeError(f"net[{name!r}] = ... takes a Region, not {type(region).__name__}.")
         self._still_open("region", name, self.rec_finalized or self.inp_finalized)
-        alone = RegionGraph()
-        if region.kind == "input":
-            alone.add_input(name, region.n, sign=region.sign)
-        else:
-            fields = [f for f in Region.__dataclass_fields__ if f not in ("name", "n", "kind")]
-            alone.add_region(name, region.n, **{f: getattr(region, f) for f in fields})
-        if name in self.graph:
-            n = self.graph.region(name).n
-            if n != region.n and self.graph.degree(name):
-                raise ConfigError(f"region {name!r} has projections; replace it by one of {n} units.")
-            self.graph.nodes[name].clear()
-        self.graph.add_node(name, **alone.nodes[name])
-        self._layouts.clear()
+        self.graph.set_region(replace(region, name=name))
+        self._names = None
 
     def _still_open(self, what: str, name: str, closed: bool) -> None:
         if closed:
             raise FinalizeError(
                 f"cannot add {what} {name!r}: the connectivity is finalised; add everything before, or build "
-                "a "
-                "new network."
+                "a new network."
             )
 
     # ---------------------------------------------------------------- finalising
@@ -305,22 +309,19 @@ class mRNNBase(RegionQueries):  # noqa: N801
         for region in regions:
             if region.activation is not None:
                 get_activation(region.activation, f"region {region.name!r}")
-        alpha = self._region_alpha(regions)
+        alpha = list(map(self._region_alpha, regions))
         rec = self._lowered("recurrent")
         if self.spectral_radius is not None and self._draw:
             with torch.no_grad():
                 rec.scale_(self._scale(rec.matrix(), rec.pattern))
-
-        def per_unit(values: list[Any], dtype: torch.dtype | None = None) -> Tensor:
-            parts = [np.broadcast_to(v, r.n) for v, r in zip(values, regions, strict=True)]
-            return torch.from_numpy(np.concatenate(parts)).to(self.device, dtype or self.dtype)
-
-        self.fix("base_firing", per_unit([r.base_firing for r in regions]))
-        self.fix("initial_x", per_unit([r.init for r in regions]))
-        self.bias = self._learnt("bias", self.base_firing, [r.learnable_bias for r in regions])
-        self.init = self._learnt("init", self.initial_x, [r.learnable_init for r in regions])
-        self._has_bias = self.bias is not None or bool(self.base_firing.any())
-        self._prepare_alpha(regions, alpha)
+        tonic = self._by_unit([region.base_firing for region in regions])
+        initial = self._by_unit([region.init for region in regions])
+        self.fix("base_firing", tonic)
+        self.fix("initial_x", initial)
+        first_bias, first_init = self._learnt("bias"), self._learnt("init")
+        self.bias = nn.Parameter(tonic[first_bias].clone()) if first_bias else None
+        self.init = nn.Parameter(initial[first_init].clone()) if first_init else None
+        self._prepare_alpha(alpha)
         self.rec, self.rec_finalized = rec, True
         self._end_building()
 
@@ -364,48 +365,60 @@ class mRNNBase(RegionQueries):  # noqa: N801
             if self.weights("recurrent").nnz >= MANY_SYNAPSES:
                 release_unused_memory()
 
-    def _learnt(self, name: str, values: Tensor, how: list[bool | str]) -> nn.Parameter | None:
-        """A parameter for the values that are learnt, one a unit or one a region; None where none is.
+    def _by_unit(self, values: Sequence[float | np.ndarray[Any, Any]]) -> Tensor:
+        """Values of the regions, each one number or one per unit, as a tensor, shape (units,)."""
+        parts = [np.broadcast_to(v, r.n) for v, r in zip(values, self.layout().regions, strict=True)]
+        return torch.from_numpy(np.concatenate(parts)).to(self.device, self.dtype)
+
+    def _learnt(self, name: str, learnable: str | None = None) -> list[int]:
+        """Number the parameters of a value that is learnt, one a unit or one a region.
 
         Buffers: ``<name>_units``, the units that have one; ``<name>_of``, which one each of them has; and
         ``<name>_region``, the number of the region of each.
+
+        Parameters
+        ----------
+        name : str
+        learnable : str, optional
+            The field of a region that says how. Default: ``learnable_<name>``.
+
+        Returns
+        -------
+        list of int
+            For each parameter, the unit that it takes its initial value from.
         """
         ptr = self.layout().ptr.tolist()
         units: list[int] = []
         of: list[int] = []
         region_of: list[int] = []
-        first: list[int] = []  # unit that each takes its initial value from
-        for region, learnt in enumerate(how):
-            own = range(ptr[region], ptr[region + 1]) if learnt else range(0)
-            new = own[:1] if learnt == "region" else own
+        first: list[int] = []
+        for k, region in enumerate(self.layout().regions):
+            how = region.learnt_by(learnable or f"learnable_{name}")
+            own = range(ptr[k], ptr[k + 1]) if how else range(0)
+            new = own[:1] if how == "region" else own
             units += own
-            of += [len(first)] * len(own) if learnt == "region" else range(len(first), len(first) + len(own))
+            of += [len(first)] * len(own) if how == "region" else range(len(first), len(first) + len(own))
             first += new
-            region_of += [region] * len(new)
+            region_of += [k] * len(new)
         for what, numbers in (("units", units), ("of", of), ("region", region_of)):
             index = torch.tensor(numbers, dtype=torch.int64, device=self.device)
             self.fix(f"{name}_{what}", index, persistent=False)
-        return nn.Parameter(values[first].clone()) if first else None
+        return first
 
-    def _prepare_alpha(self, regions: tuple[Region, ...], alpha: list[float]) -> None:
-        """alpha as declared (one number where it is one and fixed), and a parameter for those that are
-        trained."""
-        learnt = [k for k, region in enumerate(regions) if region.learnable_tau]
-        each = torch.tensor(alpha, dtype=self.dtype, device=self.device)
-        units = torch.tensor([region.n for region in regions], device=self.device)
-        same = len(set(alpha)) == 1 and not learnt
-        by_unit = each[:1, None] if same else torch.repeat_interleave(each, units)[:, None]
-        self.fix("base_alpha", by_unit)
-        low, high = self._alpha_bounds([regions[k] for k in learnt])
+    def _prepare_alpha(self, alpha: list[Any]) -> None:
+        """Register alpha as declared (one number if all have one, and it is fixed), and a parameter for what
+        is trained of it."""
+        first, by_unit = self._learnt("alpha", "learnable_tau"), self._by_unit(alpha)
+        # By region, so that ranks, which have some of the units each, decide alike.
+        same = not first and not any(map(np.ndim, alpha)) and len(set(alpha)) == 1
+        one = torch.tensor(alpha[:1], dtype=self.dtype, device=self.device) if same else by_unit
+        self.fix("base_alpha", one[:, None])
+        low, high = (end[self.alpha_region] for end in self._alpha_bounds(self.layout().regions))
         self.fix("alpha_low", low, persistent=False)
         self.fix("alpha_high", high, persistent=False)
-        share = ((each[learnt] - low) / (high - low)).clamp(1e-6, 1 - 1e-6)
-        self.tau_logit = nn.Parameter(torch.log1p(-share) - torch.log(share)) if learnt else None
-        which = units.new_full((len(regions),), -1)
-        which[learnt] = torch.arange(len(learnt), device=self.device)
-        of_unit = torch.repeat_interleave(which, units)
-        self.fix("alpha_units", torch.nonzero(of_unit >= 0)[:, 0], persistent=False)
-        self.fix("alpha_of", of_unit[of_unit >= 0], persistent=False)
+        # A parameter at its bound has no gradient: it starts a millionth of the range inside.
+        share = ((by_unit[first] - low) / (high - low)).clamp(1e-6, 1 - 1e-6)
+        self.tau_logit = nn.Parameter(torch.log1p(-share) - torch.log(share)) if first else None
 
     def dynamics(self) -> dict[str, Any]:
         """Model, time step and integrator, as a state dict has them."""
@@ -465,19 +478,15 @@ class mRNNBase(RegionQueries):  # noqa: N801
         self._known = dict(self.named_parameters())
         self._load_fixed(state_dict, prefix, *args)
         super()._load_from_state_dict(state_dict, prefix, *args)  # type: ignore[no-untyped-call]
-        if self.rec_finalized:
-            self._has_bias = self.bias is not None or bool(self.base_firing.any())
 
-    def _alpha_bounds(self, regions: list[Region]) -> tuple[Tensor, Tensor]:
-        """Bounds of the alpha of regions with a learnt time constant, from those of the time constant."""
-        bounds = torch.tensor([[0.0, 1.0]] * len(regions), dtype=self.dtype, device=self.device).reshape(
-            -1, 2
-        )
-        return bounds[:, 0], bounds[:, 1]
+    def _alpha_bounds(self, regions: Sequence[Region]) -> tuple[Tensor, Tensor]:
+        """Bounds that a learnt alpha keeps to, each of shape (regions,), from those of the time constants."""
+        low = torch.zeros(len(regions), dtype=self.dtype, device=self.device)
+        return low, torch.ones_like(low)
 
-    def _region_alpha(self, regions: tuple[Region, ...]) -> list[float]:
-        """alpha of each region; 1 without a time constant."""
-        return [1.0] * len(regions)
+    def _region_alpha(self, region: Region) -> float | np.ndarray[Any, Any]:
+        """alpha of a region, one number or one per unit; 1 without a time constant."""
+        return 1.0
 
     def _apply(self, fn: Any, recurse: bool = True) -> mRNNBase:
         if self.rec is not None:
@@ -651,7 +660,7 @@ class mRNNBase(RegionQueries):  # noqa: N801
         1).
 
         Of regions with ``learnable_tau`` it is low + (high - low) (1 - sigmoid(tau_logit)), one parameter a
-        region, which stays between 0 and 1 whatever an optimiser does; differentiable.
+        region or unit, which stays between 0 and 1 whatever an optimiser does; differentiable.
         """
         self.weights("recurrent")
         if self.tau_logit is None:
@@ -667,11 +676,14 @@ class mRNNBase(RegionQueries):  # noqa: N801
             return self.initial_x
         return self.initial_x.index_copy(0, self.init_units, self.init[self.init_of])
 
-    def batched_initial_condition(self, batch_size: int) -> tuple[Tensor, Tensor]:
+    def batched_initial_condition(self, batch_size: int) -> tuple[Tensor, ...]:
         """Initial states ``(x0, h0)``, each (batch, units), with h0 = activation(x0)."""
-        batch_size = whole_number(batch_size, "batch_size", ShapeError)
-        x0 = self.initial_condition.repeat(batch_size, 1)
-        return x0, self.activation_segments.apply(x0.t()).t()
+        return self._initial(whole_number(batch_size, "batch_size", ShapeError))
+
+    def _initial(self, batch: int) -> tuple[Tensor, ...]:
+        x0 = self.initial_condition.repeat(batch, 1)
+        states = self.step.initial(x0.t())
+        return (*(state.t() for state in states), self.step.activity(states).t())
 
     @property
     def activation_segments(self) -> ActivationSegments:
@@ -688,8 +700,8 @@ class mRNNBase(RegionQueries):  # noqa: N801
 
     @property
     def hid_noise_const(self) -> float | Tensor:
-        """Standard deviation of the unit noise, sqrt(2 alpha) noise_level_act / alpha; per unit if regions
-        differ.
+        """Standard deviation of the unit noise, sqrt(2 alpha) noise_level_act / alpha; a tensor of shape
+        (units,) if units differ.
 
         Not differentiated: a learnt alpha gets no gradient from how much noise it lets in.
         """
@@ -697,8 +709,8 @@ class mRNNBase(RegionQueries):  # noqa: N801
         regions = self.layout().regions
         if rate is not None and all(r.noise_level is None for r in regions):
             return math.sqrt(2 * rate) * self.noise_level_act / rate
-        levels = [(self.noise_level_act if r.noise_level is None else r.noise_level, r.n) for r in regions]
-        level = torch.cat([alpha.new_full((n, 1), value) for value, n in levels])
+        levels = [self.noise_level_act if r.noise_level is None else r.noise_level for r in regions]
+        level = self._by_unit(levels)[:, None]
         return (torch.sqrt(2 * alpha) * level / alpha)[:, 0]
 
     @property
@@ -755,6 +767,25 @@ class mRNNBase(RegionQueries):  # noqa: N801
 
     # ---------------------------------------------------------------- running
 
+    @property
+    def step(self) -> Step:
+        """The equation of a time step; `mRNN` and `ElmanmRNN` define it."""
+        raise TypeError("mRNNBase has no dynamics; use mRNN or ElmanmRNN.")
+
+    def step_parameters(self) -> dict[str, Tensor]:
+        """What the step has besides states and current, by name, each of shape (units, 1) or (1, 1).
+
+        Here it is the tonic input, "bias", unless that is 0 everywhere.
+        """
+        self.weights("recurrent")
+        if self.bias is None and not self._read("tonic", self.base_firing, lambda t: bool(t.any())):
+            return {}
+        return {"bias": self.tonic_inp[:, None]}
+
+    def unit_time_constants(self) -> Tensor:
+        """Time constant of each unit in ms, shape (units, 1), float64: a time step, without a leak."""
+        return torch.full((self.layout().n, 1), self.dt, dtype=torch.float64, device=self.device)
+
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the dynamics; `mRNN` and `ElmanmRNN` define it."""
         raise TypeError("mRNNBase has no dynamics; use mRNN or ElmanmRNN.")
@@ -762,81 +793,43 @@ class mRNNBase(RegionQueries):  # noqa: N801
     def _run(
         self,
         inp: Tensor,
-        x0: Tensor,
-        h0: Tensor | None,
-        stim: Tensor | None,
-        noise: bool,
-        W_rec: Tensor | None,  # noqa: N803
-        checkpoint_steps: int | str | None,
-        regions: str | Sequence[str] | None,
-    ) -> tuple[Tensor, Tensor]:
-        """Check the arguments, bring them to (time, features, batch), run, and bring the states back."""
+        start: Start = None,
+        h0: Tensor | None = None,
+        stim: Tensor | None = None,
+        noise: bool = False,
+        W_rec: Tensor | None = None,  # noqa: N803
+        checkpoint_steps: int | str | None = None,
+        regions: str | Sequence[str] | None = None,
+    ) -> Any:
+        """Check the arguments, run, and return the sequences of all states and of the activity."""
         if torch.compiler.is_exporting():
             what = "the recurrence of a whole network, a function of sparse matrices, cannot be exported"
             raise ConversionError(f"{what}; export one step: sparse_mrnn.interop.step_module(net).")
         # sparse tensors cannot be traced; disabling at import costs seconds
         if torch.compiler.is_compiling():
             around = torch.compiler.disable(self._run)  # type: ignore[no-untyped-call]
-            result: tuple[Tensor, Tensor] = around(inp, x0, h0, stim, noise, W_rec, checkpoint_steps, regions)
-            return result
+            return around(inp, start, h0, stim, noise, W_rec, checkpoint_steps, regions)
         if not (self.rec_finalized and self.inp_finalized):
             missing = "recurrent" if not self.rec_finalized else "input"
             raise FinalizeError(
                 f"forward: the {missing} connectivity is not finalised; call finalize_connectivity() first."
             )
-        for name, given in (("inp", inp), ("x0", x0), ("h0", h0), ("stim_input", stim), ("W_rec", W_rec)):
-            if given is not None or name in ("inp", "x0"):
-                _check_tensor(name, given)
-        if torch.is_autocast_enabled(self.device.type):  # sparse kernels have no half precision
-            own = [t if t is None else t.to(self.dtype) for t in (h0, stim, W_rec)]
-            with torch.autocast(self.device.type, enabled=False):
-                args = inp.to(self.dtype), x0.to(self.dtype), own[0], own[1], noise, own[2]
-                return self._run(*args, checkpoint_steps, regions)
-        steps = self._check_arguments(inp, x0, h0, stim)
-        segments, inputs = self.activation_segments, self.weights("input")
-        groups, weights = self._recurrent_groups(W_rec, segments)
-        to_internal = (1, 2, 0) if self.batch_first else (0, 2, 1)
-        u = inp.permute(*to_internal)
-        input_operator: Operator | None = None
-        input_weights: Tensor | None = None
-        drawn = self.make_noise() if noise else None
-        if not inputs.is_empty:
-            if drawn is not None and has_delays(inputs, self.dt):  # noise is delayed with the input
-                u, drawn = drawn.on_inputs(u), drawn.without_inputs()
-            operand = inputs.operand("csr")
-            u, delayed = delayed_inputs(inputs, u, self.dt)
-            input_operator = delayed or operand.operator
-            input_weights = inputs.stored_values(operand)
-        spec = RecurrenceSpec(
-            groups=groups,
-            input_operator=input_operator,
-            activation=segments,
-            rate=self._fixed_rate(),
-            noise=drawn,
-            checkpoint_steps=_checkpoint_steps(checkpoint_steps, steps),
-            units=None if regions is None else self._returned_units(regions),
-        )
-        if not segments.has_derivatives and spec.checkpoint_steps is not None:
-            raise ConfigError(
-                "checkpoint_steps needs activations that have a name; this network has a function of its own."
+        border = Border(self, self.weights("input"), self.batch_first)
+        returned = None if regions is None else self._returned_units(regions)
+        given = inp, start, h0, stim, noise, checkpoint_steps, returned
+        call = border.check(*given, self._initial)
+        if W_rec is not None:
+            check_tensor("W_rec", W_rec)
+            W_rec = border.cast(W_rec)  # noqa: N806
+        with border.full_precision():
+            groups, weights = self._recurrent_groups(border, W_rec)
+            drawn = self.make_noise() if call.noise else None
+            return border.back(
+                recurrence(*prepare(border, call, partial(DelayedProduct, groups), weights, drawn))
             )
-        x = x0.t().contiguous()
-        tensors = RecurrenceTensors(
-            weights=weights,
-            input_weights=input_weights,
-            inputs=u,
-            bias=self.tonic_inp if self._has_bias else None,
-            x0=x,
-            h0=segments.apply(x) if h0 is None else h0.t().contiguous(),
-            stim=None if stim is None else stim.permute(*to_internal),
-            alpha=self.alpha,
-        )
-        x_seq, h_seq = (recurrence if segments.has_derivatives else stepwise_recurrence)(spec, tensors)
-        back = (2, 0, 1) if self.batch_first else (0, 2, 1)
-        return x_seq.permute(*back), h_seq.permute(*back)
 
     def _recurrent_groups(
-        self, given: Tensor | None, segments: ActivationSegments
+        self, border: Border, given: Tensor | None
     ) -> tuple[tuple[DelayGroup, ...], Tensor]:
         """The recurrent weights, or those given to ``forward``, by delay; and their stored values."""
         rec = self.weights("recurrent")
@@ -846,12 +839,10 @@ class mRNNBase(RegionQueries):  # noqa: N801
                     "forward: W_rec does not say which synapse has which delay; this network has delays, so "
                     "leave it out."
                 )
-            if not segments.has_derivatives:
-                raise ConfigError("delays need activations that have a name; this network has a function.")
             operand = rec.operand("csr")
         elif given is not None:
             n = rec.shape[0]
-            self._check("W_rec", given, (n, n), f"(units, units) = ({n}, {n})")
+            border.check_shape("W_rec", given, (n, n), f"(units, units) = ({n}, {n})")
             pattern, values = split_sparse(given)
             operator = DenseOperator((n, n)) if pattern is None else CsrOperator(pattern)
             return (DelayGroup(1, operator),), values
@@ -875,45 +866,23 @@ class mRNNBase(RegionQueries):  # noqa: N801
     def _fixed_rate(self) -> float | None:
         """alpha as a number where it is one for all; read from the device once."""
         alpha = self.base_alpha
-        if alpha.numel() > 1 or self.tau_logit is not None:
+        if alpha.numel() != 1 or self.tau_logit is not None:
             return None
-        if self._rate is None or self._rate[0] is not alpha or self._rate[1] != alpha._version:
-            self._rate = alpha, alpha._version, float(alpha)
-        return self._rate[2]
+        rate: float = self._read("rate", alpha, float)
+        return rate
+
+    def _read(self, name: str, tensor: Tensor, read: Callable[[Tensor], Any]) -> Any:
+        """What ``read`` finds in a tensor: asked once, because it waits for the device, until it changes."""
+        found = self._on_host.get(name)
+        if found is None or found[0] is not tensor or found[1] != tensor._version:
+            found = self._on_host[name] = tensor, tensor._version, read(tensor)
+        return found[2]
 
     def _returned_units(self, regions: str | Sequence[str]) -> Tensor:
         names = [regions] if isinstance(regions, str) else list(regions)
         if not names:
             raise ConfigError("regions is empty; name at least one, or leave it out to get every unit.")
         return torch.from_numpy(self.layout().indices(*names)).to(self.device)
-
-    def _check_arguments(self, inp: Tensor, x0: Tensor, h0: Tensor | None, stim: Tensor | None) -> int:
-        """The number of steps, after every shape, dtype and device was found right."""
-        inputs, n = self.weights("input").shape[1], self.weights("recurrent").shape[0]
-        order = "(batch, time, " if self.batch_first else "(time, batch, "
-        widths = ", ".join(f"{r.name} {r.n}" for r in self.layout("input").regions) or "no inputs"
-        self._check("inp", inp, (None, None, inputs), f"{order}{inputs}): {widths}")
-        batch, steps = inp.shape[:2] if self.batch_first else (inp.shape[1], inp.shape[0])
-        if steps == 0 or batch == 0:
-            raise ShapeError(f"forward: inp has {steps} time steps, batch {batch}; both must be at least 1.")
-        for name, state in (("x0", x0), ("h0", h0)):
-            if state is not None:
-                self._check(name, state, (batch, n), f"(batch, units) = ({batch}, {n})")
-        if stim is not None:
-            expected = f"{order}units), batch {batch}, time {steps}, units {n}"
-            self._check("stim_input", stim, (*inp.shape[:2], n), expected)
-        return steps
-
-    def _check(self, name: str, tensor: Tensor, shape: tuple[int | None, ...], expected: str) -> None:
-        got = tuple(tensor.shape)
-        if len(got) != len(shape) or any(e is not None and g != e for g, e in zip(got, shape, strict=True)):
-            raise ShapeError(f"forward: {name} has shape {got}; expected {expected}.")
-        if tensor.dtype != self.dtype or tensor.device != self.device:
-            raise ShapeError(
-                f"forward: {name} is {tensor.dtype} on {tensor.device}, the network {self.dtype} on "
-                f"{self.device}; "
-                f"use {name}.to(net.device, net.dtype)."
-            )
 
     def memory_estimate(self, batch: int = 1, steps: int = 1, training: bool = False) -> MemoryEstimate:
         """Bytes that ``forward`` over ``steps`` steps needs, and with ``training`` its backward and Adam.
@@ -963,16 +932,6 @@ def _keep_parameters(net: nn.Module, _: Any) -> None:
             part.bind_views()
 
 
-def _checkpoint_steps(given: int | str | None, steps: int) -> int | None:
-    if given is None:
-        return None
-    if given == "auto":
-        return math.ceil(math.sqrt(steps))
-    if isinstance(given, bool) or not isinstance(given, int) or given < 1:
-        raise ConfigError(f"checkpoint_steps is {given!r}; use a whole number of at least 1, or 'auto'.")
-    return given
-
-
 def positive_time(value: float, what: str) -> float:
     """A time in ms, as a Python number.
 
@@ -1008,15 +967,6 @@ def check_runnable(dtype: torch.dtype, device: torch.device) -> None:
         )
     if device.type == "meta":
         raise ConfigError("networks do not run on the meta device, which holds no values; use another.")
-
-
-def _check_tensor(name: str, given: object) -> None:
-    """Refuse what is no dense tensor; W_rec may be sparse, too."""
-    if not isinstance(given, Tensor):
-        raise ShapeError(f"forward: {name} is of type {type(given).__name__}; give a tensor.")
-    if (given.layout != torch.strided and name != "W_rec") or given.is_nested:
-        kind = "nested" if given.is_nested else f"sparse ({given.layout})"
-        raise ShapeError(f"forward: {name} is {kind}; give a dense tensor, such as {name}.to_dense().")
 
 
 def chosen_device(device: str | torch.device | None) -> torch.device:

@@ -77,7 +77,7 @@ def short(name: str) -> str:
 
 
 def spread(positions: ArrayLike, apart: float, low: float, high: float) -> NDArray[np.float64]:
-    """Ascending positions moved to be ``apart``, and between ``low`` and ``high`` where they fit.
+    """Move ascending positions ``apart``, and between ``low`` and ``high`` if they fit.
 
     Pool adjacent violators: neighbours that are too close form a group, which stays around its own mean.
 
@@ -122,7 +122,7 @@ def name_rows(ax: Any, ptr: NDArray[Any], names: Sequence[str]) -> None:
 
 
 def label_decades(axis: Any, low: float, high: float) -> None:
-    """Plain numbers at every decade of a logarithmic axis, and between them where there are few."""
+    """Write plain numbers at every decade of a logarithmic axis, and between decades if there are few."""
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 300 * low else (1.0,), numticks=20))

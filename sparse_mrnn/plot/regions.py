@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparse_mrnn.declaration.graph import PROJECTION_SIGNS, Projection, RegionGraph
-from sparse_mrnn.errors import GraphError, UnknownNameError, suggest
+from sparse_mrnn.errors import GraphError, suggest
+from sparse_mrnn.lowering.layout import UnitNames
 from sparse_mrnn.plot.figure import EXCITATORY, INHIBITORY, UNSIGNED, Axes, axes_or_new, label_decades, short
 from sparse_mrnn.plot.sources import NetworkSource, graph_of
 
@@ -92,7 +93,7 @@ def plot_connectivity(
     if value not in VALUES:
         raise GraphError(f"plot_connectivity: unknown value {value!r}. {suggest(value, VALUES)}")
     graph = graph_of(source)
-    names = list(graph) if regions is None else _members(graph, regions)
+    names = list(graph) if regions is None else UnitNames(graph).members(*regions)
     targets = [name for name in names if graph.region(name).kind == "recurrent"]
     amounts = np.zeros((3, len(targets), len(names)))
     row, column = ({name: k for k, name in enumerate(part)} for part in (targets, names))
@@ -113,16 +114,6 @@ def plot_connectivity(
     ax.set(xlabel="source", ylabel="target", title=title)
     ax.set(xlim=(0, max(len(names), 1)), ylim=(max(len(targets), 1), 0))
     return ax
-
-
-def _members(graph: RegionGraph, regions: Sequence[str]) -> list[str]:
-    found: list[str] = []
-    for name in regions:
-        if name not in graph and name not in graph.parents:
-            known = [*graph, *graph.parents]
-            raise UnknownNameError(f"unknown region {name!r}. {suggest(name, known, what='regions')}")
-        found += graph.members(name) if name in graph.parents else [name]
-    return list(dict.fromkeys(found))
 
 
 def _draw_cells(ax: Any, amounts: NDArray[Any], value: str) -> None:
@@ -165,7 +156,7 @@ def _draw_cells(ax: Any, amounts: NDArray[Any], value: str) -> None:
 
 
 def _cell(row: int, column: int, kind: int, present: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """A square, or half of it where synapses of several kinds are present."""
+    """Corners of a square, or of half of it if synapses of several kinds are present."""
     a, b, c, d = (column, row), (column + 1, row), (column + 1, row + 1), (column, row + 1)
     kinds = np.flatnonzero(present)
     if len(kinds) == 1:

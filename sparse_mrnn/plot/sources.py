@@ -16,7 +16,6 @@ from torch import Tensor
 
 from sparse_mrnn.declaration.graph import RegionGraph
 from sparse_mrnn.errors import RecordingError, ShapeError, UnknownNameError, suggest
-from sparse_mrnn.lowering.layout import Layout
 from sparse_mrnn.models.leaky import mRNN
 from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.ops.pattern import to_scipy
@@ -86,14 +85,10 @@ class Weights:
         if regions is None:
             synapses = weights.nnz if weights.low_rank is None else matrix.nnz
             return cls(matrix, layout.ptr, tuple(net.hid_regions), label, synapses)
-        units, members = layout.indices(*regions), _members(layout, regions)
+        units, members = layout.indices(*regions), layout.members(*regions)
         sizes = [layout.regions[layout.index[name]].n for name in members]
         matrix = matrix[units][:, units]
         return cls(matrix, np.cumsum([0, *sizes]), members, label, matrix.nnz)
-
-
-def _members(layout: Layout, regions: Sequence[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(member for name in regions for member in layout.members(name)))
 
 
 @dataclass(frozen=True)
@@ -113,7 +108,7 @@ class Activity:
     Parameters
     ----------
     values : array or xarray.DataArray, shape (trial, time, column)
-        Read only where it is needed.
+        It is read piece by piece, when it is needed.
     time : ndarray of float, shape (time,)
         ms.
     region, label : ndarray of str, shape (columns,)
@@ -247,7 +242,7 @@ class Activity:
 
     def _columns(self, names: NDArray[Any], chosen: Sequence[str] | None, what: str) -> list[int]:
         found: list[int] = []
-        for name in chosen or ():
+        for name in map(str, chosen or ()):
             under = [child for child, parent in self.parents if parent == name] if what == "regions" else []
             columns = np.flatnonzero(np.isin(names, [name, *under]))
             if not len(columns):

@@ -26,7 +26,7 @@ def plot_training(
         One value an iteration, NaN for a missing one.
     ax : Axes, optional
     log : bool, optional
-        A logarithmic axis. Default: where all values are positive and differ by more than a factor of ten.
+        A logarithmic axis. Default: True if all values are positive and differ by more than a factor of ten.
 
     Raises
     ------

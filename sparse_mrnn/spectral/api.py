@@ -59,8 +59,8 @@ def spectral_search(
     k : int
         How many. Of a conjugate pair cut in two, the one with positive imaginary part is kept.
     vectors : bool
-        Find the right eigenvectors too. Eigenvalues alone are cheaper, and exist where a defective matrix
-        lacks vectors.
+        Find the right eigenvectors too. Eigenvalues alone are cheaper, and a defective matrix has them
+        even if it lacks vectors.
     rtol : float
         Error allowed, relative to the largest modulus of the component's eigenvalues.
     regions : str or sequence of str, optional
@@ -89,9 +89,9 @@ def spectral_search(
 
     Notes
     -----
-    Strongly connected components first. Those of up to 400 units densely, with condition numbers; where no
-    cycle's sign disagrees, by Perron-Frobenius between proven bounds; cyclic ones by the product over their
-    classes; others by two independent filtered Arnoldi searches, of W and its transpose, that have to agree
+    Each strongly connected component is searched by itself: up to 400 units densely, with condition numbers;
+    by Perron-Frobenius between proven bounds if no cycle's sign disagrees; by the product over its classes if
+    it is cyclic; else by two independent filtered Arnoldi searches, of W and its transpose, which must agree
     within an error of residual times condition number. Time and memory are proportional to the synapses, plus
     at most 300 vectors.
 
@@ -136,7 +136,7 @@ def spectral_radius(W: Any, **options: Unpack[SearchOptions]) -> float:  # noqa:
 
 
 def spectral_abscissa(W: Any, **options: Unpack[SearchOptions]) -> float:  # noqa: N803
-    """Largest real part of the eigenvalues. ``tau dx/dt = -x + W x`` is stable where it is below 1.
+    """Largest real part of the eigenvalues. ``tau dx/dt = -x + W x`` is stable if it is below 1.
 
     Parameters
     ----------

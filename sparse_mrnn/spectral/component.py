@@ -74,7 +74,7 @@ def power_bound(dense: Float) -> float:
 def cyclic_search(block: sp.csr_array, cycles: Cycles, settings: SearchSettings) -> ComponentResult | None:
     """The k leading eigenvalues of a matrix of period h, from the product over its smallest class.
 
-    None where that class is large and more than the radius is asked for, or where roots are missing.
+    None if that class is large and more than the radius is asked for, or if roots are missing.
 
     Raises
     ------

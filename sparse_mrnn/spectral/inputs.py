@@ -65,7 +65,7 @@ def as_matrix(weights: Any, regions: str | Sequence[str] | None = None, seed: in
 
 
 def region_names(regions: str | Sequence[str] | None) -> tuple[str, ...]:
-    """The names as a tuple, empty for None; `SpectralInputError` where none is named."""
+    """Names as a tuple, empty for None; `SpectralInputError` if the sequence is empty."""
     names = () if regions is None else (regions,) if isinstance(regions, str) else tuple(regions)
     if regions is not None and not names:
         raise SpectralInputError("regions is empty; name at least one, or leave it out for all of them.")

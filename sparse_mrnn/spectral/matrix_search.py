@@ -24,8 +24,8 @@ DIRECT = 2000
 def extend_downstream(w: sp.csr_array, units: NDArray[np.integer], value: complex, x: Complex) -> Complex:
     """The eigenvector of ``w`` that is ``x`` on ``units``: solves ``(v I - W_dd) x_d = W_du x`` downstream.
 
-    The result has unit length; whether it is an eigenvector (it is not where the value is an eigenvalue
-    downstream too) is for the caller to check.
+    The result has unit length. The caller checks that it is an eigenvector: it is not if the value is an
+    eigenvalue downstream, too.
     """
     vector = np.zeros(w.shape[0], dtype=complex)
     vector[units] = x

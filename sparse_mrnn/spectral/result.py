@@ -22,11 +22,11 @@ class SpectralResult:
         Leading eigenvalues, the first attains ``value``. At least one, unless the matrix has no cycle.
     method : str
         "acyclic", "diagonal", "dense component", "cycle", "Perron-Frobenius", "Arnoldi", "Lanczos",
-        with "cyclic classes: " before it where a power of the matrix was searched.
+        with "cyclic classes: " before it if a power of the matrix was searched.
     residual : float
         ``|W x - lambda x| / |lambda|`` of the leading pair, within its component; 0 if it needed no vector.
     error : float
-        Estimated relative error of ``value``: half the bracket where the bounds are proven, else the residual
+        Estimated relative error of ``value``: half the bracket if the bounds are proven, else the residual
         times the condition number of the eigenvalue.
     lower, upper : float or None
         Bounds of ``value`` that hold whatever the search found. From one-signed weights (Collatz-Wielandt),

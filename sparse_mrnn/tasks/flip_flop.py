@@ -21,7 +21,7 @@ def flip_flop(
     batch, steps, bits : int
         Trials, time steps, and inputs (as many as outputs).
     rate : float in [0, 1]
-        Probability that a pulse begins at a time step where none is on.
+        Probability that a pulse begins at a time step without one.
     width : int
         Time steps of a pulse, of +1 or -1.
     settle : int

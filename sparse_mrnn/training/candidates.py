@@ -24,7 +24,7 @@ Int64 = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class CandidateSlots:
-    """Each projection's possible synapses, numbered row by row, without the diagonal where it is left out.
+    """Each projection's possible synapses, numbered row by row, without the diagonal if it is left out.
 
     Parameters
     ----------

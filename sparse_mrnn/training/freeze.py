@@ -1,4 +1,4 @@
-"""Freezing projections and thawing them again, in the middle of training."""
+"""Freeze projections and thaw them again, in the middle of training."""
 
 from __future__ import annotations
 

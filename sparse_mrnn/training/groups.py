@@ -33,8 +33,8 @@ def parameter_groups(
     net : mRNN or ElmanmRNN
     options : mapping
         From (source, target) or (source, target, key), regions or parents, to the options of these
-        projections: of their synapses, their gains where they share some, their U and V where they have low
-        rank. Without a key, all parallel ones are meant. A string names another parameter, such as "bias".
+        projections: of their synapses, their gains if they share some, their U and V if they have low rank.
+        Without a key, all parallel ones are meant. A string names another parameter, such as "bias".
         Projections that are frozen get their options when they are unfrozen.
     **defaults
         Options of all groups, such as ``lr``.

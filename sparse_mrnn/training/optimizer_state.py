@@ -1,4 +1,4 @@
-"""Optimiser state that follows the synapses when they are frozen, pruned or rewired."""
+"""Let an optimiser's state follow the synapses when they are frozen, pruned or rewired."""
 
 from __future__ import annotations
 

@@ -190,7 +190,7 @@ class _Move:
         return chosen
 
     def _signs(self, new: Int64) -> NDArray[np.int8]:
-        """Sign that Dale's law gives to new synapses; 0 where they are free."""
+        """Sign that Dale's law gives to new synapses; 0 if they are free."""
         device = self.weights.values.device
         block, _, col = (torch.from_numpy(part).to(device) for part in self.slots.locate(new))
         signs: NDArray[np.int8] = self.weights.signs_of(block, col).cpu().numpy()

@@ -18,23 +18,16 @@ from sparse_mrnn.models.weights import SparseWeights
 def select(
     net: mRNNBase, source: str | None, target: str | None, key: str | None = None
 ) -> tuple[SparseWeights, list[ProjectionKey]]:
-    """The weights, and the projections from ``source`` to ``target``; None: all recurrent ones, and any key.
+    """Select the weights, and the projections from ``source`` to ``target`` (None: all recurrent, any key).
 
     Raises
     ------
     UnknownNameError
         If a region does not exist, or nothing connects the two.
     """
-    kind = "recurrent" if source is None else net.kind_of(source)
+    kind, numbers = net.projections(source, target, key)
     weights = net.weights(kind)
-    sources = None if source is None else set(net.layout(kind).members(source))
-    targets = None if target is None else set(net.layout().members(target))
-
-    def chosen(name: ProjectionKey) -> bool:
-        between = (sources is None or name[0] in sources) and (targets is None or name[1] in targets)
-        return between and key in (None, name[2])
-
-    found = [name for name in weights.all_projections if chosen(name)]
+    found = [weights.all_projections[k] for k in numbers]
     if not found and (source, target, key) != (None, None, None):
         start, end = ("any region" if name is None else repr(name) for name in (source, target))
         known = [f"{s} -> {t}" + ("" if k == "default" else f" ({k})") for s, t, k in weights.all_projections]
@@ -122,10 +115,10 @@ def owned_parameters(net: mRNNBase, *, synapses: bool = True) -> Iterator[OwnedP
                     index = torch.zeros(factor.numel(), dtype=torch.int64, device=device)
                     yield OwnedParameter(what, factor, [name], index)
     regions = [(name,) for name in net.hid_regions]
-    for what, parameter, region in (("bias", net.bias, net.bias_region), ("init", net.init, net.init_region)):
+    for what, parameter, index in (
+        ("bias", net.bias, net.bias_region),
+        ("init", net.init, net.init_region),
+        ("time constants", net.tau_logit, net.alpha_region),
+    ):
         if parameter is not None:
-            yield OwnedParameter(what, parameter, regions, region)
-    if net.tau_logit is not None:
-        learnt = [k for k, region in enumerate(net.layout().regions) if region.learnable_tau]
-        index = torch.tensor(learnt, device=net.tau_logit.device)
-        yield OwnedParameter("time constants", net.tau_logit, regions, index)
+            yield OwnedParameter(what, parameter, regions, index)

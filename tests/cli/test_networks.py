@@ -44,7 +44,7 @@ def test_a_network_trained_in_python_is_simulated(net, tmp_path, form):
     else:
         sm.write_config(net, tmp_path / "net.json")
         path, exact = tmp_path / "net.json", False
-    expected = sm.simulate(net, 300, stimulus=STIMULUS, seed=net.seed)
+    expected = sm.simulate(net, 300, stimulus=STIMULUS, seed=net.seed, out=tmp_path / "expected.zarr")
     text = run("simulate", path, *RUN, "--out", tmp_path / "run.zarr")
     assert "9 units" in text
     found = open_recording(tmp_path / "run.zarr")
@@ -192,7 +192,7 @@ def test_a_run_without_any_drive_says_so(config, tmp_path):
         (("--spectral-radius", 0), "--spectral-radius"),
         (("--region", "cue"), "'cue' is an input"),
         (("--region", "a[0]", "--what", "mean"), "'a[0]' is one unit; mean are of regions"),
-        (("--unit", "a[7]"), "there is no unit 'a[7]'; looked at 8 units. Did you mean"),
+        (("--unit", "a[7]"), "record: the network has no unit 'a[7]'; looked at 8 units. Did you mean"),
     ],
 )
 def test_mistakes(config, args, message):
@@ -258,7 +258,7 @@ def test_names_with_colons(text):
 
 def test_a_recording_says_what_ran(tmp_path):
     g = read_celegans()[0]
-    a = sm.simulate(sm.mRNN(g, device="cpu", seed=0), 50, stimulus=sm.Stimulus("AVAL", 1.0))
+    a = sm.simulate(sm.mRNN(g, device="cpu", seed=0), 50, stimulus=sm.Stimulus("AVAL", 1.0), out=tmp_path / "a.zarr")
     other = sm.mRNN(g, device="cpu", seed=0, activation="tanh", tau=500, integrator="exponential_euler", noise_level_act=0.2, rec_constrained=False)
     b = sm.simulate(other, 50, interventions=sm.Lesion("touch", start=10), noise=True, out=tmp_path / "run.zarr")
     for recording in (b, open_recording(tmp_path / "run.zarr")):
@@ -276,5 +276,5 @@ def test_a_recording_says_what_ran(tmp_path):
     assert a.attrs["weights_hash"] == b.attrs["weights_hash"]  # the weights agree with their signs here
     with torch.no_grad():
         other.rec.values.mul_(2)
-    assert sm.simulate(other, 50).attrs["weights_hash"] != b.attrs["weights_hash"]
+    assert sm.simulate(other, 50, out=tmp_path / "c.zarr").attrs["weights_hash"] != b.attrs["weights_hash"]
     assert all(isinstance(value, str | int | float) for value in b.attrs.values())

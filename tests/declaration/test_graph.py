@@ -143,8 +143,7 @@ def test_explicit_weights_from_arrays_scipy_and_networkx():
 
 
 def test_a_node_without_units_is_named():
-    g = sm.RegionGraph()
-    g.add_node("bare")
+    g = nx.empty_graph(["bare"], create_using=sm.RegionGraph)
     with pytest.raises(GraphError, match="'bare' has no number of units"):
         sm.lower(g)
 

@@ -279,7 +279,7 @@ def test_bad_decoders():
     g.add_region("off", 1, positions=[[0.2, 0.0]])
     g.add_region("twice", 2, positions=[[0.0, 0.0], [0.0, 0.0]])
     bad = sm.mRNN(g, device="cpu")
-    for name, message in (("nowhere", "has no positions"), ("off", "no column"), ("twice", "two units")):
+    for name, message in (("nowhere", "has no positions"), ("off", "not the centre of a column"), ("twice", "two units")):
         with pytest.raises(TrainingError, match=f"region '{name}'.*{message}"):
             FlowDecoder(bad, name)
 

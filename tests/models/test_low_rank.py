@@ -128,7 +128,7 @@ def test_configuration_and_refusals():
     graph.add_region("b", 3, sign=None)
     for options, message in [
         ({"rank": 4, "sign": "free"}, "use 1 to 3"),
-        ({"rank": 0, "sign": "free"}, "use 1 to 3"),
+        ({"rank": 0, "sign": "free"}, "whole number of at least 1"),
         ({"rank": 1}, "Dale's law"),
         ({"rank": 1, "sign": "free", "density": 0.5}, "exclude each other"),
         ({"rank": 1, "sign": "free", "share": "projection"}, "no synapses"),

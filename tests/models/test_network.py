@@ -84,7 +84,7 @@ def test_wrong_tensors(net, change, message):
         (dict(activation=torch.sum), ActivationError, "'sum' is not pointwise"),
         (dict(activation=lambda x: x.detach()), ActivationError, "not differentiable"),
         (dict(activation=lambda x: 1 / 0), ActivationError, "fails on a tensor"),
-        (dict(backend="gpu"), ConfigError, "backend 'gpu' is not available"),
+        (dict(backend="gpu"), ConfigError, "backend is 'gpu'; use 'auto', 'csr'"),
         (dict(dtype=torch.float16), ConfigError, "float16"),
         (dict(dt=0), ConfigError, "dt is 0"),
         (dict(tau=-1), ConfigError, "tau is -1"),
@@ -105,7 +105,7 @@ def test_cuda_asked_for_but_absent():
 def test_unknown_activation_of_a_region_is_named():
     g = sm.RegionGraph()
     g.add_region("thal", 2, activation="tan")
-    with pytest.raises(ActivationError, match="region 'thal': unknown activation 'tan'.*Did you mean 'tanh'"):
+    with pytest.raises(ActivationError, match="region 'thal': activation is 'tan'; use .*Did you mean 'tanh'"):
         sm.mRNN(g, device="cpu")
 
 

@@ -319,7 +319,7 @@ def refuse(message, **options):
         ("differ", {"weights": np.ones((3, 3)), "share": "taken", "gain": 0.7}),
         ("base weights of one sign", {"ends": ("c", "a"), "density": 0.5, "share": "projection"}),
         ("outside of its bounds", {"weights": np.ones((3, 3)), "share": "projection", "bounds": (2, 3)}),
-        ("the least must be below", {"weights": np.ones((3, 3)), "share": "projection", "bounds": (3, 2)}),
+        ("least < largest", {"weights": np.ones((3, 3)), "share": "projection", "bounds": (3, 2)}),
         ("gain is nan", {"weights": np.ones((3, 3)), "share": "projection", "gain": float("nan")}),
         ("are for shared weights", {"weights": np.ones((3, 3)), "gain": 2.0}),
         ("share is ''", {"weights": np.ones((3, 3)), "share": ""}),

@@ -272,7 +272,7 @@ def test_a_time_between_steps_is_rounded_and_said(net):
         (lambda net: simulate(net, 100, steps=3), StimulusError, "either duration"),
         (lambda net: simulate(net, steps=0), StimulusError, "steps is 0"),
         (lambda net: simulate(net, 100, batch=0), ShapeError, "batch is 0"),
-        (lambda net: simulate(net, 100, stimulus=[1.0]), StimulusError, "float is no Stimulus"),
+        (lambda net: simulate(net, 100, stimulus=[1.0]), StimulusError, "float is not a Stimulus"),
         (lambda net: simulate(net, 100, stimulus=Stimulus("cuee", 1)), UnknownNameError, "Did you mean 'cue'"),
         (lambda net: simulate(net, 100, record=Record(regions=["spin"])), UnknownNameError, "Did you mean 'spine'"),
         (lambda net: simulate(net, 100, record=Record(units=["ctx[9]"])), RecordingError, r"no unit 'ctx\[9\]'; looked at 9 units. Did you mean"),
@@ -311,3 +311,42 @@ def test_celegans():
 def test_unknown_example():
     with pytest.raises(UnknownNameError, match="Did you mean 'celegans'"):
         example_path("celegan")
+
+
+def test_a_run_in_memory_reads_no_synapse_for_its_attributes(net, tmp_path, monkeypatch):
+    from sparse_mrnn.simulation import simulator
+
+    written = simulate(net, 50, noise=True, stimulus=Stimulus("cue", 1.0), out=tmp_path / "run.zarr").attrs
+
+    def refuse(net):
+        raise AssertionError("the network was described for a run in memory")
+
+    monkeypatch.setattr(simulator, "network_fingerprint", refuse)
+    monkeypatch.setattr(simulator, "network_attributes", refuse)
+    found = simulate(net, 50, noise=True, stimulus=Stimulus("cue", 1.0)).attrs
+    assert set(written) - set(found) == {"network", "config", "topology_hash", "weights_hash", "graph_hash", "fingerprint"}
+    assert found == {name: written[name] for name in found}
+
+
+def test_options_agree_everywhere():
+    """The signature of simulate, its documentation, SimulationOptions and the command line."""
+    import dataclasses
+    import inspect
+    import re
+
+    from sparse_mrnn.cli.simulate import simulate as command
+    from sparse_mrnn.simulation.options import SimulationOptions
+
+    parameters = {name: p for name, p in inspect.signature(simulate).parameters.items() if name != "net"}
+    fields = dataclasses.fields(SimulationOptions)
+    assert list(parameters) == [f.name for f in fields]
+    for p, f in zip(parameters.values(), fields, strict=True):
+        assert (p.kind is p.KEYWORD_ONLY) == f.kw_only
+    defaults = {name: p.default for name, p in parameters.items()}
+    assert SimulationOptions(**{**defaults, "steps": 1}) == SimulationOptions(steps=1)
+    section = inspect.getdoc(simulate).partition("Parameters\n----------\n")[2].partition("\n\n")[0]
+    assert re.findall(r"^(\w+) :", section, re.MULTILINE)[1:] == list(parameters)
+    options = set(inspect.signature(command).parameters)
+    named = {"stimulus": "stim", "interventions": "lesion", "record": "what", "out": "out_path", "mode": "resume", "allow_large": "yes", "progress": "quiet"}
+    only_in_python = {"steps", "event_driven"}
+    assert {named.get(f.name, f.name) for f in fields} - only_in_python <= options

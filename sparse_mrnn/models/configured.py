@@ -1,4 +1,4 @@
-"""The network of a graph with the settings of a configuration."""
+"""Networks made from a configuration: its graph, with the settings of its ``simulation`` section."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ COMMON = (
     "activation", "noise_level_act", "noise_level_inp", "rec_constrained", "inp_constrained", "batch_first",
     "spectral_radius", "backend", "seed", "dt",
 )  # fmt: skip
-"""Settings that are arguments of either class, under the same name."""
+"""Settings that are arguments of both classes, under the same name."""
 
 
 def from_config(
     source: str | os.PathLike[str] | dict[str, Any] | NetworkConfig, device: str | None = None
 ) -> mRNN | ElmanmRNN:
-    """The network of a configuration with the settings of its ``simulation`` section: `to_config` reversed.
+    """Make the network of a configuration, with its ``simulation`` section: `to_config` reversed.
 
     ``mRNN(config)``, as in mRNNTorch, takes the graph alone; its settings are its arguments.
 
     Parameters
     ----------
     source : path, dict or NetworkConfig
-        A JSON file, the name of a built-in example, or what such a file holds.
+        A JSON file, the name of a built-in example, or the content of such a file.
     device : str, optional
-        Default: CUDA where there is one, else the CPU.
+        Default: CUDA if there is one, else the CPU.
 
     Returns
     -------
@@ -56,14 +56,14 @@ def from_config(
 def build_network(
     graph: RegionGraph, settings: SimulationConfig, device: str | None = None
 ) -> mRNN | ElmanmRNN:
-    """The network of a graph with the settings of a configuration's ``simulation`` section.
+    """Make the network of a graph with the settings of a configuration's ``simulation`` section.
 
     Parameters
     ----------
     graph : RegionGraph
     settings : SimulationConfig
     device : str, optional
-        Default: CUDA where there is one, else the CPU.
+        Default: CUDA if there is one, else the CPU.
 
     Returns
     -------
