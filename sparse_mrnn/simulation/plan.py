@@ -21,6 +21,7 @@ from sparse_mrnn.errors import (
     ShapeError,
     SparseMRNNError,
     StimulusError,
+    suggest,
 )
 from sparse_mrnn.lowering.random_streams import run_streams
 from sparse_mrnn.models.network import mRNNBase
@@ -121,6 +122,11 @@ def plan_simulation(
     record = Record() if record is None else record
     if not isinstance(record, Record):
         raise RecordingError(f"record: {type(record).__name__} is no Record; write Record(what=[...], ...).")
+    known = ("h", *net.step.states)
+    for name in record.variables:
+        if name not in known:
+            hint = suggest(name, known, what="variables")
+            raise RecordingError(f"record: variables has no {name!r}. {hint}")
     if record.every > count:
         raise RecordingError(f"record: every {record.every} steps, but the run has {count}.")
     return SimulationPlan(
