@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from sparse_mrnn.errors import RecordingError, ShapeError
+from sparse_mrnn.errors import RecordingError, ShapeError, suggest
 from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.recording import Record
 from sparse_mrnn.recording.axes import Axes
@@ -52,6 +52,11 @@ class SimulationPlan:
 
 def plan_simulation(net: mRNNBase, options: SimulationOptions) -> SimulationPlan:
     """Count the steps of a run, and size its recording."""
+    known = ("h", *net.step.states)
+    for name in options.record.variables:
+        if name not in known:
+            hint = suggest(name, known, what="variables")
+            raise RecordingError(f"record: variables has no {name!r}. {hint}")
     steps = options.count_steps(net.dt)
     axes = _axes(net, options.record, options.batch, steps)
     return SimulationPlan(options, steps, axes, options.to_spec(net.dt, steps))
