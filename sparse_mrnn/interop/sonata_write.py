@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import os
-import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from sparse_mrnn.declaration.graph import Region, RegionGraph, projection_label
 from sparse_mrnn.declaration.projections import PROJECTION_FIELDS
 from sparse_mrnn.declaration.regions import INPUT_FIELDS, REGION_FIELDS
 from sparse_mrnn.errors import ConnectomeError, ConversionError
+from sparse_mrnn.files.atomic import reason, replacing_folder, restore_folder
 from sparse_mrnn.interop.sonata_files import NULL, escaped, h5
 from sparse_mrnn.lowering.block_sparse import BlockSparse
 from sparse_mrnn.lowering.lower import lower
@@ -91,9 +91,7 @@ def write_sonata(
     if not isinstance(graph, RegionGraph):
         settings, graph = graph.simulation_settings(), graph.to_graph()
     goal = Path(folder)
-    partial, old = (goal.with_name(goal.name + end) for end in (".partial", ".old"))
-    if not goal.exists() and old.exists():  # killed between the two renames below
-        old.rename(goal)
+    restore_folder(goal)
     if goal.exists():
         if not overwrite:
             advice = "choose another path or overwrite it (overwrite=True, --force)."
@@ -113,21 +111,13 @@ def write_sonata(
     for name in (graph.name, *_names(graph)):
         if "\0" in name or any("\ud800" <= letter <= "\udfff" for letter in name):
             raise ConnectomeError(f"the name {name!r:.80} has a character that HDF5 cannot hold; rename it.")
-    for left_by_a_kill in (partial, old):
-        shutil.rmtree(left_by_a_kill, ignore_errors=True)
     try:
-        partial.mkdir(parents=True)
-        _nodes(graph, partial, settings)
-        _edges(graph, partial, seed)
-        _config(partial, graph)
-        if goal.exists():
-            goal.rename(old)
-        partial.rename(goal)
+        with replacing_folder(goal) as partial:
+            _nodes(graph, partial, settings)
+            _edges(graph, partial, seed)
+            _config(partial, graph)
     except OSError as error:
-        raise ConnectomeError(f"cannot write {goal}: {error.strerror or error}.") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    shutil.rmtree(old, ignore_errors=True)
+        raise ConnectomeError(f"cannot write {goal}: {reason(error)}.") from error
 
 
 def _names(graph: RegionGraph) -> Iterator[str]:
