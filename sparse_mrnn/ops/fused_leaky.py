@@ -142,8 +142,10 @@ class LeakySequence(LeakyAdvance):
         if draw is not None and self.scaled_std is not None:
             drawn = draw()
             new.addcmul_(drawn, self.scaled_std)
-            if kept is not None and self.unit_std is not None:
-                kept += drawn * self.unit_std
+            if kept is not None and isinstance(self.unit_std, Tensor):
+                kept.addcmul_(drawn, self.unit_std)
+            elif kept is not None and self.unit_std is not None:
+                kept.add_(drawn, alpha=self.unit_std)
         for _, values in currents:  # those of a sequence are of all units
             new.addcmul_(values, self.alpha)
             if kept is not None:

@@ -47,6 +47,7 @@ HASATTR = {
     ("analysis.components", "data_vars"): "a dataset of xarray, which is optional",
     ("analysis.components", "dims"): "an array of xarray, which is optional",
     ("analysis.components", "isel"): "an array of xarray, which is optional",
+    ("ops.activations", "variable"): "a node of autograd's graph, whose classes torch does not name",
     ("spectral.inputs", "shape"): "any array or sparse matrix",
     ("spectral.inputs", "get_weight_subset"): "a network, of a layer above: to go",
     ("spectral.differentiable", "get_weight_subset"): "a network, of a layer above: to go",
