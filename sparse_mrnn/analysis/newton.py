@@ -1,7 +1,7 @@
 """Zeros of the velocity from many states at once: Newton steps, and gradient descent when they stall.
 
 Newton-Krylov with backtracking: Knoll & Keyes 2004, J. Comput. Phys. 193:357; how exactly the linear systems
-are solved: Eisenstat & Walker 1996. The fallback is that of Sussillo & Barak 2013: descent on q = |v|^2 / 2.
+are solved: Eisenstat & Walker 1996. Sussillo & Barak 2013 have the fallback: descent on q = |v|^2 / 2.
 """
 
 from __future__ import annotations
