@@ -19,7 +19,7 @@ from sparse_mrnn.stimulus import INTERVENTIONS, WAVEFORMS, Intervention, Stimulu
 class Strict(BaseModel):
     """A model that refuses unknown keys, and numbers that JSON has no name for (NaN, Infinity)."""
 
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, defer_build=True)
 
 
 class StimulusEntry(Strict):
@@ -46,7 +46,11 @@ def _given(entry: Strict) -> dict[str, Any]:
     return {key: value for key, value in given.items() if value is not None}
 
 
-JSON_TYPES = {"values": list[float] | list[list[float]] | None, "path": str | None, "units": list[str] | None}
+JSON_TYPES = {
+    "values": list[float] | list[list[float]] | None,
+    "path": str | None,
+    "units": list[str | int] | None,
+}
 """Types of fields that JSON has otherwise than Python; sequences become lists."""
 
 

@@ -47,7 +47,7 @@ class Record:
     what: Sequence[What] = ("units",)
     variables: Sequence[Variable] = ("h",)
     regions: Sequence[str] | None = None
-    units: Sequence[str] | None = None
+    units: Sequence[str | int] | None = None
     every: int = field(default=1, metadata={"ge": 1})
     dtype: Precision | None = None
 

@@ -14,7 +14,7 @@ from sparse_mrnn.recording import Record
 from sparse_mrnn.recording.axes import Axes
 from sparse_mrnn.recording.recorder import Statistics
 from sparse_mrnn.simulation.options import SimulationOptions
-from sparse_mrnn.simulation.targets import recorded_units, unit_labels
+from sparse_mrnn.simulation.targets import recorded_units
 
 CHUNK_BYTES = 32 * 2**20
 """Samples of one chunk on disk take about this much; a few of them are in memory at a time."""
@@ -59,7 +59,7 @@ def plan_simulation(net: mRNNBase, options: SimulationOptions) -> SimulationPlan
 
 def _axes(net: mRNNBase, record: Record, batch: int, steps: int) -> Axes:
     """Return labels and sizes of the recording: regions in the order asked for, each in unit order."""
-    region, unit_id = unit_labels(net)
+    region, unit_id = net.layout().labels()
     units = recorded_units(net, record)
     groups = tuple(net.hid_regions if record.regions is None else record.regions)
     return Axes(

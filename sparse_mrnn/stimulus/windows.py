@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from sparse_mrnn.checks import names_of, real_number
+from sparse_mrnn.checks import name_text, names_of, real_number
 from sparse_mrnn.errors import RoundingWarning, StimulusError
 
 
@@ -43,9 +43,12 @@ class TimeWindow:
 
     def __post_init__(self) -> None:
         for f in fields(self):
-            name = getattr(self, f.name)
+            given = getattr(self, f.name)
+            # A region may be a unit by its id, and ids of neurons are often integers.
+            name = name_text(given) if f.name == "region" else given
             if f.type in ("str", "str | None") and not (isinstance(name, str) or name is f.default is None):
-                raise self.error(f"{type(self).__name__}: {f.name} is {name!r}; give a name.")
+                raise self.error(f"{type(self).__name__}: {f.name} is {given!r}; give a name.")
+            object.__setattr__(self, f.name, name)
         self.make_plain("start", "stop")
         if self.start < 0 or (self.stop is not None and self.stop <= self.start):
             raise self.error(f"{self.label}: start {self.start} and stop {self.stop} ms are not an interval.")
@@ -135,13 +138,13 @@ class UnitSelection(TimeWindow):
     ----------
     start, stop
         As for `TimeWindow`.
-    units : sequence of str, optional
+    units : sequence of str or int, optional
         Unit ids of the region.
     fraction : float in (0, 1], optional
         This fraction of the region's units, drawn with the run's seed.
     """
 
-    units: Sequence[str] | None = None
+    units: Sequence[str | int] | None = None
     fraction: float | None = None
 
     def __post_init__(self) -> None:

@@ -147,12 +147,20 @@ def test_what_delays_do_not_go_with():
     u, x0, _, _ = sequences(net, 5, 1)
     with pytest.raises(ConfigError, match="W_rec does not say which synapse has which delay"):
         net(u, x0, W_rec=torch.zeros(12, 12, dtype=torch.float64))
+
+
+def test_delays_go_with_a_function_of_ones_own():
     g = sm.RegionGraph()
-    g.add_region("a", 2)
+    g.add_region("a", 2, sign=None)
     g.add_projection("a", "a", delay=20)
-    net = sm.mRNN(g, torch.sin, device="cpu")
-    with pytest.raises(ConfigError, match="has a function"):
-        net(torch.zeros(1, 3, 0), torch.zeros(1, 2))
+    found = []
+    for activation in ("tanh", lambda x: torch.tanh(x)):
+        net = sm.mRNN(g, activation, device="cpu", seed=0, dtype=torch.float64)
+        x, h = net(torch.zeros(1, 5, 0, dtype=torch.float64), torch.ones(1, 2, dtype=torch.float64))
+        (x.sum() + h.square().sum()).backward()
+        found.append((x, h, net.rec.values.grad))
+    for own, named in zip(*found, strict=True):
+        torch.testing.assert_close(own, named)
 
 
 def test_memory_is_what_the_delays_need():
