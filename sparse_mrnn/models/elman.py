@@ -34,6 +34,8 @@ class ElmanmRNN(mRNNBase):
     torch.Size([2, 4, 3])
     """
 
+    model = "elman"
+
     def __init__(
         self,
         config: str | os.PathLike[str] | dict[str, Any] | NetworkConfig | RegionGraph | None = None,
@@ -65,10 +67,6 @@ class ElmanmRNN(mRNNBase):
                     "mRNN."
                 )
         return super()._region_alpha(regions)
-
-    def dynamics(self) -> dict[str, Any]:
-        """Model and time step, as a state dict has them."""
-        return {"model": "elman", "dt": self.dt}
 
     def forward(
         self,

@@ -80,6 +80,9 @@ class mRNN(mRNNBase):  # noqa: N801
     torch.Size([8, 5, 4])
     """
 
+    model = "leaky"
+    setting_names = (*mRNNBase.setting_names, "tau", "integrator")
+
     def __init__(
         self,
         config: str | os.PathLike[str] | dict[str, Any] | NetworkConfig | RegionGraph | None = None,
@@ -145,10 +148,6 @@ class mRNN(mRNNBase):  # noqa: N801
         digits = 6 if self.dtype == torch.float32 else 12
         rounded = [float(f"{t:.{digits}g}") for t in tau.tolist()]
         return dict(zip(self.hid_regions, rounded, strict=True))
-
-    def dynamics(self) -> dict[str, Any]:
-        """Model, time step and integrator, as a state dict has them."""
-        return {"model": "leaky", "dt": self.dt, "integrator": self.integrator}
 
     def _alpha_of(self, tau: float) -> float:
         return self.dt / tau if self.integrator == "euler" else -math.expm1(-self.dt / tau)
