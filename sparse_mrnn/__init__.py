@@ -25,7 +25,9 @@ from sparse_mrnn.declaration.initializers import (
     Uniform,
     XavierNormal,
 )
-from sparse_mrnn.lowering.lower import BlockSparse, Layout, lower
+from sparse_mrnn.lowering.block_sparse import BlockSparse
+from sparse_mrnn.lowering.layout import Layout
+from sparse_mrnn.lowering.lower import lower
 from sparse_mrnn.models.elman import ElmanmRNN
 from sparse_mrnn.models.leaky import mRNN
 from sparse_mrnn.models.loading import load

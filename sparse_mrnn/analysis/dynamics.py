@@ -92,9 +92,9 @@ class Dynamics:
         with torch.no_grad():
             alpha = net.alpha.detach().double().expand(n, 1)
             if isinstance(net, mRNN):
-                each = torch.tensor(list(net.time_constants.values()), dtype=torch.float64, device=device)
-                sizes = torch.tensor([region.n for region in net.layout().regions], device=device)
-                tau = torch.repeat_interleave(each, sizes)[:, None]
+                found, regions = net.time_constants, net.layout().regions
+                each = [np.broadcast_to(found[region.name], region.n) for region in regions]
+                tau = torch.from_numpy(np.concatenate(each)).to(device)[:, None]
             else:
                 tau = torch.full((n, 1), net.dt, dtype=torch.float64, device=device)
             drive = net.tonic_inp.detach().double()[:, None] + _per_unit(net, stim, what)

@@ -9,7 +9,7 @@ import typer
 from typer import Option
 
 from sparse_mrnn.cli.common import Network, app, notes, out, picture_writer, report_errors, say
-from sparse_mrnn.cli.networks import NamedNetwork, load_network
+from sparse_mrnn.cli.networks import NamedNetwork, load_network, stays_at_zero
 from sparse_mrnn.errors import AnalysisError, ConfigError, StimulusError
 
 if TYPE_CHECKING:
@@ -296,8 +296,7 @@ def lesions(
 
 def _driven(setting: Setting, duration: float | None, texts: list[str] | None) -> tuple[Any, Any]:
     """Inputs and currents of every step, as ``forward`` takes them, one trial."""
-    from sparse_mrnn.simulation.plan import count_steps
-    from sparse_mrnn.simulation.silence import stays_at_zero
+    from sparse_mrnn.simulation.options import SimulationOptions
     from sparse_mrnn.simulation.stimulus_drive import stimulus_sequences
     from sparse_mrnn.stimulus import Stimulus
 
@@ -305,6 +304,6 @@ def _driven(setting: Setting, duration: float | None, texts: list[str] | None) -
     stimuli = [Stimulus.parse(text) for text in texts] if texts else settings.stimuli()
     if stays_at_zero(net, stimuli, [], noise=False):
         raise ConfigError("nothing drives this network, so lesions change nothing; give it a --stim.")
-    steps = count_steps(net.dt, settings.duration if duration is None else duration, None)
+    steps = SimulationOptions(settings.duration if duration is None else duration).count_steps(net.dt)
     u, current = stimulus_sequences(net, stimuli, steps=steps, seed=setting.seed)
     return (u[None], current[None]) if net.batch_first else (u[:, None], current[:, None])

@@ -20,6 +20,9 @@ from sparse_mrnn.errors import ConnectivityError
 IntArray = NDArray[np.int64]
 Synapses = tuple[NDArray[np.int32], NDArray[np.int32]]
 """Rows and columns: target and source unit of each synapse."""
+SynapseBatch = tuple[IntArray, NDArray[np.int32], NDArray[np.int32]]
+"""Number of synapses of each projection, then rows and columns of all synapses, projection after projection
+and row-major inside each."""
 Stream = Callable[[int, int], np.random.Generator]
 """The random stream of what bands first to last of a projection have in common."""
 
@@ -67,15 +70,6 @@ class RegionPair:
 
 
 @dataclass(frozen=True)
-class Sample:
-    """Synapses of several projections, projection after projection, row-major inside each."""
-
-    lengths: IntArray
-    rows: NDArray[np.int32]
-    cols: NDArray[np.int32]
-
-
-@dataclass(frozen=True)
 class ConnectionRule:
     """Base class. A rule of your own overrides ``expected`` and ``sample``.
 
@@ -100,8 +94,8 @@ class ConnectionRule:
 
     def sample(self, rng: np.random.Generator, pair: RegionPair) -> Synapses:
         """Draw the synapses of one projection."""
-        drawn = self.sample_batch(rng, [self], [pair])
-        return drawn.rows, drawn.cols
+        _, rows, cols = self.sample_batch(rng, [self], [pair])
+        return rows, cols
 
     def bands(
         self, pair: RegionPair, cuts: Sequence[int], wanted: Sequence[int], stream: Stream
@@ -121,19 +115,16 @@ class ConnectionRule:
         ends = np.searchsorted(rows, cuts)
         for k in wanted:
             part = slice(ends[k], ends[k + 1])
-            yield _Drawn(rows[part] - cuts[k], cols[part]), pair.rows(cuts[k], cuts[k + 1])
+            yield GivenPairs(rows[part] - cuts[k], cols[part]), pair.rows(cuts[k], cuts[k + 1])
 
     @classmethod
     def sample_batch(
         cls, rng: np.random.Generator, rules: Sequence[Any], pairs: Sequence[RegionPair]
-    ) -> Sample:
+    ) -> SynapseBatch:
         """Draw the synapses of many projections that share this rule class."""
         each = [rule.sample(rng, pair) for rule, pair in zip(rules, pairs, strict=True)]
-        return Sample(
-            np.array([len(rows) for rows, _ in each], dtype=np.int64),
-            _join([rows for rows, _ in each]),
-            _join([cols for _, cols in each]),
-        )
+        lengths = np.array([len(rows) for rows, _ in each], dtype=np.int64)
+        return lengths, _join([rows for rows, _ in each]), _join([cols for _, cols in each])
 
     def to_spec(self) -> dict[str, Any]:
         """The rule as it is written in a configuration file."""
@@ -150,8 +141,8 @@ class IndependentRows(ConnectionRule):
 
 
 @dataclass(frozen=True, eq=False)
-class _Drawn(ConnectionRule):
-    """Synapses that are drawn already."""
+class GivenPairs(ConnectionRule):
+    """Synapses that are drawn already, or explicit."""
 
     rows: NDArray[Any]
     cols: NDArray[Any]
@@ -223,13 +214,13 @@ def ranges(starts: IntArray, lengths: IntArray) -> IntArray:
     return joined
 
 
-def _pairs(keys: IntArray, lengths: IntArray, columns: IntArray, pairs: Sequence[RegionPair]) -> Sample:
+def _pairs(keys: IntArray, lengths: IntArray, columns: IntArray, pairs: Sequence[RegionPair]) -> SynapseBatch:
     """Turn row-major slots into (row, col), stepping over the diagonal where it is left out."""
     one_width = len(set(columns.tolist())) == 1  # then there is no copy of it for each synapse
     width = np.maximum(columns[:1] if one_width else np.repeat(columns, lengths), 1)
     rows = keys // width
     cols = _other_than_self(rows, keys - rows * width, lengths, pairs)
-    return Sample(lengths, rows.astype(np.int32), cols.astype(np.int32))
+    return lengths, rows.astype(np.int32), cols.astype(np.int32)
 
 
 def _other_than_self(
@@ -242,20 +233,6 @@ def _other_than_self(
     first = np.array([pair.first_row for pair in pairs], dtype=np.int64)
     own = units + np.repeat(first, lengths) if first.any() else units
     return partners + (np.repeat(exclude, lengths) & (partners >= own))
-
-
-def _per_unit(
-    rng: np.random.Generator,
-    units: IntArray,
-    partners: IntArray,
-    count: IntArray,
-    pairs: Sequence[RegionPair],
-) -> tuple[IntArray, IntArray, IntArray]:
-    """For every unit of every pair draw ``count`` distinct partners; the lengths, units and partners."""
-    keys = sample_distinct(rng, np.repeat(count, units), np.repeat(partners, units))
-    lengths = units * count
-    unit = np.repeat(ranges(np.zeros_like(units), units), np.repeat(count, units))
-    return lengths, unit, _other_than_self(unit, keys, lengths, pairs)
 
 
 def share_of(rng: np.random.Generator, number: int, left: int, right: int) -> int:
@@ -291,7 +268,7 @@ class AllToAll(IndependentRows):
     @classmethod
     def sample_batch(
         cls, rng: np.random.Generator, rules: Sequence[Any], pairs: Sequence[RegionPair]
-    ) -> Sample:
+    ) -> SynapseBatch:
         rows, columns = _dims(pairs)
         lengths = rows * columns
         return _pairs(ranges(np.zeros_like(lengths), lengths), lengths, columns, pairs)
@@ -317,7 +294,7 @@ class Bernoulli(IndependentRows):
     @classmethod
     def sample_batch(
         cls, rng: np.random.Generator, rules: Sequence[Any], pairs: Sequence[RegionPair]
-    ) -> Sample:
+    ) -> SynapseBatch:
         rows, columns = _dims(pairs)
         lengths = rng.binomial(rows * columns, np.array([rule.density for rule in rules])).astype(np.int64)
         return _pairs(sample_distinct(rng, lengths, rows * columns), lengths, columns, pairs)
@@ -353,7 +330,7 @@ class FixedNumber(ConnectionRule):
     @classmethod
     def sample_batch(
         cls, rng: np.random.Generator, rules: Sequence[Any], pairs: Sequence[RegionPair]
-    ) -> Sample:
+    ) -> SynapseBatch:
         rows, columns = _dims(pairs)
         lengths = np.array([rule.number for rule in rules], dtype=np.int64)
         return _pairs(sample_distinct(rng, lengths, rows * columns), lengths, columns, pairs)
@@ -375,11 +352,14 @@ class FixedFanIn(IndependentRows):
     @classmethod
     def sample_batch(
         cls, rng: np.random.Generator, rules: Sequence[Any], pairs: Sequence[RegionPair]
-    ) -> Sample:
+    ) -> SynapseBatch:
         rows, columns = _dims(pairs)
         count = np.array([rule.fan_in for rule in rules], dtype=np.int64)
-        lengths, row, col = _per_unit(rng, rows, columns, count, pairs)
-        return Sample(lengths, row.astype(np.int32), col.astype(np.int32))
+        lengths, of_row = rows * count, np.repeat(count, rows)
+        keys = sample_distinct(rng, of_row, np.repeat(columns, rows))
+        row = np.repeat(ranges(np.zeros_like(rows), rows), of_row)
+        col = _other_than_self(row, keys, lengths, pairs)
+        return lengths, row.astype(np.int32), col.astype(np.int32)
 
 
 @dataclass(frozen=True)
@@ -419,14 +399,10 @@ class FixedFanOut(ConnectionRule):
     @classmethod
     def sample_batch(
         cls, rng: np.random.Generator, rules: Sequence[Any], pairs: Sequence[RegionPair]
-    ) -> Sample:
-        sources = np.array([pair.n_source for pair in pairs], dtype=np.int64)
-        partners = np.array([pair.n_target - pair.exclude_self for pair in pairs], dtype=np.int64)
+    ) -> SynapseBatch:
         count = np.array([rule.fan_out for rule in rules], dtype=np.int64)
-        lengths, col, row = _per_unit(rng, sources, partners, count, pairs)
-        pair_of = np.repeat(np.arange(len(pairs)), lengths)
-        order = np.lexsort((col, row, pair_of))
-        return Sample(lengths, row[order].astype(np.int32), col[order].astype(np.int32))
+        sources = np.array([pair.n_source for pair in pairs], dtype=np.int64)
+        return _fan_out(rng, np.repeat(count, sources), pairs)
 
 
 @dataclass(frozen=True, eq=False)
@@ -436,14 +412,24 @@ class _FanOutOfBand(ConnectionRule):
     count: IntArray
 
     def sample(self, rng: np.random.Generator, pair: RegionPair) -> Synapses:
-        source = np.arange(pair.n_source)
-        own = source - pair.first_row
-        inside = pair.exclude_self & (own >= 0) & (own < pair.n_target)
-        row = sample_distinct(rng, self.count, pair.n_target - inside.astype(np.int64))
-        row += np.repeat(inside, self.count) & (row >= np.repeat(own, self.count))
-        col = np.repeat(source, self.count)
-        order = np.lexsort((col, row))
-        return row[order].astype(np.int32), col[order].astype(np.int32)
+        _, rows, cols = _fan_out(rng, self.count, [pair])  # a batch at once would draw other synapses
+        return rows, cols
+
+
+def _fan_out(rng: np.random.Generator, count: IntArray, pairs: Sequence[RegionPair]) -> SynapseBatch:
+    """Draw ``count`` distinct targets for each source unit of all pairs."""
+    facts = [(pair.n_source, pair.n_target, pair.first_row, pair.exclude_self) for pair in pairs]
+    sources, targets, first, exclude = np.array(facts, dtype=np.int64).T
+    pair_of = np.repeat(np.arange(len(pairs)), sources)
+    source = ranges(np.zeros_like(sources), sources)
+    own = source - first[pair_of]
+    inside = (exclude[pair_of] > 0) & (own >= 0) & (own < targets[pair_of])
+    row = sample_distinct(rng, count, targets[pair_of] - inside)
+    row += np.repeat(inside, count) & (row >= np.repeat(own, count))
+    pair_of = np.repeat(pair_of, count)
+    order = np.lexsort((row, pair_of))  # stable: sources stay in order
+    lengths = np.bincount(pair_of, minlength=len(pairs))
+    return lengths, row[order].astype(np.int32), np.repeat(source, count)[order].astype(np.int32)
 
 
 def _halved(
@@ -490,11 +476,11 @@ class OneToOne(IndependentRows):
     @classmethod
     def sample_batch(
         cls, rng: np.random.Generator, rules: Sequence[Any], pairs: Sequence[RegionPair]
-    ) -> Sample:
+    ) -> SynapseBatch:
         lengths, _ = _dims(pairs)
         first = np.array([pair.first_row for pair in pairs], dtype=np.int64)
         unit = ranges(np.zeros_like(lengths), lengths).astype(np.int32)
-        return Sample(lengths, unit, unit + np.repeat(first, lengths).astype(np.int32))
+        return lengths, unit, unit + np.repeat(first, lengths).astype(np.int32)
 
 
 @dataclass(frozen=True)
@@ -620,7 +606,7 @@ RULES: dict[str, type[ConnectionRule]] = {
 
 def sample_many(
     rng: np.random.Generator, rules: Sequence[ConnectionRule], pairs: Sequence[RegionPair]
-) -> Sample:
+) -> SynapseBatch:
     """Draw the synapses of projections, or of bands of their rows, rule class by rule class, in order."""
     groups: dict[type[ConnectionRule], list[int]] = {}
     for position, rule in enumerate(rules):
@@ -632,11 +618,11 @@ def sample_many(
     if len(drawn) == 1:
         return drawn[0][1]
     lengths = np.zeros(len(rules), dtype=np.int64)
-    for members, sample in drawn:
-        lengths[members] = sample.lengths
+    for members, (of_members, _, _) in drawn:
+        lengths[members] = of_members
     start = np.cumsum(lengths) - lengths
     rows, cols = np.empty((2, int(lengths.sum())), dtype=np.int32)
-    for members, sample in drawn:
-        at = ranges(start[members], sample.lengths)
-        rows[at], cols[at] = sample.rows, sample.cols
-    return Sample(lengths, rows, cols)
+    for members, (of_members, some_rows, some_cols) in drawn:
+        slots = ranges(start[members], of_members)
+        rows[slots], cols[slots] = some_rows, some_cols
+    return lengths, rows, cols

@@ -182,7 +182,7 @@ def load_checkpoint(path: str | os.PathLike[str], net: nn.Module, optimizer: Opt
             return ShardedCheckpointHeader.model_validate(header).model_dump()
 
     header = _together(ranks, read)
-    saved = ShardedCheckpointHeader.model_validate(ranks.first(lambda: header))
+    saved = ShardedCheckpointHeader.model_validate(ranks.broadcast(lambda: header))
     with nothing_changed(where):
         _compare("network", saved.network, json.loads(json.dumps(description(sharded))))
         wanted = {f"{VALUE}{p.name}": _Stored(p.entries, p.parts, p.dtype) for p in parameters}

@@ -23,7 +23,7 @@ from sparse_mrnn.distributed.ranks import Ranks
 from sparse_mrnn.distributed.replicated import gathered, replicated
 from sparse_mrnn.distributed.shard import Call, Shard
 from sparse_mrnn.errors import ConfigError, DistributedError, ShapeError, suggest
-from sparse_mrnn.lowering.lower import Layout
+from sparse_mrnn.lowering.layout import Layout
 from sparse_mrnn.models.fixed_tensors import FixedTensors
 from sparse_mrnn.models.loading import MODELS
 from sparse_mrnn.models.network import mRNNBase

@@ -17,7 +17,8 @@ from sparse_mrnn.distributed.noise import ShardedNoise
 from sparse_mrnn.distributed.partition import Partition
 from sparse_mrnn.distributed.product import HaloSynapses, ShardedSpec
 from sparse_mrnn.distributed.ranks import Ranks
-from sparse_mrnn.lowering.lower import Layout, lower, lower_shard
+from sparse_mrnn.lowering.layout import Layout
+from sparse_mrnn.lowering.lower import lower, lower_shard
 from sparse_mrnn.lowering.random_streams import synapse_stream
 from sparse_mrnn.models.delays import delay_groups, delayed_inputs, has_delays
 from sparse_mrnn.models.fixed_tensors import FixedTensors
@@ -136,19 +137,15 @@ class Shard(FixedTensors):
         units, n = self.units, len(self._regions)
         regions = units.layout().regions
         number = torch.tensor([self._regions[r.name] for r in regions], device=self.index.device)
-        ways = {"bias": [r.learnable_bias for r in regions], "init": [r.learnable_init for r in regions]}
-        for name, how in ways.items():
+        ways = {"bias": "bias", "init": "init", "tau_logit": "alpha"}  # parameter, and name of its indices
+        fields = "learnable_bias", "learnable_init", "learnable_tau"
+        for (name, indices), field in zip(ways.items(), fields, strict=True):
             if getattr(units, name) is not None:
-                one = torch.tensor([way == "region" for way in how], device=number.device)
-                of = getattr(units, f"{name}_region")
+                one = torch.tensor([r.learnt_by(field) == "region" for r in regions], device=number.device)
+                of = getattr(units, f"{indices}_region")
                 yield CommonParameter(f"units.{name}", torch.where(one[of], number[of], -1), n)
             else:
                 yield CommonParameter("", number[:0], n)
-        if units.tau_logit is not None:
-            learnt = torch.tensor([r.learnable_tau for r in regions], device=number.device)
-            yield CommonParameter("units.tau_logit", number[learnt], n)
-        else:
-            yield CommonParameter("", number[:0], n)
 
     def forward(self, method: Callable[..., Any], *args: Any) -> Any:
         """Call a method; `torch.func.functional_call` may have put other parameters in place."""

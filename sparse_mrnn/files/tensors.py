@@ -19,7 +19,7 @@ from torch import Tensor
 
 from sparse_mrnn.errors import SavedFileError
 from sparse_mrnn.files.atomic import reason, replacing
-from sparse_mrnn.files.digest import Digest, content_of
+from sparse_mrnn.files.digest import Digest, add_part
 
 KEY = "sparse_mrnn"
 """Where the header is in the metadata of the file."""
@@ -151,6 +151,20 @@ def write_each(
             file.write(start(found.hexdigest()))
     except OSError as error:
         raise SavedFileError(f"cannot write {path}: {reason(error)}. {UNCHANGED}") from error
+
+
+def content_of(tensor: Tensor) -> memoryview:
+    """The bytes of a tensor, row-major."""
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    if flat.stride(0) != 1:  # one entry, which counts as contiguous whatever its stride
+        flat = flat.clone(memory_format=torch.contiguous_format)
+    content: memoryview = flat.view(torch.uint8).numpy().data
+    return content
+
+
+@add_part.register  # here, so that what needs no torch can have digests without it
+def _(part: Tensor, found: Digest) -> None:
+    found.add_content(str(part.dtype), tuple(part.shape), content_of(part))
 
 
 class StoredTensors(Mapping[str, Tensor]):

@@ -6,9 +6,8 @@ import os
 from pathlib import Path
 from typing import Unpack
 
-from sparse_mrnn.connectome.report import ImportReport
+from sparse_mrnn.connectome.report import ImportReport, report_of
 from sparse_mrnn.connectome.settings import ImportOptions, ImportSettings
-from sparse_mrnn.connectome.summary import report_of
 from sparse_mrnn.declaration.config import SimulationConfig
 from sparse_mrnn.declaration.graph import RegionGraph
 from sparse_mrnn.errors import ConnectomeError

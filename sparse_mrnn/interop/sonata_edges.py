@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sparse_mrnn.connectome.settings import positive
 from sparse_mrnn.declaration.explicit_synapses import Coordinates, StoredBlock, SynapseArrays, SynapseBlock
-from sparse_mrnn.declaration.graph import PROJECTION_SIGNS
+from sparse_mrnn.declaration.fields import ByUnit, Field, checked
+from sparse_mrnn.declaration.projections import PROJECTION_FIELDS, PROJECTION_SIGNS, kept
 from sparse_mrnn.errors import ConnectomeError
 from sparse_mrnn.files.digest import digest
 from sparse_mrnn.interop.sonata_files import NetworkFiles, Row, column, dataset, indices, opened
-from sparse_mrnn.lowering.lower import Layout
+from sparse_mrnn.lowering.layout import Layout
 from sparse_mrnn.lowering.sampling import BAND_ROWS
 
 Edge = tuple[str, str, str, dict[str, Any]]
@@ -31,6 +31,30 @@ def check_numbering(group: Any, name: str, part: slice = slice(None)) -> None:
     first = part.start or 0
     if (values != np.arange(first, first + len(values))).any():
         raise ConnectomeError(f"{group.file.filename}: {group.name}/{name} does not count from 0.")
+
+
+EDGE_FIELDS = {name: field for name, field in PROJECTION_FIELDS.items() if name != "rank"}
+
+
+def parsed(
+    fields: Mapping[str, Field], row: Row, by_unit: ByUnit, before: str, after: str
+) -> dict[str, Any]:
+    """Declared fields, from the cells of a types CSV and, for regions, the attributes of their nodes.
+
+    Raises
+    ------
+    ConnectomeError
+        If a cell cannot be what its field is.
+    """
+    found = {}
+    for name, field in fields.items():
+        cells = [row[column] for column in field.columns]
+        try:
+            found[name] = field.kind.parse(field.column, cells, by_unit)
+        except (ValueError, KeyError):
+            problem = f"{', '.join(field.columns)}{after} is {', '.join(map(repr, cells)):.80}"
+            raise ConnectomeError(f"{before}{problem}, which it cannot be.") from None
+    return found
 
 
 class EdgeTypes:
@@ -72,12 +96,9 @@ class EdgeTypes:
     def projections(self, blocks: Sequence[Block]) -> Iterator[tuple[int, Edge]]:
         """Edge type and projection of every type, with its synapses."""
         for row, block in zip(self.rows, blocks, strict=True):
-            attrs: dict[str, Any] = {name: row[name] == "1" for name in ("trainable", "self_connections")}
-            attrs["weights"] = block
-            if row["sign"] != "inherit":
-                attrs["sign"] = row["sign"]
-            if row["delay"] is not None:
-                attrs["delay"] = positive("delay", float(row["delay"]))
+            where = f"{self.files.edge_types}: "
+            given = parsed(EDGE_FIELDS, row, lambda *_: None, where, f" of type {row['edge_type_id']}")
+            attrs = {**kept(checked(PROJECTION_FIELDS, where, given)), "weights": block}
             ends = str(row["source_region"]), str(row["target_region"]), str(row["key"])
             yield int(str(row["edge_type_id"])), (*ends, attrs)
 

@@ -12,7 +12,7 @@ import torch
 
 from sparse_mrnn.declaration.graph import RegionGraph
 from sparse_mrnn.errors import ConfigError, MissingExtraError, suggest
-from sparse_mrnn.lowering.lower import Layout
+from sparse_mrnn.lowering.layout import Layout
 from sparse_mrnn.models.explicit_graph import Matrices, refuse_low_rank, synapse_blocks
 from sparse_mrnn.models.weights import SparseWeights
 from sparse_mrnn.ops.pattern import to_scipy as matrix_to_scipy

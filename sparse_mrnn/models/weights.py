@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from sparse_mrnn.declaration.graph import PROJECTION_SIGNS, projection_label
 from sparse_mrnn.errors import SizeError, UnknownNameError, WeightError
-from sparse_mrnn.lowering.lower import BlockSparse
+from sparse_mrnn.lowering.block_sparse import BlockSparse
 from sparse_mrnn.models.fixed_tensors import FixedTensors
 from sparse_mrnn.models.low_rank import LowRankProjections
 from sparse_mrnn.models.synapse_table import ProjectionKey, SynapseTable, follow
@@ -484,7 +484,7 @@ class SparseWeights(FixedTensors):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> SparseWeights:
         self._reset_caches()
         super()._apply(fn, recurse)
-        self._bind_views()
+        self.bind_views()
         return self
 
     # ---------------------------------------------------------------- saving and loading
@@ -517,7 +517,7 @@ class SparseWeights(FixedTensors):
             self.synapse_sign = self.signs_of(self.projection_of_entry(), self.col)
         trainable = self.projections[: self.trainable_projections]
         if self.views is None or self.views.are_neighbours(trainable):
-            self._bind_views()
+            self.bind_views()
         else:
             self.set_table(self.in_declared_order(self.table(), self.is_trainable))
 
@@ -598,7 +598,7 @@ class SparseWeights(FixedTensors):
         self._reset_caches()
         if self._own_signs:
             self.synapse_sign = self.signs_of(self.projection_of_entry(), self.col)
-        self._bind_views()
+        self.bind_views()
 
     @property
     def trained_gains(self) -> Tensor:
@@ -636,7 +636,7 @@ class SparseWeights(FixedTensors):
         if self.views is not None:
             self.views.remove()
         self.views = ParameterViews(self.values, runs)
-        self._bind_views()
+        self.bind_views()
         return self.views.parameters
 
     def split_gains(self, runs: Sequence[Sequence[int]]) -> list[nn.Parameter]:
@@ -647,10 +647,11 @@ class SparseWeights(FixedTensors):
         if self.gain_views is not None:
             self.gain_views.remove()
         self.gain_views = ParameterViews(self.gains, runs)
-        self._bind_views()
+        self.bind_views()
         return self.gain_views.parameters
 
-    def _bind_views(self) -> None:
+    def bind_views(self) -> None:
+        """Let the views share the parameters' storage."""
         if self.views is not None:
             lengths = torch.diff(self.ptr).tolist()[: self.trainable_projections]
             self.views.bind(self.values, dict(zip(self.projections, lengths, strict=False)))

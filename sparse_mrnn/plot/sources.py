@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sparse_mrnn.declaration.graph import RegionGraph
 from sparse_mrnn.errors import RecordingError, ShapeError, UnknownNameError, suggest
-from sparse_mrnn.lowering.lower import Layout
+from sparse_mrnn.lowering.layout import Layout
 from sparse_mrnn.models.leaky import mRNN
 from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.ops.pattern import to_scipy

@@ -18,7 +18,7 @@ from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.models.weights import Operand, SparseWeights
 from sparse_mrnn.ops.stream import HeldStates, Stepper, StreamingNoise, StreamingProduct, Units
 from sparse_mrnn.recording.recorder import Arrays
-from sparse_mrnn.simulation.fingerprint import network_attributes, network_fingerprint
+from sparse_mrnn.simulation.fingerprint import network_attributes, network_fingerprint, setting_attributes
 from sparse_mrnn.simulation.intervention_schedule import Factors
 
 CHECK_EVERY_ON_GPU = 64
@@ -123,8 +123,12 @@ class RunningNetwork(ABC):
         """Digests of what the dynamics depend on."""
 
     @abstractmethod
+    def settings(self) -> dict[str, Any]:
+        """Settings of the network, for the attributes of a recording; read without its synapses."""
+
     def attributes(self) -> dict[str, Any]:
-        """What a recording says of the network."""
+        """Settings of the network, and as far as they are known its description and digests."""
+        return self.settings()
 
 
 class Simulator(RunningNetwork):
@@ -189,6 +193,9 @@ class Simulator(RunningNetwork):
         if self._fingerprint is None:  # of what the run began with, and hashed once
             self._fingerprint = network_fingerprint(self.net)
         return self._fingerprint
+
+    def settings(self) -> dict[str, Any]:
+        return setting_attributes(self.net)
 
     def attributes(self) -> dict[str, Any]:
         return network_attributes(self.net, self.fingerprint())

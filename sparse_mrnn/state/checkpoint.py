@@ -11,7 +11,6 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-import sparse_mrnn
 from sparse_mrnn.errors import DistributedError, SavedFileError, SparseMRNNError
 from sparse_mrnn.files.nested import pack, unpack
 from sparse_mrnn.files.tensors import Tensors
@@ -42,6 +41,8 @@ def unpack_extra(extra: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dic
 
 def software_versions() -> dict[str, str]:
     """Versions of this package and of torch."""
+    import sparse_mrnn
+
     return {"sparse_mrnn": sparse_mrnn.__version__, "torch": torch.__version__}
 
 

@@ -7,7 +7,6 @@ declare the same. It is compact: a million projections are three lists of number
 
 from __future__ import annotations
 
-import inspect
 import json
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
@@ -20,8 +19,11 @@ from pydantic import BaseModel, ConfigDict
 from sparse_mrnn.declaration.config import make_part, spec_of
 from sparse_mrnn.declaration.connectivity import RULES, Explicit
 from sparse_mrnn.declaration.explicit_synapses import StoredBlock
-from sparse_mrnn.declaration.graph import REGION_SIGNS, Region, RegionGraph, projection_label
+from sparse_mrnn.declaration.fields import REGION_SIGNS, Learnable
+from sparse_mrnn.declaration.graph import RegionGraph
 from sparse_mrnn.declaration.initializers import INITIALIZERS
+from sparse_mrnn.declaration.projections import PROJECTION_FIELDS, projection_label
+from sparse_mrnn.declaration.regions import REGION_FIELDS, Region
 from sparse_mrnn.declaration.sharing import SynapseLabels, check_sharing
 from sparse_mrnn.errors import ConfigError, SavedFileError
 from sparse_mrnn.files.digest import Digest, digest
@@ -42,15 +44,16 @@ DEFAULTS = {f.name: f.default for f in fields(Region) if f.default is not MISSIN
 ALWAYS = ("name", "n", "kind", "sign")
 """Fields of a region that its description has even if they are at their defaults."""
 BOUNDS = ("gain_low", "gain_high")
-OF_PROJECTION = frozenset(inspect.signature(RegionGraph.add_projection).parameters)
 SHARING = ("share", "gain", *BOUNDS, LABELS)
+DRAWN_BY = ("rule", "initializer", "density", "fan_in")
+"""Settings of a projection that draw its synapses and values."""
 
 MAY_DIFFER = ("backend", "seed", "batch_first", "spectral_radius", "dtype")
 """Settings that a network may have otherwise than a state it loads: they do not change what it computes."""
 NOT_COMPARED = ("parent_region", "positions")
 """Fields of a region that its dynamics do not depend on."""
-OF_SYNAPSES = ("rule", "initializer", "density", "fan_in", "weights", "trainable", "self_connections", "gain")
-"""Settings of a projection that made its synapses and values, which are in the state."""
+IN_STATE = ("trainable", "self_connections", "gain")
+"""Settings of a projection that say how its state began; `DRAWN_BY` likewise."""
 
 
 class ProjectionTable(BaseModel):
@@ -150,7 +153,7 @@ def graph_of(described: DescriptionModel, arrays: Arrays) -> tuple[RegionGraph, 
         for part, kinds in (("rule", RULES), ("initializer", INITIALIZERS)):
             if part in settings:
                 settings[part] = make_part(settings[part], kinds, part)
-        known = {name: v for name, v in settings.items() if name in OF_PROJECTION and name not in SHARING}
+        known = {name: v for name, v in settings.items() if name in (*PROJECTION_FIELDS, *DRAWN_BY)}
         graph.add_projection(names[s], names[t], key=key, **known)
         if "share" in settings and LABELS not in settings:
             label, bounds = projection_label(names[s], names[t], key), [settings.get(k) for k in BOUNDS]
@@ -292,12 +295,16 @@ def _is_named(*parts: Any) -> bool:
 def _compared_region(entry: Mapping[str, Any], usual: Mapping[str, Any]) -> dict[str, Any]:
     left_out = ("name", "kind", *NOT_COMPARED) + (() if entry.get("learnable_tau") else ("tau_bounds",))
     found = {k: v for k, v in entry.items() if k not in left_out and (k in ALWAYS or v != usual.get(k))}
-    return {k: "unit" if v is True and k.startswith("learnable") else v for k, v in found.items()}
+    for name, value in found.items():
+        kind = REGION_FIELDS[name].kind if name in REGION_FIELDS else None
+        if value is True and isinstance(kind, Learnable):
+            found[name] = kind.true  # what True stands for
+    return found
 
 
 def _compared_projection(settings: Mapping[str, Any]) -> dict[str, Any]:
-    known = (k for k in settings if (k in OF_PROJECTION or k in SHARING) and k not in ("key", *OF_SYNAPSES))
-    found = {k: settings[k] for k in known if settings[k] is not None}
+    known = (name for name in (*PROJECTION_FIELDS, *SHARING) if name not in IN_STATE)
+    found = {name: settings[name] for name in known if settings.get(name) is not None}
     if LABELS in found:
         found[LABELS] = digest(found[LABELS])
     return found

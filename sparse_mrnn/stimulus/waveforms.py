@@ -56,7 +56,7 @@ class Waveform(ABC):
 
     @abstractmethod
     def value(self, t: float, length: float) -> float | Floats:
-        """Return the current at ``t`` in a window of ``length`` ms: a number or an array (units[, trials])."""
+        """Return the current at ``t`` in a window of ``length`` ms: a number or array (units[, trials])."""
 
     def check(self, dt: float, length: float, units: int, batch: int) -> None:  # noqa: B027 - most fit
         """Raise a StimulusError if it does not fit a time step, a window, or a number of units or trials."""

@@ -76,12 +76,10 @@ def clip_grad_by_region_(
                     if factor.grad is not None:
                         flat = factor.grad.view(-1)
                         gradients.append((flat, torch.full_like(flat, index[name[end]], dtype=torch.int64)))
-    for parameter, region in ((net.bias, net.bias_region), (net.init, net.init_region)):
+    own = (net.bias, net.bias_region), (net.init, net.init_region), (net.tau_logit, net.alpha_region)
+    for parameter, region in own:
         if by == "target" and parameter is not None and parameter.grad is not None:
             gradients.append((parameter.grad, region))
-    if by == "target" and net.tau_logit is not None and net.tau_logit.grad is not None:
-        learnt = [k for k, region in enumerate(net.layout().regions) if region.learnable_tau]
-        gradients.append((net.tau_logit.grad, torch.tensor(learnt, device=net.device)))
     squares = torch.zeros(len(names), dtype=torch.float64, device=net.device)
     for gradient, region in gradients:
         squares.index_add_(0, region, gradient.double().square())

@@ -7,11 +7,16 @@ no parameter.
 from __future__ import annotations
 
 import math
+import warnings
+from collections.abc import Iterator
+from itertools import compress
 
 import torch
 
-from sparse_mrnn.errors import TrainingError
+from sparse_mrnn.declaration.graph import projection_label
+from sparse_mrnn.errors import SkippedWarning, TrainingError
 from sparse_mrnn.models.network import mRNNBase
+from sparse_mrnn.models.synapse_table import ProjectionKey
 from sparse_mrnn.training.select import select, slices, trainable_only
 
 
@@ -34,7 +39,12 @@ def clamp_weights_(
     UnknownNameError
         If there is no such projection.
     TrainingError
-        If the projections are all frozen, or ``high`` is negative.
+        If no projection has a trained parameter per synapse, or ``high`` is negative.
+
+    Warns
+    -----
+    SkippedWarning
+        If some of the projections share gains or have low rank: their weights are not limited.
 
     Examples
     --------
@@ -45,9 +55,8 @@ def clamp_weights_(
     0.5
     """
     _check_bound("clamp_weights_", "high", high)
-    weights, names = select(net, source, target, key)
-    for _, part in slices(weights, trainable_only(weights, names, "clamp_weights_")):
-        weights.values[part].clamp_(-high, high)
+    for _, values in _own_values(net, "clamp_weights_", source, target, key):
+        values.clamp_(-high, high)
 
 
 @torch.no_grad()
@@ -70,17 +79,48 @@ def limit_norm_(
     dict
         The norm of each projection before.
 
-    Raises as `clamp_weights_`.
+    Raises
+    ------
+    UnknownNameError, TrainingError
+        As `clamp_weights_`, which also says when a `SkippedWarning` is given.
+
+    Examples
+    --------
+    >>> import sparse_mrnn as sm
+    >>> g = sm.RegionGraph(); g.add_region("a", 2); g.add_projection("a", "a", initializer=sm.Constant(3.0))
+    >>> net = sm.mRNN(g, device="cpu", seed=0)
+    >>> limit_norm_(net, 1.0), net.W_rec.values().norm().item()
+    ({('a', 'a', 'default'): 6.0}, 1.0)
     """
     _check_bound("limit_norm_", "max_norm", max_norm)
-    weights, names = select(net, source, target, key)
     norms = {}
-    for name, part in slices(weights, trainable_only(weights, names, "limit_norm_")):
-        values = weights.values[part]
+    for name, values in _own_values(net, "limit_norm_", source, target, key):
         norms[name] = float(values.norm())
         if norms[name] > max_norm:
             values.mul_(max_norm / norms[name])
     return norms
+
+
+def _own_values(
+    net: mRNNBase, function: str, source: str | None, target: str | None, key: str | None
+) -> Iterator[tuple[ProjectionKey, torch.Tensor]]:
+    """Pair each projection with a view of its weights; warn of those without a weight per synapse."""
+    weights, names = select(net, source, target, key)
+    kept = trainable_only(weights, names, function)
+    trained = set(weights.trained_projections)
+    if weights.low_rank is not None:
+        trained.update(compress(weights.low_rank.names, weights.low_rank.trained.tolist()))
+    skipped = [name for name in names if name in trained and name not in kept]
+    if skipped:
+        shown = ", ".join(projection_label(*name) for name in skipped[:3])
+        more = f" and {len(skipped) - 3} more" if len(skipped) > 3 else ""
+        warnings.warn(
+            f"{function}: {shown}{more} share gains or have low rank, not a parameter per synapse: their "
+            "weights are not limited. Limit the gains or factors themselves, or name other projections.",
+            SkippedWarning,
+            stacklevel=4,
+        )
+    return ((name, weights.values[part]) for name, part in slices(weights, kept))
 
 
 def _check_bound(function: str, argument: str, value: float) -> None:

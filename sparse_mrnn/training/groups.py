@@ -25,9 +25,8 @@ def parameter_groups(
     The weights of a network are one flat parameter. The groups hold parameters that share its storage and its
     gradient, so an optimiser that works in place (all of torch's) trains the network through them. Use them
     instead of ``net.parameters()``, with one optimiser or several; a later call replaces the earlier one's
-    groups. Clip gradients on ``net.parameters()``. The groups follow when the weights get other storage
-    (``p.data = ...``, ``vector_to_parameters``, ``load_state_dict(assign=True)``); a bias or other parameter
-    that torch replaces when it assigns needs a new optimiser, as in torch.
+    groups. Clip gradients on ``net.parameters()``. The groups follow when the parameters get other storage
+    (``p.data = ...``, ``vector_to_parameters``, ``load_state_dict(assign=True)``).
 
     Parameters
     ----------

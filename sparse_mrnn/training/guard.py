@@ -13,7 +13,7 @@ from torch.utils.hooks import RemovableHandle
 
 from sparse_mrnn.declaration.graph import projection_label
 from sparse_mrnn.errors import DivergenceError, ShapeError
-from sparse_mrnn.lowering.lower import Layout
+from sparse_mrnn.lowering.layout import Layout
 from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.models.synapse_table import ProjectionKey
 from sparse_mrnn.models.weights import SparseWeights

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sparse_mrnn.errors import TrainingError
+from sparse_mrnn.models.delays import steps_of
 from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.models.synapse_table import ProjectionKey, SynapseTable, gradient_at
 from sparse_mrnn.models.weights import SparseWeights
-from sparse_mrnn.training.candidate_slots import CandidateSlots, Int64
-from sparse_mrnn.training.loss_probe import LossProbe
+from sparse_mrnn.training.candidates import CandidateSlots, Int64, LossProbe
 from sparse_mrnn.training.optimizer_state import Optimizers, rewrite_synapses
 from sparse_mrnn.training.prune import check_fraction, weakest
 from sparse_mrnn.training.select import select, trainable_only
@@ -102,7 +102,7 @@ def rewire(
         return 0
     move = _Move(weights, table, CandidateSlots.of(net, weights, table), gone)
     if method == "rigl" and loss is not None:
-        new = move.steepest(rng, candidates, LossProbe(net, loss))
+        new = move.steepest(rng, candidates, LossProbe(net, loss), net.dt)
     else:
         new = move.slots.draw_free(rng, move.kept, move.kept_count, move.count)
     values, orientation = move.start(rng, new, method)
@@ -169,15 +169,20 @@ class _Move:
         self.kept_count: Int64 = np.bincount(slots.block[~gone], minlength=len(slots.columns))
         self.count: Int64 = table.lengths.numpy() - self.kept_count
 
-    def steepest(self, rng: np.random.Generator, candidates: int, probe: LossProbe) -> Int64:
+    def steepest(self, rng: np.random.Generator, candidates: int, probe: LossProbe, dt: float) -> Int64:
         """Of ``candidates`` free slots a synapse, those where it lowers the loss most."""
         wanted = np.minimum(self.count * candidates, self.slots.size - self.kept_count)
         drawn = self.slots.draw_free(rng, self.kept, self.kept_count, wanted)
         block, row, col = self.slots.locate(drawn)
-        device = self.weights.values.device
-        activity = probe.activity if self.weights.kind == "recurrent" else probe.input
-        pairs = torch.from_numpy(row).to(device), torch.from_numpy(col).to(device)
-        slope = gradient_at(*pairs, self.weights.shape, probe.current_gradient, activity).cpu().numpy()
+        device, weights = self.weights.values.device, self.weights
+        pairs = torch.from_numpy(np.stack([row, col])).to(device)
+        slope, delays = np.empty(len(drawn)), steps_of(weights, dt)[block]
+        for delay in np.unique(delays).tolist():
+            inside = torch.from_numpy(np.flatnonzero(delays == delay)).to(device)
+            sent = probe.transmitted(weights.kind, delay)
+            to, of = pairs[:, inside]
+            found = gradient_at(to, of, weights.shape, probe.current_gradient, sent)
+            slope[inside.cpu().numpy()] = found.cpu().numpy()
         sign = self._signs(drawn)
         order = np.lexsort((np.where(sign == 0, -np.abs(slope), sign * slope), block))
         rank = np.arange(len(order)) - np.repeat(np.cumsum(wanted) - wanted, wanted)

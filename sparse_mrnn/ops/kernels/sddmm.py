@@ -1,7 +1,7 @@
 """SDDMM: sum_k g[i, k] h[j, k] for every entry (i, j) of a CSR pattern, eight entries of a row at a time.
 
 A training step spends most of its time here. Columns are taken in bands whose rows of h stay in cache
-(docs/decisions/0003).
+(docs/decisions/0001).
 """
 # mypy: disable-error-code="no-untyped-def, untyped-decorator"
 
