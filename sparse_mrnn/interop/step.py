@@ -82,7 +82,7 @@ def step_module(net: mRNNBase) -> NetworkStep:
     >>> h.shape
     torch.Size([2, 3])
     """
-    refuse_low_rank(net, "step_module")
+    refuse_low_rank(net.weight_matrices(), "step_module")
     for weights in net.weight_matrices():
         for name, delay in zip(weights.projections, weights.delays, strict=True):
             if delay is not None and round(delay / net.dt) > 1:

@@ -53,6 +53,8 @@ class ElmanmRNN(mRNNBase):
     torch.Size([2, 4, 3])
     """
 
+    model = "elman"
+
     def __init__(
         self,
         config: str | os.PathLike[str] | dict[str, Any] | NetworkConfig | RegionGraph | None = None,
@@ -81,10 +83,6 @@ class ElmanmRNN(mRNNBase):
             problem = "learnable_tau, but an Elman network has no time constants; use mRNN"
             raise ConfigError(f"region {region.name!r}: {problem}.")
         return super()._region_alpha(region)
-
-    def dynamics(self) -> dict[str, Any]:
-        """Model and time step, as a state dict has them."""
-        return {"model": "elman", "dt": self.dt}
 
     @property
     def step(self) -> ElmanStep:

@@ -153,6 +153,9 @@ class mRNN(mRNNBase):  # noqa: N801
     torch.Size([8, 5, 4])
     """
 
+    model = "leaky"
+    setting_names = (*mRNNBase.setting_names, "tau", "integrator")
+
     def __init__(
         self,
         config: str | os.PathLike[str] | dict[str, Any] | NetworkConfig | RegionGraph | None = None,
@@ -223,10 +226,6 @@ class mRNN(mRNNBase):  # noqa: N801
             own = [float(f"{t:.{digits}g}") for t in own]
             found[region.name] = np.array(own) if by_unit else own[0]
         return found
-
-    def dynamics(self) -> dict[str, Any]:
-        """Model, time step and integrator, as a state dict has them."""
-        return {"model": "leaky", "dt": self.dt, "integrator": self.integrator}
 
     @overload
     def _alpha_of(self, tau: float) -> float: ...

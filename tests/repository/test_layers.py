@@ -35,8 +35,7 @@ VERSION = "reads __version__, which is at the top"
 LAZY = "matplotlib is optional and slow to import"
 IMPORTS_IN_FUNCTIONS = {
     ("benchmark.doctor", ""): VERSION,
-    ("models.saving", ""): VERSION,
-    ("simulation.fingerprint", ""): VERSION,
+    ("state.checkpoint", ""): VERSION,
     ("benchmark.report", "benchmark.plots"): LAZY,
 }
 """Module and what a function of it imports. The command line, which starts fast because it loads late, needs no entry."""
@@ -52,7 +51,7 @@ HASATTR = {
     ("spectral.inputs", "shape"): "any array or sparse matrix",
     ("spectral.inputs", "get_weight_subset"): "a network, of a layer above: to go",
     ("spectral.differentiable", "get_weight_subset"): "a network, of a layer above: to go",
-    ("simulation.attributes", "time_constants"): "a leaky network: to go",
+    ("interop.graphml", "to_spec"): "a rule or an initializer: to go",
     ("training.checkpoint", "load_state_dict"): "any optimizer or scheduler, torch's or not",
     ("training.checkpoint", "param_groups"): "tells an optimizer from a scheduler",
 }
