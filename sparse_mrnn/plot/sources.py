@@ -268,8 +268,7 @@ def _marks(attrs: dict[str, Any], end: float) -> tuple[Mark, ...]:
 
 def _parents(attrs: dict[str, Any]) -> tuple[tuple[str, str], ...]:
     """(region, parent) of the network of a recording."""
-    regions = _json(attrs.get("config")).get("recurrent_regions", ())
-    return tuple((r["name"], r["parent_region"]) for r in regions if r.get("parent_region"))
+    return tuple(_json(attrs.get("parents")).items())
 
 
 def _json(text: Any) -> dict[str, Any]:

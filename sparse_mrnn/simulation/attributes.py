@@ -54,6 +54,9 @@ def setting_attributes(net: mRNNBase) -> dict[str, Any]:
             found[name] = settings[name]
     found |= {name: int(settings[name]) for name in ("rec_constrained", "inp_constrained")}
     found["spectral_radius"] = json.dumps(settings["spectral_radius"])
+    parents = {region.name: region.parent_region for region in net.layout().regions if region.parent_region}
+    if parents:  # figures of a recording choose by parent, too
+        found["parents"] = json.dumps(parents)
     if hasattr(net, "time_constants"):
         found["time_constants"] = json.dumps(net.time_constants, default=np.ndarray.tolist)
     return found
