@@ -184,7 +184,7 @@ class StoredEdges:
     Attributes
     ----------
     counts, fan_in, dtype, digest
-        As of `StoredSynapses`.
+        See `StoredSynapses`.
 
     Raises
     ------
@@ -216,11 +216,11 @@ class StoredEdges:
         return [StoredBlock(self, k, self.types.shape(k)) for k in range(len(self.types.rows))]
 
     def entries_onto(self, projection: int, start: int, stop: int) -> slice:
-        """As `StoredSynapses.entries_onto`."""
+        """Find synapses onto some units, as `StoredSynapses.entries_onto`."""
         return slice(self._entries_before(projection, start), self._entries_before(projection, stop))
 
     def coordinates(self, projection: int, entries: slice) -> Coordinates:
-        """As `StoredSynapses.coordinates`."""
+        """Read some synapses, as `StoredSynapses.coordinates`."""
         before = self._before[projection]
         found = []
         for band in range(len(before) - 1):

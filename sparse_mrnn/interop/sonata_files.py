@@ -24,7 +24,7 @@ SPARED, RATIO = 1 << 20, 1100
 DAMAGE = (
     OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError, MemoryError, SystemError,
 )  # fmt: skip
-"""What h5py raises for damaged files."""
+"""Exceptions of h5py for damaged files."""
 Row = dict[str, str | None]
 Name = str | os.PathLike[str] | None
 

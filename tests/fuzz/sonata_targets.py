@@ -240,7 +240,7 @@ def load_other(folder: Path) -> Any:
 
 
 def oracle_other(folder: Path) -> Any:
-    """Sums by population and node id, where the datasets have their usual types."""
+    """Sums by population and node id, if the datasets have their usual types."""
     weights: dict[tuple[str, str], float] = defaultdict(float)
     try:
         with h5py.File(folder / "nodes.h5") as file:
@@ -254,7 +254,7 @@ def oracle_other(folder: Path) -> Any:
                 values = group["0/syn_weight"][:]
                 for s, t, k in zip(source, target, order, strict=True):
                     if type(s) is not int or type(t) is not int or type(k) is not int or min(s, t, k) < 0:
-                        raise InvalidInputError("an index is no index")
+                        raise InvalidInputError("an index is not an integer")
                     weights[f"{ends[0]}/{s}", f"{ends[1]}/{t}"] += float(values[k])
     except InvalidInputError:
         raise
