@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from torch.func import functional_call
 
-from sparse_mrnn.checks import names_of, seed_number, whole_number
+from sparse_mrnn.checks import names_of, option, seed_number, whole_number
 from sparse_mrnn.declaration.config import NetworkConfig, SimulationConfig, read_config
 from sparse_mrnn.declaration.graph import RegionGraph, projection_label
 from sparse_mrnn.distributed.declared import digest_number, synapse_sum, unit_sum
@@ -22,7 +22,7 @@ from sparse_mrnn.distributed.partition import partition as divide
 from sparse_mrnn.distributed.ranks import Ranks
 from sparse_mrnn.distributed.replicated import gathered, replicated
 from sparse_mrnn.distributed.shard import Shard
-from sparse_mrnn.errors import ConfigError, DistributedError, ShapeError, suggest
+from sparse_mrnn.errors import ConfigError, DistributedError, ShapeError
 from sparse_mrnn.lowering.layout import Layout
 from sparse_mrnn.models.fixed_tensors import FixedTensors
 from sparse_mrnn.models.loading import MODELS
@@ -133,8 +133,7 @@ class ShardedRNN(FixedTensors):
         **settings: Any,
     ) -> None:
         super().__init__()
-        if model not in MODELS:
-            raise ConfigError(f"model {model!r} is not known. {suggest(model, MODELS, what='models')}")
+        model = option(model, MODELS, "model", ConfigError)
         self.graph = config.copy() if isinstance(config, RegionGraph) else read_config(config)
         self.ranks, self.batch_first = Ranks(group), batch_first
         _check_shardable(self.graph, settings)

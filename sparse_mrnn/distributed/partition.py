@@ -8,10 +8,11 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
+from sparse_mrnn.checks import option
 from sparse_mrnn.declaration.explicit_synapses import StoredBlock, StoredSynapses
 from sparse_mrnn.declaration.graph import RegionGraph
 from sparse_mrnn.distributed.metis import ranks_by_metis
-from sparse_mrnn.errors import DistributedError, suggest
+from sparse_mrnn.errors import DistributedError
 from sparse_mrnn.lowering.layout import Layout
 
 METHODS = ("balanced", "metis", "regions")
@@ -74,9 +75,7 @@ def partition(graph: RegionGraph, size: int, how: str | ArrayLike = "balanced") 
     """
     layout = Layout.of(graph)
     if isinstance(how, str):
-        if how not in METHODS:
-            hint = suggest(how, METHODS, what="partitions")
-            raise DistributedError(f"partition {how!r} is not known. {hint}")
+        how = option(how, METHODS, "partition", DistributedError)
         if layout.n < size:
             raise DistributedError(f"{size} ranks for {layout.n} units; use at most {layout.n}.")
         if how == "metis":
