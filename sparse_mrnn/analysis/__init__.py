@@ -1,6 +1,7 @@
 """Analysis of a network's dynamics: fixed points, Jacobians, flow, Lyapunov exponents, dimensions, lesions.
 
-All on the sparse weights, in float64, without noise; a network of delays is refused.
+Everything runs on the sparse weights, in float64, without noise. Delays between units are refused; those of
+inputs count.
 """
 
 from sparse_mrnn.analysis.components import (

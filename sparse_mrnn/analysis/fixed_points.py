@@ -6,7 +6,6 @@ networks.
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
@@ -17,12 +16,12 @@ from torch import Tensor
 
 from sparse_mrnn.analysis.components import principal_plane
 from sparse_mrnn.analysis.dynamics import Dynamics, constant_inputs, selected_units, states
-from sparse_mrnn.analysis.jacobian import sparse_jacobian
+from sparse_mrnn.analysis.jacobian import sparse_jacobian, warn_of_kinks
 from sparse_mrnn.analysis.newton import SolverOptions, find_zeros
 from sparse_mrnn.analysis.planes import Plane
 from sparse_mrnn.analysis.result import Result
 from sparse_mrnn.analysis.sampling import states_around_start
-from sparse_mrnn.errors import AnalysisError, KinkWarning, ShapeError, SpectralConvergenceError
+from sparse_mrnn.errors import AnalysisError, ShapeError, SpectralConvergenceError
 from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.plot.figure import Axes, axes_or_new
 from sparse_mrnn.spectral import leading_eigenpairs
@@ -283,12 +282,8 @@ def find_fixed_points(
     kinks = part.kinks(part.preactivation(state[units])).sum(0)
     if bool(kinks.any()):
         at = torch.nonzero(kinks)[:, 0].tolist()
-        warnings.warn(
-            f"{what}: at fixed point {', '.join(map(str, at[:5]))}, {int(kinks.max())} units lie at a kink "
-            "of their activation, which has no derivative there; the Jacobian takes that of one side.",
-            KinkWarning,
-            stacklevel=2,
-        )
+        points = ", ".join(map(str, at[:5]))
+        warn_of_kinks(f"{what}: at fixed point {points}, {int(kinks.max())} units")
     region, unit_id = net.layout().labels()
     names = [region.name for region in net.layout().regions]
     speed = zeros.speed[chosen]

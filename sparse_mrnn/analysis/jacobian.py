@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from sparse_mrnn.analysis.dynamics import Dynamics
 from sparse_mrnn.analysis.gmres import gmres
-from sparse_mrnn.errors import AnalysisError, suggest
+from sparse_mrnn.errors import AnalysisError, KinkWarning, suggest
 from sparse_mrnn.ops.pattern import csr, to_scipy
 
 KINDS = ("step", "flow")
@@ -22,7 +23,9 @@ KINDS = ("step", "flow")
 def sparse_jacobian(
     dynamics: Dynamics, state: Tensor, kind: str = "step", of: str | None = None
 ) -> sp.csr_array:
-    """With A = W diag(f') in x, diag(f') W in h: 1 + alpha (A - 1) of a step, (A - 1) / tau of the flow.
+    """The Jacobian of a step, 1 + alpha (A - 1), or of the flow, (A - 1) / tau.
+
+    A is W diag(f') in the coordinates x and diag(f') W in h.
 
     Parameters
     ----------
@@ -43,6 +46,16 @@ def sparse_jacobian(
     rate = (dynamics.alpha if kind == "step" else 1 / dynamics.tau).cpu().numpy()[:, 0]
     own_term = (1.0 if kind == "step" else 0.0) - rate
     return sp.csr_array(sp.diags_array(rate) @ a + sp.diags_array(own_term))
+
+
+def warn_of_kinks(units: str) -> None:
+    """Warn that some units, named as the subject of a sentence, have no derivative."""
+    warnings.warn(
+        f"{units} lie at a kink of their activation, which has no derivative there; the Jacobian takes the "
+        "derivative of one side.",
+        KinkWarning,
+        stacklevel=3,
+    )
 
 
 def to_torch(matrix: sp.csr_array) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar
@@ -21,10 +20,10 @@ from sparse_mrnn.analysis.dynamics import (
     states,
 )
 from sparse_mrnn.analysis.gramian import Gramian, low_rank_gramian
-from sparse_mrnn.analysis.jacobian import KINDS, solve_shifted, sparse_jacobian, to_torch
+from sparse_mrnn.analysis.jacobian import KINDS, solve_shifted, sparse_jacobian, to_torch, warn_of_kinks
 from sparse_mrnn.analysis.result import Result
 from sparse_mrnn.analysis.sampling import input_currents
-from sparse_mrnn.errors import AnalysisError, KinkWarning, ShapeError, suggest
+from sparse_mrnn.errors import AnalysisError, ShapeError, suggest
 from sparse_mrnn.models.delays import longest_delay
 from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.ops.pattern import to_scipy
@@ -437,12 +436,7 @@ def linearize(
         counts = {name: (kinks & (region == name)).sum() for name in dict.fromkeys(region[kinks].tolist())}
         names = ", ".join(f"{name} ({count})" for name, count in list(counts.items())[:5])
         names += f" and {len(counts) - 5} regions more" if len(counts) > 5 else ""
-        warnings.warn(
-            f"linearize: units lie at a kink of their activation, which has no derivative: {names}. The "
-            "Jacobian takes that of one side.",
-            KinkWarning,
-            stacklevel=2,
-        )
+        warn_of_kinks(f"linearize: units of {names}")
     return Linearization(
         dynamics=dynamics,
         state=own,

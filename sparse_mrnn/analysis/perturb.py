@@ -226,13 +226,7 @@ class _Run:
             if units is not None and level is not None:  # what the units send, after the last step
                 h = h.clone()
                 h[units] = torch.where(inside[max(t - 1, 0)], level[:, None], h[units])
-            drive = self.currents[t] + dynamics.drive
-            target = dynamics.matrix @ h + drive
-            if dynamics.elman:
-                state = h = dynamics.segments.apply(target)
-            else:
-                state = state + dynamics.alpha * (target - state)
-                h = dynamics.segments.apply(state)
+            state, h = dynamics.advance(state, h, self.currents[t])
             found[t] = h
         if units is not None and level is not None:
             found[:, units] = torch.where(inside[:, None], level[:, None], found[:, units])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Self, get_origin, get_type_hints
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Self, get_origin, get_typ
 import numpy as np
 
 from sparse_mrnn.errors import AnalysisError
-from sparse_mrnn.files.atomic import reason
+from sparse_mrnn.files.atomic import reason, replacing_folder
 from sparse_mrnn.recording.reading import need
 
 if TYPE_CHECKING:
@@ -74,18 +73,10 @@ class Result:
         need("zarr", "results on disk")
         dataset = self.to_dataset()
         dataset.attrs = {key: json.dumps(value) for key, value in dataset.attrs.items()}
-        new = target.with_name(f".{target.name}.partial")
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.rmtree(new, ignore_errors=True)
-            dataset.to_zarr(new, mode="w", zarr_format=2)
-            if target.is_dir():
-                shutil.rmtree(target)
-            elif target.exists():
-                target.unlink()
-            new.rename(target)
+            with replacing_folder(target) as partial:
+                dataset.to_zarr(partial, mode="w", zarr_format=2)
         except OSError as error:
-            shutil.rmtree(new, ignore_errors=True)
             what = f"cannot write {target}: {reason(error)}"
             raise AnalysisError(f"{what}. Nothing was left half-written.") from error
 

@@ -89,8 +89,20 @@ class MovingEdge:
         return near[..., None] * self.speed * unit_vector(self.direction)
 
 
+class UniformMotion:
+    """Base of patterns that move as a whole: every column sees their velocity at all times."""
+
+    direction: float
+    speed: float
+
+    def flow(self, centres: Floats, times: Floats) -> Floats:
+        """Implement `Pattern`."""
+        velocity = self.speed * unit_vector(self.direction)
+        return np.broadcast_to(velocity, (len(times), len(centres), 2)).copy()
+
+
 @dataclass(frozen=True)
-class Grating:
+class Grating(UniformMotion):
     """A sine grating that moves across its stripes.
 
     Parameters
@@ -131,13 +143,9 @@ class Grating:
         light: Floats = GREY + GREY * seen * np.sin(wave * along + self.phase)
         return light
 
-    def flow(self, centres: Floats, times: Floats) -> Floats:
-        """Implement `Pattern`."""
-        return uniform_flow(self, centres, times)
-
 
 @dataclass(frozen=True)
-class Scene:
+class Scene(UniformMotion):
     """A texture with the spectrum of natural scenes, in translation.
 
     It is a sum of plane waves of equal amplitude and random phase, in random directions, with the logarithms
@@ -200,16 +208,6 @@ class Scene:
         still = np.exp(1j * (centres @ vectors.T + phase)) * amplitude  # (columns, waves)
         light: Floats = np.clip(GREY + (moved @ still.T).real, 0, 1)
         return light
-
-    def flow(self, centres: Floats, times: Floats) -> Floats:
-        """Implement `Pattern`."""
-        return uniform_flow(self, centres, times)
-
-
-def uniform_flow(pattern: Grating | Scene, centres: Floats, times: Floats) -> Floats:
-    """The velocity of a pattern, at every column and time, shape (times, columns, 2)."""
-    velocity = pattern.speed * unit_vector(pattern.direction)
-    return np.broadcast_to(velocity, (len(times), len(centres), 2)).copy()
 
 
 def unit_vector(direction: float) -> Floats:

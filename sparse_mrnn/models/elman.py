@@ -17,6 +17,7 @@ from sparse_mrnn.models.leaky import LeakyStep
 from sparse_mrnn.models.network import mRNNBase, positive_time
 from sparse_mrnn.models.prepare import Start
 from sparse_mrnn.ops.activations import linear
+from sparse_mrnn.ops.step import Parameters, States
 
 __all__ = ["ElmanStep", "ElmanmRNN", "linear"]
 
@@ -31,6 +32,9 @@ class ElmanStep(LeakyStep):
     """
 
     coordinate = "h"
+
+    def step(self, states: States, current: Tensor, parameters: Parameters) -> States:
+        return (self.target(current, parameters),)  # x + (current + b - x), without its rounding
 
 
 class ElmanmRNN(mRNNBase):

@@ -66,8 +66,16 @@ class LeakyStep(Step):
 
     def velocity(self, states: States, current: Tensor, parameters: Parameters) -> States:
         """Return current + b - x, which is tau dx/dt."""
-        target = current + parameters["bias"] if "bias" in parameters else current
-        return (target - states[0],)
+        return (self.target(current, parameters) - states[0],)
+
+    def target(self, current: Tensor, parameters: Parameters) -> Tensor:
+        """Return current + b, which x goes to."""
+        return current + parameters["bias"] if "bias" in parameters else current
+
+    def partials(
+        self, states: States, current: Callable[[], Tensor], parameters: Parameters
+    ) -> tuple[Tensor | float, Tensor | None, Tensor | None]:
+        return -1.0, None, self.activation.slope(states[0])
 
     def rates(self, parameters: Parameters) -> Tensor:
         return parameters["alpha"]

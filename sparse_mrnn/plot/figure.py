@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import isotonic_regression
 
 from sparse_mrnn.errors import MissingExtraError
 
@@ -77,24 +78,18 @@ def short(name: str) -> str:
 
 
 def spread(positions: ArrayLike, apart: float, low: float, high: float) -> NDArray[np.float64]:
-    """Move ascending positions ``apart``, and between ``low`` and ``high`` if they fit.
+    """Move ascending positions to be ``apart``, and between ``low`` and ``high`` if they fit.
 
-    Pool adjacent violators: neighbours that are too close form a group, which stays around its own mean.
+    The nearest such positions, by least squares: an isotonic regression of what is left of each distance.
 
     >>> spread([0.0, 1.0, 9.0], 2.0, -5.0, 12.0).tolist()
     [-0.5, 1.5, 9.0]
     """
-    shifted = np.asarray(positions, dtype=float) - apart * np.arange(len(np.asarray(positions)))
-    groups: list[list[float]] = []  # mean and size
-    for x in shifted.tolist():
-        groups.append([x, 1.0])
-        while len(groups) > 1 and groups[-2][0] >= groups[-1][0]:
-            mean, size = groups.pop()
-            total = groups[-1][1] + size
-            groups[-1] = [(groups[-1][0] * groups[-1][1] + mean * size) / total, total]
-    found = np.repeat([mean for mean, _ in groups], [int(size) for _, size in groups])
-    room = max(high - low - apart * (len(found) - 1), 0.0)
-    moved: NDArray[np.float64] = np.clip(found, low, low + room) + apart * np.arange(len(found))
+    steps: NDArray[np.float64] = apart * np.arange(len(np.asarray(positions)), dtype=float)
+    if not len(steps):
+        return steps
+    found = isotonic_regression(np.asarray(positions, dtype=float) - steps).x
+    moved: NDArray[np.float64] = np.clip(found, low, low + max(high - low - steps[-1], 0.0)) + steps
     return moved
 
 

@@ -16,8 +16,8 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from sparse_mrnn.errors import SpectralInputError
-from sparse_mrnn.spectral.inputs import as_matrix
-from sparse_mrnn.spectral.matrix_search import MatrixSearch
+from sparse_mrnn.spectral.inputs import LOW_RANK_UNITS, LowRankMatrix, as_matrix, as_weights
+from sparse_mrnn.spectral.matrix_search import MatrixSearch, low_rank_search
 from sparse_mrnn.spectral.result import SpectralResult
 from sparse_mrnn.spectral.settings import Budget, Complex, Progress, SearchSettings
 from sparse_mrnn.spectral.structure import rows_of
@@ -53,7 +53,7 @@ def spectral_search(
     ----------
     W : mRNN, ElmanmRNN, RegionGraph, Tensor (dense, COO, CSR), scipy sparse array or ndarray, (units, units)
         A network has its effective recurrent weights (Dale's law applied), a graph the weights that
-        ``mRNN(graph, seed=seed)`` starts with. Projections of low rank are multiplied out, up to 4,096 units.
+        ``mRNN(graph, seed=seed)`` starts with; projections of low rank count.
     which : {"LM", "LR", "SR", "LI"}
         Largest modulus, largest real part, smallest real part, largest imaginary part (in absolute value).
     k : int
@@ -104,10 +104,15 @@ def spectral_search(
     """
     budget = Budget(max_products, math.inf if max_seconds is None else max_seconds, progress)
     settings = SearchSettings(which, k, rtol, seed, budget, vectors)
-    matrix = as_matrix(W, regions, seed)
-    if k > matrix.shape[0]:
-        raise SpectralInputError(f"k is {k}, but the matrix has only {matrix.shape[0]} eigenvalues.")
-    return MatrixSearch(matrix, settings).result()
+    weights = as_weights(W, regions, seed)
+    n = (weights.synapses if isinstance(weights, LowRankMatrix) else weights).shape[0]
+    if k > n:
+        raise SpectralInputError(f"k is {k}, but the matrix has only {n} eigenvalues.")
+    if not isinstance(weights, LowRankMatrix):
+        return MatrixSearch(weights, settings).result()
+    if n > LOW_RANK_UNITS:
+        return low_rank_search(weights.synapses, weights.left, weights.right, settings)
+    return MatrixSearch(as_matrix(weights.multiplied_out()), settings).result()
 
 
 def spectral_radius(W: Any, **options: Unpack[SearchOptions]) -> float:  # noqa: N803

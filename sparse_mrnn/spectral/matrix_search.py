@@ -12,6 +12,7 @@ from scipy.sparse.csgraph import breadth_first_order
 from scipy.sparse.linalg import gmres, splu
 
 from sparse_mrnn.errors import SpectralConvergenceError
+from sparse_mrnn.spectral.arnoldi import TwoSidedSearch
 from sparse_mrnn.spectral.component import DENSE_COMPONENT, solve_component
 from sparse_mrnn.spectral.result import ComponentResult, SpectralResult, UncertifiedError, not_converged
 from sparse_mrnn.spectral.settings import Complex, SearchSettings, leading_order
@@ -179,3 +180,57 @@ class MatrixSearch:
                 )
             vectors[:, column] = vector
         return vectors
+
+
+def low_rank_search(
+    synapses: sp.csr_array, left: sp.csr_array, right: sp.csr_array, settings: SearchSettings
+) -> SpectralResult:
+    """Leading eigenvalues of ``synapses + left @ right.T``, which is never multiplied out.
+
+    It is searched as the product of ``[synapses, left]`` and ``[1, right]^T``, which has the same products.
+
+    Raises
+    ------
+    SpectralConvergenceError
+        If the eigenvalues cannot be certified.
+    """
+    n, budget, ones = synapses.shape[0], settings.budget, np.ones(synapses.shape[0])
+    rows = abs(synapses) @ ones + abs(left) @ (abs(right).T @ ones)
+    columns = abs(synapses).T @ ones + abs(right) @ (abs(left).T @ ones)
+    size = max(float(min(rows.max(), columns.max())), 1e-300)  # a bound of the radius
+    budget.unit = size
+    factors = sp.hstack([synapses / size, left / size]), sp.vstack([sp.eye_array(n), right.T])
+    try:
+        search = TwoSidedSearch([_with_small_indices(sp.csr_array(factor)) for factor in factors], settings)
+        found = search.run().times(size).within(None, size)
+    except UncertifiedError as error:
+        best = error.best.times(size).within(None, size)
+        value = settings.score(best.values) if len(best.values) else None
+        raise not_converged(
+            NAMES[settings.which] if settings.k == 1 else f"the {settings.k} leading eigenvalues",
+            error.why,
+            lower=best.lower,
+            upper=best.upper,
+            best=value,
+            error=best.error,
+        ) from None
+    value = settings.score(found.values)
+    return SpectralResult(
+        value=value,
+        eigenvalues=found.values,
+        method=found.method,
+        residual=found.residual,
+        error=found.error,
+        lower=found.lower,
+        upper=max(found.upper, value),
+        matvecs=budget.products,
+        seconds=budget.seconds,
+        vectors=found.right if settings.vectors else None,
+    )
+
+
+def _with_small_indices(matrix: sp.csr_array) -> sp.csr_array:
+    """Indices of 32 bits, which MKL takes without converting them at every product."""
+    if matrix.nnz < 2**31:
+        matrix.indices, matrix.indptr = matrix.indices.astype(np.int32), matrix.indptr.astype(np.int32)
+    return matrix

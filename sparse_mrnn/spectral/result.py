@@ -72,7 +72,7 @@ class ComponentResult:
     left: Complex | None = field(default=None, repr=False)
 
     def within(self, lower: float | None, upper: float) -> ComponentResult:
-        """With bounds known from elsewhere, where they are closer."""
+        """Result with bounds known from elsewhere, if they are closer."""
         lowers = [bound for bound in (self.lower, lower) if bound is not None]
         return replace(self, lower=max(lowers) if lowers else None, upper=min(self.upper, upper))
 

@@ -182,12 +182,14 @@ class LossProbe:
         arguments["stim_input"] = current.requires_grad_()
         self.stims.append(current)
         self.inputs.append(inp)
-        if isinstance(self.net, ElmanmRNN):
-            start = arguments["h0"][1] if isinstance(arguments["h0"], tuple) else arguments["h0"]
-        else:
-            start = arguments.get("h0")
-            if start is None:
-                start = self.net.activation_segments.apply(arguments["x0"].t()).t()
+        elman, h0 = isinstance(self.net, ElmanmRNN), arguments.get("h0")
+        start = h0 if elman else arguments.get("x0")
+        if start is None:
+            start = self.net.batched_initial_condition(inp.shape[1 - self._time])
+        if isinstance(start, tuple):
+            start = start[-1]
+        elif not elman:
+            start = self.net.activation_segments.apply(start.t()).t() if h0 is None else h0
         self.starts.append(start.detach())
         return bound.args, bound.kwargs
 
