@@ -20,7 +20,7 @@ import zarr.storage._local as local
 
 from helpers import ROOT, TESTS
 from helpers.children import Child
-from helpers.recorded_runs import CONFIG, small_chunks, tiny  # noqa: F401 - a fixture for every test here
+from helpers.recorded_runs import CONFIG, signal_at, small_chunks, tiny  # noqa: F401 - a fixture for every test here
 from sparse_mrnn.errors import RecordingError, SimulationStopped
 from sparse_mrnn.recording import open_recording
 from sparse_mrnn.recording.lock import WriterLock
@@ -156,27 +156,21 @@ def test_an_interruption_at_every_write(tmp_path, monkeypatch, every):
 
 
 def test_a_signal_at_every_step(tmp_path, monkeypatch):
-    from sparse_mrnn.simulation.progress import Progress
-
     whole = tiny(None)
     for at in (1, 5, 7, 23, 24):
         out = tmp_path / str(at) / "run.zarr"
-        with monkeypatch.context() as patch:
-            patch.setattr(Progress, "update", lambda self, done, at=at: os.kill(os.getpid(), signal.SIGINT) if done == at else None)
-            with contextlib.nullcontext() if at == 24 else pytest.raises(SimulationStopped):
-                run(out)
+        with signal_at(at, monkeypatch), contextlib.nullcontext() if at == 24 else pytest.raises(SimulationStopped):
+            run(out)
         assert is_whole(out, whole) == at
         goes_on(out, whole)
 
 
 def test_a_termination_as_the_run_ends_takes_effect_afterwards(tmp_path, monkeypatch):
-    from sparse_mrnn.simulation.progress import Progress
-
     arrived = []
     before = signal.signal(signal.SIGTERM, lambda *args: arrived.append(open_recording(tmp_path / "run.zarr").attrs["complete"]))
     try:
-        monkeypatch.setattr(Progress, "update", lambda self, done: os.kill(os.getpid(), signal.SIGTERM) if done == 24 else None)
-        assert run(tmp_path / "run.zarr").sizes["time"] == 24
+        with signal_at(24, monkeypatch, signal.SIGTERM):
+            assert run(tmp_path / "run.zarr").sizes["time"] == 24
     finally:
         signal.signal(signal.SIGTERM, before)
     assert arrived == [1]

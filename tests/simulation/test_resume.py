@@ -1,8 +1,6 @@
 """A run that is killed at any moment ends, resumed, in the recording of an uninterrupted one."""
 
-import os
 import random
-import signal
 import time
 
 import numpy as np
@@ -10,7 +8,8 @@ import pytest
 
 from helpers.children import Child
 from helpers.long_runs import begin, network
-from sparse_mrnn.errors import ResumeError
+from helpers.recorded_runs import signal_at
+from sparse_mrnn.errors import ResumeError, SimulationStopped
 from sparse_mrnn.recording import Record, open_recording
 from sparse_mrnn.stimulus import Gain, Lesion, OrnsteinUhlenbeck, Stimulus
 
@@ -95,13 +94,8 @@ def test_noise_does_not_depend_on_chunks(tmp_path, monkeypatch, chunk):
 
 
 def interrupted(out, monkeypatch, at=900):
-    from sparse_mrnn.errors import SimulationStopped
-    from sparse_mrnn.simulation.progress import Progress
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Progress, "update", lambda self, done: os.kill(os.getpid(), signal.SIGINT) if done == at else None)
-        with pytest.raises(SimulationStopped):
-            begin(out)
+    with signal_at(at, monkeypatch), pytest.raises(SimulationStopped):
+        begin(out)
 
 
 def test_a_stopped_run_keeps_every_sample_and_goes_on(tmp_path, chunked, monkeypatch):
