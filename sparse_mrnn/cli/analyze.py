@@ -38,7 +38,7 @@ PLAIN: dict[str, Any] = dict(title_justify="left", box=None)
 
 
 class Setting:
-    """The network of a command, its seed and constant drive, and where the result goes."""
+    """Network of a command, its seed and constant drive, and the files of the result."""
 
     def __init__(
         self, config: str, seed: int | None, save: Path | None, overwrite: bool, out_path: Path | None
@@ -54,7 +54,7 @@ class Setting:
         self.net: mRNN | ElmanmRNN = self.named.build("cpu", seed=self.seed)
 
     def constant(self, texts: list[str] | None) -> dict[str, Any]:
-        """Constant inputs and currents, as the functions of the analysis take them."""
+        """Return constant inputs and currents, as the functions of the analysis take them."""
         import numpy as np
 
         from sparse_mrnn.stimulus.windows import split_text
@@ -67,7 +67,7 @@ class Setting:
         return dict(inputs=drive["input"], stim=drive["recurrent"])
 
     def finish(self, result: Result, draw: Callable[[], Any]) -> None:
-        """Save and draw, as far as it was asked for."""
+        """Save and draw the result, if asked."""
         if self.save is not None:
             result.save(self.save, overwrite=self.overwrite)
             say(f"wrote {self.save}", wrap=False)
@@ -129,8 +129,8 @@ def linearize(
 ) -> None:
     """Show the leading modes of the Jacobian at a fixed point, and the regions they are in.
 
-    The point is one of --points; or the one near to where the network settles, without noise, from its
-    initial condition.
+    The point is one of --points, or the one nearest to the state in which the network settles from its
+    initial condition, without noise.
     """
     with report_errors(), notes():
         from sparse_mrnn.analysis import FixedPoints, find_fixed_points, run_states
@@ -158,7 +158,7 @@ def linearize(
 
 
 def _initial(net: mRNN | ElmanmRNN) -> Any:
-    """The state a run starts from: x, or h of an Elman net."""
+    """Return the state a run starts from: x, or h of an Elman net."""
     from sparse_mrnn.models.elman import ElmanmRNN
 
     x = net.initial_condition.detach().double()
@@ -267,8 +267,8 @@ def lesions(
 ) -> None:
     """Lesion every region in turn, and tabulate what it does to the others' activity.
 
-    Without noise, under the stimuli of the network or --stim. Entries: rms of the change of activity, over
-    that of the activity itself, where it is at least 0.001.
+    Runs have no noise, and the stimuli of the network or --stim. An entry is the rms of the change of
+    activity, relative to the activity itself; changes below 0.001 are left out.
     """
     with report_errors(), notes():
         from rich.table import Table
@@ -293,7 +293,7 @@ def lesions(
 
 
 def _driven(setting: Setting, duration: float | None, texts: list[str] | None) -> tuple[Any, Any]:
-    """Inputs and currents of every step, as ``forward`` takes them, one trial."""
+    """Return inputs and currents of every step of one trial, as ``forward`` takes them."""
     from sparse_mrnn.simulation.options import SimulationOptions
     from sparse_mrnn.simulation.stimulus_drive import stimulus_sequences
     from sparse_mrnn.stimulus import Stimulus

@@ -26,7 +26,7 @@ from sparse_mrnn.stimulus import INTERVENTIONS, WAVEFORMS, Intervention, Stimulu
 
 
 class Strict(BaseModel):
-    """A model that refuses unknown keys, and numbers that JSON has no name for (NaN, Infinity)."""
+    """Model that refuses unknown keys, and numbers that JSON cannot name (NaN, Infinity)."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, defer_build=True)
 

@@ -42,7 +42,7 @@ class HaloReport:
     ----------
     sent, received : tuple of int, of each rank
         Units whose activity it sends, counted once for each rank that needs it, and receives.
-    synapses, cut_synapses : tuple of int, of each rank
+    synapses, remote_synapses : tuple of int, of each rank
         Recurrent synapses onto its units; of them, those from units of other ranks.
     all_gather : int
         Units sent in a step if every rank received the activity of all others.
@@ -53,7 +53,7 @@ class HaloReport:
     sent: tuple[int, ...]
     received: tuple[int, ...]
     synapses: tuple[int, ...]
-    cut_synapses: tuple[int, ...]
+    remote_synapses: tuple[int, ...]
     all_gather: int
     steps_per_message: int
 

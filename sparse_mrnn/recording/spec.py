@@ -1,4 +1,4 @@
-"""The choice of what a simulation records."""
+"""Choice of what a simulation records."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """A recording on disk: a Zarr store that is whole at any moment; a chunk is complete or absent.
 
 Zarr writes each chunk beside its path and renames it. The store appears at its path complete with its
-metadata, NaN where nothing is recorded yet; a checkpoint of the run lies in it until the run has ended.
+metadata, with NaN for samples to come; a checkpoint of the run lies in it until the run has ended.
 
 If several processes share a network, units are divided into as many chunks, and each process writes its own
 (docs/decisions/0016).
@@ -108,7 +108,7 @@ class ZarrStore:
         Raises
         ------
         RecordingError
-            If it cannot be written; then, and when it is interrupted, an old one is still there.
+            If it cannot be written. In this case, and if interrupted, an old recording is still there.
         """
         try:
             with replacing_folder(self.path) as new:
@@ -120,7 +120,7 @@ class ZarrStore:
         self.open(Metadata.read(self.path))
 
     def reopen(self, metadata: Metadata, recorded: int) -> None:
-        """Go on with a store on disk after so many samples; remove what a killed process was writing.
+        """Go on with a store on disk after so many samples; remove files that a killed process was writing.
 
         Raises
         ------
@@ -257,7 +257,7 @@ class ZarrStore:
         Raises
         ------
         RecordingError
-            If they cannot be written; those before are still there.
+            If they cannot be written; the old ones are still there.
         """
         try:
             self.metadata.attributes.update(attrs)

@@ -27,7 +27,7 @@ LONGEST_CHUNK = 4096
 
 @dataclass(frozen=True, eq=False)
 class SimulationPlan:
-    """Options of a run, and what they make of a network.
+    """Options of a run, with the length and the recording they mean for a network.
 
     Parameters
     ----------

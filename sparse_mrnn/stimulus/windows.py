@@ -15,7 +15,7 @@ from sparse_mrnn.errors import RoundingWarning, StimulusError
 
 @dataclass(frozen=True, kw_only=True)
 class TimeWindow:
-    """From ``start`` up to, and without, ``stop``.
+    """Time from ``start`` up to, but without, ``stop``.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ class TimeWindow:
     def steps(self, dt: float, total: int) -> tuple[int, int]:
         """Return the first step, and the one after the last, in a run of ``total`` steps of ``dt`` ms.
 
-        A stop after the end of the run stays where it is.
+        A stop after the end of the run is kept.
 
         Raises
         ------

@@ -716,10 +716,10 @@ def halo(rank, size):
     report, expected = net.halo_report(), estimate(g, size)
     assert report.volume == sum(report.received) < report.all_gather / 2
     assert sum(report.synapses) == sm.mRNN(g, seed=0, device="cpu").weights("recurrent").nnz
-    assert 0 < sum(report.cut_synapses) < 0.1 * sum(report.synapses)
+    assert 0 < sum(report.remote_synapses) < 0.1 * sum(report.synapses)
     np.testing.assert_allclose([r.received for r in expected.ranks], report.received, rtol=0.15)
     np.testing.assert_allclose([r.sent for r in expected.ranks], report.sent, rtol=0.15)
-    np.testing.assert_allclose([r.cut_synapses for r in expected.ranks], report.cut_synapses, rtol=0.1)
+    np.testing.assert_allclose([r.remote_synapses for r in expected.ranks], report.remote_synapses, rtol=0.1)
 
 
 def run_of(seed, delays=True):
