@@ -84,6 +84,25 @@ def real_number(value: Any, what: str, error: Error) -> int | float:
     return value if type(value) is int else number
 
 
+def true_or_false(value: Any, what: str, error: Error) -> bool:
+    """Check True or False; a number is refused, because it may be meant for another argument.
+
+    Raises
+    ------
+    error
+        If it is neither.
+
+    Examples
+    --------
+    >>> from sparse_mrnn.errors import ConfigError
+    >>> true_or_false(np.True_, "noise", ConfigError)
+    True
+    """
+    if not isinstance(value, (bool, np.bool_)):
+        raise error(f"{what} is {shown(value)}; use True or False.")
+    return bool(value)
+
+
 def name_text(value: Any) -> str | None:
     """Return the text of a name: text itself, the digits of an integer (ids of neurons are such), else None.
 

@@ -4,7 +4,7 @@ Zarr writes each chunk beside its path and renames it. The store appears at its 
 metadata, NaN where nothing is recorded yet; a checkpoint of the run lies in it until the run has ended.
 
 If several processes share a network, units are divided into as many chunks, and each process writes its own
-(docs/decisions/0027).
+(docs/decisions/0016).
 """
 
 from __future__ import annotations

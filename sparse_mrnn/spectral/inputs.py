@@ -1,4 +1,4 @@
-"""From what a user has (graph, model, scipy, numpy, torch) to a checked scipy CSR matrix of float64."""
+"""A graph, model, scipy, numpy or torch matrix becomes a checked scipy CSR matrix of float64."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def as_matrix(weights: Any, regions: str | Sequence[str] | None = None, seed: in
     SpectralInputError
         If it is not a square matrix of finite floats, or is empty.
     UnknownNameError
-        If there is no such region.
+        If a region does not exist.
     """
     names = region_names(regions)
     if isinstance(weights, RegionGraph):
@@ -65,7 +65,7 @@ def as_matrix(weights: Any, regions: str | Sequence[str] | None = None, seed: in
 
 
 def region_names(regions: str | Sequence[str] | None) -> tuple[str, ...]:
-    """The names as a tuple, empty for None; `SpectralInputError` where none is named."""
+    """Names as a tuple, empty for None; `SpectralInputError` if the sequence is empty."""
     names = () if regions is None else (regions,) if isinstance(regions, str) else tuple(regions)
     if regions is not None and not names:
         raise SpectralInputError("regions is empty; name at least one, or leave it out for all of them.")
@@ -73,7 +73,7 @@ def region_names(regions: str | Sequence[str] | None) -> tuple[str, ...]:
 
 
 def _check_kind(weights: Any) -> None:
-    """Refuse what is no real, square, floating-point matrix, before it is converted."""
+    """Refuse anything but a real, square, floating-point matrix, before it is converted."""
     if not hasattr(weights, "shape"):
         try:
             weights = np.asarray(weights)

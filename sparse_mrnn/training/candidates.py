@@ -1,4 +1,4 @@
-"""Where rewiring may put a synapse: the free slots of projections, and what the loss gains there."""
+"""Candidates for new synapses: the free slots of projections, and the gradient of the loss there."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Int64 = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class CandidateSlots:
-    """Each projection's possible synapses, numbered row by row, without the diagonal where it is left out.
+    """Each projection's possible synapses, numbered row by row, without the diagonal if it is left out.
 
     Parameters
     ----------
@@ -149,7 +149,7 @@ class LossProbe:
         self.current_gradient = self._columns(known)
 
     def transmitted(self, kind: str, delay: int) -> Tensor:
-        """What each source sends to its synapses of a delay in steps, shape (sources, time x trials).
+        """Activity that each source sends with a delay in steps, shape (sources, time x trials).
 
         Before the start, activity is the initial one and input is 0.
         """

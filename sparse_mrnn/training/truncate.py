@@ -42,13 +42,13 @@ def truncated(
     h0 : Tensor, shape (batch, units), optional
         Initial h of a leaky net.
     stim_input : Tensor, optional
-        As for ``forward``.
+        See ``forward``.
     noise : bool
 
     Yields
     ------
     (x, h) of a leaky net, h of an Elman net
-        What ``forward`` returns for the window.
+        The value of ``forward`` for the window.
 
     Raises
     ------
@@ -56,7 +56,7 @@ def truncated(
         If the window is shorter than one step, or the network has delays: what is under way at the end of a
         window would be lost.
     ShapeError
-        As ``forward``; a wrong number of dimensions at once, the rest with the first window.
+        See ``forward``; a wrong number of dimensions at once, the rest with the first window.
 
     Examples
     --------

@@ -3,14 +3,12 @@
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
 import pytest
 
-from helpers import TESTS
+from helpers.children import Child
 from helpers.long_runs import begin, network
 from sparse_mrnn.errors import ResumeError
 from sparse_mrnn.recording import Record, open_recording
@@ -27,21 +25,18 @@ def chunked(monkeypatch):
 
 
 CHILD = """
-import sys, torch
-sys.path.insert(0, {tests!r})
-torch.set_num_threads(1)
+import sys
 from helpers import long_runs
 from sparse_mrnn.simulation import plan
 long_runs.small_chunks(plan)
 print("ready", flush=True)
-long_runs.begin({out!r}, mode="resume", checkpoint_seconds={every})
+long_runs.begin(sys.argv[1], mode="resume", checkpoint_seconds=float(sys.argv[2]))
 print("done", flush=True)
 """
 
 
 def start(out, every):
-    code = CHILD.format(tests=str(TESTS), out=str(out), every=every)
-    child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    child = Child(CHILD, out, every)
     assert child.stdout.readline() == "ready\n"
     return child
 
@@ -53,8 +48,8 @@ def kill_until_done(out, times, every, rng):
         child = start(out, every)
         if kills < times:
             time.sleep(rng.uniform(0.0, 0.35))
-            child.send_signal(signal.SIGKILL)
-        rest = child.communicate()[0]
+            child.kill()
+        rest = child.rest()
         if "done" in rest:
             return kills, progress
         kills += 1

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+import sys
 import threading
 from functools import cache
 from typing import Any
@@ -63,7 +64,7 @@ def _after_fork() -> None:
         torch.set_num_threads(1)
 
 
-if hasattr(os, "register_at_fork"):  # Windows has no fork
+if sys.platform != "win32":  # which has no fork
     os.register_at_fork(before=_before_fork, after_in_child=_after_fork)
 
 
