@@ -253,9 +253,9 @@ class mRNN(mRNNBase):  # noqa: N801
 
     def unit_time_constants(self) -> Tensor:
         """Time constant of each unit in ms, shape (units, 1), float64."""
-        each = torch.tensor(list(self.time_constants.values()), dtype=torch.float64, device=self.device)
-        sizes = torch.tensor([region.n for region in self.layout().regions], device=self.device)
-        return torch.repeat_interleave(each, sizes)[:, None]
+        found = self.time_constants
+        each = [np.broadcast_to(found[region.name], region.n) for region in self.layout().regions]
+        return torch.from_numpy(np.concatenate(each)).to(self.device)[:, None]
 
     def forward(
         self,
