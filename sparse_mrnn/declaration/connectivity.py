@@ -379,7 +379,7 @@ class FixedFanOut(ConnectionRule):
     def bands(
         self, pair: RegionPair, cuts: Sequence[int], wanted: Sequence[int], stream: Stream
     ) -> Iterator[tuple[ConnectionRule, RegionPair]]:
-        """Of each source, the number of targets in a band is hypergeometric, drawn by halving the bands."""
+        """Draw each source's number of targets in a band, hypergeometric, by halving the bands."""
         source = np.arange(pair.n_source)
 
         def targets(first: int, last: int) -> IntArray:

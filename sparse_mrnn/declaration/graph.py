@@ -223,7 +223,7 @@ class RegionGraph(nx.MultiDiGraph):
             Any other rule.
         weights : array, scipy sparse array or networkx graph, optional
             Explicit synapses, shape (target units, source units): entry (i, j) is from unit j to unit i.
-            Zeros of a dense array are no synapses. A networkx graph has the unit ids of both as nodes.
+            A zero of a dense array is not a synapse. A networkx graph has the unit ids of both as nodes.
         key : str
             Names parallel projections between the same two regions; their effects add.
         initializer : Initializer, optional

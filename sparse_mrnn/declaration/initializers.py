@@ -99,7 +99,7 @@ class Initializer:
         raise WeightError(f"{type(self).__name__} does not implement __call__(rng, synapses).")
 
     def keeps_sign(self, signed: bool) -> bool:
-        """Whether all values have one sign, for sources that have a sign (``signed``) or that have none."""
+        """True if all values have one sign, for sources with a sign (``signed``) or without."""
         return False
 
     def to_spec(self) -> dict[str, Any]:

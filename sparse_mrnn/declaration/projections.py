@@ -19,7 +19,7 @@ from sparse_mrnn.declaration.sharing import Sharing
 from sparse_mrnn.errors import GraphError
 
 PROJECTION_SIGNS: dict[str, int] = {"pos": 1, "neg": -1, "free": 0}
-"""Signs by which a projection overrides those of its source units; "inherit" is no override."""
+"""Signs by which a projection overrides those of its source units; "inherit" leaves them."""
 
 
 @dataclass(frozen=True, eq=False)

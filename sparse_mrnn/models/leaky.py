@@ -253,9 +253,9 @@ class mRNN(mRNNBase):  # noqa: N801
 
     def unit_time_constants(self) -> Tensor:
         """Time constant of each unit in ms, shape (units, 1), float64."""
-        found, regions = self.time_constants, self.layout().regions
-        each = [np.broadcast_to(found[region.name], region.n) for region in regions]
-        return torch.from_numpy(np.concatenate(each).astype(np.float64)).to(self.device)[:, None]
+        found = self.time_constants
+        each = [np.broadcast_to(found[region.name], region.n) for region in self.layout().regions]
+        return torch.from_numpy(np.concatenate(each)).to(self.device)[:, None]
 
     def forward(
         self,
