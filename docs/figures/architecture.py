@@ -21,7 +21,7 @@ FAMILIES = {
     "declare": (
         "#f4d58d",
         "connectivity explicit hex_lattice initializers sharing graph stimulus recording "
-        "simulation_config config graph_tables",
+        "simulation_config config describe",
     ),
     "lower and compute": ("#a8d5ba", "ops lowering models spectral random_streams"),
     "use a network": ("#b7cdea", "simulation training tasks analysis plot benchmark"),

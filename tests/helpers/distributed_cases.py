@@ -908,7 +908,7 @@ def refused_runs(rank, size, seed, out):
         other.shard.own.values.mul_(1.001)
     for net, mode, error, text in (
         (ShardedRNN(g, **settings), "create", RecordingError, "exists; choose another path"),
-        (ShardedRNN(g, **{**settings, "noise_level_act": 0.5}), "resume", ResumeError, "unit noise"),
+        (ShardedRNN(g, **{**settings, "noise_level_act": 0.5}), "resume", ResumeError, "noise_level_act"),
         (other, "resume", ResumeError, "recurrent weights"),
     ):
         with pytest.raises(DistributedError if rank else error, match=text):
