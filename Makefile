@@ -3,6 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
+# Compiled modules are kept, so that the interpreters that tests start need not compile them again.
+export PYTHONDONTWRITEBYTECODE =
+
 .PHONY: demo test test-slow test-all test-dist fuzz check bench bench-gpu gpu-report figures clean
 
 .venv/run: pyproject.toml constraints.txt

@@ -4,10 +4,11 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from helpers import ROOT
-from sparse_mrnn.runtime import CHOSEN_BY_USERS, SPIN_COUNT
+from sparse_mrnn.runtime import CHOSEN_BY_USERS, SPIN_COUNT, free_memory, resident_memory
 
 SHOW = """import contextlib, os, sys, types
 sys.modules["torch"] = {torch}
@@ -50,3 +51,30 @@ net(torch.zeros(2, 3, 0), torch.rand(2, 300))[1].sum().backward()
 sm.simulate(net, 50, progress=False)
 print(torch.get_num_threads())"""
     assert run(code, OMP_NUM_THREADS="1") == "1"
+
+
+def test_the_package_imports_without_posix_modules():
+    """Windows has neither fcntl nor resource; there graphs are built, and networks run."""
+    code = """import sys, psutil, torch, rich.console  # whose own modules differ by platform
+sys.modules.update(fcntl=None, resource=None)
+import sparse_mrnn as sm, sparse_mrnn.cli, sparse_mrnn.connectome, sparse_mrnn.recording.lock
+g = sm.RegionGraph(); g.add_region("a", 3); g.add_projection("a", "a")
+print(len(sm.lower(g, rng=0).values), sm.simulate(sm.mRNN(g, device="cpu"), 20, progress=False)["h"].shape)"""
+    assert run(code) == "9 (1, 2, 3)"
+
+
+def test_memory_is_that_of_the_process_and_the_machine():
+    before = resident_memory()
+    held = np.ones(10**7)
+    assert 60 << 20 < resident_memory() - before < 120 << 20
+    assert 0 < free_memory() < 1 << 50
+    del held
+
+
+def test_posix_modules_are_imported_where_they_are_needed():
+    """At the top of a file they would keep the package from being imported on Windows."""
+    for path in (ROOT / "sparse_mrnn").rglob("*.py"):
+        text = path.read_text()
+        found = [name for name in ("fcntl", "resource") if f"\nimport {name}" in text]
+        found += [name for name in ("MemAvailable", "/proc/self/statm") if name in text]
+        assert not found, f"{path}: see runtime.py"

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import scipy.sparse as sp
@@ -21,11 +20,10 @@ from sparse_mrnn.analysis.dynamics import (
     states,
 )
 from sparse_mrnn.analysis.gramian import Gramian, low_rank_gramian
-from sparse_mrnn.analysis.jacobian import KINDS, sparse_jacobian, to_torch
-from sparse_mrnn.analysis.resolvent import solve_shifted
+from sparse_mrnn.analysis.jacobian import KINDS, solve_shifted, sparse_jacobian, to_torch, warn_of_kinks
 from sparse_mrnn.analysis.result import Result
 from sparse_mrnn.analysis.sampling import input_currents
-from sparse_mrnn.errors import AnalysisError, KinkWarning, ShapeError, suggest
+from sparse_mrnn.errors import AnalysisError, ShapeError, suggest
 from sparse_mrnn.models.delays import longest_delay
 from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.ops.pattern import to_scipy
@@ -43,7 +41,7 @@ class Modes(Result):
     Parameters
     ----------
     eigenvalues : ndarray of complex, shape (modes,)
-        Of a step, dimensionless; of the flow, per ms. The leading one first.
+        The leading one first; those of a step are dimensionless, those of the flow per ms.
     vectors : ndarray of complex, shape (units, modes)
         Right eigenvectors of unit length.
     participation : ndarray, shape (modes, regions)
@@ -54,32 +52,22 @@ class Modes(Result):
     grows : ndarray of bool, shape (modes,)
         True if the mode grows.
     frequency : ndarray, shape (modes,)
-        Of its oscillation, Hz.
+        Frequency of its oscillation, Hz.
     unit_region : ndarray of str, shape (units,)
     region : ndarray of str, shape (regions,)
     kind : {"step", "flow"}
     """
 
-    eigenvalues: Complex
-    vectors: Complex
-    participation: Float
-    timescale: Float
-    grows: NDArray[np.bool_]
-    frequency: Float
-    unit_region: NDArray[np.str_]
-    region: NDArray[np.str_]
+    eigenvalues: Annotated[Complex, "mode"]
+    vectors: Annotated[Complex, "unit", "mode"]
+    participation: Annotated[Float, "mode", "region"]
+    timescale: Annotated[Float, "mode"]
+    grows: Annotated[NDArray[np.bool_], "mode"]
+    frequency: Annotated[Float, "mode"]
+    unit_region: Annotated[NDArray[np.str_], "unit"]
+    region: Annotated[NDArray[np.str_], "region"]
     kind: str
 
-    DIMENSIONS: ClassVar[dict[str, tuple[str, ...]]] = {
-        "eigenvalues": ("mode",),
-        "vectors": ("unit", "mode"),
-        "participation": ("mode", "region"),
-        "timescale": ("mode",),
-        "grows": ("mode",),
-        "frequency": ("mode",),
-        "unit_region": ("unit",),
-        "region": ("region",),
-    }
     COORDINATES: ClassVar[tuple[str, ...]] = ("region", "unit_region")
 
     def plot(self, ax: Axes | None = None) -> Axes:
@@ -107,9 +95,9 @@ class Linearization:
     Parameters
     ----------
     dynamics : Dynamics
-        Of the regions analysed, the others held.
+        Dynamics of the regions analysed, the others held.
     state : Tensor, shape (units, 1)
-        Of the units analysed.
+        State of the units analysed.
     of : {"x", "h"}
         Coordinates of the Jacobian.
     speed : float
@@ -150,11 +138,11 @@ class Linearization:
         return sparse_jacobian(self.dynamics, self.state, kind, self.of)
 
     def torch_jacobian(self, kind: str = "step") -> Tensor:
-        """The same as a torch CSR tensor."""
+        """The Jacobian as a torch CSR tensor."""
         return to_torch(self.jacobian(kind))
 
     def operator(self, kind: str = "step") -> LinearOperator:
-        """The same as a scipy LinearOperator with products of both sides."""
+        """The Jacobian as a scipy LinearOperator with products of both sides."""
         w = self.jacobian(kind)
         left, right = w.T.__matmul__, w.__matmul__
         return LinearOperator(w.shape, matvec=right, rmatvec=left, matmat=right, dtype=w.dtype)
@@ -180,7 +168,7 @@ class Linearization:
         return sp.csr_array(sp.diags_array(self._rate(kind)) @ matrix)
 
     def _rate(self, kind: str) -> Float:
-        """What a current to each unit changes: of x, alpha or 1 / tau; of h, that times f'."""
+        """Change per current to each unit, shape (units,): of x, alpha or 1 / tau; of h, f' times as much."""
         if kind not in KINDS:
             raise AnalysisError(f"kind is {kind!r}; use 'step' or 'flow'. {suggest(kind, KINDS)}")
         rate = self.dynamics.alpha if kind == "step" else 1 / self.dynamics.tau
@@ -200,7 +188,7 @@ class Linearization:
         which : {"LM", "LR", "SR", "LI"}, optional
             Default: largest modulus of a step, largest real part of the flow.
         **options
-            As for `sparse_mrnn.spectral_search`: rtol, max_seconds, ...
+            Options of `sparse_mrnn.spectral_search`: rtol, max_seconds, ...
 
         Raises
         ------
@@ -273,7 +261,7 @@ class Linearization:
         Raises
         ------
         AnalysisError
-            If a frequency is that of an undamped mode, or the systems cannot be solved.
+            If an undamped mode has one of the frequencies, or the systems cannot be solved.
         """
         arriving = self._source(source, "flow")
         rows = np.arange(len(self.units)) if target is None else self._rows(target)
@@ -299,7 +287,7 @@ class Linearization:
     # ---------------------------------------------------------------- Gramians
 
     def controllability(self, source: Any, *, rtol: float = 1e-6, rank: int = 300) -> Gramian:
-        """Where currents into a source can bring the state: ``sum_t J^t B B^T J^Tt`` over steps, of low rank.
+        """Gramian ``sum_t J^t B B^T J^Tt``: where currents into a source can bring the state.
 
         Parameters
         ----------
@@ -323,7 +311,7 @@ class Linearization:
         return low_rank_gramian(self.jacobian("step"), drive, self.region, rtol, rank)
 
     def observability(self, target: Any, *, rtol: float = 1e-6, rank: int = 300) -> Gramian:
-        """How much of a deviation the activity of a target shows: ``sum_t J^Tt C^T C J^t``, of low rank.
+        """Gramian ``sum_t J^Tt C^T C J^t``: how much of a deviation the activity of a target shows.
 
         Parameters
         ----------
@@ -331,7 +319,7 @@ class Linearization:
             A region: its mean activity, 1 / n for each of its n units, times f' in the coordinates x. Or the
             readout's weights of the deviations.
         rtol, rank
-            As for `controllability`.
+            See `controllability`.
         """
         readout = self._pattern(target)
         if isinstance(target, str):
@@ -402,7 +390,7 @@ def linearize(
     state : array, shape (units,)
         x of an mRNN, h of an ElmanmRNN, of the whole network.
     inputs, stim
-        As for `find_fixed_points`, one column.
+        See `find_fixed_points`; one column.
     regions : str or sequence of str, optional
         Regions or parents to analyse; the others keep their activity. Default: all.
     of : {"x", "h"}, optional
@@ -420,7 +408,7 @@ def linearize(
     Warns
     -----
     KinkWarning
-        Where units lie at a kink of their activation: the derivative of one side is used.
+        If units lie at a kink of their activation: the derivative of one side is used.
 
     Examples
     --------
@@ -448,12 +436,7 @@ def linearize(
         counts = {name: (kinks & (region == name)).sum() for name in dict.fromkeys(region[kinks].tolist())}
         names = ", ".join(f"{name} ({count})" for name, count in list(counts.items())[:5])
         names += f" and {len(counts) - 5} regions more" if len(counts) > 5 else ""
-        warnings.warn(
-            f"linearize: units lie at a kink of their activation, where there is no derivative: {names}. The "
-            "Jacobian is that of one side.",
-            KinkWarning,
-            stacklevel=2,
-        )
+        warn_of_kinks(f"linearize: units of {names}")
     return Linearization(
         dynamics=dynamics,
         state=own,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sparse_mrnn.analysis.dynamics import Dynamics, as_tensor, constant_inputs, states
 from sparse_mrnn.analysis.result import Result
-from sparse_mrnn.analysis.sampling import input_currents
+from sparse_mrnn.analysis.sampling import initial_state, input_currents
 from sparse_mrnn.errors import AnalysisError, DivergenceError, ShapeError
 from sparse_mrnn.models.delays import longest_delay
 from sparse_mrnn.models.network import mRNNBase
@@ -45,24 +45,18 @@ class LyapunovSpectrum(Result):
         Units of the network: it has as many exponents.
     """
 
-    exponents: Float
-    error: Float
-    history: Float
-    time: Float
+    exponents: Annotated[Float, "k"]
+    error: Annotated[Float, "k"]
+    history: Annotated[Float, "time", "k"]
+    time: Annotated[Float, "time"]
     dt: float
     units: int
 
-    DIMENSIONS: ClassVar[dict[str, tuple[str, ...]]] = {
-        "exponents": ("k",),
-        "error": ("k",),
-        "history": ("time", "k"),
-        "time": ("time",),
-    }
     COORDINATES: ClassVar[tuple[str, ...]] = ("time",)
 
     @property
     def kaplan_yorke(self) -> float:
-        """The Kaplan-Yorke dimension: 0 where no exponent is positive; NaN where more exponents are needed.
+        """The Kaplan-Yorke dimension: 0 if no exponent is positive; NaN if more exponents are needed.
 
         The number of exponents whose sum is not negative, and a fraction of the next one.
         """
@@ -121,8 +115,7 @@ def lyapunov_spectrum(
         Constant input, as for `find_fixed_points`; or one per step, repeated from the beginning when it is
         over, for exponents of the driven network.
     x0 : array, shape (units,), optional
-        Where to start: x of an mRNN, h of an ElmanmRNN. Default: the initial condition and standard normal
-        noise.
+        Start: x of an mRNN, h of an ElmanmRNN. Default: the initial condition and standard normal noise.
     steps : int
         Steps that count.
     transient : int
@@ -199,6 +192,4 @@ def _start(net: mRNNBase, dynamics: Dynamics, x0: Any, generator: np.random.Gene
             got = tuple(as_tensor(x0).shape)
             raise ShapeError(f"lyapunov_spectrum: x0 has shape {got}; expected one state.")
         return states(net, x0, "x0", what="lyapunov_spectrum")
-    x = net.initial_condition.detach().double()[:, None]
-    x = x + torch.from_numpy(generator.standard_normal((len(x), 1))).to(x.device)
-    return dynamics.segments.apply(x) if dynamics.elman else x
+    return initial_state(net, dynamics, generator.standard_normal((dynamics.n, 1)))

@@ -47,16 +47,21 @@ def sample_states(
 def states_around_start(
     net: mRNNBase, dynamics: Dynamics, count: int, rng: np.random.Generator | int
 ) -> Tensor:
-    """States around the initial condition, each at a distance of its own, of up to 3 per unit.
+    """Draw states around the initial condition, each at a distance of its own, of up to 3 per unit.
 
     Returns
     -------
     Tensor, shape (units, count)
     """
-    x = net.initial_condition.detach().double()[:, None]
     generator = np.random.default_rng(rng)
-    noise = generator.uniform(0, 3, count) * generator.standard_normal((len(x), count))
-    x = x + torch.from_numpy(noise).to(x.device)
+    distance = generator.uniform(0, 3, count)
+    return initial_state(net, dynamics, distance * generator.standard_normal((dynamics.n, count)))
+
+
+def initial_state(net: mRNNBase, dynamics: Dynamics, noise: Any = 0.0) -> Tensor:
+    """The initial condition plus ``noise`` on x, shape (units, columns), as the state of the dynamics."""
+    x = net.initial_condition.detach().double()[:, None]
+    x = x + torch.as_tensor(noise, dtype=torch.float64).to(x.device)
     return dynamics.segments.apply(x) if dynamics.elman else x
 
 
@@ -105,11 +110,11 @@ def run_states(
         start.
     steps : int
     inputs, stim
-        As for `find_fixed_points`, one column or one for each trial.
+        See `find_fixed_points`; one column, or one for each trial.
     x0 : array, shape (trials, units) or (units,), optional
         x of an mRNN, h of an ElmanmRNN. Default: states around the initial condition, as there.
     trials : int
-        How many, where ``x0`` does not say.
+        Number of trials, if ``x0`` is not given.
     rng : numpy Generator or int
 
     Returns
@@ -120,7 +125,7 @@ def run_states(
     Raises
     ------
     AnalysisError
-        If the network has delays, or there are no steps or trials.
+        If units are connected with delays, or steps or trials are below 1.
     ShapeError
         If an argument does not fit the network, or the trials.
 

@@ -170,15 +170,14 @@ def _show_modes(modes: Modes) -> None:
 
     unit = ", per ms" if modes.kind == "flow" else ""
     table = Table(f"eigenvalue{unit}", "time constant", "frequency", "regions", **PLAIN)
-    for value, time, frequency, share in zip(
-        modes.eigenvalues, modes.timescale, modes.frequency, modes.participation, strict=True
-    ):
+    columns = modes.eigenvalues, modes.timescale, modes.grows, modes.frequency, modes.participation
+    for value, time, grows, frequency, share in zip(*columns, strict=True):
         sign = "-" if value.imag < 0 else "+"
         text = f"{value.real:.4g} {sign} {abs(value.imag):.4g}i" if value.imag else f"{value.real:.4g}"
         order = [r for r in share.argsort()[::-1][:3] if share[r] >= 0.01]
         where = ", ".join(f"{modes.region[r]} {100 * share[r]:.0f}%" for r in order)
-        grows = " (grows)" if time < 0 else ""
-        table.add_row(text, f"{abs(time):.4g} ms{grows}", f"{frequency:.3g} Hz", where)
+        constant = f"{time:.4g} ms (grows)" if grows else f"{time:.4g} ms"
+        table.add_row(text, constant, f"{frequency:.3g} Hz", where)
     out.print(table)
 
 

@@ -10,7 +10,16 @@ from operator import or_
 from types import UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, get_args, get_origin, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, PositiveFloat, Tag, create_model
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    PositiveFloat,
+    Tag,
+    create_model,
+    field_validator,
+)
 
 from sparse_mrnn.recording import Record
 from sparse_mrnn.stimulus import INTERVENTIONS, WAVEFORMS, Intervention, Stimulus
@@ -20,6 +29,11 @@ class Strict(BaseModel):
     """Model that refuses unknown keys, and numbers that JSON cannot name (NaN, Infinity)."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, defer_build=True)
+
+
+def without_case(value: Any) -> Any:
+    """Lower a name, so that options are matched without case; other values stay."""
+    return value.lower() if isinstance(value, str) else value
 
 
 class StimulusEntry(Strict):
@@ -166,6 +180,11 @@ class SimulationConfig(Strict):
     stimulus: list[StimulusConfig] = []
     interventions: list[InterventionConfig] = []
     record: RecordConfig = RecordConfig()
+
+    @field_validator("model", "integrator", "backend", "dtype", "activation", mode="before")
+    @classmethod
+    def _names(cls, value: Any) -> Any:
+        return without_case(value)
 
     def stimuli(self) -> list[Stimulus]:
         """Make the stimuli.

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from sparse_mrnn.distributed.entries import Alike, Entries
@@ -18,17 +18,13 @@ from sparse_mrnn.distributed.network import ShardedRNN
 from sparse_mrnn.distributed.optimizer_state import OptimizerState, groups_of, load_state, state_of
 from sparse_mrnn.distributed.parameters import WholeParameter, description, whole_parameters
 from sparse_mrnn.distributed.ranks import Ranks
-from sparse_mrnn.errors import ConfigError, SavedFileError, SparseMRNNError
-from sparse_mrnn.files.tensors import (
-    SHARDED_CHECKPOINT,
-    StoredTensors,
-    digest_of,
-    read_each,
-    write_each,
-)
+from sparse_mrnn.errors import SavedFileError, SparseMRNNError
+from sparse_mrnn.files.digest import digest
+from sparse_mrnn.files.tensors import SHARDED_CHECKPOINT, StoredTensors, read_tensors, write_each
 from sparse_mrnn.models.network import NoiseState
-from sparse_mrnn.models.saving import software_versions
+from sparse_mrnn.state.checkpoint import damaged_if_malformed, nothing_changed, software_versions
 from sparse_mrnn.state.differences import differences, first_of
+from sparse_mrnn.training.checkpoint import check_noise
 
 T = TypeVar("T")
 Optimizer = torch.optim.Optimizer | None
@@ -181,17 +177,13 @@ def load_checkpoint(path: str | os.PathLike[str], net: nn.Module, optimizer: Opt
         nonlocal stored
         if ranks.rank > 0:
             return {}
-        header, stored = read_each(where, SHARDED_CHECKPOINT)
-        try:
+        header, stored = read_tensors(where, SHARDED_CHECKPOINT)
+        with damaged_if_malformed(where):
             return ShardedCheckpointHeader.model_validate(header).model_dump()
-        except ValidationError as error:
-            problem = error.errors()[0]
-            what = f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"
-            raise SavedFileError(f"{where} is damaged: {what}. Use a copy.") from error
 
     header = _together(ranks, read)
     saved = ShardedCheckpointHeader.model_validate(ranks.broadcast(lambda: header))
-    try:
+    with nothing_changed(where):
         _compare("network", saved.network, json.loads(json.dumps(description(sharded))))
         wanted = {f"{VALUE}{p.name}": _Stored(p.entries, p.parts, p.dtype) for p in parameters}
         if optimizer is not None:
@@ -201,9 +193,6 @@ def load_checkpoint(path: str | os.PathLike[str], net: nn.Module, optimizer: Opt
             for p in parameters:
                 for key, dtype in saved.optimizer.moments(p.name).items():
                     wanted[f"{MOMENT}{p.name}.{key}"] = _Stored(p.entries, p.parts, dtype)
-        if saved.noise.device != units.device.type:
-            there = f"its noise is of a {saved.noise.device} device"
-            raise SavedFileError(f"{there}, and the network is on {units.device}")
         present = units.noise_state()
         for name, state in (("inputs", present.inputs), ("units", present.units)):
             wanted[f"{NOISE}{name}"] = _Stored(Alike(ranks, tuple(state.shape)), [state], state.dtype)
@@ -214,7 +203,7 @@ def load_checkpoint(path: str | os.PathLike[str], net: nn.Module, optimizer: Opt
         }
         seeds = (saved.noise.seeds[0], saved.noise.seeds[1])
         noise = NoiseState(seeds, found[f"{NOISE}inputs"][0], found[f"{NOISE}units"][0])
-        _together(ranks, lambda: _try_noise(sharded, noise))
+        _together(ranks, lambda: check_noise(units, saved.noise.device, noise))
         if optimizer is not None and saved.optimizer is not None:
             moments = {n.removeprefix(MOMENT): own for n, own in found.items() if n.startswith(MOMENT)}
             load = partial(load_state, optimizer, parameters, saved.optimizer, moments)
@@ -225,9 +214,6 @@ def load_checkpoint(path: str | os.PathLike[str], net: nn.Module, optimizer: Opt
                 vars(optimizer).clear()
                 vars(optimizer).update(before)
                 raise
-    except SavedFileError as error:
-        said = str(error).rstrip(".")
-        raise SavedFileError(f"{where} is not loaded, and nothing has changed: {said}.") from error
     with torch.no_grad():
         for p in parameters:
             for part, values in zip(p.parts, found[f"{VALUE}{p.name}"], strict=True):
@@ -268,7 +254,7 @@ def _parameters(root: nn.Module) -> list[WholeParameter]:
 def _check_alike(ranks: Ranks, tensors: dict[str, _Stored]) -> None:
     """Refuse what all ranks should have alike and do not."""
     own = {
-        name: digest_of({}, {"it": stored.own[0]})
+        name: digest(stored.own[0])
         for name, stored in tensors.items() if isinstance(stored.entries, Alike)
     }  # fmt: skip
     every = ranks.gather(own)
@@ -293,16 +279,6 @@ def _check_stored(stored: StoredTensors, wanted: dict[str, _Stored]) -> None:
         if tuple(tensor.shape) != want.entries.shape or tensor.dtype != want.dtype:
             there = f"{tensor.dtype} of shape {tuple(tensor.shape)}"
             raise SavedFileError(f"its {name} is {there}, and here {want.dtype} of {want.entries.shape}")
-
-
-def _try_noise(net: ShardedRNN, noise: NoiseState) -> None:
-    present = net.units.noise_state()
-    try:
-        net.units.set_noise_state(noise)
-    except ConfigError as error:
-        raise SavedFileError(str(error)) from error
-    finally:
-        net.units.set_noise_state(present)
 
 
 def _together(ranks: Ranks, function: Callable[[], T]) -> T:

@@ -1,63 +1,25 @@
-"""Digests of a graph, of settings, and of the weights that ranks have, which add up to that of the whole."""
+"""Numbers by which ranks compare what they have: digests, and sums of hashes that add up over ranks."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Sequence
-from dataclasses import fields
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sparse_mrnn.declaration.explicit_synapses import StoredBlock
-from sparse_mrnn.declaration.graph import Projection, Region, RegionGraph
+from sparse_mrnn.files.digest import digest
 from sparse_mrnn.models.weights import SparseWeights
 
 
-def digest(parts: Iterable[Any]) -> int:
-    """A number of 63 bits that differs where any of the parts does: arrays by their values, others by repr.
+def digest_number(described: Any) -> int:
+    """A digest as a number of 63 bits, which fits a tensor.
 
-    >>> digest([1, np.zeros(2)]) == digest([1, np.zeros(2)]), digest([1]) == digest([2])
+    >>> digest_number(np.zeros(2)) == digest_number(np.zeros(2)), digest_number(1) == digest_number(2)
     (True, False)
     """
-    found = hashlib.blake2b(digest_size=8)
-    for part in parts:
-        array = isinstance(part, np.ndarray)
-        text = f"{part.dtype}{part.shape}" if array else repr(part)
-        found.update(f"{text}\0".encode())
-        if array:
-            found.update(np.ascontiguousarray(part).tobytes())
-    return int.from_bytes(found.digest(), "big") >> 1
-
-
-def graph_digests(graph: RegionGraph) -> dict[str, int]:
-    """Digests of the regions and of the projections of a graph, explicit synapses included."""
-    kinds = ("recurrent", "input")
-    return {
-        "regions": digest(part for kind in kinds for r in graph.regions(kind) for part in _of_region(r)),
-        "projections": digest(part for p in graph.projections() for part in _of_projection(p)),
-    }
-
-
-def _of_region(region: Region) -> list[Any]:
-    return [getattr(region, f.name) for f in fields(region)]
-
-
-def _of_projection(projection: Projection) -> list[Any]:
-    p, share, synapses = projection, projection.share, projection.synapses
-    found: list[Any] = [p.source, p.target, p.key, p.rule, p.initializer, p.sign, p.trainable, p.delay]
-    found += [p.rank, p.pair.exclude_self]
-    if share is not None:
-        found += [share.by, share.gain, share.bounds]
-        found += [] if share.labels is None else [share.labels.codes, share.labels.names]
-    if isinstance(synapses, StoredBlock):
-        found += [synapses.stored.digest, synapses.projection]
-    elif synapses is not None:
-        weights = synapses.tocsr()
-        found += [weights.indptr, weights.indices, weights.data]
-    return found
+    return int(digest(described)[:16], 16) >> 1
 
 
 def synapse_sum(weights: SparseWeights, rows: Tensor, columns: Tensor) -> int:

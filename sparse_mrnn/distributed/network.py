@@ -17,22 +17,21 @@ from torch.func import functional_call
 from sparse_mrnn.checks import names_of, seed_number, whole_number
 from sparse_mrnn.declaration.config import NetworkConfig, SimulationConfig, read_config
 from sparse_mrnn.declaration.graph import RegionGraph, projection_label
-from sparse_mrnn.distributed.declared import digest, graph_digests, synapse_sum, unit_sum
+from sparse_mrnn.distributed.declared import digest_number, synapse_sum, unit_sum
 from sparse_mrnn.distributed.partition import partition as divide
 from sparse_mrnn.distributed.ranks import Ranks
 from sparse_mrnn.distributed.replicated import gathered, replicated
 from sparse_mrnn.distributed.shard import Shard
 from sparse_mrnn.errors import ConfigError, DistributedError, ShapeError, suggest
 from sparse_mrnn.lowering.layout import Layout
-from sparse_mrnn.models.elman import ElmanmRNN
 from sparse_mrnn.models.fixed_tensors import FixedTensors
-from sparse_mrnn.models.leaky import mRNN
+from sparse_mrnn.models.loading import MODELS
 from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.models.prepare import ForwardCall, Start
+from sparse_mrnn.state.describe import MAY_DIFFER, synapse_digests
 
 FORWARD_PARAMETERS = ("own.gains", "inputs.gains", "units.bias", "units.tau_logit")
 """What ranks may have in common and a forward pass uses."""
-MODELS: dict[str, type[mRNNBase]] = {"leaky": mRNN, "elman": ElmanmRNN}
 
 
 @dataclass(frozen=True)
@@ -144,9 +143,9 @@ class ShardedRNN(FixedTensors):
         self.partition = divide(self.graph, self.ranks.size, partition)
         constrained = {"recurrent": rec_constrained, "input": inp_constrained}
         chosen = {"model": model, "dtype": str(dtype), **constrained, **settings}
-        self._digests = graph_digests(self.graph)
-        self.ranks.agree({**self._digests, "seed": seed, "partition": digest([self.partition.ranks])})
-        self.agree(dict(sorted(chosen.items())))
+        self.digests = synapse_digests(self.graph)
+        alike = {**self.digests, "seed": seed, "partition": self.partition.ranks}
+        self.agree({**alike, **dict(sorted(chosen.items()))})
         options = {**settings, "seed": seed, "dtype": dtype, "device": device}
         laws = {"rec_constrained": rec_constrained, "inp_constrained": inp_constrained}
         self._arguments: tuple[type[mRNNBase], dict[str, Any]] = MODELS[model], {**options, **laws}
@@ -181,7 +180,8 @@ class ShardedRNN(FixedTensors):
         DistributedError
             Naming what differs.
         """
-        self.ranks.agree({name: digest([value]) for name, value in values.items()})
+        parts = {name: v if isinstance(v, np.ndarray) else repr(v) for name, v in values.items()}
+        self.ranks.agree({name: digest_number(part) for name, part in parts.items()})
 
     def fingerprint(self) -> dict[str, Any]:
         """Digests of what the dynamics depend on, alike for any number of ranks; every rank calls it."""
@@ -194,11 +194,9 @@ class ShardedRNN(FixedTensors):
         ]
         found = self.ranks.sum(torch.tensor(sums, device=self.ranks.device)).tolist()
         totals = {"recurrent weights": found[0] + found[1], "input weights": found[2], "units": found[3]}
-        dynamics = self.declared.dynamics()
-        kinds = {"dtype": str(self.units.dtype), "activation": self.units.activation.name}
-        levels = {"unit noise": self.declared.noise_level_act, "input noise": self.declared.inp_noise_const}
-        digests = {f"declared {name}": value for name, value in self._digests.items()}
-        return {**dynamics, **kinds, **levels, **digests, **totals}
+        settings = {name: v for name, v in self.declared.settings().items() if name not in MAY_DIFFER}
+        digests = {f"declared {name}": value for name, value in self.digests.items()}
+        return {**settings, "dtype": str(self.units.dtype), **digests, **totals}
 
     def extra_repr(self) -> str:
         where = f"rank {self.ranks.rank} of {self.ranks.size}"
@@ -341,7 +339,7 @@ class ShardedRNN(FixedTensors):
             "time steps": steps,
             "noise": int(call.noise),
             "checkpoint_steps": call.checkpoint_steps or 0,
-            "regions": 0 if regions is None else digest([regions]),
+            "regions": 0 if regions is None else digest_number([regions]),
             "whether gradients are enabled": int(enabled),
         }
         given = [sign * value for value in alike.values() for sign in (1, -1)]

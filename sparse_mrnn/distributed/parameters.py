@@ -10,14 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sparse_mrnn.distributed.declared import bits, graph_digests, hash_sum, unit_sum
+from sparse_mrnn.distributed.declared import bits, hash_sum, unit_sum
 from sparse_mrnn.distributed.entries import Alike, Entries, Int64
 from sparse_mrnn.distributed.network import ShardedRNN
-from sparse_mrnn.models.saving import constructor_settings
 from sparse_mrnn.models.weights import SparseWeights
+from sparse_mrnn.state.describe import MAY_DIFFER
 
-MAY_DIFFER = ("backend", "batch_first", "spectral_radius")
-"""Settings that change nothing in what a network computes."""
 Matrix = Sequence[tuple[SparseWeights, Int64]]
 """The parts of a weight matrix that a rank has, and the numbers of their sources in the network."""
 
@@ -106,11 +104,14 @@ def _synapses(net: ShardedRNN, matrix: Matrix) -> Entries:
 
 
 def description(net: ShardedRNN) -> dict[str, Any]:
-    """What a network must have alike to go on from another's parameters; every rank calls it."""
-    settings = constructor_settings(net.declared)
+    """Description that must match before parameters are loaded; every rank calls it.
+
+    Ranks draw the synapses anew, so the seed and the rules are part of it.
+    """
+    settings = net.declared.settings()
+    left_out = set(MAY_DIFFER) - {"seed", "dtype"}
     return {
-        "class": type(net.declared).__name__,
-        "settings": {name: value for name, value in settings.items() if name not in MAY_DIFFER},
-        **{f"declared {name}": value for name, value in graph_digests(net.graph).items()},
+        "settings": {name: value for name, value in settings.items() if name not in left_out},
+        **{f"declared {name}": value for name, value in net.digests.items()},
         **synapse_sums(net),
     }

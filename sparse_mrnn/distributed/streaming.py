@@ -27,7 +27,7 @@ from sparse_mrnn.ops.stream import (
     Units,
 )
 from sparse_mrnn.recording.recorder import Arrays
-from sparse_mrnn.simulation.attributes import setting_attributes
+from sparse_mrnn.simulation.fingerprint import setting_attributes
 from sparse_mrnn.simulation.simulator import RunningNetwork, StreamingWeights
 
 Int64 = NDArray[np.int64]

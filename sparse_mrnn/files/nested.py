@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -50,7 +51,7 @@ def pack(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
     raise SavedFileError(f"{name} is a {type(value).__name__}, which a file without pickle cannot hold.")
 
 
-def unpack(packed: Any, tensors: dict[str, Tensor]) -> Any:
+def unpack(packed: Any, tensors: Mapping[str, Tensor]) -> Any:
     """The value that `pack` made JSON of.
 
     Raises

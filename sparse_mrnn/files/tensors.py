@@ -6,21 +6,20 @@ file that was cut, changed or put together by hand is told from a sound one. Not
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from sparse_mrnn.errors import SavedFileError
-from sparse_mrnn.files.atomic import replacing
+from sparse_mrnn.files.atomic import reason, replacing
+from sparse_mrnn.files.digest import Digest, add_part
 
 KEY = "sparse_mrnn"
 """Where the header is in the metadata of the file."""
@@ -28,7 +27,6 @@ UNCHANGED = "What was there before is unchanged."
 
 Header = dict[str, Any]
 Tensors = dict[str, Tensor]
-Upgrade = Callable[[Header, Tensors], tuple[Header, Tensors]]
 
 
 @dataclass(frozen=True)
@@ -40,19 +38,15 @@ class FileFormat:
     name : str
         As the header has it.
     version : int
-        What is written, and the newest that is read.
+        What is written, and what is read.
     noun, reader : str
         What it is, with an article, and what reads it, for messages.
-    upgrades : dict of int to callable
-        From a version to a function (header, tensors) -> (header, tensors) of the next one. A file of an old
-        version goes through all that follow.
     """
 
     name: str
     version: int
     noun: str
     reader: str
-    upgrades: dict[int, Upgrade] = field(default_factory=dict)
 
 
 NETWORK = FileFormat("sparse-mrnn network", 1, "a saved network", "sparse_mrnn.load")
@@ -60,13 +54,15 @@ CHECKPOINT = FileFormat("sparse-mrnn checkpoint", 1, "a checkpoint", "sparse_mrn
 SHARDED_CHECKPOINT = FileFormat(
     "sparse-mrnn checkpoint of ranks", 1, "a checkpoint of ranks", "sparse_mrnn.distributed.load_checkpoint"
 )
-FORMATS = {form.name: form for form in (NETWORK, CHECKPOINT, SHARDED_CHECKPOINT)}
+RUN = FileFormat("sparse-mrnn run", 1, "a checkpoint of a simulation", "simulate(..., mode='resume')")
+FORMATS = {form.name: form for form in (NETWORK, CHECKPOINT, SHARDED_CHECKPOINT, RUN)}
 DTYPES = {
     torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16",
     torch.int64: "I64", torch.int32: "I32", torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8",
-    torch.bool: "BOOL",
+    torch.bool: "BOOL", torch.complex64: "C64", torch.uint16: "U16", torch.uint32: "U32", torch.uint64: "U64",
+    torch.float8_e4m3fn: "F8_E4M3", torch.float8_e5m2: "F8_E5M2",
 }  # fmt: skip
-"""How safetensors names the types that `write_each` writes."""
+"""How safetensors names the types that it holds."""
 
 
 def write_tensors(path: Path, form: FileFormat, header: Header, tensors: Mapping[str, Tensor]) -> None:
@@ -84,21 +80,14 @@ def write_tensors(path: Path, form: FileFormat, header: Header, tensors: Mapping
     Raises
     ------
     SavedFileError
-        If it cannot be written, or a tensor is sparse or quantised.
+        If it cannot be written, or holds a tensor that is sparse, quantised or of a type safetensors lacks.
     """
     for name, tensor in tensors.items():
         if tensor.layout != torch.strided or tensor.is_quantized:
             kind = "quantised" if tensor.is_quantized else str(tensor.layout).removeprefix("torch.")
             raise SavedFileError(f"cannot write {path}: {name} is {kind}, and a file holds dense tensors.")
-    parts = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    whole = {"format": form.name, "version": form.version, **header}
-    text = json.dumps({**whole, "digest": digest_of(whole, parts)})
-    try:
-        with replacing(path) as partial:
-            save_file(_unshared(parts), partial, metadata={KEY: text})
-    except (OSError, SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or str(error).removeprefix("Error while serializing: ")
-        raise SavedFileError(f"cannot write {path}: {reason}. {UNCHANGED}") from error
+    sizes = {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors.items()}
+    write_each(path, form, header, sizes, tensors.__getitem__)
 
 
 def write_each(
@@ -108,7 +97,7 @@ def write_each(
     sizes: Mapping[str, tuple[torch.dtype, tuple[int, ...]]],
     tensor_of: Callable[[str], Tensor],
 ) -> None:
-    """As `write_tensors`, of tensors that are made one after another: only one is in memory.
+    """Write as `write_tensors` tensors that are made one after another: only one is in memory.
 
     Parameters
     ----------
@@ -122,7 +111,7 @@ def write_each(
     Raises
     ------
     SavedFileError
-        If it cannot be written, or a type is none that safetensors has.
+        If it cannot be written, or safetensors lacks the type of a tensor.
 
     Examples
     --------
@@ -130,12 +119,12 @@ def write_each(
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = Path(folder, "a.safetensors")
     ...     write_each(path, NETWORK, {}, {"a": (torch.float32, (2,))}, lambda name: torch.zeros(2))
-    ...     read_tensors(path, NETWORK)[1]
-    {'a': tensor([0., 0.])}
+    ...     read_tensors(path, NETWORK)[1]["a"]
+    tensor([0., 0.])
     """
     for name, (dtype, _) in sizes.items():
         if dtype not in DTYPES:
-            raise SavedFileError(f"cannot write {path}: {name} is of {dtype}, which safetensors has not.")
+            raise SavedFileError(f"cannot write {path}: {name} is of {dtype}, which safetensors lacks.")
     whole = {"format": form.name, "version": form.version, **header}
     entries: dict[str, Any] = {}
     end = 0
@@ -149,25 +138,40 @@ def write_each(
         content += b" " * (-len(content) % 8)
         return len(content).to_bytes(8, "little") + content
 
-    found = _digest(whole)
+    found = Digest(whole)
     try:
         with replacing(path) as partial, open(partial, "r+b") as file:
-            first = file.write(start("0" * 2 * found.digest_size))  # as long as with the digest
+            first = file.write(start(found.hexdigest()))  # as long as the digest of the whole
             for name in sorted(sizes):
-                content = _add_to_digest(found, name, tensor_of(name))
+                tensor = tensor_of(name).detach().cpu().contiguous()
+                found.add({name: tensor})
                 file.seek(first + entries[name]["data_offsets"][0])
-                file.write(content)
+                file.write(content_of(tensor))
             file.seek(0)
             file.write(start(found.hexdigest()))
     except OSError as error:
-        raise SavedFileError(f"cannot write {path}: {error.strerror}. {UNCHANGED}") from error
+        raise SavedFileError(f"cannot write {path}: {reason(error)}. {UNCHANGED}") from error
+
+
+def content_of(tensor: Tensor) -> memoryview:
+    """The bytes of a tensor, row-major."""
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    if flat.stride(0) != 1:  # one entry, which counts as contiguous whatever its stride
+        flat = flat.clone(memory_format=torch.contiguous_format)
+    content: memoryview = flat.view(torch.uint8).numpy().data
+    return content
+
+
+@add_part.register  # here, so that what needs no torch can have digests without it
+def _(part: Tensor, found: Digest) -> None:
+    found.add_content(str(part.dtype), tuple(part.shape), content_of(part))
 
 
 class StoredTensors(Mapping[str, Tensor]):
     """The tensors of a file by name, each mapped from the file when it is asked for."""
 
     def __init__(self, file: Any) -> None:
-        self._file, self._names = file, tuple(file.keys())
+        self._file, self._names = file, dict.fromkeys(file.keys())
 
     def __getitem__(self, name: str) -> Tensor:
         if name not in self._names:
@@ -181,51 +185,39 @@ class StoredTensors(Mapping[str, Tensor]):
     def __len__(self) -> int:
         return len(self._names)
 
-
-def read_each(path: Path, form: FileFormat) -> tuple[Header, StoredTensors]:
-    """As `read_tensors`, of tensors that are read one after another; of the present version only.
-
-    Raises
-    ------
-    SavedFileError
-        As `read_tensors`.
-    """
-    header, tensors = _checked(path, form)
-    if header["version"] != form.version:
-        raise SavedFileError(f"{path} is of version {header['version']}, which is not read any more.")
-    return header, tensors
+    def under(self, prefix: str) -> Tensors:
+        """The tensors whose names begin with ``prefix``, by the rest of their names."""
+        return {name.removeprefix(prefix): self[name] for name in self if name.startswith(prefix)}
 
 
-def read_tensors(path: Path, form: FileFormat) -> tuple[Header, Tensors]:
-    """Header, without its digest, and tensors of a file of this kind, upgraded to its present version.
+def read_tensors(path: Path, form: FileFormat) -> tuple[Header, StoredTensors]:
+    """Header, without its digest, and tensors of a file of this kind, which agrees with its digest.
 
     Raises
     ------
     SavedFileError
-        If the file is missing, damaged, of another kind or of a newer version.
+        If the file is missing, damaged, of another kind or of another version.
     """
-    header, stored = _checked(path, form)
-    tensors = dict(stored)
-    for version in range(header["version"], form.version):
-        header, tensors = form.upgrades[version](header, tensors)
-        header["version"] = version + 1
-    return header, tensors
-
-
-def _checked(path: Path, form: FileFormat) -> tuple[Header, StoredTensors]:
-    """Header and tensors of a file that agrees with its digest."""
     if not path.is_file():
-        raise SavedFileError(f"{path} {'is no file' if path.exists() else 'does not exist'}.")
+        raise SavedFileError(f"{path} {'is not a file' if path.exists() else 'does not exist'}.")
     try:
         file: Any = safe_open(path, framework="pt")
         header = _header(path, (file.metadata() or {}).get(KEY), form)
-        tensors = StoredTensors(file)
-        found = digest_of({name: value for name, value in header.items() if name != "digest"}, tensors)
+        tensors, expected = StoredTensors(file), header.pop("digest", None)
+        found = digest_of(header, tensors)
     except (OSError, SafetensorError) as error:
         raise SavedFileError(f"{path} is not {form.noun}: {_what_it_is(path, error)}") from error
-    if header.pop("digest", None) != found:
+    if found != expected:
         raise SavedFileError(f"{path} is damaged: its content does not agree with its digest. Use a copy.")
     return header, tensors
+
+
+def digest_of(header: Header, tensors: Mapping[str, Tensor]) -> str:
+    """The digest that a file of this header and these tensors has."""
+    found = Digest(header)
+    for name in sorted(tensors):
+        found.add({name: tensors[name]})
+    return found.hexdigest()
 
 
 def format_of(path: Path) -> str | None:
@@ -241,36 +233,8 @@ def format_of(path: Path) -> str | None:
     return name if isinstance(name, str) else None
 
 
-def digest_of(header: Header, tensors: Mapping[str, Tensor]) -> str:
-    """Digest of a JSON header and of names, types, shapes and bytes of tensors, in hexadecimal digits.
-
-    >>> digest_of({}, {"a": torch.zeros(2)}) == digest_of({}, {"a": torch.zeros(2, dtype=torch.int32)})
-    False
-    """
-    found = _digest(header)
-    for name in sorted(tensors):
-        _add_to_digest(found, name, tensors[name])
-    return found.hexdigest()
-
-
-def _digest(header: Header) -> hashlib.blake2b:
-    return hashlib.blake2b(json.dumps(header, sort_keys=True).encode(), digest_size=16)
-
-
-def _add_to_digest(found: hashlib.blake2b, name: str, tensor: Tensor) -> memoryview:
-    """Add name, type, shape and bytes of a tensor; return the bytes."""
-    tensor = tensor.detach().cpu().contiguous()
-    found.update(f"\0{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
-    flat = tensor.reshape(-1)
-    if flat.stride(0) != 1:  # one entry, which counts as contiguous whatever its stride
-        flat = flat.clone(memory_format=torch.contiguous_format)
-    content: memoryview = flat.view(torch.uint8).numpy().data
-    found.update(content)
-    return content
-
-
 def _header(path: Path, text: str | None, form: FileFormat) -> Header:
-    """The header as a dictionary, of this kind and of a version that can be read."""
+    """The header as a dictionary, of this kind and version."""
     if text is None:
         raise SavedFileError(f"{path} is not {form.noun}: it is a safetensors file of other software.")
     try:
@@ -283,16 +247,15 @@ def _header(path: Path, text: str | None, form: FileFormat) -> Header:
         other = FORMATS.get(str(header["format"]))
         what = f"it is {other.noun}; read it with {other.reader}" if other else "it is something else"
         raise SavedFileError(f"{path} is not {form.noun}: {what}.")
-    version = header.get("version")
-    oldest = min(form.upgrades, default=form.version)
-    if not isinstance(version, int) or isinstance(version, bool) or version < oldest:
-        raise SavedFileError(f"{path} is damaged: its version is {version!r}. Use a copy.")
-    if version > form.version:
+    found = header.get("version")
+    if not isinstance(found, int) or isinstance(found, bool):
+        raise SavedFileError(f"{path} is damaged: its version is {found!r}. Use a copy.")
+    if found != form.version:
         versions = header.get("versions")
         by = f" {versions['sparse_mrnn']}" if isinstance(versions, dict) and KEY in versions else ""
         raise SavedFileError(
-            f"{path} was written by a newer sparse_mrnn{by}: its format has version {version}, and this one "
-            f"reads up to {form.version}. Install a newer one."
+            f"{path} was written by another sparse_mrnn{by}: its format has version {found}, and this one "
+            f"reads version {form.version}. Read it with that one."
         )
     return header
 
@@ -304,7 +267,7 @@ def _what_it_is(path: Path, error: Exception) -> str:
             start = file.read(8)
     except OSError as unreadable:
         return f"it cannot be read ({unreadable.strerror})."
-    # Safetensors begins with the length of its header, whose third byte is small where that is below 2 MB.
+    # Safetensors begins with the length of its header, whose third byte is small if that is below 2 MB.
     pickled = start[:1] == b"\x80" and b"\2" <= start[1:2] <= b"\5" and start[2:3] >= b" "
     if start.startswith(b"PK\x03\x04") or pickled:
         return (
@@ -315,17 +278,5 @@ def _what_it_is(path: Path, error: Exception) -> str:
         return "it is an HDF5 file; sparse_mrnn.interop.read_sonata reads a SONATA network."
     if start.lstrip().startswith((b"{", b"[")):
         return "it is JSON; mRNN(path) reads a configuration."
-    reason = str(error).removeprefix("Error while deserializing header: ")
-    return f"it is cut short, damaged, or something else ({reason})."
-
-
-def _unshared(tensors: Tensors) -> Tensors:
-    """The tensors, with a copy of each that shares its memory with one before it: safetensors takes none."""
-    seen: set[int] = set()
-    found = {}
-    for name, tensor in tensors.items():
-        start = tensor.untyped_storage().data_ptr()
-        found[name] = tensor.clone() if tensor.numel() and start in seen else tensor
-        seen.add(start)
-    return found
-
+    said = str(error).removeprefix("Error while deserializing header: ")
+    return f"it is cut short, damaged, or something else ({said})."

@@ -23,7 +23,7 @@ class HexConv(FixedTensors):
     ----------
     channels, out_channels : int
     radius : int
-        Of the kernel, in columns; 0: each column for itself.
+        Radius of the kernel in columns; 0: each column for itself.
 
     Examples
     --------
@@ -67,7 +67,7 @@ class FlowDecoder(FixedTensors):
     hidden : sequence of int
         Channels of the layers between; () makes it linear.
     radius : int
-        Of all kernels, in columns. 0 with hidden=(): one linear readout that all columns share.
+        Radius of all kernels, in columns. 0 with hidden=(): one linear readout that all columns share.
 
     Raises
     ------

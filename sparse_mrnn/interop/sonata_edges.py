@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from sparse_mrnn.declaration.explicit_synapses import Coordinates, StoredBlock, 
 from sparse_mrnn.declaration.fields import ByUnit, Field, checked
 from sparse_mrnn.declaration.projections import PROJECTION_FIELDS, PROJECTION_SIGNS, kept
 from sparse_mrnn.errors import ConnectomeError
+from sparse_mrnn.files.digest import digest
 from sparse_mrnn.interop.sonata_files import NetworkFiles, Row, column, dataset, indices, opened
 from sparse_mrnn.lowering.layout import Layout
 from sparse_mrnn.lowering.sampling import BAND_ROWS
@@ -201,7 +201,7 @@ class StoredEdges:
         of_band = np.add.reduceat(self.fan_in, units) if len(self.fan_in) else units
         self._first_edge = np.concatenate([[0], np.cumsum(of_band)])  # of each band
         self._before = np.zeros((len(types.rows), len(units) + 1), dtype=np.int64)  # of a type, by band
-        self._digests = [b""] * len(units)
+        self._digests = [""] * len(units)
         self._edges: Edges | None = None
         self._band, self._awaited = -1, 0  # the band in memory, and how many of its edges were not asked for
         for band in range(len(units)):
@@ -209,7 +209,7 @@ class StoredEdges:
             self._before[:, band + 1] = self._before[:, band] + edges.stop - edges.start
             self._digests[band] = _digest(edges)
         self.counts = self._before[:, -1]
-        self.digest = hashlib.blake2b(b"".join(self._digests), digest_size=16).hexdigest()
+        self.digest = digest(self._digests)
 
     def blocks(self) -> list[StoredBlock]:
         """Give the synapses of every type, left in their file."""
@@ -284,8 +284,5 @@ class StoredEdges:
         return found
 
 
-def _digest(edges: Edges) -> bytes:
-    found = hashlib.blake2b(digest_size=16)
-    for array in (edges.start, edges.arrays.rows, edges.arrays.cols, edges.arrays.values):
-        found.update(np.ascontiguousarray(array).data)
-    return found.digest()
+def _digest(edges: Edges) -> str:
+    return digest(edges.start, edges.arrays.rows, edges.arrays.cols, edges.arrays.values)

@@ -6,7 +6,6 @@ import csv
 import json
 import os
 import re
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from sparse_mrnn.declaration.graph import Region, RegionGraph, projection_label
 from sparse_mrnn.declaration.projections import PROJECTION_FIELDS
 from sparse_mrnn.declaration.regions import INPUT_FIELDS, REGION_FIELDS
 from sparse_mrnn.errors import ConnectomeError, ConversionError
+from sparse_mrnn.files.atomic import reason, replacing_folder, restore_folder
 from sparse_mrnn.interop.sonata_files import NULL, h5
 from sparse_mrnn.lowering.block_sparse import BlockSparse
 from sparse_mrnn.lowering.lower import lower
@@ -92,9 +92,7 @@ def write_sonata(
     if not isinstance(graph, RegionGraph):
         settings, graph = graph.simulation_settings(), graph.to_graph()
     goal = Path(folder)
-    partial, old = (goal.with_name(goal.name + end) for end in (".partial", ".old"))
-    if not goal.exists() and old.exists():  # killed between the two renames below
-        old.rename(goal)
+    restore_folder(goal)
     if goal.exists():
         if not overwrite:
             advice = "choose another path or overwrite it (overwrite=True, --force)."
@@ -113,21 +111,13 @@ def write_sonata(
         label = f"projection {drawn.source!r} -> {drawn.target!r} (key {drawn.key!r})"
         raise ConnectomeError(f"{label} has a rule and no synapses yet; give seed= to draw them.")
     _check_names(graph)
-    for left_by_a_kill in (partial, old):
-        shutil.rmtree(left_by_a_kill, ignore_errors=True)
     try:
-        partial.mkdir(parents=True)
-        _nodes(graph, partial, settings)
-        _edges(graph, partial, seed)
-        _config(partial, graph)
-        if goal.exists():
-            goal.rename(old)
-        partial.rename(goal)
+        with replacing_folder(goal) as partial:
+            _nodes(graph, partial, settings)
+            _edges(graph, partial, seed)
+            _config(partial, graph)
     except OSError as error:
-        raise ConnectomeError(f"cannot write {goal}: {error.strerror or error}.") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    shutil.rmtree(old, ignore_errors=True)
+        raise ConnectomeError(f"cannot write {goal}: {reason(error)}.") from error
 
 
 def _check_names(graph: RegionGraph) -> None:

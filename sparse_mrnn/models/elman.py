@@ -17,6 +17,7 @@ from sparse_mrnn.models.leaky import LeakyStep
 from sparse_mrnn.models.network import mRNNBase, positive_time
 from sparse_mrnn.models.prepare import Start
 from sparse_mrnn.ops.activations import linear
+from sparse_mrnn.ops.step import Parameters, States
 
 __all__ = ["ElmanStep", "ElmanmRNN", "linear"]
 
@@ -31,6 +32,9 @@ class ElmanStep(LeakyStep):
     """
 
     coordinate = "h"
+
+    def step(self, states: States, current: Tensor, parameters: Parameters) -> States:
+        return (self.target(current, parameters),)  # x + (current + b - x), without its rounding
 
 
 class ElmanmRNN(mRNNBase):
@@ -48,6 +52,8 @@ class ElmanmRNN(mRNNBase):
     >>> net(torch.zeros(2, 4, 0), net.batched_initial_condition(2)).shape
     torch.Size([2, 4, 3])
     """
+
+    model = "elman"
 
     def __init__(
         self,
@@ -77,10 +83,6 @@ class ElmanmRNN(mRNNBase):
             problem = "learnable_tau, but an Elman network has no time constants; use mRNN"
             raise ConfigError(f"region {region.name!r}: {problem}.")
         return super()._region_alpha(region)
-
-    def dynamics(self) -> dict[str, Any]:
-        """Model and time step, as a state dict has them."""
-        return {"model": "elman", "dt": self.dt}
 
     @property
     def step(self) -> ElmanStep:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from sparse_mrnn.declaration.connectivity import IntArray
 from sparse_mrnn.declaration.explicit_synapses import SynapseArrays, SynapseBlock
@@ -17,17 +19,19 @@ from sparse_mrnn.models.synapse_table import ProjectionKey
 from sparse_mrnn.models.weights import SparseWeights
 from sparse_mrnn.ops.dale import effective
 
-if TYPE_CHECKING:
-    from sparse_mrnn.models.network import mRNNBase
+Matrices = tuple[SparseWeights, SparseWeights]
+"""The recurrent and the input weights of a network."""
 
 
-def explicit_graph(net: mRNNBase) -> RegionGraph:
-    """`mRNNBase.to_graph`."""
-    refuse_low_rank(net, "to_graph")
-    declared, graph = net.graph, RegionGraph()
+def explicit_graph(
+    declared: RegionGraph, matrices: Matrices, tonic_inp: Tensor, initial_x: Tensor, tau: Mapping[str, Any]
+) -> RegionGraph:
+    """`mRNNBase.to_graph`, from a network's graph, weights, tonic input, initial state and time constants."""
+    refuse_low_rank(matrices, "to_graph")
+    graph = RegionGraph()
     graph.graph.update(declared.graph)
-    tonic, initial = (t.detach().cpu().double().numpy() for t in (net.tonic_inp, net.initial_condition))
-    layout, tau = net.layout(), getattr(net, "time_constants", {})
+    tonic, initial = (t.detach().cpu().double().numpy() for t in (tonic_inp, initial_x))
+    layout = matrices[0].targets
     for name in declared:
         region = declared.region(name)
         if region.kind == "input":
@@ -39,8 +43,8 @@ def explicit_graph(net: mRNNBase) -> RegionGraph:
             least, largest = region.tau_bounds or (None, None)
             now["tau"] = np.clip(tau[name], least or 0.0, largest or np.inf)  # rounding may leave them
         graph.set_region(replace(region, **now))
-    blocks = synapse_blocks(net)
-    trained = frozenset().union(*(weights.trained_projections for weights in net.weight_matrices()))
+    blocks = synapse_blocks(matrices)
+    trained = frozenset().union(*(weights.trained_projections for weights in matrices))
     edges = []
     for source, target, key in declared.edges(keys=True):
         name, block = (source, target, key), blocks[source, target, key]
@@ -54,13 +58,13 @@ def explicit_graph(net: mRNNBase) -> RegionGraph:
     return graph
 
 
-def synapse_blocks(net: mRNNBase, *, base: bool = False) -> dict[ProjectionKey, SynapseBlock]:
+def synapse_blocks(matrices: Matrices, *, base: bool = False) -> dict[ProjectionKey, SynapseBlock]:
     """Weights of every projection as the dynamics use them. O(synapses): those of a kind share arrays.
 
     With ``base``, those of shared synapses are the base values, without their gains.
     """
     found: dict[ProjectionKey, SynapseBlock] = {}
-    for weights in net.weight_matrices():
+    for weights in matrices:
         arrays, ptr = _arrays(weights, base), weights.ptr.tolist()
         sizes = [{r.name: r.n for r in layout.regions} for layout in (weights.targets, weights.sources)]
         for k, name in enumerate(weights.projections):
@@ -69,15 +73,15 @@ def synapse_blocks(net: mRNNBase, *, base: bool = False) -> dict[ProjectionKey, 
     return found
 
 
-def refuse_low_rank(net: mRNNBase, what: str) -> None:
-    """Raise where a network has projections that have no synapses.
+def refuse_low_rank(matrices: Matrices, what: str) -> None:
+    """Raise an error if a network has projections without synapses.
 
     Raises
     ------
     ConversionError
-        If there is one; the message names it.
+        If it has one; the message names it.
     """
-    for weights in net.weight_matrices():
+    for weights in matrices:
         if weights.low_rank is not None:
             label = projection_label(*weights.low_rank.names[0])
             raise ConversionError(f"{what}: {label} has low rank, and so no synapses; net.save keeps it.")

@@ -66,8 +66,16 @@ class LeakyStep(Step):
 
     def velocity(self, states: States, current: Tensor, parameters: Parameters) -> States:
         """Return current + b - x, which is tau dx/dt."""
-        target = current + parameters["bias"] if "bias" in parameters else current
-        return (target - states[0],)
+        return (self.target(current, parameters) - states[0],)
+
+    def target(self, current: Tensor, parameters: Parameters) -> Tensor:
+        """Return current + b, which x goes to."""
+        return current + parameters["bias"] if "bias" in parameters else current
+
+    def partials(
+        self, states: States, current: Callable[[], Tensor], parameters: Parameters
+    ) -> tuple[Tensor | float, Tensor | None, Tensor | None]:
+        return -1.0, None, self.activation.slope(states[0])
 
     def rates(self, parameters: Parameters) -> Tensor:
         return parameters["alpha"]
@@ -145,6 +153,9 @@ class mRNN(mRNNBase):  # noqa: N801
     torch.Size([8, 5, 4])
     """
 
+    model = "leaky"
+    setting_names = (*mRNNBase.setting_names, "tau", "integrator")
+
     def __init__(
         self,
         config: str | os.PathLike[str] | dict[str, Any] | NetworkConfig | RegionGraph | None = None,
@@ -215,10 +226,6 @@ class mRNN(mRNNBase):  # noqa: N801
             own = [float(f"{t:.{digits}g}") for t in own]
             found[region.name] = np.array(own) if by_unit else own[0]
         return found
-
-    def dynamics(self) -> dict[str, Any]:
-        """Model, time step and integrator, as a state dict has them."""
-        return {"model": "leaky", "dt": self.dt, "integrator": self.integrator}
 
     @overload
     def _alpha_of(self, tau: float) -> float: ...

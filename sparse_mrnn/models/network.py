@@ -8,7 +8,8 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from pathlib import Path
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import networkx as nx
 import numpy as np
@@ -26,6 +27,7 @@ from sparse_mrnn.errors import (
     ConversionError,
     FinalizeError,
     MissingExtraError,
+    SavedFileError,
     ShapeError,
     StateDictError,
     StateDictWarning,
@@ -37,14 +39,12 @@ from sparse_mrnn.lowering.random_streams import (
     noise_seeds,
     synapse_stream,
 )
-from sparse_mrnn.models.declaration import declaration, declared_differences, encode
 from sparse_mrnn.models.delays import delay_groups, has_delays
 from sparse_mrnn.models.explicit_graph import explicit_graph
 from sparse_mrnn.models.exports import to_networkx, to_scipy, to_torch_geometric
 from sparse_mrnn.models.low_rank import LowRankProjections
 from sparse_mrnn.models.prepare import Border, Start, check_tensor, prepare
 from sparse_mrnn.models.queries import RegionQueries
-from sparse_mrnn.models.saving import constructor_settings, save_network
 from sparse_mrnn.models.weights import DENSE_LIMIT, SparseWeights
 from sparse_mrnn.ops.activations import (
     Activation,
@@ -62,7 +62,9 @@ from sparse_mrnn.ops.sequence.backward import gathered_steps
 from sparse_mrnn.ops.sequence.delays import DelayedProduct
 from sparse_mrnn.ops.step import Step
 from sparse_mrnn.runtime import release_unused_memory
-from sparse_mrnn.state.differences import first_of
+from sparse_mrnn.state.describe import Arrays, Description, declared, describe
+from sparse_mrnn.state.differences import declared_differences, encode, first_of
+from sparse_mrnn.state.network_file import write_network
 
 __all__ = ["MemoryEstimate", "linear", "mRNNBase"]
 
@@ -113,6 +115,13 @@ class mRNNBase(RegionQueries):  # noqa: N801
     (['a'], (3, 3))
     """
 
+    model: ClassVar[str] = "none"
+    """The name of the model in files and configurations."""
+    setting_names: ClassVar[tuple[str, ...]] = (
+        "activation", "noise_level_act", "noise_level_inp", "rec_constrained", "inp_constrained",
+        "batch_first", "spectral_radius", "dt", "backend", "seed", "dtype",
+    )  # fmt: skip
+    """Arguments that make a network like this one, apart from its graph and device."""
     dt: float
     base_firing: Tensor
     initial_x: Tensor
@@ -420,16 +429,38 @@ class mRNNBase(RegionQueries):  # noqa: N801
         share = ((by_unit[first] - low) / (high - low)).clamp(1e-6, 1 - 1e-6)
         self.tau_logit = nn.Parameter(torch.log1p(-share) - torch.log(share)) if first else None
 
-    def dynamics(self) -> dict[str, Any]:
-        """Model, time step and integrator, as a state dict has them."""
-        return {"model": "none"}
+    def settings(self) -> dict[str, Any]:
+        """The model and the arguments that make a network like this one from its graph, as JSON.
+
+        Examples
+        --------
+        >>> import sparse_mrnn as sm
+        >>> net = sm.mRNN({"recurrent_regions": [{"num_units": 3}]}, activation="tanh", tau=50, device="cpu")
+        >>> settings = net.settings()
+        >>> settings["model"], settings["activation"], settings["tau"], settings["dtype"]
+        ('leaky', 'tanh', 50, 'float32')
+        """
+        found = {"model": self.model, **{name: _plain(getattr(self, name)) for name in self.setting_names}}
+        found["dtype"] = str(self.dtype).removeprefix("torch.")
+        own = self.activation.slope_into is None
+        found["activation"] = {"function": self.activation.name} if own else self.activation.name
+        return found
+
+    def describe(self, arrays: Arrays | None = None) -> Description:
+        """Settings, regions and projections as JSON; see `sparse_mrnn.state.describe`."""
+        return describe(self.graph, self.settings(), arrays)
+
+    @property
+    def time_constants(self) -> dict[str, Any]:
+        """Time constant of each region in ms, as it is now; empty for a model without a leak."""
+        return {}
 
     def get_extra_state(self) -> Tensor:
-        """What the network was declared with, for a state dict: JSON as a tensor of bytes."""
-        return encode(declaration(self))
+        """The declaration of the network, for a state dict: JSON as a tensor of bytes."""
+        return encode(declared(self.describe()))
 
     def set_extra_state(self, state: Any) -> None:
-        """Nothing: what a network is declared with does not change when it loads a state."""
+        """Do nothing: the declaration of a network does not change when it loads a state."""
 
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
@@ -464,7 +495,9 @@ class mRNNBase(RegionQueries):  # noqa: N801
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         own = {key[len(prefix) :]: value for key, value in state_dict.items() if key.startswith(prefix)}
-        found = declared_differences(self, own) if "_extra_state" in own else []
+        found: list[str] = []
+        if "_extra_state" in own:
+            found = declared_differences(own["_extra_state"], declared(self.describe()))
         if found and self._strict:
             text = f"the state dict is of a network declared otherwise: {first_of(found)}"
             advice = "Declare it alike, or load what fits: net.load_state_dict(..., strict=False)"
@@ -472,9 +505,9 @@ class mRNNBase(RegionQueries):  # noqa: N801
         if found:
             text = f"loading a state dict of a network declared otherwise: {first_of(found)}"
             warnings.warn(f"{text}. What was declared stays as it is here.", StateDictWarning, stacklevel=5)
-            declared = {name: getattr(self, name) for name in ("base_alpha", "base_firing", "initial_x")}
-            declared |= {"rec.sign": self.weights("recurrent").sign, "inp.sign": self.weights("input").sign}
-            state_dict.update({prefix + name: tensor for name, tensor in declared.items() if name in own})
+            kept = {name: getattr(self, name) for name in ("base_alpha", "base_firing", "initial_x")}
+            kept |= {"rec.sign": self.weights("recurrent").sign, "inp.sign": self.weights("input").sign}
+            state_dict.update({prefix + name: tensor for name, tensor in kept.items() if name in own})
         self._known = dict(self.named_parameters())
         self._load_fixed(state_dict, prefix, *args)
         super()._load_from_state_dict(state_dict, prefix, *args)  # type: ignore[no-untyped-call]
@@ -536,7 +569,20 @@ class mRNNBase(RegionQueries):  # noqa: N801
         ...     sm.load(f"{folder}/net.safetensors", device="cpu").seed
         0
         """
-        save_network(self, path)
+        name = type(self).__name__
+        if not type(self).__module__.startswith("sparse_mrnn.") or "model" not in vars(type(self)):
+            raise SavedFileError(
+                f"{name} is a class of your own, which a file cannot name. save_checkpoint keeps its "
+                "parameters; load_checkpoint loads them into one that your code has made."
+            )
+        if not (self.rec_finalized and self.inp_finalized):
+            raise FinalizeError("save: the network is not finalised; call finalize_connectivity() first.")
+        not_trained = [name for name, p in self.named_parameters() if not p.requires_grad]
+        where, state = Path(path), self.state_dict()
+        seeds = self._noise_seeds
+        write_network(
+            where, self.graph, self.settings(), state, noise_seeds=seeds, not_trained=not_trained
+        )
 
     def to_graph(self) -> RegionGraph:
         """The network as a declaration: synapses, effective weights, tonic input and time constants as now.
@@ -558,7 +604,9 @@ class mRNNBase(RegionQueries):  # noqa: N801
         >>> next(sm.mRNN(g, device="cpu").to_graph().projections()).weights.nnz
         6
         """
-        return explicit_graph(self)
+        return explicit_graph(
+            self.graph, self.weight_matrices(), self.tonic_inp, self.initial_condition, self.time_constants
+        )
 
     def simulation_settings(self) -> SimulationConfig:
         """The network's settings as the ``simulation`` section of a configuration.
@@ -570,14 +618,13 @@ class mRNNBase(RegionQueries):  # noqa: N801
         ConfigError
             If the activation is a function of your own.
         """
-        settings = constructor_settings(self)
+        settings = self.settings()
         if not isinstance(settings["activation"], str):
             name = self.activation.name
             what = "is a function of your own, which a configuration cannot name"
             raise ConfigError(f"activation {name!r} {what}; net.save keeps the network.")
         fields = {name: value for name, value in settings.items() if name != "spectral_radius"}
-        kind: Literal["leaky", "elman"] = "leaky" if "tau" in settings else "elman"
-        return SimulationConfig(model=kind, **fields)
+        return SimulationConfig(**fields)
 
     def to_scipy(
         self, regions: str | Sequence[str] | None = None, *, kind: str = "recurrent"
@@ -607,7 +654,7 @@ class mRNNBase(RegionQueries):  # noqa: N801
         >>> net.to_scipy().shape, net.to_scipy().nnz, net.to_scipy(regions="b").nnz
         ((5, 5), 6, 0)
         """
-        return to_scipy(self, regions, kind)
+        return to_scipy(self.weights(kind), regions)
 
     def to_networkx(self, of: Literal["units", "regions"] = "units") -> nx.MultiDiGraph:
         """The network as a networkx graph of plain attributes, which every networkx writer takes.
@@ -628,7 +675,7 @@ class mRNNBase(RegionQueries):  # noqa: N801
         >>> sm.mRNN(g, device="cpu").to_networkx().number_of_edges()
         9
         """
-        return to_networkx(self, of)
+        return to_networkx(self.graph, self.weight_matrices(), of)
 
     def to_torch_geometric(self) -> Any:
         """The network as a ``torch_geometric.data.Data``: nodes are the units and then the input channels.
@@ -642,7 +689,7 @@ class mRNNBase(RegionQueries):  # noqa: N801
         MissingExtraError
             Without torch_geometric.
         """
-        return to_torch_geometric(self)
+        return to_torch_geometric(self.weight_matrices())
 
     # ---------------------------------------------------------------- state and noise
 
@@ -723,6 +770,10 @@ class mRNNBase(RegionQueries):  # noqa: N801
     @property
     def _net_alpha(self) -> float:
         return 1.0
+
+    def set_noise_seeds(self, seeds: tuple[int, int]) -> None:
+        """Restart the noise of inputs and units from seeds of their own."""
+        self._noise_seeds, self._generators = seeds, None
 
     def reset_noise(self, seed: int | None = None) -> None:
         """Restart the noise from the network's seed, or from another one."""
@@ -944,6 +995,13 @@ def positive_time(value: float, what: str) -> float:
     if number <= 0:
         raise ConfigError(f"{what} is {number!r}; it must be a positive time in ms.")
     return number
+
+
+def _plain(value: Any) -> Any:
+    """Numbers of numpy and torch as those of Python."""
+    if isinstance(value, Mapping):
+        return {name: _plain(part) for name, part in value.items()}
+    return value.item() if isinstance(value, np.generic | Tensor) else value
 
 
 def _level(value: float, what: str) -> float:

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import torch
@@ -93,6 +94,11 @@ class Border:
     batch_first: bool
     owned: str = "units"
 
+    @cached_property
+    def step(self) -> Step:
+        """The equation of a time step of these units."""
+        return self.units.step
+
     def full_precision(self) -> AbstractContextManager[object]:
         """Switch autocast off while the network runs: sparse kernels have no half precision."""
         kind = self.units.device.type
@@ -131,7 +137,7 @@ class Border:
         ConfigError
             If ``noise`` or ``checkpoint_steps`` is not possible.
         """
-        units, step = self.units, self.units.step
+        units, step = self.units, self.step
         if isinstance(start, Tensor) and step.coordinate == "h":
             start = (start,) * (len(step.states) + 1)
         names = [f"{name}0" for name in step.states]
@@ -204,7 +210,7 @@ class Border:
         """
         order = (2, 0, 1) if self.batch_first else (0, 2, 1)
         found = tuple(each.permute(*order) for each in sequences)
-        return found[-1] if self.units.step.coordinate == "h" else found
+        return found[-1] if self.step.coordinate == "h" else found
 
 
 def prepare(
@@ -231,7 +237,7 @@ def prepare(
     largest : int, optional
         As `RecurrenceSpec.largest`.
     """
-    units, inputs, step, u = border.units, border.inputs, border.units.step, call.inputs
+    units, inputs, step, u = border.units, border.inputs, border.step, call.inputs
     operator: Operator | None = None
     input_weights: Tensor | None = None
     if not inputs.is_empty:

@@ -17,8 +17,6 @@ GAINS = ("group", "gains", "frozen_gains", "gain_index", "gain_low", "gain_high"
 PATTERN = ("values", "frozen", "ptr", "order", "crow", "col", "perm", "sign", "synapse_sign", *GAINS)
 """Entries of a `SparseWeights` whose sizes may be others than here: the synapses are those of the file."""
 OPTIONAL = ("perm", "synapse_sign")
-DECLARATION = "_extra_state"
-"""What a network was declared with; files written before states had it lack it."""
 
 
 def check_state(module: nn.Module, state: Mapping[str, Tensor]) -> None:
@@ -33,7 +31,6 @@ def check_state(module: nn.Module, state: Mapping[str, Tensor]) -> None:
     patterns = {name: part for name, part in module.named_modules() if isinstance(part, SparseWeights)}
     free = {f"{name}.{entry}".lstrip(".") for name in patterns for entry in PATTERN}
     optional = {f"{name}.{entry}".lstrip(".") for name in patterns for entry in OPTIONAL}
-    optional |= {name for name in own.keys() | state.keys() if name.endswith(DECLARATION)}
     missing, unknown = own.keys() - optional - state.keys(), state.keys() - own.keys() - optional
     if missing or unknown:
         there = f"the file lacks {_listed(missing)}" if missing else ""

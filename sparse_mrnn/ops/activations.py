@@ -197,6 +197,13 @@ class ActivationSegments:
             found += zip(learnt, of_learnt, strict=True)
         return found
 
+    def slope(self, x: Tensor) -> Tensor:
+        """f'(x), by autograd."""
+        with torch.enable_grad():
+            at = x.detach().requires_grad_()
+            (slope,) = torch.autograd.grad(self.apply(at).sum(), at)
+        return slope
+
     @property
     def learnt(self) -> dict[str, Tensor]:
         """Tensors inside functions of the user's that need a gradient, each once."""

@@ -110,7 +110,6 @@ class LeakySequence(LeakyAdvance):
         after: States,
         h: Tensor,
         multiply: Multiply,
-        *,
         draw: Draw | None = None,
         currents: Sequence[tuple[Units, Tensor]] = (),
         kept: Tensor | None = None,
@@ -142,8 +141,11 @@ class LeakySequence(LeakyAdvance):
         if draw is not None and self.scaled_std is not None:
             drawn = draw()
             new.addcmul_(drawn, self.scaled_std)
-            if kept is not None and self.unit_std is not None:
-                kept += drawn * self.unit_std
+            std = self.unit_std
+            if kept is not None and isinstance(std, Tensor):
+                kept.addcmul_(drawn, std)
+            elif kept is not None and isinstance(std, float):
+                kept.add_(drawn, alpha=std)
         for _, values in currents:  # those of a sequence are of all units
             new.addcmul_(values, self.alpha)
             if kept is not None:
@@ -174,7 +176,6 @@ class LeakyStream(LeakyAdvance):
         after: States,
         h: Tensor,
         multiply: Multiply,
-        *,
         draw: Draw | None = None,
         currents: Sequence[tuple[Units, Tensor]] = (),
         kept: Tensor | None = None,

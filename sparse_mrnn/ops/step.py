@@ -18,8 +18,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
+from copy import copy
 from functools import cached_property
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -90,6 +91,39 @@ class Step(ABC):
         """Return the share of `velocity` that a step adds to the states, which broadcasts to them; 1 here."""
         return next(iter(parameters.values())).new_ones(1, 1)
 
+    def partials(
+        self, states: States, current: Callable[[], Tensor], parameters: Parameters
+    ) -> tuple[Tensor | float, Tensor | None, Tensor | None]:
+        """Derivatives of a step of one state, each of its shape, for the Jacobian of a network.
+
+        Parameters
+        ----------
+        states : States
+            A single one.
+        current : callable
+            Computes the current, if it is needed.
+        parameters : Parameters
+
+        Returns
+        -------
+        own, into, out : Tensor
+            Of the velocity by the state and by the current, and of the activity by the state. A number stands
+            for one of all units, None for 1.
+        """
+        with torch.enable_grad():
+            (x,) = (state.detach().requires_grad_() for state in states)
+            received = current().detach().requires_grad_()
+            (velocity,) = self.velocity((x,), received, parameters)
+            own, into = torch.autograd.grad(velocity.sum(), (x, received), materialize_grads=True)
+            (out,) = torch.autograd.grad(self.activity((x,)).sum(), x)
+        return own, into, out
+
+    def with_activation(self, activation: ActivationSegments) -> Self:
+        """Return the same step for other units, whose activation this is."""
+        other = copy(self)
+        other.activation, other.learnt = activation, activation.learnt
+        return other
+
     # ---------------------------------------------------------------- passes, which a model may fuse
 
     def keeps(self, needed: Collection[str]) -> tuple[str, ...]:
@@ -138,7 +172,6 @@ class Advance:
         after: States,
         h: Tensor,
         multiply: Multiply,
-        *,
         draw: Draw | None = None,
         currents: Sequence[tuple[Units, Tensor]] = (),
         kept: Tensor | None = None,

@@ -6,7 +6,6 @@ chunks are the ones that were written.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import math
 import os
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sparse_mrnn.files.atomic import reason
+from sparse_mrnn.files.digest import Digest
 from sparse_mrnn.recording.metadata import Metadata, damaged
 
 CHECKSUM, BLOSC_HEADER = 4, 16
@@ -130,9 +130,9 @@ class ChunkFiles:
 
     def digests(self, checksum: Callable[[Path], bytes]) -> list[str]:
         """Return the digest of the checksums of the whole files, and the checksums of the begun ones."""
-        found = hashlib.blake2b(digest_size=16)
+        found = Digest()
         for file in self.whole:
-            found.update(checksum(file))
+            found.add(checksum(file))
         last = self._files(range(self.counts[1] - 1, self.counts[1])) if self.begun else ()
         return [found.hexdigest(), "".join(checksum(file).hex() for file in last)]
 

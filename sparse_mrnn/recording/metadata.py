@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from sparse_mrnn.errors import RecordingError
 from sparse_mrnn.files.atomic import reason, replacing
+from sparse_mrnn.files.digest import digest
 
 CONSOLIDATED = ".zmetadata"
 DIGEST, CHUNKS = "digest", "chunks"
@@ -43,17 +43,17 @@ class Metadata:
         file = path / CONSOLIDATED
         try:
             content = json.loads(file.read_bytes())
-            digest = content.pop(DIGEST, None)
+            found = content.pop(DIGEST, None)
         except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
             raise damaged(path, f"cannot read {file.name}: {reason(error)}") from error
-        if digest != _digest(content):
+        if found != digest(content):
             raise damaged(path, f"{file.name} is not as it was written")
         return cls(path, content)
 
     @property
     def digest(self) -> str:
         """Digest of the content."""
-        return _digest(self.content)
+        return digest(self.content)
 
     @property
     def attributes(self) -> dict[str, Any]:
@@ -101,7 +101,3 @@ def damaged(path: Path, what: str) -> RecordingError:
     advice = "Restore it from a copy, or make the run anew (mode='overwrite', --overwrite)."
     return RecordingError(f"the recording {path} is damaged: {what}. {advice}")
 
-
-def _digest(content: Any) -> str:
-    text = json.dumps(content, sort_keys=True).encode()
-    return hashlib.blake2b(text, digest_size=16).hexdigest()

@@ -9,9 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from sparse_mrnn.errors import ResumeError, SavedFileError
-from sparse_mrnn.files.tensors import FileFormat, read_tensors, write_tensors
-
-RUN = FileFormat("sparse-mrnn run", 1, "a checkpoint of a simulation", "simulate(..., mode='resume')")
+from sparse_mrnn.files.tensors import RUN, read_tensors, write_tensors
 
 
 def save(path: Path, description: dict[str, Any], tensors: dict[str, Tensor]) -> None:
@@ -38,7 +36,8 @@ def load(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         If it cannot be read, or is not as it was written.
     """
     try:
-        return read_tensors(path, RUN)
+        header, tensors = read_tensors(path, RUN)
+        return header, dict(tensors)
     except SavedFileError as error:
         advice = "Restore it, or start the run anew with mode='overwrite' (--overwrite)."
         raise ResumeError(f"cannot read the checkpoint: {error} {advice}") from error

@@ -1,62 +1,115 @@
-"""What a run depends on, as JSON: stored with it, and compared when it is resumed."""
+"""What a run depends on, and what a recording says of its network, both from one description."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from sparse_mrnn.declaration.config import to_config
 from sparse_mrnn.errors import ConfigError
+from sparse_mrnn.files.digest import digest
 from sparse_mrnn.models.network import mRNNBase
+from sparse_mrnn.state import checkpoint
+from sparse_mrnn.state.describe import by_name, declared
+from sparse_mrnn.state.network_file import topology
 
 LARGEST_CONFIG = 20_000
 """Explicit synapses up to which a recording carries the whole configuration of its network."""
+LARGEST = 1_000_000
+"""Characters up to which the description of a network lists its projections."""
+OF_UNITS = ("n", "activation")
+"""Fields of a region that are compared by their names; digests of tensors stand for the others."""
 
 
 def network_fingerprint(net: mRNNBase) -> dict[str, Any]:
-    """Digests of everything in a network that its dynamics depend on. O(synapses)."""
-    regions = net.layout().regions
-    found: dict[str, Any] = {
-        "model": type(net).__name__,
-        "regions": {r.name: r.n for r in regions},
-        "inputs": {r.name: r.n for r in net.layout("input").regions},
-        "dtype": str(net.dtype).removeprefix("torch."),
-        "activations": digest(*(f"{r.activation or net.activation.name}:{r.n}".encode() for r in regions)),
+    """Describe everything in a network that its dynamics depend on; tensors by their digests. O(synapses)."""
+    found = declared(net.describe())
+    for regions in ("regions", "inputs"):
+        found[regions] = {
+            name: {field: region[field] for field in OF_UNITS if field in region}
+            for name, region in found[regions].items()
+        }
+    delays = found["projections"]
+    if "digest" not in delays:
+        found["projections"] = {name: own for name, own in delays.items() if "delay" in own or "rank" in own}
+    found |= {"dtype": net.settings()["dtype"], "backend": net.backend, "device": net.device.type}
+    found |= {
         "time constants": digest(net.alpha),
         "tonic input": digest(net.tonic_inp),
         "initial state": digest(net.initial_condition),
         "unit noise": digest(torch.as_tensor(net.hid_noise_const, dtype=torch.float64)),
-        "input noise": net.inp_noise_const,
-        "backend": net.backend,
-        "device": net.device.type,
     }
     for weights in net.weight_matrices():
         found[f"{weights.kind} synapses"] = digest(weights.crow, weights.col)
         found[f"{weights.kind} weights"] = digest(weights.csr_values())
-        found[f"{weights.kind} delays"] = digest(repr(weights.delays).encode())
         if weights.low_rank is not None:
-            names = repr((weights.low_rank.names, weights.low_rank.delays)).encode()
-            found[f"{weights.kind} low-rank projections"] = digest(names, weights.low_rank.stored_values())
+            found[f"{weights.kind} low-rank weights"] = digest(weights.low_rank.stored_values())
     return found
 
 
-def digest(*parts: Tensor | bytes) -> str:
-    """A short digest of tensors or bytes."""
-    found = hashlib.blake2b(digest_size=16)
-    for part in parts:
-        array = part if isinstance(part, bytes) else part.detach().cpu().numpy()
-        found.update(array if isinstance(array, bytes) else np.ascontiguousarray(array).tobytes())
-    return found.hexdigest()
+def network_attributes(net: mRNNBase, fingerprint: dict[str, Any]) -> dict[str, Any]:
+    """Settings of a network one by one, its description as JSON, its configuration, and digests.
+
+    The description has every region and projection with its settings, of an imported or loaded network too;
+    of a great many projections, their number only.
+
+    Examples
+    --------
+    >>> import sparse_mrnn as sm
+    >>> net = sm.mRNN({"recurrent_regions": [{"num_units": 3}]}, activation="tanh", tau=500, device="cpu")
+    >>> found = network_attributes(net, network_fingerprint(net))
+    >>> found["activation"], found["tau"]
+    ('tanh', 500)
+    """
+    described = by_name(net.describe())
+    whole = {**described, "topology": topology(net.graph, net.state_dict())}
+    text = json.dumps(whole)
+    if len(text) > LARGEST:
+        text = json.dumps({**whole, "projections": len(whole["projections"])})
+    hashes = {
+        part: digest([value for name, value in fingerprint.items() if name.endswith(part)])
+        for part in (" synapses", " weights")
+    }
+    return {
+        **setting_attributes(net),
+        "network": text,
+        "config": _config(net),
+        "graph_hash": digest(fingerprint),
+        "topology_hash": hashes[" synapses"],
+        "weights_hash": hashes[" weights"],
+    }
 
 
-def graph_config(net: mRNNBase) -> str:
-    """The network's configuration as JSON; empty where JSON cannot name a class or synapses are many."""
+def setting_attributes(net: mRNNBase) -> dict[str, Any]:
+    """Settings of a network one by one, which need none of its synapses."""
+    settings = net.settings()
+    activation = settings["activation"]
+    named = activation if isinstance(activation, str) else f"function {activation['function']}"
+    found: dict[str, Any] = {"activation": named}
+    for name in ("tau", "integrator", "noise_level_act", "noise_level_inp", "backend", "dtype"):
+        if name in settings:
+            found[name] = settings[name]
+    found |= {name: int(settings[name]) for name in ("rec_constrained", "inp_constrained")}
+    found["spectral_radius"] = json.dumps(settings["spectral_radius"])
+    if net.time_constants:
+        found["time_constants"] = json.dumps(net.time_constants, default=np.ndarray.tolist)
+    parents = {r.name: r.parent_region for r in net.layout().regions if r.parent_region is not None}
+    found["parents"] = json.dumps(parents)
+    return found
+
+
+def software_versions() -> dict[str, Any]:
+    """Versions and the thread count, on which the last bits of a result depend."""
+    more = {"numpy": np.__version__, "python": platform.python_version(), "threads": torch.get_num_threads()}
+    return {**checkpoint.software_versions(), **more}
+
+
+def _config(net: mRNNBase) -> str:
+    """The network's configuration as JSON; empty if JSON cannot name a class, or synapses are many."""
     explicit = sum(p.synapses.nnz for p in net.graph.projections() if p.synapses is not None)
     if explicit > LARGEST_CONFIG:
         return ""
@@ -64,16 +117,3 @@ def graph_config(net: mRNNBase) -> str:
         return json.dumps(to_config(net.graph))
     except ConfigError:  # a rule or initialiser of the user's own has no name in JSON
         return ""
-
-
-def software_versions() -> dict[str, Any]:
-    """Versions and the thread count, on which the last bits of a result depend."""
-    import sparse_mrnn
-
-    return {
-        "sparse_mrnn": sparse_mrnn.__version__,
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "python": platform.python_version(),
-        "threads": torch.get_num_threads(),
-    }

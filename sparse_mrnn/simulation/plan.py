@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from sparse_mrnn.errors import RecordingError, ShapeError
+from sparse_mrnn.errors import RecordingError, ShapeError, suggest
 from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.recording import Record
 from sparse_mrnn.recording.axes import Axes
 from sparse_mrnn.recording.recorder import Statistics
+from sparse_mrnn.runtime import free_memory
 from sparse_mrnn.simulation.options import SimulationOptions
 from sparse_mrnn.simulation.targets import recorded_units
 
@@ -52,6 +53,11 @@ class SimulationPlan:
 
 def plan_simulation(net: mRNNBase, options: SimulationOptions) -> SimulationPlan:
     """Count the steps of a run, and size its recording."""
+    known = ("h", *net.step.states)
+    for name in options.record.variables:
+        if name not in known:
+            hint = suggest(name, known, what="variables")
+            raise RecordingError(f"record: variables has no {name!r}. {hint}")
     steps = options.count_steps(net.dt)
     axes = _axes(net, options.record, options.batch, steps)
     return SimulationPlan(options, steps, axes, options.to_spec(net.dt, steps))
@@ -92,7 +98,7 @@ def check_states(net: mRNNBase, batch: int) -> None:
     """
     size = np.dtype(str(net.dtype).removeprefix("torch.")).itemsize
     units = net.layout().n + net.layout("input").n
-    needed, free = 4 * units * batch * size, _free_memory()
+    needed, free = 4 * units * batch * size, free_memory()
     if needed > free:
         have = f"{needed / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB are free"
         raise ShapeError(f"batch is {batch}: the states of {units:,} units take {have}; use fewer trials.")
@@ -116,7 +122,7 @@ def check_size(plan: SimulationPlan) -> None:
         raise RecordingError(f"one recorded time takes {size}, which no chunk holds: record less of each.")
     needed = axes.time_bytes + (0 if allow_large else axes.nbytes)
     if out is None:
-        free, where = _free_memory(), "memory"
+        free, where = free_memory(), "memory"
         advice = "write it to disk (out=)"
     else:
         folder = out
@@ -131,11 +137,3 @@ def check_size(plan: SimulationPlan) -> None:
         )
         size, have = (f"{n / 2**30:.1f} GiB" for n in (needed, free))
         raise RecordingError(f"{what} {size} uncompressed, and {where} has {have} free: {advice}.")
-
-
-def _free_memory() -> int:
-    try:
-        with open("/proc/meminfo", encoding="ascii") as file:
-            return next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable"))
-    except (OSError, StopIteration):
-        return 2**62  # a system that does not tell

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from sparse_mrnn.errors import ConfigError, DivergenceError, RecordingError, ResumeError, SimulationStopped
+from sparse_mrnn.files.atomic import restore_folder
 from sparse_mrnn.lowering.random_streams import run_streams
 from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.recording import Record, open_recording
@@ -328,9 +329,7 @@ class Run:
         store, out, mode = self.store, self.out, self.plan.options.mode
         if store is None or out is None or state is None:
             return {"ended": False, "store": None}
-        old = out.with_name(out.name + ".old")
-        if not out.exists() and old.exists():  # killed between two renames of an overwrite
-            old.rename(out)
+        restore_folder(out)
         if out.exists() and mode == "create":
             raise RecordingError(
                 f"{out} exists; choose another path, overwrite it (mode='overwrite', --overwrite) or "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,8 +18,7 @@ from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.models.weights import Operand, SparseWeights
 from sparse_mrnn.ops.stream import HeldStates, Stepper, StreamingNoise, StreamingProduct, Units
 from sparse_mrnn.recording.recorder import Arrays
-from sparse_mrnn.simulation.attributes import network_attributes, setting_attributes
-from sparse_mrnn.simulation.fingerprint import digest, graph_config, network_fingerprint
+from sparse_mrnn.simulation.fingerprint import network_attributes, network_fingerprint, setting_attributes
 from sparse_mrnn.simulation.intervention_schedule import Factors
 
 CHECK_EVERY_ON_GPU = 64
@@ -162,6 +160,7 @@ class Simulator(RunningNetwork):
         parameters = {name: p.detach() for name, p in net.step_parameters().items()}
         stepper = Stepper(net.step, parameters, tuple(states), h, *products, noise=noise)
         super().__init__(stepper, u, (recurrent, inputs))
+        self._fingerprint: dict[str, Any] | None = None
         on_cpu = h.device.type == "cpu"
         self._views = {name: s.numpy() for name, s in stepper.recorded.items()} if on_cpu else None
         self.check_every = CHECK_EVERY_ON_GPU if self._views is None else 1
@@ -185,12 +184,12 @@ class Simulator(RunningNetwork):
         return {name: states[name].cpu().numpy() for name in variables}
 
     def fingerprint(self) -> dict[str, Any]:
-        return network_fingerprint(self.net)
+        if self._fingerprint is None:  # of what the run began with, and hashed once
+            self._fingerprint = network_fingerprint(self.net)
+        return self._fingerprint
 
     def settings(self) -> dict[str, Any]:
         return setting_attributes(self.net)
 
     def attributes(self) -> dict[str, Any]:
-        found = network_attributes(self.net)
-        whole = digest(json.dumps(self.fingerprint()).encode())
-        return {**found, "graph_hash": whole, "config": graph_config(self.net)}
+        return network_attributes(self.net, self.fingerprint())

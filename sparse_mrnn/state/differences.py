@@ -1,13 +1,18 @@
-"""Where two descriptions differ, in words."""
+"""Compare descriptions, and say in words how they differ."""
 
 from __future__ import annotations
 
 import json
 from typing import Any
 
+import torch
+from torch import Tensor
+
+from sparse_mrnn.errors import StateDictError
+
 
 def differences(old: Any, new: Any, where: str = "") -> list[str]:
-    """Where two descriptions differ, in words.
+    """Say in words how two descriptions differ.
 
     Examples
     --------
@@ -31,6 +36,53 @@ def first_of(found: list[str]) -> str:
     'a: 1 then, 2 now'
     """
     return "; ".join(found[:5]) + (f"; and {len(found) - 5} more" if len(found) > 5 else "")
+
+
+def declared_differences(saved: Any, own: dict[str, Any]) -> list[str]:
+    """Say how a saved network is declared otherwise.
+
+    Parameters
+    ----------
+    saved : Tensor
+        The ``_extra_state`` of its state dict.
+    own : dict
+        What `declared` says of the network that is to load it.
+
+    Raises
+    ------
+    StateDictError
+        If ``saved`` is damaged.
+    """
+    then = decode(saved)
+    regions = then.get("regions")
+    for name, region in own["regions"].items():
+        other = regions.get(name) if isinstance(regions, dict) else None
+        if isinstance(other, dict) and ("unit_ids" in region) != ("unit_ids" in other):
+            for entry in (region, other):  # units without ids may be any
+                entry.pop("unit_ids", None)
+    return differences(then, own)
+
+
+def encode(described: dict[str, Any]) -> Tensor:
+    """A description as a tensor of bytes, shape (bytes,), which every format of state dicts can hold."""
+    return torch.frombuffer(bytearray(json.dumps(described).encode()), dtype=torch.uint8)
+
+
+def decode(state: Any) -> dict[str, Any]:
+    """The description in such a tensor.
+
+    Raises
+    ------
+    StateDictError
+        If it holds something else.
+    """
+    try:
+        found = json.loads(state.detach().cpu().numpy().tobytes())
+        if isinstance(found, dict):
+            return found
+    except (AttributeError, TypeError, ValueError, RecursionError, RuntimeError):
+        pass
+    raise StateDictError("the state dict is damaged: its _extra_state does not describe a network.")
 
 
 def _short(value: Any) -> str:

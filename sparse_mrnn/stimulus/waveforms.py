@@ -6,7 +6,6 @@ configuration.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 from abc import ABC, abstractmethod
@@ -21,6 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sparse_mrnn.checks import real_number
 from sparse_mrnn.errors import StimulusError
+from sparse_mrnn.files.digest import digest
 from sparse_mrnn.stimulus.windows import plain
 
 Floats = NDArray[np.float64]
@@ -426,9 +426,8 @@ class Samples(Waveform):
 
     def to_spec(self) -> dict[str, Any]:
         """Return type, interval, shape, and a digest of the values."""
-        digest = hashlib.blake2b(np.ascontiguousarray(self.array).tobytes(), digest_size=16).hexdigest()
-        shape = list(self.array.shape)
-        return {"type": self.kind, "interval": self.interval, "shape": shape, "values": digest}
+        shape, values = list(self.array.shape), digest(self.array)
+        return {"type": self.kind, "interval": self.interval, "shape": shape, "values": values}
 
 
 @dataclass(frozen=True)

@@ -8,19 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
-from sparse_mrnn.errors import ConfigError, SavedFileError, SparseMRNNError
+from sparse_mrnn.errors import ConfigError, SavedFileError
+from sparse_mrnn.files.digest import digest
 from sparse_mrnn.files.nested import pack, unpack
-from sparse_mrnn.files.tensors import CHECKPOINT, Tensors, digest_of, read_tensors, write_tensors
-from sparse_mrnn.models.declaration import declared_differences
+from sparse_mrnn.files.tensors import CHECKPOINT, Tensors, read_tensors, write_tensors
 from sparse_mrnn.models.network import NoiseState, mRNNBase
-from sparse_mrnn.models.saving import STATE, description, packed_state, software_versions
 from sparse_mrnn.models.state_checks import check_state
 from sparse_mrnn.models.weights import SparseWeights
-from sparse_mrnn.state.differences import differences, first_of
-from sparse_mrnn.state.graph_tables import SHARING
+from sparse_mrnn.state.checkpoint import STATE, nothing_changed, pack_state, software_versions, unpack_extra
+from sparse_mrnn.state.describe import declared
+from sparse_mrnn.state.differences import declared_differences, differences, first_of
 from sparse_mrnn.training.random_states import (
     Generators,
     check_generators,
@@ -37,12 +37,6 @@ Schedulers = torch.optim.lr_scheduler.LRScheduler | Sequence[torch.optim.lr_sche
 
 ORIENTATION = "orientation."
 """What the names of signs at the start of "deepr" rewiring begin with."""
-MAY_DIFFER = ("backend", "seed", "batch_first", "spectral_radius")
-"""Settings that a network may have otherwise than the one saved: they change nothing in what it computes."""
-FROM_STATE = ("base_firing", "init")
-"""Fields of a region whose values are in the state."""
-IN_PROJECTION = ("sign", "delay", "self_connections", "rank", *SHARING)
-"""Settings of a projection that are not in its state."""
 LONGEST = 20
 """Projections that a parameter's name lists."""
 
@@ -56,7 +50,7 @@ class CheckpointHeader(BaseModel):
     version: int
     versions: dict[str, str]
     step: int
-    networks: dict[str, dict[str, Any]]
+    networks: list[str]
     not_trained: list[str]
     noise: dict[str, Any]
     optimizers: list[dict[str, Any]]
@@ -108,7 +102,7 @@ def save_checkpoint(
     """
     root = _root(net)
     tensors: Tensors = {}
-    extra = packed_state(root, tensors)
+    extra = pack_state(root.state_dict(), tensors)
     for name, weights in _weights(root):
         if weights.orientation is not None:  # no part of the state of a network that is not trained on
             tensors[f"{ORIENTATION}{name}"] = weights.orientation
@@ -117,7 +111,7 @@ def save_checkpoint(
     header = {
         "versions": software_versions(),
         "step": int(step),
-        "networks": {name: description(part) for name, part in networks.items()},
+        "networks": list(networks),
         "not_trained": [name for name, p in root.named_parameters() if not p.requires_grad],
         "noise": {name: pack(_noise(part), f"noise.{name}", tensors) for name, part in networks.items()},
         "optimizers": [
@@ -172,13 +166,12 @@ def load_checkpoint(
     """
     where, root = Path(path), _root(net)
     header, tensors = read_tensors(where, CHECKPOINT)
-    try:
+    with nothing_changed(where):
         saved = CheckpointHeader.model_validate(header)
-        state: dict[str, Any] = {k.removeprefix(STATE): t for k, t in tensors.items() if k.startswith(STATE)}
-        _compare_networks(root, saved)
+        state: dict[str, Any] = tensors.under(STATE)
+        _compare_networks(root, saved.networks, state)
         check_state(root, state)
-        _check_declarations(root, state)
-        state |= {name: unpack(value, tensors) for name, value in saved.extra.items()}
+        state |= unpack_extra(saved.extra, tensors)
         orientations = _orientations(root, state, tensors)
         optimizers, schedulers = _listed(optimizer, "optimizer"), _listed(scheduler, "scheduler")
         states = [
@@ -193,8 +186,6 @@ def load_checkpoint(
             check_global_states(random_states)
         trained = {name: name not in saved.not_trained for name, _ in root.named_parameters()}
         _load_all([*optimizers, *schedulers], states)
-    except (SparseMRNNError, ValidationError, LookupError, TypeError, ValueError, AttributeError) as error:
-        raise SavedFileError(f"{where} is not loaded, and nothing has changed: {_said(error)}.") from error
     root.load_state_dict(state)
     for name, weights in _weights(root):
         weights.orientation = orientations.get(name)
@@ -207,14 +198,6 @@ def load_checkpoint(
     if random_states is not None:
         set_global_states(random_states)
     return saved.step
-
-
-def _said(error: Exception) -> str:
-    """What an error says, without a full stop."""
-    if isinstance(error, ValidationError):
-        problem = error.errors()[0]
-        return f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"
-    return str(error).rstrip(".") if isinstance(error, SparseMRNNError) else repr(error)
 
 
 # -------------------------------------------------------------------- networks
@@ -242,41 +225,21 @@ def _noise(net: mRNNBase) -> dict[str, Any]:
     return {"device": net.device.type, **net.noise_state()._asdict()}
 
 
-def _comparable(found: dict[str, Any]) -> dict[str, Any]:
-    """A description of a network without what may differ, or is in its state."""
-    settings = {k: v for k, v in found["settings"].items() if k not in MAY_DIFFER}
-    regions, projections = {}, {}
-    for name, fields in found["regions"].items():
-        regions[name] = {k: v for k, v in fields.items() if k not in FROM_STATE}
-    for name, fields in found["projections"].items():
-        projections[name] = {k: v for k, v in fields.items() if k in IN_PROJECTION and k != "gain"}
-    return {"class": found["class"], **settings, "regions": regions, "projections": projections}
-
-
-def _compare_networks(root: nn.Module, saved: CheckpointHeader) -> None:
+def _compare_networks(root: nn.Module, saved: list[str], state: Mapping[str, Tensor]) -> None:
+    """Refuse the state of networks that were declared otherwise."""
     here = dict(_networks(root))
-    if here.keys() != saved.networks.keys():
-        there = ", ".join(repr(name) for name in saved.networks) or "none"
+    if here.keys() != set(saved):
+        there = ", ".join(map(repr, saved)) or "none"
         raise SavedFileError(f"its networks are {there}, and here {', '.join(map(repr, here)) or 'none'}")
-    found = []
     for name, net in here.items():
-        then, now = _comparable(saved.networks[name]), _comparable(description(net))
-        found += differences(then, now, name)
-    if found:
-        more = f"; and {len(found) - 5} more" if len(found) > 5 else ""
-        raise SavedFileError(f"this is another network: {'; '.join(found[:5])}{more}")
-
-
-def _check_declarations(root: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Refuse the state of a network that was declared otherwise, as loading it would."""
-    for name, net in _networks(root):
-        prefix = f"{name}.".lstrip(".")
-        own = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
-        if found := declared_differences(net, own):
+        own = f"{name}._extra_state".lstrip(".")
+        if own not in state:
+            raise SavedFileError(f"the file lacks {own}")
+        if found := declared_differences(state[own], declared(net.describe())):
             raise SavedFileError(f"this is another network: {first_of(found)}")
 
 
-def _orientations(root: nn.Module, state: Mapping[str, Tensor], tensors: Tensors) -> Tensors:
+def _orientations(root: nn.Module, state: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> Tensors:
     found = {}
     for name, weights in _weights(root):
         tensor = tensors.get(f"{ORIENTATION}{name}")
@@ -288,22 +251,35 @@ def _orientations(root: nn.Module, state: Mapping[str, Tensor], tensors: Tensors
     return found
 
 
-def _noise_states(root: nn.Module, saved: CheckpointHeader, tensors: Tensors) -> dict[str, NoiseState]:
+def _noise_states(
+    root: nn.Module, saved: CheckpointHeader, tensors: Mapping[str, Tensor]
+) -> dict[str, NoiseState]:
     found = {}
     for name, net in _networks(root):
         value = unpack(saved.noise[name], tensors)
         device = value.pop("device")
-        if device != net.device.type:
-            raise SavedFileError(f"its noise is of a {device} device, and the network is on {net.device}")
         found[name] = NoiseState(**value)
-        present = net.noise_state()
-        try:
-            net.set_noise_state(found[name])
-        except ConfigError as error:
-            raise SavedFileError(str(error)) from error
-        finally:
-            net.set_noise_state(present)
+        check_noise(net, device, found[name])
     return found
+
+
+def check_noise(net: mRNNBase, device: str, state: NoiseState) -> None:
+    """Try whether the noise of a network can go on from a state; it stays where it is.
+
+    Raises
+    ------
+    SavedFileError
+        If the state is of another kind of device or generator.
+    """
+    if device != net.device.type:
+        raise SavedFileError(f"its noise is of a {device} device, and the network is on {net.device}")
+    present = net.noise_state()
+    try:
+        net.set_noise_state(state)
+    except ConfigError as error:
+        raise SavedFileError(str(error)) from error
+    finally:
+        net.set_noise_state(present)
 
 
 # -------------------------------------------------------------------- optimisers and schedulers
@@ -326,7 +302,7 @@ def _parameter_names(root: nn.Module) -> dict[int, str]:
                 whose: Any = run if what == "values" else [weights.gain_names[int(str(k))] for k in run]
                 labels = [" ".join(name) for name in whose]
                 if len(labels) > LONGEST:
-                    labels = [f"{len(labels)} of them", digest_of({"run": labels}, {})]
+                    labels = [f"{len(labels)} of them", digest(labels)]
                 names[id(view)] = f"{prefix}.{what} of {', '.join(labels)}".lstrip(".")
     return names
 
@@ -350,7 +326,7 @@ def _compare_optimizers(
     optimizers: Sequence[torch.optim.Optimizer],
     saved: CheckpointHeader,
     state: Mapping[str, Tensor],
-    tensors: Tensors,
+    tensors: Mapping[str, Tensor],
 ) -> list[Any]:
     """States of optimisers, after each was found to train the same parameters in the same groups."""
     names = _parameter_names(root)
@@ -369,7 +345,7 @@ def _compare_optimizers(
 
 
 def _compare(
-    what: str, given: Sequence[Any], saved: Sequence[Mapping[str, Any]], tensors: Tensors
+    what: str, given: Sequence[Any], saved: Sequence[Mapping[str, Any]], tensors: Mapping[str, Tensor]
 ) -> list[Any]:
     """States of what is given, after it was found to be of the classes saved."""
     if given and len(given) != len(saved):

@@ -132,7 +132,7 @@ def test_the_table_save_load_and_plot(tmp_path):
     assert [label.get_text() for label in ax.get_yticklabels()] == ["a", "b", "c"]
     ax = found.plot(measure="mean")
     assert [bar.get_height() for bar in ax.patches] == pytest.approx(found.value[:, 0])
-    with pytest.raises(AnalysisError, match="no measure 'median'; there are mean, a long measure"):
+    with pytest.raises(AnalysisError, match="unknown measure 'median'; there are mean, a long measure"):
         found.plot(measure="median")
     assert str(perturbation(chain(), torch.zeros(1, 3, 1))).split() == ["control", "a", "b", "c"]
 

@@ -107,6 +107,10 @@ def random_graph(seed, *, delays=False, between=None):
             learnable_tau=bool(rng.integers(2)), noise_level=[None, 0.3][rng.integers(2)],
             parent_region="all" if k < 2 else None,
         )
+        if k % 3 == 2:
+            own = np.random.default_rng([seed, k])
+            each = {"tau": own.uniform(30, 90, n), "noise_level": own.uniform(0, 0.5, n)}
+            g.add_node(name, **each, learnable_tau="unit" if g.region(name).learnable_tau else False)
     g.add_input("cue", 3)
     g.add_input("go", 2, sign="neg")
     for source in names:

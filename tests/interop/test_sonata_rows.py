@@ -11,12 +11,12 @@ import sparse_mrnn as sm
 from helpers.common import refused
 from helpers.graphs import assert_same, rich_graph, two_matrices
 from sparse_mrnn.declaration.explicit_synapses import StoredBlock, coordinates, entries_onto
-from sparse_mrnn.distributed.declared import graph_digests
 from sparse_mrnn.distributed.partition import unit_work
 from sparse_mrnn.interop import open_sonata, read_sonata, sonata_edges, write_sonata
 from sparse_mrnn.lowering import sampling
 from sparse_mrnn.lowering.layout import Layout
 from sparse_mrnn.lowering.lower import lower, lower_shard
+from sparse_mrnn.state.describe import synapse_digests
 
 
 def bands_of(monkeypatch, rows):
@@ -84,7 +84,7 @@ def test_a_part_of_a_network_reads_its_own_rows(tmp_path, monkeypatch, bands_rea
     g = two_matrices(np.random.default_rng(0), [6, 6])
     write_sonata(g, tmp_path / "net")
     stored = open_sonata(tmp_path / "net")
-    graph_digests(stored)
+    synapse_digests(stored)
     unit_work(stored, Layout.of(stored))
     assert bands_read == []
     shard = lower_shard(stored, 0, np.arange(4))

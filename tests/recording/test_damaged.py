@@ -183,7 +183,7 @@ def test_another_network_or_option_is_refused_by_a_finished_recording(tmp_path):
     for options, message in (
         (dict(net=network(seed=4)), "weights: "),
         (dict(net=network(tau=80)), "time constants: "),
-        (dict(net=network(activation="tanh")), "activations: "),
+        (dict(net=network(activation="tanh")), "activation: "),
         (dict(seed=4), "seed: 3 then, 4 now"),
     ):
         with pytest.raises(ResumeError, match=message):

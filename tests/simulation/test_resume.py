@@ -127,7 +127,7 @@ def test_a_stopped_run_keeps_every_sample_and_goes_on(tmp_path, chunked, monkeyp
         (dict(net={"seed": 4}), "recurrent synapses: "),
         (dict(net={"spectral_radius": 0.8}), "recurrent weights: "),
         (dict(net={"tau": 90.0}), "time constants: "),
-        (dict(net={"activation": "tanh"}), "activations: "),
+        (dict(net={"activation": "tanh"}), "activation: "),
         (dict(net={"noise_level_act": 0.3}), "unit noise: "),
     ],
 )

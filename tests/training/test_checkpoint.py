@@ -364,10 +364,10 @@ def others():
     yield "dt: 10 then, 5 now", (net_of(dt=5),)
     yield r"activation: \"tanh\" then, \"relu\" now", (net_of(activation="relu"),)
     yield "tau: 100 then, 50.0 now", (net_of(tau=50.0),)
-    yield 'dtype: "float32" then, "float64" now', (net_of(dtype=torch.float64),)
+    yield "rnn.bias is float32 in the file, float64 in the network", (net_of(dtype=torch.float64),)
     yield "rec_constrained: true then, false now", (net_of(rec_constrained=False),)
     yield r"regions.new: null then", (net_of(lambda g: g.add_region("new", 2)),)
-    yield r"exc -> exc \(more\): null then", (net_of(lambda g: g.add_projection("exc", "exc", key="more")),)
+    yield r"projection 'exc' -> 'exc' \(key 'more'\): null then", (net_of(lambda g: g.add_projection("exc", "exc", key="more")),)
     yield r"delay: 20.0 then, 30.0 now", (net_of(lambda g: g.edges["exc", "exc", "default"].update(delay=30.0)),)
     yield "its networks are 'rnn', and here ''", (Readout(0).rnn,)
     yield "its networks are 'rnn', and here none", (nn.Linear(2, 2),)
@@ -513,8 +513,8 @@ def forged(path, change):
         lambda h, t: h["noise"].clear(),
         lambda h, t: h["generators"]["batches"].update({"dict": [["kind", "PCG64"], ["state", 3]]}),
         lambda h, t: h.update(rng={"dict": [["torch", 1]]}),
-        lambda h, t: h["networks"]["rnn"].pop("settings"),
-        lambda h, t: h["networks"]["rnn"]["regions"].update(exc=3),
+        lambda h, t: h["networks"].append("another"),
+        lambda h, t: h.update(networks={}),
         lambda h, t: h["optimizers"][0]["state"]["dict"][0][1]["dict"][0][1]["dict"].pop(0),
         lambda h, t: h["optimizers"][0]["state"]["dict"][0][1]["dict"][0][1]["dict"][0].__setitem__(1, [1]),
         lambda h, t: h["noise"]["rnn"].update({"dict": [["device", "cpu"], ["seeds", ["a", 1]], ["inputs", 1], ["units", 2]]}),

@@ -122,6 +122,7 @@ class BackwardLoop:
         given_h, *given = (None if g is None else g[part].unbind(0) for g in (grad_h, *grad_states))
         us, columns = inputs.unbind(0), self.columns
         after = [None if s is None else s.unbind(0) for s in states]
+        none, reading = (None,) * len(after), any(s is not None for s in after)
         keep = None if kept is None else kept.unbind(0)
         for t in reversed(range(steps)):
             within = None
@@ -136,8 +137,8 @@ class BackwardLoop:
             sources = recurrent.sources(history, t) if self.needs_weights else [adjoint.grad_h]
             columns.source, columns.filled = sources[0], self.filled
             saved = SavedStep(
-                tuple(None if s is None else s[t - 1] if t else x for s, x in zip(after, start, strict=True)),
-                tuple(None if s is None else s[t] for s in after),
+                none if not reading else _at(after, t - 1) if t else start,
+                none if not reading else _at(after, t),
                 history.states[t],
                 None if keep is None else keep[t],
             )
@@ -217,6 +218,11 @@ class BackwardLoop:
             *(grad if needed else None for grad, needed in of_states),
             *(of_parameters.get(name) for name in self.names),
         ]
+
+
+def _at(sequences: Sequence[tuple[Tensor, ...] | None], t: int) -> tuple[Tensor | None, ...]:
+    """States at a time step."""
+    return tuple(None if s is None else s[t] for s in sequences)
 
 
 def needed_parameters(tensors: RecurrenceTensors, needed: Sequence[bool]) -> frozenset[str]:

@@ -56,18 +56,11 @@ class ForwardLoop:
             inputs, draw = self.noise.on_inputs(inputs), self._draw
         us, stims = inputs.unbind(0), None if stim is None else stim.unbind(0)
         keep = None if kept is None else kept.unbind(0)
-        self._history = history
+        self._history, advance, multiply, hs = history, self.step.advance, self._multiply, history.states
         for t, after in enumerate(zip(*(each.unbind(0) for each in out), strict=True)):
             self._t, self._u = t, us[t]
-            self.step.advance(
-                states,
-                after,
-                history.states[t],
-                self._multiply,
-                draw=draw,
-                currents=() if stims is None else ((EVERY_UNIT, stims[t]),),
-                kept=None if keep is None else keep[t],
-            )
+            currents = () if stims is None else ((EVERY_UNIT, stims[t]),)
+            advance(states, after, hs[t], multiply, draw, currents, None if keep is None else keep[t])
             states = after
         return inputs
 

@@ -103,16 +103,13 @@ class Stepper:
         for units in self.silent_inputs:
             self.inputs.source[units] = 0
         self.inputs.advance()
-        self._finite = self._pass.advance(
-            self._states,
-            self._states,
-            self.h,
-            self._multiply if inputs else self._multiply_recurrent,
-            draw=None if noise is None else self.unit_noise.draw,
-            currents=currents,
-            hold=self._hold_states if self.held.x else None,
-        )
-        self._hold_activity()
+        states, held = self._states, self.held
+        multiply = self._multiply if inputs else self._multiply_recurrent
+        draw = None if noise is None else self.unit_noise.draw
+        hold = self._hold_states if held.x else None
+        self._finite = self._pass.advance(states, states, self.h, multiply, draw, currents, None, hold)
+        if held.h or held.silent:
+            self._hold_activity()
 
     def _multiply(self, y: Tensor, beta: float, alpha: float) -> None:
         self.recurrent.addmm(y, beta=beta, alpha=alpha)

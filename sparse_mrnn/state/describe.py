@@ -1,0 +1,324 @@
+"""The one description of a network: its graph and settings as a plain dictionary, and the graph made again.
+
+Everything that says what a network is comes from `describe`: the header of a saved network, what a state dict
+and a checkpoint are compared by (`declared`), the attributes of recordings, and the check that all ranks
+declare the same. It is compact: a million projections are three lists of numbers.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import MISSING, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from sparse_mrnn.declaration.config import make_part, spec_of
+from sparse_mrnn.declaration.connectivity import RULES, Explicit
+from sparse_mrnn.declaration.explicit_synapses import StoredBlock
+from sparse_mrnn.declaration.fields import REGION_SIGNS, Learnable
+from sparse_mrnn.declaration.graph import RegionGraph
+from sparse_mrnn.declaration.initializers import INITIALIZERS
+from sparse_mrnn.declaration.projections import PROJECTION_FIELDS, projection_label
+from sparse_mrnn.declaration.regions import REGION_FIELDS, Region
+from sparse_mrnn.declaration.sharing import SynapseLabels, check_sharing
+from sparse_mrnn.errors import ConfigError, SavedFileError
+from sparse_mrnn.files.digest import Digest, digest
+
+Arrays = dict[str, NDArray[Any]]
+Description = dict[str, Any]
+Edge = tuple[str, str, str]
+
+FORMAT = 1
+NAMED_PROJECTIONS = 500
+"""Of more projections, what is compared is only a digest."""
+EXPLICIT = "explicit"
+"""Marks a projection whose synapses are those of the state, not of a rule."""
+LABELS = "share_labels"
+"""Names of the labels of a projection's gains; which synapse has which is in the state of the network."""
+SIGN_WORDS = {number: word for word, number in REGION_SIGNS.items()}
+DEFAULTS = {f.name: f.default for f in fields(Region) if f.default is not MISSING}
+ALWAYS = ("name", "n", "kind", "sign")
+"""Fields of a region that its description has even if they are at their defaults."""
+BOUNDS = ("gain_low", "gain_high")
+SHARING = ("share", "gain", *BOUNDS, LABELS)
+DRAWN_BY = ("rule", "initializer", "density", "fan_in")
+"""Settings of a projection that draw its synapses and values."""
+
+MAY_DIFFER = ("backend", "seed", "batch_first", "spectral_radius", "dtype")
+"""Settings that a network may have otherwise than a state it loads: they do not change what it computes."""
+NOT_COMPARED = ("parent_region", "positions")
+"""Fields of a region that its dynamics do not depend on."""
+IN_STATE = ("trainable", "self_connections", "gain")
+"""Settings of a projection that say how its state began; `DRAWN_BY` likewise."""
+
+
+class ProjectionTable(BaseModel):
+    """Projections: regions by their number among the regions, settings by their number in ``settings``."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    source: list[int]
+    target: list[int]
+    setting: list[int]
+    settings: list[dict[str, Any]]
+
+
+class DescriptionModel(BaseModel):
+    """The form of a description, for one that comes from a file."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    settings: dict[str, Any]
+    attributes: dict[str, Any]
+    regions: list[dict[str, Any]]
+    projections: ProjectionTable
+
+
+def describe(graph: RegionGraph, settings: Mapping[str, Any], arrays: Arrays | None = None) -> Description:
+    """Describe a network as JSON: its settings, and regions and projections in the graph's order.
+
+    Explicit weights are left out, and a rule or an initialiser that JSON cannot name makes its projection an
+    explicit one: the synapses are in the state of the network.
+
+    Parameters
+    ----------
+    graph : RegionGraph
+    settings : mapping
+        Settings of the model, as JSON.
+    arrays : dict, optional
+        Takes the arrays of regions (signs, positions, ids, ...), so that `graph_of` can make the graph again.
+        Default: an array becomes its digest, and one with equal entries that entry.
+
+    Raises
+    ------
+    SavedFileError
+        If ``arrays`` is given and an attribute of the graph or of a projection is not JSON. Without, its type
+        stands for it.
+
+    Examples
+    --------
+    >>> g = RegionGraph(name="net"); g.add_region("a", 3); g.add_projection("a", "a", fan_in=2)
+    >>> describe(g, {"dt": 5})["projections"]["settings"]
+    [{'fan_in': 2, 'key': 'default', 'self_connections': True, 'trainable': True}]
+    """
+    number = {name: k for k, name in enumerate(graph)}
+    table: dict[str, list[Any]] = {"source": [], "target": [], "setting": []}
+    distinct: dict[str, int] = {}
+    for source, target, key, attrs in graph.edges(keys=True, data=True):
+        label = projection_label(source, target, key)
+        text = json.dumps({"key": key, **_projection(attrs, label, arrays is None)}, sort_keys=True)
+        table["source"].append(number[source])
+        table["target"].append(number[target])
+        table["setting"].append(distinct.setdefault(text, len(distinct)))
+    return {
+        "settings": dict(settings),
+        "attributes": {
+            name: _plain(value, f"graph attribute {name!r}", arrays is None)
+            for name, value in graph.graph.items()
+        },
+        "regions": [_region(k, graph.region(name), arrays) for k, name in enumerate(graph)],
+        "projections": {**table, "settings": [json.loads(text) for text in distinct]},
+    }
+
+
+def graph_of(described: DescriptionModel, arrays: Arrays) -> tuple[RegionGraph, list[Edge]]:
+    """Make the graph of a description and its arrays; list the explicit projections, which lack ``weights``.
+
+    Raises
+    ------
+    SparseMRNNError, KeyError, TypeError, ValueError
+        If the description is not one of a graph.
+    """
+    graph, without_weights = RegionGraph(), []
+    graph.graph.update(described.attributes)
+    for entry in described.regions:
+        values = {name: _value(value, arrays) for name, value in entry.items()}
+        name, n, kind = values.pop("name"), values.pop("n"), values.pop("kind")
+        if kind == "input":
+            graph.add_input(name, n, sign=values["sign"])
+        else:
+            graph.add_region(name, n, **values)
+    names, table = list(graph), described.projections
+    for s, t, number in zip(table.source, table.target, table.setting, strict=True):
+        if not (0 <= s < len(names) and 0 <= t < len(names) and 0 <= number < len(table.settings)):
+            raise ValueError("a projection's number is out of range")
+        settings = dict(table.settings[number])
+        key, explicit = settings.pop("key"), settings.pop(EXPLICIT, False)
+        if LABELS in settings:
+            settings[LABELS] = SynapseLabels(np.empty(0, dtype=np.int32), tuple(settings[LABELS]))
+        for part, kinds in (("rule", RULES), ("initializer", INITIALIZERS)):
+            if part in settings:
+                settings[part] = make_part(settings[part], kinds, part)
+        known = {name: v for name, v in settings.items() if name in (*PROJECTION_FIELDS, *DRAWN_BY)}
+        graph.add_projection(names[s], names[t], key=key, **known)
+        if "share" in settings and LABELS not in settings:
+            label, bounds = projection_label(names[s], names[t], key), [settings.get(k) for k in BOUNDS]
+            check_sharing(label, settings["share"], settings["gain"], bounds, None)
+        graph.edges[names[s], names[t], key].update(settings)
+        if explicit:
+            without_weights.append((names[s], names[t], key))
+    return graph, without_weights
+
+
+def declared(described: Description) -> dict[str, Any]:
+    """The part of a description that must match before parameters and synapses are loaded.
+
+    Regions and projections are named; what is at its default is left out. Gains and factors of low rank are
+    numbered in the order in which they are declared, so that order counts.
+
+    Examples
+    --------
+    >>> g = RegionGraph(); g.add_region("a", 3, tau=50.0); g.add_projection("a", "a", delay=20.0)
+    >>> found = declared(describe(g, {"tau": 100, "seed": 3}))
+    >>> found["tau"], found["regions"], found["projections"]
+    (100, {'a': {'n': 3, 'sign': 'pos', 'tau': 50.0}}, {"projection 'a' -> 'a'": {'delay': 20.0}})
+    """
+    found = {k: v for k, v in described["settings"].items() if k not in MAY_DIFFER}
+    usual = {**DEFAULTS, "tau": found.get("tau"), "activation": found.get("activation")}
+    usual["noise_level"] = found.get("noise_level_act")
+    for kind, what in (("recurrent", "regions"), ("input", "inputs")):
+        entries = [entry for entry in described["regions"] if entry["kind"] == kind]
+        found[f"order of {what}"] = [entry["name"] for entry in entries]
+        found[what] = {entry["name"]: _compared_region(entry, usual) for entry in entries}
+    table, names = described["projections"], [entry["name"] for entry in described["regions"]]
+    compared = [_compared_projection(settings) for settings in table["settings"]]
+    projections: dict[str, Any] = {}
+    ordered: dict[str, list[str]] = {"gains": [], "low rank": []}
+    for source, target, k in zip(table["source"], table["target"], table["setting"], strict=True):
+        label = projection_label(names[source], names[target], table["settings"][k]["key"])
+        projections[label] = compared[k]
+        if "share" in compared[k]:
+            ordered["gains"].append(label)
+        if "rank" in compared[k]:
+            ordered["low rank"].append(label)
+    few = len(projections) <= NAMED_PROJECTIONS
+    found["projections"] = projections if few else {"number": len(projections), "digest": digest(projections)}
+    found |= {f"order of {what}": one if few else digest(one) for what, one in ordered.items() if one}
+    return {"format": FORMAT, **found}
+
+
+def synapse_digests(graph: RegionGraph) -> dict[str, str]:
+    """Digests of the regions and of the projections of a graph, with its explicit synapses. O(synapses)."""
+    described = describe(graph, {})
+    found = Digest(described["projections"])
+    for p in graph.projections():
+        if p.share is not None and p.share.labels is not None:
+            found.add(p.share.labels.codes)
+        if isinstance(p.synapses, StoredBlock):
+            found.add([p.synapses.stored.digest, p.synapses.projection])
+        elif p.synapses is not None:
+            weights = p.synapses.tocsr()
+            for array in (weights.indptr, weights.indices, weights.data):
+                found.add(array)
+        elif not _is_named(p.rule, p.initializer):
+            found.add([repr(p.rule), repr(p.initializer)])
+    return {"regions": digest(described["regions"]), "projections": found.hexdigest()}
+
+
+def by_name(described: Description) -> dict[str, Any]:
+    """A description with its regions and projections by name, to be read by people."""
+    regions = {e["name"]: {k: v for k, v in e.items() if k != "name"} for e in described["regions"]}
+    names, table = list(regions), described["projections"]
+    projections = {}
+    for source, target, k in zip(table["source"], table["target"], table["setting"], strict=True):
+        settings = dict(table["settings"][k])
+        projections[f"{names[source]} -> {names[target]} ({settings.pop('key')})"] = settings
+    return {"settings": described["settings"], "regions": regions, "projections": projections}
+
+
+def _region(k: int, region: Region, arrays: Arrays | None) -> dict[str, Any]:
+    """A region's fields that are not at their defaults; arrays by name in ``arrays``, or as their digest."""
+    entry: dict[str, Any] = {}
+    for name in (field.name for field in fields(Region)):
+        value, what = getattr(region, name), f"{k}.{name}"
+        if arrays is None:
+            value = _digested(name, value)
+        elif name == "unit_ids" and value is not None:
+            arrays[what] = np.frombuffer(json.dumps(value).encode(), dtype=np.uint8)
+            value = {"array": what}
+        elif isinstance(value, np.ndarray):
+            arrays[what] = value
+            value = {"array": what}
+        if name in ALWAYS or value != DEFAULTS[name]:
+            what = f"region {region.name!r}: {name}"
+            entry[name] = value if isinstance(value, dict) else _plain(value, what, arrays is None)
+    return entry
+
+
+def _digested(name: str, value: Any) -> Any:
+    """A field whose array is a digest, or one number if all its entries are equal."""
+    if name == "unit_ids" and value is not None:
+        return digest(list(value))
+    if not isinstance(value, np.ndarray):
+        return value
+    if value.ndim == 1 and len(value) and (value == value[0]).all():
+        return SIGN_WORDS[int(value[0])] if name == "sign" else value[0].item()
+    return digest(value)
+
+
+def _value(value: Any, arrays: Arrays) -> Any:
+    if not isinstance(value, dict):
+        return value
+    name = value["array"]
+    return json.loads(arrays[name].tobytes()) if name.endswith(".unit_ids") else arrays[name]
+
+
+def _projection(attrs: dict[str, Any], label: str, lossy: bool) -> dict[str, Any]:
+    """A projection's settings as JSON; explicit if its synapses are, or its classes are the user's own."""
+    apart = ("weights", "rule", "initializer", LABELS)
+    parts = {name: attrs[name] for name in ("rule", "initializer") if name in attrs}
+    explicit = "weights" in attrs or isinstance(attrs.get("rule"), Explicit) or not _is_named(*parts.values())
+    left_out = (*apart, "density", "fan_in") if explicit else apart
+    kept = {name: value for name, value in attrs.items() if name not in left_out}
+    found = {name: _plain(value, f"{label}: {name}", lossy) for name, value in kept.items()}
+    if LABELS in attrs:
+        found[LABELS] = list(attrs[LABELS].names)
+    specs: dict[str, Any] = {EXPLICIT: True} if explicit else {k: spec_of(part) for k, part in parts.items()}
+    return {**found, **specs}
+
+
+def _is_named(*parts: Any) -> bool:
+    """True if JSON can name these rules and initialisers."""
+    try:
+        for part in parts:
+            if part is not None:
+                spec_of(part)
+    except ConfigError:
+        return False
+    return True
+
+
+def _compared_region(entry: Mapping[str, Any], usual: Mapping[str, Any]) -> dict[str, Any]:
+    left_out = ("name", "kind", *NOT_COMPARED) + (() if entry.get("learnable_tau") else ("tau_bounds",))
+    found = {k: v for k, v in entry.items() if k not in left_out and (k in ALWAYS or v != usual.get(k))}
+    for name, value in found.items():
+        kind = REGION_FIELDS[name].kind if name in REGION_FIELDS else None
+        if value is True and isinstance(kind, Learnable):
+            found[name] = kind.true  # what True stands for
+    return found
+
+
+def _compared_projection(settings: Mapping[str, Any]) -> dict[str, Any]:
+    known = (name for name in (*PROJECTION_FIELDS, *SHARING) if name not in IN_STATE)
+    found = {name: settings[name] for name in known if settings.get(name) is not None}
+    if LABELS in found:
+        found[LABELS] = digest(found[LABELS])
+    return found
+
+
+def _plain(value: Any, what: str, lossy: bool) -> Any:
+    """A value as JSON has it; if ``lossy``, the name of its type where JSON has nothing like it."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, tuple | list):
+        return [_plain(part, what, lossy) for part in value]
+    if not isinstance(value, str | int | float | bool | type(None)):
+        kind = type(value).__name__
+        if lossy:
+            return kind
+        raise SavedFileError(f"{what} is a {kind}, which a saved network cannot hold; take it off the graph.")
+    return value

@@ -1,0 +1,164 @@
+"""The file of a saved network: its description, seeds and state, read without building anything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from sparse_mrnn.declaration.graph import RegionGraph
+from sparse_mrnn.errors import SavedFileError
+from sparse_mrnn.files.tensors import NETWORK, Tensors, read_tensors, write_tensors
+from sparse_mrnn.state.checkpoint import (
+    STATE,
+    damaged_if_malformed,
+    pack_state,
+    software_versions,
+    unpack_extra,
+)
+from sparse_mrnn.state.describe import Arrays, DescriptionModel, Edge, describe, graph_of
+
+GRAPH = "graph."
+"""What the names of arrays of regions begin with."""
+PARTS = {"recurrent": "rec", "input": "inp"}
+"""What the names of a weight matrix' tensors begin with in a state dict."""
+
+
+class NetworkHeader(BaseModel):
+    """The header of a saved network."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    format: str
+    version: int
+    versions: dict[str, str]
+    network: DescriptionModel
+    noise_seeds: list[int] = Field(min_length=2, max_length=2)
+    not_trained: list[str]
+    topology: dict[str, Any]
+    extra: dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class SavedNetwork:
+    """The content of the file of a network.
+
+    Parameters
+    ----------
+    graph : RegionGraph
+    explicit : list of (source, target, key)
+        Projections of ``graph`` whose ``weights`` are missing: they are in the state.
+    settings : dict
+        Of the model, as JSON.
+    state : dict
+        The tensors of its state dict.
+    extra : dict
+        The rest of its state dict.
+    noise_seeds : (int, int)
+    not_trained : list of str
+        Parameters that do not require gradients.
+    """
+
+    graph: RegionGraph
+    explicit: list[Edge]
+    settings: dict[str, Any]
+    state: Tensors
+    extra: dict[str, Any]
+    noise_seeds: tuple[int, int]
+    not_trained: list[str]
+
+
+def write_network(
+    path: Path,
+    graph: RegionGraph,
+    settings: Mapping[str, Any],
+    state: Mapping[str, Any],
+    *,
+    noise_seeds: tuple[int, int],
+    not_trained: Iterable[str],
+) -> None:
+    """Write a network; arguments as the fields of `SavedNetwork`, ``state`` whole.
+
+    Raises
+    ------
+    SavedFileError
+        If it cannot be written, or the graph holds what a file cannot.
+    """
+    arrays: Arrays = {}
+    network = describe(graph, settings, arrays)
+    tensors = {f"{GRAPH}{name}": torch.from_numpy(array.copy()) for name, array in arrays.items()}
+    header = {
+        "versions": software_versions(),
+        "network": network,
+        "noise_seeds": list(noise_seeds),
+        "not_trained": list(not_trained),
+        "topology": topology(graph, state),
+        "extra": pack_state(state, tensors),
+    }
+    write_tensors(path, NETWORK, header, tensors)
+
+
+def read_network(path: Path) -> SavedNetwork:
+    """Read what `write_network` wrote.
+
+    Raises
+    ------
+    SavedFileError
+        If the file is missing, damaged, of another kind or of another version.
+    """
+    header, tensors = read_tensors(path, NETWORK)
+    with damaged_if_malformed(path):
+        found = NetworkHeader.model_validate(header)
+        state = tensors.under(STATE)
+        arrays = {name: tensor.numpy().copy() for name, tensor in tensors.under(GRAPH).items()}
+        _check_sizes(found.network, state)
+        graph, explicit = graph_of(found.network, arrays)
+        return SavedNetwork(
+            graph=graph,
+            explicit=explicit,
+            settings=found.network.settings,
+            state=state,
+            extra=unpack_extra(found.extra, tensors),
+            noise_seeds=(found.noise_seeds[0], found.noise_seeds[1]),
+            not_trained=found.not_trained,
+        )
+
+
+def topology(graph: RegionGraph, state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Sizes of a network: units, inputs, and of each weight matrix."""
+    found: dict[str, Any] = {"units": graph.n_units, "inputs": graph.n_inputs}
+    for kind, part in PARTS.items():
+        sources = {region.name for region in graph.regions(kind)}
+        gains = state.get(f"{part}.gain_index")
+        found[kind] = {
+            "synapses": state[f"{part}.col"].numel(),
+            "trained_synapses": state[f"{part}.values"].numel(),
+            "projections": sum(source in sources for source, _, _ in graph.edges(keys=True)),
+            "gains": 0 if gains is None else gains.numel(),
+        }
+    return found
+
+
+def _check_sizes(network: DescriptionModel, state: Tensors) -> None:
+    """Refuse a header whose sizes are not those of the tensors, before anything is made of its size."""
+    regions, table = network.regions, network.projections
+    edges = list(zip(table.source, table.target, table.setting, strict=True))
+    for kind, part in PARTS.items():
+        own = [edge for edge in edges if regions[edge[0]]["kind"] == kind]
+        ranks = [(s, t, rank) for s, t, k in own if (rank := table.settings[k].get("rank")) is not None]
+        units = sum(entry["n"] for entry in regions if entry["kind"] == kind)
+        sizes: dict[str, tuple[int, ...]] = {f"{part}.sign": (units,)}
+        sizes[f"{part}.ptr"] = (len(own) - len(ranks) + 1,)
+        for k, (source, target, rank) in enumerate(ranks):
+            sizes[f"{part}.low_rank.left.{k}"] = (regions[target]["n"], rank)
+            sizes[f"{part}.low_rank.right.{k}"] = (regions[source]["n"], rank)
+        for name, size in sizes.items():
+            if name not in state:
+                raise SavedFileError(f"the file lacks {name}")
+            if (found := tuple(state[name].shape)) != size:
+                raise SavedFileError(f"{name} has shape {found}, but the graph makes it {size}")
