@@ -133,14 +133,14 @@ def delayed(units: int) -> None:
         for turn in range(TURNS + 1):
             for every, simulator in simulators.items():
                 net.shard.exchange_steps = every
-                ranks.any([True])  # all begin together
+                ranks.any_rank([True])  # all begin together
                 begun = time.perf_counter()
                 for _ in range(TURN_STEPS):
                     simulator.stepper.step(inputs=False)
-                ranks.any([True])
+                ranks.any_rank([True])
                 between = time.perf_counter()
                 net(inp, x0)[1].sum().backward()
-                ranks.any([True])
+                ranks.any_rank([True])
                 ended = time.perf_counter()
                 if turn:  # the first one compiles and allocates
                     found.setdefault(f"simulate {every}", []).append(1e3 * (between - begun) / TURN_STEPS)
@@ -156,7 +156,7 @@ def recorded(units: int) -> None:
     """
     from sparse_mrnn.distributed import ShardedRNN, joined
     from sparse_mrnn.distributed.streaming import ShardedSimulator
-    from sparse_mrnn.recording.store import share
+    from sparse_mrnn.recording.store import part_of_process
 
     torch.set_num_threads(1)
     with joined() as ranks, TemporaryDirectory() as folder:
@@ -166,7 +166,7 @@ def recorded(units: int) -> None:
         width = -(-units // ranks.size)
         shares = {
             "rank 0": [slice(0, units)],
-            "all": [share(units, width, rank, ranks.size) for rank in range(ranks.size)],
+            "all": [part_of_process(units, width, rank, ranks.size) for rank in range(ranks.size)],
         }
         writers = {
             (way, every): Writer(Path(folder) / f"{way} {every} {ranks.rank}", net, of[ranks.rank], every)
@@ -181,16 +181,16 @@ def recorded(units: int) -> None:
                 writer = writers.get((way, every))
                 if way != "none":
                     simulator.record([np.arange(units)[part] for part in shares[way]], every=False)
-                ranks.any([True])
+                ranks.any_rank([True])
                 begun = time.perf_counter()
                 for step in range(1, TURN_STEPS + 1):
                     simulator.stepper.step(inputs=False)
                     states = simulator.states(["h"]) if way != "none" and step % every == 0 else None
                     if writer is not None and states is not None:
-                        writer.recorder.take(states)
+                        writer.recorder.append(states)
                 if writer is not None:
                     writer.store.flush()
-                ranks.any([True])
+                ranks.any_rank([True])
                 took = 1e3 * (time.perf_counter() - begun) / TURN_STEPS
                 if turn:
                     found.setdefault(f"{way} {every}", []).append(took)
@@ -207,23 +207,15 @@ class Writer:
         import sparse_mrnn as sm
         from sparse_mrnn.recording.recorder import Recorder
         from sparse_mrnn.recording.store import ZarrStore
+        from sparse_mrnn.simulation.options import SimulationOptions
         from sparse_mrnn.simulation.plan import plan_simulation
 
-        plan = plan_simulation(
-            net.declared,
-            None,
-            steps=TURN_STEPS * (RECORDED_TURNS + 1),
-            batch=1,
-            stimulus=None,
-            interventions=None,
-            record=sm.Record(every=every),
-            seed=0,
-            noise=False,
-        )
+        options = SimulationOptions(steps=TURN_STEPS * (RECORDED_TURNS + 1), record=sm.Record(every=every))
+        plan = plan_simulation(net.declared, options)
         axes, length = plan.axes.part(units, groups=False), max(1, min(TURN_STEPS // every, plan.chunk))
         self.store = ZarrStore(path, axes, length)
         self.store.create({"recorded": 0, "complete": 0}, lambda checkpoint: None)
-        self.recorder = Recorder(axes, length, None, self.store.put, rows=None)
+        self.recorder = Recorder(axes, length, None, self.store.append, rows=None)
 
 
 def exchange() -> None:

@@ -83,7 +83,7 @@ def ours(
         layout = net.layout()
         pairs = [f"{source} -> {target}" for source, target, _, _ in net.rec.gain_names]
         tau = torch.tensor([net.time_constants[name] for name in net.hid_regions])
-        by_tau = net.keep_logit.grad / (tau.to(dtype) - DT)  # alpha = dt / tau = sigmoid(-keep_logit)
+        by_tau = net.tau_logit.grad / (tau.to(dtype) - DT)  # alpha = dt / tau = sigmoid(-tau_logit)
         return {
             "types": net.hid_regions,
             "sizes": np.diff(layout.ptr).tolist(),

@@ -100,7 +100,7 @@ def median_seconds(run: Callable[[], object], device: str, rounds: int) -> float
 
 def tests(result: Result) -> None:
     """The tests marked gpu, in a dry run those of the same files on the CPU; the log has all of them."""
-    every = sorted((ROOT / "tests").glob("test_*.py"))
+    every = sorted((ROOT / "tests").rglob("test_*.py"))
     files = [str(path) for path in every if "pytest.mark.gpu" in path.read_text(encoding="utf-8")]
     marked = "not gpu" if result.device == "cpu" else "gpu"
     options = ["-m", marked, "-q", "-rA", "-p", "no:cacheprovider", "-W", "default"]

@@ -119,7 +119,7 @@ before; the entries are explained in [Dense or sparse?](compare.md#what-is-compa
 {table}"""
 
 END = """`benchmarks/backends.py` measures where a dense backend is faster; the figures are in
-[a decision](decisions/0002-auto-backend.md)."""
+[a decision](decisions/0002-backends.md)."""
 
 
 if __name__ == "__main__":

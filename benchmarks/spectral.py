@@ -22,7 +22,7 @@ from scipy.sparse.linalg import eigs
 import sparse_mrnn as sm
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-from spectral_families import CLOSED_FORMS, FAMILIES, FLYVIS, exact_radius, sparse
+from helpers.spectral_families import CLOSED_FORMS, FAMILIES, FLYVIS, exact_radius, sparse
 
 LARGE = ((10_000, 3.0), (50_000, 40.0))
 """Units, each with 100 synapses, and the seconds a search may take."""

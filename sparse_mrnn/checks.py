@@ -1,4 +1,4 @@
-"""Numbers, names and paths a user gives, of Python, NumPy or torch: checked, and made Python's own."""
+"""Checks of what a user gives: numbers, options, names and paths, made Python's own."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from typing import Any
 
 import numpy as np
 
-from sparse_mrnn.errors import SparseMRNNError
+from sparse_mrnn.errors import SparseMRNNError, suggest
 
 Error = type[SparseMRNNError]
 LARGEST, LARGEST_SEED = 2**63 - 1, 2**128 - 1
 
 
 def whole_number(value: Any, what: str, error: Error, *, least: int = 1, most: int = LARGEST) -> int:
-    """A whole number from ``least`` to ``most``, as an int.
+    """Check a whole number from ``least`` to ``most``; return it as an int.
 
     Raises
     ------
     error
-        If it is none.
+        If it is not.
 
     Examples
     --------
@@ -38,17 +38,17 @@ def whole_number(value: Any, what: str, error: Error, *, least: int = 1, most: i
         number = None
     if number is None or not least <= number <= most:
         limit = f"at most {most}" if number is not None and number > most else f"at least {least}"
-        raise error(f"{what} is {_short(value)}; it must be a whole number of {limit}.")
+        raise error(f"{what} is {shown(value)}; it must be a whole number of {limit}.")
     return number
 
 
 def seed_number(value: Any, error: Error) -> int:
-    """A seed as an int: a whole number from 0 up to 128 bits.
+    """Check a seed, a whole number from 0 up to 128 bits; return it as an int.
 
     Raises
     ------
     error
-        If it is none.
+        If it is not.
 
     Examples
     --------
@@ -60,12 +60,12 @@ def seed_number(value: Any, error: Error) -> int:
 
 
 def real_number(value: Any, what: str, error: Error) -> int | float:
-    """A finite number, as an int or a float.
+    """Check a finite number; return it as an int or a float.
 
     Raises
     ------
     error
-        If it is none.
+        If it is not.
 
     Examples
     --------
@@ -80,12 +80,12 @@ def real_number(value: Any, what: str, error: Error) -> int | float:
         if not math.isfinite(number):
             raise ValueError
     except (TypeError, ValueError, OverflowError, RuntimeError):
-        raise error(f"{what} is {_short(value)}; it must be a finite number.") from None
+        raise error(f"{what} is {shown(value)}; it must be a finite number.") from None
     return value if type(value) is int else number
 
 
 def true_or_false(value: Any, what: str, error: Error) -> bool:
-    """True or False, as a bool; a number is refused, because it may be meant for another argument.
+    """Check True or False; a number is refused, because it may be meant for another argument.
 
     Raises
     ------
@@ -99,17 +99,31 @@ def true_or_false(value: Any, what: str, error: Error) -> bool:
     True
     """
     if not isinstance(value, (bool, np.bool_)):
-        raise error(f"{what} is {_short(value)}; use True or False.")
+        raise error(f"{what} is {shown(value)}; use True or False.")
     return bool(value)
 
 
+def name_text(value: Any) -> str | None:
+    """Return the text of a name: text itself, the digits of an integer (ids of neurons are such), else None.
+
+    >>> name_text("AVAL"), name_text(np.int64(720575940653971835)), name_text(0.5)
+    ('AVAL', '720575940653971835', None)
+    """
+    if isinstance(value, str):
+        return str(value)
+    try:
+        return None if isinstance(value, bool | np.bool_) else str(operator.index(value))
+    except (TypeError, ValueError, RuntimeError):  # RuntimeError: a tensor of several numbers
+        return None
+
+
 def names_of(given: Any, what: str, error: Error) -> tuple[str, ...]:
-    """One name, or several, as a tuple.
+    """Return one name, or several, as a tuple of text; integers become their digits.
 
     Raises
     ------
     error
-        If there is none, or one is no text.
+        If there is no name, or one is neither text nor an integer.
 
     Examples
     --------
@@ -118,21 +132,24 @@ def names_of(given: Any, what: str, error: Error) -> tuple[str, ...]:
     (('thal',), ('thal', 'cortex'))
     """
     names = (given,) if isinstance(given, str) or not isinstance(given, Iterable) else tuple(given)
+    found = []
     for name in names:
-        if not isinstance(name, str):
-            raise error(f"{what}: {_short(name)} is no name; give text.")
-    if not names:
+        text = name_text(name)
+        if text is None:
+            raise error(f"{what}: {shown(name)} is not a name; give text.")
+        found.append(text)
+    if not found:
         raise error(f"{what} is empty; name at least one.")
-    return tuple(str(name) for name in names)
+    return tuple(found)
 
 
 def path_of(given: Any, what: str, error: Error) -> Path:
-    """A path, absolute and without "..".
+    """Return a path, absolute and without "..".
 
     Raises
     ------
     error
-        If it is none, or cannot be reached.
+        If it is not a path, or cannot be reached.
 
     Examples
     --------
@@ -145,13 +162,50 @@ def path_of(given: Any, what: str, error: Error) -> Path:
         with suppress(FileNotFoundError, NotADirectoryError):
             os.stat(path)
     except (TypeError, ValueError) as problem:
-        raise error(f"{what} is {_short(given)}, which is no path: {problem}.") from None
+        raise error(f"{what} is {shown(given)}, which is not a path: {problem}.") from None
     except OSError as problem:
-        raise error(f"{what} is {_short(given)}, which cannot be reached: {problem.strerror}.") from None
+        raise error(f"{what} is {shown(given)}, which cannot be reached: {problem.strerror}.") from None
     return path
 
 
-def _short(value: Any) -> str:
+def option(value: Any, options: Iterable[str], what: str, error: Error, *, otherwise: str = "") -> str:
+    """Match one of some names without case, and return it as it is listed.
+
+    Parameters
+    ----------
+    value : object
+        The name given.
+    options : iterable of str
+    what : str
+        What is chosen, as errors name it.
+    error : type of error
+    otherwise : str
+        Further values that the caller takes, as the message goes on with them: ", None or an array".
+
+    Raises
+    ------
+    error
+        If it is not one of them; the message lists them and suggests the nearest.
+
+    Examples
+    --------
+    >>> from sparse_mrnn.errors import ConfigError
+    >>> option("CSR", ("auto", "csr"), "backend", ConfigError)
+    'csr'
+    """
+    known = {name.casefold(): name for name in options}
+    found = known.get(value.casefold()) if isinstance(value, str) else None
+    if found is None:
+        *most, last = map(repr, known.values())
+        listed = [*most, last] if otherwise or not most else [", ".join(most) + f" or {last}"]
+        hint = suggest(value, known.values())
+        hint = f" {hint}" if hint.startswith("Did you mean") else ""
+        raise error(f"{what} is {shown(value)}; use {', '.join(listed)}{otherwise}.{hint}")
+    return found
+
+
+def shown(value: Any) -> str:
+    """Return a value as messages show it: its repr, cut to 60 characters."""
     try:
         text = repr(value)
     except ValueError:  # Python writes no int of thousands of digits

@@ -174,6 +174,10 @@ class KinkWarning(UserWarning):
     """Units lie where their activation has no derivative; one side's is used."""
 
 
+class SkippedWarning(UserWarning):
+    """Some of the chosen weights cannot be changed as asked and stay as they are; the message names them."""
+
+
 class ConversionWarning(UserWarning):
     """What two sources say of a network that is converted differs; the message says which one counts."""
 

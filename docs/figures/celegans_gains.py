@@ -69,7 +69,7 @@ def true_network():
     with torch.no_grad():
         net.rec.gains.mul_(torch.exp(0.8 * torch.randn_like(net.rec.gains)))
         net.bias.add_(0.7 * torch.randn_like(net.bias))
-        net.keep_logit.add_(0.7 * torch.randn_like(net.keep_logit))
+        net.tau_logit.add_(0.7 * torch.randn_like(net.tau_logit))
     return net
 
 
@@ -92,7 +92,7 @@ def fit(net, stim, recording, seen):
     """Adam on the squared error of the neurons that are seen; the loss of each iteration."""
     weights = ("gains", net.rec.gains) if net.rec.gains is not None else ("values", net.rec.values)
     groups = [{"params": [weights[1]], "lr": RATES[weights[0]]}]
-    groups.append({"params": [net.bias, net.keep_logit], "lr": RATES["types"]})
+    groups.append({"params": [net.bias, net.tau_logit], "lr": RATES["types"]})
     optimizer = torch.optim.Adam(groups)
     falling = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.1, ITERATIONS)
     rng, losses = np.random.default_rng(0), []

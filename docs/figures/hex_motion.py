@@ -58,7 +58,7 @@ POLARITY = {
 
 def learning(net, decoder):
     """Adam, with rates for gains, for what types have (resting potential, time constant), for the decoder."""
-    parts = {"gains": [net.rec.gains], "types": [net.bias, net.keep_logit], "decoder": decoder.parameters()}
+    parts = {"gains": [net.rec.gains], "types": [net.bias, net.tau_logit], "decoder": decoder.parameters()}
     optimizer = torch.optim.Adam([{"params": part, "lr": RATES[name]} for name, part in parts.items()])
     falling = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.1, ITERATIONS)
     return optimizer, falling

@@ -1,4 +1,4 @@
-"""Zeros of the velocity from many states at once: Newton steps; gradient descent where they stall.
+"""Zeros of the velocity from many states at once: Newton steps, and gradient descent when they stall.
 
 Newton-Krylov with backtracking: Knoll & Keyes 2004, J. Comput. Phys. 193:357; how exactly the linear systems
 are solved: Eisenstat & Walker 1996. The fallback is that of Sussillo & Barak 2013: descent on q = |v|^2 / 2.
@@ -17,14 +17,14 @@ from sparse_mrnn.analysis.gmres import gmres
 DIRECT = 400
 """Units up to which the linear systems are factorised."""
 FAR = 1e4
-"""A Newton step longer than this many times the velocity is that of a nearly singular Jacobian."""
+"""A Newton step longer than this many times the velocity shows a nearly singular Jacobian."""
 HALVINGS = 10
 """Times a Newton step is halved before it counts as stalled."""
 
 
 @dataclass(frozen=True)
 class SolverOptions:
-    """How the search for zeros goes on and when it ends.
+    """Tolerance and limits of the search for zeros.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ class SolverOptions:
     basis : int
         Vectors of a GMRES cycle.
     descent_steps : int
-        Steps of Adam where Newton steps stall; 0: none.
+        Steps of Adam when Newton steps stall; 0: none.
     descent_rate : float
         Adam's learning rate.
     rounds : int
@@ -52,13 +52,13 @@ class SolverOptions:
 
 @dataclass(frozen=True, eq=False)
 class Zeros:
-    """States where the search ended, shape (units, columns), the speed there, and the work done."""
+    """States at the end of the search, shape (units, columns), their speed, and the work done."""
 
     state: Tensor
     speed: Tensor
     newton_steps: Tensor
     descents: Tensor
-    """How often each column was handed to gradient descent."""
+    """Times that each column was handed to gradient descent."""
 
 
 def find_zeros(dynamics: Dynamics, start: Tensor, options: SolverOptions) -> Zeros:
@@ -109,7 +109,7 @@ def _newton(dynamics: Dynamics, state: Tensor, options: SolverOptions) -> tuple[
 
 
 def _change(dynamics: Dynamics, state: Tensor, rhs: Tensor, rtol: Tensor, basis: int) -> Tensor:
-    """J^-1 rhs in every column: of few units by LU, else, and where J is nearly singular, by GMRES."""
+    """J^-1 rhs in every column: few units by LU; many, or a nearly singular J, by GMRES."""
     tangent = dynamics.tangent(state)
     if dynamics.n > DIRECT:
         return gmres(tangent.forward, rhs, rtol, basis=basis)[0]

@@ -140,7 +140,8 @@ class BlockModel:
         for p in graph.projections():
             count[p.source, p.target] = count.get((p.source, p.target), 0.0) + p.expected_synapses
         bare = RegionGraph(name=graph.name)
-        bare.add_nodes_from((name, dict(graph.nodes[name])) for name in graph)
+        for region in map(graph.region, graph):
+            bare.set_region(region)
         return cls(bare, {pair: min(1.0, n / _pairs_of_units(graph, *pair)) for pair, n in count.items()})
 
     @property

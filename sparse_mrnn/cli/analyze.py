@@ -9,7 +9,7 @@ import typer
 from typer import Option
 
 from sparse_mrnn.cli.common import Network, app, notes, out, picture_writer, report_errors, say
-from sparse_mrnn.cli.networks import NamedNetwork, load_network
+from sparse_mrnn.cli.networks import NamedNetwork, load_network, stays_at_zero
 from sparse_mrnn.errors import AnalysisError, ConfigError, StimulusError
 
 if TYPE_CHECKING:
@@ -57,13 +57,12 @@ class Setting:
         """Constant inputs and currents, as the functions of the analysis take them."""
         import numpy as np
 
-        from sparse_mrnn.simulation.targets import locate
-        from sparse_mrnn.stimulus.text import split_text
+        from sparse_mrnn.stimulus.windows import split_text
 
         drive = {kind: np.zeros(self.net.layout(kind).n) for kind in ("input", "recurrent")}
         for text in texts or ():
             name, (amplitude,) = split_text(text, FORM, StimulusError, numbers=(1, 1))
-            kind, units = locate(self.net, name, "--stim")
+            kind, units = self.net.names.find(name, "--stim")
             drive[kind][units] += amplitude
         return dict(inputs=drive["input"], stim=drive["recurrent"])
 
@@ -171,15 +170,14 @@ def _show_modes(modes: Modes) -> None:
 
     unit = ", per ms" if modes.kind == "flow" else ""
     table = Table(f"eigenvalue{unit}", "time constant", "frequency", "regions", **PLAIN)
-    for value, time, frequency, share in zip(
-        modes.eigenvalues, modes.timescale, modes.frequency, modes.participation, strict=True
-    ):
+    columns = modes.eigenvalues, modes.timescale, modes.grows, modes.frequency, modes.participation
+    for value, time, grows, frequency, share in zip(*columns, strict=True):
         sign = "-" if value.imag < 0 else "+"
         text = f"{value.real:.4g} {sign} {abs(value.imag):.4g}i" if value.imag else f"{value.real:.4g}"
         order = [r for r in share.argsort()[::-1][:3] if share[r] >= 0.01]
         where = ", ".join(f"{modes.region[r]} {100 * share[r]:.0f}%" for r in order)
-        grows = " (grows)" if time < 0 else ""
-        table.add_row(text, f"{abs(time):.4g} ms{grows}", f"{frequency:.3g} Hz", where)
+        constant = f"{time:.4g} ms (grows)" if grows else f"{time:.4g} ms"
+        table.add_row(text, constant, f"{frequency:.3g} Hz", where)
     out.print(table)
 
 
@@ -296,8 +294,7 @@ def lesions(
 
 def _driven(setting: Setting, duration: float | None, texts: list[str] | None) -> tuple[Any, Any]:
     """Inputs and currents of every step, as ``forward`` takes them, one trial."""
-    from sparse_mrnn.simulation.plan import count_steps
-    from sparse_mrnn.simulation.silence import stays_at_zero
+    from sparse_mrnn.simulation.options import SimulationOptions
     from sparse_mrnn.simulation.stimulus_drive import stimulus_sequences
     from sparse_mrnn.stimulus import Stimulus
 
@@ -305,6 +302,6 @@ def _driven(setting: Setting, duration: float | None, texts: list[str] | None) -
     stimuli = [Stimulus.parse(text) for text in texts] if texts else settings.stimuli()
     if stays_at_zero(net, stimuli, [], noise=False):
         raise ConfigError("nothing drives this network, so lesions change nothing; give it a --stim.")
-    steps = count_steps(net.dt, settings.duration if duration is None else duration, None)
+    steps = SimulationOptions(settings.duration if duration is None else duration).count_steps(net.dt)
     u, current = stimulus_sequences(net, stimuli, steps=steps, seed=setting.seed)
     return (u[None], current[None]) if net.batch_first else (u[:, None], current[:, None])

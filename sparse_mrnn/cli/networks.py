@@ -1,4 +1,4 @@
-"""The network a user names: a saved one, a configuration, a shipped example or a SONATA network."""
+"""Networks that a user names: saved ones, configurations, shipped examples and SONATA networks."""
 
 from __future__ import annotations
 
@@ -7,22 +7,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sparse_mrnn.cli.common import with_options
-from sparse_mrnn.declaration.graph import RegionGraph
 from sparse_mrnn.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sparse_mrnn.declaration.config import SimulationConfig
+    from sparse_mrnn.declaration.graph import RegionGraph
     from sparse_mrnn.models.elman import ElmanmRNN
     from sparse_mrnn.models.leaky import mRNN
+    from sparse_mrnn.models.network import mRNNBase
+    from sparse_mrnn.stimulus import Intervention, Stimulus
 
 
 class NamedNetwork:
-    """A network that a user named, and its settings with those of the user over them.
+    """A network that a user named, and its settings, over which the user's are laid.
 
     Parameters
     ----------
     network : RegionGraph, mRNN or ElmanmRNN
-        Its declaration; or itself, where it was saved.
+        Declaration of the network, or the network itself if it was saved.
     settings : SimulationConfig
     """
 
@@ -31,15 +35,18 @@ class NamedNetwork:
 
     @cached_property
     def graph(self) -> RegionGraph:
-        """The declaration; of a saved network with its present weights."""
+        """Declaration of the network; of a saved one with its present weights."""
+        from sparse_mrnn.declaration.graph import RegionGraph
+
         return self.network if isinstance(self.network, RegionGraph) else self.network.to_graph()
 
     def build(self, device: str | None = None, **changes: Any) -> mRNN | ElmanmRNN:
-        """The network, with some settings changed.
+        """Build the network, with some settings changed.
 
-        A saved one is itself, to the last bit, unless a setting it was saved with has changed; then it is
+        A saved network is itself, to the last bit, unless a setting it was saved with has changed; then it is
         built anew with its weights.
         """
+        from sparse_mrnn.declaration.graph import RegionGraph
         from sparse_mrnn.models.network import chosen_device
         from sparse_mrnn.simulation import build_network
 
@@ -55,7 +62,7 @@ class NamedNetwork:
 def load_network(
     source: str, simulation: Path | None = None, *, by_rows: bool = False, **options: Any
 ) -> NamedNetwork:
-    """The network a user names.
+    """Find the network that a user names.
 
     Parameters
     ----------
@@ -65,9 +72,9 @@ def load_network(
     simulation : Path, optional
         A JSON file with a ``simulation`` section, over the network's own.
     by_rows : bool
-        Leave the synapses of a SONATA network in its file where they can be read by rows.
+        Leave the synapses of a SONATA network in its file, if they can be read by rows.
     **options
-        Fields of `SimulationConfig`, over both; None where an option was not given.
+        Fields of `SimulationConfig`, over both; None if an option was not given.
     """
     from sparse_mrnn.declaration.config import load_simulation
 
@@ -83,7 +90,7 @@ def load_network(
 
 
 OPTIONS = {"spectral_radius": "spectral-radius"}
-"""Options of the command line that are not named as their field."""
+"""Options of the command line with other names than their fields."""
 
 
 def _named(source: str, by_rows: bool) -> NamedNetwork:
@@ -120,8 +127,28 @@ def _named(source: str, by_rows: bool) -> NamedNetwork:
 
 
 def _is_binary(path: Path) -> bool:
-    """Whether a file is no text, so that an error about JSON would not help."""
+    """Return True if a file is not text, so that an error about JSON would not help."""
     if not path.is_file():
         return False
     with open(path, "rb") as file:
         return b"\0" in file.read(1024)
+
+
+def stays_at_zero(
+    net: mRNNBase, stimuli: Sequence[Stimulus], interventions: Sequence[Intervention], *, noise: bool
+) -> bool:
+    """Return True if all activity will stay zero: nothing drives the network, and it starts at 0.
+
+    Examples
+    --------
+    >>> import sparse_mrnn as sm
+    >>> net = sm.mRNN({"recurrent_regions": [{"num_units": 3}]}, device="cpu")
+    >>> stays_at_zero(net, [], [], noise=False)
+    True
+    """
+    from sparse_mrnn.stimulus import Clamp
+
+    if stimuli or noise or any(isinstance(each, Clamp) and each.value != 0 for each in interventions):
+        return False
+    start = net.batched_initial_condition(1)  # h0 = f(x0) is not 0 where f(0) is not, as of a sigmoid
+    return not any(bool(part.any()) for part in (net.tonic_inp, *start))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import secrets
 import warnings
-from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,12 +16,17 @@ from rich.markup import escape
 from typer import Option
 
 from sparse_mrnn.cli.common import Network, app, err, notes, out, report_errors, say, with_options
-from sparse_mrnn.cli.networks import load_network
+from sparse_mrnn.cli.networks import NamedNetwork, load_network, stays_at_zero
 from sparse_mrnn.errors import ConfigError, DivergenceError, SimulationStopped
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import xarray
+
     from sparse_mrnn.declaration.config import SimulationConfig
     from sparse_mrnn.distributed import Ranks
+    from sparse_mrnn.simulation.options import SimulationOptions
 
 STIMULUS_HELP = "REGION:AMPLITUDE[:START[:STOP]]; REGION may be a unit id, as AVAL:1:50:150."
 LESION_HELP = "REGION[:START[:STOP]]: silence a region or unit."
@@ -73,60 +78,50 @@ def simulate(
     """
     with report_errors(), _ranks() as ranks:
         from sparse_mrnn.recording import summary
-        from sparse_mrnn.simulation import simulate as run
-        from sparse_mrnn.simulation.plan import count_steps
-        from sparse_mrnn.simulation.silence import stays_at_zero
-        from sparse_mrnn.stimulus import Clamp, Gain, Intervention, Lesion, Stimulus
+        from sparse_mrnn.simulation.options import SimulationOptions
+        from sparse_mrnn.stimulus import Clamp, Gain, Lesion, Stimulus
 
         if out_path is None and (resume or overwrite):
             option = "resume" if resume else "overwrite"
             raise ConfigError(f"--{option} is about a recording on disk; say which with --out.")
-        mode: Any = "resume" if resume else "overwrite" if overwrite else "create"
-        options: dict[str, Any] = dict(duration=duration, dt=dt, batch=batch, seed=seed, noise=noise)
-        options |= dict(tau=tau, activation=activation, spectral_radius=spectral_radius)
+        given: dict[str, Any] = dict(duration=duration, dt=dt, batch=batch, seed=seed, noise=noise)
+        given |= dict(tau=tau, activation=activation, spectral_radius=spectral_radius)
         by_rows = ranks is not None and partition != "metis"  # METIS needs all synapses
-        named = load_network(config, simulation, by_rows=by_rows, **options)
+        named = load_network(config, simulation, by_rows=by_rows, **given)
         settings = named.settings
-        options = dict(what=what, variables=variable, regions=region, units=unit, every=every, dtype=dtype)
         begun = out_path if resume else None
-        chosen = _seed(settings, begun) if ranks is None else ranks.first(lambda: _seed(settings, begun))
-        settings = settings.model_copy(update={"seed": chosen})
+        chosen = _seed(settings, begun) if ranks is None else ranks.broadcast(lambda: _seed(settings, begun))
+        settings = named.settings = settings.model_copy(update={"seed": chosen})
         quiet = quiet or (ranks is not None and ranks.rank > 0)
+        given = dict(what=what, variables=variable, regions=region, units=unit, every=every, dtype=dtype)
         names = {"variables": "variable", "regions": "region", "units": "unit"}
-        record = with_options(settings.record, {k: v for k, v in options.items() if v != []}, names)
-        stimuli = [Stimulus.parse(text) for text in stim] if stim else settings.stimuli()
+        record = with_options(settings.record, {k: v for k, v in given.items() if v != []}, names)
         kinds: dict[Any, list[str] | None] = {Lesion: lesion, Clamp: clamp, Gain: gain}
-        acts: list[Intervention] = [kind.parse(text) for kind, texts in kinds.items() for text in texts or ()]
-        acts = acts or settings.acts()
+        interventions = [kind.parse(text) for kind, texts in kinds.items() for text in texts or ()]
+        options = SimulationOptions(
+            settings.duration,
+            batch=settings.batch,
+            stimulus=tuple(map(Stimulus.parse, stim) if stim else settings.stimuli()),
+            interventions=tuple(interventions or settings.intervention_objects()),
+            record=record.to_record(),
+            noise=settings.noise,
+            seed=chosen,
+            out=out_path,
+            mode="resume" if resume else "overwrite" if overwrite else "create",
+            checkpoint_seconds=checkpoint_seconds,
+            allow_large=yes,
+            progress=not quiet,
+            log=log,
+        )
         try:
             with notes():
-                count_steps(settings.dt, settings.duration, None)  # refused before a large network is built
-                more: dict[str, Any] = dict(
-                    batch=settings.batch, noise=settings.noise, stimulus=stimuli, interventions=acts,
-                    record=record.to_record(), out=out_path, mode=mode, allow_large=yes,
-                    checkpoint_seconds=checkpoint_seconds, progress=not quiet, log=log,
-                )  # fmt: skip
-                if ranks is not None:
-                    from sparse_mrnn.distributed import sharded_network
-                    from sparse_mrnn.distributed import simulate as run_on_ranks
-
-                    divided = sharded_network(named.graph, settings, partition=partition, device=device)
-                    report = divided.halo_report()
-                    if not quiet:
-                        synapses, halo = sum(report.synapses), f"{report.volume:,} units sent a step"
-                        if report.steps_per_message > 1:
-                            halo += f", {report.steps_per_message} steps at once"
-                        size = f"{divided.layout.n:,} units, {synapses:,} synapses"
-                        say(f"{size} on {ranks.size} ranks; {halo}; seed {chosen}")
-                    recording = run_on_ranks(divided, settings.duration, seed=chosen, **more)
-                else:
-                    net = named.build(device, seed=settings.seed)
-                    if stays_at_zero(net, stimuli, acts, noise=settings.noise):
-                        warnings.warn(NOTHING_DRIVES, stacklevel=1)
-                    if not quiet:
-                        units, synapses = net.graph.n_units, net.weights("recurrent").nnz
-                        say(f"{units:,} units, {synapses:,} synapses on {net.device}; seed {net.seed}")
-                    recording = run(net, settings.duration, seed=net.seed, **more)
+                options.count_steps(settings.dt)  # refused before a large network is built
+                told = (lambda text: None) if quiet else say
+                recording = (
+                    _in_one_process(named, options, device, told)
+                    if ranks is None
+                    else _on_ranks(named, options, device, partition, told)
+                )
         except SimulationStopped as stopped:
             err.print(f"[yellow]{escape(str(stopped))}[/]", soft_wrap=True)
             raise typer.Exit(130) from None
@@ -140,9 +135,43 @@ def simulate(
         out.print(summary(recording))
 
 
+def _in_one_process(
+    named: NamedNetwork, options: SimulationOptions, device: str | None, told: Callable[[str], None]
+) -> xarray.Dataset:
+    from sparse_mrnn.simulation.run import run_in_one_process
+
+    net = named.build(device)
+    options = replace(options, seed=net.seed)  # a saved network runs with the seed it was saved with
+    if stays_at_zero(net, options.stimulus, options.interventions, noise=options.noise):
+        warnings.warn(NOTHING_DRIVES, stacklevel=1)
+    units, synapses = net.graph.n_units, net.weights("recurrent").nnz
+    told(f"{units:,} units, {synapses:,} synapses on {net.device}; seed {net.seed}")
+    return run_in_one_process(net, options)
+
+
+def _on_ranks(
+    named: NamedNetwork,
+    options: SimulationOptions,
+    device: str | None,
+    partition: str,
+    told: Callable[[str], None],
+) -> xarray.Dataset | None:
+    from sparse_mrnn.distributed import sharded_network
+    from sparse_mrnn.distributed.simulation import run_on_ranks
+
+    net = sharded_network(named.graph, named.settings, partition=partition, device=device)
+    report = net.halo_report()
+    halo = f"{report.volume:,} units sent a step"
+    if report.steps_per_message > 1:
+        halo += f", {report.steps_per_message} steps at once"
+    size = f"{net.layout.n:,} units, {sum(report.synapses):,} synapses"
+    told(f"{size} on {net.ranks.size} ranks; {halo}; seed {options.seed}")
+    return run_on_ranks(net, options)
+
+
 @contextmanager
 def _ranks() -> Iterator[Ranks | None]:
-    """The processes that torchrun has started, or None without it."""
+    """Join the processes that torchrun has started; None without it."""
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         yield None
         return
@@ -153,7 +182,7 @@ def _ranks() -> Iterator[Ranks | None]:
 
 
 def _seed(settings: SimulationConfig, begun: Path | None) -> int:
-    """The seed that was given, or that of the run to be resumed, or a new one."""
+    """Return the seed given, or that of the run to be resumed, or a new one."""
     from sparse_mrnn.recording.reading import is_recording, read_metadata
 
     if settings.seed is not None:

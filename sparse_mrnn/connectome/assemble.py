@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 
 import numpy as np
@@ -27,7 +28,7 @@ PROJECTION_SIGN: dict[int | None, str] = {1: "pos", -1: "neg", 0: "free", None: 
 SIGN_KEYS = {1: "excitatory", -1: "inhibitory", 0: "unsigned"}
 
 Matrices = dict[tuple[str, int | None], sp.csr_array]
-"""Matrices (target, source) over all neurons, by projection key and the sign that all its synapses have."""
+"""Matrices (target, source) in the order of units, by projection key and the sign of all its synapses."""
 
 
 def graph_from_tables(tables: ConnectomeTables, settings: ImportSettings) -> tuple[RegionGraph, ImportReport]:
@@ -44,51 +45,53 @@ def graph_from_tables(tables: ConnectomeTables, settings: ImportSettings) -> tup
     rows = edge_rows(tables, settings)
     regions = regions_of(tables, rows, settings)
     signs = signs_of(tables, rows, settings)
-    matrices = _signed_matrices(tables, rows, signs, settings)
-    ids, selected, dropped = rows.ids.to_numpy(zero_copy_only=False), rows.selected, rows.dropped
-    edges = int(rows.kept.sum())
+    order = np.argsort(np.where(rows.selected, regions.code, -1), kind="stable")
+    units = order[len(order) - int(rows.selected.sum()) :]
+    rows.in_order(units)  # before matrices are made, which need no other order then
+    keys = _signed_matrices(tables, rows, signs, None if signs.per_synapse else signs.values[units], settings)
+    ids, dropped, edges = rows.ids.to_numpy(zero_copy_only=False), rows.dropped, int(rows.kept.sum())
     del rows  # large
 
-    matrices = _thresholded(matrices, settings, dropped)
-    isolated = selected & (sum(_degrees(matrices.values(), len(ids))) == 0)
+    keys = _thresholded(keys, settings, dropped)
+    isolated = np.add(*_degrees(keys.values(), len(units))) == 0
     if not settings.keep_isolated:
         dropped["neurons without a connection"] = int(isolated.sum())
-        selected, isolated = selected & ~isolated, np.zeros(1, dtype=bool)
-    units = np.flatnonzero(selected)
-    units = units[np.argsort(regions.code[units], kind="stable")]
+        there = np.flatnonzero(~isolated)
+        keys = {key: matrix[there][:, there] for key, matrix in keys.items()}
+        ids, units, isolated = ids[there], units[there], isolated[:0]
     if not len(units):
         problem = "no neuron is left; loosen select=, min_count= or keep_isolated=."
         raise ConnectomeError(f"{tables.label}: {problem}")
-    matrices = _in_order(matrices, units)
-    every = list(matrices.values())
+    matrices = list(keys.values())
     with np.errstate(over="ignore"):  # weights that overflow are refused
-        synapses = float(sum(np.abs(m.data).sum() for m in every))
-        how = _scale(every, settings, tables.label)
-        for matrix in every:
+        synapses = float(sum(np.abs(m.data).sum() for m in matrices))
+        how = _scale(matrices, settings, tables.label)
+        for matrix in matrices:
             matrix.data = matrix.data.astype(np.float32 if settings.counts else np.float64, copy=False)
-            _refuse(tables.label, matrix, ids[units], matrix.data == 0, "rounds to 0")
-            _refuse(tables.label, matrix, ids[units], ~np.isfinite(matrix.data), "is too large for a number")
+            _refuse(tables.label, matrix, ids, matrix.data == 0, "rounds to 0")
+            _refuse(tables.label, matrix, ids, ~np.isfinite(matrix.data), "is too large for a number")
 
     graph = RegionGraph(name=settings.name)
-    unit_signs = np.zeros(len(ids), dtype=np.int8) if signs.per_synapse else signs.values
+    unit_signs = np.zeros(len(units), dtype=np.int8) if signs.per_synapse else signs.values[units]
     code, positions = regions.code[units], tables.positions
-    for members in np.split(units, np.flatnonzero(np.diff(code)) + 1):
-        region, of_units = regions.code[members[0]], unit_signs[members]
+    bounds = [0, *(np.flatnonzero(np.diff(code)) + 1).tolist(), len(units)]
+    for start, stop in itertools.pairwise(bounds):
+        region, members, of_units = code[start], units[start:stop], unit_signs[start:stop]
         where = None if positions is None or members.max() >= len(positions) else positions[members]
         graph.add_region(
             regions.names[region], len(members), parent_region=regions.parents[region],
             sign=REGION_SIGN[int(of_units[0])] if (of_units == of_units[0]).all() else of_units,
-            unit_ids=[str(name) for name in ids[members]],
+            unit_ids=[str(name) for name in ids[start:stop]],
             positions=where if where is not None and np.isfinite(where).all() else None,
         )  # fmt: skip
-    for (key, sign), matrix in matrices.items():
+    for (key, sign), matrix in keys.items():
         graph.add_projections(
             matrix, key=key, sign=PROJECTION_SIGN[sign], trainable=settings.trainable,
             share="projection" if settings.share == "cell types" else settings.share,
         )  # fmt: skip
 
     n = graph.n_units
-    onto, out_of = _degrees(every, n)
+    onto, out_of = _degrees(matrices, n)
     tables_read = [table for table in (tables.neurons, tables.edges) if table is not None]
     notes = [*tables.notes, *regions.notes]
     if tables.weight is None:
@@ -99,7 +102,7 @@ def graph_from_tables(tables: ConnectomeTables, settings: ImportSettings) -> tup
     report = ImportReport(
         source=tables.label, rows={table.name: len(table) for table in tables_read}, dropped=dropped,
         neurons=n, isolated=int(isolated.sum()), edges=edges, synapses=synapses,
-        merged=sum(m.nnz for m in every), density=_pairs(every) / n**2, signs=signs.tally, weights=how,
+        merged=sum(m.nnz for m in matrices), density=_pairs(matrices) / n**2, signs=signs.tally, weights=how,
         regions=region_rows(graph, onto, out_of), projections=graph.number_of_edges(),
         notes=tuple(notes),
     )  # fmt: skip
@@ -107,30 +110,30 @@ def graph_from_tables(tables: ConnectomeTables, settings: ImportSettings) -> tup
 
 
 def _signed_matrices(
-    tables: ConnectomeTables, rows: EdgeRows, signs: Signs, settings: ImportSettings
-) -> Matrices:
-    """Signed connections by projection key and sign. Rows between the same neurons are summed."""
-    code, labels = np.zeros(len(rows.source), dtype=np.int32), ["default"]
+    tables: ConnectomeTables, rows: EdgeRows, signs: Signs, of_units: NDArray[np.int8] | None,
+    settings: ImportSettings,
+) -> Matrices:  # fmt: skip
+    """Make the matrix of every projection key and sign. Rows between the same neurons are summed."""
+    code, labels = None, ["default"]
     if settings.parallel != "sum":
         code, labels = tables.edges.labels(tables.edges.need(settings.parallel))
         code[code < 0] = len(labels)
         labels = [*labels, settings.missing_region]
     if signs.per_synapse:
-        code = code * 3 + signs.values + 1
-    parts: list[NDArray[np.int64] | slice]
-    if len(labels) == 1 and not signs.per_synapse:
-        parts = [slice(None) if rows.kept.all() else np.flatnonzero(rows.kept)]
-    else:
-        order = np.argsort(np.where(rows.kept, code, -1), kind="stable")[int((~rows.kept).sum()) :]
-        pieces = np.split(order, np.flatnonzero(np.diff(code[order])) + 1)
-        parts = [piece for piece in pieces if len(piece)]
+        code = (0 if code is None else code * 3) + signs.values.astype(np.int32) + 1
+    parts: list[NDArray[np.int64] | slice] = [slice(None) if rows.kept.all() else np.flatnonzero(rows.kept)]
+    if code is not None:
+        small = np.int16 if 3 * len(labels) < 2**15 else np.int32  # numpy sorts the former by radix
+        order = np.argsort(np.where(rows.kept, code, -1).astype(small), kind="stable")
+        order = order[int((~rows.kept).sum()) :]
+        parts = [part for part in np.split(order, np.flatnonzero(np.diff(code[order])) + 1) if len(part)]
     matrices: Matrices = {}
     shape = rows.neurons, rows.neurons
     for part in parts:
         source, target, weight = rows.source[part], rows.target[part], rows.weight[part]
-        group = int(code[part][0]) if len(source) else 0
-        if not signs.per_synapse:
-            sign, key, common = signs.values[source], labels[group], None
+        group = 0 if code is None else int(code[part][0])
+        if of_units is not None:
+            sign, key, common = of_units[source], labels[group], None
         else:
             sign, key, common = signs.values[part], labels[group // 3], group % 3 - 1
             key = SIGN_KEYS[common] if labels == ["default"] else f"{key} {SIGN_KEYS[common]}"
@@ -140,7 +143,7 @@ def _signed_matrices(
 
 
 def _thresholded(matrices: Matrices, settings: ImportSettings, dropped: dict[str, int]) -> Matrices:
-    """Without pairs of neurons below ``min_count`` synapses in all, and without connections of no synapse."""
+    """Leave out connections without a synapse, and pairs of neurons below ``min_count`` synapses in all."""
     zeros = sum(int((m.data == 0).sum()) for m in matrices.values())
     if zeros:
         dropped["connections with a count or weight of zero"] = zeros
@@ -155,23 +158,8 @@ def _thresholded(matrices: Matrices, settings: ImportSettings, dropped: dict[str
     return {group: matrix.multiply(keep).tocsr() for group, matrix in matrices.items()}
 
 
-def _in_order(matrices: Matrices, units: NDArray[np.int64]) -> Matrices:
-    """Matrices over some neurons in their order in the graph."""
-    out: Matrices = {}
-    for group, matrix in matrices.items():
-        if len(units) == matrix.shape[0] and (units == np.arange(len(units))).all():
-            return matrices
-        number = np.full(matrix.shape[0], -1, dtype=np.int32)
-        number[units] = np.arange(len(units), dtype=np.int32)
-        part = matrix[units]
-        entries = part.data, number[part.indices], part.indptr
-        out[group] = sp.csr_array(entries, shape=(len(units), len(units)))
-        out[group].sort_indices()
-    return out
-
-
 def _scale(matrices: list[sp.csr_array], settings: ImportSettings, label: str) -> str:
-    """Turn counts into weights, in place; returns how."""
+    """Turn counts into weights, in place; return how in words."""
     how = SCALES[settings.scale]
     if not settings.counts:
         how = how.replace("synapse count", "weight").replace("counts", "|weights|")
@@ -203,7 +191,7 @@ def _scale(matrices: list[sp.csr_array], settings: ImportSettings, label: str) -
 def _refuse(
     label: str, matrix: sp.csr_array, ids: NDArray[np.object_], wrong: NDArray[np.bool_], problem: str
 ) -> None:
-    """Refuse weights, once scaled, that a number cannot hold; names the first connection."""
+    """Refuse scaled weights that a number cannot hold; the error names the first connection."""
     for entry in np.flatnonzero(wrong)[:1]:
         target, source = np.searchsorted(matrix.indptr, entry, "right") - 1, matrix.indices[entry]
         weight = f"the weight from neuron {ids[source]} to neuron {ids[target]}"
@@ -217,7 +205,7 @@ def _sum(matrices: Iterable[sp.csr_array]) -> sp.csr_array:
 
 
 def _degrees(matrices: Iterable[sp.csr_array], n: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Connections onto and out of each of ``n`` neurons."""
+    """Count connections onto and out of each of ``n`` neurons."""
     onto, out_of = np.zeros((2, n), dtype=np.int64)
     for m in matrices:
         onto += np.diff(m.indptr)
@@ -226,7 +214,7 @@ def _degrees(matrices: Iterable[sp.csr_array], n: int) -> tuple[NDArray[np.int64
 
 
 def _pairs(matrices: list[sp.csr_array]) -> int:
-    """Pairs of neurons with a connection in any of the matrices."""
+    """Count pairs of neurons with a connection in any of the matrices."""
     if not matrices:
         return 0
     ones = ((np.ones(m.nnz, dtype=np.int32), m.indices, m.indptr) for m in matrices)

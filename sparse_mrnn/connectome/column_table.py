@@ -19,7 +19,7 @@ NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 
 
 def arrow() -> Any:
-    """pyarrow, or an error that says how to install it."""
+    """Return pyarrow, or raise an error that says how to install it."""
     try:
         import pyarrow
         import pyarrow.compute
@@ -42,12 +42,12 @@ class Ids:
 
     @property
     def rows(self) -> Any:
-        """The id of every row, a pyarrow array."""
+        """The id of every row, as a pyarrow array."""
         return self.values.take(arrow().array(self.codes))
 
 
 def comparable(*columns: Ids) -> list[Ids]:
-    """Ids of one type: integers, or text if any of the columns is."""
+    """Give ids one type: integers, or text if any of the columns is text."""
     text = arrow().string()
     some_text = any(ids.values.type == text for ids in columns)
     return [Ids(ids.values.cast(text), ids.codes) for ids in columns] if some_text else list(columns)
@@ -72,20 +72,20 @@ class ColumnTable:
         return list(self.data.column_names)
 
     def location(self, row: int, column: str) -> str:
-        """Where a value is: file, line (or row) and column."""
+        """Say where a value is: file, line (or row) and column."""
         if self.path is not None and self.dialect is not None:
             return f"{self.name}, line {self.dialect.line_of(self.path, row)}, column {column!r}"
         return f"{self.name}, row {row}, column {column!r}"
 
     def need(self, column: str) -> str:
-        """The column's name, if there is such a column; else an error that lists those there are."""
+        """Return the column's name; if the table lacks it, raise an error that lists the columns."""
         if column in self.columns:
             return column
         hint = listed(column, self.known or self.columns)
         raise ConnectomeError(f"{self.name}: there is no column {column!r}. {hint}")
 
     def ids(self, column: str) -> Ids:
-        """Ids: integers if every one is written as an integer is (no leading zeros); else trimmed text."""
+        """Read ids: as integers if each is written like one (no leading zeros), else as trimmed text."""
         pa = arrow()
         kind, where = self.data.column(self.need(column)).type, f"{self.name}, column {column!r}"
         kind = kind.value_type if pa.types.is_dictionary(kind) else kind
@@ -103,19 +103,19 @@ class ColumnTable:
             problem = f"the id is missing ({len(missing)} are). Remove the row or fill it in."
             raise ConnectomeError(f"{self.location(int(missing[0]), column)}: {problem}")
         used = np.bincount(codes, minlength=len(values)) > 0
-        if not used.all():
+        if not used.all():  # categories of a DataFrame that no row has
             values, codes = values.filter(pa.array(used)), (np.cumsum(used, dtype=np.int32) - 1)[codes]
-        values = values.cast(pa.string())
-        self._refuse_floats(values, codes, column)
-        if pa.compute.all(pa.compute.match_substring_regex(values, INTEGER)).as_py() is not False:
-            try:
-                return Ids(values.cast(pa.int64()), codes)
-            except pa.ArrowInvalid:
-                pass  # beyond 64 bits
-        return Ids(values, codes)
+        if not pa.types.is_integer(values.type):
+            self._refuse_floats(values, codes, column)
+            if not pa.compute.all(pa.compute.match_substring_regex(values, INTEGER), min_count=0).as_py():
+                return Ids(values, codes)
+        try:
+            return Ids(values.cast(pa.int64()), codes)
+        except pa.ArrowInvalid:  # beyond 64 bits
+            return Ids(values.cast(pa.string()), codes)
 
     def _refuse_floats(self, values: Any, codes: Codes, column: str) -> None:
-        """Text that is numbers throughout, one of them with a decimal point or exponent, was a float once."""
+        """Refuse text of numbers only, one of them with a decimal point or exponent: it was a float once."""
         compute = arrow().compute
         floating = compute.match_substring_regex(values, r"^[+-]?[0-9]+(\.|[eE])")
         floating = floating.to_numpy(zero_copy_only=False)
@@ -129,7 +129,7 @@ class ColumnTable:
             )
 
     def numbers(self, column: str) -> NDArray[np.float64]:
-        """Finite numbers of a column."""
+        """Read the finite numbers of a column."""
         pa = arrow()
         values = self.data.column(self.need(column)).combine_chunks()
         kind = values.type
@@ -138,7 +138,7 @@ class ColumnTable:
             number = pa.compute.match_substring_regex(pa.compute.utf8_trim_whitespace(text), NUMBER)
             if pa.compute.any(pa.compute.invert(number)).as_py():
                 row = int(pa.compute.index(number, False).as_py())
-                raise ConnectomeError(f"{self.location(row, column)}: {text[row].as_py()!r} is no number.")
+                raise ConnectomeError(f"{self.location(row, column)}: {text[row].as_py()!r} is not a number.")
             values = text
         numbers: NDArray[np.float64] = self._cast(values, column, pa.float64()).to_numpy(zero_copy_only=False)
         bad = np.flatnonzero(~np.isfinite(numbers))
@@ -149,7 +149,7 @@ class ColumnTable:
         return numbers
 
     def labels(self, column: str) -> tuple[Codes, list[str]]:
-        """A column as codes into a sorted list of labels; -1 where there is none (null, empty or blank)."""
+        """Read a column as codes into a sorted list of labels; null, empty and blank cells are -1."""
         pa = arrow()
         values, codes = self._distinct(column)
         if pa.types.is_floating(values.type):  # integers with gaps, as pandas keeps them
@@ -163,14 +163,15 @@ class ColumnTable:
         return lookup[codes], labels
 
     def _distinct(self, column: str) -> tuple[Any, Codes]:
-        """The different values of a column (text trimmed), and which one each row has; -1 if none."""
+        """Return the different values of a column (text trimmed), and which one each row has; -1 if none."""
         pa = arrow()
         data = self.data.column(self.need(column)).combine_chunks()
         if not (pa.types.is_dictionary(data.type) or pa.types.is_primitive(data.type)):
             data = self._cast(data, column, pa.string())
         if not pa.types.is_dictionary(data.type):
             data = data.dictionary_encode()
-        codes, entries = data.indices.fill_null(-1).to_numpy(zero_copy_only=False), data.dictionary
+        codes = data.indices.cast(pa.int32()).fill_null(-1).to_numpy(zero_copy_only=False)
+        entries = data.dictionary
         if pa.types.is_floating(entries.type):
             entries = entries.cast(pa.float64())  # arrow cannot compare 16-bit numbers
             entries = pa.compute.if_else(pa.compute.is_nan(entries), None, entries)
@@ -178,6 +179,8 @@ class ColumnTable:
             text = pa.compute.utf8_trim_whitespace(self._cast(entries, column, pa.string()))
             entries = pa.compute.if_else(pa.compute.equal(text, ""), None, text)
         values = pa.compute.unique(entries).drop_null()
+        if len(values) == len(entries):  # as they nearly always are; else the rows of a table are many
+            return values, codes
         index = pa.compute.index_in(entries, value_set=values).fill_null(-1).to_numpy(zero_copy_only=False)
         return values, np.append(index, np.int32(-1))[codes]
 
@@ -191,14 +194,14 @@ class ColumnTable:
 
 
 def dictionary_column(index: NDArray[Any], values: Sequence[str]) -> Any:
-    """Text as a pyarrow column of indices into a list of values: no text is copied."""
+    """Make a pyarrow column of text as indices into a list of values: no text is copied."""
     pa = arrow()
     codes = pa.array(index.astype(np.int32, copy=False))
     return pa.DictionaryArray.from_arrays(codes, pa.array(values, pa.string()))
 
 
 def listed(column: str, columns: Sequence[str]) -> str:
-    """What to say after a column that is not there: a similar one, and which there are."""
+    """Say, after a missing column, which is similar and which there are."""
     hint = suggest(column, columns, what="columns")
     names = ", ".join(map(repr, columns[:20])) + (", ..." if len(columns) > 20 else "")
     return hint if hint.startswith("Known") else f"{hint} The columns are {names}."

@@ -150,7 +150,7 @@ def explain(path: Path, dialect: Dialect, kinds: Mapping[str, str], reason: str)
         for column, k in index.items():
             value, where = cells[k].strip(), f"{path.name}, line {line}, column {column!r}"
             if kinds[column] == "number" and value and not is_number(value):
-                raise ConnectomeError(f"{where}: {value!r:.80} is no number.")
+                raise ConnectomeError(f"{where}: {value!r:.80} is not a number.")
             if "\ufffd" in value:
                 raise ConnectomeError(f"{where}: {value!r:.80} is not UTF-8 text.")
     raise ConnectomeError(f"{path}: {reason}")

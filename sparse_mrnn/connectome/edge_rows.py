@@ -21,7 +21,7 @@ Bool = NDArray[np.bool_]
 class ConnectomeTables:
     """What an importer found: two tables, and which of their columns matter.
 
-    The default names are those of `indexed_edges` and `node_table`.
+    The default column names are the ones that `indexed_edges` and `node_table` give.
     """
 
     label: str  # what was imported, for the report
@@ -35,7 +35,7 @@ class ConnectomeTables:
     notes: tuple[str, ...] = ()
 
     def has(self, column: str) -> bool:
-        """Whether the neuron table has a column."""
+        """Say whether the neuron table has a column."""
         return self.neurons is not None and column in self.neurons.columns
 
     def check(self, columns: list[str]) -> None:
@@ -53,13 +53,13 @@ class ConnectomeTables:
 def indexed_edges(
     name: str, ids: Sequence[str], source: NDArray[Any], target: NDArray[Any], columns: Mapping[str, Any]
 ) -> ColumnTable:
-    """An edge table whose ends are indices into a list of ids."""
+    """Make an edge table whose ends are indices into a list of ids."""
     ends = {"(source)": dictionary_column(source, ids), "(target)": dictionary_column(target, ids)}
     return ColumnTable(name, arrow().table({**columns, **ends}))
 
 
 def node_table(name: str, ids: Sequence[str], columns: Mapping[str, Any]) -> ColumnTable:
-    """A neuron table of a list of ids and the columns beside it."""
+    """Make a neuron table of a list of ids and the columns beside it."""
     pa = arrow()
     return ColumnTable(name, pa.table({**columns, "(neuron)": pa.array(ids, pa.string())}))
 
@@ -79,16 +79,23 @@ class EdgeRows:
 
     @property
     def neurons(self) -> int:
-        """How many neurons there are."""
+        """The number of neurons."""
         return len(self.ids)
 
     def drop(self, reason: str, rows: Bool) -> None:
-        """Leave out some rows that count until now."""
+        """Leave out some of the rows that are kept so far."""
         self.dropped[reason] = int(rows.sum())
         self.kept &= ~rows
 
+    def in_order(self, units: NDArray[np.intp]) -> None:
+        """Keep some neurons, numbered anew in this order, and number the ends of the rows likewise."""
+        number = np.full(self.neurons + 1, -1, dtype=np.int32)  # the last entry keeps -1, unknown, as it is
+        number[units] = np.arange(len(units), dtype=np.int32)
+        self.source, self.target = number[self.source], number[self.target]
+        self.ids, self.selected = self.ids.take(arrow().array(units)), self.selected[units]
+
     def of_table(self, values: Any, missing: Any) -> NDArray[Any]:
-        """Values of the neuron table's rows, for all neurons: ``missing`` for those that it does not have."""
+        """Extend values of the neuron table's rows to all neurons; the others get ``missing``."""
         return np.concatenate([values, np.full(self.added, missing, dtype=values.dtype)])
 
 
@@ -113,7 +120,7 @@ def edge_rows(tables: ConnectomeTables, settings: ImportSettings) -> EdgeRows:
 
 
 def _matched(tables: ConnectomeTables, settings: ImportSettings) -> tuple[Any, int, Int32, Int32]:
-    """Ids of the neurons, how many are in the edge table only, and both ends of every edge as indices."""
+    """Number the neurons: their ids, how many the edge table alone has, and both ends of every row."""
     ends = [tables.edges.ids(tables.source), tables.edges.ids(tables.target)]
     if tables.neurons is None:
         ends = comparable(*ends)
@@ -152,7 +159,7 @@ def _sorted_union(columns: Sequence[Ids]) -> Any:
 
 
 def _indices(ids: Any, ends: Sequence[Ids]) -> tuple[Int32, Int32]:
-    """Both ends of every edge as indices into ``ids``; -1 where it does not have them."""
+    """Give both ends of every row as indices into ``ids``; -1 if an id is not there."""
     index_in = arrow().compute.index_in
     of_values = (index_in(end.values, value_set=ids).fill_null(-1) for end in ends)
     source, target = (
@@ -174,13 +181,13 @@ def refuse_repeats(neurons: ColumnTable, column: str, ids: Ids) -> None:
 
 
 def _weights(tables: ConnectomeTables, settings: ImportSettings) -> NDArray[np.float64]:
-    """Synapse counts (checked) or real weights of every edge row."""
+    """Read the synapse count (checked) or the real weight of every row."""
     if tables.weight is None:
         return np.ones(len(tables.edges))
     weight = tables.edges.numbers(tables.weight)
     if settings.counts:
         whole = weight == np.floor(weight)
-        kinds = (("negative", weight < 0), ("no whole number", ~whole), ("too large", weight > 2**53))
+        kinds = (("negative", weight < 0), ("not a whole number", ~whole), ("too large", weight > 2**53))
         for what, bad in kinds:
             if bad.any():
                 row = int(np.flatnonzero(bad)[0])
@@ -198,7 +205,7 @@ def _weights(tables: ConnectomeTables, settings: ImportSettings) -> NDArray[np.f
 
 
 def _selected(tables: ConnectomeTables, settings: ImportSettings, ids: Any, added: int) -> Bool:
-    """Which neurons ``select`` keeps."""
+    """Mark the neurons that ``select`` keeps."""
     if settings.select is None:
         return np.ones(len(ids), dtype=bool)
     if not isinstance(settings.select, Mapping):
@@ -229,6 +236,6 @@ def _selected_ids(wanted: list[Any], ids: Any) -> Bool:
         raise ConnectomeError(f"select: {error}; the ids are of type {ids.type}.") from None
     absent = values.filter(pa.compute.invert(pa.compute.is_in(values, value_set=ids)))
     if len(absent):
-        raise ConnectomeError(f"select: {len(absent)} ids are no neurons here, first {absent[0].as_py()}.")
+        raise ConnectomeError(f"select: {len(absent)} ids are not here, first {absent[0].as_py()}.")
     selected: Bool = pa.compute.is_in(ids, value_set=values).to_numpy(zero_copy_only=False)
     return selected

@@ -49,7 +49,7 @@ def regions_of(tables: ConnectomeTables, rows: EdgeRows, settings: ImportSetting
 def _labelled(
     column: str, tables: ConnectomeTables, rows: EdgeRows, settings: ImportSettings, notes: list[str]
 ) -> tuple[Codes, list[str]]:
-    """The value of a column for every neuron; ``missing_region`` where there is none."""
+    """Give every neuron its value of a column, or ``missing_region`` if it has none."""
     if tables.neurons is not None and tables.has(column):
         codes, labels = tables.neurons.labels(column)
         codes = rows.of_table(codes, -1)
@@ -68,7 +68,7 @@ def _labelled(
 def _parents(
     codes: Codes, labels: list[str], tables: ConnectomeTables, settings: ImportSettings, notes: list[str]
 ) -> list[str | None]:
-    """The parent of every region, where its neurons agree on one."""
+    """Find the parent of every region whose neurons agree on one."""
     if settings.parent is None:
         return [None] * len(labels)
     if tables.neurons is None:
@@ -88,7 +88,7 @@ def _parents(
 
 
 def _most_synapses(column: str, tables: ConnectomeTables, rows: EdgeRows) -> tuple[Codes, list[str]]:
-    """The value of an edge column with most of a neuron's synapses; the first of equals; -1 without any."""
+    """Find the value of an edge column that most synapses of a neuron have (-1 without synapses)."""
     codes, labels = tables.edges.labels(tables.edges.need(column))
     labelled = rows.kept & (codes >= 0)
     codes, weight = codes[labelled], np.abs(rows.weight[labelled])

@@ -1,7 +1,8 @@
-"""ImportReport: what an importer read, left out and made."""
+"""ImportReport: what an importer read, left out and made; the report of a graph that is there already."""
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from sparse_mrnn.declaration.graph import RegionGraph
 from sparse_mrnn.display import SummaryTable
+from sparse_mrnn.lowering.lower import lower
 
 SHOWN = 20
 """Regions a report prints; it holds all."""
@@ -140,3 +142,24 @@ class ImportReport:
 
     def _repr_html_(self) -> str:
         return self.table()._repr_html_()
+
+
+def report_of(
+    graph: RegionGraph, source: str, weights: str = "as in the file", notes: tuple[str, ...] = ()
+) -> ImportReport:
+    """Report a graph with explicit synapses, as if it had just been imported from ``source``."""
+    matrix = lower(graph, rng=0, dtype=np.float64).to_scipy()
+    n, edges = graph.n_units, matrix.nnz
+    onto, out_of = np.diff(matrix.indptr), np.bincount(matrix.indices, minlength=n)
+    row = np.repeat(np.arange(n, dtype=np.int64), onto)
+    pairs = int((np.diff(row * n + matrix.indices) > 0).sum()) + 1 if edges else 0
+    meaning = dict(inherit="by the source neuron", pos="excitatory", neg="inhibitory", free="unsigned")
+    signs: Counter[str] = Counter()
+    for p in graph.projections("recurrent"):
+        signs[f"connections: {p.key}, {meaning[p.sign]}"] += 0 if p.synapses is None else p.synapses.nnz
+    return ImportReport(
+        source=source, rows={"nodes": n, "edges": edges}, signs=dict(signs), weights=weights, notes=notes,
+        neurons=n, isolated=int(((onto + out_of) == 0).sum()), edges=edges, merged=edges,
+        synapses=float(np.abs(matrix.data).sum()), density=pairs / n**2 if n else 0.0,
+        regions=region_rows(graph, onto, out_of), projections=graph.number_of_edges(),
+    )  # fmt: skip

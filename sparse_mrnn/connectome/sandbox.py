@@ -1,4 +1,4 @@
-"""Reading in a child process, with limits of memory and time, what compiled code cannot be trusted with.
+"""A child process with limits of memory and time, which reads what compiled code cannot be trusted with.
 
 The child is this file as a script. It sends the variables of a .mat file as a line of JSON (name, type, shape
 of each array) and their bytes; nothing is unpickled. It imports nothing of the package, so it starts quickly.
@@ -26,11 +26,12 @@ class ReadingError(Exception):
 
 
 def read_mat(path: Path) -> dict[str, dict[str, Any]]:
-    """Variables of a .mat file: "matrix" (dense), "row", "col", "data" and "shape" (sparse), or "text".
+    """Read the variables of a .mat file: "matrix"; of a sparse one "row", "col", "data", "shape"; or "text".
 
     Raises
     ------
     ReadingError
+        If the reader crashes, or needs too much time or memory, or finds damage.
     """
     command = [sys.executable, "-P", __file__, str(path)]
     one_thread = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}  # each maps memory
@@ -59,7 +60,7 @@ def read_mat(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def _send(path: str) -> None:
-    """The child: read a file, print its variables."""
+    """Read a file and print its variables, in the child."""
     import scipy.io
     import scipy.sparse as sp
 
@@ -89,6 +90,7 @@ def _send(path: str) -> None:
 
 
 def _limit() -> None:
+    """Limit the memory of this process, the child."""
     try:
         import resource
     except ImportError:  # not on Windows

@@ -53,7 +53,7 @@ class Signs:
 
 
 def canonical(transmitter: str) -> str:
-    """A transmitter's full lower-case name.
+    """Return a transmitter's full lower-case name.
 
     >>> canonical(" ACH"), canonical("GABA")
     ('acetylcholine', 'gaba')
@@ -63,7 +63,7 @@ def canonical(transmitter: str) -> str:
 
 
 def sign_map(signs: str | Mapping[str, int] | None) -> dict[str, int]:
-    """The mapping of transmitter to sign a caller asks for."""
+    """Return the mapping of transmitter to sign that the caller asks for."""
     if signs is None:
         raise ConnectomeError(
             "transmitters need signs=: 'fly', 'vertebrate' or a mapping such as {'acetylcholine': 1, "
@@ -82,13 +82,13 @@ def sign_map(signs: str | Mapping[str, int] | None) -> dict[str, int]:
 
 
 def of_labels(labels: list[str], settings: ImportSettings) -> tuple[Int8, list[str]]:
-    """Sign of each label of a transmitter or sign column, or `UNKNOWN`; labels of several transmitters."""
+    """Give each label its sign (or `UNKNOWN`), and list the labels whose transmitters disagree."""
     out = np.full(len(labels), UNKNOWN, dtype=np.int8)
     several: list[str] = []
     if settings.transmitter is None:
         for k, label in enumerate(labels):
             if label.lower() not in SIGN_WORDS:
-                problem = f"{label!r} is no sign; use 1, -1, 0, pos or neg."
+                problem = f"{label!r} is not a sign; use 1, -1, 0, pos or neg."
                 raise ConnectomeError(f"column {settings.sign!r}: {problem}")
             out[k] = SIGN_WORDS[label.lower()]
         return out, several
@@ -104,7 +104,7 @@ def of_labels(labels: list[str], settings: ImportSettings) -> tuple[Int8, list[s
 
 
 def signs_of(tables: ConnectomeTables, rows: EdgeRows, settings: ImportSettings) -> Signs:
-    """Signs of all neurons, or with ``sign_per="synapse"`` of all edge rows."""
+    """Give all neurons their signs, or with ``sign_per="synapse"`` all edge rows."""
     column, per_synapse = settings.transmitter or settings.sign, settings.sign_per == "synapse"
     if tables.neurons is not None and column is not None and tables.has(column):
         everyone = np.ones(rows.neurons - rows.added, dtype=bool)
@@ -165,12 +165,13 @@ def _of_column(
 
 
 def _numbers_or_nan(table: ColumnTable, column: str) -> NDArray[np.float64]:
-    """Numbers of a column; where they are missing, NaN."""
+    """Read the numbers of a column; missing ones are NaN."""
     codes, labels = table.labels(column)
     labels = ["nan" if label.lower() in NO_NUMBER else label for label in labels]
     wrong = next((label for label in labels if not is_number(label)), None)
     if wrong is not None:
-        raise ConnectomeError(f"{table.name}, column {column!r}: the confidence {wrong!r:.80} is no number.")
+        where = f"{table.name}, column {column!r}"
+        raise ConnectomeError(f"{where}: the confidence {wrong!r:.80} is not a number.")
     values = np.array([*map(float, labels), np.nan])
     numbers: NDArray[np.float64] = values[codes]
     return numbers
@@ -179,7 +180,7 @@ def _numbers_or_nan(table: ColumnTable, column: str) -> NDArray[np.float64]:
 def _without_unknown(
     signs: Int8, settings: ImportSettings, name: Callable[[int], str], counted: Any = True
 ) -> Int8:
-    """Signs with those that are unknown replaced, as the caller wants."""
+    """Replace unknown signs as ``unknown_sign`` says."""
     unknown = signs == UNKNOWN
     refused = np.flatnonzero(unknown & counted)
     if settings.unknown_sign == "error" and len(refused):
@@ -190,7 +191,7 @@ def _without_unknown(
 
 
 def _by_neuron(by_row: Int8, rows: EdgeRows, settings: ImportSettings, tally: dict[str, int]) -> Int8:
-    """One sign per neuron from those of its synapses."""
+    """Derive the sign of each neuron from the signs of its synapses."""
     n, size, total = rows.neurons, np.abs(rows.weight), {}
     for sign in (1, -1, 0):
         counted = rows.kept & (by_row == sign)

@@ -1,9 +1,10 @@
-"""Reading tables: text, Parquet, Feather and DataFrames become one kind of column table."""
+"""Tables of text, Parquet, Feather or memory: looked at once for their columns, some of which are read."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,89 +15,117 @@ from sparse_mrnn.files.atomic import reason
 
 GROWTH, SPARED = 300, 64 << 20
 """A file may grow this many times in memory, and always to this many bytes; more is a decompression bomb."""
-
-
 BINARY = (".parquet", ".feather", ".arrow")
 
 
-def pick(
-    columns: Sequence[str], label: str, wanted: str | None, usual: Iterable[str], argument: str
-) -> str | None:
-    """The column ``wanted``, or the first of the ``usual`` names that is there in any case, or None."""
-    if wanted is not None:
-        if wanted not in columns:
-            problem = f"there is no column {wanted!r} ({argument}=). {listed(wanted, columns)}"
-            raise ConnectomeError(f"{label}: {problem}")
-        return wanted
-    lower = {column.strip().lower(): column for column in reversed(columns)}
-    return next((lower[name] for name in usual if name in lower), None)
+@dataclass(frozen=True, eq=False)
+class TableSource:
+    """A table whose columns are known and whose rows are still where they were.
 
+    Parameters
+    ----------
+    source : path, DataFrame, mapping of columns or pyarrow.Table
+    name : str
+        How errors locate a value: the file's name, or what the caller calls a table in memory.
+    columns : tuple of str
+    dialect : Dialect, optional
+        Of a text file.
+    """
 
-def require(columns: Sequence[str], label: str, *needed: str) -> None:
-    """Refuse a table without a column that its format has."""
-    for column in needed:
-        if column not in columns:
-            names = ", ".join(map(repr, columns))
-            raise ConnectomeError(f"{label}: there is no column {column!r}. The columns are {names}.")
+    source: Any
+    name: str
+    columns: tuple[str, ...]
+    dialect: Dialect | None = None
 
+    @classmethod
+    def of(
+        cls, source: Any, name: str, *, delimiter: str | None = None, columns: Sequence[str] | None = None
+    ) -> TableSource:
+        """Look at a table: .parquet, .feather and .arrow by suffix; else text, compressed or not.
 
-def header(source: Any, delimiter: str | None = None, columns: Sequence[str] | None = None) -> list[str]:
-    """Names of a table's columns, without reading the rest of it."""
-    if not isinstance(source, (str, os.PathLike)):
-        if isinstance(source, Mapping):
-            return list(source)
+        ``delimiter`` and ``columns`` are as in `sniff`.
+        """
+        if isinstance(source, (str, os.PathLike)):
+            path = _existing(Path(source))
+            if path.suffix in BINARY:
+                return cls(path, path.name, _binary_columns(path))
+            dialect = sniff(path, delimiter, columns)
+            return cls(path, path.name, dialect.columns, dialect)
         if _is_dataframe(source):  # it may have columns that arrow cannot hold
-            return [str(column) for column in source.columns]
-        return list(_from_memory(source, "table").column_names)
-    path = _existing(Path(source))
+            return cls(source, name, tuple(str(column) for column in source.columns))
+        if isinstance(source, Mapping):
+            return cls(source, name, tuple(source))
+        table = _from_memory(source, name)
+        return cls(table, name, tuple(table.column_names))
+
+    @property
+    def label(self) -> str:
+        """How errors name the whole table: its path, or the name that the caller gave."""
+        return str(self.source) if isinstance(self.source, Path) else f"the table of {self.name}"
+
+    def pick(self, wanted: str | None, usual: Iterable[str], argument: str) -> str | None:
+        """Return the column ``wanted``, or the first of the ``usual`` names found in any case, or None."""
+        if wanted is not None:
+            if wanted not in self.columns:
+                problem = f"there is no column {wanted!r} ({argument}=). {listed(wanted, self.columns)}"
+                raise ConnectomeError(f"{self.label}: {problem}")
+            return wanted
+        lower = {column.strip().lower(): column for column in reversed(self.columns)}
+        return next((lower[name] for name in usual if name in lower), None)
+
+    def recognised(self, wanted: str | None, usual: Sequence[str], argument: str, what: str) -> str:
+        """Return the column that an argument names or that has a usual name; refuse a table without it."""
+        column = self.pick(wanted, usual, argument)
+        if column is None:
+            problem = f"no column looks like {what}; name it with {argument}=."
+            names = ", ".join(map(repr, self.columns))
+            raise ConnectomeError(f"{self.label}: {problem} The columns are {names}.")
+        return column
+
+    def require(self, *needed: str) -> None:
+        """Refuse a table without a column that its format has."""
+        for column in needed:
+            if column not in self.columns:
+                names = ", ".join(map(repr, self.columns))
+                problem = f"there is no column {column!r}. The columns are {names}."
+                raise ConnectomeError(f"{self.label}: {problem}")
+
+    def read(
+        self, *, ids: Iterable[str], text: Iterable[str] = (), numbers: Iterable[str] = ()
+    ) -> ColumnTable:
+        """Read columns of ids and numbers, and those of the columns of text that the table has."""
+        found = dict.fromkeys((column for column in text if column in self.columns), "text")
+        kinds = {**found, **dict.fromkeys(numbers, "number"), **dict.fromkeys(ids, "id")}
+        for column in kinds:
+            if self.columns.count(column) > 1:
+                raise ConnectomeError(f"{self.name}: column {column!r} is there twice; rename one.")
+        if not isinstance(self.source, Path):
+            return ColumnTable(self.name, _from_memory(self.source, self.name, kinds), known=self.columns)
+        path, pa = self.source, arrow()
+        if self.dialect is None:
+            data = _guard(path, lambda: _read_binary(path, list(kinds)))
+            return ColumnTable(self.name, data, known=self.columns)
+        try:
+            try:
+                data = _read_text(path, self.dialect, kinds)
+            except pa.ArrowInvalid:  # perhaps a line break in quotes where a block of the file ends
+                data = _read_text(path, self.dialect, kinds, line_breaks=True)
+        except pa.ArrowException as error:
+            explain(path, self.dialect, kinds, str(error))
+        return ColumnTable(self.name, data, path, self.dialect, self.columns)
+
+
+def _binary_columns(path: Path) -> tuple[str, ...]:
+    pa = arrow()
     if path.suffix == ".parquet":
         import pyarrow.parquet
 
-        return list(_guard(path, lambda: pyarrow.parquet.read_schema(path).names))
-    if path.suffix in BINARY:
-        return list(_guard(path, lambda: arrow().ipc.open_file(arrow().memory_map(str(path))).schema.names))
-    return list(sniff(path, delimiter, columns).columns)
-
-
-def read(
-    source: Any,
-    *,
-    ids: Iterable[str],
-    text: Iterable[str] = (),
-    numbers: Iterable[str] = (),
-    name: str = "table",
-    delimiter: str | None = None,
-    columns: Sequence[str] | None = None,
-) -> ColumnTable:
-    """Read columns of ids, text and numbers of a path, DataFrame, mapping of lists or pyarrow.Table.
-
-    .parquet, .feather and .arrow by their suffix; anything else is text, compressed or not (.gz, .bz2, .zst).
-    Errors call a table that is no file ``name``; ``delimiter`` and ``columns`` are as in `sniff`.
-    """
-    pa = arrow()
-    kinds = {**dict.fromkeys(text, "text"), **dict.fromkeys(numbers, "number"), **dict.fromkeys(ids, "id")}
-    known = tuple(header(source, delimiter, columns))
-    for column in kinds:
-        if known.count(column) > 1:
-            raise ConnectomeError(f"{name}: column {column!r} is there twice; rename one.")
-    if not isinstance(source, (str, os.PathLike)):
-        return ColumnTable(name, _from_memory(source, name, kinds), known=known)
-    path = Path(source)
-    if path.suffix in BINARY:
-        return ColumnTable(path.name, _guard(path, lambda: _read_binary(path, list(kinds))), known=known)
-    dialect = sniff(path, delimiter, columns)
-    try:
-        try:
-            data = _read_text(path, dialect, kinds)
-        except pa.ArrowInvalid:  # perhaps a line break in quotes where a block of the file ends
-            data = _read_text(path, dialect, kinds, line_breaks=True)
-    except pa.ArrowException as error:
-        explain(path, dialect, kinds, str(error))
-    return ColumnTable(path.name, data, path, dialect, known)
+        return tuple(_guard(path, lambda: pyarrow.parquet.read_schema(path).names))
+    return tuple(_guard(path, lambda: pa.ipc.open_file(pa.memory_map(str(path))).schema.names))
 
 
 def _read_binary(path: Path, columns: list[str]) -> Any:
-    """Columns of a Parquet or Feather file, checked before compiled code trusts their offsets and indices."""
+    """Read columns of a Parquet or Feather file, and check offsets before compiled code trusts them."""
     if path.suffix == ".parquet":
         import pyarrow.parquet
 
@@ -169,7 +198,7 @@ def _existing(path: Path) -> Path:
     try:
         there = path.is_file()
     except (OSError, ValueError) as error:  # such as the text of a table in place of its path
-        raise ConnectomeError(f"{str(path)[:80]!r} is no path of a table's file: {reason(error)}.") from None
+        raise ConnectomeError(f"{str(path)[:80]!r} is not a table's path: {reason(error)}.") from None
     if not there:
         beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
         what = "is a folder" if path.is_dir() else "does not exist"
@@ -181,14 +210,14 @@ def _existing(path: Path) -> Path:
 
 
 def _from_memory(source: Any, name: str, wanted: Collection[str] | None = None) -> Any:
-    """The columns of a table that is no file, or those wanted of them."""
+    """Convert a table in memory to Arrow, all of it or the columns wanted."""
     pa = arrow()
     try:
         if _is_dataframe(source) and wanted is not None:
             source = source[[column for column in source.columns if str(column) in wanted]]
         elif isinstance(source, Mapping):
             source = {c: values for c, values in source.items() if wanted is None or c in wanted}
-        if hasattr(source, "to_records"):  # pandas; its index is no column
+        if hasattr(source, "to_records"):  # pandas; its index is not a column
             data = pa.Table.from_pandas(source, preserve_index=False)
         else:
             data = source if isinstance(source, pa.Table) else pa.table(source)

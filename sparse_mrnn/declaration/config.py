@@ -7,16 +7,22 @@ import json
 import math
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeAlias
 
 import numpy as np
 import scipy.sparse as sp
-from pydantic import Field, TypeAdapter, ValidationError, field_validator
+from pydantic import BeforeValidator, TypeAdapter, ValidationError, create_model, field_validator
+from pydantic import Field as PydanticField
 
+from sparse_mrnn.checks import option
 from sparse_mrnn.declaration.connectivity import RULES, ConnectionRule
-from sparse_mrnn.declaration.graph import Region, RegionGraph
+from sparse_mrnn.declaration.fields import Bounds, Choice, Field, Learnable, Signs
+from sparse_mrnn.declaration.graph import RegionGraph
 from sparse_mrnn.declaration.initializers import INITIALIZERS, Initializer
+from sparse_mrnn.declaration.projections import PROJECTION_FIELDS, Projection
+from sparse_mrnn.declaration.regions import INPUT_FIELDS, REGION_FIELDS, Region
 from sparse_mrnn.declaration.sharing import Sharing
 from sparse_mrnn.declaration.simulation_config import (
     INTERVENTION_MODELS,
@@ -34,46 +40,34 @@ __all__ = [
     "write_config",
 ]
 
-PLAIN_SETTINGS = ("key", "sign", "trainable", "self_connections", "delay", "rank")
-"""Settings of a projection that a configuration has as the graph has them."""
-
 SECTIONS = ("recurrent_regions", "input_regions", "recurrent_connections", "input_connections")
 
-Sign = Literal["pos", "neg"] | list[Literal[-1, 0, 1]] | None
-Learnt = bool | Literal["unit", "region"]
-Bounds = tuple[float | None, float | None]
+
+def _without_case(value: Any) -> Any:
+    return value.lower() if isinstance(value, str) else value
 
 
-class RecurrentRegion(Strict):
-    """A recurrent region."""
+def _of_fields(fields: Mapping[str, Field]) -> dict[str, Any]:
+    """Fields of a model made from declared ones: type, default and description; names without case."""
+    found = {}
+    for name, field in fields.items():
+        hint = field.kind.json
+        if isinstance(field.kind, Choice | Signs | Learnable):
+            hint = Annotated[hint, BeforeValidator(_without_case)]
+        found[name] = (hint, PydanticField(field.default, description=field.doc))
+    return found
 
-    name: str | None = Field(None, description="Unique name; region_<i> by default.")
-    num_units: int = Field(description="Number of units, at least 1.")
-    sign: Sign = Field("pos", description="Dale's law: 'pos', 'neg', null, or one of +1, -1, 0 per unit.")
-    base_firing: float | list[float] = Field(0.0, description="Tonic input, one number or one per unit.")
-    init: float | list[float] = Field(0.0, description="Initial pre-activation, one number or one per unit.")
-    parent_region: str | None = Field(None, description="Name of a group of regions.")
-    learnable_bias: Learnt = Field(
-        False, description="Train the tonic input: of each unit, or of the region."
+
+class _RegionEntry(Strict):
+    name: str | None = PydanticField(None, description="Unique name; region_<i> by default.")
+    num_units: int = PydanticField(description="Number of units, at least 1.")
+
+
+class _InputEntry(Strict):
+    name: str | None = PydanticField(
+        None, description="Unique name; region_<i> (input_<i> if taken) by default."
     )
-    learnable_init: Learnt = Field(False, description="Train the initial state, likewise.")
-    tau: float | None = Field(None, description="Time constant in ms, if not the network's.")
-    learnable_tau: bool = Field(False, description="Train the time constant.")
-    tau_bounds: Bounds | None = Field(
-        None, description="Least and largest learnt time constant, ms, or null."
-    )
-    activation: str | None = Field(None, description="Activation, if not the network's.")
-    noise_level: float | None = Field(None, description="Noise of the units, if not the network's.")
-    unit_ids: list[str] | None = Field(None, description="A name per unit.")
-    positions: list[list[float]] | None = Field(None, description="A position per unit.")
-
-
-class InputRegion(Strict):
-    """An input region."""
-
-    name: str | None = Field(None, description="Unique name; region_<i> (input_<i> if taken) by default.")
-    num_units: int = Field(description="Number of channels, at least 1.")
-    sign: Sign = Field("pos", description="Sign of the channels' weights.")
+    num_units: int = PydanticField(description="Number of channels, at least 1.")
 
 
 class ExplicitWeights(Strict):
@@ -84,44 +78,59 @@ class ExplicitWeights(Strict):
     values: list[float]
 
 
-class Connection(Strict):
-    """A projection; at most one of sparsity, density, fan_in, rule, weights and rank."""
-
+class _ConnectionEntry(Strict):
     src_region: str
     dst_region: str
-    sparsity: float | None = Field(None, description="Fraction of the connections kept; null for all.")
-    density: float | None = Field(None, description="The same number under a clear name.")
-    fan_in: int | None = Field(None, description="Exact number of sources per target unit.")
-    rule: str | dict[str, Any] | None = Field(None, description="A rule: its type, or an object with a type.")
+    sparsity: float | None = PydanticField(
+        None, description="Fraction of the connections kept; null for all."
+    )
+    density: float | None = PydanticField(None, description="The same number under a clear name.")
+    fan_in: int | None = PydanticField(None, description="Exact number of sources per target unit.")
+    rule: str | dict[str, Any] | None = PydanticField(
+        None, description="A rule: its type, or an object with a type."
+    )
     weights: ExplicitWeights | None = None
-    key: str = Field("default", description="Tells parallel projections apart.")
-    initializer: str | dict[str, Any] | None = Field(
+    key: str = PydanticField("default", description="Tells parallel projections apart.")
+    initializer: str | dict[str, Any] | None = PydanticField(
         None, description="Initial weights: a type, or an object with a type."
     )
-    sign: Literal["inherit", "pos", "neg", "free"] = Field(
-        "inherit", description="Overrides the source's sign."
-    )
-    trainable: bool = True
-    self_connections: bool = True
-    delay: float | None = Field(None, description="Conduction delay, ms; null for one time step.")
-    share: str | list[str] | None = Field(
+    share: str | list[str] | None = PydanticField(
         None,
         description="Gains of fixed base values: for the 'projection', each 'source' or 'target' unit, "
         "for all projections of a name, or by a label for each synapse of weights.",
     )
-    gain: float = Field(1.0, description="What shared gains start with.")
-    bounds: Bounds | None = Field(None, description="Least and largest shared gain, or null.")
-    rank: int | None = Field(None, description="W = U V^T of this rank, without synapses.")
+    gain: float = PydanticField(1.0, description="What shared gains start with.")
+    bounds: Any = None
+
+
+if TYPE_CHECKING:
+    RecurrentRegion: TypeAlias = _RegionEntry
+    InputRegion: TypeAlias = _InputEntry
+    Connection: TypeAlias = _ConnectionEntry
+else:
+    RecurrentRegion = create_model(
+        "RecurrentRegion", __base__=_RegionEntry, __doc__="A recurrent region.", **_of_fields(REGION_FIELDS)
+    )
+    InputRegion = create_model(
+        "InputRegion", __base__=_InputEntry, __doc__="An input region.", **_of_fields(INPUT_FIELDS)
+    )
+    Connection = create_model(
+        "Connection",
+        __base__=_ConnectionEntry,
+        __doc__="A projection; at most one of sparsity, density, fan_in, rule, weights and rank.",
+        bounds=(Bounds.json, PydanticField(None, description="Least and largest shared gain, or null.")),
+        **_of_fields(PROJECTION_FIELDS),
+    )
 
 
 class NetworkConfig(Strict):
     """A network and, optionally, how to simulate it. Keys that start with __comment are ignored."""
 
     name: str = ""
-    recurrent_regions: list[RecurrentRegion] = Field(default_factory=list)
-    input_regions: list[InputRegion] = Field(default_factory=list)
-    recurrent_connections: list[Connection] = Field(default_factory=list)
-    input_connections: list[Connection] = Field(default_factory=list)
+    recurrent_regions: list[RecurrentRegion] = PydanticField(default_factory=list)
+    input_regions: list[InputRegion] = PydanticField(default_factory=list)
+    recurrent_connections: list[Connection] = PydanticField(default_factory=list)
+    input_connections: list[Connection] = PydanticField(default_factory=list)
     simulation: SimulationConfig | None = None
 
     @field_validator(*SECTIONS, mode="before")
@@ -232,12 +241,12 @@ def _apply(graph: RegionGraph, section: str, step: Any) -> None:
     if section == "recurrent_regions":
         graph.add_region(step.name, step.num_units, **step.model_dump(exclude={"name", "num_units"}))
     elif section == "input_regions":
-        graph.add_input(step.name, step.num_units, sign=step.sign)
+        graph.add_input(step.name, step.num_units, **step.model_dump(exclude={"name", "num_units"}))
     else:
         kind = "recurrent" if section == "recurrent_connections" else "input"
         if step.src_region not in graph or graph.nodes[step.src_region]["kind"] != kind:
             hint = suggest(step.src_region, [region.name for region in graph.regions(kind)], what="regions")
-            raise ConfigError(f"src_region {step.src_region!r} is no {kind} region. {hint}")
+            raise ConfigError(f"src_region {step.src_region!r} is not a {kind} region. {hint}")
         ways = [w for w in ("sparsity", "density") if getattr(step, w) is not None]
         if len(ways) == 2:
             raise ConfigError("sparsity and density are the same number; give one.")
@@ -252,14 +261,10 @@ def _apply(graph: RegionGraph, section: str, step: Any) -> None:
             initializer=(
                 None if step.initializer is None else make_part(step.initializer, INITIALIZERS, "initializer")
             ),
-            sign=step.sign,
-            trainable=step.trainable,
-            self_connections=step.self_connections,
-            delay=step.delay,
             share=step.share if not isinstance(step.share, list) else _row_major_labels(step),
             gain=step.gain,
             bounds=step.bounds,
-            rank=step.rank,
+            **{name: getattr(step, name) for name in PROJECTION_FIELDS},
         )
 
 
@@ -296,9 +301,7 @@ def make_part(spec: str | dict[str, Any], kinds: dict[str, Any], what: str) -> A
     FixedFanIn(fan_in=3)
     """
     settings = {"type": spec} if isinstance(spec, str) else dict(spec)
-    kind = settings.pop("type", None)
-    if not isinstance(kind, str) or kind not in kinds:
-        raise ConfigError(f"{what}: unknown type {kind!r:.80}. {suggest(kind, kinds, what='types')}")
+    kind = option(settings.pop("type", None), kinds, f"{what}: the type", ConfigError)
     known = [f.name for f in dataclasses.fields(kinds[kind])]
     for key in settings:
         if key not in known:
@@ -344,30 +347,10 @@ def to_config(graph: RegionGraph | Network, simulation: SimulationConfig | None 
         simulation = simulation or graph.simulation_settings()
         graph = graph.to_graph()
     out: dict[str, Any] = {"name": graph.name} if graph.name else {}
-    out["recurrent_regions"] = [_region(r, RecurrentRegion) for r in graph.regions()]
-    out["input_regions"] = [_region(r, InputRegion) for r in graph.regions("input")]
+    out["recurrent_regions"] = [_region_entry(r, REGION_FIELDS) for r in graph.regions()]
+    out["input_regions"] = [_region_entry(r, INPUT_FIELDS) for r in graph.regions("input")]
     for kind in ("recurrent", "input"):
-        entries = []
-        for p in graph.projections(kind):
-            entry: dict[str, Any] = {"src_region": p.source, "dst_region": p.target}
-            if p.weights is not None:
-                coo = p.weights.tocoo()
-                triplets = {"rows": coo.row, "cols": coo.col, "values": coo.data}
-                entry["weights"] = {name: array.tolist() for name, array in triplets.items()}
-            elif p.rule is not None and p.rule.kind == "bernoulli":
-                entry["sparsity"] = p.rule.density  # type: ignore[union-attr]
-            elif p.rule is not None and p.rule.kind != "all_to_all":
-                entry["rule"] = spec_of(p.rule)
-            if p.share is not None:
-                entry |= _share_entry(p.share)
-            if p.initializer is not None:
-                entry["initializer"] = spec_of(p.initializer)
-            attrs = graph.edges[p.source, p.target, p.key]
-            for name, value in {**attrs, "key": p.key}.items():
-                if name in PLAIN_SETTINGS and value != Connection.model_fields[name].default:
-                    entry[name] = value
-            entries.append(entry)
-        out[f"{kind}_connections"] = entries
+        out[f"{kind}_connections"] = [_projection_entry(p) for p in graph.projections(kind)]
     if simulation is not None:
         out["simulation"] = simulation.model_dump(exclude_unset=True)
     return out
@@ -425,18 +408,43 @@ def spec_of(part: ConnectionRule | Initializer) -> dict[str, Any]:
     return {key: _plain(value) for key, value in part.to_spec().items()}
 
 
-def _region(region: Region, model: type[Strict]) -> dict[str, Any]:
+def _region_entry(region: Region, fields: Mapping[str, Field]) -> dict[str, Any]:
     """A region's entry: name, size and sign, and what is not at its default."""
-    entry: dict[str, Any] = {"name": region.name, "num_units": region.n, "sign": region.sign}
-    for name, field in model.model_fields.items():
-        value = getattr(region, name)
-        if name not in entry and value is not None and not (np.isscalar(value) and value == field.default):
-            entry[name] = value
-    return {key: _plain(value) for key, value in entry.items()}
+    own = _not_at_default(region, {name: field for name, field in fields.items() if name != "sign"})
+    return {"name": region.name, "num_units": region.n, "sign": _plain(region.sign), **own}
+
+
+def _projection_entry(p: Projection) -> dict[str, Any]:
+    entry: dict[str, Any] = {"src_region": p.source, "dst_region": p.target}
+    if p.weights is not None:
+        coo = p.weights.tocoo()
+        triplets = {"rows": coo.row, "cols": coo.col, "values": coo.data}
+        entry["weights"] = {name: array.tolist() for name, array in triplets.items()}
+    elif p.rule is not None and p.rule.kind == "bernoulli":
+        entry["sparsity"] = p.rule.density  # type: ignore[attr-defined]
+    elif p.rule is not None and p.rule.kind != "all_to_all":
+        entry["rule"] = spec_of(p.rule)
+    if p.share is not None:
+        entry |= _share_entry(p.share)
+    if p.initializer is not None:
+        entry["initializer"] = spec_of(p.initializer)
+    if p.key != "default":
+        entry["key"] = p.key
+    return entry | _not_at_default(p, PROJECTION_FIELDS)
+
+
+def _not_at_default(declared: Region | Projection, fields: Mapping[str, Field]) -> dict[str, Any]:
+    """Declared fields as JSON, other than those at their default."""
+    values = {name: getattr(declared, name) for name in fields}
+    return {
+        name: _plain(value)
+        for name, value in values.items()
+        if isinstance(value, np.ndarray) or value != fields[name].default
+    }
 
 
 def _plain(value: Any) -> Any:
-    """A value as JSON has it."""
+    """Return a value as JSON has it."""
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
     return list(value) if isinstance(value, tuple) else value

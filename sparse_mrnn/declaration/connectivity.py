@@ -18,6 +18,11 @@ from numpy.typing import NDArray
 from sparse_mrnn.errors import ConnectivityError
 
 IntArray = NDArray[np.int64]
+Synapses = tuple[NDArray[np.int32], NDArray[np.int32]]
+"""Rows and columns: target and source unit of each synapse."""
+SynapseBatch = tuple[IntArray, NDArray[np.int32], NDArray[np.int32]]
+"""Number of synapses of each projection, then rows and columns of all synapses, projection after projection
+and row-major inside each."""
 Stream = Callable[[int, int], np.random.Generator]
 """The random stream of what bands first to last of a projection have in common."""
 
@@ -26,8 +31,8 @@ NUMPY_SLOTS = 10**9
 
 
 @dataclass(frozen=True)
-class Site:
-    """Where a rule is applied: sizes, positions, and whether a unit may connect to itself.
+class RegionPair:
+    """A source and a target region as a rule sees them: sizes, positions, and if a unit may reach itself.
 
     Parameters
     ----------
@@ -51,8 +56,8 @@ class Site:
     source_positions: NDArray[np.float64] | None = None
     first_row: int = 0
 
-    def rows(self, start: int, stop: int) -> Site:
-        """The site of target units ``start:stop`` alone."""
+    def rows(self, start: int, stop: int) -> RegionPair:
+        """Cut to the target units ``start:stop``."""
         if start == 0 and stop == self.n_target:
             return self
         positions = None if self.target_positions is None else self.target_positions[start:stop]
@@ -65,15 +70,6 @@ class Site:
 
 
 @dataclass(frozen=True)
-class Sample:
-    """Synapses of several projections, projection after projection, row-major inside each."""
-
-    lengths: IntArray
-    rows: NDArray[np.int32]
-    cols: NDArray[np.int32]
-
-
-@dataclass(frozen=True)
 class ConnectionRule:
     """Base class. A rule of your own overrides ``expected`` and ``sample``.
 
@@ -82,54 +78,53 @@ class ConnectionRule:
     Examples
     --------
     >>> rule = FixedFanIn(2)
-    >>> rows, cols = rule.sample(np.random.default_rng(0), Site("a -> b", n_target=3, n_source=10))
+    >>> rows, cols = rule.sample(np.random.default_rng(0), RegionPair("a -> b", n_target=3, n_source=10))
     >>> rows.tolist()
     [0, 0, 1, 1, 2, 2]
     """
 
     kind: ClassVar[str] = "custom"
 
-    def check(self, site: Site) -> None:
-        """Raise `ConnectivityError` where the rule cannot be satisfied at ``site``."""
+    def check(self, pair: RegionPair) -> None:
+        """Raise `ConnectivityError` if the rule cannot be satisfied between these regions."""
 
-    def expected(self, site: Site) -> float:
+    def expected(self, pair: RegionPair) -> float:
         """Expected number of synapses (exact for the exact rules)."""
         raise ConnectivityError(f"{type(self).__name__} does not say how many synapses to expect.")
 
-    def sample(self, rng: np.random.Generator, site: Site) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    def sample(self, rng: np.random.Generator, pair: RegionPair) -> Synapses:
         """Draw the synapses of one projection."""
-        drawn = self.sample_batch(rng, [self], [site])
-        return drawn.rows, drawn.cols
+        _, rows, cols = self.sample_batch(rng, [self], [pair])
+        return rows, cols
 
     def bands(
-        self, site: Site, cuts: Sequence[int], wanted: Sequence[int], stream: Stream
-    ) -> Iterator[tuple[ConnectionRule, Site]]:
-        """The rule and the site of some bands of target rows; drawn apart they are as if drawn together.
+        self, pair: RegionPair, cuts: Sequence[int], wanted: Sequence[int], stream: Stream
+    ) -> Iterator[tuple[ConnectionRule, RegionPair]]:
+        """Divide a projection into bands of target rows; drawn apart they are as if drawn together.
 
         Parameters
         ----------
-        site : Site
+        pair : RegionPair
         cuts : sequence of int
             First row of each band, and the rows in all at the end.
         wanted : sequence of int
             Numbers of bands, ascending.
         stream : callable
         """
-        rows, cols = (np.asarray(part) for part in self.sample(stream(0, len(cuts) - 2), site))
+        rows, cols = (np.asarray(part) for part in self.sample(stream(0, len(cuts) - 2), pair))
         ends = np.searchsorted(rows, cuts)
         for k in wanted:
             part = slice(ends[k], ends[k + 1])
-            yield _Drawn(rows[part] - cuts[k], cols[part]), site.rows(cuts[k], cuts[k + 1])
+            yield GivenPairs(rows[part] - cuts[k], cols[part]), pair.rows(cuts[k], cuts[k + 1])
 
     @classmethod
-    def sample_batch(cls, rng: np.random.Generator, rules: Sequence[Any], sites: Sequence[Site]) -> Sample:
+    def sample_batch(
+        cls, rng: np.random.Generator, rules: Sequence[Any], pairs: Sequence[RegionPair]
+    ) -> SynapseBatch:
         """Draw the synapses of many projections that share this rule class."""
-        pairs = [rule.sample(rng, site) for rule, site in zip(rules, sites, strict=True)]
-        return Sample(
-            np.array([len(rows) for rows, _ in pairs], dtype=np.int64),
-            _join([rows for rows, _ in pairs]),
-            _join([cols for _, cols in pairs]),
-        )
+        each = [rule.sample(rng, pair) for rule, pair in zip(rules, pairs, strict=True)]
+        lengths = np.array([len(rows) for rows, _ in each], dtype=np.int64)
+        return lengths, _join([rows for rows, _ in each]), _join([cols for _, cols in each])
 
     def to_spec(self) -> dict[str, Any]:
         """The rule as it is written in a configuration file."""
@@ -137,22 +132,22 @@ class ConnectionRule:
 
 
 class IndependentRows(ConnectionRule):
-    """A rule whose target units have nothing to do with each other: a band of rows is a smaller site."""
+    """A rule that draws each target unit independently, so a band of rows is a smaller pair of regions."""
 
     def bands(
-        self, site: Site, cuts: Sequence[int], wanted: Sequence[int], stream: Stream
-    ) -> Iterator[tuple[ConnectionRule, Site]]:
-        return ((self, site.rows(cuts[k], cuts[k + 1])) for k in wanted)
+        self, pair: RegionPair, cuts: Sequence[int], wanted: Sequence[int], stream: Stream
+    ) -> Iterator[tuple[ConnectionRule, RegionPair]]:
+        return ((self, pair.rows(cuts[k], cuts[k + 1])) for k in wanted)
 
 
 @dataclass(frozen=True, eq=False)
-class _Drawn(ConnectionRule):
-    """Synapses that are drawn already."""
+class GivenPairs(ConnectionRule):
+    """Synapses that are drawn already, or explicit."""
 
     rows: NDArray[Any]
     cols: NDArray[Any]
 
-    def sample(self, rng: np.random.Generator, site: Site) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    def sample(self, rng: np.random.Generator, pair: RegionPair) -> Synapses:
         return self.rows.astype(np.int32), self.cols.astype(np.int32)
 
 
@@ -160,10 +155,10 @@ def _join(parts: list[Any]) -> NDArray[np.int32]:
     return np.concatenate([np.asarray(p, dtype=np.int32) for p in parts] or [np.empty(0, np.int32)])
 
 
-def _dims(sites: Sequence[Site]) -> tuple[IntArray, IntArray]:
-    """Rows and usable columns of each site."""
-    rows = np.array([site.n_target for site in sites], dtype=np.int64)
-    return rows, np.array([site.columns for site in sites], dtype=np.int64)
+def _dims(pairs: Sequence[RegionPair]) -> tuple[IntArray, IntArray]:
+    """Rows and usable columns of each pair."""
+    rows = np.array([pair.n_target for pair in pairs], dtype=np.int64)
+    return rows, np.array([pair.columns for pair in pairs], dtype=np.int64)
 
 
 def sample_distinct(rng: np.random.Generator, counts: IntArray, sizes: IntArray) -> IntArray:
@@ -219,35 +214,25 @@ def ranges(starts: IntArray, lengths: IntArray) -> IntArray:
     return joined
 
 
-def _pairs(keys: IntArray, lengths: IntArray, columns: IntArray, sites: Sequence[Site]) -> Sample:
+def _pairs(keys: IntArray, lengths: IntArray, columns: IntArray, pairs: Sequence[RegionPair]) -> SynapseBatch:
     """Turn row-major slots into (row, col), stepping over the diagonal where it is left out."""
     one_width = len(set(columns.tolist())) == 1  # then there is no copy of it for each synapse
     width = np.maximum(columns[:1] if one_width else np.repeat(columns, lengths), 1)
     rows = keys // width
-    cols = _other_than_self(rows, keys - rows * width, lengths, sites)
-    return Sample(lengths, rows.astype(np.int32), cols.astype(np.int32))
+    cols = _other_than_self(rows, keys - rows * width, lengths, pairs)
+    return lengths, rows.astype(np.int32), cols.astype(np.int32)
 
 
 def _other_than_self(
-    units: IntArray, partners: IntArray, lengths: IntArray, sites: Sequence[Site]
+    units: IntArray, partners: IntArray, lengths: IntArray, pairs: Sequence[RegionPair]
 ) -> IntArray:
-    """Partners numbered without the unit itself, where a site leaves it out, as numbers of all units."""
-    exclude = np.array([site.exclude_self for site in sites], dtype=bool)
+    """Partners numbered without the unit itself, where a pair leaves it out, as numbers of all units."""
+    exclude = np.array([pair.exclude_self for pair in pairs], dtype=bool)
     if not exclude.any():
         return partners
-    first = np.array([site.first_row for site in sites], dtype=np.int64)
+    first = np.array([pair.first_row for pair in pairs], dtype=np.int64)
     own = units + np.repeat(first, lengths) if first.any() else units
     return partners + (np.repeat(exclude, lengths) & (partners >= own))
-
-
-def _per_unit(
-    rng: np.random.Generator, units: IntArray, partners: IntArray, count: IntArray, sites: Sequence[Site]
-) -> tuple[IntArray, IntArray, IntArray]:
-    """For every unit of every site draw ``count`` distinct partners; the lengths, units and partners."""
-    keys = sample_distinct(rng, np.repeat(count, units), np.repeat(partners, units))
-    lengths = units * count
-    unit = np.repeat(ranges(np.zeros_like(units), units), np.repeat(count, units))
-    return lengths, unit, _other_than_self(unit, keys, lengths, sites)
 
 
 def share_of(rng: np.random.Generator, number: int, left: int, right: int) -> int:
@@ -277,14 +262,16 @@ class AllToAll(IndependentRows):
 
     kind: ClassVar[str] = "all_to_all"
 
-    def expected(self, site: Site) -> float:
-        return site.n_target * site.columns
+    def expected(self, pair: RegionPair) -> float:
+        return pair.n_target * pair.columns
 
     @classmethod
-    def sample_batch(cls, rng: np.random.Generator, rules: Sequence[Any], sites: Sequence[Site]) -> Sample:
-        rows, columns = _dims(sites)
+    def sample_batch(
+        cls, rng: np.random.Generator, rules: Sequence[Any], pairs: Sequence[RegionPair]
+    ) -> SynapseBatch:
+        rows, columns = _dims(pairs)
         lengths = rows * columns
-        return _pairs(ranges(np.zeros_like(lengths), lengths), lengths, columns, sites)
+        return _pairs(ranges(np.zeros_like(lengths), lengths), lengths, columns, pairs)
 
 
 @dataclass(frozen=True)
@@ -301,14 +288,16 @@ class Bernoulli(IndependentRows):
         if not (isinstance(self.density, (int, float)) and 0 <= self.density <= 1):
             raise ConnectivityError(f"density is {self.density!r}; it must be between 0 and 1.")
 
-    def expected(self, site: Site) -> float:
-        return self.density * site.n_target * site.columns
+    def expected(self, pair: RegionPair) -> float:
+        return self.density * pair.n_target * pair.columns
 
     @classmethod
-    def sample_batch(cls, rng: np.random.Generator, rules: Sequence[Any], sites: Sequence[Site]) -> Sample:
-        rows, columns = _dims(sites)
+    def sample_batch(
+        cls, rng: np.random.Generator, rules: Sequence[Any], pairs: Sequence[RegionPair]
+    ) -> SynapseBatch:
+        rows, columns = _dims(pairs)
         lengths = rng.binomial(rows * columns, np.array([rule.density for rule in rules])).astype(np.int64)
-        return _pairs(sample_distinct(rng, lengths, rows * columns), lengths, columns, sites)
+        return _pairs(sample_distinct(rng, lengths, rows * columns), lengths, columns, pairs)
 
 
 @dataclass(frozen=True)
@@ -318,31 +307,33 @@ class FixedNumber(ConnectionRule):
     number: int
     kind: ClassVar[str] = "fixed_number"
 
-    def check(self, site: Site) -> None:
-        _bounded(self.number, site.n_target * site.columns, "number", "possible synapses", site)
+    def check(self, pair: RegionPair) -> None:
+        _bounded(self.number, pair.n_target * pair.columns, "number", "possible synapses", pair)
 
-    def expected(self, site: Site) -> float:
+    def expected(self, pair: RegionPair) -> float:
         return self.number
 
     def bands(
-        self, site: Site, cuts: Sequence[int], wanted: Sequence[int], stream: Stream
-    ) -> Iterator[tuple[ConnectionRule, Site]]:
+        self, pair: RegionPair, cuts: Sequence[int], wanted: Sequence[int], stream: Stream
+    ) -> Iterator[tuple[ConnectionRule, RegionPair]]:
         """The number in each band is hypergeometric, drawn by halving the bands, each half from its own
         stream."""
-        slots = [cut * site.columns for cut in cuts]
+        slots = [cut * pair.columns for cut in cuts]
 
         def halve(rng: np.random.Generator, k: int, first: int, middle: int, last: int) -> tuple[int, int]:
             left = share_of(rng, k, slots[middle] - slots[first], slots[last] - slots[middle])
             return left, k - left
 
         for k, number in _halved(self.number, wanted, stream, halve, 0, len(cuts) - 1):
-            yield FixedNumber(number), site.rows(cuts[k], cuts[k + 1])
+            yield FixedNumber(number), pair.rows(cuts[k], cuts[k + 1])
 
     @classmethod
-    def sample_batch(cls, rng: np.random.Generator, rules: Sequence[Any], sites: Sequence[Site]) -> Sample:
-        rows, columns = _dims(sites)
+    def sample_batch(
+        cls, rng: np.random.Generator, rules: Sequence[Any], pairs: Sequence[RegionPair]
+    ) -> SynapseBatch:
+        rows, columns = _dims(pairs)
         lengths = np.array([rule.number for rule in rules], dtype=np.int64)
-        return _pairs(sample_distinct(rng, lengths, rows * columns), lengths, columns, sites)
+        return _pairs(sample_distinct(rng, lengths, rows * columns), lengths, columns, pairs)
 
 
 @dataclass(frozen=True)
@@ -352,18 +343,23 @@ class FixedFanIn(IndependentRows):
     fan_in: int
     kind: ClassVar[str] = "fixed_fan_in"
 
-    def check(self, site: Site) -> None:
-        _bounded(self.fan_in, site.columns, "fan_in", "possible sources of a unit", site)
+    def check(self, pair: RegionPair) -> None:
+        _bounded(self.fan_in, pair.columns, "fan_in", "possible sources of a unit", pair)
 
-    def expected(self, site: Site) -> float:
-        return self.fan_in * site.n_target
+    def expected(self, pair: RegionPair) -> float:
+        return self.fan_in * pair.n_target
 
     @classmethod
-    def sample_batch(cls, rng: np.random.Generator, rules: Sequence[Any], sites: Sequence[Site]) -> Sample:
-        rows, columns = _dims(sites)
+    def sample_batch(
+        cls, rng: np.random.Generator, rules: Sequence[Any], pairs: Sequence[RegionPair]
+    ) -> SynapseBatch:
+        rows, columns = _dims(pairs)
         count = np.array([rule.fan_in for rule in rules], dtype=np.int64)
-        lengths, row, col = _per_unit(rng, rows, columns, count, sites)
-        return Sample(lengths, row.astype(np.int32), col.astype(np.int32))
+        lengths, of_row = rows * count, np.repeat(count, rows)
+        keys = sample_distinct(rng, of_row, np.repeat(columns, rows))
+        row = np.repeat(ranges(np.zeros_like(rows), rows), of_row)
+        col = _other_than_self(row, keys, lengths, pairs)
+        return lengths, row.astype(np.int32), col.astype(np.int32)
 
 
 @dataclass(frozen=True)
@@ -373,21 +369,21 @@ class FixedFanOut(ConnectionRule):
     fan_out: int
     kind: ClassVar[str] = "fixed_fan_out"
 
-    def check(self, site: Site) -> None:
-        partners = site.n_target - int(site.exclude_self)
-        _bounded(self.fan_out, partners, "fan_out", "possible targets of a unit", site)
+    def check(self, pair: RegionPair) -> None:
+        partners = pair.n_target - int(pair.exclude_self)
+        _bounded(self.fan_out, partners, "fan_out", "possible targets of a unit", pair)
 
-    def expected(self, site: Site) -> float:
-        return self.fan_out * site.n_source
+    def expected(self, pair: RegionPair) -> float:
+        return self.fan_out * pair.n_source
 
     def bands(
-        self, site: Site, cuts: Sequence[int], wanted: Sequence[int], stream: Stream
-    ) -> Iterator[tuple[ConnectionRule, Site]]:
+        self, pair: RegionPair, cuts: Sequence[int], wanted: Sequence[int], stream: Stream
+    ) -> Iterator[tuple[ConnectionRule, RegionPair]]:
         """Of each source, the number of targets in a band is hypergeometric, drawn by halving the bands."""
-        source = np.arange(site.n_source)
+        source = np.arange(pair.n_source)
 
         def targets(first: int, last: int) -> IntArray:
-            inside = site.exclude_self & (source >= cuts[first]) & (source < cuts[last])
+            inside = pair.exclude_self & (source >= cuts[first]) & (source < cuts[last])
             return cuts[last] - cuts[first] - inside.astype(np.int64)
 
         def halve(
@@ -396,19 +392,17 @@ class FixedFanOut(ConnectionRule):
             left = rng.hypergeometric(targets(first, middle), targets(middle, last), count)
             return left, count - left
 
-        whole = np.full(site.n_source, self.fan_out, dtype=np.int64)
+        whole = np.full(pair.n_source, self.fan_out, dtype=np.int64)
         for k, count in _halved(whole, wanted, stream, halve, 0, len(cuts) - 1):
-            yield _FanOutOfBand(count), site.rows(cuts[k], cuts[k + 1])
+            yield _FanOutOfBand(count), pair.rows(cuts[k], cuts[k + 1])
 
     @classmethod
-    def sample_batch(cls, rng: np.random.Generator, rules: Sequence[Any], sites: Sequence[Site]) -> Sample:
-        sources = np.array([site.n_source for site in sites], dtype=np.int64)
-        partners = np.array([site.n_target - site.exclude_self for site in sites], dtype=np.int64)
+    def sample_batch(
+        cls, rng: np.random.Generator, rules: Sequence[Any], pairs: Sequence[RegionPair]
+    ) -> SynapseBatch:
         count = np.array([rule.fan_out for rule in rules], dtype=np.int64)
-        lengths, col, row = _per_unit(rng, sources, partners, count, sites)
-        site_of = np.repeat(np.arange(len(sites)), lengths)
-        order = np.lexsort((col, row, site_of))
-        return Sample(lengths, row[order].astype(np.int32), col[order].astype(np.int32))
+        sources = np.array([pair.n_source for pair in pairs], dtype=np.int64)
+        return _fan_out(rng, np.repeat(count, sources), pairs)
 
 
 @dataclass(frozen=True, eq=False)
@@ -417,15 +411,25 @@ class _FanOutOfBand(ConnectionRule):
 
     count: IntArray
 
-    def sample(self, rng: np.random.Generator, site: Site) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        source = np.arange(site.n_source)
-        own = source - site.first_row
-        inside = site.exclude_self & (own >= 0) & (own < site.n_target)
-        row = sample_distinct(rng, self.count, site.n_target - inside.astype(np.int64))
-        row += np.repeat(inside, self.count) & (row >= np.repeat(own, self.count))
-        col = np.repeat(source, self.count)
-        order = np.lexsort((col, row))
-        return row[order].astype(np.int32), col[order].astype(np.int32)
+    def sample(self, rng: np.random.Generator, pair: RegionPair) -> Synapses:
+        _, rows, cols = _fan_out(rng, self.count, [pair])  # a batch at once would draw other synapses
+        return rows, cols
+
+
+def _fan_out(rng: np.random.Generator, count: IntArray, pairs: Sequence[RegionPair]) -> SynapseBatch:
+    """Draw ``count`` distinct targets for each source unit of all pairs."""
+    facts = [(pair.n_source, pair.n_target, pair.first_row, pair.exclude_self) for pair in pairs]
+    sources, targets, first, exclude = np.array(facts, dtype=np.int64).T
+    pair_of = np.repeat(np.arange(len(pairs)), sources)
+    source = ranges(np.zeros_like(sources), sources)
+    own = source - first[pair_of]
+    inside = (exclude[pair_of] > 0) & (own >= 0) & (own < targets[pair_of])
+    row = sample_distinct(rng, count, targets[pair_of] - inside)
+    row += np.repeat(inside, count) & (row >= np.repeat(own, count))
+    pair_of = np.repeat(pair_of, count)
+    order = np.lexsort((row, pair_of))  # stable: sources stay in order
+    lengths = np.bincount(pair_of, minlength=len(pairs))
+    return lengths, row[order].astype(np.int32), np.repeat(source, count)[order].astype(np.int32)
 
 
 def _halved(
@@ -454,27 +458,29 @@ class OneToOne(IndependentRows):
 
     kind: ClassVar[str] = "one_to_one"
 
-    def check(self, site: Site) -> None:
-        if site.n_target != site.n_source:
+    def check(self, pair: RegionPair) -> None:
+        if pair.n_target != pair.n_source:
             raise ConnectivityError(
-                f"{site.label}: one-to-one needs regions of one size, but the source has {site.n_source} "
+                f"{pair.label}: one-to-one needs regions of one size, but the source has {pair.n_source} "
                 f"units "
-                f"and the target {site.n_target}. Resize a region or use fan_in=1."
+                f"and the target {pair.n_target}. Resize a region or use fan_in=1."
             )
-        if site.exclude_self:
+        if pair.exclude_self:
             raise ConnectivityError(
-                f"{site.label}: one-to-one within a region is self-connections; set self_connections=True."
+                f"{pair.label}: one-to-one within a region is self-connections; set self_connections=True."
             )
 
-    def expected(self, site: Site) -> float:
-        return site.n_target
+    def expected(self, pair: RegionPair) -> float:
+        return pair.n_target
 
     @classmethod
-    def sample_batch(cls, rng: np.random.Generator, rules: Sequence[Any], sites: Sequence[Site]) -> Sample:
-        lengths, _ = _dims(sites)
-        first = np.array([site.first_row for site in sites], dtype=np.int64)
+    def sample_batch(
+        cls, rng: np.random.Generator, rules: Sequence[Any], pairs: Sequence[RegionPair]
+    ) -> SynapseBatch:
+        lengths, _ = _dims(pairs)
+        first = np.array([pair.first_row for pair in pairs], dtype=np.int64)
         unit = ranges(np.zeros_like(lengths), lengths).astype(np.int32)
-        return Sample(lengths, unit, unit + np.repeat(first, lengths).astype(np.int32))
+        return lengths, unit, unit + np.repeat(first, lengths).astype(np.int32)
 
 
 @dataclass(frozen=True)
@@ -511,18 +517,18 @@ class DistanceDependent(IndependentRows):
         if self.profile not in ("gaussian", "exponential"):
             raise ConnectivityError(f"profile is {self.profile!r}; use 'gaussian' or 'exponential'.")
 
-    def check(self, site: Site) -> None:
-        for side, positions in (("source", site.source_positions), ("target", site.target_positions)):
+    def check(self, pair: RegionPair) -> None:
+        for side, positions in (("source", pair.source_positions), ("target", pair.target_positions)):
             if positions is None:
-                raise ConnectivityError(f"{site.label}: the {side} has no positions; give positions=.")
+                raise ConnectivityError(f"{pair.label}: the {side} has no positions; give positions=.")
 
-    def expected(self, site: Site) -> float:
-        self.check(site)
-        _, _, distance = self._candidates(site)
+    def expected(self, pair: RegionPair) -> float:
+        self.check(pair)
+        _, _, distance = self._candidates(pair)
         return float(self._probability(distance).sum())
 
-    def sample(self, rng: np.random.Generator, site: Site) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        rows, cols, distance = self._candidates(site)
+    def sample(self, rng: np.random.Generator, pair: RegionPair) -> Synapses:
+        rows, cols, distance = self._candidates(pair)
         order = np.lexsort((cols, rows))
         keep = order[rng.random(len(order)) < self._probability(distance[order])]
         return rows[keep].astype(np.int32), cols[keep].astype(np.int32)
@@ -534,14 +540,14 @@ class DistanceDependent(IndependentRows):
         fall: NDArray[np.float64] = np.exp(-0.5 * ratio**2 if self.profile == "gaussian" else -ratio)
         return self.probability * fall
 
-    def _candidates(self, site: Site) -> tuple[IntArray, IntArray, NDArray[np.float64]]:
+    def _candidates(self, pair: RegionPair) -> tuple[IntArray, IntArray, NDArray[np.float64]]:
         from scipy.spatial import KDTree
 
         cutoff = 3 * self.scale if self.cutoff is None else self.cutoff
-        near = KDTree(site.target_positions).sparse_distance_matrix(
-            KDTree(site.source_positions), cutoff, output_type="ndarray"
+        near = KDTree(pair.target_positions).sparse_distance_matrix(
+            KDTree(pair.source_positions), cutoff, output_type="ndarray"
         )
-        keep = near["i"] + site.first_row != near["j"] if site.exclude_self else slice(None)
+        keep = near["i"] + pair.first_row != near["j"] if pair.exclude_self else slice(None)
         return near["i"][keep], near["j"][keep], near["v"][keep]
 
 
@@ -565,29 +571,29 @@ class Explicit(IndependentRows):
         if len(self.rows) != len(self.cols):
             raise ConnectivityError(f"explicit synapses: {len(self.rows)} rows but {len(self.cols)} cols.")
         if len(set(zip(self.rows, self.cols, strict=True))) != len(self.rows):
-            raise ConnectivityError("explicit synapses: a pair is given twice; use a second projection key.")
+            raise ConnectivityError("explicit synapses: one is given twice; use a second projection key.")
 
-    def check(self, site: Site) -> None:
-        for what, index, size in (("row", self.rows, site.n_target), ("col", self.cols, site.n_source)):
+    def check(self, pair: RegionPair) -> None:
+        for what, index, size in (("row", self.rows, pair.n_target), ("col", self.cols, pair.n_source)):
             if index and (min(index) < 0 or max(index) >= size):
-                raise ConnectivityError(f"{site.label}: a {what} index lies outside 0..{size - 1}.")
+                raise ConnectivityError(f"{pair.label}: a {what} index lies outside 0..{size - 1}.")
 
-    def expected(self, site: Site) -> float:
+    def expected(self, pair: RegionPair) -> float:
         return len(self.rows)
 
-    def sample(self, rng: np.random.Generator, site: Site) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        rows, cols = np.array(self.rows, dtype=np.int32) - site.first_row, np.array(self.cols, dtype=np.int32)
-        keep = (rows >= 0) & (rows < site.n_target)
-        if site.exclude_self:
-            keep &= rows + site.first_row != cols
+    def sample(self, rng: np.random.Generator, pair: RegionPair) -> Synapses:
+        rows, cols = np.array(self.rows, dtype=np.int32) - pair.first_row, np.array(self.cols, dtype=np.int32)
+        keep = (rows >= 0) & (rows < pair.n_target)
+        if pair.exclude_self:
+            keep &= rows + pair.first_row != cols
         rows, cols = rows[keep], cols[keep]
         order = np.lexsort((cols, rows))
         return rows[order], cols[order]
 
 
-def _bounded(value: int, most: int, name: str, of: str, site: Site) -> None:
+def _bounded(value: int, most: int, name: str, of: str, pair: RegionPair) -> None:
     if not 0 <= value <= most:
-        raise ConnectivityError(f"{site.label}: {name} is {value}, but there are {most} {of}. Use 0..{most}.")
+        raise ConnectivityError(f"{pair.label}: {name} is {value}, but there are {most} {of}. Use 0..{most}.")
 
 
 RULES: dict[str, type[ConnectionRule]] = {
@@ -598,23 +604,25 @@ RULES: dict[str, type[ConnectionRule]] = {
 }
 
 
-def sample_many(rng: np.random.Generator, rules: Sequence[ConnectionRule], sites: Sequence[Site]) -> Sample:
+def sample_many(
+    rng: np.random.Generator, rules: Sequence[ConnectionRule], pairs: Sequence[RegionPair]
+) -> SynapseBatch:
     """Draw the synapses of projections, or of bands of their rows, rule class by rule class, in order."""
     groups: dict[type[ConnectionRule], list[int]] = {}
     for position, rule in enumerate(rules):
         groups.setdefault(type(rule), []).append(position)
     drawn = [
-        (np.array(members), kind.sample_batch(rng, [rules[m] for m in members], [sites[m] for m in members]))
+        (np.array(members), kind.sample_batch(rng, [rules[m] for m in members], [pairs[m] for m in members]))
         for kind, members in groups.items()
     ]
     if len(drawn) == 1:
         return drawn[0][1]
     lengths = np.zeros(len(rules), dtype=np.int64)
-    for members, sample in drawn:
-        lengths[members] = sample.lengths
+    for members, (of_members, _, _) in drawn:
+        lengths[members] = of_members
     start = np.cumsum(lengths) - lengths
     rows, cols = np.empty((2, int(lengths.sum())), dtype=np.int32)
-    for members, sample in drawn:
-        at = ranges(start[members], sample.lengths)
-        rows[at], cols[at] = sample.rows, sample.cols
-    return Sample(lengths, rows, cols)
+    for members, (of_members, some_rows, some_cols) in drawn:
+        slots = ranges(start[members], of_members)
+        rows[slots], cols[slots] = some_rows, some_cols
+    return lengths, rows, cols

@@ -1,5 +1,4 @@
-"""Explicit synapses: dense arrays, scipy sparse arrays and networkx graphs, checked and made CSR; or left in
-a file and read by rows."""
+"""Explicit synapses: arrays, scipy arrays and networkx graphs made CSR, or a file read by rows."""
 
 from __future__ import annotations
 
@@ -27,8 +26,38 @@ class SynapseArrays:
     values: NDArray[np.floating[Any]]
 
 
+class Block(Protocol):
+    """One projection's synapses, row-major, outside of a matrix of their own; shape is (targets, sources)."""
+
+    __slots__ = ()
+    shape: tuple[int, int]
+
+    @property
+    def nnz(self) -> int:
+        """Number of synapses."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the weights."""
+
+    def entries_onto(self, start: int, stop: int) -> slice:
+        """Find the synapses onto target units ``start:stop``."""
+
+    def coordinates(self, entries: slice) -> Coordinates:
+        """Rows, columns and values of some synapses."""
+
+    def tocoo(self) -> sp.coo_array:
+        """All synapses as a COO array, which shares the memory if they have some."""
+        rows, cols, values = self.coordinates(slice(0, self.nnz))
+        return sp.coo_array((values, (rows, cols)), shape=self.shape)
+
+    def tocsr(self) -> sp.csr_array:
+        """All synapses as a CSR array."""
+        return self.tocoo().tocsr()
+
+
 @dataclass(frozen=True, eq=False, slots=True)
-class SynapseBlock:
+class SynapseBlock(Block):
     """One projection's synapses: a range of a `SynapseArrays`, 100,000 of which are cheap to make."""
 
     arrays: SynapseArrays
@@ -38,36 +67,24 @@ class SynapseBlock:
 
     @property
     def nnz(self) -> int:
-        """Synapses."""
         return self.stop - self.start
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Type of the weights."""
         return self.arrays.values.dtype
 
     def entries_onto(self, start: int, stop: int) -> slice:
-        """As the function of this name."""
         rows = self.arrays.rows[self.start : self.stop]
         first, last = np.searchsorted(rows, [start, stop]).tolist()
         return slice(first, last)
 
     def coordinates(self, entries: slice) -> Coordinates:
-        """As the function of this name."""
         here = slice(self.start + entries.start, self.start + entries.stop)
         return self.arrays.rows[here], self.arrays.cols[here], self.arrays.values[here]
 
-    def tocoo(self) -> sp.coo_array:
-        """The synapses as a COO array that shares the memory."""
-        return _coo(self)
-
-    def tocsr(self) -> sp.csr_array:
-        """The synapses as a CSR array."""
-        return self.tocoo().tocsr()
-
 
 class StoredSynapses(Protocol):
-    """Synapses of many projections in a file, which reads those onto some target units at a time.
+    """Synapses of many projections in a file, which reads the rows of some target units at a time.
 
     Parameters
     ----------
@@ -77,7 +94,7 @@ class StoredSynapses(Protocol):
         Synapses onto each unit of the network, of all projections.
     dtype : numpy.dtype
     digest : str
-        Of all that is read.
+        Digest of all that is read.
     """
 
     counts: NDArray[np.int64]
@@ -86,14 +103,14 @@ class StoredSynapses(Protocol):
     digest: str
 
     def entries_onto(self, projection: int, start: int, stop: int) -> slice:
-        """Which synapses of a projection, row-major, are onto units ``start:stop`` of its target region."""
+        """Find a projection's synapses onto units ``start:stop`` of its target region, row-major."""
 
     def coordinates(self, projection: int, entries: slice) -> Coordinates:
         """Rows and columns, numbered within their regions, and values of some synapses of a projection."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class StoredBlock:
+class StoredBlock(Block):
     """One projection's synapses, in a file until they are needed."""
 
     stored: StoredSynapses
@@ -102,42 +119,25 @@ class StoredBlock:
 
     @property
     def nnz(self) -> int:
-        """Synapses."""
         return int(self.stored.counts[self.projection])
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Type of the weights."""
         return self.stored.dtype
 
     def entries_onto(self, start: int, stop: int) -> slice:
-        """As the function of this name."""
         return self.stored.entries_onto(self.projection, start, stop)
 
     def coordinates(self, entries: slice) -> Coordinates:
-        """As the function of this name."""
         return self.stored.coordinates(self.projection, entries)
-
-    def tocoo(self) -> sp.coo_array:
-        """All synapses as a COO array, in memory."""
-        return _coo(self)
-
-    def tocsr(self) -> sp.csr_array:
-        """All synapses as a CSR array, in memory."""
-        return self.tocoo().tocsr()
 
 
 ExplicitSynapses: TypeAlias = sp.csr_array | SynapseBlock | StoredBlock
 """Explicit synapses of a projection, shape (target units, source units)."""
 
 
-def _coo(block: SynapseBlock | StoredBlock) -> sp.coo_array:
-    rows, cols, values = block.coordinates(slice(0, block.nnz))
-    return sp.coo_array((values, (rows, cols)), shape=block.shape)
-
-
 def entries_onto(weights: ExplicitSynapses, start: int, stop: int) -> slice:
-    """Which synapses of explicit weights, row-major, are onto target units ``start:stop``."""
+    """Find the synapses of explicit weights onto target units ``start:stop``, row-major."""
     if start == 0 and stop == weights.shape[0]:
         return slice(0, weights.nnz)
     if isinstance(weights, SynapseBlock | StoredBlock):
@@ -197,14 +197,14 @@ def blocks_by_region(matrix: sp.csr_array, ptr: NDArray[np.int64]) -> Iterator[t
 def explicit_weights(
     label: str, weights: Any, *, shape: tuple[int, int], signs: NDArray[np.int8], ids: tuple[Ids, Ids]
 ) -> sp.csr_array:
-    """The weights of a projection as CSR, without repeats.
+    """Check the weights of a projection and make them CSR, without repeats.
 
     Parameters
     ----------
     label : str
         The projection, as errors name it.
     weights : array, scipy sparse array or networkx graph
-        Entry (i, j) is from source unit j to target unit i; zeros of a dense array are no synapses.
+        Entry (i, j) is from source unit j to target unit i; zeros of a dense array are not synapses.
     shape : (int, int)
         Target and source units.
     signs : ndarray of int8, shape (source units,)
@@ -246,15 +246,14 @@ def explicit_weights(
         i, j, value = coo.row[bad[0]], coo.col[bad[0]], coo.data[bad[0]]
         side = "excitatory" if value < 0 else "inhibitory"
         raise WeightError(
-            f"{label}: {len(bad)} weights conflict with the source's sign, first {value:g} from {side} "
-            f"unit {j} "
-            f"to unit {i}. Change the weight or the region's sign, or give the projection a sign of its own."
+            f"{label}: {len(bad)} weights conflict with the source's sign, first {value:g} from {side} unit "
+            f"{j} to unit {i}. Change the weight or the region's sign, or give the projection its own sign."
         )
     return matrix
 
 
 def _from_networkx(label: str, graph: nx.Graph, shape: tuple[int, int], ids: tuple[Ids, Ids]) -> sp.coo_array:
-    """Edges u -> v of unit ids; the ``weight`` attribute, 1 where there is none."""
+    """Take edges u -> v of unit ids (text or integers), with their ``weight``, or 1 if it is missing."""
     index: list[dict[str, int]] = []
     for side, names in zip(("target", "source"), ids, strict=True):
         if names is None:
@@ -265,10 +264,11 @@ def _from_networkx(label: str, graph: nx.Graph, shape: tuple[int, int], ids: tup
         edges += [(v, u, w) for u, v, w in edges if u != v]
     for u, v, _ in edges:
         for unit, known, side in ((u, index[1], "source"), (v, index[0], "target")):
-            if unit not in known:
-                hint = suggest(unit, known, what="units")
-                raise WeightError(f"{label}: edge {u!r} -> {v!r}: {unit!r} is no unit of the {side}. {hint}")
-    rows = np.array([index[0][v] for _, v, _ in edges], dtype=np.int64)
-    cols = np.array([index[1][u] for u, _, _ in edges], dtype=np.int64)
+            if str(unit) not in known:
+                hint = suggest(str(unit), known, what="units")
+                what = f"edge {u!r} -> {v!r}: {unit!r} is not a unit of the {side}"
+                raise WeightError(f"{label}: {what}. {hint}")
+    rows = np.array([index[0][str(v)] for _, v, _ in edges], dtype=np.int64)
+    cols = np.array([index[1][str(u)] for u, _, _ in edges], dtype=np.int64)
     values = np.array([w for _, _, w in edges], dtype=np.float64)
     return sp.coo_array((values, (rows, cols)), shape=shape)

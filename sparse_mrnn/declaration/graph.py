@@ -2,152 +2,34 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+import inspect
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import networkx as nx
 import numpy as np
-import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
-from sparse_mrnn.declaration.connectivity import AllToAll, Bernoulli, ConnectionRule, FixedFanIn, Site
-from sparse_mrnn.declaration.explicit_synapses import ExplicitSynapses, blocks_by_region, explicit_weights
+from sparse_mrnn.declaration.connectivity import ConnectionRule, RegionPair
+from sparse_mrnn.declaration.explicit_synapses import blocks_by_region, explicit_weights
+from sparse_mrnn.declaration.fields import checked
 from sparse_mrnn.declaration.initializers import Default, Initializer
-from sparse_mrnn.declaration.sharing import Sharing, SynapseLabels, check_sharing
+from sparse_mrnn.declaration.projections import (
+    PROJECTION_FIELDS,
+    PROJECTION_SIGNS,
+    Projection,
+    check_low_rank,
+    kept,
+    projection_label,
+    rule_of,
+    source_signs,
+)
+from sparse_mrnn.declaration.regions import INPUT_FIELDS, MOST_UNITS, REGION_FIELDS, Region
+from sparse_mrnn.declaration.sharing import Sharing, check_sharing
 from sparse_mrnn.display import SummaryTable
 from sparse_mrnn.errors import FinalizeError, GraphError, UnknownNameError, WeightError, suggest
 
-REGION_SIGNS: dict[str | None, int] = {"pos": 1, "neg": -1, None: 0}
-PROJECTION_SIGNS: dict[str, int] = {"pos": 1, "neg": -1, "free": 0}
-"""Signs by which a projection overrides those of its source units; "inherit" is no override."""
-MOST_UNITS = 2**31
-"""Units are numbered in 32 bits: fewer of a region, and fewer in all."""
-
-
-@dataclass(frozen=True, eq=False)
-class Region:
-    """A region or an input, as `RegionGraph.regions` gives it.
-
-    Parameters
-    ----------
-    name : str
-    n : int
-        Units, or channels of an input.
-    kind : {"recurrent", "input"}
-    sign, base_firing, init, parent_region, unit_ids, positions
-        As `RegionGraph.add_region` takes them; arrays have one entry per unit.
-    learnable_bias, learnable_init, tau, learnable_tau, tau_bounds, activation, noise_level
-        Likewise.
-
-    Examples
-    --------
-    >>> g = RegionGraph(); g.add_region("thal", 3, sign="neg")
-    >>> region = g.region("thal")
-    >>> region.n, region.unit_signs.tolist()
-    (3, [-1, -1, -1])
-    """
-
-    name: str
-    n: int
-    kind: str = "recurrent"
-    sign: str | NDArray[np.int8] | None = "pos"
-    base_firing: float | NDArray[np.float64] = 0.0
-    init: float | NDArray[np.float64] = 0.0
-    parent_region: str | None = None
-    learnable_bias: bool | str = False
-    learnable_init: bool | str = False
-    tau: float | None = None
-    learnable_tau: bool = False
-    tau_bounds: tuple[float | None, float | None] | None = None
-    activation: str | None = None
-    noise_level: float | None = None
-    unit_ids: tuple[str, ...] | None = field(default=None, repr=False)
-    positions: NDArray[np.float64] | None = field(default=None, repr=False)
-
-    @property
-    def num_units(self) -> int:
-        """mRNNTorch's name for ``n``."""
-        return self.n
-
-    @property
-    def unit_signs(self) -> NDArray[np.int8]:
-        """One int8 per unit: +1, -1, or 0 for a unit without a sign."""
-        if isinstance(self.sign, np.ndarray):
-            return self.sign
-        return np.full(self.n, REGION_SIGNS[self.sign], dtype=np.int8)
-
-    def cut(self, units: NDArray[np.int64]) -> Region:
-        """The region with some of its units only, ascending, perhaps none."""
-        if len(units) == self.n:
-            return self
-        arrays = ("sign", "base_firing", "init", "positions")
-        values = {name: getattr(self, name) for name in arrays}
-        cut: dict[str, Any] = {name: v[units] for name, v in values.items() if isinstance(v, np.ndarray)}
-        if self.unit_ids is not None:
-            cut["unit_ids"] = tuple(self.unit_ids[k] for k in units)
-        return replace(self, n=len(units), **cut)
-
-
-@dataclass(frozen=True, eq=False)
-class Projection:
-    """A projection, as `RegionGraph.projections` gives it.
-
-    Parameters
-    ----------
-    source, target, key : str
-        What names it: its regions, and its key among parallel projections.
-    site : Site
-        Sizes and positions of both regions, for the rule.
-    rule : ConnectionRule or None
-        Draws the synapses, where they are not explicit.
-    synapses : scipy.sparse.csr_array, SynapseBlock, StoredBlock or None
-        Explicit weights, shape (target units, source units).
-    initializer, sign, trainable, delay, share, rank
-        As `RegionGraph.add_projection` takes them.
-
-    Examples
-    --------
-    >>> g = RegionGraph(); g.add_region("thal", 3); g.add_projection("thal", "thal", fan_in=1)
-    >>> [projection] = g.projections()
-    >>> projection.source, projection.expected_synapses
-    ('thal', 3)
-    """
-
-    source: str
-    target: str
-    key: str
-    site: Site = field(repr=False)
-    rule: ConnectionRule | None
-    synapses: ExplicitSynapses | None = field(default=None, repr=False)
-    initializer: Initializer | None = None
-    sign: str = "inherit"
-    trainable: bool = True
-    delay: float | None = None
-    share: Sharing | None = None
-    rank: int | None = None
-
-    @property
-    def weights(self) -> sp.csr_array | None:
-        """Explicit weights, shape (target units, source units); None where a rule draws the synapses."""
-        return None if self.synapses is None else self.synapses.tocsr()
-
-    @property
-    def expected_synapses(self) -> float:
-        """Synapses the projection will have: exact for explicit weights and exact rules."""
-        if self.synapses is not None or self.rank is not None:
-            return 0 if self.synapses is None else self.synapses.nnz
-        return self.rule.expected(self.site)  # type: ignore[union-attr]
-
-
-def projection_label(source: str, target: str, key: str = "default") -> str:
-    """A projection as messages name it.
-
-    >>> projection_label("thal", "cortex"), projection_label("thal", "cortex", "fast")
-    ("projection 'thal' -> 'cortex'", "projection 'thal' -> 'cortex' (key 'fast')")
-    """
-    return f"projection {source!r} -> {target!r}" + ("" if key == "default" else f" (key {key!r})")
+__all__ = ["MOST_UNITS", "PROJECTION_SIGNS", "Projection", "Region", "RegionGraph", "projection_label"]
 
 
 class RegionGraph(nx.MultiDiGraph):
@@ -189,13 +71,14 @@ class RegionGraph(nx.MultiDiGraph):
         parent_region: str | None = None,
         learnable_bias: bool | str = False,
         learnable_init: bool | str = False,
-        tau: float | None = None,
-        learnable_tau: bool = False,
+        tau: float | ArrayLike | None = None,
+        learnable_tau: bool | str = False,
         tau_bounds: tuple[float | None, float | None] | None = None,
         activation: str | None = None,
-        noise_level: float | None = None,
-        unit_ids: list[str] | None = None,
+        noise_level: float | ArrayLike | None = None,
+        unit_ids: Iterable[str] | None = None,
         positions: ArrayLike | None = None,
+        **more: Any,
     ) -> None:
         """Add a recurrent region.
 
@@ -214,81 +97,96 @@ class RegionGraph(nx.MultiDiGraph):
         parent_region : str, optional
             A name that groups regions; every query by region name takes it too.
         learnable_bias, learnable_init : bool, "unit" or "region"
-            Whether the tonic input, or the initial state, is trained: of each unit (True), or one for the
+            Train the tonic input, or the initial state: one for each unit (True is "unit"), or one for the
             region.
-        tau : float, optional
-            Time constant in ms, where it differs from the network's.
-        learnable_tau : bool
-            Whether the time constant is trained, one for the region.
+        tau : float or array, shape (n,), optional
+            Time constant in ms, if it is not the network's.
+        learnable_tau : bool, "unit" or "region"
+            Train the time constant: one for the region (True is "region"), or one for each unit.
         tau_bounds : (float or None, float or None), optional
-            Least and largest time constant that it can learn, ms. It stays above one time step in any case.
+            Least and largest time constant that training can reach, ms. It stays above one time step in any
+            case. A time constant declared at a bound starts a millionth of the range inside, since at the
+            bound it would have no gradient.
         activation : str, optional
-            Activation, where it differs from the network's.
+            Activation, if it is not the network's; names are matched without case.
+        noise_level : float or array, shape (n,), optional
+            Noise of the units, if it is not the network's ``noise_level_act``.
         unit_ids : list of str, optional
             A unique name per unit.
         positions : array, shape (n, dimensions), optional
             Unit positions, for distance-dependent rules.
+        **more
+            Further declared fields of `Region`, by name.
 
         Raises
         ------
         GraphError
-            If the name is taken, n < 1, an array has another length, or parents form a cycle.
-        """
-        self._check_new(name, n)
-        attrs: dict[str, Any] = {"kind": "recurrent", "n": int(n), **_sign(name, sign, n)}
-        for what, value in (("base_firing", base_firing), ("init", init)):
-            attrs[what] = _per_unit(name, what, value, n)
-        if parent_region is not None:
-            self._check_parent(name, parent_region)
-            attrs["parent_region"] = parent_region
-        for what, learnable in (("learnable_bias", learnable_bias), ("learnable_init", learnable_init)):
-            attrs[what] = _learnable(name, what, learnable)
-            value = what.replace("learnable_bias", "base_firing").replace("learnable_", "")
-            if attrs[what] == "region" and np.ndim(attrs[value]):
-                raise GraphError(
-                    f"region {name!r}: {what}='region' needs one {value} for the region, not one a unit."
-                )
-        if not attrs["learnable_init"]:
-            del attrs["learnable_init"]
-        if tau is not None:
-            if not (math.isfinite(tau) and tau > 0):
-                raise GraphError(f"region {name!r}: tau is {tau!r}; it must be a positive time in ms.")
-            attrs["tau"] = float(tau)
-        attrs["learnable_tau"] = bool(learnable_tau)
-        if tau_bounds is not None:
-            attrs["tau_bounds"] = _tau_bounds(name, tau_bounds, bool(learnable_tau), tau)
-        if activation is not None:
-            attrs["activation"] = activation
-        if noise_level is not None:
-            if not (math.isfinite(noise_level) and noise_level >= 0):
-                raise GraphError(f"region {name!r}: noise_level is {noise_level!r}; it must be at least 0.")
-            attrs["noise_level"] = float(noise_level)
-        if unit_ids is not None:
-            ids = tuple(str(unit) for unit in unit_ids)
-            if len(ids) != n or len(set(ids)) != n:
-                raise GraphError(
-                    f"region {name!r}: unit_ids must be {n} different names; got {len(ids)}, "
-                    f"{len(set(ids))} different."
-                )
-            attrs["unit_ids"] = ids
-        if positions is not None:
-            where = np.asarray(positions, dtype=np.float64)
-            if where.ndim != 2 or len(where) != n or not np.isfinite(where).all():
-                expected = f"finite, of shape ({n}, dimensions)"
-                raise GraphError(f"region {name!r}: positions must be {expected}; got {where.shape}.")
-            attrs["positions"] = where
-        self.add_node(name, **attrs)
+            If the name is taken, n < 1, an array has another length, parents form a cycle, or there is no
+            such field.
 
-    def add_input(self, name: str, n: int, *, sign: str | ArrayLike | None = "pos") -> None:
+        Examples
+        --------
+        >>> g = RegionGraph()
+        >>> g.add_region("cortex", 3, sign=[1, 1, -1], tau=[20.0, 20.0, 10.0], learnable_bias="region")
+        >>> g.region("cortex").tau.tolist()
+        [20.0, 20.0, 10.0]
+        """
+        given = {key: value for key, value in locals().items() if key in REGION_FIELDS}
+        self._declare(Region.checked(name, n, "recurrent", {**given, **more}))
+
+    def add_input(self, name: str, n: int, *, sign: str | ArrayLike | None = "pos", **more: Any) -> None:
         """Add an input region of ``n`` channels.
+
+        Parameters
+        ----------
+        name : str
+        n : int
+            Number of channels, at least 1.
+        sign : {"pos", "neg", None} or array of +1/-1/0, shape (n,)
+            Sign of the channels' weights.
+        **more
+            Further declared fields of `Region` that inputs have.
 
         Raises
         ------
         GraphError
             If the name is taken or n < 1.
         """
-        self._check_new(name, n)
-        self.add_node(name, kind="input", n=int(n), **_sign(name, sign, n))
+        self._declare(Region.checked(name, n, "input", {"sign": sign, **more}))
+
+    def _declare(self, region: Region) -> None:
+        self._check_open()
+        name, parent = region.name, region.parent_region
+        if name in self:
+            raise GraphError(f"region {name!r} exists already; names are unique among regions and inputs.")
+        if parent is not None:
+            self._check_parent(name, parent)
+        super().add_node(name, **region.attributes())
+
+    def set_region(self, region: Region) -> None:
+        """Add a region, or replace the one of its name; its fields are checked as `add_region` checks them.
+
+        Raises
+        ------
+        GraphError
+            If a field does not fit, or the replaced one has projections and another kind or size.
+        """
+        name, fields = region.name, REGION_FIELDS if region.kind == "recurrent" else INPUT_FIELDS
+        given = {field: getattr(region, field) for field in fields}
+        region = Region.checked(name, region.n, region.kind, given)
+        if name not in self:
+            self._declare(region)
+            return
+        self._check_open()
+        old = self.region(name)
+        if (old.n, old.kind) != (region.n, region.kind) and self.degree(name):
+            what = f"a {old.kind} one of {old.n} units"
+            raise GraphError(f"region {name!r} has projections; replace it by {what}.")
+        if region.parent_region is not None:
+            self._check_parent(name, region.parent_region)
+        attrs = self.nodes[name]
+        attrs.clear()
+        attrs.update(region.attributes())
 
     def add_projection(
         self,
@@ -309,6 +207,7 @@ class RegionGraph(nx.MultiDiGraph):
         gain: float = 1.0,
         bounds: tuple[float | None, float | None] | None = None,
         rank: int | None = None,
+        **more: Any,
     ) -> None:
         """Add a projection. Without density, fan_in, rule or weights, every unit reaches every unit.
 
@@ -334,7 +233,7 @@ class RegionGraph(nx.MultiDiGraph):
         trainable : bool
             False keeps the weights out of the parameters.
         self_connections : bool
-            Whether a unit may project to itself, within one region.
+            Let a unit project to itself, within one region.
         delay : float, optional
             Conduction delay, ms: activity arrives so much later, at least one time step. Default:
             one time step.
@@ -346,11 +245,14 @@ class RegionGraph(nx.MultiDiGraph):
         gain : float
             What every gain starts with.
         bounds : (float or None, float or None), optional
-            Least and largest gain, kept by how it is parametrised. Under Dale's law a gain is at least 0
-            without.
+            Least and largest gain, kept by how it is parametrised. Without bounds, a gain under Dale's law is
+            at least 0. A gain declared at a bound starts a millionth of the range inside, since at the bound
+            it would have no gradient.
         rank : int, optional
             W = U V^T with this many columns in U and V, both trained; no synapses (Mastrogiuseppe & Ostojic
             2018).
+        **more
+            Further declared fields of `Projection`, by name.
 
         Raises
         ------
@@ -371,54 +273,46 @@ class RegionGraph(nx.MultiDiGraph):
             raise GraphError(f"{label}: {target!r} is an input; projections end in recurrent regions.")
         if self.has_edge(source, target, key):
             raise GraphError(f"{label} exists already; give the parallel one another key=.")
-        ways = {"density": density, "fan_in": fan_in, "rule": rule, "weights": weights, "rank": rank}
-        given = [name for name, value in ways.items() if value is not None]
+        ways = {"density": density, "fan_in": fan_in, "rule": rule, "weights": weights}
+        given = [name for name, value in {**ways, "rank": rank}.items() if value is not None]
         if len(given) > 1:
             raise GraphError(f"{label}: {' and '.join(given)} exclude each other; give one.")
-        _check_sign(label, sign)
-        source_signs = np.empty(0, dtype=np.int8)
+        plain = {"sign": sign, "trainable": trainable, "self_connections": self_connections}
+        plain |= {"delay": delay, "rank": rank, **more}
+        settings = checked(PROJECTION_FIELDS, label, plain)
+        attrs: dict[str, Any] = kept(settings)
+        attrs |= {name: value for name, value in ways.items() if value is not None}
+        signs = np.empty(0, dtype=np.int8)
         if weights is not None or rank is not None or share is not None:
-            source_signs = _source_signs(sign, self.region(source))
-        attrs: dict[str, Any] = {"trainable": bool(trainable), "self_connections": bool(self_connections)}
-        if delay is not None:
-            if not (math.isfinite(delay) and delay > 0):
-                raise GraphError(f"{label}: delay is {delay!r}; it must be a positive time in ms.")
-            attrs["delay"] = float(delay)
-        if sign != "inherit":
-            attrs["sign"] = sign
-        if initializer is not None:
-            attrs["initializer"] = initializer
-        if density is not None:
-            attrs["density"] = density
-        elif fan_in is not None:
-            attrs["fan_in"] = fan_in
-        elif rule is not None:
-            attrs["rule"] = rule
-        elif weights is not None:
+            signs = source_signs(settings["sign"], self.region(source))
+        shape = dst["n"], src["n"]
+        if weights is not None:
+            ids = dst.get("unit_ids"), src.get("unit_ids")
+            attrs["weights"] = explicit_weights(label, weights, shape=shape, signs=signs, ids=ids)
             if initializer is not None:
                 raise GraphError(f"{label}: explicit weights need no initializer; remove one.")
-            shape, ids = (dst["n"], src["n"]), (dst.get("unit_ids"), src.get("unit_ids"))
-            attrs["weights"] = explicit_weights(label, weights, shape=shape, signs=source_signs, ids=ids)
             if source == target and not self_connections and attrs["weights"].diagonal().any():
                 raise WeightError(f"{label}: weights have self-connections, but self_connections=False.")
         elif rank is not None:
-            attrs["rank"] = _rank(label, rank, (dst["n"], src["n"]), source_signs, attrs, share)
-        if weights is None and rank is None:
-            _rule_of(attrs, label).check(self._site(source, target, key, attrs))
+            if share is not None:
+                raise GraphError(f"{label}: a low-rank projection has no synapses; leave out share.")
+            check_low_rank(label, settings, shape, bool(signs.any()))
+        else:
+            rule_of(attrs, label).check(self._pair(source, target, key, attrs))
+        if initializer is not None:
+            attrs["initializer"] = initializer
         if share is not None:
             sharing = check_sharing(label, share, gain, bounds, attrs.get("weights"))
-            if weights is None and not (initializer or Default()).keeps_sign(bool(source_signs.all())):
-                raise GraphError(
-                    f"{label}: a shared gain needs base weights of one sign, and "
-                    f"{type(initializer or Default()).__name__} "
-                    "draws both; use initializer=Constant(...), Gamma, LogNormal or explicit weights."
-                )
-            self._check_shared_name(label, sharing, source_signs, attrs["trainable"])
-            self.__dict__.get("_shared_names", {}).setdefault(sharing.by, (source, target, key))
-            attrs |= _share_attributes(sharing)
+            drawn = initializer or Default()
+            if weights is None and not drawn.keeps_sign(bool(signs.all())):
+                need = "a shared gain needs base weights of one sign"
+                advice = "use initializer=Constant(...), Gamma, LogNormal or explicit weights"
+                raise GraphError(f"{label}: {need}, and {type(drawn).__name__} draws both; {advice}.")
+            self._check_shared_name((source, target, key), sharing, settings["trainable"], signs)
+            attrs |= sharing.attributes()
         elif gain != 1.0 or bounds is not None:
             raise GraphError(f"{label}: gain and bounds are for shared weights; give share=.")
-        self.add_edge(source, target, key=key, **attrs)
+        super().add_edge(source, target, key=key, **attrs)
 
     def add_projections(
         self,
@@ -446,26 +340,116 @@ class RegionGraph(nx.MultiDiGraph):
         self._check_open()
         regions, label = self.regions(), f"projections (key {key!r})"
         ptr = np.cumsum([0, *(region.n for region in regions)])
+        settings = checked(PROJECTION_FIELDS, label, {"sign": sign, "trainable": trainable})
         none = np.empty(0, dtype=np.int8)
-        _check_sign(label, sign)
-        signs = np.concatenate([none, *(_source_signs(sign, region) for region in regions)])
+        signs = np.concatenate([none, *(source_signs(settings["sign"], region) for region in regions)])
         shape = (int(ptr[-1]), int(ptr[-1]))
         matrix = explicit_weights(label, weights, shape=shape, signs=signs, ids=(None, None))
-        attrs: dict[str, Any] = {"trainable": bool(trainable), "self_connections": True}
-        if sign != "inherit":
-            attrs["sign"] = sign
+        attrs: dict[str, Any] = kept(settings)
         if share is not None:
             if not isinstance(share, str):
                 raise GraphError(f"{label}: labels belong to one projection; use add_projection for them.")
-            attrs |= _share_attributes(check_sharing(label, share, gain, bounds, None))
+            sharing = check_sharing(label, share, gain, bounds, None)
+            attrs |= sharing.attributes()
         edges = []
         for target, source, block in blocks_by_region(matrix, ptr):
-            pair = regions[source].name, regions[target].name
-            if self.has_edge(*pair, key):
-                label = projection_label(*pair, key)
+            names = regions[source].name, regions[target].name, key
+            if self.has_edge(*names):
+                label = projection_label(*names)
                 raise GraphError(f"{label} exists already; give the parallel one another key=.")
-            edges.append((*pair, key, {**attrs, "weights": block}))
-        self.add_edges_from(edges)
+            edges.append((*names, {**attrs, "weights": block}))
+        if share is not None and edges:
+            self._check_shared_name(edges[0][:3], sharing, settings["trainable"])
+        self.add_checked(edges)
+
+    def add_checked(self, edges: Iterable[tuple[str, str, str, dict[str, Any]]]) -> None:
+        """Add projections (source, target, key, attributes) whose settings and synapses were checked before.
+
+        A file's reader, and whatever makes a graph of a network, has 100,000 of them and their synapses
+        at once.
+        """
+        super().add_edges_from(edges)
+
+    # ---------------------------------------------------------------- networkx
+
+    def add_node(self, node_for_adding: str, **attr: Any) -> None:
+        """Add or change a region by networkx's name: `add_region` or `add_input`, with ``n`` and ``kind``.
+
+        Raises
+        ------
+        GraphError
+            As these, and if a new region has no number of units.
+        """
+        if _called_by_networkx():
+            super().add_node(node_for_adding, **attr)
+            return
+        kind = attr.pop("kind", "recurrent")
+        if node_for_adding in self:
+            old = self.region(node_for_adding)
+            kept_fields = {name: value for name, value in old.attributes().items() if name in REGION_FIELDS}
+            n, given = attr.pop("n", old.n), {"sign": old.sign, **kept_fields, **attr}
+            self.set_region(Region.checked(old.name, n, old.kind, given))
+        elif "n" not in attr:
+            advice = "use add_region(name, n) or add_input(name, n)"
+            raise GraphError(f"region {node_for_adding!r} has no number of units; {advice}.")
+        else:
+            self._declare(Region.checked(node_for_adding, attr.pop("n"), kind, attr))
+
+    def add_nodes_from(self, nodes_for_adding: Iterable[Any], **attr: Any) -> None:
+        """Add or change regions by networkx's name, as `add_node`."""
+        if _called_by_networkx():
+            super().add_nodes_from(nodes_for_adding, **attr)
+            return
+        for node in nodes_for_adding:
+            name, own = node if isinstance(node, tuple) else (node, {})
+            self.add_node(name, **{**attr, **own})
+
+    def add_edge(self, u_for_edge: str, v_for_edge: str, key: str | None = None, **attr: Any) -> str:
+        """Add a projection by networkx's name: `add_projection`, whose key is "default" without one.
+
+        Raises
+        ------
+        GraphError
+            As `add_projection`: if it exists already, or there is no such setting.
+        """
+        if _called_by_networkx():
+            found: str = super().add_edge(u_for_edge, v_for_edge, key=key, **attr)
+            return found
+        if "weight" in attr:
+            raise GraphError(f"a projection has a weight for each synapse; {ONE_WEIGHT}.")
+        key = "default" if key is None else key
+        self.add_projection(u_for_edge, v_for_edge, key=key, **attr)
+        return key
+
+    def add_edges_from(self, ebunch_to_add: Iterable[Any], **attr: Any) -> list[str]:
+        """Add projections by networkx's name, as `add_edge`: (source, target[, key][, settings])."""
+        if _called_by_networkx():
+            found: list[str] = super().add_edges_from(ebunch_to_add, **attr)
+            return found
+        keys = []
+        for source, target, *rest in ebunch_to_add:
+            settings = rest.pop() if rest and isinstance(rest[-1], Mapping) else {}
+            keys.append(self.add_edge(source, target, *rest, **{**attr, **settings}))
+        return keys
+
+    def add_weighted_edges_from(self, ebunch_to_add: Any, weight: str = "weight", **attr: Any) -> None:
+        """Refuse networkx's one weight for an edge: a projection has one for each synapse.
+
+        Raises
+        ------
+        GraphError
+        """
+        raise GraphError(f"a projection has a weight for each synapse; {ONE_WEIGHT}.")
+
+    def update(self, edges: Any = None, nodes: Any = None) -> None:
+        """Add regions and projections by networkx's name, as `add_nodes_from` and `add_edges_from`."""
+        if _called_by_networkx():
+            super().update(edges, nodes)
+            return
+        if isinstance(edges, nx.Graph):
+            edges, nodes = edges.edges(keys=True, data=True), edges.nodes(data=True)
+        self.add_nodes_from(() if nodes is None else nodes)
+        self.add_edges_from(() if edges is None else edges)
 
     # ---------------------------------------------------------------- asking
 
@@ -482,7 +466,8 @@ class RegionGraph(nx.MultiDiGraph):
         attrs = self.nodes[name]
         if "n" not in attrs:
             raise GraphError(f"region {name!r} has no number of units; add it with add_region or add_input.")
-        return Region(name, **{"sign": None, **attrs})
+        # A node has no attribute that is None, and may have others, which are the user's own.
+        return Region(name, **{"sign": None, **{key: attrs[key] for key in attrs if key in KNOWN}})
 
     def regions(self, kind: str = "recurrent") -> list[Region]:
         """Regions of a kind ("recurrent" or "input"), in insertion order."""
@@ -493,19 +478,18 @@ class RegionGraph(nx.MultiDiGraph):
         for source, target, key, attrs in self.edges(keys=True, data=True):
             if kind is None or self.nodes[source].get("kind") == kind:
                 label = projection_label(source, target, key)
+                if self.nodes[target].get("kind") == "input":
+                    raise GraphError(f"{label} ends in an input; projections end in recurrent regions.")
                 yield Projection(
                     source,
                     target,
                     key,
-                    site=self._site(source, target, key, attrs),
-                    rule=None if "weights" in attrs or "rank" in attrs else _rule_of(attrs, label),
+                    pair=self._pair(source, target, key, attrs),
+                    rule=None if "weights" in attrs or "rank" in attrs else rule_of(attrs, label),
                     synapses=attrs.get("weights"),
                     initializer=attrs.get("initializer"),
-                    sign=attrs.get("sign", "inherit"),
-                    trainable=attrs.get("trainable", True),
-                    delay=attrs.get("delay"),
-                    share=_sharing_of(attrs),
-                    rank=attrs.get("rank"),
+                    share=Sharing.of(attrs),
+                    **{name: attrs[name] for name in PROJECTION_FIELDS if name in attrs},
                 )
 
     def members(self, name: str) -> list[str]:
@@ -597,53 +581,51 @@ class RegionGraph(nx.MultiDiGraph):
             text = "a finalised network's graph is read-only; change a copy and build a new one."
             raise FinalizeError(text)
 
-    def _check_new(self, name: str, n: int) -> None:
-        self._check_open()
-        if not isinstance(name, str) or not name:
-            raise GraphError(f"a region's name must be a non-empty string, not {name!r}.")
-        if name in self:
-            raise GraphError(f"region {name!r} exists already; names are unique among regions and inputs.")
-        if not isinstance(n, (int, np.integer)) or isinstance(n, bool) or n < 1:
-            raise GraphError(f"region {name!r}: the number of units is {n!r}; use an integer of at least 1.")
-        if n >= MOST_UNITS:
-            raise GraphError(f"region {name!r}: {n:,} units are too many; it can have {MOST_UNITS - 1:,}.")
-
     def _check_shared_name(
-        self, label: str, sharing: Sharing, signs: NDArray[np.int8], trainable: bool
+        self,
+        name: tuple[str, str, str],
+        sharing: Sharing,
+        trainable: bool,
+        signs: NDArray[np.int8] | None = None,
     ) -> None:
-        """Projections of one name have one gain: its start, its bounds, the signs under it and its training
-        agree."""
+        """Check that projections of one shared name agree, for they have one gain: its start, its bounds, its
+        training, the signs under it (if given) and the matrix it belongs to."""
         if sharing.name is None:
             return
-        first = self._first_of_name(sharing.name)
-        if first is None:
+        first = self._first_of_name(sharing.name, name)
+        if first == name:
             return
-        attrs = self.edges[first]
-        their = _source_signs(attrs.get("sign", "inherit"), self.region(first[0]))
-        bounds = attrs.get("gain_low"), attrs.get("gain_high")
-        for what, mine, theirs in (
+        attrs, other = self.edges[first], self.region(first[0])
+        same: list[tuple[str, Any, Any]] = [
             ("gain", sharing.gain, attrs["gain"]),
-            ("bounds", sharing.bounds, bounds),
+            ("bounds", sharing.bounds, (attrs.get("gain_low"), attrs.get("gain_high"))),
             ("trainable", trainable, attrs["trainable"]),
-            ("source signs", sorted(set(signs.tolist())), sorted(set(their.tolist()))),
-        ):
-            if mine != theirs:
+            ("kind of source", self.region(name[0]).kind, other.kind),
+        ]
+        if signs is not None:
+            theirs = source_signs(attrs.get("sign", "inherit"), other)
+            same.append(("source signs", sorted(set(signs.tolist())), sorted(set(theirs.tolist()))))
+        for what, mine, their in same:
+            if mine != their:
                 raise GraphError(
-                    f"{label}: shares the gain {sharing.name!r} with {projection_label(*first)}, but {what} "
-                    "differ: "
-                    f"{mine} and {theirs}. Make them equal, or give another name."
+                    f"{projection_label(*name)}: shares the gain {sharing.name!r} with "
+                    f"{projection_label(*first)}, but {what} differ: {mine} and {their}. Make them equal, or "
+                    "give another name."
                 )
 
-    def _first_of_name(self, name: str) -> tuple[str, str, str] | None:
-        """The first projection that shares the gain of a name; names are kept, and looked up anew in a
-        copy."""
+    def _first_of_name(self, shared: str, name: tuple[str, str, str]) -> tuple[str, str, str]:
+        """The first projection that shares the gain of a name; ``name`` if there is none.
+
+        Names are kept, and looked up anew in a copy: of 100,000 projections none looks through the others.
+        """
         names: dict[str, tuple[str, str, str]] | None = self.__dict__.get("_shared_names")
         if names is None:
             names = self.__dict__["_shared_names"] = {}
             for source, target, key, share in self.edges(keys=True, data="share"):
                 names.setdefault(share, (source, target, key))
-        first = names.get(name)
-        return first if first is not None and self.has_edge(*first) else None
+        if not self.has_edge(*names.setdefault(shared, name)):
+            names[shared] = name
+        return names[shared]
 
     def _ancestors(self, name: str) -> list[str]:
         chain: list[str] = []
@@ -672,9 +654,9 @@ class RegionGraph(nx.MultiDiGraph):
             raise UnknownNameError(f"{side} {name!r} is a parent that only groups {inside}; connect those.")
         raise UnknownNameError(f"unknown {side} region {name!r}. {suggest(name, self, what='regions')}")
 
-    def _site(self, source: str, target: str, key: str, attrs: Mapping[str, Any]) -> Site:
+    def _pair(self, source: str, target: str, key: str, attrs: Mapping[str, Any]) -> RegionPair:
         src, dst = self.nodes[source], self.nodes[target]
-        return Site(
+        return RegionPair(
             projection_label(source, target, key),
             n_target=dst["n"],
             n_source=src["n"],
@@ -684,109 +666,12 @@ class RegionGraph(nx.MultiDiGraph):
         )
 
 
-def _rule_of(attrs: Mapping[str, Any], label: str) -> ConnectionRule:
-    try:
-        if "density" in attrs:
-            return Bernoulli(attrs["density"])
-        if "fan_in" in attrs:
-            return FixedFanIn(attrs["fan_in"])
-    except ValueError as error:
-        raise type(error)(f"{label}: {error}") from None
-    rule: ConnectionRule = attrs.get("rule", AllToAll())
-    return rule
+ONE_WEIGHT = "use add_projection(source, target, weights=...), or initializer=Constant(weight)"
+KNOWN = frozenset(Region.__dataclass_fields__) - {"name"}
 
 
-def _sign(name: str, sign: Any, n: int) -> dict[str, Any]:
-    """The sign attribute; None is left out, since networkx writers take no None."""
-    if sign is None or isinstance(sign, str):
-        if sign not in REGION_SIGNS:
-            raise GraphError(f"region {name!r}: sign is {sign!r}; use 'pos', 'neg', None or +1/-1/0 by unit.")
-        return {} if sign is None else {"sign": sign}
-    array = np.asarray(sign)
-    if array.shape != (n,) or not np.isin(array, (-1, 0, 1)).all():
-        raise GraphError(f"region {name!r}: sign must be {n} values of +1, -1 or 0; got shape {array.shape}.")
-    return {"sign": array.astype(np.int8)}
-
-
-def _check_sign(label: str, sign: str) -> None:
-    if sign != "inherit" and sign not in PROJECTION_SIGNS:
-        raise GraphError(f"{label}: sign is {sign!r}; use 'inherit', 'pos', 'neg' or 'free'.")
-
-
-def _source_signs(sign: str, source: Region) -> NDArray[np.int8]:
-    """Signs that a projection's weights must have, by source unit: the region's, or the projection's own."""
-    if sign == "inherit":
-        return source.unit_signs
-    return np.full(source.n, PROJECTION_SIGNS[sign], dtype=np.int8)
-
-
-def _learnable(name: str, what: str, value: Any) -> bool | str:
-    if value not in (True, False, "unit", "region"):
-        raise GraphError(f"region {name!r}: {what} is {value!r}; use True ('unit'), 'region' or False.")
-    return "region" if value == "region" else bool(value)
-
-
-def _tau_bounds(
-    name: str, bounds: Any, learnable: bool, tau: float | None
-) -> tuple[float | None, float | None]:
-    try:
-        low, high = (None if end is None else float(end) for end in bounds)
-    except (TypeError, ValueError):
-        raise GraphError(
-            f"region {name!r}: tau_bounds is {bounds!r}; give (least, largest) in ms, or None."
-        ) from None
-    inside = [
-        0.0 if low is None else low,
-        low or 0.0 if tau is None else tau,
-        math.inf if high is None else high,
-    ]
-    if not learnable or not (
-        inside[0] <= inside[1] <= inside[2] and inside[0] < inside[2] and min(inside) >= 0
-    ):
-        raise GraphError(
-            f"region {name!r}: tau_bounds is {bounds!r}; they need learnable_tau=True, least < largest, and "
-            "tau within."
-        )
-    return low, high
-
-
-def _rank(
-    label: str, rank: Any, shape: tuple[int, int], signs: NDArray[np.int8], attrs: dict[str, Any], share: Any
-) -> int:
-    if not isinstance(rank, int | np.integer) or isinstance(rank, bool) or not 1 <= rank <= min(shape):
-        raise GraphError(
-            f"{label}: rank is {rank!r}; use 1 to {min(shape)}, the units of the smaller region."
-        )
-    if signs.any():
-        raise GraphError(
-            f"{label}: U V^T has entries of both signs, so a low-rank projection cannot obey Dale's law; "
-            "give it sign='free', or its source no sign."
-        )
-    if share is not None or not attrs["self_connections"]:
-        raise GraphError(
-            f"{label}: a low-rank projection has no synapses; leave out share and self_connections."
-        )
-    return int(rank)
-
-
-def _share_attributes(sharing: Sharing) -> dict[str, Any]:
-    """A sharing as edge attributes, plain ones where they can be."""
-    low, high = sharing.bounds
-    attrs = {"share_labels": sharing.labels, "gain_low": low, "gain_high": high}
-    known = {name: value for name, value in attrs.items() if value is not None}
-    return {"share": sharing.by, "gain": sharing.gain, **known}
-
-
-def _sharing_of(attrs: Mapping[str, Any]) -> Sharing | None:
-    if "share" not in attrs:
-        return None
-    bounds = attrs.get("gain_low"), attrs.get("gain_high")
-    labels: SynapseLabels | None = attrs.get("share_labels")
-    return Sharing(attrs["share"], labels, attrs.get("gain", 1.0), bounds)
-
-
-def _per_unit(name: str, what: str, value: Any, n: int) -> Any:
-    array = np.asarray(value, dtype=np.float64)
-    if array.shape not in ((), (n,)) or not np.isfinite(array).all():
-        raise GraphError(f"region {name!r}: {what} must be finite, one number or {n}, not {array.shape}.")
-    return float(array) if array.ndim == 0 else array
+def _called_by_networkx() -> bool:
+    """True if a method's caller is networkx: its copies and conversions move what was checked before."""
+    method = inspect.currentframe().f_back  # type: ignore[union-attr]
+    caller = None if method is None else method.f_back
+    return caller is not None and str(caller.f_globals.get("__name__")).startswith("networkx.")

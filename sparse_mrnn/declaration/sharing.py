@@ -1,4 +1,4 @@
-"""Shared weights as they are declared: which synapses of a projection have a gain in common.
+"""Shared weights: which synapses of a projection have a gain in common.
 
 A shared weight is a fixed base value (a synapse count, say) times a gain that is learnt,
 
@@ -9,8 +9,7 @@ as in connectome-constrained models (Lappalainen et al. 2024, Nature 634:1132).
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,10 +17,12 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from sparse_mrnn.checks import real_number
+from sparse_mrnn.declaration.fields import Bounds
 from sparse_mrnn.errors import GraphError
 
 BY = ("projection", "source", "target")
-"""What one gain may be for, other than labels and names of the user's own."""
+"""What one gain may be for, besides labels and names."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,13 +54,28 @@ class Sharing:
     gain: float = 1.0
     bounds: tuple[float | None, float | None] = (None, None)
 
+    @classmethod
+    def of(cls, attrs: Mapping[str, Any]) -> Sharing | None:
+        """The sharing that the attributes of an edge stand for; None if its synapses share no gains."""
+        if "share" not in attrs:
+            return None
+        bounds = attrs.get("gain_low"), attrs.get("gain_high")
+        return cls(attrs["share"], attrs.get("share_labels"), attrs.get("gain", 1.0), bounds)
+
+    def attributes(self) -> dict[str, Any]:
+        """The sharing as attributes of an edge, plain ones if they can be."""
+        low, high = self.bounds
+        attrs = {"share": self.by, "share_labels": self.labels, "gain": self.gain}
+        attrs |= {"gain_low": low, "gain_high": high}
+        return {name: value for name, value in attrs.items() if value is not None}
+
     @property
     def name(self) -> str | None:
-        """The name that several projections may give; None where the gains are this projection's own."""
+        """The name that several projections may give; None if the gains are this projection's own."""
         return None if self.by in (*BY, "labels") else self.by
 
     def gain_names(self, n_source: int, n_target: int) -> list[str]:
-        """What each gain is for: a unit number, a label, or nothing more than the projection."""
+        """Name what each gain is for: a unit number, a label, or "" for the projection."""
         if self.labels is not None:
             return list(self.labels.names)
         count = {"source": n_source, "target": n_target}.get(self.by)
@@ -68,9 +84,9 @@ class Sharing:
     def groups(
         self, rows: NDArray[np.int32], cols: NDArray[np.int32], entries: slice | None = None
     ) -> NDArray[np.int32]:
-        """Which of the projection's gains each synapse has; rows and columns within the regions.
+        """Number the gain of each synapse, from its row and column within the regions.
 
-        ``entries``: which synapses these are, where not all; it counts for labels only.
+        ``entries``: which synapses these are, if not all; it matters for labels only.
         """
         if self.labels is not None:
             return self.labels.codes if entries is None else self.labels.codes[entries]
@@ -79,7 +95,7 @@ class Sharing:
 
 
 def check_sharing(label: str, share: Any, gain: Any, bounds: Any, weights: sp.csr_array | None) -> Sharing:
-    """The sharing that a caller asks for.
+    """Check how a projection shares its weights.
 
     Parameters
     ----------
@@ -102,9 +118,8 @@ def check_sharing(label: str, share: Any, gain: Any, bounds: Any, weights: sp.cs
     >>> check_sharing("a -> b", ["x", "y"], 1.0, None, sp.csr_array(np.array([[1.0, 2.0]]))).labels.names
     ('x', 'y')
     """
-    low, high = _check_bounds(label, bounds)
-    if not isinstance(gain, int | float | np.number) or isinstance(gain, bool) or not math.isfinite(gain):
-        raise GraphError(f"{label}: gain is {gain!r}; it must be a finite number.")
+    low, high = Bounds().check(f"{label}: bounds", bounds, 0) or (None, None)
+    gain = real_number(gain, f"{label}: gain", GraphError)
     if (low is not None and gain < low) or (high is not None and gain > high):
         raise GraphError(f"{label}: gain {gain:g} lies outside of its bounds, {bounds!r}.")
     if isinstance(share, str):
@@ -113,19 +128,6 @@ def check_sharing(label: str, share: Any, gain: Any, bounds: Any, weights: sp.cs
             raise GraphError(f"{label}: share is {share!r}; use {known}.")
         return Sharing(share, None, float(gain), (low, high))
     return Sharing("labels", _labels(label, share, weights), float(gain), (low, high))
-
-
-def _check_bounds(label: str, bounds: Any) -> tuple[float | None, float | None]:
-    if bounds is None:
-        return None, None
-    ends = tuple(bounds) if isinstance(bounds, Sequence) else ()
-    numbers = [float(end) for end in ends if end is not None and isinstance(end, int | float | np.number)]
-    if len(ends) != 2 or len(numbers) != 2 - ends.count(None) or not all(map(math.isfinite, numbers)):
-        raise GraphError(f"{label}: bounds is {bounds!r}; give (least, largest), numbers or None.")
-    low, high = (None if end is None else float(end) for end in ends)
-    if low is not None and high is not None and low >= high:
-        raise GraphError(f"{label}: bounds is {bounds!r}; the least must be below the largest.")
-    return low, high
 
 
 def _labels(label: str, share: Any, weights: sp.csr_array | None) -> SynapseLabels:

@@ -1,12 +1,14 @@
-"""The ``simulation`` section of a configuration: pydantic models made from stimuli and interventions."""
+"""The ``simulation`` section of a configuration: pydantic models made from its dataclasses."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import inspect
+from collections.abc import Mapping, Sequence
 from functools import reduce
 from operator import or_
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, get_type_hints
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, PositiveFloat, Tag, create_model
 
@@ -17,72 +19,93 @@ from sparse_mrnn.stimulus import INTERVENTIONS, WAVEFORMS, Intervention, Stimulu
 class Strict(BaseModel):
     """A model that refuses unknown keys, and numbers that JSON has no name for (NaN, Infinity)."""
 
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, defer_build=True)
 
 
-class _Entry(Strict):
-    start: float = Field(default=0.0, description="ms")
-    stop: float | None = Field(default=None, description="ms; null until the end.")
-
-    def settings(self) -> dict[str, Any]:
-        """What was given, apart from the type."""
-        given = {key: getattr(self, key) for key in self.model_fields_set if key != "type"}
-        return {key: value for key, value in given.items() if value is not None}
-
-
-class StimulusEntry(_Entry):
+class StimulusEntry(Strict):
     """A current into a region, a parent or an input."""
 
-    region: str = Field(description="Region, parent or input.")
-    units: list[str] | None = Field(default=None, description="Only these unit ids of the region.")
-    fraction: float | None = Field(default=None, description="Only this fraction of the region's units.")
-
     def to_stimulus(self) -> Stimulus:
-        """The stimulus."""
-        given = self.settings()
-        selection = ("region", "start", "stop", "units", "fraction")
-        where = {key: given.pop(key) for key in selection if key in given}
+        """Make the stimulus."""
+        given = _given(self)
+        where = {f.name: given.pop(f.name) for f in dataclasses.fields(Stimulus) if f.name in given}
         return Stimulus(waveform=WAVEFORMS[getattr(self, "type", "constant")](**given), **where)
 
 
-class InterventionEntry(_Entry):
+class InterventionEntry(Strict):
     """A lesion, clamp or gain change."""
 
     def to_intervention(self) -> Intervention:
-        """The intervention."""
-        return INTERVENTIONS[self.type](**self.settings())  # type: ignore[attr-defined]
+        """Make the intervention."""
+        return INTERVENTIONS[self.type](**_given(self))  # type: ignore[attr-defined]
 
 
-JSON_TYPES = {"values": list[float] | list[list[float]] | None, "path": str | None, "units": list[str] | None}
-"""Types of fields that JSON has otherwise than Python."""
+def _given(entry: Strict) -> dict[str, Any]:
+    """Return the fields that a configuration gives, apart from the type."""
+    given = {key: getattr(entry, key) for key in entry.model_fields_set if key != "type"}
+    return {key: value for key, value in given.items() if value is not None}
 
 
-def _fields(kind: type[Any], skip: set[str]) -> dict[str, Any]:
-    """Model fields of a dataclass, with its types, defaults and descriptions."""
-    hints = get_type_hints(kind)
-    found = {}
+JSON_TYPES = {
+    "values": list[float] | list[list[float]] | None,
+    "path": str | None,
+    "units": list[str | int] | None,
+}
+"""Types of fields that JSON has otherwise than Python; sequences become lists."""
+
+
+def _fields(kind: type[Any], skip: str = "") -> dict[str, Any]:
+    """Make the fields of a model from those of a dataclass: types, defaults, bounds and descriptions."""
+    hints, texts, found = get_type_hints(kind), _descriptions(kind), {}
     for f in dataclasses.fields(kind):
-        if f.name in skip:
+        if f.name == skip:
             continue
-        hint = JSON_TYPES.get(f.name, hints[f.name])
         default = ... if f.default is dataclasses.MISSING else f.default
-        found[f.name] = (hint, Field(default, description=f.metadata.get("description")))
+        default = list(default) if isinstance(default, tuple) else default
+        field = Field(default, description=texts.get(f.name), **f.metadata)
+        found[f.name] = JSON_TYPES.get(f.name, _listed(hints[f.name])), field
+    return found
+
+
+def _listed(hint: Any) -> Any:
+    """Return a type with lists in place of sequences."""
+    if get_origin(hint) is Sequence:
+        return list[get_args(hint)]  # type: ignore[misc]
+    return reduce(or_, map(_listed, get_args(hint))) if isinstance(hint, UnionType) else hint
+
+
+def _descriptions(kind: type[Any]) -> dict[str, str]:
+    """Read the descriptions of fields in the Parameters sections of a class and its bases."""
+    found: dict[str, str] = {}
+    for base in reversed(kind.__mro__):
+        section = inspect.cleandoc(base.__doc__ or "").partition("Parameters\n----------\n")[2]
+        texts: dict[str, str] = {}
+        names: list[str] = []
+        for line in section.partition("\n\n")[0].splitlines():
+            if line.startswith(" "):
+                texts |= {name: f"{texts.get(name, '')} {line.strip()}".strip() for name in names}
+            else:
+                names = line.partition(" : ")[0].split(", ")
+        found |= {name: text for name, text in texts.items() if not text.startswith("As for")}
     return found
 
 
 def _models(
-    kinds: Mapping[str, type[Any]], base: type[_Entry], default: str | None
-) -> dict[str, type[_Entry]]:
+    kinds: Mapping[str, type[Any]], base: type[Strict], shared: dict[str, Any], default: str | None
+) -> dict[str, type[Any]]:
+    """Make a model for each kind of entry, with its type as the first field."""
     models = {}
     for name, kind in kinds.items():
         own_type = (Literal[name], ... if name != default else name)
-        fields = {"type": own_type, **_fields(kind, {"start", "stop"})}
+        fields: dict[str, Any] = {"type": own_type, **_fields(kind), **shared}
         summary = (kind.__doc__ or "").partition("\n")[0]
         models[name] = create_model(f"{kind.__name__}Config", __base__=base, __doc__=summary, **fields)
-    return models  # type: ignore[return-value]
+    return models
 
 
-def _either(models: Mapping[str, type[_Entry]], default: str | None) -> Any:
+def _either(models: Mapping[str, type[Any]], default: str | None) -> Any:
+    """Make the type of an entry that is one of several models, told apart by its type."""
+
     def kind_of(entry: Any) -> Any:
         return entry.get("type", default) if isinstance(entry, dict) else getattr(entry, "type", default)
 
@@ -90,8 +113,8 @@ def _either(models: Mapping[str, type[_Entry]], default: str | None) -> Any:
     return Annotated[union, Discriminator(kind_of)]
 
 
-STIMULUS_MODELS = _models(WAVEFORMS, StimulusEntry, "constant")
-INTERVENTION_MODELS = _models(INTERVENTIONS, InterventionEntry, None)
+STIMULUS_MODELS = _models(WAVEFORMS, StimulusEntry, _fields(Stimulus, skip="waveform"), "constant")
+INTERVENTION_MODELS = _models(INTERVENTIONS, InterventionEntry, {}, None)
 if TYPE_CHECKING:
     StimulusConfig: TypeAlias = StimulusEntry
     InterventionConfig: TypeAlias = InterventionEntry
@@ -100,23 +123,18 @@ else:
     InterventionConfig = _either(INTERVENTION_MODELS, None)
 
 
-class RecordConfig(Strict):
-    """What is recorded."""
-
-    what: list[Literal["units", "mean", "variance"]] = Field(
-        default=["units"], description="Every unit, or statistics per region."
-    )
-    variables: list[Literal["h", "x"]] = Field(default=["h"], description="h, the activity; x, the state.")
-    regions: list[str] | None = Field(default=None, description="Only these regions or parents.")
-    units: list[str] | None = Field(default=None, description="Only these unit ids.")
-    every: int = Field(default=1, ge=1, description="Every so many time steps.")
-    dtype: Literal["float16", "float32", "float64"] | None = Field(
-        default=None, description="Default: the network's."
-    )
-
+class _RecordConfig(Strict):
     def to_record(self) -> Record:
-        """The specification."""
+        """Make the choice of what is recorded."""
         return Record(**self.model_dump())
+
+
+if TYPE_CHECKING:
+    RecordConfig: TypeAlias = _RecordConfig
+else:
+    RecordConfig = create_model(
+        "RecordConfig", __base__=_RecordConfig, __doc__="What is recorded.", **_fields(Record)
+    )
 
 
 class SimulationConfig(Strict):
@@ -150,7 +168,7 @@ class SimulationConfig(Strict):
     record: RecordConfig = RecordConfig()
 
     def stimuli(self) -> list[Stimulus]:
-        """The stimuli, as objects.
+        """Make the stimuli.
 
         Examples
         --------
@@ -160,6 +178,6 @@ class SimulationConfig(Strict):
         """
         return [entry.to_stimulus() for entry in self.stimulus]
 
-    def acts(self) -> list[Intervention]:
-        """The interventions, as objects."""
+    def intervention_objects(self) -> list[Intervention]:
+        """Make the interventions."""
         return [entry.to_intervention() for entry in self.interventions]

@@ -190,7 +190,7 @@ def load_checkpoint(path: str | os.PathLike[str], net: nn.Module, optimizer: Opt
             raise SavedFileError(f"{where} is damaged: {what}. Use a copy.") from error
 
     header = _together(ranks, read)
-    saved = ShardedCheckpointHeader.model_validate(ranks.first(lambda: header))
+    saved = ShardedCheckpointHeader.model_validate(ranks.broadcast(lambda: header))
     try:
         _compare("network", saved.network, json.loads(json.dumps(description(sharded))))
         wanted = {f"{VALUE}{p.name}": _Stored(p.entries, p.parts, p.dtype) for p in parameters}

@@ -48,7 +48,7 @@ def _of_region(region: Region) -> list[Any]:
 def _of_projection(projection: Projection) -> list[Any]:
     p, share, synapses = projection, projection.share, projection.synapses
     found: list[Any] = [p.source, p.target, p.key, p.rule, p.initializer, p.sign, p.trainable, p.delay]
-    found += [p.rank, p.site.exclude_self]
+    found += [p.rank, p.pair.exclude_self]
     if share is not None:
         found += [share.by, share.gain, share.bounds]
         found += [] if share.labels is None else [share.labels.codes, share.labels.names]

@@ -131,5 +131,5 @@ class Alike:
 
     def scatter(self, whole: Tensor | None, dtype: torch.dtype) -> list[Tensor]:
         """The array that rank 0 gives, on the CPU."""
-        found = self.ranks.share(None if whole is None else {"it": whole})["it"]
+        found = self.ranks.broadcast_tensors(None if whole is None else {"it": whole})["it"]
         return [found.to(dtype)]

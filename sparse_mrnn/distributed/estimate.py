@@ -11,7 +11,7 @@ from rich.filesize import decimal
 from sparse_mrnn.declaration.graph import Projection, RegionGraph
 from sparse_mrnn.display import SummaryTable
 from sparse_mrnn.distributed.partition import Partition, partition
-from sparse_mrnn.lowering.lower import Layout
+from sparse_mrnn.lowering.layout import Layout
 from sparse_mrnn.models.delays import delay_steps
 
 Float = NDArray[np.float64]

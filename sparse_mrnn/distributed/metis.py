@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sparse_mrnn.declaration.graph import Projection, RegionGraph
 from sparse_mrnn.errors import MissingExtraError
-from sparse_mrnn.lowering.lower import Layout
+from sparse_mrnn.lowering.layout import Layout
 
 Float = NDArray[np.float64]
 PIECES = 8

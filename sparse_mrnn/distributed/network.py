@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.func import functional_call
 
 from sparse_mrnn.checks import names_of, seed_number, whole_number
@@ -23,13 +23,14 @@ from sparse_mrnn.distributed.ranks import Ranks
 from sparse_mrnn.distributed.replicated import gathered, replicated
 from sparse_mrnn.distributed.shard import Shard
 from sparse_mrnn.errors import ConfigError, DistributedError, ShapeError, suggest
-from sparse_mrnn.lowering.lower import Layout
+from sparse_mrnn.lowering.layout import Layout
 from sparse_mrnn.models.elman import ElmanmRNN
+from sparse_mrnn.models.fixed_tensors import FixedTensors
 from sparse_mrnn.models.leaky import mRNN
 from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.models.prepare import ForwardCall, Start
 
-FORWARD_PARAMETERS = ("own.gains", "inputs.gains", "units.bias", "units.keep_logit")
+FORWARD_PARAMETERS = ("own.gains", "inputs.gains", "units.bias", "units.tau_logit")
 """What ranks may have in common and a forward pass uses."""
 MODELS: dict[str, type[mRNNBase]] = {"leaky": mRNN, "elman": ElmanmRNN}
 
@@ -63,7 +64,7 @@ class HaloReport:
         return sum(self.sent)
 
 
-class ShardedRNN(nn.Module):
+class ShardedRNN(FixedTensors):
     """A network on several processes: each has some units, their states and the synapses that end in them.
 
     It has the synapses, values, noise and results of ``mRNN(config, seed=seed)``, whatever the number of
@@ -155,7 +156,7 @@ class ShardedRNN(nn.Module):
         self.layout, self.n_inputs = Layout.of(self.graph), self.graph.n_inputs
         self._sizes = np.bincount(self.partition.ranks, minlength=self.ranks.size).tolist()
         by_rank = np.argsort(self.partition.ranks, kind="stable")
-        self.register_buffer("_order", torch.from_numpy(np.argsort(by_rank)), persistent=False)
+        self.fix("_order", torch.from_numpy(np.argsort(by_rank)), persistent=False)
         self._order: Tensor
         self._order = self._order.to(self.shard.units.device)
 

@@ -56,7 +56,7 @@ def whole_parameters(net: ShardedRNN) -> Iterator[WholeParameter]:
         if gains is not None:
             yield WholeParameter(f"{kind}.gains", [gains], Alike(net.ranks, tuple(gains.shape)), gains.dtype)
     units = net.units
-    for name, indices in (("bias", "bias"), ("init", "init"), ("keep_logit", "alpha")):
+    for name, indices in (("bias", "bias"), ("init", "init"), ("tau_logit", "alpha")):
         parameter, own_units = getattr(units, name), getattr(units, f"{indices}_units").cpu().numpy()
         parts = [] if parameter is None else [parameter]
         counts = np.bincount(own_units, minlength=len(net.own_units))

@@ -12,7 +12,7 @@ from sparse_mrnn.declaration.explicit_synapses import StoredBlock, StoredSynapse
 from sparse_mrnn.declaration.graph import RegionGraph
 from sparse_mrnn.distributed.metis import ranks_by_metis
 from sparse_mrnn.errors import DistributedError, suggest
-from sparse_mrnn.lowering.lower import Layout
+from sparse_mrnn.lowering.layout import Layout
 
 METHODS = ("balanced", "metis", "regions")
 UNIT_LOAD = 10.0

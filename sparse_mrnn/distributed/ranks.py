@@ -1,4 +1,4 @@
-"""The processes that share a network: what they exchange, and how one that has ended is told of."""
+"""The processes that share a network: their messages, and an error if one of them has ended."""
 
 from __future__ import annotations
 
@@ -20,21 +20,22 @@ T = TypeVar("T")
 TIMEOUT = 300.0
 """Seconds a rank waits for the others by default."""
 LAST_WORK = 0.2
-"""Seconds that gloo's threads have at the end to release what their last work holds of Python.
+"""Seconds that gloo's threads have at the end to release the Python objects of their last work.
 
-They need the interpreter for it; one that waits when the interpreter ends aborts the process (torch 2.13)."""
+They need the interpreter for it; one that still waits when the interpreter ends aborts the process
+(torch 2.13)."""
 
 
 @contextmanager
 def joined(timeout: float = TIMEOUT, backend: str | None = None) -> Iterator[Ranks]:
-    """The processes that torchrun started, as ranks, until the end of the block.
+    """Join the processes that torchrun started, as ranks, until the end of the block.
 
     Parameters
     ----------
     timeout : float
         Seconds to wait for a rank that does not answer; one that has ended is noticed at once.
     backend : str, optional
-        Default: "nccl" where there is CUDA, else "gloo".
+        Default: "nccl" with CUDA, else "gloo".
 
     Raises
     ------
@@ -57,7 +58,7 @@ def joined(timeout: float = TIMEOUT, backend: str | None = None) -> Iterator[Ran
 
 
 def is_started_by_torchrun() -> bool:
-    """Whether torchrun, or a launcher like it, has started this process as one of several."""
+    """Return True if torchrun, or a launcher like it, has started this process as one of several."""
     return "RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
@@ -115,8 +116,8 @@ class Ranks:
         """Maximum over all ranks, in place."""
         return self._reduce(values, dist.ReduceOp.MAX)
 
-    def any(self, flags: Sequence[bool]) -> list[bool]:
-        """Whether each of these holds on any rank."""
+    def any_rank(self, flags: Sequence[bool]) -> list[bool]:
+        """Return for each flag if it is set on any rank."""
         given = torch.tensor(flags, dtype=torch.int32, device=self.device)
         return [bool(flag) for flag in self.max(given).tolist()]
 
@@ -127,7 +128,7 @@ class Ranks:
         return values
 
     def gather(self, value: Any) -> list[Any]:
-        """A small object of each rank, on every rank: numbers, text, and lists and dictionaries of them."""
+        """Return a small object of each rank, on every rank: numbers, text, lists or dictionaries."""
         found: list[Any] = [None] * self.size
         if self.size == 1:
             return [value]
@@ -135,8 +136,8 @@ class Ranks:
             dist.all_gather_object(found, value, group=self.group)
         return found
 
-    def first(self, function: Callable[[], T]) -> T:
-        """What a function returns on rank 0, on every rank: something small, as for `gather`.
+    def broadcast(self, function: Callable[[], T]) -> T:
+        """Call a function on rank 0, and return its value on every rank: something small, as for `gather`.
 
         Raises
         ------
@@ -160,7 +161,7 @@ class Ranks:
         result: T = found[0]
         return result
 
-    def each(self, function: Callable[[], None]) -> None:
+    def run_on_all(self, function: Callable[[], None]) -> None:
         """Call a function on every rank.
 
         Raises
@@ -180,9 +181,9 @@ class Ranks:
             if text is not None:
                 raise DistributedError(f"rank {self.rank} ends, for rank {rank} did: {text}")
 
-    def share(self, tensors: dict[str, Tensor] | None) -> dict[str, Tensor]:
-        """Tensors of rank 0 on every rank, which gives None."""
-        shapes = self.first(lambda: {name: (t.shape, t.dtype) for name, t in (tensors or {}).items()})
+    def broadcast_tensors(self, tensors: dict[str, Tensor] | None) -> dict[str, Tensor]:
+        """Return the tensors of rank 0 on every rank; the others give None."""
+        shapes = self.broadcast(lambda: {name: (t.shape, t.dtype) for name, t in (tensors or {}).items()})
         found = {}
         for name, (shape, dtype) in shapes.items():
             given = None if tensors is None else tensors[name].contiguous()
@@ -195,7 +196,7 @@ class Ranks:
         return found
 
     def gather_rows(self, rows: Tensor, sizes: Sequence[int], to: int | None = None) -> Tensor:
-        """Rows of all ranks, rank after rank, on every rank or on rank ``to`` alone; elsewhere none.
+        """Return the rows of all ranks, rank after rank, on every rank or only on rank ``to``.
 
         Parameters
         ----------
@@ -229,7 +230,7 @@ class Ranks:
 
     @property
     def device(self) -> torch.device:
-        """Where tensors of this group's messages are."""
+        """Device of the tensors in messages of this group."""
         nccl = dist.get_backend(self.group) == "nccl"
         return torch.device("cuda", torch.cuda.current_device()) if nccl else torch.device("cpu")
 
@@ -241,20 +242,20 @@ class Ranks:
             self.lost(error)
 
     def lost(self, error: Exception) -> NoReturn:
-        """Raise what tells of a rank that has ended or does not answer."""
+        """Raise the error of a rank that has ended or does not answer."""
         what = f"rank {self.rank} of {self.size}: another rank has ended, or does not answer"
         advice = "Its own message says why; start all ranks anew, and resume from the last checkpoint"
         raise DistributedError(f"{what} ({_first_line(error)}). {advice}.") from error
 
 
 class Exchange:
-    """Messages under way."""
+    """Messages on their way."""
 
     def __init__(self, ranks: Ranks, work: Any) -> None:
         self._ranks, self._work = ranks, work
 
     def wait(self) -> None:
-        """Wait for them.
+        """Wait until they have arrived.
 
         Raises
         ------
@@ -269,6 +270,6 @@ class Exchange:
 
 
 def _first_line(error: Exception) -> str:
-    """What a message says, without the line of gloo's source and without its advice."""
+    """Return the first line of a message, without the line of gloo's source and its advice."""
     text = (str(error).splitlines() or [""])[0]
     return re.sub(r"^\[\S+:\d+\] ", "", text).split(". This is typically")[0].rstrip(".")

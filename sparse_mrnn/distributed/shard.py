@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from sparse_mrnn.declaration.graph import Region, RegionGraph
 from sparse_mrnn.distributed.halo import Halo
@@ -18,9 +18,11 @@ from sparse_mrnn.distributed.noise import ShardedNoise
 from sparse_mrnn.distributed.partition import Partition
 from sparse_mrnn.distributed.product import HaloSynapses, ShardedProduct
 from sparse_mrnn.distributed.ranks import Ranks
-from sparse_mrnn.lowering.lower import Layout, lower, lower_shard
+from sparse_mrnn.lowering.layout import Layout
+from sparse_mrnn.lowering.lower import lower, lower_shard
 from sparse_mrnn.lowering.random_streams import synapse_stream
 from sparse_mrnn.models.delays import delay_groups
+from sparse_mrnn.models.fixed_tensors import FixedTensors
 from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.models.prepare import Border, ForwardCall, prepare
 from sparse_mrnn.models.weights import SparseWeights
@@ -49,7 +51,7 @@ class CommonParameter:
     count: int
 
 
-class Shard(nn.Module):
+class Shard(FixedTensors):
     """Units, synapses and halo of one rank.
 
     Parameters
@@ -100,7 +102,7 @@ class Shard(nn.Module):
         self.cut = SparseWeights(lowered.halo, dtype, device)
         self.cut.gains = self.own.gains  # one parameter
         self.inputs = SparseWeights(inputs, dtype, device)
-        self.register_buffer("index", torch.from_numpy(rows).to(device), persistent=False)
+        self.fix("index", torch.from_numpy(rows).to(device), persistent=False)
         self._regions = {region.name: k for k, region in enumerate(layout.regions)}
         self.n_units, self.largest = layout.n, int(np.bincount(partition.ranks).max())
         self.halo = Halo(ranks, partition, lowered.halo_units, device)
@@ -124,19 +126,15 @@ class Shard(nn.Module):
         units, n = self.units, len(self._regions)
         regions = units.layout().regions
         number = torch.tensor([self._regions[r.name] for r in regions], device=self.index.device)
-        ways = {"bias": [r.learnable_bias for r in regions], "init": [r.learnable_init for r in regions]}
-        for name, how in ways.items():
+        ways = {"bias": "bias", "init": "init", "tau_logit": "alpha"}  # parameter, and name of its indices
+        fields = "learnable_bias", "learnable_init", "learnable_tau"
+        for (name, indices), field in zip(ways.items(), fields, strict=True):
             if getattr(units, name) is not None:
-                one = torch.tensor([way == "region" for way in how], device=number.device)
-                of = getattr(units, f"{name}_region")
+                one = torch.tensor([r.learnt_by(field) == "region" for r in regions], device=number.device)
+                of = getattr(units, f"{indices}_region")
                 yield CommonParameter(f"units.{name}", torch.where(one[of], number[of], -1), n)
             else:
                 yield CommonParameter("", number[:0], n)
-        if units.keep_logit is not None:
-            learnt = torch.tensor([r.learnable_tau for r in regions], device=number.device)
-            yield CommonParameter("units.keep_logit", number[learnt], n)
-        else:
-            yield CommonParameter("", number[:0], n)
 
     def forward(self, method: Callable[..., Any], *args: Any) -> Any:
         """Call a method; `torch.func.functional_call` may have put other parameters in place."""

@@ -226,5 +226,5 @@ class ShardedSimulator(RunningNetwork):
     def fingerprint(self) -> dict[str, Any]:
         return self.net.fingerprint()
 
-    def attributes(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, Any]:
         return {**setting_attributes(self.net.declared), "ranks": self.net.ranks.size}

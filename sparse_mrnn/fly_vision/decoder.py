@@ -12,17 +12,18 @@ from torch import Tensor, nn
 
 from sparse_mrnn.errors import GraphError, ShapeError, TrainingError
 from sparse_mrnn.fly_vision.lattice import hex_columns, hex_positions
+from sparse_mrnn.models.fixed_tensors import FixedTensors
 from sparse_mrnn.models.network import mRNNBase
 
 
-class HexConv(nn.Module):
+class HexConv(FixedTensors):
     """A convolution over a hexagonal lattice, on maps of its axial coordinates.
 
     Parameters
     ----------
     channels, out_channels : int
     radius : int
-        Of the kernel, in columns; 0: each column for itself.
+        Radius of the kernel in columns; 0: each column for itself.
 
     Examples
     --------
@@ -34,7 +35,7 @@ class HexConv(nn.Module):
         super().__init__()
         offsets = torch.from_numpy(hex_columns(radius)) + radius
         self.radius, side = radius, 2 * radius + 1
-        self.register_buffer("slots", offsets[:, 0] * side + offsets[:, 1], persistent=False)
+        self.fix("slots", offsets[:, 0] * side + offsets[:, 1], persistent=False)
         bound = 1 / math.sqrt(channels * len(offsets))
         weight = torch.empty(out_channels, channels, len(offsets)).uniform_(-bound, bound)
         self.weight, self.bias = nn.Parameter(weight), nn.Parameter(torch.zeros(out_channels))
@@ -49,7 +50,7 @@ class HexConv(nn.Module):
         return nn.functional.conv2d(maps, kernel, self.bias, padding=self.radius)
 
 
-class FlowDecoder(nn.Module):
+class FlowDecoder(FixedTensors):
     """Decode optic flow in every column from the activity of the cells of some regions.
 
     Each region is a channel, each of its units a column, known by its position. Hexagonal convolutions with
@@ -66,7 +67,7 @@ class FlowDecoder(nn.Module):
     hidden : sequence of int
         Channels of the layers between; () makes it linear.
     radius : int
-        Of all kernels, in columns. 0 with hidden=(): one linear readout that all columns share.
+        Radius of all kernels, in columns. 0 with hidden=(): one linear readout that all columns share.
 
     Raises
     ------
@@ -102,7 +103,7 @@ class FlowDecoder(nn.Module):
             what = f"radius {radius!r} and hidden {tuple(hidden)!r}"
             raise TrainingError(f"FlowDecoder: {what} must be at least 0 and 1.")
         layout = net.layout()
-        members = list(dict.fromkeys(member for name in regions for member in layout.members(name)))
+        members = layout.members(*regions)
         if not members:
             raise TrainingError("FlowDecoder: name the regions to decode from.")
         of_region = [_columns_of(net, name) for name in members]
@@ -113,13 +114,13 @@ class FlowDecoder(nn.Module):
         number[tuple((columns + self.extent).T)] = np.arange(len(columns))
         slots = [k * len(columns) + number[tuple((own + self.extent).T)] for k, own in enumerate(of_region)]
         self.shape = (len(members), len(columns))
-        buffers = {
+        indices = {
             "units": layout.indices(*members),
             "slots": np.concatenate(slots),
             "columns": (columns + self.extent) @ [side, 1],
         }
-        for name, index in buffers.items():
-            self.register_buffer(name, torch.from_numpy(index), persistent=False)
+        for name, index in indices.items():
+            self.fix(name, torch.from_numpy(index), persistent=False)
         self.normalise = nn.BatchNorm1d(len(members), eps=1e-10, affine=False)
         layers: list[nn.Module] = []
         widths = [len(members), *hidden]

@@ -31,7 +31,7 @@ EDGE_REACH = 1.0
 
 
 class Pattern(Protocol):
-    """What `HexMotion` shows: light and flow of columns over time."""
+    """A pattern that `HexMotion` shows: light and flow of columns over time."""
 
     def light(self, centres: Floats, times: Floats, acceptance: float) -> Floats:
         """Light of columns, shape (times, columns), in [0, 1]."""
@@ -52,7 +52,7 @@ class MovingEdge:
     level : float in [0, 1]
         Light behind the edge: 1 for a bright (ON) edge, 0 for a dark (OFF) one.
     start : float
-        Where it is at time 0, columns from the centre along its direction.
+        Position at time 0, columns from the centre along its direction.
 
     Examples
     --------
@@ -73,18 +73,18 @@ class MovingEdge:
             raise TrainingError(f"MovingEdge: level is {self.level!r}; light lies between 0 and 1.")
 
     def passed(self, centres: Floats, times: Floats) -> Floats:
-        """How far the edge is past each column, shape (times, columns)."""
+        """Distance of the edge beyond each column, shape (times, columns)."""
         at = self.start + self.speed * times / 1000
         past: Floats = at[:, None] - centres @ unit_vector(self.direction)
         return past
 
     def light(self, centres: Floats, times: Floats, acceptance: float) -> Floats:
-        """See `Pattern`."""
+        """Implement `Pattern`."""
         behind: Floats = ndtr(self.passed(centres, times) / blur_width(acceptance))
         return GREY + (self.level - GREY) * behind
 
     def flow(self, centres: Floats, times: Floats) -> Floats:
-        """See `Pattern`."""
+        """Implement `Pattern`."""
         near = np.abs(self.passed(centres, times)) <= EDGE_REACH
         return near[..., None] * self.speed * unit_vector(self.direction)
 
@@ -99,7 +99,7 @@ class Grating:
     wavelength : float
         Columns.
     contrast : float in [0, 1]
-        Of Michelson, before the average.
+        Michelson's contrast, before the average.
     phase : float
         Radians, at the centre at time 0.
 
@@ -124,7 +124,7 @@ class Grating:
             raise TrainingError(f"Grating: contrast is {self.contrast!r}; it must lie between 0 and 1.")
 
     def light(self, centres: Floats, times: Floats, acceptance: float) -> Floats:
-        """See `Pattern`."""
+        """Implement `Pattern`."""
         wave = 2 * math.pi / self.wavelength
         seen = self.contrast * math.exp(-0.5 * (wave * blur_width(acceptance)) ** 2)
         along = centres @ unit_vector(self.direction) - (self.speed * times / 1000)[:, None]
@@ -132,7 +132,7 @@ class Grating:
         return light
 
     def flow(self, centres: Floats, times: Floats) -> Floats:
-        """See `Pattern`."""
+        """Implement `Pattern`."""
         return uniform_flow(self, centres, times)
 
 
@@ -150,7 +150,7 @@ class Scene:
     contrast : float in [0, 1]
         Standard deviation of the light, over its mean, before the average.
     seed : int
-        Of the texture.
+        Seed of the texture.
     wavelengths : (float, float)
         Shortest and longest, columns.
     waves : int
@@ -191,7 +191,7 @@ class Scene:
         return 2 * math.pi / length[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1), phase
 
     def light(self, centres: Floats, times: Floats, acceptance: float) -> Floats:
-        """See `Pattern`."""
+        """Implement `Pattern`."""
         vectors, phase = self.wave_vectors()
         seen = np.exp(-0.5 * (vectors**2).sum(axis=1) * blur_width(acceptance) ** 2)
         amplitude = GREY * self.contrast * math.sqrt(2 / self.waves) * seen
@@ -202,7 +202,7 @@ class Scene:
         return light
 
     def flow(self, centres: Floats, times: Floats) -> Floats:
-        """See `Pattern`."""
+        """Implement `Pattern`."""
         return uniform_flow(self, centres, times)
 
 
@@ -228,7 +228,7 @@ def blur_width(acceptance: float) -> float:
 
 
 def check_motion(what: str, direction: float, speed: float, **more: float) -> None:
-    """Raise a TrainingError where a direction, a speed or another number is not one."""
+    """Raise a TrainingError if a direction, a speed or another number is not finite."""
     for name, value in {"direction": direction, "speed": speed, **more}.items():
         if not math.isfinite(value):
             raise TrainingError(f"{what}: {name} is {value!r}; it must be a finite number.")

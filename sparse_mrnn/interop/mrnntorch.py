@@ -25,7 +25,7 @@ from sparse_mrnn.interop.mrnntorch_config import (
     warn_of_sparsity,
 )
 from sparse_mrnn.interop.mrnntorch_state import MATRICES, PARTS, DenseMatrix, StateDict, read_matrices
-from sparse_mrnn.lowering.lower import Layout
+from sparse_mrnn.lowering.layout import Layout
 from sparse_mrnn.models.elman import ElmanmRNN
 from sparse_mrnn.models.leaky import mRNN
 from sparse_mrnn.models.synapse_table import ProjectionKey
@@ -180,7 +180,7 @@ def _explicit(
                 found = _projection(block, declared, source, target, constrained)
                 if found is not None:
                     key, settings, values = found
-                    graph.add_edge(source.name, target.name, key=key, **settings)
+                    graph.add_checked([(source.name, target.name, key, settings)])
                     parameters[source.name, target.name, key] = values
     return graph, parameters
 

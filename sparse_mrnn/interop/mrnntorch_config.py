@@ -90,7 +90,7 @@ def to_mrnntorch_config(net: mRNN | ElmanmRNN, *, sparsity: Meaning = "zeroed") 
             regions.append(entry)
         connections = found[f"{kind}_connections"] = []
         for p in graph.projections(kind):
-            density = p.expected_synapses / (p.site.n_target * p.site.n_source)
+            density = p.expected_synapses / (p.pair.n_target * p.pair.n_source)
             fraction = None if density == 1 else density if sparsity == "kept" else 1 - density
             connections.append({"src_region": p.source, "dst_region": p.target, "sparsity": fraction})
     return found

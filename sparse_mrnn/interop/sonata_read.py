@@ -1,16 +1,16 @@
-"""Reading back, exactly, a network that `write_sonata` wrote."""
+"""Reading what `write_sonata` wrote: a region for each node type, a projection for each edge type."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from sparse_mrnn.connectome.delimited_text import NUMBER
-from sparse_mrnn.declaration.graph import RegionGraph
+from sparse_mrnn.declaration.graph import Region, RegionGraph
+from sparse_mrnn.declaration.regions import INPUT_FIELDS, REGION_FIELDS
 from sparse_mrnn.errors import ConnectomeError
 from sparse_mrnn.interop.sonata_edges import (
     Block,
@@ -18,6 +18,7 @@ from sparse_mrnn.interop.sonata_edges import (
     EdgeTypes,
     StoredEdges,
     check_numbering,
+    parsed,
     read_edges,
 )
 from sparse_mrnn.interop.sonata_files import (
@@ -28,32 +29,19 @@ from sparse_mrnn.interop.sonata_files import (
     opened,
     read_types,
     texts,
-    unescaped,
 )  # fmt: skip
-from sparse_mrnn.interop.sonata_write import EDGE_COLUMNS, EXACT, NODE_COLUMNS, POPULATIONS, axis_name
-from sparse_mrnn.lowering.lower import Layout
-
-FLAGS = "learnable_tau", "unit_ids", "trainable", "self_connections"
-NUMBERS = "base_firing", "init", "tau", "tau_low", "tau_high", "noise_level", "delay"
-OPTIONAL = *NUMBERS, "sign"
-NAMES = "population", "region", "source_region", "target_region", "key"
-CELLS = {
-    **dict.fromkeys(FLAGS, re.compile("[01]")), **dict.fromkeys(NUMBERS, NUMBER),
-    **dict.fromkeys(("learnable_bias", "learnable_init"), re.compile("[01]|region")),
-    **dict.fromkeys(NAMES, re.compile(".+", re.DOTALL)), "dimensions": re.compile("[0-9]{1,3}"),
-    "sign": re.compile("inherit|pos|neg|free|none"),
-}  # fmt: skip
-"""What the cells of a types CSV may be; the optional ones may be NULL."""
+from sparse_mrnn.interop.sonata_write import EDGE_COLUMNS, NODE_COLUMNS, POPULATIONS, WRITTEN_HERE
+from sparse_mrnn.lowering.layout import Layout
 
 
 def read_back(files: NetworkFiles, *, by_rows: bool = False) -> RegionGraph:
-    """The graph of a network written by `write_sonata`; damage is refused.
+    """Read the graph of a network that `write_sonata` wrote; refuse damage.
 
     Parameters
     ----------
     files : NetworkFiles
     by_rows : bool
-        Leave the synapses in their file, for those who build a network of the graph to read by rows.
+        Leave the synapses in their file; a network that is built of the graph reads them by rows.
     """
     if files.node_types is None or files.edge_types is None:
         beside = files.nodes if files.node_types is None else files.edges
@@ -61,7 +49,7 @@ def read_back(files: NetworkFiles, *, by_rows: bool = False) -> RegionGraph:
         raise ConnectomeError(f"{beside}: {problem}")
     with opened(files.nodes) as file:
         graph = _graph(file, files.nodes, files.node_types)
-    rows = _rows(files.edge_types, EDGE_COLUMNS)
+    rows = _rows(files.edge_types, EDGE_COLUMNS, ("source_region", "target_region", "key"))
     if [int(str(row["edge_type_id"])) for row in rows] != list(range(len(rows))):
         raise ConnectomeError(f"{files.edge_types}: the edge_type_ids are not 0..{len(rows) - 1}.")
     projections: dict[int, Edge] = {}
@@ -76,36 +64,37 @@ def read_back(files: NetworkFiles, *, by_rows: bool = False) -> RegionGraph:
             if by_rows:
                 blocks: Sequence[Block] = StoredEdges(file, population, types).blocks()
             else:
-                blocks = read_edges(file[f"edges/{population}"], types).blocks()
+                blocks = read_edges(file[f"edges/{population}"], types).blocks(types)
             projections.update(types.projections(blocks))
-    graph.add_edges_from(projections[k] for k in range(len(rows)))
+    graph.add_checked(projections[k] for k in range(len(rows)))
     if graph.number_of_edges() != len(rows):
         raise ConnectomeError(f"{files.edge_types}: two edge types have the same regions and key.")
     return graph
 
 
-def _rows(path: Path, needed: Sequence[str]) -> list[Row]:
-    """Rows of a types CSV of `write_sonata`, as it had them; ``needed`` are its columns, the id first."""
+def _rows(path: Path, needed: Sequence[str], names: Sequence[str]) -> list[Row]:
+    """Read a types CSV with the ``needed`` columns, the id first, and never NULL in the ``names``."""
     rows = read_types(path, needed[0], needed[1:])
     for row in rows:
-        for name, pattern in CELLS.items():
-            cell = row.get(name)
-            fits = name in OPTIONAL if cell is None else pattern.fullmatch(cell)
-            if name in row and not fits:
-                where = f"{path}: {name} of type {row[needed[0]]}"
-                raise ConnectomeError(f"{where} is {cell!r:.80}, which it cannot be.")
-    try:
-        return [{c: None if v is None else unescaped(v) for c, v in row.items()} for row in rows]
-    except ValueError as error:
-        raise ConnectomeError(f"{path}: a name after a backslash is damaged: {error}.") from None
+        for name in ("population", *names):
+            if not row[name]:
+                raise ConnectomeError(f"{path}: {name} of type {row[needed[0]]} is missing.")
+    return rows
+
+
+def _of_units(attributes: Any, units: slice, n: int, name: str, kinds: str) -> Any:
+    """Read an attribute of some of a population's ``n`` nodes; None if it is not there."""
+    if name not in attributes:
+        return None
+    return (texts(attributes, name, n) if kinds == "SO" else column(attributes, name, kinds, n))[units]
 
 
 def _graph(file: Any, nodes: Path, node_types: Path) -> RegionGraph:
-    name = file.attrs[EXACT]
+    name = file.attrs[WRITTEN_HERE]
     if not isinstance(name, str):
-        raise ConnectomeError(f"{nodes}: the name of the network is {name!r:.80}, which is no text.")
+        raise ConnectomeError(f"{nodes}: the name of the network is {name!r:.80}, which is not text.")
     graph = RegionGraph(name=name)
-    rows = _rows(node_types, NODE_COLUMNS)
+    rows = _rows(node_types, NODE_COLUMNS, ("region",))
     if not set(file["nodes"]) == {row["population"] for row in rows} <= set(POPULATIONS.values()):
         raise ConnectomeError(f"{nodes}: its populations are not those of {node_types.name}.")
     for group in file["nodes"].values():
@@ -125,31 +114,12 @@ def _graph(file: Any, nodes: Path, node_types: Path) -> RegionGraph:
         labels = np.array(texts(attributes["@library"], "region"), dtype=object)
         if (labels[indices(attributes, "region", len(labels), n)[units]] != row["region"]).any():
             raise ConnectomeError(f"{nodes}: the nodes of type {type_id} are not all in {row['region']!r}.")
-        sign: Any = None if row["sign"] == "none" else row["sign"]
-        if row["sign"] is None:
-            sign = column(attributes, "sign", "i", n)[units]
+        kind, fields = "recurrent", REGION_FIELDS
         if population == POPULATIONS["input"]:
-            graph.add_input(str(row["region"]), len(members), sign=sign)
-            continue
-        options: dict[str, Any] = {"learnable_tau": row["learnable_tau"] == "1"}
-        for name in ("learnable_bias", "learnable_init"):
-            learnt = row.get(name) or "0"
-            options[name] = learnt if learnt == "region" else learnt == "1"
-        options |= {name: row[name] for name in ("parent_region", "activation")}
-        for name in ("base_firing", "init", "tau", "noise_level"):
-            if row[name] is not None:
-                options[name] = float(str(row[name]))
-            elif name in ("base_firing", "init"):
-                options[name] = column(attributes, name, "f", n)[units]
-        bounds = [None if row.get(c) is None else float(str(row[c])) for c in ("tau_low", "tau_high")]
-        options |= {} if bounds == [None, None] else {"tau_bounds": bounds}
-        unit_ids = texts(attributes, "unit_id", n)[units]
-        if row.get("unit_ids") == "1" or (row.get("unit_ids") is None and unit_ids[0]):
-            options["unit_ids"] = unit_ids
-        names = map(axis_name, range(int(str(row["dimensions"]))))
-        axes = [column(attributes, name, "f", n)[units] for name in names]
-        options["positions"] = np.stack(axes, axis=1) if axes else None
-        graph.add_region(str(row["region"]), len(members), sign=sign, **options)
+            kind, fields = "input", INPUT_FIELDS
+        by_unit = partial(_of_units, attributes, units, n)
+        given = parsed(fields, row, by_unit, f"{node_types}: ", f" of type {type_id}")
+        graph.set_region(Region.checked(str(row["region"]), len(members), kind, given))
     if count != sum(map(len, type_ids.values())):
         raise ConnectomeError(f"{nodes}: some nodes have a type that {node_types.name} does not have.")
     return graph

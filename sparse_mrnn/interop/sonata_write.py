@@ -5,39 +5,42 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from sparse_mrnn.declaration.config import SimulationConfig
+from sparse_mrnn.declaration.fields import Field
 from sparse_mrnn.declaration.graph import Region, RegionGraph, projection_label
+from sparse_mrnn.declaration.projections import PROJECTION_FIELDS
+from sparse_mrnn.declaration.regions import INPUT_FIELDS, REGION_FIELDS
 from sparse_mrnn.errors import ConnectomeError, ConversionError
-from sparse_mrnn.interop.sonata_files import NULL, escaped, h5
-from sparse_mrnn.lowering.lower import BlockSparse, lower
+from sparse_mrnn.interop.sonata_files import NULL, h5
+from sparse_mrnn.lowering.block_sparse import BlockSparse
+from sparse_mrnn.lowering.lower import lower
 from sparse_mrnn.lowering.random_streams import synapse_stream
 from sparse_mrnn.models.network import mRNNBase
-from sparse_mrnn.ops.pattern import stable_order
+from sparse_mrnn.ops.csr_order import counting_sort
 
-EXACT = "sparse_mrnn"
-"""Root attribute of a nodes file written here, whose regions and projections can be read back exactly."""
+WRITTEN_HERE = "sparse_mrnn"
+"""Root attribute of a nodes file of `write_sonata`, with the graph's name: its types are regions."""
 SETTINGS = "sparse_mrnn_simulation"
-"""Root attribute with the settings of the network that was written, as JSON."""
+"""Root attribute with the settings of the network, as JSON."""
 POPULATIONS = {"recurrent": "units", "input": "inputs"}
 NODE_COLUMNS = (
-    "node_type_id", "population", "region", "model_type", "sign", "base_firing", "init", "parent_region",
-    "learnable_bias", "tau", "learnable_tau", "activation", "noise_level", "dimensions",
+    "node_type_id", "population", "region", "model_type",
+    *(column for field in REGION_FIELDS.values() for column in field.columns),
 )  # fmt: skip
-LATER_NODE_COLUMNS = ("learnable_init", "tau_low", "tau_high", "unit_ids")
-"""Columns that an older file may lack."""
 EDGE_COLUMNS = (
-    "edge_type_id", "population", "source_region", "target_region", "key", "sign", "trainable",
-    "self_connections", "delay",
+    "edge_type_id", "population", "source_region", "target_region", "key",
+    *(column for name, field in PROJECTION_FIELDS.items() if name != "rank" for column in field.columns),
 )  # fmt: skip
+"""Columns of the types CSVs: of a region and of a projection. SONATA has no projections of low rank."""
 
 
 def write_sonata(
@@ -97,7 +100,8 @@ def write_sonata(
             advice = "choose another path or overwrite it (overwrite=True, --force)."
             raise ConnectomeError(f"{goal} exists; {advice}")
         if not (goal / "circuit_config.json").is_file():
-            raise ConnectomeError(f"{goal} is no SONATA network; it is not overwritten. Choose another path.")
+            problem = "is not a SONATA network; it is not overwritten. Choose another path."
+            raise ConnectomeError(f"{goal} {problem}")
     for p in graph.projections():
         if p.share is not None or p.rank is not None:
             problem = "has low rank, and so no synapses; net.save keeps it"
@@ -108,9 +112,7 @@ def write_sonata(
     if drawn is not None and seed is None:
         label = f"projection {drawn.source!r} -> {drawn.target!r} (key {drawn.key!r})"
         raise ConnectomeError(f"{label} has a rule and no synapses yet; give seed= to draw them.")
-    for name in (graph.name, *_names(graph)):
-        if "\0" in name or any("\ud800" <= letter <= "\udfff" for letter in name):
-            raise ConnectomeError(f"the name {name!r:.80} has a character that HDF5 cannot hold; rename it.")
+    _check_names(graph)
     for left_by_a_kill in (partial, old):
         shutil.rmtree(left_by_a_kill, ignore_errors=True)
     try:
@@ -128,22 +130,29 @@ def write_sonata(
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _names(graph: RegionGraph) -> Iterator[str]:
-    """Names of regions, units, parents and projections."""
-    for region in map(graph.region, graph):
-        yield from (region.name, region.parent_region or "", *(region.unit_ids or ()))
-    yield from {key for _, _, key in graph.edges(keys=True)}
+def _check_names(graph: RegionGraph) -> None:
+    """Refuse names that the types CSV or HDF5 would change."""
+    regions = list(map(graph.region, graph))
+    keys = {key for _, _, key in graph.edges(keys=True)}
+    parents = {region.parent_region for region in regions if region.parent_region is not None}
+    for name in (*graph, *parents, *keys):
+        if name in ("", NULL) or re.search(r"[\x00-\x1f\x7f]", name):
+            problem = "is empty, means no value, or has a line break or the like"
+            raise ConnectomeError(f"the name {name!r:.80} {problem}, which SONATA cannot hold; rename it.")
+    for name in (graph.name, *graph, *parents, *keys, *(unit for r in regions for unit in r.unit_ids or ())):
+        if "\0" in name or any("\ud800" <= letter <= "\udfff" for letter in name):
+            raise ConnectomeError(f"the name {name!r:.80} has a character that HDF5 cannot hold; rename it.")
 
 
 def _create(path: Path) -> Any:
-    """A new HDF5 file with the attributes of SONATA."""
+    """Create an HDF5 file with the attributes of SONATA."""
     file = h5().File(path, "w")
     file.attrs["magic"], file.attrs["version"] = np.uint32(0x0A7A), np.array((0, 1), dtype=np.uint32)
     return file
 
 
 def _zeros(group: Any, name: str, n: int) -> None:
-    """A dataset of zeros that takes no space."""
+    """Create a dataset of zeros that takes no space."""
     group.create_dataset(name, shape=(n,), dtype=np.uint32, fillvalue=0)
 
 
@@ -153,7 +162,7 @@ def _nodes(graph: RegionGraph, folder: Path, settings: SimulationConfig | None) 
     text = h5().string_dtype("utf-8")
     # Datasets are plain: the HDF5 inside libsonata's wheels has no compression filters.
     with _create(folder / "nodes.h5") as file:
-        file.attrs[EXACT] = graph.name
+        file.attrs[WRITTEN_HERE] = graph.name
         if settings is not None:
             file.attrs[SETTINGS] = settings.model_dump_json(exclude_unset=True)
         for kind, population in POPULATIONS.items():
@@ -170,61 +179,46 @@ def _nodes(graph: RegionGraph, folder: Path, settings: SimulationConfig | None) 
             attributes = group.create_group("0")
             attributes["region"] = np.repeat(np.arange(len(regions), dtype=np.uint32), sizes)
             attributes.create_dataset("@library/region", data=[region.name for region in regions], dtype=text)
-            attributes["sign"] = np.concatenate([region.unit_signs for region in regions])
-            ids = [unit for region in regions for unit in (region.unit_ids or [""] * region.n)]
-            attributes.create_dataset("unit_id", data=ids, dtype=text)
-            if kind == "recurrent":
-                for name in ("base_firing", "init"):
-                    values = [np.broadcast_to(getattr(region, name), region.n) for region in regions]
-                    attributes[name] = np.concatenate(values).astype(np.float64)
-                for k in range(max(map(_dimensions, regions))):
-                    attributes[axis_name(k)] = np.concatenate([_coordinate(region, k) for region in regions])
-            types += [_node_type(order[region.name], population, region) for region in regions]
-    _types(folder / "node_types.csv", (*NODE_COLUMNS, *LATER_NODE_COLUMNS), types)
+            fields = REGION_FIELDS if kind == "recurrent" else INPUT_FIELDS
+            for name, values in _unit_columns(regions, fields).items():
+                of_text = isinstance(values[0], str)
+                attributes.create_dataset(name, data=values, **({"dtype": text} if of_text else {}))
+            types += [_node_type(order[region.name], population, region, fields) for region in regions]
+    _types(folder / "node_types.csv", NODE_COLUMNS, types)
 
 
-def axis_name(k: int) -> str:
-    """Attribute of a position's coordinate: x, y, z, position_3, ....
-
-    >>> axis_name(0), axis_name(3)
-    ('x', 'position_3')
-    """
-    return "xyz"[k] if k < 3 else f"position_{k}"
-
-
-def _dimensions(region: Region) -> int:
-    return 0 if region.positions is None else region.positions.shape[1]
-
-
-def _coordinate(region: Region, k: int) -> NDArray[np.float64]:
-    """A coordinate of every unit; NaN where the region does not have it."""
-    if region.positions is None or k >= _dimensions(region):
-        return np.full(region.n, np.nan)
-    return region.positions[:, k]
+def _unit_columns(regions: Sequence[Region], fields: Mapping[str, Field]) -> dict[str, Any]:
+    """Join the columns of all regions' units; NaN for a region that does not have one."""
+    parts: list[dict[str, Any]] = []
+    for region in regions:
+        own: dict[str, Any] = {}
+        for name, field in fields.items():
+            own |= field.kind.arrays(field.column, getattr(region, name), region.n)
+        parts.append(own)
+    found = {}
+    for name in dict.fromkeys(name for own in parts for name in own):
+        values = [own.get(name, np.full(r.n, np.nan)) for own, r in zip(parts, regions, strict=True)]
+        of_text = isinstance(values[0], list)
+        found[name] = [text for part in values for text in part] if of_text else np.concatenate(values)
+    return found
 
 
-def _node_type(type_id: int, population: str, region: Region) -> Sequence[object]:
-    """A region's row; NULL where nodes have their own values, or there is none."""
+def _node_type(
+    type_id: int, population: str, region: Region, fields: Mapping[str, Field]
+) -> Sequence[object]:
+    """Make a region's row; NULL if its units have values of their own, or there is no value."""
+    model = "virtual" if region.kind == "input" else "rate_neuron"
+    row: dict[str, str | None] = dict.fromkeys(NODE_COLUMNS)
+    row |= {"node_type_id": str(type_id), "population": population, "region": region.name}
+    row["model_type"] = model
+    for name, field in fields.items():
+        row |= field.cells(getattr(region, name))
+    return _cells(row)
 
-    def scalar(value: Any) -> object:
-        if value is None or isinstance(value, np.ndarray):
-            return NULL
-        return escaped(value) if isinstance(value, str) else repr(value)
 
-    row: dict[str, object] = {
-        "node_type_id": type_id, "population": population, "region": escaped(region.name),
-        "unit_ids": int(region.unit_ids is not None),
-        "model_type": "virtual" if region.kind == "input" else "rate_neuron",
-        "dimensions": _dimensions(region),
-        "sign": "none" if region.sign is None else scalar(region.sign),
-        "learnable_tau": int(region.learnable_tau),
-    }  # fmt: skip
-    for what in ("learnable_bias", "learnable_init"):
-        learnt = getattr(region, what)
-        row[what] = learnt if learnt == "region" else int(learnt)
-    row["tau_low"], row["tau_high"] = map(scalar, region.tau_bounds or (None, None))
-    columns = (*NODE_COLUMNS, *LATER_NODE_COLUMNS)
-    return [row[column] if column in row else scalar(getattr(region, column)) for column in columns]
+def _cells(row: Mapping[str, str | None]) -> list[str]:
+    """Give a row's cells as a types CSV has them."""
+    return [NULL if cell is None else cell for cell in row.values()]
 
 
 def _types(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -247,20 +241,22 @@ def _edges(graph: RegionGraph, folder: Path, seed: int | None) -> None:
             type_ids = np.array([type_of[b.source, b.target, b.key] for b in blocks.blocks], dtype=np.int64)
             _edge_population(file.create_group(f"edges/{population}"), blocks, type_ids)
             for type_id, p in zip(type_ids.tolist(), blocks.blocks, strict=True):
-                names = p.source, p.target, p.key
-                flags = int(p.trainable), int(graph.edges[names].get("self_connections", True))
-                delay = NULL if p.delay is None else repr(float(p.delay))
-                types[type_id] = type_id, population, *map(escaped, names), p.sign, *flags, delay
+                row: dict[str, str | None] = dict.fromkeys(EDGE_COLUMNS)
+                names = {"source_region": p.source, "target_region": p.target, "key": p.key}
+                row |= {"edge_type_id": str(type_id), "population": population, **names}
+                for name, field in PROJECTION_FIELDS.items():
+                    row |= field.cells(getattr(p, name)) if name != "rank" else {}
+                types[type_id] = _cells(row)
     _types(folder / "edge_types.csv", EDGE_COLUMNS, [types[k] for k in sorted(types)])
 
 
 def _kinds(graph: RegionGraph) -> list[str]:
-    """Kinds of sources that have projections."""
+    """List the kinds of sources that have projections."""
     return [kind for kind in POPULATIONS if any(True for _ in graph.projections(kind))]
 
 
 def _edge_population(group: Any, blocks: BlockSparse, type_ids: NDArray[np.int64]) -> None:
-    """One edge population, in CSR order: by target, then source."""
+    """Write an edge population, in CSR order: by target, then source."""
     n_target, n_source = blocks.shape
     nnz = len(blocks.col)
     of_type = np.repeat(type_ids, np.diff(blocks.ptr))
@@ -274,13 +270,13 @@ def _edge_population(group: Any, blocks: BlockSparse, type_ids: NDArray[np.int64
     group["0/syn_weight"] = blocks.effective_values()
     edge = np.arange(nnz, dtype=np.int64)
     _index(group.create_group("indices/target_to_source"), n_target, target.astype(np.int64), edge)
-    by_source = stable_order(torch.from_numpy(blocks.col), n_source).numpy().astype(np.int64)
+    by_source = counting_sort(blocks.col, n_source)[1].astype(np.int64)
     source = blocks.col[by_source].astype(np.int64)
     _index(group.create_group("indices/source_to_target"), n_source, source, by_source)
 
 
 def _index(group: Any, n: int, node: NDArray[np.int64], edge: NDArray[np.int64]) -> None:
-    """Ranges of edges of every node (sorted). An edge that follows the one before extends its range."""
+    """Write the ranges of edges of every node (sorted). Edges in a row share a range."""
     new = np.ones(len(edge), dtype=bool)
     new[1:] = (node[1:] != node[:-1]) | (edge[1:] != edge[:-1] + 1)
     start = np.flatnonzero(new)
@@ -294,7 +290,7 @@ def _index(group: Any, n: int, node: NDArray[np.int64], edge: NDArray[np.int64])
 
 
 def _config(folder: Path, graph: RegionGraph) -> None:
-    """The circuit configuration; libsonata wants the populations named, too."""
+    """Write the circuit configuration; libsonata wants the populations named, too."""
     types = {"recurrent": "point_neuron", "input": "virtual"}
     populations = {
         "node": {POPULATIONS[kind]: {"type": types[kind]} for kind in POPULATIONS if graph.regions(kind)},

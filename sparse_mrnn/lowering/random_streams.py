@@ -1,4 +1,4 @@
-"""The random streams that one seed makes, of a network and of a simulation."""
+"""Random streams that one seed makes, for a network and for a simulation."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ RUN_KEY, LOW_RANK_KEY = 7, 8
 
 
 def synapse_stream(seed: int, kind: str) -> np.random.Generator:
-    """Draws the synapses and initial weights of the "recurrent" or the "input" matrix.
+    """Stream that draws the synapses and initial weights of the "recurrent" or the "input" matrix.
 
     >>> bool(synapse_stream(0, "recurrent").random() == synapse_stream(0, "recurrent").random())
     True
@@ -19,7 +19,7 @@ def synapse_stream(seed: int, kind: str) -> np.random.Generator:
 
 
 class SynapseStreams:
-    """The streams of one weight matrix: of each band of target rows, and of whole projections.
+    """Streams of one weight matrix: one for each band of target rows, and others for whole projections.
 
     Parameters
     ----------
@@ -44,11 +44,11 @@ class SynapseStreams:
         self._root = seed.spawn(1)[0]  # another one for each use of a generator
 
     def band(self, number: int) -> np.random.Generator:
-        """Draws the synapses and initial weights of a band of rows; of the first, with one stream."""
+        """Stream that draws the synapses and initial weights of a band of rows."""
         return self._first if number == 0 else self._keyed(0, number)
 
     def projection(self, number: int, first: int, last: int) -> np.random.Generator:
-        """Draws what bands ``first`` to ``last`` of a projection have in common."""
+        """Stream that draws what bands ``first`` to ``last`` of a projection have in common."""
         return self._keyed(1, number, first, last)
 
     def _keyed(self, *key: int) -> np.random.Generator:
@@ -57,7 +57,7 @@ class SynapseStreams:
 
 
 def low_rank_stream(seed: int, kind: str) -> np.random.Generator:
-    """Draws U and V of the low-rank projections of the "recurrent" or the "input" sources."""
+    """Stream that draws U and V of the low-rank projections of the "recurrent" or the "input" sources."""
     key = LOW_RANK_KEY, int(kind == "input")
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
 
@@ -75,7 +75,7 @@ def noise_seeds(seed: int) -> tuple[int, int]:
 def trial_noise_seeds(seed: int, trials: int) -> tuple[list[int], list[int]]:
     """Seeds of the input and the unit noise of each trial of a simulation.
 
-    Those of a trial do not depend on how many there are; those of the first are `noise_seeds`.
+    The seeds of a trial do not depend on how many there are; the first trial has those of `noise_seeds`.
 
     >>> trial_noise_seeds(0, 3)[1][:2] == trial_noise_seeds(0, 2)[1]
     True

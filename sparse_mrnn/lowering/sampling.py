@@ -1,91 +1,139 @@
-"""Drawing: the synapses and initial values of a weight matrix, band of target rows by band of rows.
+"""Sampling: the synapses and initial values of a weight matrix, one band of target rows after another.
 
-Each band has a random stream of its own, so that it is drawn alike whether the others are drawn or not
-(docs/decisions/0024). All its projections are drawn together, in a few vectorised calls.
+Each band has a random stream of its own, so that it is drawn alike if the others are drawn or not
+(docs/decisions/0024). All projections of a band are drawn together, in a few vectorised calls.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property, partial
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from sparse_mrnn.declaration.connectivity import Sample, ranges, sample_many
+from sparse_mrnn.declaration.connectivity import GivenPairs, IndependentRows, sample_many
 from sparse_mrnn.declaration.explicit_synapses import coordinates, entries_onto
-from sparse_mrnn.declaration.graph import PROJECTION_SIGNS, Projection, projection_label
+from sparse_mrnn.declaration.graph import (
+    MOST_UNITS,
+    PROJECTION_SIGNS,
+    Projection,
+    RegionGraph,
+    projection_label,
+)
 from sparse_mrnn.declaration.initializers import Default, Initializer, Synapses
-from sparse_mrnn.errors import WeightError
+from sparse_mrnn.errors import GraphError, WeightError
+from sparse_mrnn.lowering.block_sparse import Gains, order_in_values
+from sparse_mrnn.lowering.layout import Int64, Layout
 from sparse_mrnn.lowering.random_streams import SynapseStreams
-from sparse_mrnn.ops.pattern import Pattern
+from sparse_mrnn.ops.csr_order import csr_order
 
 BAND_ROWS = 2**14
 """Target units of a band. A network of no more units is drawn from one stream."""
 
 Int32 = NDArray[np.int32]
-Int64 = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Drawing:
-    """What the synapses of a weight matrix are drawn from.
+class SamplingPlan:
+    """A weight matrix as it is declared, before its synapses are drawn.
 
     Parameters
     ----------
-    blocks : tuple of Projection
-        Without those of low rank.
-    rows, cols : ndarray of int64, shape (blocks, 2)
-        First and last unit + 1 of each block's target and source region.
-    shape : (int, int)
-        Target and source units.
-    source_signs : ndarray of int8, shape (source units,)
-    n_units, n_inputs : int
-        Of the network.
-    inputs : bool
-        Whether the sources are inputs.
+    kind : {"recurrent", "input"}
+        What the sources are.
     constrained : bool
-        Whether Dale's law applies.
+        If Dale's law applies.
     dtype : numpy floating type
+        Of the values.
+    targets, sources : Layout
+    blocks : tuple of Projection
+        All but those of low rank, in the order of the values.
+    gains : Gains
+    n_units, n_inputs : int
+        Units and input channels of the network.
     """
 
-    blocks: tuple[Projection, ...]
-    rows: Int64
-    cols: Int64
-    shape: tuple[int, int]
-    source_signs: NDArray[np.int8]
-    n_units: int
-    n_inputs: int
-    inputs: bool
+    kind: str
     constrained: bool
     dtype: type[np.floating]
+    targets: Layout
+    sources: Layout
+    blocks: tuple[Projection, ...]
+    gains: Gains
+    n_units: int
+    n_inputs: int
+
+    @classmethod
+    def of(
+        cls, graph: RegionGraph, kind: str, constrained: bool, dtype: type[np.floating]
+    ) -> SamplingPlan:
+        """Plan the weight matrix of a graph's "recurrent" or "input" sources."""
+        targets, sources = Layout.of(graph), Layout.of(graph, kind)
+        for layout in (targets, sources):
+            if layout.n >= MOST_UNITS:
+                raise GraphError(f"{layout.n:,} units are more than a network can have, {MOST_UNITS - 1:,}.")
+        sparse = (p for p in graph.projections(kind) if p.rank is None)
+        blocks = tuple(sorted(sparse, key=order_in_values))  # stable: else as they are declared
+        return cls(
+            kind=kind,
+            constrained=constrained,
+            dtype=dtype,
+            targets=targets,
+            sources=sources,
+            blocks=blocks,
+            gains=Gains.of(blocks),
+            n_units=targets.n,
+            n_inputs=graph.n_inputs,
+        )
+
+    @cached_property
+    def rows(self) -> Int64:
+        """First unit, and last unit + 1, of each block's target region, shape (blocks, 2)."""
+        return self.targets.ranges([block.target for block in self.blocks])
+
+    @cached_property
+    def cols(self) -> Int64:
+        """First unit, and last unit + 1, of each block's source region, shape (blocks, 2)."""
+        return self.sources.ranges([block.source for block in self.blocks])
+
+    @cached_property
+    def source_signs(self) -> NDArray[np.int8]:
+        """Sign of each source unit."""
+        return self.sources.unit_signs
+
+    @cached_property
+    def overrides_signs(self) -> bool:
+        """True if some projection has a sign of its own."""
+        return any(block.sign != "inherit" for block in self.blocks)
 
 
 @dataclass(frozen=True, eq=False)
-class Band:
-    """The synapses of a band of rows, projection after projection, and their order in a CSR matrix.
+class CsrRows:
+    """The rows of a CSR matrix that a band of target units is.
 
     Parameters
     ----------
     members, lengths : ndarray of int64
         Numbers of the blocks with rows in the band, and how many synapses of each are in it.
-    values : ndarray of float
-    group : ndarray of int32, shape (shared synapses,)
-        Which gain of its block each synapse of a shared block has.
+    values : ndarray of float, shape (synapses,)
+        Block after block, row-major inside each.
+    gain : ndarray of int32, shape (shared synapses,)
+        Gain of each synapse that shares one, in the order of the values.
     crow : ndarray of int, shape (rows + 1,)
-    col : ndarray of int
+    col : ndarray of int, shape (synapses,)
         In CSR order.
-    order : ndarray of int, or None
-        Entry e is synapse ``order[e]``; None where that is e.
-    sign : ndarray of int8, or None
-        In CSR order; only where a block overrides the sign of its source.
+    order : ndarray of int, shape (synapses,), or None
+        Entry e has the value ``values[order[e]]``; None if that is ``values[e]``.
+    sign : ndarray of int8, shape (synapses,), or None
+        In CSR order; only if a block of the matrix overrides the sign of its source.
     """
 
     members: Int64
     lengths: Int64
     values: NDArray[np.floating]
-    group: Int32
+    gain: Int32
     crow: NDArray[np.integer]
     col: NDArray[np.integer]
     order: NDArray[np.integer] | None
@@ -93,19 +141,22 @@ class Band:
 
 
 @dataclass(frozen=True, eq=False)
-class Drawn:
-    """Synapses of a band, projection after projection, row-major inside each.
+class SampledSynapses:
+    """The synapses of a band of target units, block after block, row-major inside each.
 
     Parameters
     ----------
     n_rows : int
-    members, lengths, values, group
-        As of a `Band`.
+        Units of the band.
+    members, lengths : ndarray of int64
+        Numbers of the blocks with rows in the band, and how many synapses of each are in it.
     rows, cols : ndarray of int32, shape (synapses,)
-        Rows are numbered from the first of the band.
-    shared : ndarray of bool, shape (members,)
-        Blocks whose synapses share gains.
+        Target units, numbered from the first of the band, and source units.
+    values : ndarray of float, shape (synapses,)
+    gain : ndarray of int32, shape (synapses,), or None
+        Gain of each synapse; -1 if it has a value of its own. None if no block of the band shares gains.
     sign : ndarray of int8, shape (synapses,), or None
+        Only if a block of the matrix overrides the sign of its source.
     """
 
     n_rows: int
@@ -114,21 +165,11 @@ class Drawn:
     rows: Int32
     cols: Int32
     values: NDArray[np.floating]
-    group: Int32
-    shared: NDArray[np.bool_]
+    gain: Int32 | None
     sign: NDArray[np.int8] | None
 
-    def keep(self, rows: Int64) -> Drawn:
-        """Synapses onto some of the rows only, ascending; these are numbered anew."""
-        if len(rows) == self.n_rows:
-            return self
-        number = np.full(self.n_rows, -1, dtype=np.int32)
-        number[rows] = np.arange(len(rows), dtype=np.int32)
-        numbered = number[self.rows]
-        return replace(self, n_rows=len(rows), rows=numbered).select(numbered >= 0)
-
-    def select(self, kept: NDArray[np.bool_]) -> Drawn:
-        """Some of the synapses, shape (synapses,)."""
+    def select(self, kept: NDArray[np.bool_]) -> SampledSynapses:
+        """Select some of the synapses by a mask, shape (synapses,)."""
         block = np.repeat(np.arange(len(self.lengths)), self.lengths)[kept]
         return replace(
             self,
@@ -136,161 +177,146 @@ class Drawn:
             rows=self.rows[kept],
             cols=self.cols[kept],
             values=self.values[kept],
-            group=self.group[kept[np.repeat(self.shared, self.lengths)]],
+            gain=None if self.gain is None else self.gain[kept],
             sign=None if self.sign is None else self.sign[kept],
         )
 
-    def in_csr_order(self, n_columns: int) -> Band:
-        """The band of a CSR matrix of so many columns."""
-        row, col = torch.from_numpy(self.rows), torch.from_numpy(self.cols)
-        pattern, order = Pattern.from_coo(row, col, (self.n_rows, n_columns))
-        of_entry = None if order is None else order.numpy()
-        sign = self.sign if self.sign is None or of_entry is None else self.sign[of_entry]
-        arrays = self.values, self.group, pattern.crow.numpy(), pattern.col.numpy(), of_entry
-        return Band(self.members, self.lengths, *arrays, sign)
+    def onto(self, rows: Int64) -> SampledSynapses:
+        """Select the synapses onto some rows, ascending, and number these anew."""
+        if len(rows) == self.n_rows:
+            return self
+        numbered = numbering(rows, self.n_rows)[self.rows]
+        return replace(self, n_rows=len(rows), rows=numbered).select(numbered >= 0)
+
+    def in_csr_order(self, n_columns: int) -> CsrRows:
+        """Bring the synapses into the order of a CSR matrix of so many columns."""
+        crow, col, order = csr_order(self.rows, self.cols, (self.n_rows, n_columns))
+        gain = np.empty(0, np.int32) if self.gain is None else self.gain[self.gain >= 0]
+        sign = self.sign if self.sign is None or order is None else self.sign[order]
+        return CsrRows(self.members, self.lengths, self.values, gain, crow, col, order, sign)
 
 
-def draw_bands(drawing: Drawing, streams: SynapseStreams, rows: Int64 | None = None) -> Iterator[Drawn]:
+def numbering(units: Int64, n: int) -> Int32:
+    """Position of each of n units among some of them; -1 of the others.
+
+    >>> numbering(np.array([1, 3]), 4).tolist()
+    [-1, 0, -1, 1]
+    """
+    number = np.full(n, -1, dtype=np.int32)
+    number[units] = np.arange(len(units), dtype=np.int32)
+    return number
+
+
+def sample_bands(
+    plan: SamplingPlan, streams: SynapseStreams, rows: Int64 | None = None
+) -> Iterator[SampledSynapses]:
     """Draw every band that has some of the rows, in their order, and keep those rows.
 
     Parameters
     ----------
-    drawing : Drawing
+    plan : SamplingPlan
     streams : SynapseStreams
     rows : ndarray of int64, optional
         Target units, ascending. Default: all.
     """
-    cuts = np.append(np.arange(0, drawing.shape[0], BAND_ROWS), drawing.shape[0])
+    cuts = np.append(np.arange(0, plan.n_units, BAND_ROWS), plan.n_units)
     numbers = range(len(cuts) - 1) if rows is None else np.unique(rows // BAND_ROWS).tolist()
-    for block in drawing.blocks:
+    for block in plan.blocks:
         if block.rule is not None:
-            block.rule.check(block.site)
-    first, last = drawing.rows[:, 0] // BAND_ROWS, (drawing.rows[:, 1] - 1) // BAND_ROWS
-    cut = {int(k): _parts(drawing, int(k), cuts, numbers, streams) for k in np.flatnonzero(first < last)}
+            block.rule.check(block.pair)
+    first, last = plan.rows[:, 0] // BAND_ROWS, (plan.rows[:, 1] - 1) // BAND_ROWS
+    cut = {int(k): _cut_to_bands(plan, int(k), cuts, numbers, streams) for k in np.flatnonzero(first < last)}
     for number in numbers:
         band = range(int(cuts[number]), int(cuts[number + 1]))
         members = np.flatnonzero((first <= number) & (number <= last))
-        blocks = [drawing.blocks[k] for k in members.tolist()]
-        for k in np.flatnonzero((first < last)[members]).tolist():
-            blocks[k] = next(cut[int(members[k])])
-        drawn = _draw(drawing, members, blocks, band, streams.band(number))
+        blocks = [next(cut[k]) if k in cut else plan.blocks[k] for k in members.tolist()]
+        sampled = _sample(plan, members, blocks, band, streams.band(number))
         if rows is not None:
-            kept = rows[np.searchsorted(rows, band.start) : np.searchsorted(rows, band.stop)] - band.start
-            drawn = drawn.keep(kept)
-        yield drawn
+            kept = rows[np.searchsorted(rows, band.start) : np.searchsorted(rows, band.stop)]
+            sampled = sampled.onto(kept - band.start)
+        yield sampled
 
 
-def _parts(
-    drawing: Drawing, block: int, cuts: Int64, numbers: Sequence[int], streams: SynapseStreams
+def _cut_to_bands(
+    plan: SamplingPlan, block: int, cuts: Int64, numbers: Sequence[int], streams: SynapseStreams
 ) -> Iterator[Projection]:
-    """A block cut to each band of these that has rows of it."""
-    projection, (start, stop) = drawing.blocks[block], drawing.rows[block].tolist()
+    """Cut a block to each band of these that has rows of it."""
+    projection, (start, stop) = plan.blocks[block], plan.rows[block].tolist()
     first, last = start // BAND_ROWS, (stop - 1) // BAND_ROWS
     own = [0, *(cuts[first + 1 : last + 1] - start).tolist(), stop - start]
     wanted = [number - first for number in numbers if first <= number <= last]
-    if projection.rule is None:
-        for k in wanted:
-            yield replace(projection, site=projection.site.rows(own[k], own[k + 1]))
-        return
-
-    def stream(begin: int, end: int) -> np.random.Generator:
-        return streams.projection(block, begin, end)
-
-    for rule, site in projection.rule.bands(projection.site, own, wanted, stream):
-        yield replace(projection, rule=rule, site=site)
-
-
-def _draw(
-    drawing: Drawing, members: Int64, blocks: Sequence[Projection], band: range, rng: np.random.Generator
-) -> Drawn:
-    """All synapses of a band, of the blocks cut to it."""
-    sample, values = _sample(blocks, drawing.dtype, rng)
-    lengths, rows, cols = sample.lengths, sample.rows, sample.cols
-    group = _gains_of_synapses(blocks, sample)
-    first_row = np.array([block.site.first_row for block in blocks], dtype=np.int64)
-    rows += np.repeat((drawing.rows[members, 0] + first_row - band.start).astype(np.int32), lengths)
-    cols += np.repeat(drawing.cols[members, 0].astype(np.int32), lengths)
-    overriding = _overriding_signs(drawing, blocks, lengths, cols)
-    # What initialisers see; without Dale's law every synapse is free.
-    sign = drawing.source_signs[cols] if overriding is None else overriding
-    synapses = Synapses(
-        rows=rows,
-        sign=sign if drawing.constrained else np.zeros_like(sign),
-        unit_fan_in=np.bincount(rows, minlength=len(band)),
-        lengths=lengths,
-        source_sizes=np.diff(drawing.cols[members])[:, 0],
-        target_sizes=np.diff(drawing.rows[members])[:, 0],
-        first_unit=band.start,
-        n_units=drawing.n_units,
-        n_inputs=drawing.n_inputs,
-        inputs=drawing.inputs,
-    )
-    _initialize(values, blocks, synapses, rng)
-    shared = np.array([block.share is not None for block in blocks], dtype=bool)
-    return Drawn(len(band), members, lengths, rows, cols, values, group, shared, overriding)
+    rule = projection.rule or IndependentRows()  # explicit synapses are cut as rows are
+    for part, pair in rule.bands(projection.pair, own, wanted, partial(streams.projection, block)):
+        yield replace(projection, rule=projection.rule and part, pair=pair)
 
 
 def _sample(
-    blocks: Sequence[Projection], dtype: type[np.floating], rng: np.random.Generator
-) -> tuple[Sample, NDArray[np.floating]]:
-    """Synapses within the rows and columns of their blocks, and explicit weights (0 elsewhere)."""
-    drawn = [k for k, block in enumerate(blocks) if block.rule is not None]
-    rules = [block.rule for block in blocks if block.rule is not None]
-    sample = sample_many(rng, rules, [blocks[k].site for k in drawn])
-    if len(drawn) == len(blocks):
-        return sample, np.zeros(len(sample.rows), dtype=dtype)
-    lengths = np.zeros(len(blocks), dtype=np.int64)
+    plan: SamplingPlan, members: Int64, blocks: Sequence[Projection], band: range, rng: np.random.Generator
+) -> SampledSynapses:
+    """Draw all synapses of a band; ``blocks`` are its members, cut to it."""
+    entries = {k: _entries(block) for k, block in enumerate(blocks) if block.rule is None}
+    given = {k: coordinates(blocks[k].synapses, here) for k, here in entries.items()}
+    first_rows = np.array([block.pair.first_row for block in blocks], dtype=np.int32)
+    rules = [
+        block.rule or GivenPairs(given[k][0] - first_rows[k], given[k][1])
+        for k, block in enumerate(blocks)
+    ]
+    lengths, rows, cols = sample_many(rng, rules, [block.pair for block in blocks])
+    parts = [slice(stop - length, stop) for stop, length in zip(np.cumsum(lengths), lengths, strict=True)]
+    values = np.zeros(len(rows), dtype=plan.dtype)
+    for k, (_, _, weights) in given.items():
+        values[parts[k]] = _in_dtype(blocks[k], weights, plan.dtype)
+
+    gain = None if all(block.share is None for block in blocks) else np.full(len(rows), -1, dtype=np.int32)
     for k, block in enumerate(blocks):
-        if block.synapses is not None:
-            entries = _given(block)
-            lengths[k] = entries.stop - entries.start
-    lengths[drawn] = sample.lengths
-    stop = np.cumsum(lengths)
-    rows, cols = np.empty((2, int(stop[-1])), dtype=np.int32)
-    values = np.zeros(len(rows), dtype=dtype)
-    slots = ranges((stop - lengths)[drawn], sample.lengths)
-    rows[slots], cols[slots] = sample.rows, sample.cols
-    for k, block in enumerate(blocks):
-        if block.synapses is not None:
-            here = slice(stop[k] - lengths[k], stop[k])
-            rows[here], cols[here], weights = coordinates(block.synapses, _given(block))
-            rows[here] -= block.site.first_row
-            with np.errstate(over="ignore"):
-                values[here] = weights
-            if not np.isfinite(values[here]).all():
-                label = projection_label(block.source, block.target, block.key)
-                size = f"{np.abs(weights).max():g} is too large for {np.dtype(dtype)}"
-                raise WeightError(f"{label}: a weight of {size}; scale it, or use dtype=torch.float64.")
-    return Sample(lengths, rows, cols), values
+        if gain is not None and block.share is not None:
+            here, first_gain = parts[k], plan.gains.of_block[int(members[k])].start
+            own = block.share.groups(rows[here] + first_rows[k], cols[here], entries.get(k))
+            gain[here] = own + np.int32(first_gain)
+    # Rows and columns were numbered within their regions until here.
+    first_units = plan.rows[members, 0] + first_rows - band.start
+    rows += np.repeat(first_units.astype(np.int32), lengths)
+    cols += np.repeat(plan.cols[members, 0].astype(np.int32), lengths)
+
+    sign = plan.source_signs[cols]
+    if plan.overrides_signs:
+        inherits = np.array([block.sign == "inherit" for block in blocks], dtype=bool)
+        own = np.array([PROJECTION_SIGNS.get(block.sign, 0) for block in blocks], dtype=np.int8)
+        sign = np.where(np.repeat(inherits, lengths), sign, np.repeat(own, lengths))
+    synapses = Synapses(
+        rows=rows,
+        sign=sign if plan.constrained else np.zeros_like(sign),  # without Dale's law every synapse is free
+        unit_fan_in=np.bincount(rows, minlength=len(band)),
+        lengths=lengths,
+        source_sizes=np.diff(plan.cols[members])[:, 0],
+        target_sizes=np.diff(plan.rows[members])[:, 0],
+        first_unit=band.start,
+        n_units=plan.n_units,
+        n_inputs=plan.n_inputs,
+        inputs=plan.kind == "input",
+    )
+    _initialize(values, blocks, synapses, rng)
+    own_sign = sign if plan.overrides_signs else None
+    return SampledSynapses(len(band), members, lengths, rows, cols, values, gain, own_sign)
 
 
-def _given(block: Projection) -> slice:
-    """Which of its explicit synapses are onto the rows of a block."""
-    site = block.site
-    return entries_onto(block.synapses, site.first_row, site.first_row + site.n_target)
+def _entries(block: Projection) -> slice:
+    """Find the explicit synapses onto the rows of a block."""
+    pair = block.pair
+    return entries_onto(block.synapses, pair.first_row, pair.first_row + pair.n_target)
 
 
-def _gains_of_synapses(blocks: Sequence[Projection], sample: Sample) -> Int32:
-    """Which gain of its block each synapse of a shared block has."""
-    found, stop = [np.empty(0, dtype=np.int32)], np.cumsum(sample.lengths)
-    for k, block in enumerate(blocks):
-        if block.share is not None:
-            here = slice(stop[k] - sample.lengths[k], stop[k])
-            row = sample.rows[here] + np.int32(block.site.first_row)
-            entries = None if block.synapses is None else _given(block)
-            found.append(block.share.groups(row, sample.cols[here], entries))
-    return np.concatenate(found)
-
-
-def _overriding_signs(
-    drawing: Drawing, blocks: Sequence[Projection], lengths: Int64, cols: Int32
-) -> NDArray[np.int8] | None:
-    """A sign per synapse, where some projection overrides those of its source units."""
-    if all(block.sign == "inherit" for block in drawing.blocks):
-        return None
-    inherits = np.array([block.sign == "inherit" for block in blocks], dtype=bool)
-    own = np.array([PROJECTION_SIGNS.get(block.sign, 0) for block in blocks], dtype=np.int8)
-    return np.where(np.repeat(inherits, lengths), drawing.source_signs[cols], np.repeat(own, lengths))
+def _in_dtype(
+    block: Projection, weights: NDArray[np.floating], dtype: type[np.floating]
+) -> NDArray[np.floating]:
+    """Convert explicit weights, which must stay finite."""
+    with np.errstate(over="ignore"):
+        values = weights.astype(dtype, copy=False)
+    if not np.isfinite(values).all():
+        label = projection_label(block.source, block.target, block.key)
+        size = f"{np.abs(weights).max():g} is too large for {np.dtype(dtype)}"
+        raise WeightError(f"{label}: a weight of {size}; scale it, or use dtype=torch.float64.")
+    return values
 
 
 def _initialize(

@@ -10,7 +10,8 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from sparse_mrnn.declaration.graph import REGION_SIGNS, Region, projection_label
+from sparse_mrnn.declaration.fields import REGION_SIGNS
+from sparse_mrnn.declaration.graph import Region, projection_label
 from sparse_mrnn.errors import StateDictError
 from sparse_mrnn.files.tensors import digest_of
 from sparse_mrnn.state.differences import differences
@@ -22,15 +23,6 @@ if TYPE_CHECKING:
 FORMAT = 1
 NAMED_PROJECTIONS = 500
 """Of more projections, a declaration has only a digest."""
-
-BUFFERS = {
-    "base_alpha": "time constants",
-    "base_firing": "tonic input",
-    "initial_x": "initial state",
-    "rec.sign": "signs of units",
-    "inp.sign": "signs of inputs",
-}
-"""Buffers of a state dict that follow from the declaration, and what they hold."""
 
 SIGN_WORDS = {number: str(word or "free") for word, number in REGION_SIGNS.items()}
 
@@ -62,26 +54,22 @@ def declaration(net: mRNNBase) -> dict[str, Any]:
 
 def _of_region(net: mRNNBase, region: Region) -> dict[str, Any]:
     own = net.activation if region.activation is None else None
+    noise = net.noise_level_act if region.noise_level is None else region.noise_level
     function = getattr(own.function, "__name__", "custom") if own and not own.slope_into else None
     return {
         "units": region.n,
         "sign": _sign(region),
         "tonic input": _numbers(region.base_firing, region.n),
         "initial state": _numbers(region.init, region.n),
-        "tau": getattr(net, "tau", None) if region.tau is None else region.tau,
+        "tau": getattr(net, "tau", None) if region.tau is None else _numbers(region.tau, region.n),
         "activation": function or (own.name if own else region.activation),
-        "noise": net.noise_level_act if region.noise_level is None else region.noise_level,
-        "learnable bias": _how(region.learnable_bias),
-        "learnable initial state": _how(region.learnable_init),
-        "learnable tau": bool(region.learnable_tau),
+        "noise": _numbers(noise, region.n),
+        "learnable bias": region.learnt_by("learnable_bias"),
+        "learnable initial state": region.learnt_by("learnable_init"),
+        "learnable tau": region.learnt_by("learnable_tau"),
         "bounds of tau": list(region.tau_bounds or ()) if region.learnable_tau else None,
         "unit ids": None if region.unit_ids is None else _digest(list(region.unit_ids)),
     }
-
-
-def _how(learnt: bool | str) -> str | None:
-    """One value a unit, or one a region, or none."""
-    return "unit" if learnt is True else learnt or None
 
 
 def _sign(region: Region) -> str:
@@ -146,27 +134,11 @@ def decode(state: Any) -> dict[str, Any]:
 
 
 def declared_differences(net: mRNNBase, state: dict[str, Tensor]) -> list[str]:
-    """Where a state dict, without prefix, is of a network declared otherwise, in words.
-
-    That of 0.1 has no description: its buffers are compared.
-    """
-    if "_extra_state" in state:
-        saved, own = decode(state["_extra_state"]), declaration(net)
-        regions = saved.get("regions")
-        for name, region in own["regions"].items():
-            other = regions.get(name) if isinstance(regions, dict) else None
-            if isinstance(other, dict) and None in (region["unit ids"], other.get("unit ids")):
-                region["unit ids"] = other.get("unit ids")  # units without ids may be any
-        return differences(saved, own)
-    found = []
-    buffers = dict(net.named_buffers())
-    for name, what in BUFFERS.items():
-        if name in state and name in buffers and not _close(state[name], buffers[name]):
-            found.append(f"{what} ({name})")
-    return found
-
-
-def _close(saved: Tensor, own: Tensor) -> bool:
-    if not isinstance(saved, Tensor) or saved.shape != own.shape:
-        return True  # torch says which size differs
-    return torch.allclose(saved.to(own.device, torch.float64), own.double(), rtol=1e-5, atol=1e-12)
+    """Where a state dict, without prefix, is of a network declared otherwise, in words."""
+    saved, own = decode(state["_extra_state"]), declaration(net)
+    regions = saved.get("regions")
+    for name, region in own["regions"].items():
+        other = regions.get(name) if isinstance(regions, dict) else None
+        if isinstance(other, dict) and None in (region["unit ids"], other.get("unit ids")):
+            region["unit ids"] = other.get("unit ids")  # units without ids may be any
+    return differences(saved, own)

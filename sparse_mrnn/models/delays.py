@@ -43,8 +43,13 @@ def delay_steps(
 
 
 def has_delays(weights: SparseWeights, dt: float) -> bool:
-    """Whether some projection takes more than one time step."""
-    return bool(_steps_of(weights, dt).max(initial=1) > 1 or _low_rank_steps(weights, dt).max(initial=1) > 1)
+    """Tell if some projection takes more than one time step."""
+    return longest_delay(weights, dt) > 1
+
+
+def longest_delay(weights: SparseWeights, dt: float) -> int:
+    """Time steps of the longest delay; 1 without any."""
+    return int(max(steps_of(weights, dt).max(initial=1), _low_rank_steps(weights, dt).max(initial=1)))
 
 
 def delay_groups(weights: SparseWeights, dt: float, operator: Operator) -> tuple[DelayGroup, ...]:
@@ -62,7 +67,7 @@ def delay_groups(weights: SparseWeights, dt: float, operator: Operator) -> tuple
     """
     if not has_delays(weights, dt):
         return (DelayGroup(1, operator),)
-    steps, low_rank_steps = _steps_of(weights, dt), _low_rank_steps(weights, dt)
+    steps, low_rank_steps = steps_of(weights, dt), _low_rank_steps(weights, dt)
     key = ("delay groups", *steps.tolist(), *low_rank_steps.tolist())
     if key not in weights.derived:
         weights.derived[key] = _grouped(weights, steps, low_rank_steps)
@@ -88,7 +93,7 @@ def delayed_inputs(weights: SparseWeights, inputs: Tensor, dt: float) -> tuple[T
     if not has_delays(weights, dt):
         return inputs, None
     time, channels = inputs.shape[:2]
-    steps, low_rank_steps = _steps_of(weights, dt), _low_rank_steps(weights, dt)
+    steps, low_rank_steps = steps_of(weights, dt), _low_rank_steps(weights, dt)
     distinct = np.unique(np.concatenate([steps, low_rank_steps]))
     which = torch.from_numpy(np.searchsorted(distinct, steps)).to(weights.col.device)
     col = weights.col + channels * which.index_select(0, weights.projection_of_entry()).to(weights.col.dtype)
@@ -109,7 +114,7 @@ def delayed_inputs(weights: SparseWeights, inputs: Tensor, dt: float) -> tuple[T
     return torch.cat(shifted, dim=1), operator
 
 
-def _steps_of(weights: SparseWeights, dt: float) -> NDArray[np.int64]:
+def steps_of(weights: SparseWeights, dt: float) -> NDArray[np.int64]:
     """`delay_steps` of a weight matrix, kept until its projections change."""
     key = ("delay steps", dt)
     if key not in weights.derived:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -75,14 +76,11 @@ class ElmanmRNN(mRNNBase):
         more = batch_first, spectral_radius, config_finalize, device
         super().__init__(*args, *more, backend=backend, seed=seed, dtype=dtype)
 
-    def _region_alpha(self, regions: tuple[Region, ...]) -> list[float]:
-        for region in regions:
-            if region.learnable_tau:
-                raise ConfigError(
-                    f"region {region.name!r}: learnable_tau, but an Elman network has no time constants; use "
-                    "mRNN."
-                )
-        return super()._region_alpha(regions)
+    def _region_alpha(self, region: Region) -> float | np.ndarray[Any, Any]:
+        if region.learnable_tau:
+            problem = "learnable_tau, but an Elman network has no time constants; use mRNN"
+            raise ConfigError(f"region {region.name!r}: {problem}.")
+        return super()._region_alpha(region)
 
     def dynamics(self) -> dict[str, Any]:
         """Model and time step, as a state dict has them."""

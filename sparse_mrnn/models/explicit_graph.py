@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from sparse_mrnn.declaration.connectivity import IntArray
 from sparse_mrnn.declaration.explicit_synapses import SynapseArrays, SynapseBlock
-from sparse_mrnn.declaration.graph import PROJECTION_SIGNS, Region, RegionGraph, projection_label
+from sparse_mrnn.declaration.graph import PROJECTION_SIGNS, RegionGraph, projection_label
 from sparse_mrnn.errors import ConversionError
 from sparse_mrnn.models.synapse_table import ProjectionKey
 from sparse_mrnn.models.weights import SparseWeights
@@ -18,9 +19,6 @@ from sparse_mrnn.ops.dale import effective
 
 if TYPE_CHECKING:
     from sparse_mrnn.models.network import mRNNBase
-
-
-FIELDS = [name for name in Region.__dataclass_fields__ if name not in ("name", "n", "kind")]
 
 
 def explicit_graph(net: mRNNBase) -> RegionGraph:
@@ -33,15 +31,14 @@ def explicit_graph(net: mRNNBase) -> RegionGraph:
     for name in declared:
         region = declared.region(name)
         if region.kind == "input":
-            graph.add_input(name, region.n, sign=region.sign)
+            graph.set_region(region)
             continue
-        fields = {f: getattr(region, f) for f in FIELDS}
         units = layout.slice(name)
-        fields["base_firing"], fields["init"] = (_uniform(values[units]) for values in (tonic, initial))
+        now: dict[str, Any] = {"base_firing": _uniform(tonic[units]), "init": _uniform(initial[units])}
         if region.learnable_tau:
             least, largest = region.tau_bounds or (None, None)
-            fields["tau"] = min(max(tau[name], least or 0.0), largest or np.inf)  # rounding may leave them
-        graph.add_region(name, region.n, **fields)
+            now["tau"] = np.clip(tau[name], least or 0.0, largest or np.inf)  # rounding may leave them
+        graph.set_region(replace(region, **now))
     blocks = synapse_blocks(net)
     trained = frozenset().union(*(weights.trained_projections for weights in net.weight_matrices()))
     edges = []
@@ -53,7 +50,7 @@ def explicit_graph(net: mRNNBase) -> RegionGraph:
         if _against_signs(block, declared.region(source).unit_signs if own is None else own):
             kept["sign"] = "free"  # without Dale's law a weight may have any sign
         edges.append((source, target, key, {**kept, "trainable": name in trained, "weights": block}))
-    graph.add_edges_from(edges)
+    graph.add_checked(edges)
     return graph
 
 

@@ -11,7 +11,7 @@ import scipy.sparse as sp
 import torch
 
 from sparse_mrnn.errors import ConfigError, MissingExtraError, suggest
-from sparse_mrnn.lowering.lower import Layout
+from sparse_mrnn.lowering.layout import Layout
 from sparse_mrnn.models.explicit_graph import refuse_low_rank, synapse_blocks
 from sparse_mrnn.models.weights import SparseWeights
 from sparse_mrnn.ops.pattern import to_scipy as matrix_to_scipy

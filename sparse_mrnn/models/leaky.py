@@ -6,14 +6,17 @@ import math
 import os
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, overload
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from sparse_mrnn.checks import option
 from sparse_mrnn.declaration.config import NetworkConfig
 from sparse_mrnn.declaration.graph import Region, RegionGraph
-from sparse_mrnn.errors import ConfigError, StepSizeWarning, suggest
+from sparse_mrnn.errors import ConfigError, StepSizeWarning
 from sparse_mrnn.models.network import mRNNBase, positive_time
 from sparse_mrnn.models.prepare import Start
 from sparse_mrnn.ops.activations import ActivationSegments, linear
@@ -170,33 +173,31 @@ class mRNN(mRNNBase):  # noqa: N801
         seed: int | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        if integrator not in INTEGRATORS:
-            hint = suggest(integrator, INTEGRATORS, what="integrators")
-            raise ConfigError(f"integrator {integrator!r} is not known. {hint}")
-        self.dt, self.tau, self.integrator = positive_time(dt, "dt"), positive_time(tau, "tau"), integrator
+        self.integrator = option(integrator, INTEGRATORS, "integrator", ConfigError)
+        self.dt, self.tau = positive_time(dt, "dt"), positive_time(tau, "tau")
         args = config, activation, noise_level_act, noise_level_inp, rec_constrained, inp_constrained
         more = batch_first, spectral_radius, config_finalize, device
         super().__init__(*args, *more, backend=backend, seed=seed, dtype=dtype)
 
-    def _region_alpha(self, regions: tuple[Region, ...]) -> list[float]:
-        for region in regions if self.integrator == "euler" else ():
-            tau = self.tau if region.tau is None else region.tau
-            if self.dt > 2 * tau:
-                raise ConfigError(
-                    f"region {region.name!r}: dt = {self.dt:g} ms is above 2 tau = {2 * tau:g} ms, where "
-                    "Euler steps diverge; use a smaller dt or integrator='exponential_euler'."
-                )
-            if self.dt > tau:
-                text = f"dt = {self.dt:g} ms is above tau = {tau:g} ms; Euler steps overshoot and oscillate."
-                warnings.warn(f"region {region.name!r}: {text}", StepSizeWarning, stacklevel=4)
-            if region.learnable_tau and self.dt >= tau:
-                raise ConfigError(
-                    f"region {region.name!r}: learnable_tau needs dt < tau, and dt = {self.dt:g} ms, "
-                    f"tau = {tau:g} ms; use a smaller dt or integrator='exponential_euler'."
-                )
-        return [self._alpha_of(self.tau if region.tau is None else region.tau) for region in regions]
+    def _region_alpha(self, region: Region) -> float | NDArray[np.float64]:
+        tau = self.tau if region.tau is None else region.tau
+        shortest = float(np.min(np.asarray(tau, dtype=np.float64), initial=math.inf))  # a rank may have none
+        if self.integrator == "euler" and self.dt > 2 * shortest:
+            raise ConfigError(
+                f"region {region.name!r}: dt = {self.dt:g} ms is above 2 tau = {2 * shortest:g} ms, where "
+                "Euler steps diverge; use a smaller dt or integrator='exponential_euler'."
+            )
+        if self.integrator == "euler" and self.dt > shortest:
+            text = f"dt = {self.dt:g} ms is above tau = {shortest:g} ms; Euler steps overshoot and oscillate."
+            warnings.warn(f"region {region.name!r}: {text}", StepSizeWarning, stacklevel=4)
+        if self.integrator == "euler" and region.learnable_tau and self.dt >= shortest:
+            raise ConfigError(
+                f"region {region.name!r}: learnable_tau needs dt < tau, and dt = {self.dt:g} ms, "
+                f"tau = {shortest:g} ms; use a smaller dt or integrator='exponential_euler'."
+            )
+        return self._alpha_of(tau)
 
-    def _alpha_bounds(self, regions: list[Region]) -> tuple[Tensor, Tensor]:
+    def _alpha_bounds(self, regions: Sequence[Region]) -> tuple[Tensor, Tensor]:
         low, high = super()._alpha_bounds(regions)
         for k, region in enumerate(regions):
             least, largest = region.tau_bounds or (None, None)
@@ -207,21 +208,36 @@ class mRNN(mRNNBase):  # noqa: N801
         return low, high
 
     @property
-    def time_constants(self) -> dict[str, float]:
-        """Time constant of each region in ms, as it is now; in float32 to six digits."""
-        alpha = self.alpha.detach().cpu().double().expand(self.layout().n, 1)[:, 0]
-        first = alpha[torch.from_numpy(self.layout().ptr[:-1])]
-        tau = self.dt / first if self.integrator == "euler" else -self.dt / torch.log1p(-first)
+    def time_constants(self) -> dict[str, float | NDArray[np.float64]]:
+        """Time constant of each region in ms, as it is now; an array if it is one for each unit.
+
+        Rounded to the digits that are sure: 6 in float32, 12 in float64.
+        """
+        alpha = self.alpha.detach().cpu().double().expand(self.layout().n, 1)[:, 0].numpy()
+        tau = self.dt / alpha if self.integrator == "euler" else -self.dt / np.log1p(-alpha)
         digits = 6 if self.dtype == torch.float32 else 12
-        rounded = [float(f"{t:.{digits}g}") for t in tau.tolist()]
-        return dict(zip(self.hid_regions, rounded, strict=True))
+        found: dict[str, float | NDArray[np.float64]] = {}
+        for region, start in zip(self.layout().regions, self.layout().ptr.tolist(), strict=False):
+            by_unit = region.learnt_by("learnable_tau") == "unit" or isinstance(region.tau, np.ndarray)
+            own = tau[start : start + (region.n if by_unit else 1)].tolist()
+            own = [float(f"{t:.{digits}g}") for t in own]
+            found[region.name] = np.array(own) if by_unit else own[0]
+        return found
 
     def dynamics(self) -> dict[str, Any]:
         """Model, time step and integrator, as a state dict has them."""
         return {"model": "leaky", "dt": self.dt, "integrator": self.integrator}
 
-    def _alpha_of(self, tau: float) -> float:
-        return self.dt / tau if self.integrator == "euler" else -math.expm1(-self.dt / tau)
+    @overload
+    def _alpha_of(self, tau: float) -> float: ...
+
+    @overload
+    def _alpha_of(self, tau: NDArray[np.float64]) -> NDArray[np.float64]: ...
+
+    def _alpha_of(self, tau: Any) -> Any:
+        if self.integrator == "euler":
+            return self.dt / tau
+        return -(np.expm1 if isinstance(tau, np.ndarray) else math.expm1)(-self.dt / tau)
 
     @property
     def _net_alpha(self) -> float:
@@ -238,9 +254,9 @@ class mRNN(mRNNBase):  # noqa: N801
 
     def unit_time_constants(self) -> Tensor:
         """Time constant of each unit in ms, shape (units, 1), float64."""
-        each = torch.tensor(list(self.time_constants.values()), dtype=torch.float64, device=self.device)
-        sizes = torch.tensor([region.n for region in self.layout().regions], device=self.device)
-        return torch.repeat_interleave(each, sizes)[:, None]
+        found = self.time_constants
+        each = [np.broadcast_to(found[region.name], region.n) for region in self.layout().regions]
+        return torch.from_numpy(np.concatenate(each)).to(self.device)[:, None]
 
     def forward(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,16 +11,17 @@ from torch import Tensor, nn
 
 from sparse_mrnn.declaration.graph import Projection, projection_label
 from sparse_mrnn.errors import UnknownNameError
-from sparse_mrnn.lowering.lower import Layout
+from sparse_mrnn.lowering.layout import Layout
+from sparse_mrnn.lowering.low_rank import draw_factors
+from sparse_mrnn.models.fixed_tensors import FixedTensors
 from sparse_mrnn.models.synapse_table import ProjectionKey
 from sparse_mrnn.ops.products import LowRankBlock
 
 
-class LowRankProjections(nn.Module):
+class LowRankProjections(FixedTensors):
     """Projections W = U V^T (Mastrogiuseppe & Ostojic 2018, Neuron 99:609), 2 N R parameters each.
 
-    Entries of U and V are normal at first, of standard deviation 1 / sqrt(R) and 1 / (source units), so that
-    an input of order 1 to every source unit gives one of order 1 or less to the target units.
+    `draw_factors` draws the first U and V.
 
     Parameters
     ----------
@@ -37,7 +39,11 @@ class LowRankProjections(nn.Module):
         U, shape (target units, rank), and V, shape (source units, rank), of each.
     delays : tuple of float or None
         ms; None: one time step.
+    trained : Tensor of bool, shape (projections,)
+        Which are trained; it is in the state dict.
     """
+
+    trained: Tensor
 
     def __init__(
         self,
@@ -56,13 +62,10 @@ class LowRankProjections(nn.Module):
         )
         self.left, self.right = nn.ParameterList(), nn.ParameterList()
         for p in projections:
-            rank, n_source, n_target = p.rank or 0, p.site.n_source, p.site.n_target
-            for factors, n, scale in (
-                (self.left, n_target, rank**-0.5),
-                (self.right, n_source, 1 / n_source),
-            ):
-                drawn = torch.from_numpy(scale * rng.standard_normal((n, rank)))
-                factors.append(nn.Parameter(drawn.to(device, dtype), requires_grad=p.trainable))
+            for factors, drawn in zip((self.left, self.right), draw_factors(p, rng), strict=True):
+                initial = torch.from_numpy(drawn).to(device, dtype)
+                factors.append(nn.Parameter(initial, requires_grad=p.trainable))
+        self.fix("trained", torch.tensor([p.trainable for p in projections], device=device))
 
     def __len__(self) -> int:
         return len(self.names)
@@ -81,10 +84,22 @@ class LowRankProjections(nn.Module):
 
     def set_trainable(self, names: Collection[ProjectionKey], trainable: bool) -> None:
         """Train the U and V of some projections, or no longer; a gradient they have is dropped."""
-        for name, *factors in zip(self.names, self.left, self.right, strict=True):
-            for factor in factors if name in names else ():
-                factor.requires_grad_(trainable)
-                factor.grad = None if not trainable else factor.grad
+        chosen = [name in names for name in self.names]
+        self.trained = self.trained.masked_fill(torch.tensor(chosen, device=self.trained.device), trainable)
+        self._require_gradients(chosen)
+
+    def _require_gradients(self, chosen: Sequence[bool]) -> None:
+        """Let the U and V of the chosen projections require gradients if they are trained."""
+        for k, trained in enumerate(self.trained.tolist()):
+            for factor in (self.left[k], self.right[k]) if chosen[k] else ():
+                factor.requires_grad_(trained)
+                factor.grad = factor.grad if trained else None
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        before = self.trained
+        self._load_fixed(state_dict, prefix, *args)
+        super()._load_from_state_dict(state_dict, prefix, *args)  # type: ignore[no-untyped-call]
+        self._require_gradients((before.cpu() != self.trained.cpu()).tolist())
 
     def submatrix(self, rows: Tensor, cols: Tensor) -> Tensor:
         """Rows and columns of the sum of every U V^T, dense, shape (rows, columns). Differentiable."""

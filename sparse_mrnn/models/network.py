@@ -6,7 +6,7 @@ import math
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -16,7 +16,7 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
 
-from sparse_mrnn.checks import real_number, seed_number, whole_number
+from sparse_mrnn.checks import option, real_number, seed_number, whole_number
 from sparse_mrnn.declaration.config import NetworkConfig, SimulationConfig, read_config
 from sparse_mrnn.declaration.graph import Region, RegionGraph
 from sparse_mrnn.display import SummaryTable
@@ -29,7 +29,6 @@ from sparse_mrnn.errors import (
     ShapeError,
     StateDictError,
     StateDictWarning,
-    suggest,
 )
 from sparse_mrnn.lowering.lower import lower, without_synapses
 from sparse_mrnn.lowering.random_streams import (
@@ -38,7 +37,7 @@ from sparse_mrnn.lowering.random_streams import (
     noise_seeds,
     synapse_stream,
 )
-from sparse_mrnn.models.declaration import BUFFERS, declaration, declared_differences, encode
+from sparse_mrnn.models.declaration import declaration, declared_differences, encode
 from sparse_mrnn.models.delays import delay_groups, has_delays
 from sparse_mrnn.models.explicit_graph import explicit_graph
 from sparse_mrnn.models.exports import to_networkx, to_scipy, to_torch_geometric
@@ -102,7 +101,7 @@ class MemoryEstimate:
 
 
 class mRNNBase(RegionQueries):  # noqa: N801
-    """What the leaky and the Elman network share; see `mRNN` for the parameters.
+    """The base of the leaky and the Elman network; see `mRNN` for the parameters.
 
     Examples
     --------
@@ -128,6 +127,7 @@ class mRNNBase(RegionQueries):  # noqa: N801
     base_alpha: Tensor
     alpha_units: Tensor
     alpha_of: Tensor
+    alpha_region: Tensor
 
     def __init__(
         self,
@@ -152,13 +152,12 @@ class mRNNBase(RegionQueries):  # noqa: N801
             graph = RegionGraph() if config is None else read_config(config)
         constrained = {"recurrent": rec_constrained, "input": inp_constrained}
         super().__init__(graph, constrained, spectral_radius)
+        self._known: dict[str, nn.Parameter] = {}  # parameters before a state dict is loaded
+        self.register_load_state_dict_post_hook(_keep_parameters)  # type: ignore[no-untyped-call]
         if not (isinstance(activation, str) or callable(activation)):
             kind = type(activation).__name__
             raise ActivationError(f"activation must be a name or a function, not {kind}.")
-        if backend not in BACKENDS:
-            known = ", ".join(BACKENDS)
-            hint = suggest(backend, BACKENDS)
-            raise ConfigError(f"backend {backend!r} is not available; use one of {known}. {hint}")
+        backend = option(backend, BACKENDS, "backend", ConfigError)
         if backend == "torch_sparse" and not torch_sparse.available():
             raise MissingExtraError(torch_sparse.NOT_INSTALLED)
         own = None if isinstance(activation, str) else custom_activation(activation)
@@ -176,7 +175,7 @@ class mRNNBase(RegionQueries):  # noqa: N801
         self._draw = True  # False: synapses come from a saved state
         self.bias: nn.Parameter | None = None
         self.init: nn.Parameter | None = None
-        self.keep_logit: nn.Parameter | None = None
+        self.tau_logit: nn.Parameter | None = None
         self._strict = True
         # What a forward pass asks of a tensor's values, by name: the tensor, its version, and the answer
         self._on_host: dict[str, tuple[Tensor, int, Any]] = {}
@@ -193,7 +192,7 @@ class mRNNBase(RegionQueries):  # noqa: N801
         base_firing: float | Any = 0,
         init: float | Any = 0,
         parent_region: str | None = None,
-        learnable_bias: bool = False,
+        learnable_bias: bool | str = False,
         **more: Any,
     ) -> None:
         """Add a recurrent region; ``more`` as in `RegionGraph.add_region`.
@@ -206,82 +205,84 @@ class mRNNBase(RegionQueries):  # noqa: N801
             As `RegionGraph.add_region`.
         """
         self._still_open("recurrent region", name, self.rec_finalized or self.inp_finalized)
-        values = [v.detach().cpu().numpy() if isinstance(v, Tensor) else v for v in (base_firing, init)]
-        self.graph.add_region(
-            name,
-            num_units,
-            sign=sign,
-            base_firing=values[0],
-            init=values[1],
-            parent_region=parent_region,
-            learnable_bias=learnable_bias,
-            **more,
-        )
-        self._layouts.clear()
+        given: dict[str, Any] = {"sign": sign, "base_firing": base_firing, "init": init}
+        given |= {"parent_region": parent_region, "learnable_bias": learnable_bias, **more}
+        for field, value in given.items():
+            if isinstance(value, Tensor):
+                given[field] = value.detach().cpu().numpy()
+        self.graph.add_region(name, num_units, **given)
+        self._names = None
 
     def add_input_region(self, name: str, num_units: int, sign: str | Any = "pos") -> None:
         """Add an input region of ``num_units`` channels."""
         self._still_open("input region", name, self.inp_finalized)
         self.graph.add_input(name, num_units, sign=sign)
-        self._layouts.clear()
+        self._names = None
 
     def add_recurrent_connection(
-        self, src_region: str, dst_region: str, sparsity: float | None = None, **more: Any
+        self,
+        src_region: str,
+        dst_region: str,
+        sparsity: float | None = None,
+        *,
+        density: float | None = None,
+        **more: Any,
     ) -> None:
         """Connect two recurrent regions.
 
         Parameters
         ----------
         src_region, dst_region : str
-        sparsity : float in [0, 1], optional
-            Fraction of the connections that exist. None: all.
+        sparsity, density : float in [0, 1], optional
+            Fraction of the connections that exist, by mRNNTorch's name or a clear one; give one. None: all.
         **more
             As in `RegionGraph.add_projection`: fan_in, rule, weights, key, initializer, trainable, ...
         """
-        self._connect("recurrent", src_region, dst_region, sparsity, more, self.rec_finalized)
+        self._connect("recurrent", src_region, dst_region, sparsity, density, more)
 
     def add_input_connection(
-        self, src_region: str, dst_region: str, sparsity: float | None = None, **more: Any
+        self,
+        src_region: str,
+        dst_region: str,
+        sparsity: float | None = None,
+        *,
+        density: float | None = None,
+        **more: Any,
     ) -> None:
         """Connect an input region to a recurrent one; arguments as `add_recurrent_connection`."""
-        self._connect("input", src_region, dst_region, sparsity, more, self.inp_finalized)
+        self._connect("input", src_region, dst_region, sparsity, density, more)
 
     def _connect(
-        self, kind: str, src: str, dst: str, sparsity: float | None, more: dict[str, Any], closed: bool
+        self,
+        kind: str,
+        src: str,
+        dst: str,
+        sparsity: float | None,
+        density: float | None,
+        more: dict[str, Any],
     ) -> None:
+        closed = self.rec_finalized if kind == "recurrent" else self.inp_finalized
         self._still_open(f"{kind} connection", f"{src} -> {dst}", closed)
         if src in self.graph and self.graph.region(src).kind != kind:
             other = "add_input_connection" if kind == "recurrent" else "add_recurrent_connection"
             raise ConfigError(f"{src!r} is not a {kind} region; use {other}.")
-        if sparsity is not None:
-            more = {"density": sparsity, **more}
-        self.graph.add_projection(src, dst, **more)
+        if sparsity is not None and density is not None:
+            raise ConfigError(f"{src} -> {dst}: sparsity and density are the same number; give one.")
+        self.graph.add_projection(src, dst, density=density if sparsity is None else sparsity, **more)
 
     def __setitem__(self, name: str, region: Region) -> None:
         """Add the region ``region`` under ``name``, or replace one, before finalising."""
         if not isinstance(region, Region):
             raise TypeError(f"net[{name!r}] = ... takes a Region, not {type(region).__name__}.")
         self._still_open("region", name, self.rec_finalized or self.inp_finalized)
-        alone = RegionGraph()
-        if region.kind == "input":
-            alone.add_input(name, region.n, sign=region.sign)
-        else:
-            fields = [f for f in Region.__dataclass_fields__ if f not in ("name", "n", "kind")]
-            alone.add_region(name, region.n, **{f: getattr(region, f) for f in fields})
-        if name in self.graph:
-            n = self.graph.region(name).n
-            if n != region.n and self.graph.degree(name):
-                raise ConfigError(f"region {name!r} has projections; replace it by one of {n} units.")
-            self.graph.nodes[name].clear()
-        self.graph.add_node(name, **alone.nodes[name])
-        self._layouts.clear()
+        self.graph.set_region(replace(region, name=name))
+        self._names = None
 
     def _still_open(self, what: str, name: str, closed: bool) -> None:
         if closed:
             raise FinalizeError(
                 f"cannot add {what} {name!r}: the connectivity is finalised; add everything before, or build "
-                "a "
-                "new network."
+                "a new network."
             )
 
     # ---------------------------------------------------------------- finalising
@@ -308,21 +309,19 @@ class mRNNBase(RegionQueries):  # noqa: N801
         for region in regions:
             if region.activation is not None:
                 get_activation(region.activation, f"region {region.name!r}")
-        alpha = self._region_alpha(regions)
+        alpha = list(map(self._region_alpha, regions))
         rec = self._lowered("recurrent")
         if self.spectral_radius is not None and self._draw:
             with torch.no_grad():
                 rec.scale_(self._scale(rec.matrix(), rec.pattern))
-
-        def per_unit(values: list[Any], dtype: torch.dtype | None = None) -> Tensor:
-            parts = [np.broadcast_to(v, r.n) for v, r in zip(values, regions, strict=True)]
-            return torch.from_numpy(np.concatenate(parts)).to(self.device, dtype or self.dtype)
-
-        self.register_buffer("base_firing", per_unit([r.base_firing for r in regions]), persistent=True)
-        self.register_buffer("initial_x", per_unit([r.init for r in regions]), persistent=True)
-        self.bias = self._learnt("bias", self.base_firing, [r.learnable_bias for r in regions])
-        self.init = self._learnt("init", self.initial_x, [r.learnable_init for r in regions])
-        self._prepare_alpha(regions, alpha)
+        tonic = self._by_unit([region.base_firing for region in regions])
+        initial = self._by_unit([region.init for region in regions])
+        self.fix("base_firing", tonic)
+        self.fix("initial_x", initial)
+        first_bias, first_init = self._learnt("bias"), self._learnt("init")
+        self.bias = nn.Parameter(tonic[first_bias].clone()) if first_bias else None
+        self.init = nn.Parameter(initial[first_init].clone()) if first_init else None
+        self._prepare_alpha(alpha)
         self.rec, self.rec_finalized = rec, True
         self._end_building()
 
@@ -366,48 +365,60 @@ class mRNNBase(RegionQueries):  # noqa: N801
             if self.weights("recurrent").nnz >= MANY_SYNAPSES:
                 release_unused_memory()
 
-    def _learnt(self, name: str, values: Tensor, how: list[bool | str]) -> nn.Parameter | None:
-        """A parameter for the values that are learnt, one a unit or one a region; None where none is.
+    def _by_unit(self, values: Sequence[float | np.ndarray[Any, Any]]) -> Tensor:
+        """Values of the regions, each one number or one per unit, as a tensor, shape (units,)."""
+        parts = [np.broadcast_to(v, r.n) for v, r in zip(values, self.layout().regions, strict=True)]
+        return torch.from_numpy(np.concatenate(parts)).to(self.device, self.dtype)
+
+    def _learnt(self, name: str, learnable: str | None = None) -> list[int]:
+        """Number the parameters of a value that is learnt, one a unit or one a region.
 
         Buffers: ``<name>_units``, the units that have one; ``<name>_of``, which one each of them has; and
         ``<name>_region``, the number of the region of each.
+
+        Parameters
+        ----------
+        name : str
+        learnable : str, optional
+            The field of a region that says how. Default: ``learnable_<name>``.
+
+        Returns
+        -------
+        list of int
+            For each parameter, the unit that it takes its initial value from.
         """
         ptr = self.layout().ptr.tolist()
         units: list[int] = []
         of: list[int] = []
         region_of: list[int] = []
-        first: list[int] = []  # unit that each takes its initial value from
-        for region, learnt in enumerate(how):
-            own = range(ptr[region], ptr[region + 1]) if learnt else range(0)
-            new = own[:1] if learnt == "region" else own
+        first: list[int] = []
+        for k, region in enumerate(self.layout().regions):
+            how = region.learnt_by(learnable or f"learnable_{name}")
+            own = range(ptr[k], ptr[k + 1]) if how else range(0)
+            new = own[:1] if how == "region" else own
             units += own
-            of += [len(first)] * len(own) if learnt == "region" else range(len(first), len(first) + len(own))
+            of += [len(first)] * len(own) if how == "region" else range(len(first), len(first) + len(own))
             first += new
-            region_of += [region] * len(new)
+            region_of += [k] * len(new)
         for what, numbers in (("units", units), ("of", of), ("region", region_of)):
             index = torch.tensor(numbers, dtype=torch.int64, device=self.device)
-            self.register_buffer(f"{name}_{what}", index, persistent=False)
-        return nn.Parameter(values[first].clone()) if first else None
+            self.fix(f"{name}_{what}", index, persistent=False)
+        return first
 
-    def _prepare_alpha(self, regions: tuple[Region, ...], alpha: list[float]) -> None:
-        """alpha as declared (one number where it is one and fixed), and a parameter for those that are
-        trained."""
-        learnt = [k for k, region in enumerate(regions) if region.learnable_tau]
-        each = torch.tensor(alpha, dtype=self.dtype, device=self.device)
-        units = torch.tensor([region.n for region in regions], device=self.device)
-        same = len(set(alpha)) == 1 and not learnt
-        by_unit = each[:1, None] if same else torch.repeat_interleave(each, units)[:, None]
-        self.register_buffer("base_alpha", by_unit)
-        low, high = self._alpha_bounds([regions[k] for k in learnt])
-        self.register_buffer("alpha_low", low, persistent=False)
-        self.register_buffer("alpha_high", high, persistent=False)
-        share = ((each[learnt] - low) / (high - low)).clamp(1e-6, 1 - 1e-6)
-        self.keep_logit = nn.Parameter(torch.log1p(-share) - torch.log(share)) if learnt else None
-        which = units.new_full((len(regions),), -1)
-        which[learnt] = torch.arange(len(learnt), device=self.device)
-        of_unit = torch.repeat_interleave(which, units)
-        self.register_buffer("alpha_units", torch.nonzero(of_unit >= 0)[:, 0], persistent=False)
-        self.register_buffer("alpha_of", of_unit[of_unit >= 0], persistent=False)
+    def _prepare_alpha(self, alpha: list[Any]) -> None:
+        """Register alpha as declared (one number if all have one, and it is fixed), and a parameter for what
+        is trained of it."""
+        first, by_unit = self._learnt("alpha", "learnable_tau"), self._by_unit(alpha)
+        # By region, so that ranks, which have some of the units each, decide alike.
+        same = not first and not any(map(np.ndim, alpha)) and len(set(alpha)) == 1
+        one = torch.tensor(alpha[:1], dtype=self.dtype, device=self.device) if same else by_unit
+        self.fix("base_alpha", one[:, None])
+        low, high = (end[self.alpha_region] for end in self._alpha_bounds(self.layout().regions))
+        self.fix("alpha_low", low, persistent=False)
+        self.fix("alpha_high", high, persistent=False)
+        # A parameter at its bound has no gradient: it starts a millionth of the range inside.
+        share = ((by_unit[first] - low) / (high - low)).clamp(1e-6, 1 - 1e-6)
+        self.tau_logit = nn.Parameter(torch.log1p(-share) - torch.log(share)) if first else None
 
     def dynamics(self) -> dict[str, Any]:
         """Model, time step and integrator, as a state dict has them."""
@@ -427,7 +438,7 @@ class mRNNBase(RegionQueries):  # noqa: N801
 
         The state dict must be of a network that was declared alike: regions with their signs, tonic inputs,
         initial states, time constants, activations and noise levels, projections with their signs and delays,
-        model, dt and integrator. Its seed and backend may be others. That of 0.1 is compared by its buffers.
+        model, dt and integrator. Its seed and backend may be others.
 
         Parameters
         ----------
@@ -452,10 +463,8 @@ class mRNNBase(RegionQueries):  # noqa: N801
             self._strict = True
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        if f"{prefix}alpha" in state_dict:  # the buffer's name in 0.1
-            state_dict[f"{prefix}base_alpha"] = state_dict.pop(f"{prefix}alpha")
         own = {key[len(prefix) :]: value for key, value in state_dict.items() if key.startswith(prefix)}
-        found = declared_differences(self, own)
+        found = declared_differences(self, own) if "_extra_state" in own else []
         if found and self._strict:
             text = f"the state dict is of a network declared otherwise: {first_of(found)}"
             advice = "Declare it alike, or load what fits: net.load_state_dict(..., strict=False)"
@@ -463,28 +472,27 @@ class mRNNBase(RegionQueries):  # noqa: N801
         if found:
             text = f"loading a state dict of a network declared otherwise: {first_of(found)}"
             warnings.warn(f"{text}. What was declared stays as it is here.", StateDictWarning, stacklevel=5)
-            buffers = dict(self.named_buffers())
-            kept = [key for key in BUFFERS if key in own and key in buffers]
-            state_dict.update({prefix + key: buffers[key] for key in kept})
-        state_dict[f"{prefix}_extra_state"] = own.get("_extra_state")  # that of 0.1 has none
+            declared = {name: getattr(self, name) for name in ("base_alpha", "base_firing", "initial_x")}
+            declared |= {"rec.sign": self.weights("recurrent").sign, "inp.sign": self.weights("input").sign}
+            state_dict.update({prefix + name: tensor for name, tensor in declared.items() if name in own})
+        self._known = dict(self.named_parameters())
+        self._load_fixed(state_dict, prefix, *args)
         super()._load_from_state_dict(state_dict, prefix, *args)  # type: ignore[no-untyped-call]
 
-    def _alpha_bounds(self, regions: list[Region]) -> tuple[Tensor, Tensor]:
-        """Bounds of the alpha of regions with a learnt time constant, from those of the time constant."""
-        bounds = torch.tensor([[0.0, 1.0]] * len(regions), dtype=self.dtype, device=self.device).reshape(
-            -1, 2
-        )
-        return bounds[:, 0], bounds[:, 1]
+    def _alpha_bounds(self, regions: Sequence[Region]) -> tuple[Tensor, Tensor]:
+        """Bounds that a learnt alpha keeps to, each of shape (regions,), from those of the time constants."""
+        low = torch.zeros(len(regions), dtype=self.dtype, device=self.device)
+        return low, torch.ones_like(low)
 
-    def _region_alpha(self, regions: tuple[Region, ...]) -> list[float]:
-        """alpha of each region; 1 without a time constant."""
-        return [1.0] * len(regions)
+    def _region_alpha(self, region: Region) -> float | np.ndarray[Any, Any]:
+        """alpha of a region, one number or one per unit; 1 without a time constant."""
+        return 1.0
 
     def _apply(self, fn: Any, recurse: bool = True) -> mRNNBase:
         if self.rec is not None:
             converted = fn(self.rec.values.detach().new_empty(0))
             check_runnable(converted.dtype, converted.device)
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        super()._apply(fn, recurse)
         if self.rec is not None:
             self.device, self.dtype = self.rec.values.device, self.rec.values.dtype
         return self
@@ -651,13 +659,13 @@ class mRNNBase(RegionQueries):  # noqa: N801
         """Share of the state replaced in a step: of each unit, shape (units, 1), or one for all, shape (1,
         1).
 
-        Of regions with ``learnable_tau`` it is low + (high - low) (1 - sigmoid(keep_logit)), one parameter a
-        region, which stays between 0 and 1 whatever an optimiser does; differentiable.
+        Of regions with ``learnable_tau`` it is low + (high - low) (1 - sigmoid(tau_logit)), one parameter a
+        region or unit, which stays between 0 and 1 whatever an optimiser does; differentiable.
         """
         self.weights("recurrent")
-        if self.keep_logit is None:
+        if self.tau_logit is None:
             return self.base_alpha
-        learnt = self.alpha_low + (self.alpha_high - self.alpha_low) * torch.sigmoid(-self.keep_logit)
+        learnt = self.alpha_low + (self.alpha_high - self.alpha_low) * torch.sigmoid(-self.tau_logit)
         return self.base_alpha.index_copy(0, self.alpha_units, learnt[self.alpha_of, None])
 
     @property
@@ -692,8 +700,8 @@ class mRNNBase(RegionQueries):  # noqa: N801
 
     @property
     def hid_noise_const(self) -> float | Tensor:
-        """Standard deviation of the unit noise, sqrt(2 alpha) noise_level_act / alpha; per unit if regions
-        differ.
+        """Standard deviation of the unit noise, sqrt(2 alpha) noise_level_act / alpha; a tensor of shape
+        (units,) if units differ.
 
         Not differentiated: a learnt alpha gets no gradient from how much noise it lets in.
         """
@@ -701,8 +709,8 @@ class mRNNBase(RegionQueries):  # noqa: N801
         regions = self.layout().regions
         if rate is not None and all(r.noise_level is None for r in regions):
             return math.sqrt(2 * rate) * self.noise_level_act / rate
-        levels = [(self.noise_level_act if r.noise_level is None else r.noise_level, r.n) for r in regions]
-        level = torch.cat([alpha.new_full((n, 1), value) for value, n in levels])
+        levels = [self.noise_level_act if r.noise_level is None else r.noise_level for r in regions]
+        level = self._by_unit(levels)[:, None]
         return (torch.sqrt(2 * alpha) * level / alpha)[:, 0]
 
     @property
@@ -858,7 +866,7 @@ class mRNNBase(RegionQueries):  # noqa: N801
     def _fixed_rate(self) -> float | None:
         """alpha as a number where it is one for all; read from the device once."""
         alpha = self.base_alpha
-        if alpha.numel() > 1 or self.keep_logit is not None:
+        if alpha.numel() != 1 or self.tau_logit is not None:
             return None
         rate: float = self._read("rate", alpha, float)
         return rate
@@ -907,6 +915,21 @@ class mRNNBase(RegionQueries):  # noqa: N801
             gathered = gathered_steps(steps, batch, n, size)
             training_bytes += size * n * batch * (6 + 2 * gathered)
         return MemoryEstimate(weights, pattern, states, training_bytes)
+
+
+def _keep_parameters(net: nn.Module, _: Any) -> None:
+    """After ``load_state_dict(assign=True)``: the parameters stay the objects that optimisers know."""
+    assert isinstance(net, mRNNBase)
+    for name, parameter in net._known.items():
+        module = net.get_submodule(name.rpartition(".")[0])
+        new = module._parameters[name.rpartition(".")[2]]
+        if new is not None and new is not parameter and new.device == parameter.device:
+            parameter.data, parameter.grad = new.data, None
+            module._parameters[name.rpartition(".")[2]] = parameter
+    net._known = {}
+    for part in (net.rec, net.inp):
+        if part is not None:
+            part.bind_views()
 
 
 def positive_time(value: float, what: str) -> float:

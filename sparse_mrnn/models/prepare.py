@@ -17,7 +17,7 @@ from torch import Tensor
 
 from sparse_mrnn.checks import true_or_false
 from sparse_mrnn.errors import ConfigError, ShapeError
-from sparse_mrnn.lowering.lower import Layout
+from sparse_mrnn.lowering.layout import Layout
 from sparse_mrnn.models.delays import delayed_inputs, has_delays
 from sparse_mrnn.models.weights import SparseWeights
 from sparse_mrnn.ops.noise import Noise

@@ -13,7 +13,7 @@ from sparse_mrnn.models.synapse_table import ProjectionKey
 from sparse_mrnn.models.weights import SparseWeights
 from sparse_mrnn.ops.pattern import index_dtype
 
-GAINS = ("group", "gains", "frozen_gains", "gain_slot", "gain_low", "gain_high")
+GAINS = ("group", "gains", "frozen_gains", "gain_index", "gain_low", "gain_high")
 PATTERN = ("values", "frozen", "ptr", "order", "crow", "col", "perm", "sign", "synapse_sign", *GAINS)
 """Entries of a `SparseWeights` whose sizes may be others than here: the synapses are those of the file."""
 OPTIONAL = ("perm", "synapse_sign")
@@ -111,7 +111,7 @@ def _expected_gains(
         "group": (saved["group"].numel(), torch.int32),
         "gains": (trained, dtype),
         "frozen_gains": (gains - trained, dtype),
-        "gain_slot": (gains, torch.int64),
+        "gain_index": (gains, torch.int64),
         "gain_low": (gains, dtype),
         "gain_high": (gains, dtype),
     }
@@ -119,33 +119,29 @@ def _expected_gains(
 
 def _check_gains(weights: SparseWeights, saved: Mapping[str, Tensor], names: list[ProjectionKey]) -> None:
     """Whether shared projections follow the trainable ones, the trained first, each with gains of its own."""
-    ptr, n = saved["ptr"].tolist(), saved["values"].numel()
-    first = sum(end <= n for end in ptr[1:])
-    shared = [name for name in names if weights.is_shared(name)]
-    here = range(first, first + len(shared))
-    while shared and here.start > 0 and weights.is_shared(names[here.start - 1]):  # an empty one before
-        here = range(here.start - 1, here.stop - 1)
-    if [names[k] for k in here] != shared:
+    ptr, shared = saved["ptr"], [name for name in names if weights.is_shared(name)]
+    first = names.index(shared[0]) if shared else 0
+    last = first + len(shared)
+    if names[first:last] != shared or (shared and int(ptr[first]) != saved["values"].numel()):
         raise SavedFileError("the projections that share gains do not follow those that are trained")
-    if (ptr[here.stop] - ptr[here.start] if shared else 0) != saved["group"].numel():
+    if int(ptr[last] - ptr[first]) != saved["group"].numel():
         raise SavedFileError("group is not of the synapses that share gains")
-    if not shared:
+    if not weights.gain_names:  # labels of no synapse make no gain
         return
     for bound in ("gain_low", "gain_high"):
         if not torch.equal(saved[bound], getattr(weights, bound).cpu()):
             raise SavedFileError(f"{bound} differs from the bounds that the projections declare")
-    if not _is_permutation(saved["gain_slot"]):
-        raise SavedFileError("gain_slot is not a permutation")
-    trained = saved["gain_slot"] < saved["gains"].numel()
-    lengths = torch.diff(saved["ptr"])[here.start : here.stop].tolist()
-    before, groups = True, torch.split(saved["group"], lengths)
+    if not _is_permutation(saved["gain_index"]):
+        raise SavedFileError("gain_index is not a permutation")
+    trained = saved["gain_index"] < saved["gains"].numel()
+    before, groups = True, torch.split(saved["group"], torch.diff(ptr)[first:last].tolist())
     for codes, name in zip(groups, shared, strict=True):
         own = weights.gain_range(name)
         if len(codes) and not own.start <= int(codes.min()) <= int(codes.max()) < own.stop:
             raise SavedFileError(f"group has gains for {projection_label(*name)} that are not its own")
         some, every = bool(trained[own].any()), bool(trained[own].all())
-        if some != every or (every and not before):
-            raise SavedFileError(f"gain_slot trains a part of the gains of {projection_label(*name)}")
+        if own.start < own.stop and (some != every or (every and not before)):
+            raise SavedFileError(f"gain_index trains a part of the gains of {projection_label(*name)}")
         before = every
 
 

@@ -7,13 +7,16 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 
 class ParameterViews:
     """Parameters that are views of runs of ``values``; their gradients are views of its gradient.
 
     An optimiser that updates a view in place updates the flat parameter. Setting a view's gradient to None
-    clears that part of the flat gradient at the next backward; setting the flat one to None clears all.
+    clears that part of the flat gradient at the next backward; setting the flat one to None clears all. If
+    the flat parameter gets other data, or is replaced (``load_state_dict(assign=True)``), the views follow;
+    if a view gets other data, that part of the flat parameter takes its values.
 
     A copied network has no views: this object copies to None.
 
@@ -29,12 +32,9 @@ class ParameterViews:
         self.rank = {name: k for k, run in enumerate(self.runs) for name in run}
         self.parameters = [nn.Parameter(values.detach()[:0]) for _ in self.runs]
         self.bounds: list[tuple[int, int]] = [(0, 0)] * len(self.runs)
-        self._handles = [
-            values.register_hook(lambda _: self._drop_stale(values)),  # type: ignore[no-untyped-call]
-            values.register_post_accumulate_grad_hook(  # type: ignore[no-untyped-call]
-                lambda _: self._bind_gradients(values)
-            ),
-        ]
+        self._values: nn.Parameter | None = None
+        self._address = 0  # of the flat data that the views share
+        self._handles: list[RemovableHandle] = []
 
     def __reduce__(self) -> Any:
         return type(None), ()
@@ -48,23 +48,55 @@ class ParameterViews:
         """Stop following the flat gradient."""
         for handle in self._handles:
             handle.remove()
+        self._handles = []
 
     def bind(self, values: nn.Parameter, lengths: Mapping[Any, int]) -> None:
         """Let the parameters view ``values``; ``lengths`` has the synapses of each trainable projection."""
+        if values is not self._values:
+            self.remove()
+            self._values = values
         start = 0
-        flat = values.detach()
-        for k, (view, run) in enumerate(zip(self.parameters, self.runs, strict=True)):
+        for k, run in enumerate(self.runs):
             stop = start + sum(lengths.get(name, 0) for name in run)
+            self.bounds[k] = (start, stop)
+            start = stop
+        self._share(values)
+
+    def follow(self, values: nn.Parameter) -> None:
+        """Before the parameter is used: let views and parameter share their data again if one got other."""
+        if values is not self._values:
+            return
+        if values.data_ptr() != self._address or (values.requires_grad and not self._handles):
+            self._share(values)
+            return
+        size = values.element_size()
+        for view, (start, stop) in zip(self.parameters, self.bounds, strict=True):
+            if stop > start and view.data_ptr() != self._address + size * start:
+                with torch.no_grad():
+                    part = values.detach()[start:stop]
+                    part.copy_(view)
+                    view.data = part
+
+    def _share(self, values: nn.Parameter) -> None:
+        flat = values.detach()
+        self._address = flat.data_ptr()
+        for view, (start, stop) in zip(self.parameters, self.bounds, strict=True):
             had_gradient = view.grad is not None
             view.grad = None  # torch refuses other data beside a gradient of the old shape
             view.data = flat[start:stop]
             if had_gradient and values.grad is not None:
                 view.grad = values.grad[start:stop]
-            self.bounds[k] = (start, stop)
-            start = stop
+        if values.requires_grad and not self._handles:  # torch takes no hooks on what has no gradient
+            self._handles = [
+                values.register_hook(lambda _: self._drop_stale(values)),  # type: ignore[no-untyped-call]
+                values.register_post_accumulate_grad_hook(  # type: ignore[no-untyped-call]
+                    lambda _: self._bind_gradients(values)
+                ),
+            ]
 
     def _drop_stale(self, values: nn.Parameter) -> None:
         """Before a gradient is added: what the optimiser has set to None must not be added to."""
+        self.follow(values)  # its data may have changed since the forward pass
         if values.grad is None:
             return
         if all(view.grad is None for view in self.parameters):

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from sparse_mrnn.declaration.graph import PROJECTION_SIGNS, projection_label
 from sparse_mrnn.errors import SizeError, UnknownNameError, WeightError
-from sparse_mrnn.lowering.lower import BlockSparse
+from sparse_mrnn.lowering.block_sparse import BlockSparse
+from sparse_mrnn.models.fixed_tensors import FixedTensors
 from sparse_mrnn.models.low_rank import LowRankProjections
 from sparse_mrnn.models.synapse_table import ProjectionKey, SynapseTable, follow
 from sparse_mrnn.models.views import ParameterViews
@@ -30,6 +31,8 @@ from sparse_mrnn.ops.sharing import bounded, scaled, unbounded
 
 DENSE_LIMIT = 4096 * 4096
 """Entries a dense matrix may have without being asked for by force."""
+OF_SYNAPSES = ("frozen", "crow", "col", "perm", "synapse_sign", "group", "frozen_gains")
+"""Fixed tensors whose sizes follow the synapses of a state dict."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ class Operand:
     """Whether some stored values are 0, of no synapse."""
 
 
-class SparseWeights(nn.Module):
+class SparseWeights(FixedTensors):
     """A block-sparse weight matrix: one value per synapse, the only parameters.
 
     The pattern is part of ``state_dict``, so a network drawn with another seed loads a saved one whole.
@@ -87,7 +90,7 @@ class SparseWeights(nn.Module):
     frozen: Tensor
     frozen_gains: Tensor
     group: Tensor
-    gain_slot: Tensor
+    gain_index: Tensor
     gain_low: Tensor
     gain_high: Tensor
     crow: Tensor
@@ -126,16 +129,16 @@ class SparseWeights(nn.Module):
         self._declared = {name: k for k, name in enumerate(self.projections)}
         self._extents = blocks.extents()  # in declared order
         self.values = _parameter(tensor(blocks.values[:n], dtype))
-        self.register_buffer("frozen", tensor(blocks.values[n:], dtype))
-        self.register_buffer("crow", tensor(blocks.crow))
-        self.register_buffer("col", tensor(blocks.col))
-        self.register_buffer("perm", None if blocks.perm is None else tensor(blocks.perm))
-        self.register_buffer("sign", tensor(blocks.sources.unit_signs))
+        self.fix("frozen", tensor(blocks.values[n:], dtype))
+        self.fix("crow", tensor(blocks.crow))
+        self.fix("col", tensor(blocks.col))
+        self.fix("perm", None if blocks.perm is None else tensor(blocks.perm))
+        self.fix("sign", tensor(blocks.sources.unit_signs))
         synapse_sign = blocks.synapse_sign
-        self.register_buffer("synapse_sign", None if synapse_sign is None else tensor(synapse_sign))
-        self.register_buffer("ptr", tensor(blocks.ptr))
-        self.register_buffer("order", self._alphabetical_rank().to(device))
-        self.register_buffer("orientation", None, persistent=False)  # signs at the start of "deepr" rewiring
+        self.fix("synapse_sign", None if synapse_sign is None else tensor(synapse_sign))
+        self.fix("ptr", tensor(blocks.ptr))
+        self.fix("order", self._alphabetical_rank().to(device))
+        self.fix("orientation", None, persistent=False)  # signs at the start of "deepr" rewiring
         self._prepare_gains(blocks, tensor, dtype)
         self.views: ParameterViews | None = None
         self.gain_views: ParameterViews | None = None
@@ -145,24 +148,24 @@ class SparseWeights(nn.Module):
         self.derived: dict[tuple[Any, ...], Any] = {}  # derived from the pattern by others; dropped with it
 
     def _prepare_gains(self, blocks: BlockSparse, tensor: Callable[..., Tensor], dtype: torch.dtype) -> None:
-        """The gains: trained ones as a parameter, the others as a buffer; ``gain_slot`` finds each in both
+        """The gains: trained ones as a parameter, the others as a buffer; ``gain_index`` finds each in both
         together."""
         gains = blocks.gains
         self.gain_names = gains.names
         self._gains_of = {self.projections[k]: part for k, part in gains.of_block.items()}
-        self.register_buffer("group", tensor(blocks.group))
+        self.fix("group", tensor(blocks.group))
         if not gains.names:
             self.gains = None
-            for name in ("frozen_gains", "gain_slot", "gain_low", "gain_high"):
-                self.register_buffer(name, None)
+            for name in ("frozen_gains", "gain_index", "gain_low", "gain_high"):
+                self.fix(name, None)
             return
-        self.register_buffer("gain_low", tensor(gains.low, dtype))
-        self.register_buffer("gain_high", tensor(gains.high, dtype))
+        self.fix("gain_low", tensor(gains.low, dtype))
+        self.fix("gain_high", tensor(gains.high, dtype))
         raw = unbounded(tensor(gains.initial, dtype), self.gain_low, self.gain_high)
         trained = tensor(gains.trainable)
         self.gains = _parameter(raw[trained])
-        self.register_buffer("frozen_gains", raw[~trained])
-        self.register_buffer("gain_slot", torch.argsort(torch.argsort(~trained, stable=True)))
+        self.fix("frozen_gains", raw[~trained])
+        self.fix("gain_index", torch.argsort(torch.argsort(~trained, stable=True)))
 
     @property
     def nnz(self) -> int:
@@ -194,7 +197,10 @@ class SparseWeights(nn.Module):
     @property
     def trainable_projections(self) -> int:
         """Projections whose synapses are parameters; they come first in ``projections``."""
-        return int(torch.searchsorted(self.ptr[1:], self.values.numel(), right=True))
+        # Those that share gains come next; their sizes do not tell, for a projection may have no synapses.
+        shared = (k for k, name in enumerate(self.projections) if name in self._gains_of)
+        of_size = int(torch.searchsorted(self.ptr[1:], self.values.numel(), right=True))
+        return next(shared, of_size)
 
     @property
     def shared_projections(self) -> int:
@@ -233,6 +239,8 @@ class SparseWeights(nn.Module):
     def all_values(self) -> Tensor:
         """Every synapse's value before Dale's law, in projection order: trainable, shared, and frozen
         ones."""
+        if self.views is not None:
+            self.views.follow(self.values)
         n = self.group.numel()
         # With nothing to train there is no gradient work; gains of no synapse here may have some elsewhere.
         parts = [part for part in (self.values, self.frozen[n:]) if part.numel()]
@@ -246,10 +254,12 @@ class SparseWeights(nn.Module):
 
         Under Dale's law a gain counts with its absolute value where the source has a sign.
         """
-        if self.gain_slot is None:
+        if self.gain_index is None:
             return self.values.new_empty(0)
+        if self.gain_views is not None and self.gains is not None:
+            self.gain_views.follow(self.gains)
         stored = self.frozen_gains if self.gains is None else torch.cat([self.gains, self.frozen_gains])
-        return bounded(stored.index_select(0, self.gain_slot), self.gain_low, self.gain_high)
+        return bounded(stored.index_select(0, self.gain_index), self.gain_low, self.gain_high)
 
     def projection_gains(self, *, source: str, target: str, key: str = "default") -> Tensor:
         """The gains of a shared projection: one, or one per unit or label (see ``gain_names``).
@@ -473,8 +483,8 @@ class SparseWeights(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> SparseWeights:
         self._reset_caches()
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        self._bind_views()
+        super()._apply(fn, recurse)
+        self.bind_views()
         return self
 
     # ---------------------------------------------------------------- saving and loading
@@ -487,37 +497,27 @@ class SparseWeights(nn.Module):
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         """Take over the saved pattern, whose synapses may be others than the ones drawn here."""
         saved = {k[len(prefix) :]: v for k, v in state_dict.items() if k.startswith(prefix)}
-        order = saved.get("order")
-        if order is None:  # saved before projections could be reordered
-            state_dict[f"{prefix}order"] = self.order
-        elif order.shape == self.order.shape:
+        order, free = saved.get("order"), frozenset[str]()
+        if order is not None and order.shape == self.order.shape:
             names = sorted(self.projections)
             self.projections = tuple(names[k] for k in order.tolist())
         pointers = {"ptr": self.ptr, "crow": self.crow}
         if all(saved.get(name, own).shape == own.shape for name, own in pointers.items()):
-            for name in ("frozen", "crow", "col", "perm", "synapse_sign", "group", "frozen_gains"):
-                old, new = getattr(self, name), saved.get(name)
-                wider = name in ("crow", "col", "perm")  # copying would keep 32 bits
-                if new is None and name in ("perm", "synapse_sign"):
-                    setattr(self, name, None)
-                elif new is not None and (
-                    old is None or old.shape != new.shape or (wider and old.dtype != new.dtype)
-                ):
-                    setattr(self, name, torch.empty_like(new, device=self.values.device))
-            new = saved.get("values")
-            if new is not None and new.shape != self.values.shape:
-                _resize(self.values, self.values.detach().new_empty(new.shape), None)
-            if self.gains is not None and "gains" in saved and saved["gains"].shape != self.gains.shape:
-                _resize(self.gains, self.gains.detach().new_empty(saved["gains"].shape), None)
+            free = frozenset(OF_SYNAPSES)
+            for name, parameter in (("values", self.values), ("gains", self.gains)):
+                new = saved.get(name)
+                if parameter is not None and new is not None and new.shape != parameter.shape:
+                    _resize(parameter, parameter.detach().new_empty(new.shape), None)
         self.orientation = None
         self._reset_caches()
+        self._load_fixed(state_dict, prefix, *args, free=free, optional=("perm", "synapse_sign"))
         super()._load_from_state_dict(state_dict, prefix, *args)
         self._reset_caches()
         if self._own_signs:
             self.synapse_sign = self.signs_of(self.projection_of_entry(), self.col)
         trainable = self.projections[: self.trainable_projections]
         if self.views is None or self.views.are_neighbours(trainable):
-            self._bind_views()
+            self.bind_views()
         else:
             self.set_table(self.in_declared_order(self.table(), self.is_trainable))
 
@@ -598,14 +598,14 @@ class SparseWeights(nn.Module):
         self._reset_caches()
         if self._own_signs:
             self.synapse_sign = self.signs_of(self.projection_of_entry(), self.col)
-        self._bind_views()
+        self.bind_views()
 
     @property
     def trained_gains(self) -> Tensor:
         """Which gains are trained (bool), in the order of ``gain_names``."""
-        if self.gain_slot is None:
+        if self.gain_index is None:
             return self.col.new_empty(0, dtype=torch.bool)
-        return self.gain_slot < self._n_trained_gains
+        return self.gain_index < self._n_trained_gains
 
     def gain_range(self, name: ProjectionKey) -> slice:
         """Which of ``gain_names`` are a projection's; empty where it shares none."""
@@ -616,14 +616,14 @@ class SparseWeights(nn.Module):
         if self.gains is None:
             return
         old = self.gains.numel()
-        stored = torch.cat([self.gains.detach(), self.frozen_gains])[self.gain_slot]
+        stored = torch.cat([self.gains.detach(), self.frozen_gains])[self.gain_index]
         gradient = self.gains.grad
         if gradient is not None:
-            slot = self.gain_slot[trained]
+            slot = self.gain_index[trained]
             gradient = follow(gradient, torch.where(slot < old, slot, -1))
         _resize(self.gains, stored[trained], gradient)
         self.frozen_gains = stored[~trained]
-        self.gain_slot = torch.argsort(torch.argsort(~trained, stable=True))
+        self.gain_index = torch.argsort(torch.argsort(~trained, stable=True))
 
     def split(self, runs: Sequence[Sequence[ProjectionKey]]) -> list[nn.Parameter]:
         """Parameters that share their storage with runs of ``values``; they replace earlier ones.
@@ -636,7 +636,7 @@ class SparseWeights(nn.Module):
         if self.views is not None:
             self.views.remove()
         self.views = ParameterViews(self.values, runs)
-        self._bind_views()
+        self.bind_views()
         return self.views.parameters
 
     def split_gains(self, runs: Sequence[Sequence[int]]) -> list[nn.Parameter]:
@@ -647,10 +647,11 @@ class SparseWeights(nn.Module):
         if self.gain_views is not None:
             self.gain_views.remove()
         self.gain_views = ParameterViews(self.gains, runs)
-        self._bind_views()
+        self.bind_views()
         return self.gain_views.parameters
 
-    def _bind_views(self) -> None:
+    def bind_views(self) -> None:
+        """Let the views share the parameters' storage."""
         if self.views is not None:
             lengths = torch.diff(self.ptr).tolist()[: self.trainable_projections]
             self.views.bind(self.values, dict(zip(self.projections, lengths, strict=False)))

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sparse_mrnn.errors import ActivationError, suggest
+from sparse_mrnn.checks import option
+from sparse_mrnn.errors import ActivationError
 
 
 def linear(x: Tensor) -> Tensor:
@@ -131,24 +132,20 @@ def _leaves(result: Tensor) -> list[Tensor]:
 
 
 def get_activation(name: str, where: str = "") -> Activation:
-    """Look an activation up by name.
+    """Look an activation up by name, without case.
 
     Raises
     ------
     ActivationError
-        If there is none of that name.
+        If there is no such activation.
 
     Examples
     --------
     >>> get_activation("relu").function(torch.tensor([-1.0, 2.0]))
     tensor([0., 2.])
     """
-    if name not in ACTIVATIONS:
-        prefix = f"{where}: " if where else ""
-        known = ", ".join(ACTIVATIONS)
-        hint = suggest(name, ACTIVATIONS)
-        raise ActivationError(f"{prefix}unknown activation {name!r} (there are {known}). {hint}")
-    return ACTIVATIONS[name]
+    what = f"{where}: activation" if where else "activation"
+    return ACTIVATIONS[option(name, ACTIVATIONS, what, ActivationError)]
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,7 @@ class LeakySequence(LeakyAdvance):
         one_pass = rate is None and like.device.type == "cpu" and like.numel() >= ONE_PASS_STATES
         self.kernel = kernels.load("forward_step") if one_pass else None
         if self.kernel is not None:
-            kernels.use_torch_threads()
+            self.forward_step = self.kernel.forward_step.of(like.numel())
             code, self.by_torch = _codes(step.activation, self.kernel.ACTIVATIONS, -1)
             none = like.new_empty(0)
             bias, tonic, share = (
@@ -120,7 +120,7 @@ class LeakySequence(LeakyAdvance):
             multiply(self.current, 0.0, 1.0)
             change = self.no_change if kept is None else kept
             arrays = x.contiguous().numpy(), new.numpy(), h.numpy(), change.numpy()
-            self.kernel.forward_step(*self.fixed, *arrays)
+            self.forward_step(*self.fixed, *arrays)
             self.by_torch.apply_to(new, h)
             return None
         if self.tonic is None:
@@ -138,11 +138,14 @@ class LeakySequence(LeakyAdvance):
             torch.sub(self.current, x, out=kept)
             if self.bias is not None:
                 kept += self.bias
-        if draw is not None and self.scaled_std is not None:
+        std = self.unit_std
+        if draw is not None and self.scaled_std is not None and std is not None:
             drawn = draw()
             new.addcmul_(drawn, self.scaled_std)
-            if kept is not None and self.unit_std is not None:
-                kept += drawn * self.unit_std
+            if kept is not None and isinstance(std, Tensor):
+                kept.addcmul_(drawn, std)
+            elif kept is not None and not isinstance(std, Tensor):
+                kept.add_(drawn, alpha=std)
         for _, values in currents:  # those of a sequence are of all units
             new.addcmul_(values, self.alpha)
             if kept is not None:
@@ -229,6 +232,7 @@ class LeakyAdjoint(Adjoint):
             self.product, self.of_unit = torch.empty_like(like), like.new_empty(units)
         else:
             code, self.by_torch = _codes(step.activation, self.kernel.SLOPES, 0)
+            self.backward_step = self.kernel.backward_step.of(like.numel())
             self.fixed = code, self.alpha.expand(units, 1)[:, 0].contiguous().numpy()
             self.buffers = self.grad_h.numpy(), self.grad_x.numpy()
             self.totals = self.of_bias.numpy(), self.of_alpha.numpy()
@@ -250,7 +254,7 @@ class LeakyAdjoint(Adjoint):
         grads = self.none if given is None else given.numpy()  # in any layout
         arrays = saved.h.numpy(), grads, change, columns.source.contiguous().numpy()
         to = *columns.arrays, columns.filled
-        self.kernel.backward_step(*self.fixed, *arrays, *self.buffers, scaled.numpy(), *self.totals, *to)
+        self.backward_step(*self.fixed, *arrays, *self.buffers, scaled.numpy(), *self.totals, *to)
 
     def _by_torch(self, saved: SavedStep, given: Tensor | None, scaled: Tensor) -> None:
         """What `kernels.backward_step` does, in as many passes as there are lines."""

@@ -1,6 +1,6 @@
 """The sparsity pattern of a weight matrix (CSR): made from coordinates, cut, transposed, converted.
 
-Every row pointer of the package is counted here.
+Here and in `csr_order` every row pointer of the package is counted.
 """
 
 from __future__ import annotations
@@ -15,9 +15,7 @@ import torch
 from torch import Tensor
 
 from sparse_mrnn.errors import ShapeError
-
-INT32_ENTRIES = 2**31
-"""From this many entries on, indices are int64."""
+from sparse_mrnn.ops.csr_order import counting_sort, csr_order, index_type
 
 
 class Pattern:
@@ -67,13 +65,15 @@ class Pattern:
         >>> pattern.crow.tolist(), pattern.col.tolist(), order.tolist()
         ([0, 2, 3], [0, 1, 0], [2, 1, 0])
         """
-        crow, index = row_pointers(row, shape[0]), index_dtype(row.numel())
-        back = (row[1:] < row[:-1]) | ((row[1:] == row[:-1]) & (col[1:] < col[:-1]))
-        if not bool(back.any()):
-            return cls(crow, col.to(index), shape), None
+        if row.device.type == "cpu":
+            ptr, columns, place = csr_order(row.numpy(), col.numpy(), shape)
+            order = None if place is None else torch.from_numpy(place)
+            return cls(torch.from_numpy(ptr), torch.from_numpy(columns), shape), order
+        index = index_dtype(row.numel())
         by_col = stable_order(col, shape[1])
-        order = by_col[stable_order(row[by_col], shape[0])]
-        return cls(crow, col[order].to(index), shape), order.to(index)
+        order = by_col[stable_order(row[by_col], shape[0])].to(index)
+        pattern = cls(row_pointers(row, shape[0]), col[order].to(index), shape)
+        return pattern, None if bool((order[1:] > order[:-1]).all()) else order
 
     @property
     def nnz(self) -> int:
@@ -137,7 +137,7 @@ class Pattern:
 
 def index_dtype(entries: int) -> torch.dtype:
     """The integer type of a matrix of so many entries: MKL and cuSPARSE are fastest with int32."""
-    return torch.int32 if entries < INT32_ENTRIES else torch.int64
+    return torch.int32 if index_type(entries) is np.int32 else torch.int64
 
 
 def row_pointers(row: Tensor, n_rows: int) -> Tensor:
@@ -157,12 +157,7 @@ def stable_order(keys: Tensor, n: int) -> Tensor:
     """
     if keys.device.type != "cpu":
         return torch.argsort(keys, stable=True)
-    kind = np.int32 if len(keys) < INT32_ENTRIES and n < INT32_ENTRIES else np.int64
-    order = np.arange(len(keys), dtype=kind)
-    # The conversion of a one-row CSR matrix to CSC is a counting sort of its columns.
-    ends = np.array([0, len(keys)], kind)
-    one_row = sp.csr_array((order, keys.numpy().astype(kind, copy=False), ends), shape=(1, max(n, 1)))
-    return torch.from_numpy(one_row.tocsc().data)
+    return torch.from_numpy(counting_sort(keys.numpy(), n)[1])
 
 
 def csr(crow: Tensor, col: Tensor, values: Tensor, shape: tuple[int, int]) -> Tensor:

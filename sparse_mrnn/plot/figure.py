@@ -1,4 +1,4 @@
-"""What the figures share: new figures and axes, colours, and the names of many regions beside an axis."""
+"""Tools of all figures: new figures and axes, colours, and the names of many regions beside an axis."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def new_figure(size: tuple[float, float]) -> Any:
 
 
 def without_display() -> None:
-    """Draw to files only from now on, also where there is no display.
+    """Draw to files only from now on, also without a display.
 
     Raises
     ------
@@ -77,7 +77,7 @@ def short(name: str) -> str:
 
 
 def spread(positions: ArrayLike, apart: float, low: float, high: float) -> NDArray[np.float64]:
-    """Ascending positions moved to be ``apart``, and between ``low`` and ``high`` where they fit.
+    """Move ascending positions ``apart``, and between ``low`` and ``high`` if they fit.
 
     Pool adjacent violators: neighbours that are too close form a group, which stays around its own mean.
 
@@ -101,7 +101,7 @@ def spread(positions: ArrayLike, apart: float, low: float, high: float) -> NDArr
 def name_rows(ax: Any, ptr: NDArray[Any], names: Sequence[str]) -> None:
     """Name ranges of rows beside the y axis, each at its middle; lines lead to those that are moved apart.
 
-    Where not all fit, those with the most rows are named, and the axis says how many.
+    If not all fit, the largest are named, and the axis says how many.
     """
     sizes, middles, total = np.diff(ptr), (ptr[:-1] + ptr[1:]) / 2, float(ptr[-1])
     inches = 0.85 * ax.figure.get_figheight()
@@ -122,7 +122,7 @@ def name_rows(ax: Any, ptr: NDArray[Any], names: Sequence[str]) -> None:
 
 
 def label_decades(axis: Any, low: float, high: float) -> None:
-    """Plain numbers at every decade of a logarithmic axis, and between them where there are few."""
+    """Write plain numbers at every decade of a logarithmic axis, and between decades if there are few."""
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 300 * low else (1.0,), numticks=20))

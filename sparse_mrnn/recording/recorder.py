@@ -1,4 +1,4 @@
-"""Collects what is recorded in bounded buffers and hands them on."""
+"""Buffers of bounded size that collect samples, and statistics over groups of units."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Statistics:
         self.count = (self.member @ np.diff(ptr))[:, None]
 
     def __call__(self, values: NDArray[np.floating], what: tuple[str, ...]) -> dict[str, NDArray[np.float64]]:
-        """For values of shape (units, trials), arrays (groups, trials)."""
+        """Return arrays (groups, trials) by statistic, for values of shape (units, trials)."""
         mean = self.member @ np.add.reduceat(values, self.starts, axis=0, dtype=np.float64) / self.count
         found = {"mean": mean}
         if "variance" in what:  # float64 sums of float32 squares: cancellation stays below float32 rounding
@@ -43,16 +43,21 @@ class Statistics:
 
 
 class Recorder:
-    """Fills chunks of ``length`` samples and hands each to ``put(start, arrays)``.
+    """Fill chunks of ``length`` samples and hand each to ``write(start, arrays)``.
 
     Parameters
     ----------
     axes : Axes
     length : int
     statistics : Statistics, optional
-    put : callable
+    write : callable
     rows : ndarray of int64, optional
-        Where the units recorded are among those of the states given. Default: they are all, in this order.
+        Rows of the states that are recorded. Default: all, in their order.
+
+    Attributes
+    ----------
+    recorded : int
+        Samples recorded so far.
     """
 
     def __init__(
@@ -60,12 +65,12 @@ class Recorder:
         axes: Axes,
         length: int,
         statistics: Statistics | None,
-        put: Callable[[int, Arrays], Any],
+        write: Callable[[int, Arrays], Any],
         *,
         rows: NDArray[np.int64] | None,
     ) -> None:
-        self.axes, self.length, self.statistics, self.put, self.rows = axes, length, statistics, put, rows
-        self.taken = 0  # samples recorded
+        self.axes, self.length, self.statistics, self.write, self.rows = axes, length, statistics, write, rows
+        self.recorded = 0
         self.buffers = self._new()
 
     def _new(self) -> Arrays:
@@ -74,10 +79,10 @@ class Recorder:
 
     @property
     def filled(self) -> int:
-        """Samples of the present chunk."""
-        return self.taken % self.length
+        """Number of samples in the present chunk."""
+        return self.recorded % self.length
 
-    def take(self, states: dict[str, NDArray[np.floating]]) -> None:
+    def append(self, states: dict[str, NDArray[np.floating]]) -> None:
         """Record one time: states by variable, shape (units, trials)."""
         at = self.filled
         what = self.axes.record.what
@@ -88,28 +93,28 @@ class Recorder:
             if self.statistics is not None:
                 for name, found in self.statistics(values, tuple(what)).items():
                     self.buffers[f"{variable}_{name}"][:, at] = found.T
-        self.taken += 1
+        self.recorded += 1
         if self.filled == 0:
-            self.put(self.taken - self.length, self.buffers)
+            self.write(self.recorded - self.length, self.buffers)
             self.buffers = self._new()
-        elif self.taken == self.axes.samples:
-            self.put(self.taken - self.filled, self.part())
+        elif self.recorded == self.axes.samples:
+            self.write(self.recorded - self.filled, self.part())
 
     def part(self) -> Arrays:
-        """The present chunk's samples, so far."""
+        """Return the samples of the present chunk, so far."""
         return {name: buffer[:, : self.filled] for name, buffer in self.buffers.items()}
 
-    def put_partial(self) -> None:
-        """Hand on the chunk begun, when the run stops; a resumed run writes it again."""
-        if self.filled and self.taken < self.axes.samples:
-            self.put(self.taken - self.filled, {name: part.copy() for name, part in self.part().items()})
+    def flush(self) -> None:
+        """Hand on the begun chunk, when the run stops; a resumed run writes it again."""
+        if self.filled and self.recorded < self.axes.samples:
+            self.write(self.recorded - self.filled, {name: part.copy() for name, part in self.part().items()})
 
-    def keep(self, samples: int) -> None:
-        """Forget what was recorded after so many samples, which are in the present chunk."""
-        self.taken = min(self.taken, samples)
+    def truncate(self, samples: int) -> None:
+        """Keep only the first samples; the last of them must be in the present chunk."""
+        self.recorded = min(self.recorded, samples)
 
-    def load(self, taken: int, part: Arrays) -> None:
-        """Go on after ``taken`` samples, of which ``part`` are of the chunk begun."""
-        self.taken = taken
+    def load(self, recorded: int, part: Arrays) -> None:
+        """Go on after so many samples, of which ``part`` are of the begun chunk."""
+        self.recorded = recorded
         for name, values in part.items():
             self.buffers[name][:, : self.filled] = values

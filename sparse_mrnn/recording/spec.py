@@ -1,20 +1,22 @@
-"""What to record of a simulation."""
+"""The choice of what a simulation records."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, get_args
 
 from sparse_mrnn.checks import names_of, whole_number
 from sparse_mrnn.errors import RecordingError, suggest
 
-WHAT = ("units", "mean", "variance")
+What = Literal["units", "mean", "variance"]
+Variable = Literal["h", "x"]
+Precision = Literal["float16", "float32", "float64"]
 
 
 @dataclass(frozen=True)
 class Record:
-    """What to record, and how often.
+    """A choice of what to record, and how often.
 
     Parameters
     ----------
@@ -27,9 +29,9 @@ class Record:
     units : sequence of str, optional
         Only these unit ids; a unit without an id is ``region[k]``.
     every : int
-        Record after every so many time steps: steps every, 2 every, ....
+        Time steps from one recorded time to the next; the first recorded is step ``every``.
     dtype : {"float16", "float32", "float64"}, optional
-        Of what is kept. Default: the network's.
+        Precision of the recording. Default: the network's.
 
     Raises
     ------
@@ -42,16 +44,17 @@ class Record:
     ('mean',)
     """
 
-    what: Sequence[str] = ("units",)
-    variables: Sequence[str] = ("h",)
+    what: Sequence[What] = ("units",)
+    variables: Sequence[Variable] = ("h",)
     regions: Sequence[str] | None = None
-    units: Sequence[str] | None = None
-    every: int = 1
-    dtype: str | None = None
+    units: Sequence[str | int] | None = None
+    every: int = field(default=1, metadata={"ge": 1})
+    dtype: Precision | None = None
 
     def __post_init__(self) -> None:
-        known = {"what": WHAT, "variables": None, "dtype": ("float16", "float32", "float64")}
-        for name, options in known.items():  # a run knows which variables its network has
+        # A run knows which states its network's units have besides x, so it checks the variables.
+        known = {"what": get_args(What), "variables": None, "dtype": get_args(Precision)}
+        for name, options in known.items():
             given = getattr(self, name)
             optional = name == "dtype" and given is None
             values = () if optional else names_of(given, f"record: {name}", RecordingError)
@@ -72,6 +75,6 @@ class Record:
             raise RecordingError(f"record: units are chosen, but what is {what}; add 'units' to it.")
 
     def to_spec(self) -> dict[str, Any]:
-        """Its settings, as a configuration has them."""
+        """Return the settings, as a configuration has them."""
         found = {f.name: getattr(self, f.name) for f in fields(self)}
         return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}

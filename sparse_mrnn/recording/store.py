@@ -3,8 +3,8 @@
 Zarr writes each chunk beside its path and renames it. The store appears at its path complete with its
 metadata, NaN where nothing is recorded yet; a checkpoint of the run lies in it until the run has ended.
 
-Where several processes have a network, units are divided into as many chunks, and each process writes its own
-(docs/decisions/0027).
+If several processes share a network, units are divided into as many chunks, and each process writes its own
+(docs/decisions/0016).
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ if TYPE_CHECKING:
     import xarray
 
 QUEUE = 2
-"""Chunks that may wait to be written; a simulation that is faster than the disk then waits."""
+"""Chunks that may wait to be written; a simulation faster than the disk waits for it."""
 
 ALL_CHUNKS = {"array.write_empty_chunks": True}
-"""Chunks of nothing but NaN are written, too, so that a chunk without a file is a lost one."""
+"""Write chunks of nothing but NaN, too, so that a chunk without a file is a lost one."""
 
 Arrays = dict[str, NDArray[np.floating]]
 
 
 def dataset(axes: Axes, arrays: Arrays, attrs: dict[str, Any]) -> xarray.Dataset:
-    """A recording in memory as an xarray Dataset."""
+    """Make the xarray Dataset of a recording in memory."""
     xr = need("xarray", "recordings")
     samples = next(iter(arrays.values())).shape[1]
     coords: dict[str, Any] = {"time": ("time", axes.times(0, samples), {"units": "ms"})}
@@ -54,12 +54,12 @@ def dataset(axes: Axes, arrays: Arrays, attrs: dict[str, Any]) -> xarray.Dataset
     return found
 
 
-def share(units: int, width: int, process: int, processes: int) -> slice:
-    """The units, in chunks of ``width``, that one of several processes writes: whole chunks.
+def part_of_process(units: int, width: int, process: int, processes: int) -> slice:
+    """Return the units that one of several processes writes: whole chunks of ``width`` units.
 
     Examples
     --------
-    >>> [share(10, 4, process, 2) for process in range(2)]
+    >>> [part_of_process(10, 4, process, 2) for process in range(2)]
     [slice(0, 8, None), slice(8, 10, None)]
     """
     chunks = -(-units // width)
@@ -68,7 +68,7 @@ def share(units: int, width: int, process: int, processes: int) -> slice:
 
 
 class ZarrStore:
-    """Writes a recording in a thread of its own, chunk after chunk.
+    """A Zarr store that is written in a thread of its own, chunk after chunk.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ class ZarrStore:
     length : int
         Samples of a chunk.
     processes : int
-        Into how many chunks the units of a new store are divided.
+        Chunks that the units of a new store are divided into.
 
     Attributes
     ----------
@@ -159,7 +159,7 @@ class ZarrStore:
             self.arrays = {name: root[name] for name in self.axes.variables}
 
     def _make(self, path: Path, attrs: dict[str, Any]) -> None:
-        """The store with its coordinates and metadata, and nothing recorded."""
+        """Make the store with its coordinates and metadata, and nothing recorded."""
         axes = self.axes
         root = self.zarr.open_group(str(path), mode="w", zarr_format=2)
 
@@ -199,10 +199,10 @@ class ZarrStore:
 
     # ---------------------------------------------------------------- writing
 
-    def put(self, start: int, arrays: Arrays) -> None:
-        """Hand over the samples from ``start`` on, a whole chunk or the last one; waits while too many wait.
+    def append(self, start: int, arrays: Arrays) -> None:
+        """Hand over the samples from ``start`` on, a whole chunk or the last one; wait if too many wait.
 
-        Whether they could be written is told by `failed` and `flush`.
+        `failed` and `flush` tell if they could be written.
         """
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name="recording", daemon=True)
@@ -211,7 +211,7 @@ class ZarrStore:
 
     @property
     def failed(self) -> bool:
-        """Whether something could not be written."""
+        """True if something could not be written."""
         return self._error is not None
 
     def _work(self) -> None:
@@ -241,9 +241,8 @@ class ZarrStore:
     def _check(self) -> None:
         if self._error is not None:
             raise RecordingError(
-                f"cannot write the recording {self.path}: {reason(self._error)}. What is recorded until its "
-                "last checkpoint "
-                "is whole; make room and resume the run."
+                f"cannot write the recording {self.path}: {reason(self._error)}. "
+                "What is recorded until its last checkpoint is whole; make room and resume the run."
             ) from self._error
 
     def flush(self) -> None:
@@ -286,7 +285,7 @@ class ZarrStore:
             self._check()
 
     def _checksum_of(self, files: ChunkFiles) -> Callable[[Path], bytes]:
-        """Checksums of chunk files, each read once."""
+        """Return a function that reads the checksum of a chunk file, of each only once."""
 
         def checksum(file: Path) -> bytes:
             if file not in self._checksums:

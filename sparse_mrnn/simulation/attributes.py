@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import numpy as np
+
 from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.models.saving import (
     constructor_settings,
@@ -53,5 +55,5 @@ def setting_attributes(net: mRNNBase) -> dict[str, Any]:
     found |= {name: int(settings[name]) for name in ("rec_constrained", "inp_constrained")}
     found["spectral_radius"] = json.dumps(settings["spectral_radius"])
     if hasattr(net, "time_constants"):
-        found["time_constants"] = json.dumps(net.time_constants)
+        found["time_constants"] = json.dumps(net.time_constants, default=np.ndarray.tolist)
     return found

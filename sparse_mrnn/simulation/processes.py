@@ -1,8 +1,11 @@
-"""The processes that run a simulation together: what a run asks of them, and the case of one."""
+"""The processes that run a simulation together, the case of one process, and signals that end a run."""
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import Callable, Sequence
+from types import FrameType, TracebackType
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -12,32 +15,32 @@ T = TypeVar("T")
 
 
 class Processes(Protocol):
-    """Processes of which the first saves and reports; `sparse_mrnn.distributed.Ranks` are such."""
+    """Processes of which the first saves and reports, such as `sparse_mrnn.distributed.Ranks`."""
 
     rank: int
     size: int
 
     @property
     def device(self) -> torch.device:
-        """Where tensors of messages are."""
+        """Device of the tensors in messages."""
 
-    def first(self, function: Callable[[], T]) -> T:
-        """What a function returns on rank 0, on every rank."""
+    def broadcast(self, function: Callable[[], T]) -> T:
+        """Call a function on rank 0, and return its value on every rank."""
 
-    def each(self, function: Callable[[], None]) -> None:
+    def run_on_all(self, function: Callable[[], None]) -> None:
         """Call a function on every rank; if it fails on one, all end."""
 
     def gather_rows(self, rows: Tensor, sizes: Sequence[int], to: int | None = None) -> Tensor:
-        """Rows of all ranks, of so many each, on rank ``to``; elsewhere none."""
+        """Return the rows of all ranks, so many of each, on rank ``to``; no rows elsewhere."""
 
-    def share(self, tensors: dict[str, Tensor] | None) -> dict[str, Tensor]:
-        """Tensors of rank 0 on every rank, which gives None."""
+    def broadcast_tensors(self, tensors: dict[str, Tensor] | None) -> dict[str, Tensor]:
+        """Return the tensors of rank 0 on every rank; the others give None."""
 
     def gather(self, value: Any) -> list[Any]:
-        """A small object of each rank, on every rank."""
+        """Return a small object of each rank, on every rank."""
 
-    def any(self, flags: Sequence[bool]) -> list[bool]:
-        """Whether each of these holds on any rank."""
+    def any_rank(self, flags: Sequence[bool]) -> list[bool]:
+        """Return for each flag if it is set on any rank."""
 
 
 class OneProcess:
@@ -45,13 +48,13 @@ class OneProcess:
 
     rank, size, device = 0, 1, torch.device("cpu")
 
-    def first(self, function: Callable[[], T]) -> T:
+    def broadcast(self, function: Callable[[], T]) -> T:
         return function()
 
-    def share(self, tensors: dict[str, Tensor] | None) -> dict[str, Tensor]:
+    def broadcast_tensors(self, tensors: dict[str, Tensor] | None) -> dict[str, Tensor]:
         return tensors or {}
 
-    def each(self, function: Callable[[], None]) -> None:
+    def run_on_all(self, function: Callable[[], None]) -> None:
         function()
 
     def gather(self, value: Any) -> list[Any]:
@@ -60,5 +63,36 @@ class OneProcess:
     def gather_rows(self, rows: Tensor, sizes: Sequence[int], to: int | None = None) -> Tensor:
         return rows
 
-    def any(self, flags: Sequence[bool]) -> list[bool]:
+    def any_rank(self, flags: Sequence[bool]) -> list[bool]:
         return list(flags)
+
+
+class Interrupt:
+    """End a run between two steps: the first SIGINT or SIGTERM only sets ``requested``.
+
+    A second SIGINT stops at once. A SIGTERM takes effect after the block, if the run ended without an error.
+    """
+
+    def __init__(self) -> None:
+        self.requested = self._terminate = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Interrupt:
+        if threading.current_thread() is threading.main_thread():  # elsewhere Python delivers no signals
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        if self._terminate and kind is None:
+            signal.raise_signal(signal.SIGTERM)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.requested and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.requested = True
+        self._terminate |= number == signal.SIGTERM

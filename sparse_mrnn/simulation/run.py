@@ -1,4 +1,4 @@
-"""simulate: step, record, make checkpoints, report progress."""
+"""A run: step, record, make checkpoints, report progress."""
 
 from __future__ import annotations
 
@@ -6,37 +6,30 @@ import json
 import os
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sparse_mrnn.checks import path_of, real_number
-from sparse_mrnn.errors import (
-    ConfigError,
-    DivergenceError,
-    RecordingError,
-    ResumeError,
-    SimulationStopped,
-    suggest,
-)
+from sparse_mrnn.errors import ConfigError, DivergenceError, RecordingError, ResumeError, SimulationStopped
+from sparse_mrnn.lowering.random_streams import run_streams
 from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.recording import Record, open_recording
 from sparse_mrnn.recording.lock import WriterLock
 from sparse_mrnn.recording.reading import check_chunks, is_recording, need, read_metadata
 from sparse_mrnn.recording.recorder import Arrays, Recorder
-from sparse_mrnn.recording.store import ZarrStore, dataset, share
+from sparse_mrnn.recording.store import ZarrStore, dataset, part_of_process
 from sparse_mrnn.simulation import checkpoint as checkpoints
 from sparse_mrnn.simulation.fingerprint import software_versions
-from sparse_mrnn.simulation.interrupt import Interrupt
 from sparse_mrnn.simulation.intervention_schedule import InterventionSchedule
+from sparse_mrnn.simulation.options import Mode, SimulationOptions
 from sparse_mrnn.simulation.plan import SimulationPlan, check_size, check_states, plan_simulation, statistics
-from sparse_mrnn.simulation.processes import OneProcess, Processes
+from sparse_mrnn.simulation.processes import Interrupt, OneProcess, Processes
 from sparse_mrnn.simulation.progress import Progress
 from sparse_mrnn.simulation.simulator import RunningNetwork, Simulator
 from sparse_mrnn.simulation.stimulus_drive import PlacedStimulus, StimulusDrive
@@ -46,8 +39,6 @@ from sparse_mrnn.stimulus import Intervention, Stimulus
 if TYPE_CHECKING:
     import xarray
 
-Mode = Literal["create", "overwrite", "resume"]
-MODES = ("create", "overwrite", "resume")
 Saved = tuple[dict[str, Any], dict[str, Tensor]]
 """A checkpoint: a description, as JSON, and tensors."""
 
@@ -64,7 +55,7 @@ def simulate(
     noise: bool = False,
     seed: int = 0,
     out: str | os.PathLike[str] | None = None,
-    mode: Literal["create", "overwrite", "resume"] = "create",
+    mode: Mode = "create",
     checkpoint_seconds: float = 30.0,
     allow_large: bool = False,
     event_driven: bool = True,
@@ -81,41 +72,43 @@ def simulate(
     ----------
     net : mRNN or ElmanmRNN
     duration : float
-        ms; rounded to time steps (``net.dt``) with a warning.
+        Length of the run, ms; rounded to time steps (``net.dt``) with a warning.
     steps : int
-        In place of a duration.
+        Length of the run in time steps, in place of a duration.
     batch : int
-        Trials; they differ by their noise and random stimuli.
+        Number of trials, which differ by their noise and random stimuli.
     stimulus : Stimulus, or sequence of them
-        They add.
+        Currents and inputs; they add.
     interventions : Lesion, Clamp, Gain, or sequence of them
+        Changes of the network in a time window.
     record : Record, optional
         Default: h of every unit, every step.
     noise : bool
         Add the network's noise.
     seed : int
-        Of noise, random stimuli and fractions of units. The noise is that of the network after
+        Seed of noise, random stimuli and fractions of units. The noise is that of the network after
         ``reset_noise(seed)``.
     out : path, optional
-        Write a Zarr store here, while the run goes on.
+        Write a Zarr store here, while the run goes on. Default: keep the recording in memory.
     mode : {"create", "overwrite", "resume"}
-        Refuse, replace, or go on with a recording that is in ``out`` already; where there is none, begin.
+        Refuse, replace, or go on with a recording that is in ``out`` already; each begins if there is none.
     checkpoint_seconds : float
         Seconds between two checkpoints.
     allow_large : bool
-        Begin even if the recording, uncompressed, or the states take more than is free.
+        Begin even if the recording, uncompressed, or the states take more memory than is free.
     event_driven : bool
-        Skip silent units where that is faster (docs/decisions/0015); equal up to rounding.
+        Skip silent units if that is faster (docs/decisions/0015); results are equal up to rounding.
     progress : bool
-        Draw a bar, where standard error is a terminal.
+        Draw a bar, if standard error is a terminal.
     log : path, optional
-        Append JSON lines: start, progress, checkpoint, done, ....
+        Append JSON lines to this file: start, progress, checkpoint, done, ....
 
     Returns
     -------
     xarray.Dataset
         ``h`` and/or ``x`` (trial, time, unit), ``h_mean``, ... (trial, time, group), with coordinates time
-        (ms), region, unit_id and group. With ``out`` it is lazy.
+        (ms), region, unit_id and group. With ``out`` it is lazy, and its attributes have digests of the
+        network beside what ran.
 
     Raises
     ------
@@ -128,7 +121,7 @@ def simulate(
     SimulationStopped
         On Ctrl-C or a termination request; the run can be resumed.
     DivergenceError
-        When a state becomes NaN or infinite.
+        If a state becomes NaN or infinite.
     MissingExtraError
         Without xarray (and zarr, for ``out``): the extra ``io``.
 
@@ -140,193 +133,131 @@ def simulate(
     >>> recording.h.shape, recording.time.values.tolist()
     ((1, 5, 3), [10.0, 20.0, 30.0, 40.0, 50.0])
     """
-    need("xarray", "recordings")
+    given = {name: value for name, value in locals().items() if name != "net"}
     if not isinstance(net, mRNNBase):
         raise ConfigError(f"net is of type {type(net).__name__}; give a network, such as mRNN(graph).")
-    output = Output.checked(
-        out=out,
-        mode=mode,
-        checkpoint_seconds=checkpoint_seconds,
-        allow_large=allow_large,
-        progress=progress,
-        log=log,
-    )
-    plan = plan_simulation(
-        net,
-        duration,
-        steps=steps,
-        batch=batch,
-        stimulus=stimulus,
-        interventions=interventions,
-        record=record,
-        seed=seed,
-        noise=noise,
-    )
-    output.check_size(plan, OneProcess())
-    if not allow_large:
-        check_states(net, plan.batch)
-    simulator = Simulator(net, plan.batch, plan.noise_seed, event_driven=event_driven)
-    return cast("xarray.Dataset", run_simulation(net, plan, output, OneProcess(), simulator))
+    return run_in_one_process(net, SimulationOptions(**given))
 
 
-@dataclass(frozen=True)
-class Output:
-    """What `simulate` is told of where a run writes, and how; checked.
+def run_in_one_process(net: mRNNBase, options: SimulationOptions) -> xarray.Dataset:
+    """Run a simulation in this process alone; see `simulate`."""
 
-    Parameters
-    ----------
-    path, log : Path, optional
-    mode : {"create", "overwrite", "resume"}
-    checkpoint_seconds : float
-    allow_large, progress : bool
-    """
+    def start(plan: SimulationPlan) -> Simulator:
+        if not options.allow_large:
+            check_states(net, options.batch)
+        return Simulator(net, options.batch, options.noise_seed, event_driven=options.event_driven)
 
-    path: Path | None
-    mode: Mode
-    checkpoint_seconds: float
-    allow_large: bool
-    progress: bool
-    log: Path | None
-
-    @staticmethod
-    def checked(
-        *,
-        out: str | os.PathLike[str] | None,
-        mode: Mode,
-        checkpoint_seconds: float,
-        allow_large: bool,
-        progress: bool,
-        log: str | os.PathLike[str] | None,
-    ) -> Output:
-        """These arguments of `simulate`.
-
-        Raises
-        ------
-        RecordingError
-            Naming the one that is not possible.
-        """
-        if mode not in MODES:
-            hint = suggest(mode, MODES)
-            raise RecordingError(f"mode is {mode!r}; use 'create', 'overwrite' or 'resume'. {hint}")
-        if out is None and mode != "create":
-            raise RecordingError(f"mode={mode!r} is about a recording on disk; give its path as out.")
-        seconds = real_number(checkpoint_seconds, "checkpoint_seconds", RecordingError)
-        if seconds < 0:
-            raise RecordingError(f"checkpoint_seconds is {checkpoint_seconds}; it must not be negative.")
-        path = None if out is None else path_of(out, "out", RecordingError)
-        if path is not None and not path.name:
-            raise RecordingError(f"{path} cannot be a recording; give the path of a folder to make.")
-        return Output(
-            path=path,
-            mode=mode,
-            checkpoint_seconds=seconds,
-            allow_large=allow_large,
-            progress=progress,
-            log=None if log is None else path_of(log, "log", RecordingError),
-        )
-
-    def check_size(self, plan: SimulationPlan, processes: Processes) -> None:
-        """Refuse a recording that would not fit.
-
-        Raises
-        ------
-        RecordingError
-            As `check_size`.
-        """
-        if self.path is None or self.mode != "resume" or not self.path.exists():
-            processes.first(lambda: check_size(plan.axes, self.path, allow_large=self.allow_large))
-
-    def has_ended(self) -> bool:
-        """Whether there is nothing to write: the run is to be resumed and has ended."""
-        resumed = self.mode == "resume" and self.path is not None and is_recording(self.path)
-        return resumed and bool(read_metadata(cast(Path, self.path)).attributes["complete"])
+    return cast("xarray.Dataset", run_simulation(net, options, OneProcess(), start))
 
 
 def run_simulation(
-    net: mRNNBase, plan: SimulationPlan, output: Output, processes: Processes, running: RunningNetwork
+    net: mRNNBase,
+    options: SimulationOptions,
+    processes: Processes,
+    start: Callable[[SimulationPlan], RunningNetwork],
 ) -> xarray.Dataset | None:
-    """Run a plan to its end, on all processes together; the recording, on the first.
+    """Run a simulation to its end, on all processes together.
 
     Parameters
     ----------
     net : mRNN or ElmanmRNN
-        Regions, dt and settings of the network; its weights are those of ``running``.
-    plan : SimulationPlan
-    output : Output
+        Regions, dt and settings of the network.
+    options : SimulationOptions
     processes : Processes
-    running : RunningNetwork
+    start : callable
+        Makes what is stepped, once the run is planned and its recording fits.
+
+    Returns
+    -------
+    xarray.Dataset, or None
+        The recording, on the first process.
     """
-    run, first = Run(net, plan, output.path, processes, running), processes.rank == 0
+    need("xarray", "recordings")
+    plan = plan_simulation(net, options)
+    processes.broadcast(lambda: check_size(plan))
+    run, first = Run(net, plan, processes, start(plan)), processes.rank == 0
     with ExitStack() as stack:
 
         def lock() -> None:
-            if output.path is not None and not output.has_ended():
-                stack.enter_context(WriterLock(output.path))
+            if run.out is not None and not _has_ended(options):
+                stack.enter_context(WriterLock(run.out))
 
-        processes.first(lock)
-        if run.begin(output.mode):
-            return open_recording(cast(Path, output.path)) if first else None
-        log = output.log if first else None
-        reporter = Progress(plan.steps, net.dt, run.step, bar=output.progress and first, log=log)
+        processes.broadcast(lock)
+        if run.begin():
+            return open_recording(cast(Path, run.out)) if first else None
+        log = options.log if first else None
+        reporter = Progress(plan.steps, net.dt, run.step, bar=options.progress and first, log=log)
         stack.enter_context(reporter)
-        return run.go(reporter, stack.enter_context(Interrupt()), output.checkpoint_seconds)
+        return run.go(reporter, stack.enter_context(Interrupt()))
+
+
+def _has_ended(options: SimulationOptions) -> bool:
+    """Return True if there is nothing to write: the run is to be resumed and has ended."""
+    if options.mode != "resume" or options.out is None or not is_recording(options.out):
+        return False
+    return bool(read_metadata(options.out).attributes["complete"])
 
 
 class Run:
     """A run in progress: ``step`` steps are done. Every process has one; the first saves and reports.
 
-    In memory, the first process records. On disk, each process writes the chunks of some of the units, where
+    In memory, the first process records. On disk, each process writes the chunks of some of the units, if
     all of them reach the store; else the first one writes all.
 
     Parameters
     ----------
-    net, plan, processes, running
-        As for `run_simulation`.
-    out : Path, optional
+    net : mRNN or ElmanmRNN
+    plan : SimulationPlan
+    processes : Processes
+    running : RunningNetwork
     """
 
     def __init__(
-        self,
-        net: mRNNBase,
-        plan: SimulationPlan,
-        out: Path | None,
-        processes: Processes,
-        running: RunningNetwork,
+        self, net: mRNNBase, plan: SimulationPlan, processes: Processes, running: RunningNetwork
     ) -> None:
-        self.net, self.plan, self.out, self.processes, self.running = net, plan, out, processes, running
+        self.net, self.plan, self.processes, self.running = net, plan, processes, running
         self.step = self.saved = 0  # saved: step of the last checkpoint
         self.stepper = running.stepper
-        of_stimuli, of_interventions = plan.streams
-        self.schedule = InterventionSchedule(net, plan.acts, plan.steps, of_interventions)
+        options, out = plan.options, plan.options.out
+        of_stimuli, of_interventions = run_streams(options.seed)
+        self.schedule = InterventionSchedule(net, options.interventions, plan.steps, of_interventions)
+        seeds_of_each = of_stimuli.spawn(len(options.stimulus))
         placed = [
-            PlacedStimulus(net, stimulus, steps=plan.steps, batch=plan.batch, seeds=seeds)
-            for stimulus, seeds in zip(plan.stimuli, of_stimuli.spawn(len(plan.stimuli)), strict=True)
+            PlacedStimulus(net, stimulus, steps=plan.steps, batch=options.batch, seeds=seeds)
+            for stimulus, seeds in zip(options.stimulus, seeds_of_each, strict=True)
         ]
         self.drive = StimulusDrive(placed, running.u, self.stepper.inputs.longest)
-        self.identity = {
-            "options": plan.options(net),
-            "fingerprint": running.fingerprint(),
-            "versions": software_versions(),
-        }
-        self.kept: Arrays = {}
+        self.out, self.kept = out, Arrays()
         self.store: ZarrStore | None = None
         self.recorder: Recorder | None = None
         if out is not None:
             self.store = ZarrStore(out, plan.axes, plan.chunk, processes=processes.size)
         self._length = plan.axes.samples if out is None else plan.chunk  # samples that are kept at a time
-        self._shares: list[slice] = []  # of the recorded units, by process
+        self._parts: list[slice] = []  # of the recorded units, by process
         self._read: dict[str, Tensor] | None = None  # of the checkpoint that rank 0 resumes from
-        self._not_finite: tuple[int, int, int] | None = None  # when a state was not: step, units, the first
+        self._not_finite: tuple[int, int, int] | None = None  # first time a state was not: step, units, unit
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """Everything that a resumed run must have alike, and the versions.
+
+        It reads every synapse, so only runs that are written ask for it.
+        """
+        return {
+            "options": self.plan.spec,
+            "fingerprint": self.running.fingerprint(),
+            "versions": software_versions(),
+        }
 
     def _keep(self, start: int, arrays: Arrays) -> None:
         self.kept = arrays
 
     # ---------------------------------------------------------------- beginning
 
-    def begin(self, mode: Mode) -> bool:
-        """Make or reopen what is written to; whether the run has ended already."""
+    def begin(self) -> bool:
+        """Make or reopen what is written to; return True if the run has ended already."""
         state = None if self.out is None else self._state()
-        found = self.processes.first(lambda: self._open(mode, state))
+        found = self.processes.broadcast(lambda: self._open(state))
         if found["ended"]:
             return True
         self._divide(found["store"])
@@ -334,10 +265,10 @@ class Run:
             if found["changed"] and self.processes.rank == 0:
                 text = f"resuming {self.out} in another environment ({found['changed']})"
                 warnings.warn(f"{text}: last bits may differ.", stacklevel=4)
-            tensors = self.processes.share(self._read)
+            tensors = self.processes.broadcast_tensors(self._read)
             self._read = None
             self.step = self.saved = found["step"]
-            self._load_part(found["taken"], _with_prefix(tensors, "part_"))
+            self._load_part(found["recorded"], _with_prefix(tensors, "part_"))
             self._intervene(first=True)
             self.running.load(_with_prefix(tensors, "state_"), self.step)
             self.drive.load({name: tensor.numpy() for name, tensor in tensors.items()}, found["stimuli"])
@@ -353,21 +284,21 @@ class Run:
             divided = all(processes.gather(rank == 0 or self._finds(digest)))
         parts = processes.size if divided and self.store is not None else 1
         width = units if self.store is None else self.store.width
-        self._shares = [share(units, max(width, 1), k, parts) for k in range(parts)]
-        self._shares += [slice(units, units)] * (processes.size - parts)
-        own = self._shares[rank]
+        self._parts = [part_of_process(units, max(width, 1), k, parts) for k in range(parts)]
+        self._parts += [slice(units, units)] * (processes.size - parts)
+        own = self._parts[rank]
         found = statistics(self.net, axes)
-        rows = self.running.record([axes.units[each] for each in self._shares], every=found is not None)
+        rows = self.running.record([axes.units[each] for each in self._parts], every=found is not None)
         if self.store is not None:
             self.store.own = own
         if rank == 0 or own.start < own.stop:
-            put = self._keep if self.store is None else self.store.put
+            write = self._keep if self.store is None else self.store.append
             of_groups = found if rank == 0 else None
             part = axes.part(own, groups=rank == 0)
-            self.recorder = Recorder(part, self._length, of_groups, put, rows=rows)
+            self.recorder = Recorder(part, self._length, of_groups, write, rows=rows)
 
     def _finds(self, digest: str | None) -> bool:
-        """Whether this process can open the store that the first one has opened."""
+        """Return True if this process can open the store that the first one has opened."""
         store = cast(ZarrStore, self.store)
         try:
             metadata = read_metadata(store.path)
@@ -378,13 +309,13 @@ class Run:
             return False
         return True
 
-    def _load_part(self, taken: int, whole: dict[str, Tensor]) -> None:
-        """Go on recording after so many samples, from those of the chunk begun, of all units."""
+    def _load_part(self, recorded: int, whole: dict[str, Tensor]) -> None:
+        """Go on recording after so many samples, given the begun chunk of all units."""
         if self.recorder is not None:
-            own = self._shares[self.processes.rank]
+            own = self._parts[self.processes.rank]
             variables = self.plan.axes.variables
             self.recorder.load(
-                taken,
+                recorded,
                 {
                     name: (values[:, :, own] if variables[name][2] == "unit" else values).numpy()
                     for name, values in whole.items()
@@ -392,9 +323,9 @@ class Run:
                 },
             )
 
-    def _open(self, mode: Mode, state: Saved | None) -> dict[str, Any]:
-        """On the first process: what is found, or made; and what a checkpoint says of where to go on."""
-        store, out = self.store, self.out
+    def _open(self, state: Saved | None) -> dict[str, Any]:
+        """On the first process, find or make the store; say where to go on, if there is a checkpoint."""
+        store, out, mode = self.store, self.out, self.plan.options.mode
         if store is None or out is None or state is None:
             return {"ended": False, "store": None}
         old = out.with_name(out.name + ".old")
@@ -414,7 +345,7 @@ class Run:
         return {"ended": False, "store": store.metadata.digest}
 
     def _resume(self, store: ZarrStore) -> dict[str, Any]:
-        """Read the checkpoint, after all that is recorded was found whole."""
+        """Read the checkpoint, after checking that everything recorded is whole."""
         metadata = read_metadata(store.path)
         attributes = metadata.attributes
         if ("ranks" in attributes) != self.running.divided:
@@ -429,21 +360,22 @@ class Run:
         saved, tensors = checkpoints.load(store.checkpoint)
         self._compare(saved["identity"])
         check_chunks(metadata)
-        taken = int(saved["taken"])
-        store.reopen(metadata, taken - taken % self._length)
+        recorded = int(saved["recorded"])
+        store.reopen(metadata, recorded - recorded % self._length)
         self._read = tensors
         changed = "; ".join(differences(saved["identity"]["versions"], self.identity["versions"]))
-        where = {"step": int(saved["step"]), "taken": taken, "stimuli": saved["stimuli"]}
+        where = {"step": int(saved["step"]), "recorded": recorded, "stimuli": saved["stimuli"]}
         return {"ended": False, "store": store.metadata.digest, "changed": changed, **where}
 
     def _compare(self, old: dict[str, Any]) -> None:
         """Refuse to resume another run."""
         advice = "overwrite it (mode='overwrite', --overwrite)"
         for k, spec in enumerate(self.identity["options"]["stimulus"]):
-            if spec.get("code", "") is None:
+            if spec.get("id", "") is None:
                 raise ResumeError(
-                    f"{self.out} cannot be resumed: whether stimulus[{k}] is still the same function cannot "
-                    f"be told, for it uses {spec['uses']}. Write it without, or {advice}."
+                    f"{self.out} cannot be resumed: stimulus[{k}] is a function or class of your own without "
+                    "an id, so nothing tells if it is still the same. Give it one, Function(f, id='...'), "
+                    f"and {advice}."
                 )
         parts = ("options", "fingerprint")
         found = [d for part in parts for d in differences(old[part], self.identity[part])]
@@ -452,31 +384,31 @@ class Run:
             raise ResumeError(f"{text}. Restore that, or {advice}.")
 
     def _attributes(self, *, complete: bool = False) -> dict[str, Any]:
-        net, options = self.net, self.identity["options"]
+        """Attributes of the recording: settings and options; on disk also what the run depends on."""
+        net, spec = self.net, self.plan.spec
+        running = self.running.settings() if self.out is None else self.running.attributes()
+        identity = {"options": spec, "versions": software_versions()} if self.out is None else self.identity
         return {
             "complete": int(complete),
             "recorded": 0,
             "dt": net.dt,
-            "seed": self.plan.seed,
-            **self.running.attributes(),
+            "seed": self.plan.options.seed,
+            **running,
             "model": type(net).__name__,
             "network_seed": str(net.seed),
-            "noise": int(self.plan.noise),
-            "stimulus": json.dumps(options["stimulus"]),
-            "interventions": json.dumps(options["interventions"]),
-            **{part: json.dumps(value) for part, value in self.identity.items()},
+            "noise": int(self.plan.options.noise),
+            **{part: json.dumps(spec[part]) for part in ("stimulus", "interventions")},
+            **{part: json.dumps(value) for part, value in identity.items()},
         }
 
     # ---------------------------------------------------------------- running
 
-    def go(
-        self, reporter: Progress, interrupt: Interrupt, checkpoint_seconds: float
-    ) -> xarray.Dataset | None:
-        """Run to the end; the recording, on the first process."""
+    def go(self, reporter: Progress, interrupt: Interrupt) -> xarray.Dataset | None:
+        """Run to the end; return the recording, on the first process."""
         out = None if self.out is None else str(self.out)
         reporter.event("resume" if self.step else "start", self.step, steps=self.plan.steps, out=out)
         try:
-            self._loop(reporter, interrupt, checkpoint_seconds)
+            self._loop(reporter, interrupt)
         except DivergenceError as error:
             reporter.event("diverged", self.step, message=str(error))
             raise
@@ -485,9 +417,10 @@ class Run:
                 self.store.close()
         return self._finish(reporter)
 
-    def _loop(self, reporter: Progress, interrupt: Interrupt, checkpoint_seconds: float) -> None:
+    def _loop(self, reporter: Progress, interrupt: Interrupt) -> None:
         running, stepper, drive, steps = self.running, self.stepper, self.drive, self.plan.steps
         record, samples, edges = self.plan.axes.record, self.plan.axes.samples, self.schedule.edges
+        checkpoint_seconds = self.plan.options.checkpoint_seconds
         on_cpu = stepper.x.device.type == "cpu"
         due = time.monotonic() + checkpoint_seconds
         while self.step < steps:
@@ -508,15 +441,15 @@ class Run:
                 save = self.store is not None and time.monotonic() >= due
                 failed = self.store is not None and self.store.failed
                 flags = failed, self._not_finite is not None, interrupt.requested, save
-                failed, diverged, stop, save = self.processes.any(flags)
+                failed, diverged, stop, save = self.processes.any_rank(flags)
                 if failed:
-                    self.processes.each(self._flush)
+                    self.processes.run_on_all(self._flush)
                 if diverged:
                     self._diverged()
             if taking:
                 states = running.states(record.variables)
                 if self.recorder is not None and states is not None:
-                    self.recorder.take(states)
+                    self.recorder.append(states)
             if stop and self.step < steps:
                 self._stopped(reporter)
             if save and self.step < steps:
@@ -524,7 +457,7 @@ class Run:
                 due = time.monotonic() + checkpoint_seconds
 
     def _intervene(self, *, first: bool = False) -> None:
-        """Change what interventions hold: weights for the coming step, states for its end."""
+        """Apply the interventions: gains for the coming step, held states for its end."""
         running, schedule, step = self.running, self.schedule, self.step
         if first or step in schedule.edges:
             running.set_factors(schedule.factors(step))
@@ -534,24 +467,24 @@ class Run:
         self.stepper.held = running.own_held(schedule.held(step + 1))
 
     def _state(self) -> Saved:
-        """What a checkpoint holds, whole on the first process; every one asks for it."""
+        """Return what a checkpoint holds, whole on the first process; all processes must call it."""
         tensors = {f"state_{name}": tensor for name, tensor in self.running.state().items()}
         memory, streams = self.drive.state()
         tensors |= {name: torch.from_numpy(array) for name, array in memory.items()}
-        taken = 0 if self.recorder is None else self.recorder.taken
-        saved = {"identity": self.identity, "step": self.step, "taken": taken, "stimuli": streams}
+        recorded = 0 if self.recorder is None else self.recorder.recorded
+        saved = {"identity": self.identity, "step": self.step, "recorded": recorded, "stimuli": streams}
         return saved, {**tensors, **self._part()}
 
     def _part(self) -> dict[str, Tensor]:
-        """The samples of the chunk begun; on the first process, of all units."""
+        """Return the samples of the begun chunk; on the first process, of all units."""
         found: dict[str, Tensor] = {}
         own = {} if self.recorder is None else self.recorder.part()
-        sizes = [each.stop - each.start for each in self._shares]
-        for name, (_, _, dimension) in self.plan.axes.variables.items() if self._shares else ():
+        sizes = [each.stop - each.start for each in self._parts]
+        for name, (_, _, dimension) in self.plan.axes.variables.items() if self._parts else ():
             part = own.get(name)
             if dimension == "unit" and max(sizes) < sum(sizes):
                 filled = (self.step // self.plan.axes.record.every) % self._length
-                none = np.empty((self.plan.batch, filled, 0), dtype=self.plan.axes.dtype)
+                none = np.empty((self.plan.options.batch, filled, 0), dtype=self.plan.axes.dtype)
                 rows = torch.from_numpy(none if part is None else part.copy()).movedim(2, 0).contiguous()
                 where = rows.to(self.processes.device)
                 found[f"part_{name}"] = self.processes.gather_rows(where, sizes, to=0).cpu().movedim(0, 2)
@@ -560,25 +493,25 @@ class Run:
         return found
 
     def _save(self, reporter: Progress, *, partial: bool = False) -> None:
-        """Make a checkpoint; with ``partial``, the samples of the chunk begun can be read, too."""
+        """Make a checkpoint; with ``partial``, the samples of the begun chunk can be read, too."""
         state = self._state()
         self._write(state, partial=partial)
         self.saved = self.step
         reporter.event("checkpoint", self.step)
 
     def _write(self, state: Saved | None, *, partial: bool) -> None:
-        """Put what is recorded on disk, and on the first process a checkpoint, if a state is given."""
-        self.processes.each(lambda: self._flush(partial=partial))
-        self.processes.first(lambda: self._mark(state, partial=partial))
+        """Put the recording on disk, and on the first process a checkpoint, if a state is given."""
+        self.processes.run_on_all(lambda: self._flush(partial=partial))
+        self.processes.broadcast(lambda: self._mark(state, partial=partial))
 
     def _flush(self, *, partial: bool = False) -> None:
         if self.recorder is not None and self.store is not None:
             if partial:
-                self.recorder.put_partial()
+                self.recorder.flush()
             self.store.flush()
 
     def _mark(self, state: Saved | None, *, partial: bool) -> None:
-        """On the first process: what all have put on disk counts from now on."""
+        """On the first process, count as recorded what all processes have put on disk."""
         store, recorder = cast(ZarrStore, self.store), cast(Recorder, self.recorder)
         if state is not None:
             try:
@@ -587,14 +520,14 @@ class Run:
                 what = f"cannot write a checkpoint of {self.out}: {error.strerror}"
                 last = f"What is recorded until the last one, at {self.saved * self.net.dt:g} ms, is whole"
                 raise RecordingError(f"{what}. {last}; make room and resume the run.") from error
-        store.mark(recorded=recorder.taken - (0 if partial else recorder.filled))
+        store.mark(recorded=recorder.recorded - (0 if partial else recorder.filled))
 
     # ---------------------------------------------------------------- ending
 
     def _finish(self, reporter: Progress) -> xarray.Dataset | None:
         store, first = self.store, self.processes.rank == 0
         if store is not None:
-            self.processes.each(self._flush)
+            self.processes.run_on_all(self._flush)
         if store is not None and first:
             store.mark(complete=1, recorded=self.plan.axes.samples)
             store.checkpoint.unlink(missing_ok=True)
@@ -603,11 +536,11 @@ class Run:
 
     def _in_memory(self, recorder: Recorder, *, complete: bool) -> xarray.Dataset:
         arrays = self.kept if complete else recorder.part()
-        attributes = {**self._attributes(complete=complete), "recorded": recorder.taken}
+        attributes = {**self._attributes(complete=complete), "recorded": recorder.recorded}
         return dataset(self.plan.axes, arrays, attributes)
 
     def _so_far(self, *, complete: bool = False) -> xarray.Dataset | None:
-        """What is recorded when the run stops or ends, on the first process."""
+        """Return the recording when the run stops or ends, on the first process."""
         if self.processes.rank > 0 or self.recorder is None:
             return None
         if self.store is not None:
@@ -622,7 +555,7 @@ class Run:
         raise SimulationStopped(self.step * self.net.dt, self.plan.steps * self.net.dt, self._so_far(), hint)
 
     def _find_not_finite(self) -> tuple[int, int, int]:
-        """Now: the step, the number of units of this process whose state is not finite, and the first."""
+        """Return the step, the number of this process's units whose state is not finite, and the first."""
         bad = np.flatnonzero(~np.isfinite(self.stepper.x.cpu().numpy()).all(axis=1))
         units = bad if self.running.units is None else self.running.units[bad]
         return self.step, len(units), int(units[0])
@@ -634,7 +567,7 @@ class Run:
         count, first = sum(units for units, _ in then), min(unit for _, unit in then)
         region, when = self.net.layout().region_of(first)[0].name, step * self.net.dt
         if self.recorder is not None:
-            self.recorder.keep((step - 1) // self.plan.axes.record.every)
+            self.recorder.truncate((step - 1) // self.plan.axes.record.every)
         if self.store is not None:
             self._write(None, partial=True)
         saved = f"{self.saved * self.net.dt:g} ms"
@@ -649,5 +582,5 @@ class Run:
 
 
 def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Tensors whose names begin with a prefix, without it."""
+    """Return the tensors whose names begin with a prefix, without it."""
     return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}

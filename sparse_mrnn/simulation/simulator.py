@@ -19,7 +19,7 @@ from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.models.weights import Operand, SparseWeights
 from sparse_mrnn.ops.stream import HeldStates, Stepper, StreamingNoise, StreamingProduct, Units
 from sparse_mrnn.recording.recorder import Arrays
-from sparse_mrnn.simulation.attributes import network_attributes
+from sparse_mrnn.simulation.attributes import network_attributes, setting_attributes
 from sparse_mrnn.simulation.fingerprint import digest, graph_config, network_fingerprint
 from sparse_mrnn.simulation.intervention_schedule import Factors
 
@@ -125,8 +125,12 @@ class RunningNetwork(ABC):
         """Digests of what the dynamics depend on."""
 
     @abstractmethod
+    def settings(self) -> dict[str, Any]:
+        """Settings of the network, for the attributes of a recording; read without its synapses."""
+
     def attributes(self) -> dict[str, Any]:
-        """What a recording says of the network."""
+        """Settings of the network, and as far as they are known its description and digests."""
+        return self.settings()
 
 
 class Simulator(RunningNetwork):
@@ -182,6 +186,9 @@ class Simulator(RunningNetwork):
 
     def fingerprint(self) -> dict[str, Any]:
         return network_fingerprint(self.net)
+
+    def settings(self) -> dict[str, Any]:
+        return setting_attributes(self.net)
 
     def attributes(self) -> dict[str, Any]:
         found = network_attributes(self.net)

@@ -14,7 +14,7 @@ from torch import Tensor
 from sparse_mrnn.errors import SpectralInputError
 from sparse_mrnn.ops.pattern import split_sparse
 from sparse_mrnn.spectral.component import solve_component
-from sparse_mrnn.spectral.inputs import as_matrix, region_names
+from sparse_mrnn.spectral.inputs import as_matrix, check_low_rank, region_names
 from sparse_mrnn.spectral.matrix_search import MatrixSearch
 from sparse_mrnn.spectral.result import UncertifiedError
 from sparse_mrnn.spectral.settings import Budget, Complex, SearchSettings
@@ -68,7 +68,7 @@ def differentiable_spectral_radius(
     Parameters
     ----------
     W : mRNN, ElmanmRNN or torch Tensor (dense, COO, CSR), shape (units, units)
-        Of a network, its effective weights: the gradient goes through Dale's law to the parameters.
+        A network has its effective weights: the gradient goes through Dale's law to the parameters.
     rtol : float
         Relative error of the value. The eigenvectors are computed to 1e-10.
     regions : str or sequence of str, optional
@@ -78,13 +78,13 @@ def differentiable_spectral_radius(
     Returns
     -------
     Tensor, a scalar
-        Of the dtype and on the device of the weights. A weight of 0 is no synapse: its gradient is 0, as is
-        every gradient of a net without cycles. Where several eigenvalues tie, it is that of one of them.
+        It has the dtype and the device of the weights. A weight of 0 is not a synapse: its gradient is 0, as
+        is every gradient of a net without cycles. If several eigenvalues tie, one of them gives the gradient.
 
     Raises
     ------
     SpectralInputError, SpectralConvergenceError
-        As for `spectral_radius`; also if the eigenvectors of the leading eigenvalue cannot be certified.
+        See `spectral_radius`; also if the eigenvectors of the leading eigenvalue cannot be certified.
 
     References
     ----------
@@ -109,6 +109,9 @@ def _entries(w: Any, names: tuple[str, ...]) -> tuple[Tensor, Tensor, int]:
     """Stored values, differentiable, their rows and columns, and the number of units."""
     if hasattr(w, "get_weight_subset"):  # a network; torch cannot differentiate a matrix of repeated entries
         weights, units = w.weights("recurrent"), torch.from_numpy(w.layout().indices(*names or w.hid_regions))
+        if weights.low_rank is not None:
+            check_low_rank(len(units))
+            return _entries(w.get_weight_subset(*names), ())
         pattern, entries = weights.pattern.submatrix(units, units)
         return weights.csr_values()[entries], torch.stack([pattern.row, pattern.col]), len(units)
     if names:

@@ -1,4 +1,4 @@
-"""From what a user has (graph, model, scipy, numpy, torch) to a checked scipy CSR matrix of float64."""
+"""A graph, model, scipy, numpy or torch matrix becomes a checked scipy CSR matrix of float64."""
 
 from __future__ import annotations
 
@@ -11,9 +11,14 @@ import torch
 
 from sparse_mrnn.declaration.graph import RegionGraph
 from sparse_mrnn.errors import SpectralInputError
-from sparse_mrnn.lowering.lower import Layout, lower
-from sparse_mrnn.lowering.random_streams import synapse_stream
+from sparse_mrnn.lowering.layout import Layout
+from sparse_mrnn.lowering.low_rank import draw_factors
+from sparse_mrnn.lowering.lower import lower
+from sparse_mrnn.lowering.random_streams import low_rank_stream, synapse_stream
 from sparse_mrnn.ops.pattern import to_scipy
+
+LOW_RANK_UNITS = 4096
+"""Units up to which U V^T is added to the synapses as a dense matrix."""
 
 
 def as_matrix(weights: Any, regions: str | Sequence[str] | None = None, seed: int = 0) -> sp.csr_array:
@@ -24,13 +29,16 @@ def as_matrix(weights: Any, regions: str | Sequence[str] | None = None, seed: in
     SpectralInputError
         If it is not a square matrix of finite floats, or is empty.
     UnknownNameError
-        If there is no such region.
+        If a region does not exist.
     """
     names = region_names(regions)
     if isinstance(weights, RegionGraph):
         matrix = _of_graph(weights, names, seed)
     elif hasattr(weights, "get_weight_subset"):  # a model, of a layer above this one
-        matrix = to_scipy(weights.get_weight_subset(*names, sparse=True))
+        low_rank = weights.weights("recurrent").low_rank is not None
+        if low_rank:
+            check_low_rank(len(weights.layout().indices(*names or weights.hid_regions)))
+        matrix = to_scipy(weights.get_weight_subset(*names, sparse=not low_rank))
     elif names:
         what = f"{type(weights).__name__} has no regions. Index the matrix instead"
         raise SpectralInputError(f"regions needs a RegionGraph or a network; {what}.")
@@ -57,7 +65,7 @@ def as_matrix(weights: Any, regions: str | Sequence[str] | None = None, seed: in
 
 
 def region_names(regions: str | Sequence[str] | None) -> tuple[str, ...]:
-    """The names as a tuple, empty for None; `SpectralInputError` where none is named."""
+    """Names as a tuple, empty for None; `SpectralInputError` if the sequence is empty."""
     names = () if regions is None else (regions,) if isinstance(regions, str) else tuple(regions)
     if regions is not None and not names:
         raise SpectralInputError("regions is empty; name at least one, or leave it out for all of them.")
@@ -65,7 +73,7 @@ def region_names(regions: str | Sequence[str] | None) -> tuple[str, ...]:
 
 
 def _check_kind(weights: Any) -> None:
-    """Refuse what is no real, square, floating-point matrix, before it is converted."""
+    """Refuse anything but a real, square, floating-point matrix, before it is converted."""
     if not hasattr(weights, "shape"):
         try:
             weights = np.asarray(weights)
@@ -87,12 +95,33 @@ def _check_kind(weights: Any) -> None:
         raise SpectralInputError(f"the matrix has dtype {weights.dtype}; {hint}.")
 
 
+def check_low_rank(units: int) -> None:
+    """Refuse U V^T of so many units: it is added to the synapses as a dense matrix.
+
+    Raises
+    ------
+    SpectralInputError
+        If there are more than `LOW_RANK_UNITS` units.
+    """
+    if units > LOW_RANK_UNITS:
+        raise SpectralInputError(
+            f"projections of low rank are multiplied out for eigenvalues, up to {LOW_RANK_UNITS:,} units; "
+            f"these are {units:,}. Name fewer regions."
+        )
+
+
 def _of_graph(graph: RegionGraph, names: Sequence[str], seed: int) -> sp.csr_array:
-    """The effective weights that ``mRNN(graph, seed=seed)`` starts with, from the same random stream."""
+    """The effective weights that ``mRNN(graph, seed=seed)`` starts with, from the same random streams."""
     if not graph.regions():
         raise SpectralInputError("the graph has no recurrent region; add one with add_region.")
-    matrix = lower(graph, rng=synapse_stream(seed, "recurrent")).to_scipy()
-    if names:
-        units = Layout.of(graph).indices(*names)
-        matrix = matrix[units][:, units]
-    return matrix
+    matrix, layout = lower(graph, rng=synapse_stream(seed, "recurrent")).to_scipy(), Layout.of(graph)
+    units = layout.indices(*names) if names else np.arange(layout.n)
+    low_rank = [projection for projection in graph.projections("recurrent") if projection.rank is not None]
+    if low_rank:
+        check_low_rank(layout.n)
+        dense, rng = matrix.toarray(), low_rank_stream(seed, "recurrent")
+        for projection in low_rank:
+            left, right = (factor.astype(dense.dtype) for factor in draw_factors(projection, rng))
+            dense[layout.slice(projection.target), layout.slice(projection.source)] += left @ right.T
+        matrix = sp.csr_array(dense)
+    return matrix[units][:, units] if names else matrix

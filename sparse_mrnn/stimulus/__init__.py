@@ -1,4 +1,4 @@
-"""Stimuli and interventions: what is done to a network, where and when. Declarations; no torch."""
+"""Stimuli and interventions: declarations of what is done to a network, where and when; without torch."""
 
 from sparse_mrnn.stimulus.interventions import INTERVENTIONS, Clamp, Gain, Intervention, Lesion
 from sparse_mrnn.stimulus.stimuli import Stimulus

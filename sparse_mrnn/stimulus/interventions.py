@@ -6,25 +6,23 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from sparse_mrnn.errors import InterventionError, StimulusError
-from sparse_mrnn.stimulus.text import split_text, window
-from sparse_mrnn.stimulus.waveforms import parameter
 from sparse_mrnn.stimulus.windows import TimeWindow, UnitSelection
 
 
 class Intervention(TimeWindow):
-    """What `Lesion`, `Clamp` and `Gain` are.
+    """Base of `Lesion`, `Clamp` and `Gain`: a change of the network in a time window.
 
     Parameters
     ----------
-    start, stop : float, optional
-        ms. Default: the whole run.
+    start, stop
+        As for `Stimulus`.
     """
 
     kind: ClassVar[str]
     error: ClassVar[type[StimulusError]] = InterventionError
 
     def to_spec(self) -> dict[str, Any]:
-        """Its settings, as a configuration has them."""
+        """Return the settings, as a configuration has them."""
         return {"type": self.kind, **super().to_spec()}
 
 
@@ -35,7 +33,7 @@ class Lesion(Intervention, UnitSelection):
     Parameters
     ----------
     region : str
-        A region, a parent, one unit by its id, or an input (then its channels are 0).
+        Region, parent, one unit by its id, or input (whose channels are then 0).
     start, stop, units, fraction
         As for `Stimulus`.
 
@@ -46,25 +44,12 @@ class Lesion(Intervention, UnitSelection):
     """
 
     kind: ClassVar[str] = "lesion"
-    region: str = parameter("Region, parent or input.")
+    region: str
 
     @property
     def label(self) -> str:
-        """What it is, for messages."""
+        """Name in messages."""
         return f"lesion of {self.region!r}"
-
-    @classmethod
-    def parse(cls, text: str) -> Lesion:
-        """Read ``REGION[:START[:STOP]]``.
-
-        Raises
-        ------
-        InterventionError
-            If the text has another form.
-        """
-        form = "lesion as REGION[:START[:STOP]]"
-        region, times = split_text(text, form, InterventionError, numbers=(0, 2))
-        return cls(region=region, **window(times))
 
 
 @dataclass(frozen=True)
@@ -74,11 +59,11 @@ class Clamp(Intervention, UnitSelection):
     Parameters
     ----------
     region : str
-        A region, a parent, or one unit by its id.
+        Region, parent, or one unit by its id.
     value : float
-        What the units are held at.
+        Value that the units are held at.
     variable : {"h", "x"}
-        The activity h (x goes on below), or the state x, from which h follows.
+        h, the activity (x goes on below), or x, the state, from which h follows.
     start, stop, units, fraction
         As for `Stimulus`.
 
@@ -89,9 +74,9 @@ class Clamp(Intervention, UnitSelection):
     """
 
     kind: ClassVar[str] = "clamp"
-    region: str = parameter("Region or parent.")
-    value: float = parameter("What the units are held at.")
-    variable: str = parameter("h, the activity, or x, the state.", default="h")
+    region: str
+    value: float
+    variable: str = "h"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -101,21 +86,8 @@ class Clamp(Intervention, UnitSelection):
 
     @property
     def label(self) -> str:
-        """What it is, for messages."""
+        """Name in messages."""
         return f"clamp of {self.region!r}"
-
-    @classmethod
-    def parse(cls, text: str) -> Clamp:
-        """Read ``REGION:VALUE[:START[:STOP]]``, a clamp of h.
-
-        Raises
-        ------
-        InterventionError
-            If the text has another form.
-        """
-        form = "clamp as REGION:VALUE[:START[:STOP]]"
-        region, (value, *times) = split_text(text, form, InterventionError, numbers=(1, 3))
-        return cls(region=region, value=value, **window(times))
 
 
 @dataclass(frozen=True)
@@ -124,14 +96,16 @@ class Gain(Intervention):
 
     Parameters
     ----------
-    source, target : str
-        Regions or parents; the source may be an input. Every projection between them is meant.
+    source : str
+        Source region, parent or input. Every projection between source and target is meant.
+    target : str
+        Target region or parent.
     factor : float
-        At least 0: a gain changes no sign.
+        Factor on the weights, at least 0: a gain changes no sign.
     key : str, optional
         Only the parallel projections of this key.
-    start, stop : float, optional
-        ms.
+    start, stop
+        As for `Stimulus`.
 
     Examples
     --------
@@ -140,10 +114,10 @@ class Gain(Intervention):
     """
 
     kind: ClassVar[str] = "gain"
-    source: str = parameter("Source region, parent or input.")
-    target: str = parameter("Target region or parent.")
-    factor: float = parameter("What the weights are multiplied by.")
-    key: str | None = parameter("Only the parallel projections of this key.", default=None)
+    source: str
+    target: str
+    factor: float
+    key: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -153,24 +127,8 @@ class Gain(Intervention):
 
     @property
     def label(self) -> str:
-        """What it is, for messages."""
+        """Name in messages."""
         return f"gain of {self.source!r} -> {self.target!r}"
-
-    @classmethod
-    def parse(cls, text: str) -> Gain:
-        """Read ``SOURCE:TARGET:FACTOR[:START[:STOP]]``.
-
-        Raises
-        ------
-        InterventionError
-            If the text has another form.
-        """
-        form = "gain as SOURCE:TARGET:FACTOR[:START[:STOP]]"
-        names, (factor, *times) = split_text(text, form, InterventionError, numbers=(1, 3))
-        source, colon, target = names.partition(":")
-        if not (source and colon and target) or ":" in target:
-            raise InterventionError(f"{text!r}: expected a {form}, times in ms.")
-        return cls(source=source, target=target, factor=factor, **window(times))
 
 
 INTERVENTIONS: dict[str, type[Intervention]] = {"lesion": Lesion, "clamp": Clamp, "gain": Gain}

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from sparse_mrnn.checks import real_number
 from sparse_mrnn.errors import StimulusError
-from sparse_mrnn.stimulus.text import split_text, window
 from sparse_mrnn.stimulus.waveforms import Constant, Samples, Waveform
 from sparse_mrnn.stimulus.windows import UnitSelection
 
@@ -22,11 +21,13 @@ class Stimulus(UnitSelection):
     Parameters
     ----------
     region : str
-        A region, a parent, an input, or one unit by its id.
+        Region, parent, input, or one unit by its id.
     waveform : Waveform or float
         A number is a constant current.
-    start, stop : float, optional
-        ms. Default: the whole run (`Samples`: as long as they last).
+    start : float
+        Start, ms.
+    stop : float, optional
+        Stop, ms. Default: the end of the run (of `Samples`: their end).
     units : sequence of str, optional
         Only these unit ids of the region.
     fraction : float, optional
@@ -35,7 +36,7 @@ class Stimulus(UnitSelection):
     Raises
     ------
     StimulusError
-        If the window is no interval, or units and fraction are both given.
+        If the window is not an interval, or units and fraction are both given.
 
     Examples
     --------
@@ -46,6 +47,7 @@ class Stimulus(UnitSelection):
     Constant(amplitude=2.0)
     """
 
+    number: ClassVar[str | None] = "amplitude"
     region: str
     waveform: Waveform | float
 
@@ -59,24 +61,11 @@ class Stimulus(UnitSelection):
 
     @property
     def label(self) -> str:
-        """What it is, for messages."""
+        """Name in messages."""
         return f"stimulus on {self.region!r}"
 
     def to_spec(self) -> dict[str, Any]:
-        """Its settings, as a configuration has them."""
+        """Return the settings, as a configuration has them."""
         spec = super().to_spec()
         waveform = spec.pop("waveform")
         return {**spec, **waveform.to_spec()}
-
-    @classmethod
-    def parse(cls, text: str) -> Stimulus:
-        """Read ``REGION:AMPLITUDE[:START[:STOP]]``, a constant current.
-
-        Raises
-        ------
-        StimulusError
-            If the text has another form.
-        """
-        form = "stimulus as REGION:AMPLITUDE[:START[:STOP]]"
-        region, (amplitude, *times) = split_text(text, form, StimulusError, numbers=(1, 3))
-        return cls(region, amplitude, **window(times))

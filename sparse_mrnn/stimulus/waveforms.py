@@ -1,4 +1,8 @@
-"""Waveforms: what a stimulus does over time. Declarations with their formula; no network, no torch."""
+"""Waveforms: currents over time, each with its formula. Declarations without a network or torch.
+
+The Parameters section of a waveform's docstring also describes its fields in the JSON Schema of a
+configuration.
+"""
 
 from __future__ import annotations
 
@@ -17,41 +21,50 @@ from numpy.typing import ArrayLike, NDArray
 
 from sparse_mrnn.checks import real_number
 from sparse_mrnn.errors import StimulusError
-from sparse_mrnn.stimulus.code_digest import NoDigestError, code_digest
 from sparse_mrnn.stimulus.windows import plain
 
 Floats = NDArray[np.float64]
 Shape = tuple[int, int]
-
-
-def parameter(text: str, **options: Any) -> Any:
-    """A dataclass field with its meaning; the JSON Schema of a configuration shows it."""
-    return field(metadata={"description": text}, **options)
+POSITIVE, NOT_NEGATIVE = {"gt": 0.0}, {"ge": 0.0}
+"""Bounds of a field, as pydantic names them: a waveform and the model of its configuration check them."""
 
 
 class Waveform(ABC):
-    """A current over time. ``t`` is in ms since the stimulus began; a value holds for one time step."""
+    """A current over time. ``t`` is in ms since the stimulus began; a value holds for one time step.
+
+    A waveform of a class of your own needs an ``id`` to be resumable: runs with the same id count as equal.
+
+    Attributes
+    ----------
+    kind : str
+        Type in a configuration.
+    id : str, optional
+        Says which function or class of your own this is, in place of its code.
+    """
 
     kind: ClassVar[str] = "custom"
+    id: str | None = None
 
     def __post_init__(self) -> None:
         for f in fields(self) if is_dataclass(self) else ():  # type: ignore[var-annotated]
             if f.type == "float":
                 number = real_number(getattr(self, f.name), f"{type(self).__name__}: {f.name}", StimulusError)
                 object.__setattr__(self, f.name, number)
+                found = f"{f.name} is {number:g}"
+                self._need("gt" not in f.metadata or number > 0, f"{found}; it must be positive")
+                self._need("ge" not in f.metadata or number >= 0, f"{found}; it must not be negative")
 
     @abstractmethod
     def value(self, t: float, length: float) -> float | Floats:
-        """The current at ``t`` of a window of ``length`` ms: a number, or an array (units,) or (units,
-        trials)."""
+        """Return the current at ``t`` in a window of ``length`` ms: a number or array (units[, trials])."""
 
     def check(self, dt: float, length: float, units: int, batch: int) -> None:  # noqa: B027 - most fit
         """Raise a StimulusError if it does not fit a time step, a window, or a number of units or trials."""
 
     def to_spec(self) -> dict[str, Any]:
-        """Its type and parameters, as a configuration has them."""
+        """Return the type and the parameters, as a configuration has them."""
         if not is_dataclass(self) or self.kind not in WAVEFORMS:  # a class of the user's
-            return {"type": self.kind, "class": type(self).__qualname__, **_code(self)}
+            return {"type": self.kind, "class": type(self).__qualname__, "id": self.id}
         return {"type": self.kind, **{f.name: plain(getattr(self, f.name)) for f in fields(self)}}
 
     def _need(self, right: bool, what: str) -> None:
@@ -66,12 +79,12 @@ class RandomWaveform(Waveform):
     """
 
     def value(self, t: float, length: float) -> float | Floats:
-        """Not defined: a random current has a history; see `draw`."""
+        """Refuse: a random current has a history; see `draw`."""
         raise StimulusError(f"{type(self).__name__} is random; it is drawn step by step.")
 
     @abstractmethod
     def draw(self, rng: np.random.Generator, shape: Shape, dt: float, last: Floats | None) -> Floats:
-        """The next step's current, shape (units, trials); ``last`` is the one before (None at the start)."""
+        """Draw the next step's current, shape (units, trials); ``last`` is the one before (None at first)."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +94,7 @@ class Constant(Waveform):
     Parameters
     ----------
     amplitude : float
-        The current.
+        Current.
 
     Examples
     --------
@@ -90,10 +103,10 @@ class Constant(Waveform):
     """
 
     kind: ClassVar[str] = "constant"
-    amplitude: float = parameter("Current.")
+    amplitude: float
 
     def value(self, t: float, length: float) -> float:
-        """``amplitude``."""
+        """Return ``amplitude``."""
         return self.amplitude
 
 
@@ -117,9 +130,9 @@ class PulseTrain(Waveform):
     """
 
     kind: ClassVar[str] = "pulse_train"
-    amplitude: float = parameter("Current during a pulse.")
-    period: float = parameter("From one pulse's start to the next, ms.")
-    width: float = parameter("Length of a pulse, ms.")
+    amplitude: float
+    period: float
+    width: float
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -127,11 +140,11 @@ class PulseTrain(Waveform):
         self._need(0 < self.width <= self.period, text)
 
     def value(self, t: float, length: float) -> float:
-        """``amplitude`` in a pulse, else 0."""
+        """Return ``amplitude`` in a pulse, else 0."""
         return self.amplitude if (t + 1e-9) % self.period < self.width else 0.0
 
     def check(self, dt: float, length: float, units: int, batch: int) -> None:
-        """A pulse shorter than a time step could be missed."""
+        """Refuse pulses shorter than a time step, which could be missed."""
         text = f"pulses of {self.width:g} ms are shorter than the time step, {dt:g} ms"
         self._need(self.width >= dt * (1 - 1e-9), text)
 
@@ -144,8 +157,10 @@ class Ramp(Waveform):
 
     Parameters
     ----------
-    first, last : float
-        Current at the start, and at the stop.
+    first : float
+        Current at the start.
+    last : float
+        Current at the stop.
 
     Examples
     --------
@@ -154,11 +169,11 @@ class Ramp(Waveform):
     """
 
     kind: ClassVar[str] = "ramp"
-    first: float = parameter("Current at the start.")
-    last: float = parameter("Current at the stop.")
+    first: float
+    last: float
 
     def value(self, t: float, length: float) -> float:
-        """first + (last - first) t / length."""
+        """Return first + (last - first) t / length."""
         return self.first + (self.last - self.first) * t / length
 
 
@@ -171,9 +186,9 @@ class Sine(Waveform):
     amplitude : float
         Largest deviation from the offset.
     frequency : float
-        Hz.
+        Frequency, Hz.
     phase : float
-        Radians.
+        Phase at the start, radians.
     offset : float
         Mean current.
 
@@ -184,36 +199,35 @@ class Sine(Waveform):
     """
 
     kind: ClassVar[str] = "sine"
-    amplitude: float = parameter("Largest deviation from the offset.")
-    frequency: float = parameter("Hz.")
-    phase: float = parameter("Radians.", default=0.0)
-    offset: float = parameter("Mean current.", default=0.0)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._need(self.frequency > 0, f"frequency is {self.frequency:g} Hz; it must be positive")
+    amplitude: float
+    frequency: float = field(metadata=POSITIVE)
+    phase: float = 0.0
+    offset: float = 0.0
 
     def value(self, t: float, length: float) -> float:
-        """The formula above, t in ms."""
+        """Evaluate the formula above, t in ms."""
         return self.offset + self.amplitude * math.sin(2 * math.pi * self.frequency * t / 1000 + self.phase)
 
     def check(self, dt: float, length: float, units: int, batch: int) -> None:
-        """Half the sampling rate is the highest frequency a time step can carry."""
+        """Refuse a frequency above half the sampling rate, the highest that a time step can carry."""
         _nyquist(self, self.frequency, dt)
 
 
 @dataclass(frozen=True)
 class Chirp(Waveform):
-    """A sine whose frequency goes linearly from ``first`` to ``last`` Hz over the window, as of `Ramp`.
+    """A sine whose frequency goes linearly from ``first`` to ``last`` Hz over the window.
 
+    The window ends as that of a `Ramp` does. The current is
     offset + amplitude sin(2 pi (first t + (last - first) t^2 / (2 length))).
 
     Parameters
     ----------
     amplitude : float
         Largest deviation from the offset.
-    first, last : float
-        Frequency at the start, and at the stop, Hz.
+    first : float
+        Frequency at the start, Hz.
+    last : float
+        Frequency at the stop, Hz.
     offset : float
         Mean current.
 
@@ -224,23 +238,18 @@ class Chirp(Waveform):
     """
 
     kind: ClassVar[str] = "chirp"
-    amplitude: float = parameter("Largest deviation from the offset.")
-    first: float = parameter("Frequency at the start, Hz.")
-    last: float = parameter("Frequency at the stop, Hz.")
-    offset: float = parameter("Mean current.", default=0.0)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        text = f"frequencies {self.first:g} and {self.last:g} Hz must not be negative"
-        self._need(min(self.first, self.last) >= 0, text)
+    amplitude: float
+    first: float = field(metadata=NOT_NEGATIVE)
+    last: float = field(metadata=NOT_NEGATIVE)
+    offset: float = 0.0
 
     def value(self, t: float, length: float) -> float:
-        """The formula above, t and length in ms."""
+        """Evaluate the formula above, t and length in ms."""
         cycles = (self.first * t + (self.last - self.first) * t * t / (2 * length)) / 1000
         return self.offset + self.amplitude * math.sin(2 * math.pi * cycles)
 
     def check(self, dt: float, length: float, units: int, batch: int) -> None:
-        """Half the sampling rate is the highest frequency a time step can carry."""
+        """Refuse a frequency above half the sampling rate, the highest that a time step can carry."""
         _nyquist(self, max(self.first, self.last), dt)
 
 
@@ -266,16 +275,12 @@ class WhiteNoise(RandomWaveform):
     """
 
     kind: ClassVar[str] = "white_noise"
-    std: float = parameter("Standard deviation of one step's current.")
-    mean: float = parameter("Mean current.", default=0.0)
-    shared: bool = parameter("The same for all units of a trial.", default=False)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._need(self.std >= 0, f"std is {self.std:g}; it must not be negative")
+    std: float = field(metadata=NOT_NEGATIVE)
+    mean: float = 0.0
+    shared: bool = False
 
     def draw(self, rng: np.random.Generator, shape: Shape, dt: float, last: Floats | None) -> Floats:
-        """Mean + std times a normal number."""
+        """Draw mean + std times a normal number."""
         return self.mean + self.std * rng.standard_normal(_drawn(shape, self.shared))
 
 
@@ -304,18 +309,13 @@ class OrnsteinUhlenbeck(RandomWaveform):
     """
 
     kind: ClassVar[str] = "ornstein_uhlenbeck"
-    std: float = parameter("Stationary standard deviation.")
-    tau: float = parameter("Correlation time, ms.")
-    mean: float = parameter("Mean current.", default=0.0)
-    shared: bool = parameter("The same for all units of a trial.", default=False)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        text = f"std {self.std:g} must not be negative, and tau {self.tau:g} ms must be positive"
-        self._need(self.std >= 0 and self.tau > 0, text)
+    std: float = field(metadata=NOT_NEGATIVE)
+    tau: float = field(metadata=POSITIVE)
+    mean: float = 0.0
+    shared: bool = False
 
     def draw(self, rng: np.random.Generator, shape: Shape, dt: float, last: Floats | None) -> Floats:
-        """The formula above."""
+        """Draw the next number of the formula above."""
         normal: Floats = rng.standard_normal(_drawn(shape, self.shared))
         if last is None:
             return self.mean + self.std * normal
@@ -345,16 +345,12 @@ class Poisson(RandomWaveform):
     """
 
     kind: ClassVar[str] = "poisson"
-    rate: float = parameter("Events per second and unit, Hz.")
-    amplitude: float = parameter("Current of one event.", default=1.0)
-    shared: bool = parameter("The same for all units of a trial.", default=False)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._need(self.rate >= 0, f"rate is {self.rate:g} Hz; it must not be negative")
+    rate: float = field(metadata=NOT_NEGATIVE)
+    amplitude: float = 1.0
+    shared: bool = False
 
     def draw(self, rng: np.random.Generator, shape: Shape, dt: float, last: Floats | None) -> Floats:
-        """Amplitude times the number of events in the step."""
+        """Draw the number of events in the step, times the amplitude."""
         events: Floats = rng.poisson(self.rate * dt / 1000, _drawn(shape, self.shared)).astype(np.float64)
         return self.amplitude * events
 
@@ -381,25 +377,22 @@ class Samples(Waveform):
     """
 
     kind: ClassVar[str] = "samples"
-    values: ArrayLike | None = parameter("The samples.", default=None)  # noqa: RUF009
-    interval: float = parameter("How long each sample holds, ms.", default=1.0)
-    path: str | os.PathLike[str] | None = parameter(  # noqa: RUF009
-        "A .npy file with the samples, instead of values.", default=None
-    )
+    values: ArrayLike | None = None
+    interval: float = field(default=1.0, metadata=POSITIVE)
+    path: str | os.PathLike[str] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._need((self.values is None) != (self.path is None), "give either values or a path")
-        self._need(self.interval > 0, f"interval is {self.interval:g} ms; it must be positive")
 
     @cached_property
     def array(self) -> Floats:
-        """The samples; a file is mapped, not read whole."""
+        """Samples as an array; a file is mapped, not read whole."""
         if self.path is None:
             try:
                 array: Any = np.asarray(self.values, dtype=np.float64)
             except (TypeError, ValueError, OverflowError) as error:
-                raise StimulusError(f"Samples: the values are no array of numbers: {error}.") from None
+                raise StimulusError(f"Samples: the values are not an array of numbers: {error}.") from None
         else:
             try:
                 array = np.load(Path(self.path), mmap_mode="r", allow_pickle=False)
@@ -414,16 +407,16 @@ class Samples(Waveform):
 
     @property
     def duration(self) -> float:
-        """ms."""
+        """Length of the samples, ms."""
         return len(self.array) * self.interval
 
     def value(self, t: float, length: float) -> float | Floats:
-        """The sample that holds at t."""
+        """Return the sample that holds at t."""
         sample = self.array[int(t / self.interval + 1e-9)]
         return float(sample) if sample.ndim == 0 else np.asarray(sample, dtype=np.float64)
 
     def check(self, dt: float, length: float, units: int, batch: int) -> None:
-        """The samples must cover the window, and have as many units and trials as there are."""
+        """Refuse samples that end before the window, or fit other units or trials."""
         have = self.array.shape[1:]
         text = f"of shape {self.array.shape} do not fit {units} units and {batch} trials"
         self._need(have in ((), (units,), (units, batch)), text)
@@ -432,7 +425,7 @@ class Samples(Waveform):
         self._need(bool(np.isfinite(self.array).all()), "hold values that are not finite")
 
     def to_spec(self) -> dict[str, Any]:
-        """Type, interval, and the file or a digest of the values."""
+        """Return type, interval, shape, and a digest of the values, wherever they are from."""
         digest = hashlib.blake2b(np.ascontiguousarray(self.array).tobytes(), digest_size=16).hexdigest()
         shape = list(self.array.shape)
         return {"type": self.kind, "interval": self.interval, "shape": shape, "values": digest}
@@ -440,22 +433,34 @@ class Samples(Waveform):
 
 @dataclass(frozen=True)
 class Function(Waveform):
-    """A Python function of the time in ms since the start: a number, or an array (units,) or (units, trials).
+    """A Python function of the time in ms since the start.
 
-    It must depend on nothing but the time, or a resumed run may differ. A run is resumed only if the
-    function, with its closure and the globals it names, is still the same.
+    It must depend on nothing but the time, or a resumed run may differ. A run can be resumed only if the
+    function has an ``id``; change the id whenever the function, or what it uses, changes.
+
+    Parameters
+    ----------
+    function : callable
+        Takes the time, returns a number, or an array (units,) or (units, trials).
+    id : str, optional
+        Says which function this is: a run is resumed if the id is the same. Default: it cannot be resumed.
 
     Examples
     --------
-    >>> Function(lambda t: 2 * t).value(3.0, 10.0)
+    >>> Function(lambda t: 2 * t, id="twice the time").value(3.0, 10.0)
     6.0
     """
 
     kind: ClassVar[str] = "function"
     function: Callable[[float], Any]
+    id: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._need(self.id is None or isinstance(self.id, str), f"id is {self.id!r}; give text")
 
     def value(self, t: float, length: float) -> float | Floats:
-        """What the function returns."""
+        """Return what the function returns."""
         found = self._called(t)
         return float(found) if found.ndim == 0 else found
 
@@ -464,20 +469,20 @@ class Function(Waveform):
         try:
             return np.asarray(found, dtype=np.float64)
         except (TypeError, ValueError, OverflowError) as error:
-            reason = f"returns {type(found).__name__} at {t:g} ms, which is no number or array of them"
+            reason = f"returns {type(found).__name__} at {t:g} ms, which is not a number or an array of them"
             raise StimulusError(f"Function: {reason}.") from error
 
     def check(self, dt: float, length: float, units: int, batch: int) -> None:
-        """The function must return one number or one per unit (and trial)."""
+        """Refuse a function that does not return one number, or one per unit (and trial)."""
         self._need(callable(self.function), f"{self.function!r} cannot be called")
         shape = self._called(0.0).shape
         expected = f"(), ({units},) or ({units}, {batch})"
         self._need(shape in ((), (units,), (units, batch)), f"returns shape {shape}; expected {expected}")
 
     def to_spec(self) -> dict[str, Any]:
-        """Its name, and a digest of what it computes."""
+        """Return the name of the function and its id."""
         name = getattr(self.function, "__qualname__", type(self.function).__qualname__)
-        return {"type": self.kind, "function": name, **_code(self.function)}
+        return {"type": self.kind, "function": name, "id": self.id}
 
 
 WAVEFORMS: dict[str, type[Waveform]] = {
@@ -485,14 +490,6 @@ WAVEFORMS: dict[str, type[Waveform]] = {
     for w in (Constant, PulseTrain, Ramp, Sine, Chirp, WhiteNoise, OrnsteinUhlenbeck, Poisson, Samples)
 }
 """Waveforms by their type in a configuration (a function has no place in JSON)."""
-
-
-def _code(called: Any) -> dict[str, Any]:
-    """The digest of a callable; None, and why, where there is none."""
-    try:
-        return {"code": code_digest(called)}
-    except NoDigestError as error:
-        return {"code": None, "uses": str(error)}
 
 
 def _drawn(shape: tuple[int, int], shared: bool) -> tuple[int, int]:

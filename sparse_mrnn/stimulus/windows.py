@@ -1,15 +1,15 @@
-"""When and where something is done: time windows, and units of a region."""
+"""Time windows and units of a region: when and where something is done."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Any, ClassVar
+from dataclasses import MISSING, dataclass, fields
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from sparse_mrnn.checks import names_of, real_number
+from sparse_mrnn.checks import name_text, names_of, real_number
 from sparse_mrnn.errors import RoundingWarning, StimulusError
 
 
@@ -20,14 +20,14 @@ class TimeWindow:
     Parameters
     ----------
     start : float
-        ms.
+        Start, ms.
     stop : float, optional
-        ms. Default: the end of the run.
+        Stop, ms. Default: the end of the run.
 
     Raises
     ------
     StimulusError
-        If they are no interval.
+        If they are not an interval.
 
     Examples
     --------
@@ -36,25 +36,30 @@ class TimeWindow:
     """
 
     error: ClassVar[type[StimulusError]] = StimulusError
+    number: ClassVar[str | None] = None
+    """Name of the number in the form of the command line, if it is not that of its field."""
     start: float = 0.0
     stop: float | None = None
 
     def __post_init__(self) -> None:
         for f in fields(self):
-            name = getattr(self, f.name)
+            given = getattr(self, f.name)
+            # A region may be a unit by its id, and ids of neurons are often integers.
+            name = name_text(given) if f.name == "region" else given
             if f.type in ("str", "str | None") and not (isinstance(name, str) or name is f.default is None):
-                raise self.error(f"{type(self).__name__}: {f.name} is {name!r}; give a name.")
+                raise self.error(f"{type(self).__name__}: {f.name} is {given!r}; give a name.")
+            object.__setattr__(self, f.name, name)
         self.make_plain("start", "stop")
         if self.start < 0 or (self.stop is not None and self.stop <= self.start):
-            raise self.error(f"{self.label}: start {self.start} and stop {self.stop} ms are no interval.")
+            raise self.error(f"{self.label}: start {self.start} and stop {self.stop} ms are not an interval.")
 
     def make_plain(self, *names: str) -> None:
-        """Check that fields are finite numbers, or None where that is the default; make them Python's.
+        """Check that fields are finite numbers (or None, if that is the default); make them Python's.
 
         Raises
         ------
         StimulusError
-            If one is no number.
+            If one is not a number.
         """
         optional = {f.name for f in fields(self) if f.default is None}
         for name in names:
@@ -65,11 +70,11 @@ class TimeWindow:
 
     @property
     def label(self) -> str:
-        """What it is, for messages."""
+        """Name in messages."""
         return type(self).__name__.lower()
 
     def steps(self, dt: float, total: int) -> tuple[int, int]:
-        """First step, and the one after the last, in a run of ``total`` steps of ``dt`` ms.
+        """Return the first step, and the one after the last, in a run of ``total`` steps of ``dt`` ms.
 
         A stop after the end of the run stays where it is.
 
@@ -96,8 +101,31 @@ class TimeWindow:
             raise self.error(f"{window} is shorter than a time step, {dt:g} ms.")
         return start, stop
 
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read the form of the command line: names, numbers and times with colons between.
+
+        Names and numbers are the fields without a default, in their order: ``REGION:VALUE[:START[:STOP]]``
+        of a clamp, ``SOURCE:TARGET:FACTOR[:START[:STOP]]`` of a gain.
+
+        Raises
+        ------
+        StimulusError
+            If the text has another form.
+        """
+        required = [f for f in fields(cls) if f.default is MISSING]
+        names = [f.name for f in required if f.type == "str"]
+        numbers = [cls.number or f.name for f in required if f.type != "str"]
+        form = f"{cls.__name__.lower()} as {':'.join([*names, *numbers]).upper()}[:START[:STOP]]"
+        name, found = split_text(text, form, cls.error, numbers=(len(numbers), len(numbers) + 2))
+        parts = name.split(":") if len(names) > 1 else [name]
+        if len(parts) != len(names) or not all(parts):
+            raise cls.error(f"{text!r}: expected a {form}, times in ms.")
+        times = dict(zip(("start", "stop"), found[len(numbers) :], strict=False))
+        return cls(*parts, *found[: len(numbers)], **times)
+
     def to_spec(self) -> dict[str, Any]:
-        """Its settings, as a configuration has them, without those left at their defaults."""
+        """Return the settings, as a configuration has them, without those left at their defaults."""
         own = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
         return {name: plain(value) for name, value in own.items()}
 
@@ -108,15 +136,15 @@ class UnitSelection(TimeWindow):
 
     Parameters
     ----------
-    start, stop : float, optional
-        ms. Default: the whole run.
-    units : sequence of str, optional
+    start, stop
+        As for `TimeWindow`.
+    units : sequence of str or int, optional
         Unit ids of the region.
     fraction : float in (0, 1], optional
         This fraction of the region's units, drawn with the run's seed.
     """
 
-    units: Sequence[str] | None = None
+    units: Sequence[str | int] | None = None
     fraction: float | None = None
 
     def __post_init__(self) -> None:
@@ -132,7 +160,46 @@ class UnitSelection(TimeWindow):
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON has it."""
+    """Return a value as JSON has it."""
     if isinstance(value, np.generic):
         return value.item()
     return list(value) if isinstance(value, tuple) else value
+
+
+def split_text(
+    text: str, form: str, error: type[StimulusError], *, numbers: tuple[int, int]
+) -> tuple[str, list[float]]:
+    """Split a text into the name and the numbers at its end; the name may have colons.
+
+    Parameters
+    ----------
+    text : str
+    form : str
+        Expected form, for messages.
+    error : StimulusError or a class derived from it
+    numbers : (int, int)
+        Least and largest count of numbers.
+
+    Raises
+    ------
+    StimulusError
+        If the text has another form.
+
+    Examples
+    --------
+    >>> split_text("layer:5:0.5:100", "REGION:AMPLITUDE[:START]", StimulusError, numbers=(1, 2))
+    ('layer:5', [0.5, 100.0])
+    """
+    least, most = numbers
+    parts = text.split(":")
+    found: list[float] = []
+    while len(parts) > 1 and len(found) < most:
+        try:
+            found.insert(0, float(parts[-1]))
+        except ValueError:
+            break
+        parts.pop()
+    name = ":".join(parts)
+    if not name or len(found) < least:
+        raise error(f"{text!r}: expected a {form}, times in ms.")
+    return name, found

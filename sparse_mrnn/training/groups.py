@@ -25,15 +25,16 @@ def parameter_groups(
     The weights of a network are one flat parameter. The groups hold parameters that share its storage and its
     gradient, so an optimiser that works in place (all of torch's) trains the network through them. Use them
     instead of ``net.parameters()``, with one optimiser or several; a later call replaces the earlier one's
-    groups. Clip gradients on ``net.parameters()``.
+    groups. Clip gradients on ``net.parameters()``. The groups follow when the parameters get other storage
+    (``p.data = ...``, ``vector_to_parameters``, ``load_state_dict(assign=True)``).
 
     Parameters
     ----------
     net : mRNN or ElmanmRNN
     options : mapping
         From (source, target) or (source, target, key), regions or parents, to the options of these
-        projections: of their synapses, their gains where they share some, their U and V where they have low
-        rank. Without a key, all parallel ones are meant. A string names another parameter, such as "bias".
+        projections: of their synapses, their gains if they share some, their U and V if they have low rank.
+        Without a key, all parallel ones are meant. A string names another parameter, such as "bias".
         Projections that are frozen get their options when they are unfrozen.
     **defaults
         Options of all groups, such as ``lr``.
@@ -67,11 +68,11 @@ def parameter_groups(
         if isinstance(key, str):
             if key not in others:
                 hint = suggest(key, others, what="other parameters")
-                raise UnknownNameError(f"parameter_groups: no parameter {key!r}. {hint}")
+                raise UnknownNameError(f"parameter_groups: unknown parameter {key!r}. {hint}")
             continue
         if not (isinstance(key, tuple) and len(key) in (2, 3)):
             form = "(source, target) or (source, target, key)"
-            raise TrainingError(f"parameter_groups: {key!r} is no projection; use {form}.")
+            raise TrainingError(f"parameter_groups: {key!r} is not a projection; use {form}.")
         part, found = select(net, *key)
         for name in found:
             before = owner.setdefault((weights.index(part), name), key)

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sparse_mrnn.errors import TrainingError
+from sparse_mrnn.models.delays import steps_of
 from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.models.synapse_table import ProjectionKey, SynapseTable, gradient_at
 from sparse_mrnn.models.weights import SparseWeights
-from sparse_mrnn.training.candidate_slots import CandidateSlots, Int64
-from sparse_mrnn.training.loss_probe import LossProbe
+from sparse_mrnn.training.candidates import CandidateSlots, Int64, LossProbe
 from sparse_mrnn.training.optimizer_state import Optimizers, rewrite_synapses
 from sparse_mrnn.training.prune import check_fraction, weakest
 from sparse_mrnn.training.select import select, trainable_only
@@ -48,9 +48,9 @@ def rewire(
     ----------
     net : mRNN or ElmanmRNN
     fraction : float in [0, 1]
-        Of each projection's synapses, rounded to a whole number; not for "deepr".
+        Fraction of each projection's synapses to move, rounded to a whole number; not for "deepr".
     source, target, key
-        As `freeze`. Default: all recurrent projections. Those without a trained parameter per synapse
+        See `freeze`. Default: all recurrent projections. Those without a trained parameter per synapse
         (frozen, shared, of low rank) are left alone.
     method : {"set", "rigl", "deepr"}
         "set" (Mocanu et al. 2018): the weakest synapses go, new ones come in random slots, each with the
@@ -77,7 +77,7 @@ def rewire(
     Raises
     ------
     UnknownNameError
-        If there is no such projection.
+        If no projection matches.
     TrainingError
         If an argument does not fit the method, or no projection has a trained parameter per synapse.
     OptimizerError
@@ -102,7 +102,7 @@ def rewire(
         return 0
     move = _Move(weights, table, CandidateSlots.of(net, weights, table), gone)
     if method == "rigl" and loss is not None:
-        new = move.steepest(rng, candidates, LossProbe(net, loss))
+        new = move.steepest(rng, candidates, LossProbe(net, loss), net.dt)
     else:
         new = move.slots.draw_free(rng, move.kept, move.kept_count, move.count)
     values, orientation = move.start(rng, new, method)
@@ -131,7 +131,7 @@ def _check(fraction: float | None, method: str, loss: object, candidates: int) -
 
 
 def _selected(table: SynapseTable, chosen: set[ProjectionKey]) -> NDArray[np.bool_]:
-    """Which synapses are of the projections chosen."""
+    """Mask of the synapses of the chosen projections."""
     inside = np.array([name in chosen for name in table.projections], dtype=bool)
     return np.repeat(inside, table.lengths.numpy())
 
@@ -155,9 +155,9 @@ def _crossed(weights: SparseWeights, table: SynapseTable, chosen: set[Projection
 
 
 class _Move:
-    """Which synapses of a table go, and where new ones may come, which are given by their sorted slots.
+    """The synapses of a table that go, and the slots that new ones may take.
 
-    ``kept`` are the slots of those that stay, sorted; ``kept_count`` and ``count`` say how many of each
+    ``kept`` has the sorted slots of the synapses that stay; ``kept_count`` and ``count`` say how many of each
     projection stay, and how many go and come.
     """
 
@@ -169,15 +169,20 @@ class _Move:
         self.kept_count: Int64 = np.bincount(slots.block[~gone], minlength=len(slots.columns))
         self.count: Int64 = table.lengths.numpy() - self.kept_count
 
-    def steepest(self, rng: np.random.Generator, candidates: int, probe: LossProbe) -> Int64:
-        """Of ``candidates`` free slots a synapse, those where it lowers the loss most."""
+    def steepest(self, rng: np.random.Generator, candidates: int, probe: LossProbe, dt: float) -> Int64:
+        """Choose, from ``candidates`` free slots a synapse, the slots where it lowers the loss most."""
         wanted = np.minimum(self.count * candidates, self.slots.size - self.kept_count)
         drawn = self.slots.draw_free(rng, self.kept, self.kept_count, wanted)
         block, row, col = self.slots.locate(drawn)
-        device = self.weights.values.device
-        activity = probe.activity if self.weights.kind == "recurrent" else probe.input
-        pairs = torch.from_numpy(row).to(device), torch.from_numpy(col).to(device)
-        slope = gradient_at(*pairs, self.weights.shape, probe.current_gradient, activity).cpu().numpy()
+        device, weights = self.weights.values.device, self.weights
+        pairs = torch.from_numpy(np.stack([row, col])).to(device)
+        slope, delays = np.empty(len(drawn)), steps_of(weights, dt)[block]
+        for delay in np.unique(delays).tolist():
+            inside = torch.from_numpy(np.flatnonzero(delays == delay)).to(device)
+            sent = probe.transmitted(weights.kind, delay)
+            to, of = pairs[:, inside]
+            found = gradient_at(to, of, weights.shape, probe.current_gradient, sent)
+            slope[inside.cpu().numpy()] = found.cpu().numpy()
         sign = self._signs(drawn)
         order = np.lexsort((np.where(sign == 0, -np.abs(slope), sign * slope), block))
         rank = np.arange(len(order)) - np.repeat(np.cumsum(wanted) - wanted, wanted)
@@ -185,7 +190,7 @@ class _Move:
         return chosen
 
     def _signs(self, new: Int64) -> NDArray[np.int8]:
-        """Sign that Dale's law gives to new synapses; 0 where they are free."""
+        """Sign that Dale's law gives to new synapses; 0 if they are free."""
         device = self.weights.values.device
         block, _, col = (torch.from_numpy(part).to(device) for part in self.slots.locate(new))
         signs: NDArray[np.int8] = self.weights.signs_of(block, col).cpu().numpy()

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from sparse_mrnn.errors import ShapeError, TrainingError
+from sparse_mrnn.models.delays import has_delays
 from sparse_mrnn.models.elman import ElmanmRNN
 from sparse_mrnn.models.network import mRNNBase
 
@@ -41,20 +42,21 @@ def truncated(
     h0 : Tensor, shape (batch, units), optional
         Initial h of a leaky net.
     stim_input : Tensor, optional
-        As for ``forward``.
+        See ``forward``.
     noise : bool
 
     Yields
     ------
     (x, h) of a leaky net, h of an Elman net
-        What ``forward`` returns for the window.
+        The value of ``forward`` for the window.
 
     Raises
     ------
     TrainingError
-        If the window is shorter than one step.
+        If the window is shorter than one step, or the network has delays: what is under way at the end of a
+        window would be lost.
     ShapeError
-        As ``forward``; a wrong number of dimensions at once, the rest with the first window.
+        See ``forward``; a wrong number of dimensions at once, the rest with the first window.
 
     Examples
     --------
@@ -73,6 +75,12 @@ def truncated(
     """
     if not isinstance(window, int) or isinstance(window, bool) or window < 1:
         raise TrainingError(f"truncated: window is {window!r}; it must be a whole number of time steps.")
+    for part in net.weight_matrices():
+        if has_delays(part, net.dt):
+            raise TrainingError(
+                "truncated: the network has delays, and a new window would lose the activity under way. Run "
+                "the sequence in one piece, with checkpoint_steps='auto' to save memory."
+            )
     if inp.dim() != 3:
         got = tuple(inp.shape)
         raise ShapeError(f"truncated: inp has shape {got}; expected three dimensions, as for forward.")

@@ -131,14 +131,15 @@ def make_npz(folder: Path, rng: Rng) -> None:
         array = array.copy()
         way = int(rng.integers(5))
         if way == 0:
-            array.flat[int(rng.integers(array.size))] = pick(rng, [-1, 0, 1, 2, 3, 7, 2**31 - 1])
+            value = np.array(pick(rng, [-1, 0, 1, 2, 3, 7, 2**31 - 1])).astype(array.dtype)
+            array.flat[int(rng.integers(array.size))] = value
         elif way == 1:
             array = rng.permutation(array)
         elif way == 2:
             longer, other = np.append(array, array[-1:]), array.astype(pick(rng, ["f8", "i1"]))
             array = pick(rng, [array[:-1], longer, array[None], other])
         elif way == 3:
-            array = np.full_like(array, pick(rng, [-1, 0, 1, 10**9]))
+            array = np.full(array.shape, pick(rng, [-1, 0, 1, 10**9])).astype(array.dtype)
         return npy(array)
 
     (folder / "net.npz").write_bytes(of_zip(members, rng, change))
@@ -151,7 +152,8 @@ def oracle_npz(folder: Path) -> Any:
     except Exception as error:  # any damage of an archive
         raise InvalidInputError(f"numpy says: {error}") from error
     labels = arrays.pop("labels", None)
-    names = None if labels is None else [str(label) for label in labels.ravel().tolist()]
+    texts = None if labels is None else labels.ravel().tolist()
+    names = texts and [text.decode() if isinstance(text, bytes) else str(text) for text in texts]
     if not {"format", "shape"} <= set(arrays):
         matrices = [array for array in arrays.values() if isinstance(array, np.ndarray) and array.ndim == 2]
         return judge_array(matrices[0], names) if len(matrices) == 1 else None

@@ -127,7 +127,7 @@ def load_simulation(folder: Path) -> Any:
         return "too long"
     recording = sm.simulate(
         network(), settings.duration, batch=settings.batch, noise=settings.noise, seed=settings.seed,
-        stimulus=settings.stimuli(), interventions=settings.acts(), record=settings.record.to_record(),
+        stimulus=settings.stimuli(), interventions=settings.intervention_objects(), record=settings.record.to_record(),
         progress=False,
     )  # fmt: skip
     return values(recording)

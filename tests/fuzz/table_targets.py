@@ -45,7 +45,7 @@ def expected(head: list[str], rows: list[list[str]], columns: tuple[str, str, st
     source, target = ids_of(*([row[k] for row in rows] for k in index[:2]))
     counts = [number(row[index[2]]) for row in rows]
     if any(count < 0 or count != int(count) or count > 2**53 for count in counts):
-        raise InvalidInputError("a count is no whole number")
+        raise InvalidInputError("a count is not a whole number")
     units = sorted({*source, *target})
     return {"regions": {"neurons": units}, "weights": total(source, target, counts)}
 

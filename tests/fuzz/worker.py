@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from helpers import resident
 
 from fuzz import recording_targets
 from fuzz.registry import InvalidInputError, Target, same, targets
+from helpers.common import resident
 
 MEMORY = 2 << 30
 """Address space that a case may add to that of the process."""

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from sparse_mrnn.connectome.report import ImportReport
+from sparse_mrnn.connectome.report import ImportReport, report_of
 from sparse_mrnn.connectome.settings import positive
-from sparse_mrnn.connectome.summary import report_of
 from sparse_mrnn.data import example_path
 from sparse_mrnn.declaration.config import read_config
 from sparse_mrnn.declaration.graph import RegionGraph

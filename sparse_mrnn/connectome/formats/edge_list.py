@@ -11,9 +11,8 @@ from sparse_mrnn.connectome.column_table import ColumnTable
 from sparse_mrnn.connectome.edge_rows import ConnectomeTables
 from sparse_mrnn.connectome.report import ImportReport
 from sparse_mrnn.connectome.settings import ImportOptions, ImportSettings
-from sparse_mrnn.connectome.table_files import header, pick, read
+from sparse_mrnn.connectome.table_files import TableSource
 from sparse_mrnn.declaration.graph import RegionGraph
-from sparse_mrnn.errors import ConnectomeError
 
 SOURCES = (
     "pre_root_id", "pre_pt_root_id", "bodyid_pre", "source", "src", "pre", "from", "pre_id", "source_id",
@@ -78,24 +77,17 @@ def read_table(
     2 2 6.0
     """
     settings = ImportSettings.of(options)
-    names = header(edges, delimiter, columns)
-    label = str(edges) if isinstance(edges, (str, os.PathLike)) else "a table of edges"
-    source, target = (
-        _recognised(names, label, wanted, usual, argument, f"the {argument}")
-        for wanted, usual, argument in ((source, SOURCES, "source"), (target, TARGETS, "target"))
-    )
-    weight = pick(names, label, weight, WEIGHTS, "weight")
-    kinds = {
-        "ids": [source, target],
-        "text": [column for column in settings.edge_columns() if column in names],
-        "numbers": [] if weight is None else [weight],
-    }
-    edge_table = read(edges, **kinds, name="edges", delimiter=delimiter, columns=columns)
+    table = TableSource.of(edges, "edges", delimiter=delimiter, columns=columns)
+    source = table.recognised(source, SOURCES, "source", "the source")
+    target = table.recognised(target, TARGETS, "target", "the target")
+    weight = table.pick(weight, WEIGHTS, "weight")
+    numbers = [] if weight is None else [weight]
     neuron_table, identity = None, ""
+    edge_table = table.read(ids=[source, target], text=settings.edge_columns(), numbers=numbers)
     if neurons is not None:
         neuron_table, identity = read_neurons(neurons, neuron, settings, delimiter)
     tables = ConnectomeTables(
-        label=label, edges=edge_table, source=source, target=target, weight=weight,
+        label=table.label, edges=edge_table, source=source, target=target, weight=weight,
         neurons=neuron_table, neuron=identity,
     )  # fmt: skip
     return graph_from_tables(tables, settings)
@@ -104,20 +96,7 @@ def read_table(
 def read_neurons(
     neurons: Any, neuron: str | None, settings: ImportSettings, delimiter: str | None = None
 ) -> tuple[ColumnTable, str]:
-    """The neuron table with the columns that are needed, and the name of its id column."""
-    label = str(neurons) if isinstance(neurons, (str, os.PathLike)) else "the table of neurons"
-    names = header(neurons, delimiter)
-    identity = _recognised(names, label, neuron, IDS, "neuron", "the neuron's id")
-    text = [column for column in settings.neuron_columns() if column in names]
-    return read(neurons, ids=[identity], text=text, name="neurons", delimiter=delimiter), identity
-
-
-def _recognised(
-    names: Sequence[str], label: str, wanted: str | None, usual: Sequence[str], argument: str, what: str
-) -> str:
-    """The column an argument names, or that has a usual name; one is needed."""
-    column = pick(names, label, wanted, usual, argument)
-    if column is None:
-        problem = f"no column looks like {what}; name it with {argument}=."
-        raise ConnectomeError(f"{label}: {problem} The columns are {', '.join(map(repr, names))}.")
-    return column
+    """Read the columns of the neuron table that are needed; return them and the name of the id column."""
+    table = TableSource.of(neurons, "neurons", delimiter=delimiter)
+    identity = table.recognised(neuron, IDS, "neuron", "the neuron's id")
+    return table.read(ids=[identity], text=settings.neuron_columns()), identity

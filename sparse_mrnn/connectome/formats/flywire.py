@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Unpack
 
 from sparse_mrnn.connectome.assemble import graph_from_tables
 from sparse_mrnn.connectome.column_table import ColumnTable, arrow, comparable
 from sparse_mrnn.connectome.edge_rows import ConnectomeTables, refuse_repeats
-from sparse_mrnn.connectome.formats.folders import SUFFIXES, first_file, folder_of, listing
+from sparse_mrnn.connectome.formats.downloads import SUFFIXES, first_file, folder_of, listing
 from sparse_mrnn.connectome.report import ImportReport
 from sparse_mrnn.connectome.settings import ImportOptions, ImportSettings
-from sparse_mrnn.connectome.table_files import header, read, require
+from sparse_mrnn.connectome.table_files import TableSource
 from sparse_mrnn.declaration.graph import RegionGraph
 from sparse_mrnn.errors import ConnectomeError
 
@@ -54,21 +55,20 @@ def read_flywire(
     root = folder_of(folder, f"the Codex downloads ({usual})")
     edges_file = _connections(root, connections)
     files = [path for path in (first_file(root, [name]) for name in NEURONS) if path is not None]
-    heads = {path: header(path) for path in files}
+    of_neurons = [TableSource.of(path, path.name) for path in files]
     defaults: dict[str, Any] = {"regions": "super_class", "signs": "fly", "name": "flywire"}
     if options.get("sign") is None:
         defaults["transmitter"] = "nt_type"
-    if any("nt_type_score" in head for head in heads.values()):
+    if any("nt_type_score" in table.columns for table in of_neurons):
         defaults["confidence"] = "nt_type_score"
     if not files and "regions" not in options:
         wanted = "neurons, classification or consolidated_cell_types table"
         raise ConnectomeError(f"{root}: there is no {wanted}; add one, or say regions='neuropil'.")
     settings = ImportSettings.of(options, **defaults)
-    names = header(edges_file)
-    require(names, str(edges_file), SOURCE, TARGET, WEIGHT)
-    labels = [column for column in settings.edge_columns() if column in names]
-    edges = read(edges_file, ids=[SOURCE, TARGET], text=labels, numbers=[WEIGHT])
-    neurons, notes = joined(heads, settings.neuron_columns())
+    table = TableSource.of(edges_file, edges_file.name)
+    table.require(SOURCE, TARGET, WEIGHT)
+    edges = table.read(ids=[SOURCE, TARGET], text=settings.edge_columns(), numbers=[WEIGHT])
+    neurons, notes = joined(of_neurons, settings.neuron_columns())
     tables = ConnectomeTables(
         label=str(root), edges=edges, source=SOURCE, target=TARGET, weight=WEIGHT,
         neurons=neurons, neuron=NEURON, notes=tuple(notes),
@@ -90,29 +90,30 @@ def _connections(root: Path, name: str | None) -> Path:
     return files[0]
 
 
-def joined(heads: dict[Path, list[str]], columns: Sequence[str]) -> tuple[ColumnTable | None, list[str]]:
-    """The first table of neurons with columns of the others, and notes on what was left out."""
-    if not heads:
+def joined(
+    sources: Sequence[TableSource], columns: Sequence[str]
+) -> tuple[ColumnTable | None, list[str]]:
+    """Join columns of the other tables to the first table of neurons; return notes on what was left out."""
+    if not sources:
         return None, []
-    for path, head in heads.items():
-        require(head, str(path), NEURON)
+    for source in sources:
+        source.require(NEURON)
     pa = arrow()
-    first_path, *others = heads
-    first = read(first_path, ids=[NEURON], text=[c for c in columns if c in heads[first_path]])
+    first = sources[0].read(ids=[NEURON], text=columns)
     ids, data, notes = first.ids(NEURON), first.data, []
-    for path in others:
-        new = [c for c in columns if c in heads[path] and c not in data.column_names]
+    for source in sources[1:]:
+        new = [c for c in columns if c in source.columns and c not in data.column_names]
         if not new:
             continue
-        table = read(path, ids=[NEURON], text=new)
+        table = source.read(ids=[NEURON], text=new)
         other = table.ids(NEURON)
         refuse_repeats(table, NEURON, other)
         here, there = (column.rows for column in comparable(ids, other))
         index = pa.compute.index_in(here, value_set=there)
         lost = len(there) - (len(index) - index.null_count)
         if lost:
-            notes.append(f"{lost:,} neurons of {path.name} are not in {first_path.name} and were left out")
+            notes.append(f"{lost:,} neurons of {table.name} are not in {first.name} and were left out")
         for column in new:
             data = data.append_column(column, table.data.column(column).combine_chunks().take(index))
-    known = tuple(dict.fromkeys(column for head in heads.values() for column in head))
-    return ColumnTable(first.name, data, first.path, first.dialect, known), notes
+    known = tuple(dict.fromkeys(column for source in sources for column in source.columns))
+    return replace(first, data=data, known=known), notes

@@ -1,24 +1,24 @@
-"""Files of matrices: .npz, .npy, .mtx, .mat, text, with labels and orientation. Headers are checked first."""
+"""Matrix files (.npz, .npy, .mtx, .mat, text) with labels and orientation. Headers are checked first."""
 
 from __future__ import annotations
 
-import ast
 import io
+import math
 import re
-import sys
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import scipy.sparse as sp
+from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from sparse_mrnn.connectome.column_table import arrow
 from sparse_mrnn.connectome.delimited_text import HEAD, is_number, likely_delimiter, parsed, split_lines
-from sparse_mrnn.connectome.formats.archive import checked, content
+from sparse_mrnn.connectome.formats.downloads import checked, content
 from sparse_mrnn.connectome.sandbox import ReadingError, read_mat
 from sparse_mrnn.errors import ConnectomeError
 
@@ -44,7 +44,7 @@ class LabelledMatrix:
 
 
 class DamageError(ValueError):
-    """What is wrong with a file; `load` names the file."""
+    """A file is damaged; `load` adds its name to the message."""
 
 
 def load(file: Path, variable: str | None) -> LabelledMatrix:
@@ -56,7 +56,7 @@ def load(file: Path, variable: str | None) -> LabelledMatrix:
         raise ConnectomeError(f"{file} does not exist.")
     if file.suffix not in readers:
         kind = file.suffix or "a file without suffix"
-        raise ConnectomeError(f"{file}: {kind} is no matrix format here; use {', '.join(readers)}.")
+        raise ConnectomeError(f"{file}: {kind} is not a matrix format here; use {', '.join(readers)}.")
     if file.stat().st_size == 0:
         raise ConnectomeError(f"{file}: the file is empty.")
     try:
@@ -75,7 +75,7 @@ def load(file: Path, variable: str | None) -> LabelledMatrix:
 
 
 def _numbers(values: NDArray[Any]) -> NDArray[np.float64]:
-    """Real numbers as float64; whole ones that it cannot hold are refused."""
+    """Convert real numbers to float64, and refuse whole ones that it cannot hold."""
     if values.dtype.kind not in "biuf":
         problem = f"the matrix is of shape {values.shape} and type {values.dtype}"
         raise DamageError(f"{problem}; real numbers are needed")
@@ -94,7 +94,7 @@ def _dense(values: NDArray[Any]) -> sp.coo_array:
 def _entries(
     data: NDArray[Any], row: NDArray[Any], col: NDArray[Any], shape: tuple[int, int]
 ) -> sp.coo_array:
-    """A matrix of some entries, which add where they repeat."""
+    """Make a matrix of entries; repeated ones add."""
     if not data.shape == row.shape == col.shape == (len(data),):
         raise DamageError(f"there are {data.size} values for {row.size} rows and {col.size} columns")
     for index, size in ((row, shape[0]), (col, shape[1])):
@@ -115,40 +115,37 @@ def _entries(
 # ---------------------------------------------------------------- numpy and scipy
 
 
-def _array(stream: io.BufferedIOBase, size: int) -> NDArray[Any]:
-    """An array in numpy's format of ``size`` bytes, refused where header and size disagree."""
-    start = stream.read(8)
-    if start[:6] != b"\x93NUMPY" or start[6:] not in (b"\1\0", b"\2\0", b"\3\0"):
-        raise DamageError("the header is no header of a numpy array")
-    width = 2 if start[6] == 1 else 4
-    length = int.from_bytes(stream.read(width), "little")
-    text = stream.read(min(length, 10_000))
+def _array(stream: BinaryIO, size: int) -> NDArray[Any]:
+    """Read an array of numbers or text in numpy's format, if its header and its ``size`` in bytes agree."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # numpy's, of names of types that it calls old
-            header = ast.literal_eval(text.decode("latin-1"))
-            kind, shape = np.dtype(header["descr"]), tuple(header["shape"])
-        whole = all(type(n) is int and 0 <= n < 2**63 for n in shape) and len(shape) <= 8
-        whole = whole and type(header["fortran_order"]) is bool
-    except (ValueError, SyntaxError, TypeError, KeyError, MemoryError, RecursionError) as error:
+            if npy.read_magic(stream) == (1, 0):
+                shape, _, kind = npy.read_array_header_1_0(stream)
+            else:
+                shape, _, kind = npy.read_array_header_2_0(stream)
+            if kind.kind not in "biufcUS" or kind.itemsize == 0:
+                raise DamageError(f"an array of type {kind} cannot be read (allow_pickle is never used)")
+            if min(shape, default=0) < 0 or stream.tell() + math.prod(shape) * kind.itemsize != size:
+                promised = f"{math.prod(shape):,} values of {kind.itemsize} bytes"
+                raise DamageError(f"the header promises {promised}, but there are {size:,} bytes")
+            stream.seek(0)
+            values: NDArray[Any] = npy.read_array(stream, allow_pickle=False)
+            return values
+    except DamageError:
+        raise
+    except Exception as error:  # of many kinds, from the reader of headers, which evaluates a literal
         raise DamageError(f"the header of an array is damaged ({error})") from None
-    if not whole:
-        raise DamageError(f"the header of an array is damaged (its shape is {shape!r:.80})")
-    if kind.kind not in "biufcUS":
-        raise DamageError(f"an array of type {kind} cannot be read (allow_pickle is never used)")
-    count = 1
-    for n in shape:
-        count *= n
-    if 8 + width + length + count * kind.itemsize != size:
-        promised = f"{count:,} values of {kind.itemsize} bytes"
-        raise DamageError(f"the header promises {promised}, but there are {size:,} bytes")
-    if kind.itemsize == 0:
-        return np.zeros(shape, kind)
-    values = np.frombuffer(stream.read(count * kind.itemsize), kind, count)
-    letters = values.view(f"{kind.byteorder}u4") if kind.kind == "U" else np.empty(0, np.uint32)
-    if ((letters > sys.maxunicode) | ((letters >= 0xD800) & (letters < 0xE000))).any():
-        raise DamageError("an array of text has numbers that are no letters")
-    return values.reshape(shape[::-1]).T if header["fortran_order"] else values.reshape(shape)
+
+
+def _words(values: NDArray[Any]) -> list[str]:
+    """Convert an array to text, and refuse numbers that are not letters."""
+    try:
+        words = [w.decode("latin-1") if isinstance(w, bytes) else str(w) for w in values.ravel().tolist()]
+        "".join(words).encode()
+    except (ValueError, SystemError):
+        raise DamageError("an array of text has numbers that are not letters") from None
+    return words
 
 
 def _npy(file: Path, _: str | None) -> LabelledMatrix:
@@ -168,22 +165,20 @@ def _npz(file: Path, variable: str | None) -> LabelledMatrix:
         matrix = _sparse({name: array(name) for name in members if name not in texts})
     else:
         arrays = {name: array(name) for name in members if name not in texts}
-        names = [name for name, values in arrays.items() if values.ndim == 2]
-        matrix = _dense(arrays[_choose(file, names, variable)])
+        choices = [name for name, values in arrays.items() if values.ndim == 2]
+        matrix = _dense(arrays[_choose(file, choices, variable)])
     labels = next((texts[name] for name in LABELS if name in texts), None)
-    orientation = str(texts["orientation"]) if "orientation" in texts else None
+    orientation = ", ".join(_words(texts["orientation"])) if "orientation" in texts else None
     if orientation not in (None, "target_source", "source_target"):
         problem = f"its orientation is {orientation!r:.80}; it must be 'target_source' or 'source_target'."
         raise ConnectomeError(f"{file}: {problem}")
-    text = None if labels is None else [str(label) for label in labels.ravel().tolist()]
-    return LabelledMatrix(matrix, text, orientation, f"the file says orientation {orientation!r}")
+    names = None if labels is None else _words(labels)
+    return LabelledMatrix(matrix, names, orientation, f"the file says orientation {orientation!r}")
 
 
 def _sparse(arrays: dict[str, NDArray[Any]]) -> sp.coo_array:
-    """A matrix from the arrays of scipy.sparse.save_npz, which are checked before scipy's code sees them."""
-    kind = arrays["format"].ravel().tolist()[:1]
-    name = kind[0].decode("latin-1") if kind and isinstance(kind[0], bytes) else "".join(map(str, kind))
-    shape = arrays["shape"]
+    """Make a matrix of the arrays of scipy.sparse.save_npz, checked before scipy's code sees them."""
+    name, shape = "".join(_words(arrays["format"])), arrays["shape"]
     if shape.shape != (2,) or shape.dtype.kind not in "iu" or not (shape >= 0).all():
         raise DamageError(f"the shape of the matrix is {shape.tolist()}")
     rows, columns = map(int, shape)
@@ -232,11 +227,12 @@ MARKET = re.compile(
 
 
 def _mtx(file: Path, _: str | None) -> LabelledMatrix:
-    """A Matrix Market file of real numbers: https://math.nist.gov/MatrixMarket/formats.html."""
+    """Read a Matrix Market file of real numbers: https://math.nist.gov/MatrixMarket/formats.html."""
+    # Not by scipy.io.mmread: it accepts missing and surplus entries, and damage crashes it (decision 22).
     with file.open("rb") as stream:
         head = MARKET.fullmatch(stream.readline(1024))
         if head is None:
-            raise DamageError("the first line is no '%%MatrixMarket matrix ...' of real numbers")
+            raise DamageError("the first line is not '%%MatrixMarket matrix ...' of real numbers")
         layout, kind, symmetry = (word.decode().lower() for word in head.groups())
         line = stream.readline(4096)
         while line and (line.startswith(b"%") or not line.strip()):
@@ -276,7 +272,7 @@ def _mtx(file: Path, _: str | None) -> LabelledMatrix:
 def _column_major(
     rows: int, columns: int, symmetry: str, n: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Row and column of every value of a dense Matrix Market file, of which there are ``n``."""
+    """Give row and column of each of the ``n`` values of a dense Matrix Market file."""
     skew = symmetry == "skew-symmetric"
     promised = rows * columns if symmetry == "general" else rows * (rows + (-1 if skew else 1)) // 2
     if promised != n:
@@ -289,7 +285,7 @@ def _column_major(
 
 
 def _number_table(text: bytes, names: list[str]) -> dict[str, NDArray[Any]]:
-    """Lines of numbers between blanks, the last one of which may be a value and the others indices."""
+    """Read lines of numbers between blanks: indices, and a value if the last name is "value"."""
     pa = arrow()
     if text.translate(None, b"0123456789eE+-. \t\r\nainftyAINFTY"):
         raise DamageError("there is something else than numbers below the line of sizes")
@@ -334,7 +330,7 @@ def _mat(file: Path, variable: str | None) -> LabelledMatrix:
 
 
 def _text(file: Path, _: str | None) -> LabelledMatrix:
-    """Numbers, with or without a header line and a first column of labels."""
+    """Read a table of numbers, with or without a header line and a first column of labels."""
     text = file.read_bytes().decode("utf-8-sig")
     if not text.strip():
         raise ConnectomeError(f"{file}: the file is empty.")
@@ -363,7 +359,7 @@ def _text(file: Path, _: str | None) -> LabelledMatrix:
         for c, cell in enumerate(cells[has_names:]):
             if not is_number(cell):
                 where = f"{file}, line {line}, column {c + has_names + 1}"
-                raise ConnectomeError(f"{where}: {cell!r:.80} is no number.")
+                raise ConnectomeError(f"{where}: {cell!r:.80} is not a number.")
             out[r, c] = float(cell)
     labels = [cells[0] for _, cells in body] if has_names else None
     columns = head[len(head) - len(body) :] if has_head else None

@@ -8,11 +8,11 @@ from typing import Any, Unpack
 
 from sparse_mrnn.connectome.assemble import graph_from_tables
 from sparse_mrnn.connectome.edge_rows import ConnectomeTables
+from sparse_mrnn.connectome.formats.downloads import first_file, folder_of, listing
 from sparse_mrnn.connectome.formats.edge_list import read_neurons
-from sparse_mrnn.connectome.formats.folders import first_file, folder_of, listing
 from sparse_mrnn.connectome.report import ImportReport
 from sparse_mrnn.connectome.settings import ImportOptions, ImportSettings
-from sparse_mrnn.connectome.table_files import header, read, require
+from sparse_mrnn.connectome.table_files import TableSource
 from sparse_mrnn.declaration.graph import RegionGraph
 from sparse_mrnn.errors import ConnectomeError
 
@@ -54,11 +54,10 @@ def read_neuprint(
         label = str(root)
         totals = [] if "roi" in settings.edge_columns() else ["total-connections"]
         neurons_at, edges_at = _file(root, "neurons"), _file(root, *totals, "roi-connections")
-    names = header(edges_at)
-    require(names, f"{label}: the connections", SOURCE, TARGET, WEIGHT)
+    connections = TableSource.of(edges_at, "connections")
+    connections.require(SOURCE, TARGET, WEIGHT)
     neurons, identity = read_neurons(neurons_at, "bodyId", settings)
-    labels = [column for column in settings.edge_columns() if column in names]
-    edges = read(edges_at, ids=[SOURCE, TARGET], text=labels, numbers=[WEIGHT], name="connections")
+    edges = connections.read(ids=[SOURCE, TARGET], text=settings.edge_columns(), numbers=[WEIGHT])
     tables = ConnectomeTables(
         label=label, edges=edges, source=SOURCE, target=TARGET, weight=WEIGHT,
         neurons=neurons, neuron=identity,

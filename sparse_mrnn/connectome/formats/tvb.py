@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparse_mrnn.connectome.delimited_text import is_number, split_lines
-from sparse_mrnn.connectome.formats.archive import SPARED, checked, content
+from sparse_mrnn.connectome.formats.downloads import SPARED, checked, content
 from sparse_mrnn.connectome.report import ImportReport, region_rows
 from sparse_mrnn.connectome.settings import positive
 from sparse_mrnn.declaration.graph import RegionGraph
@@ -187,7 +187,7 @@ def _numbers(root: Path, member: str, limit: int = SPARED) -> NDArray[np.float64
 
 def _finite(cell: str, where: str) -> float:
     if not is_number(cell):
-        raise ConnectomeError(f"{where}: {cell!r:.80} is no number.")
+        raise ConnectomeError(f"{where}: {cell!r:.80} is not a number.")
     if not np.isfinite(float(cell)):
         raise ConnectomeError(f"{where}: {cell} is not finite.")
     return float(cell)

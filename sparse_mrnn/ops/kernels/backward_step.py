@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
-from numba import njit, prange
+from numba import prange
+
+from sparse_mrnn.ops.kernels.loop import loop
 
 SLOPES = {"linear": 0, "relu": 1, "tanh": 2, "sigmoid": 3}
 """Activations whose derivative `backward_step` computes from h, by their code; with code 0 it is 1."""
@@ -11,7 +13,7 @@ TILE = 2048
 """States of a tile: what is computed of them one after another stays in the first-level cache."""
 
 
-@njit(parallel=True, fastmath={"reassoc", "contract", "nsz"}, cache=True)
+@loop(fastmath={"reassoc", "contract", "nsz"})
 def backward_step(
     code,
     rate,
@@ -33,7 +35,7 @@ def backward_step(
     grad_h += given; grad_h *= f'(x), from h and the code of the unit's activation (`SLOPES`); grad_x +=
     grad_h; alpha += the sum of grad_x * change over trials; scaled = rate * grad_x; grad_x -= scaled;
     bias += the sum of scaled; gathered[:, c] = scaled; activity[:, c] = source. The arrays given, change,
-    bias, alpha, gathered and activity may be empty. Call `use_torch_threads` before the first step.
+    bias, alpha, gathered and activity may be empty.
 
     Examples
     --------
@@ -42,7 +44,7 @@ def backward_step(
     >>> tanh, rate, h = np.array([2], np.int8), np.array([0.5]), np.full((1, 1), 0.5)
     >>> grads, sums = (one.copy(), one.copy(), scaled), (np.zeros(0), np.zeros(0))
     >>> columns = np.zeros((1, 0, 1))
-    >>> backward_step(tanh, rate, h, none, none, one, *grads, *sums, columns, columns, 0)
+    >>> backward_step.of(1)(tanh, rate, h, none, none, one, *grads, *sums, columns, columns, 0)
     >>> scaled.tolist()
     [[0.875]]
     """

@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-from numba import njit, prange
+from numba import prange
 from torch import Tensor
 
-from sparse_mrnn.ops.kernels import use_torch_threads
+from sparse_mrnn.ops.kernels.loop import loop
 
 SHARE = 256
 """Rows, or columns, of a block that one thread multiplies at a time: a large block is shared among
@@ -24,8 +24,7 @@ def multiply(blocks: Tensor, x: Tensor, y: Tensor) -> None:
     >>> y.tolist()
     [[3.0, 3.0]]
     """
-    use_torch_threads()
-    _multiply(blocks.numpy(), x.numpy(), y.numpy())
+    _multiply.of(blocks.numel())(blocks.numpy(), x.numpy(), y.numpy())
 
 
 def multiply_transposed(blocks: Tensor, y: Tensor, x: Tensor) -> None:
@@ -39,11 +38,10 @@ def multiply_transposed(blocks: Tensor, y: Tensor, x: Tensor) -> None:
     >>> x.tolist()
     [[2.0, 2.0, 2.0]]
     """
-    use_torch_threads()
-    _multiply_transposed(blocks.numpy(), y.numpy(), x.numpy())
+    _multiply_transposed.of(blocks.numel())(blocks.numpy(), y.numpy(), x.numpy())
 
 
-@njit(parallel=True, fastmath={"reassoc", "contract", "nsz"}, cache=True)
+@loop(fastmath={"reassoc", "contract", "nsz"})
 def _multiply(blocks, x, y):  # pragma: no cover - compiled
     m, width = blocks.shape[1], blocks.shape[2]
     parts = (m + SHARE - 1) // SHARE
@@ -73,7 +71,7 @@ def _multiply(blocks, x, y):  # pragma: no cover - compiled
             r += 1
 
 
-@njit(parallel=True, fastmath={"reassoc", "contract", "nsz"}, cache=True)
+@loop(fastmath={"reassoc", "contract", "nsz"})
 def _multiply_transposed(blocks, y, x):  # pragma: no cover - compiled
     m, width = blocks.shape[1], blocks.shape[2]
     parts = (width + SHARE - 1) // SHARE

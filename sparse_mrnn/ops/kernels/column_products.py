@@ -1,9 +1,11 @@
-"""Columns of active source units, in bands of rows: what `backends.event_driven` multiplies by."""
+"""Columns of active source units, in bands of rows: what `products.event_driven` multiplies by."""
 # mypy: disable-error-code="no-untyped-def, untyped-decorator"
 
 from __future__ import annotations
 
 from numba import njit, prange
+
+from sparse_mrnn.ops.kernels.loop import loop
 
 
 @njit(cache=True)
@@ -22,7 +24,7 @@ def collect(h, fan_out, active, most):  # pragma: no cover - compiled
     return count
 
 
-@njit(parallel=True, cache=True)
+@loop()
 def multiply(limits, pointers, row_of, values, active, h, y, beta, alpha):  # pragma: no cover - compiled
     """y = beta y + alpha (the columns of the active sources times h); a thread a band."""
     for band in prange(len(limits) - 1):

@@ -3,25 +3,26 @@
 
 from __future__ import annotations
 
-from numba import njit, prange
+from numba import prange
+
+from sparse_mrnn.ops.kernels.loop import loop
 
 ACTIVATIONS = {"linear": 0, "relu": 1}
 """Activations that `forward_step` applies, by their code; with any other code h stays as it is."""
 
 
-@njit(parallel=True, fastmath={"reassoc", "contract", "nsz"}, cache=True)
+@loop(fastmath={"reassoc", "contract", "nsz"})
 def forward_step(code, rate, tonic, bias, current, x, new, h, change):  # pragma: no cover - compiled
     """new = x + rate (current - x) + tonic and, for relu or linear units, h = f(new).
 
-    change = current + bias - x, and tonic = rate bias. The arrays tonic, bias and change may be empty. Call
-    `use_torch_threads` before the first step.
+    change = current + bias - x, and tonic = rate bias. The arrays tonic, bias and change may be empty.
 
     Examples
     --------
     >>> import numpy as np
     >>> x, new, h, none = np.array([[-2.0]]), np.zeros((1, 1)), np.zeros((1, 1)), np.zeros(0)
     >>> relu, half = np.array([1], np.int8), np.array([0.5])
-    >>> forward_step(relu, half, none, none, np.array([[8.0]]), x, new, h, np.zeros((0, 1)))
+    >>> forward_step.of(1)(relu, half, none, none, np.array([[8.0]]), x, new, h, np.zeros((0, 1)))
     >>> h.tolist()
     [[3.0]]
     """

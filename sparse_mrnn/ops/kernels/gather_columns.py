@@ -5,8 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from numba import njit, prange
+from numba import prange
 from torch import Tensor
+
+from sparse_mrnn.ops.kernels.loop import loop
 
 TILE = 256
 """Units of a tile."""
@@ -35,10 +37,10 @@ def put(steps: Sequence[Tensor], columns: Tensor, k: int) -> None:
     """
     given = [states.contiguous().numpy() for states in steps]
     first, second, third, fourth = given + given[-1:] * (TOGETHER - len(given))
-    _put(first, second, third, fourth, columns.numpy(), k, len(given))
+    _put.of(first.size * len(given))(first, second, third, fourth, columns.numpy(), k, len(given))
 
 
-@njit(parallel=True, cache=True)
+@loop()
 def _put(first, second, third, fourth, columns, k, count):  # pragma: no cover - compiled
     units, batch = first.shape
     for tile in prange((units + TILE - 1) // TILE):

@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-from numba import njit, prange
+from numba import prange
 from torch import Tensor
 
-from sparse_mrnn.ops.kernels import use_torch_threads
+from sparse_mrnn.ops.kernels.loop import loop
 
 
 def finish(x: Tensor, tonic: Tensor | None, h: Tensor) -> bool:
@@ -19,12 +19,11 @@ def finish(x: Tensor, tonic: Tensor | None, h: Tensor) -> bool:
     >>> finish(x, torch.tensor([[1.0], [1.0]]), h), h.tolist()
     (True, [[0.0], [2.0]])
     """
-    use_torch_threads()
     added = x.new_empty(0, 1) if tonic is None else tonic
-    return bool(_finish(x.numpy(), added.numpy()[:, 0], h.numpy()))
+    return bool(_finish.of(x.numel())(x.numpy(), added.numpy()[:, 0], h.numpy()))
 
 
-@njit(parallel=True, fastmath={"reassoc"}, cache=True)
+@loop(fastmath={"reassoc"})
 def _finish(x, tonic, h):  # pragma: no cover - compiled
     zero = x.dtype.type(0)
     units, batch = x.shape

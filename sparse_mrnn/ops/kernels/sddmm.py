@@ -1,16 +1,16 @@
 """SDDMM: sum_k g[i, k] h[j, k] for every entry (i, j) of a CSR pattern, eight entries of a row at a time.
 
 A training step spends most of its time here. Columns are taken in bands whose rows of h stay in cache
-(docs/decisions/0003).
+(docs/decisions/0001).
 """
 # mypy: disable-error-code="no-untyped-def, untyped-decorator"
 
 from __future__ import annotations
 
-from numba import njit, prange
+from numba import prange
 from torch import Tensor, stack
 
-from sparse_mrnn.ops.kernels import use_torch_threads
+from sparse_mrnn.ops.kernels.loop import loop
 
 
 def accumulate(first: Tensor, col: Tensor, g: Tensor, h: Tensor, grad: Tensor) -> None:
@@ -33,8 +33,7 @@ def accumulate(first: Tensor, col: Tensor, g: Tensor, h: Tensor, grad: Tensor) -
     >>> grad.tolist()
     [3.0, 3.0]
     """
-    use_torch_threads()
-    _accumulate(first.numpy(), col.numpy(), g.numpy(), h.numpy(), grad.numpy())
+    _accumulate.of(len(col) * h.shape[1])(first.numpy(), col.numpy(), g.numpy(), h.numpy(), grad.numpy())
 
 
 def bands(crow: Tensor, col: Tensor, *, columns: int, height: int) -> Tensor:
@@ -50,12 +49,12 @@ def bands(crow: Tensor, col: Tensor, *, columns: int, height: int) -> Tensor:
     """
     if columns > height:
         first = crow.new_empty(-(-columns // height) + 1, len(crow) - 1)
-        if _split(crow.numpy(), col.numpy(), height, first.numpy()):
+        if _split.of(len(col))(crow.numpy(), col.numpy(), height, first.numpy()):
             return first
     return stack([crow[:-1], crow[1:]])
 
 
-@njit(parallel=True, fastmath={"reassoc", "contract", "nsz"}, cache=True)
+@loop(fastmath={"reassoc", "contract", "nsz"})
 def _accumulate(first, col, g, h, grad):  # pragma: no cover - compiled
     width = g.shape[1]
     zero = grad.dtype.type(0)
@@ -104,7 +103,7 @@ def _accumulate(first, col, g, h, grad):  # pragma: no cover - compiled
                 grad[e] += s0
 
 
-@njit(parallel=True, cache=True)
+@loop()
 def _split(crow, col, height, first):  # pragma: no cover - compiled
     backward = 0
     for i in prange(first.shape[1]):

@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 from torch import Tensor, get_num_threads
 
-from sparse_mrnn.ops.kernels import use_torch_threads
+from sparse_mrnn.ops.kernels.loop import loop
 
 
 def scale(gains: Tensor, base: Tensor, group: Tensor, out: Tensor) -> None:
@@ -27,8 +27,7 @@ def scale(gains: Tensor, base: Tensor, group: Tensor, out: Tensor) -> None:
     >>> out.tolist()
     [2.0, 30.0]
     """
-    use_torch_threads()
-    _scale(gains.numpy(), base.numpy(), group.numpy(), out.numpy())
+    _scale.of(len(out))(gains.numpy(), base.numpy(), group.numpy(), out.numpy())
 
 
 def segment_sum(base: Tensor, group: Tensor, grad: Tensor, out: Tensor) -> None:
@@ -49,20 +48,19 @@ def segment_sum(base: Tensor, group: Tensor, grad: Tensor, out: Tensor) -> None:
     >>> out.tolist()
     [2.0, 4.0]
     """
-    use_torch_threads()
     entries, groups = len(group), len(out)
     # Each part has sums of its own, which pays where groups are few.
     parts = 4 * get_num_threads() if entries > 100_000 and groups < entries // 64 else 1
-    _segment_sum(base.numpy(), group.numpy(), grad.numpy(), out.numpy(), parts)
+    _segment_sum.of(entries)(base.numpy(), group.numpy(), grad.numpy(), out.numpy(), parts)
 
 
-@njit(parallel=True, cache=True)
+@loop()
 def _scale(gains, base, group, out):  # pragma: no cover - compiled
     for e in prange(len(out)):
         out[e] = base[e] * gains[group[e]]
 
 
-@njit(parallel=True, cache=True)
+@loop()
 def _segment_sum(base, group, grad, out, parts):  # pragma: no cover - compiled
     sums = np.zeros((parts, len(out)))
     for part in prange(parts):

@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 from torch import Tensor
 
-from sparse_mrnn.ops.kernels import use_torch_threads
+from sparse_mrnn.ops.kernels.loop import loop
 
 
 def gather(values: Tensor, index: Tensor, sign: Tensor, weights: Tensor) -> None:
@@ -22,18 +22,16 @@ def gather(values: Tensor, index: Tensor, sign: Tensor, weights: Tensor) -> None
     >>> weights.tolist()
     [-2.0, 1.0]
     """
-    use_torch_threads()
-    _gather(values.numpy(), index.numpy(), sign.numpy(), weights.numpy())
+    _gather.of(len(weights))(values.numpy(), index.numpy(), sign.numpy(), weights.numpy())
 
 
 def scatter(values: Tensor, index: Tensor, sign: Tensor, grad: Tensor, out: Tensor) -> None:
     """Backward of `gather`: out[index[e]] = grad[e] times the slope, which at 0 is that of a positive
     value."""
-    use_torch_threads()
-    _scatter(values.numpy(), index.numpy(), sign.numpy(), grad.numpy(), out.numpy())
+    _scatter.of(len(grad))(values.numpy(), index.numpy(), sign.numpy(), grad.numpy(), out.numpy())
 
 
-@njit(parallel=True, cache=True)
+@loop()
 def _gather(values, index, sign, weights):  # pragma: no cover - compiled
     for e in prange(len(weights)):
         v = values[index[e]]
@@ -42,7 +40,7 @@ def _gather(values, index, sign, weights):  # pragma: no cover - compiled
         weights[e] = v
 
 
-@njit(parallel=True, cache=True)
+@loop()
 def _scatter(values, index, sign, grad, out):  # pragma: no cover - compiled
     for e in prange(len(grad)):
         v, g = values[index[e]], grad[e]

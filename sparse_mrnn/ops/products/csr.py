@@ -10,7 +10,7 @@ from sparse_mrnn.ops.pattern import Pattern
 from sparse_mrnn.ops.products.base import Operator, Product
 
 BAND_BYTES = 2**20
-"""Bytes of the activity that an SDDMM reads at a time: they should stay in cache (docs/decisions/0003)."""
+"""Bytes of the activity that an SDDMM reads at a time: they should stay in cache (docs/decisions/0001)."""
 
 
 class CsrOperator(Operator):

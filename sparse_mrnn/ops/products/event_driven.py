@@ -51,9 +51,9 @@ class EventDrivenProduct(CsrProduct):
         if self.columns is None:
             self.columns = by_column(self.pattern, self.values)
         scalar = sources.dtype.type
-        kernels.use_torch_threads()
         active, target = self.active[:count], out.numpy()[:, 0]
-        self.kernels.multiply(*self.columns, active, sources, target, scalar(beta), scalar(alpha))
+        multiply = self.kernels.multiply.of(self.pattern.nnz)
+        multiply(*self.columns, active, sources, target, scalar(beta), scalar(alpha))
 
 
 def events_pay(pattern: Pattern, batch: int, device: torch.device) -> bool:

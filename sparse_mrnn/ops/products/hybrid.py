@@ -3,7 +3,7 @@
 A full projection costs 4 bytes a synapse and runs at GEMM speed; in CSR it costs 8 bytes and about a quarter
 of that speed. Blocks of one shape are multiplied by one ``bmm`` over gathered source rows; blocks whose shape
 is rare are joined side by side, one matrix per target range. The results, one row per block and target, are
-summed into the targets by a CSR matrix of ones, which is faster than ``index_add`` (docs/decisions/0004).
+summed into the targets by a CSR matrix of ones, which is faster than ``index_add`` (docs/decisions/0002).
 """
 
 from __future__ import annotations

@@ -89,8 +89,6 @@ class BackwardLoop:
         together = 1 if self.gather is None else self.gather.TOGETHER
         self.scaled = [torch.empty_like(like) for _ in range(together)]
         self.waiting: list[list[Tensor]] = []  # by step: scaled, and the activity each delay reads
-        if on_cpu and kernels.load("backward_step") is not None:
-            kernels.use_torch_threads()
 
     def run(
         self,

@@ -1,0 +1,44 @@
+"""Loop: a compiled loop in two forms, over threads and on one thread."""
+# mypy: disable-error-code="no-untyped-def, untyped-decorator"
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import FunctionType
+from typing import Any
+
+from numba import njit
+
+from sparse_mrnn.ops.kernels import may_use_threads
+
+SERIAL_WORK = 2**15
+"""Multiplications up to which one thread is used: waking another takes as long."""
+
+
+class Loop:
+    """A function with a ``prange`` loop, compiled over threads and for one thread, each on its first use.
+
+    Parameters
+    ----------
+    function : function
+    fastmath : set of str, optional
+        As in ``numba.njit``.
+    """
+
+    def __init__(self, function: Any, fastmath: set[str] | None = None) -> None:
+        serial = FunctionType(function.__code__, function.__globals__, f"{function.__name__}_serial")
+        serial.__qualname__ = f"{function.__qualname__}_serial"  # numba's cache on disk goes by this name
+        serial.__module__ = function.__module__
+        options: dict[str, Any] = {"cache": True, "fastmath": fastmath or False}
+        self.serial: Callable[..., Any] = njit(**options)(serial)
+        self.threaded: Callable[..., Any] = njit(parallel=True, **options)(function)
+        self.__doc__ = function.__doc__
+
+    def of(self, work: int) -> Callable[..., Any]:
+        """Return the form for so many multiplications, with as many threads as torch has."""
+        return self.threaded if work > SERIAL_WORK and may_use_threads() else self.serial
+
+
+def loop(fastmath: set[str] | None = None) -> Callable[[Any], Loop]:
+    """Decorate a function to make a `Loop` of it."""
+    return lambda function: Loop(function, fastmath)

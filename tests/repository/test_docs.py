@@ -1,0 +1,112 @@
+"""The documentation runs: every Python block, every relative link, every command named."""
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+import typer.main
+
+from helpers import ROOT
+from sparse_mrnn.cli import app
+
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```[ \t]*$", re.MULTILINE | re.DOTALL)
+NOT_INSTALLED_BY_US = ("lightning", "neurogym")
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+
+
+def blocks(page, *languages):
+    """(first line, code) of the fenced blocks of a page."""
+    text = page.read_text(encoding="utf-8")
+    return [(text.count("\n", 0, m.start(2)) + 1, m[2]) for m in FENCE.finditer(text) if m[1] in languages]
+
+
+def named(page):
+    return str(page.relative_to(ROOT))
+
+
+def anchors(page):
+    """Anchors of a page's headings, as MkDocs and GitHub make them for plain headings."""
+    prose = FENCE.sub("", page.read_text(encoding="utf-8"))
+    return {re.sub(r"[^\w\- ]", "", title).strip().lower().replace(" ", "-") for title in re.findall(r"^#+ (.*)$", prose, re.MULTILINE)}
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=named)
+def test_python_blocks_run(page, tmp_path, monkeypatch):
+    import matplotlib
+
+    matplotlib.use("agg")
+    monkeypatch.chdir(tmp_path)
+    namespace, absent = {"__name__": "__docs__"}, set()
+    for line, code in blocks(page, "python"):
+        needed = {name for name in NOT_INSTALLED_BY_US if re.search(rf"^import {name}$", code, re.MULTILINE)}
+        absent |= {name for name in needed if importlib.util.find_spec(name) is None}
+        if needed & absent:
+            continue
+        exec(compile("\n" * (line - 1) + code, str(page), "exec"), namespace)  # newlines: a traceback names the page's line
+    if "plot" in page.read_text(encoding="utf-8"):
+        import matplotlib.pyplot as plt
+
+        plt.close("all")
+    if absent:
+        pytest.skip(f"{' and '.join(sorted(absent))} not installed: the blocks with it were left out, all others ran")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_relative_links_resolve(page):
+    broken = []
+    for link in LINK.findall(FENCE.sub("", page.read_text(encoding="utf-8"))):
+        if re.match(r"[a-z]+:", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            broken.append(link)
+    assert not broken, f"{named(page)}: links to nothing: {broken}"
+
+
+def test_every_figure_is_shown_and_the_gallery_says_who_drew_it():
+    pages = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+    unused = [figure.name for figure in (ROOT / "docs" / "figures").glob("*.png") if f"figures/{figure.name}" not in pages]
+    assert not unused
+    gallery = (ROOT / "docs" / "gallery.md").read_text(encoding="utf-8")
+    figures, captions = re.findall(r"figures/(\w+)\.png", gallery), re.findall(r"^\*(.*?)\*$", gallery, re.MULTILINE | re.DOTALL)
+    assert len(figures) == len(captions) >= 12
+    for figure, caption in zip(figures, captions, strict=True):
+        script = ROOT / re.search(r"docs/figures/\w+\.py", caption)[0]
+        text = script.read_text(encoding="utf-8")
+        assert figure in text or figure.startswith(script.stem), f"{script.name} does not draw {figure}"
+
+
+def test_migration_changes_one_line():
+    code = [code for _, code in blocks(ROOT / "docs" / "migration.md", "python")]
+    imports = [line for line in code[0].splitlines() if re.match(r"\s*(from|import)\s+(sparse_mrnn|mrnntorch)", line)]
+    assert imports == ["from sparse_mrnn import mRNN, ElmanmRNN"]
+    assert code[0].startswith(imports[0])
+    assert "sparse_mrnn." not in code[0]
+
+
+def commands(page):
+    """`sparse-mrnn` command lines of a page's shell blocks, continued lines joined."""
+    for line, code in blocks(page, "bash", "console"):
+        for text in code.replace("\\\n", " ").splitlines():
+            words = text.split("#")[0].strip().removeprefix("$ ").split()
+            if words and Path(words[0]).name == "sparse-mrnn":
+                yield line, words[1:]
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if any(commands(page))], ids=named)
+def test_commands_exist(page):
+    known = typer.main.get_command(app).commands
+    for line, words in commands(page):
+        if words[0] == "--help":
+            continue
+        assert words[0] in known, f"{named(page)}, block at line {line}: no command {words[0]!r}"
+        command = known[words[0]]
+        if hasattr(command, "commands") and words[1] != "--help":
+            assert words[1] in command.commands, f"{named(page)}, block at line {line}: no command {words[1]!r}"
+            command = command.commands[words[1]]
+        options = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)} | {"--help"}
+        for word in words[1:]:
+            assert not word.startswith("--") or word.partition("=")[0] in options, f"{named(page)}, block at line {line}: no option {word}"
