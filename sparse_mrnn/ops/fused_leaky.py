@@ -138,13 +138,13 @@ class LeakySequence(LeakyAdvance):
             torch.sub(self.current, x, out=kept)
             if self.bias is not None:
                 kept += self.bias
-        if draw is not None and self.scaled_std is not None:
+        std = self.unit_std
+        if draw is not None and self.scaled_std is not None and std is not None:
             drawn = draw()
             new.addcmul_(drawn, self.scaled_std)
-            std = self.unit_std
             if kept is not None and isinstance(std, Tensor):
                 kept.addcmul_(drawn, std)
-            elif kept is not None and isinstance(std, float):
+            elif kept is not None and not isinstance(std, Tensor):
                 kept.add_(drawn, alpha=std)
         for _, values in currents:  # those of a sequence are of all units
             new.addcmul_(values, self.alpha)

@@ -52,8 +52,9 @@ class Record:
     dtype: Precision | None = None
 
     def __post_init__(self) -> None:
+        # A run knows which states its network's units have besides x, so it checks the variables.
         known = {"what": get_args(What), "variables": None, "dtype": get_args(Precision)}
-        for name, options in known.items():  # a run knows which variables its network has
+        for name, options in known.items():
             given = getattr(self, name)
             optional = name == "dtype" and given is None
             values = () if optional else names_of(given, f"record: {name}", RecordingError)

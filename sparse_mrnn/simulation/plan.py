@@ -52,7 +52,13 @@ class SimulationPlan:
 
 
 def plan_simulation(net: mRNNBase, options: SimulationOptions) -> SimulationPlan:
-    """Count the steps of a run, and size its recording."""
+    """Count the steps of a run, and size its recording.
+
+    Raises
+    ------
+    RecordingError
+        If a variable to record is not one that the network's units have.
+    """
     known = ("h", *net.step.states)
     for name in options.record.variables:
         if name not in known:
