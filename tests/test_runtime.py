@@ -59,7 +59,7 @@ def test_the_package_imports_without_posix_modules():
 sys.modules.update(fcntl=None, resource=None)
 import sparse_mrnn as sm, sparse_mrnn.cli, sparse_mrnn.connectome, sparse_mrnn.recording.lock
 g = sm.RegionGraph(); g.add_region("a", 3); g.add_projection("a", "a")
-print(len(sm.lower(g, rng=0).values), sm.simulate(sm.mRNN(g, device="cpu"), 20, progress=False)["h"].shape)"""
+print(len(sm.lowering.lower.lower(g, rng=0).values), sm.simulate(sm.mRNN(g, device="cpu"), 20, progress=False)["h"].shape)"""
     assert run(code) == "9 (1, 2, 3)"
 
 

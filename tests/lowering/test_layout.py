@@ -8,6 +8,7 @@ import sparse_mrnn as sm
 from sparse_mrnn.checks import name_text, names_of
 from sparse_mrnn.errors import RecordingError, StimulusError, UnknownNameError, WeightError
 from sparse_mrnn.lowering.layout import UnitNames, find_ids
+from sparse_mrnn.lowering.lower import lower
 from sparse_mrnn.models.queries import UnitLocation
 
 ROOT_IDS = [720575940653971835, 720575940653971836, 720575940653971837]
@@ -96,7 +97,7 @@ def test_weights_of_a_networkx_graph_have_integers_as_nodes():
     g = sm.RegionGraph()
     g.add_region("a", 2, unit_ids=[7, 8])
     g.add_projection("a", "a", weights=edges)
-    assert sm.lower(g).to_scipy().toarray().tolist() == [[0, 0], [2, 0]]
+    assert lower(g).to_scipy().toarray().tolist() == [[0, 0], [2, 0]]
     edges.add_edge(7, 9)
     with pytest.raises(WeightError, match="9 is not a unit of the target"):
         g.add_projection("a", "a", weights=edges, key="again")
