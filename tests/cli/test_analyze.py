@@ -116,7 +116,7 @@ def test_lesions(bistable, tmp_path):
         (("fixed-points", "NET", "--out", "x.gif"), ".png, .svg or .pdf"),
         (("linearize", "NET", "--kind", "map"), "kind is 'map'"),
         (("linearize", "NET", "--region", "pairs"), "unknown region 'pairs'"),
-        (("linearize", "NET", "--points", "nowhere.zarr"), "no result of an analysis"),
+        (("linearize", "NET", "--points", "nowhere.zarr"), "is not a result of an analysis"),
         (("lyapunov", "nowhere.json"), "cannot read the file"),
         (("lesions", "NET"), "nothing drives this network"),
         (("lesions", "NET", "--stim", "cue:1", "--region", "piar"), "Did you mean 'pair'"),
