@@ -123,7 +123,7 @@ class Problem(CaseInputs):
             rec = CsrWeights.of(net.effective_W_rec, net.W_rec_sign_matrix)
             inp = CsrWeights.of(net.effective_W_inp, net.W_inp_sign_matrix)
         inputs = CaseInputs.draw(case, graph.n_units, graph.n_inputs)
-        alpha, bias = net.alpha.detach().clone(), net.tonic_inp.detach().clone()
+        alpha, bias = net.unit_alpha().detach().clone(), net.tonic_inp.detach().clone()
         more = dict(activations=net.activation_segments, learns_bias=net.bias is not None, build_s=build_s)
         return cls(case, inputs.x0, inputs.u, rec, inp, alpha, bias, **more)  # type: ignore[arg-type]
 

@@ -636,8 +636,6 @@ class RegionGraph(nx.MultiDiGraph):
         return chain
 
     def _check_parent(self, name: str, parent: str) -> None:
-        if parent == name:
-            raise GraphError(f"region {name!r} cannot be its own parent_region; use the name of the group.")
         if parent in self and self.nodes[parent]["kind"] == "input":
             raise GraphError(f"region {name!r}: parent_region {parent!r} is an input; parents group regions.")
         chain = [parent, *self._ancestors(parent)]

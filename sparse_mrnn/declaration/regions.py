@@ -111,6 +111,8 @@ class Region:
             raise GraphError(f"{where}: the number of units is {n!r}; use an integer of at least 1.")
         if n >= MOST_UNITS:
             raise GraphError(f"{where}: {n:,} units are too many; it can have {MOST_UNITS - 1:,}.")
+        if given.get("parent_region") == name:  # every name stands for its own region anyway
+            given = {**given, "parent_region": None}
         fields = REGION_FIELDS if kind == "recurrent" else INPUT_FIELDS
         region = cls(name, int(n), kind, **checked(fields, where, given, int(n)))
         for learnable, value in LEARNT_FROM.items():

@@ -43,6 +43,10 @@ class Activation:
     slope_into: Callable[[Tensor, Tensor], object] | None
     learnt: tuple[Tensor, ...] = ()  # leaves that need a gradient inside a function of the user's
 
+    def __call__(self, x: Tensor) -> Tensor:
+        """f(x); differentiable."""
+        return self.function(x)
+
     def __reduce__(self) -> tuple[Callable[..., Activation], tuple[object]]:
         """Copies and pickles are made anew by name, or from the user's function."""
         if self.slope_into is None:

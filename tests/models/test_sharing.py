@@ -64,7 +64,7 @@ def shared_nets(draw):
 def dense_run(net, declared, inp, x0):
     """The equations with dense matrices made from the declaration and the parameters; differentiable."""
     ptr = dict(zip("abc", net.layout().ptr.tolist(), strict=False))
-    alpha, n = net.alpha, net.layout().n
+    alpha, n = net.unit_alpha(), net.layout().n
     by_delay = {1: torch.zeros(n, n, dtype=torch.float64), 2: torch.zeros(n, n, dtype=torch.float64)}
     for (source, target, key), (kind, weights, options) in declared.items():
         base = torch.from_numpy(np.asarray(weights, dtype=np.float64))
