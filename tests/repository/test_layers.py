@@ -51,7 +51,6 @@ HASATTR = {
     ("spectral.inputs", "shape"): "any array or sparse matrix",
     ("spectral.inputs", "get_weight_subset"): "a network, of a layer above: to go",
     ("spectral.differentiable", "get_weight_subset"): "a network, of a layer above: to go",
-    ("interop.graphml", "to_spec"): "a rule or an initializer: to go",
     ("training.checkpoint", "load_state_dict"): "any optimizer or scheduler, torch's or not",
     ("training.checkpoint", "param_groups"): "tells an optimizer from a scheduler",
 }
