@@ -3,7 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-dist fuzz check bench bench-gpu gpu-report figures clean
+# Compiled modules are kept, so that the interpreters that tests start need not compile them again.
+export PYTHONDONTWRITEBYTECODE =
+
+.PHONY: demo test test-slow test-all test-dist fuzz check bench bench-gpu gpu-report figures clean
 
 .venv/run: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -21,8 +24,13 @@ demo: .venv/run ## simulate the C. elegans connectome; recording and figures in 
 	$(BIN)/sparse-mrnn plot weights celegans --out demo/weights.png
 	$(BIN)/sparse-mrnn plot regions celegans --out demo/regions.png
 
-test: .venv/test ## the test suite
-	$(BIN)/python -m pytest -q -n auto
+test: .venv/test ## the tests that answer in three minutes on two cores
+	$(BIN)/python -m pytest -q -n auto --dist worksteal
+
+test-slow: .venv/test ## the tests marked slow
+	$(BIN)/python -m pytest -q -n auto --dist worksteal -m 'slow and not gpu and not dist'
+
+test-all: test test-slow test-dist ## every test
 
 test-dist: .venv/test ## networks on two and four processes
 	$(BIN)/python -m pytest -q -m dist -n 0

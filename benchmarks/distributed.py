@@ -156,7 +156,7 @@ def recorded(units: int) -> None:
     """
     from sparse_mrnn.distributed import ShardedRNN, joined
     from sparse_mrnn.distributed.streaming import ShardedSimulator
-    from sparse_mrnn.recording.store import share
+    from sparse_mrnn.recording.store import part_of_process
 
     torch.set_num_threads(1)
     with joined() as ranks, TemporaryDirectory() as folder:
@@ -166,7 +166,7 @@ def recorded(units: int) -> None:
         width = -(-units // ranks.size)
         shares = {
             "rank 0": [slice(0, units)],
-            "all": [share(units, width, rank, ranks.size) for rank in range(ranks.size)],
+            "all": [part_of_process(units, width, rank, ranks.size) for rank in range(ranks.size)],
         }
         writers = {
             (way, every): Writer(Path(folder) / f"{way} {every} {ranks.rank}", net, of[ranks.rank], every)

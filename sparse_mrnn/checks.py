@@ -84,13 +84,46 @@ def real_number(value: Any, what: str, error: Error) -> int | float:
     return value if type(value) is int else number
 
 
-def names_of(given: Any, what: str, error: Error) -> tuple[str, ...]:
-    """Return one name, or several, as a tuple.
+def true_or_false(value: Any, what: str, error: Error) -> bool:
+    """Check True or False; a number is refused, because it may be meant for another argument.
 
     Raises
     ------
     error
-        If there is no name, or one is not text.
+        If it is neither.
+
+    Examples
+    --------
+    >>> from sparse_mrnn.errors import ConfigError
+    >>> true_or_false(np.True_, "noise", ConfigError)
+    True
+    """
+    if not isinstance(value, (bool, np.bool_)):
+        raise error(f"{what} is {shown(value)}; use True or False.")
+    return bool(value)
+
+
+def name_text(value: Any) -> str | None:
+    """Return the text of a name: text itself, the digits of an integer (ids of neurons are such), else None.
+
+    >>> name_text("AVAL"), name_text(np.int64(720575940653971835)), name_text(0.5)
+    ('AVAL', '720575940653971835', None)
+    """
+    if isinstance(value, str):
+        return str(value)
+    try:
+        return None if isinstance(value, bool | np.bool_) else str(operator.index(value))
+    except (TypeError, ValueError, RuntimeError):  # RuntimeError: a tensor of several numbers
+        return None
+
+
+def names_of(given: Any, what: str, error: Error) -> tuple[str, ...]:
+    """Return one name, or several, as a tuple of text; integers become their digits.
+
+    Raises
+    ------
+    error
+        If there is no name, or one is neither text nor an integer.
 
     Examples
     --------
@@ -99,12 +132,15 @@ def names_of(given: Any, what: str, error: Error) -> tuple[str, ...]:
     (('thal',), ('thal', 'cortex'))
     """
     names = (given,) if isinstance(given, str) or not isinstance(given, Iterable) else tuple(given)
+    found = []
     for name in names:
-        if not isinstance(name, str):
+        text = name_text(name)
+        if text is None:
             raise error(f"{what}: {shown(name)} is not a name; give text.")
-    if not names:
+        found.append(text)
+    if not found:
         raise error(f"{what} is empty; name at least one.")
-    return tuple(str(name) for name in names)
+    return tuple(found)
 
 
 def path_of(given: Any, what: str, error: Error) -> Path:

@@ -1,4 +1,4 @@
-"""A small table to read: as text, in a terminal, in a notebook."""
+"""A small table for people: as text, in a terminal, in a notebook."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
+
+WIDTH = 10**5
+"""Columns of the text: its lines are not cut, as those in a terminal are."""
 
 
 @dataclass(frozen=True)
@@ -15,11 +18,11 @@ class SummaryTable:
     Parameters
     ----------
     lines : sequence of str
-        Above the table; the first is its title.
+        Lines above the table; the first is its title.
     columns : sequence of str
     rows : sequence of sequences of str
     notes : sequence of str
-        Below the table.
+        Lines below the table.
 
     Examples
     --------
@@ -37,16 +40,16 @@ class SummaryTable:
 
     @property
     def numeric(self) -> list[bool]:
-        """Whether every cell of a column is a number."""
+        """For each column, True if every cell is a number."""
         return [all(_is_number(row[k]) for row in self.rows) for k in range(len(self.columns))]
 
     def __str__(self) -> str:
-        widths = [max(map(len, column)) for column in zip(self.columns, *self.rows, strict=True)]
-        table = []
-        for row in (self.columns, *self.rows) if self.rows else ():
-            cells = zip(row, widths, self.numeric, strict=True)
-            table.append("  ".join(c.rjust(w) if right else c.ljust(w) for c, w, right in cells).rstrip())
-        return "\n".join([*self.lines, *table, *self.notes])
+        from rich.console import Console
+
+        console = Console(width=WIDTH, color_system=None, highlight=False)
+        with console.capture() as captured:
+            console.print(self)
+        return "\n".join(line.rstrip() for line in captured.get().splitlines())
 
     def __rich__(self) -> Any:
         from rich.console import Group

@@ -1,4 +1,4 @@
-"""The process: how idle threads wait, and memory given back to the system.
+"""The process: how idle threads wait, its memory, and what it gives back to the system.
 
 Importing this module sets how threads wait, which has an effect only before torch is imported.
 
@@ -14,6 +14,8 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+
+import psutil
 
 SPIN_COUNT = "3000"
 CHOSEN_BY_USERS = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "KMP_BLOCKTIME")
@@ -58,3 +60,13 @@ def release_unused_memory() -> None:
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
         if trim is not None:
             trim(0)
+
+
+def resident_memory() -> int:
+    """Resident memory of this process, bytes."""
+    return int(psutil.Process().memory_info().rss)
+
+
+def free_memory() -> int:
+    """Memory that processes can have before the system swaps, bytes."""
+    return int(psutil.virtual_memory().available)

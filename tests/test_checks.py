@@ -38,7 +38,8 @@ X0, INP = torch.zeros(1, 7), torch.zeros(1, 5, 2)
     ("args", "options", "message"),
     [
         ((None, X0), {}, "inp is of type NoneType; give a tensor"),
-        ((INP, None), {}, "x0 is of type NoneType"),
+        ((INP, "x0"), {}, "x0 is of type str"),
+        ((INP, (X0,)), {}, r"tuple of 1; give \(x0, h0\), or x0"),
         ((np.zeros((1, 5, 2)), X0), {}, "inp is of type ndarray"),
         ((INP, X0, "h0"), {}, "h0 is of type str"),
         ((INP, X0), dict(W_rec="w"), "W_rec is of type str"),
@@ -164,7 +165,7 @@ def test_what_is_no_network_or_recording():
     ("make", "error", "message"),
     [
         (lambda: Record(regions=[]), RecordingError, "record: regions is empty"),
-        (lambda: Record(regions=5), RecordingError, "regions: 5 is not a name"),
+        (lambda: Record(regions=0.5), RecordingError, "regions: 0.5 is not a name"),
         (lambda: Record(what=[["mean"]]), RecordingError, r"what: \['mean'\] is not a name"),
         (lambda: Record(every=1.5), RecordingError, "every is 1.5"),
         (lambda: Record(dtype=np.float16), RecordingError, "dtype: <class 'numpy.float16'> is not a name"),

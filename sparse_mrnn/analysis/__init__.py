@@ -1,10 +1,17 @@
 """Analysis of a network's dynamics: fixed points, Jacobians, flow, Lyapunov exponents, dimensions, lesions.
 
-All on the sparse weights, in float64, without noise; a network of delays is refused.
+Everything runs on the sparse weights, in float64, without noise. Delays between units are refused; those of
+inputs count.
 """
 
-from sparse_mrnn.analysis.components import PrincipalComponents, principal_components
-from sparse_mrnn.analysis.dimensionality import dimensionality
+from sparse_mrnn.analysis.components import (
+    PrincipalComponents,
+    Rotation,
+    dimensionality,
+    principal_components,
+    principal_plane,
+    rotational_plane,
+)
 from sparse_mrnn.analysis.fixed_points import FixedPoints, find_fixed_points
 from sparse_mrnn.analysis.flow import FlowField, flow_field
 from sparse_mrnn.analysis.gramian import Gramian
@@ -12,8 +19,7 @@ from sparse_mrnn.analysis.linear import Linearization, Modes, linearize
 from sparse_mrnn.analysis.lyapunov import LyapunovSpectrum, lyapunov_spectrum
 from sparse_mrnn.analysis.newton import SolverOptions
 from sparse_mrnn.analysis.perturb import Perturbations, perturbation
-from sparse_mrnn.analysis.planes import Plane, axes_plane, plane_of, principal_plane
-from sparse_mrnn.analysis.rotation import Rotation, rotational_plane
+from sparse_mrnn.analysis.planes import Plane, axes_plane, plane_of
 from sparse_mrnn.analysis.sampling import run_states, sample_states
 
 __all__ = [

@@ -1,13 +1,16 @@
-"""Principal components of states, out of core.
+"""Statistics of states, out of core: dimensionality, principal components, and the plane of rotation.
 
-Above 1,000 units they come from a randomised range with subspace iterations, in a few passes over the
+Above 1,000 units components come from a randomised range with subspace iterations, in a few passes over the
 states: Halko, Martinsson & Tropp 2011, SIAM Review 53:217.
 """
 
 from __future__ import annotations
 
+import math
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +18,103 @@ from numpy.typing import NDArray
 from sparse_mrnn.analysis.dynamics import as_tensor
 from sparse_mrnn.analysis.planes import Plane
 from sparse_mrnn.analysis.result import Result
-from sparse_mrnn.analysis.state_source import StateSource
-from sparse_mrnn.errors import AnalysisError
+from sparse_mrnn.errors import AnalysisError, ShapeError
 from sparse_mrnn.plot.figure import Axes, axes_or_new
+from sparse_mrnn.recording import open_recording
 
 Float = NDArray[np.float64]
+
+BLOCK_BYTES = 2**26
+"""Bytes of a block of states, as float64."""
+
+
+class StateSource:
+    """States of units over trials and time, read block by block, centred on their mean.
+
+    Parameters
+    ----------
+    states : array, shape (..., time, units); xarray DataArray or Dataset; or path of a recording
+        From a Dataset, the first variable by unit is read, usually h.
+    """
+
+    def __init__(self, states: Any) -> None:
+        if isinstance(states, str | os.PathLike):
+            states = open_recording(states)
+        if hasattr(states, "data_vars"):
+            names = [name for name, one in states.data_vars.items() if one.dims[-1:] == ("unit",)]
+            if not names:
+                raise AnalysisError("the dataset has no variable by unit; record what=('units',).")
+            states = states[names[0]]
+        self.lazy = hasattr(states, "dims") and hasattr(states, "isel")
+        self.array = states if self.lazy else as_tensor(states).cpu().numpy()
+        if self.array.ndim < 2:
+            raise ShapeError(f"states have shape {self.array.shape}; expected at least (time, units).")
+        self.n = int(self.array.shape[-1])
+        self.count = int(np.prod(self.array.shape[:-1]))
+        if self.count < 2:
+            raise AnalysisError(f"{self.count} states have no variance; give at least two.")
+        self.mean = np.zeros(self.n)
+        self.mean = sum(block.sum(axis=0) for block in self.blocks()) / self.count
+
+    def blocks(self) -> Iterator[Float]:
+        """Centred states, shape (some, units), in order."""
+        length = max(1, BLOCK_BYTES // (8 * self.n))
+        if self.array.ndim == 2:
+            for start in range(0, self.array.shape[0], length):
+                yield self._read(self.array[start : start + length])
+        else:
+            steps = self.array.shape[-2]
+            for trial in np.ndindex(self.array.shape[:-2]):
+                for start in range(0, steps, length):
+                    yield self._read(self.array[(*trial, slice(start, start + length))])
+
+    def _read(self, part: Any) -> Float:
+        values = np.asarray(part.values if self.lazy else part, dtype=np.float64)
+        if not np.isfinite(values).all():
+            raise AnalysisError("the states have NaN or infinite entries; leave out what was not recorded.")
+        centred: Float = values - self.mean
+        return centred
+
+
+def dimensionality(states: Any) -> float:
+    """Participation ratio of the covariance C of states, (tr C)^2 / tr C^2: from 1 to the number of units.
+
+    Out of core: one block of states and one of the smaller Gram matrix are in memory. O(m^2 M) in time, with
+    m the smaller and M the larger of states and units.
+
+    Parameters
+    ----------
+    states : array, shape (..., time, units); xarray DataArray or Dataset; or path of a recording
+
+    Raises
+    ------
+    AnalysisError
+        If the states are fewer than two, all the same, or not finite.
+
+    References
+    ----------
+    Gao et al. 2017, A theory of multineuronal dimensionality, dynamics and measurement.
+
+    Examples
+    --------
+    >>> round(dimensionality(np.eye(4)), 6)
+    3.0
+    """
+    source = StateSource(states)
+    trace = float(sum((block**2).sum() for block in source.blocks()))
+    if trace <= 1e-24 * source.count * max(float((source.mean**2).sum()), 1e-300):
+        raise AnalysisError("the states are all the same; they have no dimension.")
+    if source.n <= source.count:
+        square = 0.0
+        width = max(1, BLOCK_BYTES // (8 * source.n))
+        for start in range(0, source.n, width):  # columns of the covariance
+            part = np.zeros((source.n, min(width, source.n - start)))
+            for block in source.blocks():
+                part += block.T @ block[:, start : start + width]
+            square += float((part**2).sum())
+    else:
+        square = sum(float(((a @ b.T) ** 2).sum()) for a in source.blocks() for b in source.blocks())
+    return trace**2 / square
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -36,16 +131,10 @@ class PrincipalComponents(Result):
         Variance in all dimensions.
     """
 
-    mean: Float
-    components: Float
-    variance: Float
+    mean: Annotated[Float, "unit"]
+    components: Annotated[Float, "component", "unit"]
+    variance: Annotated[Float, "component"]
     total: float
-
-    DIMENSIONS: ClassVar[dict[str, tuple[str, ...]]] = {
-        "mean": ("unit",),
-        "components": ("component", "unit"),
-        "variance": ("component",),
-    }
 
     @property
     def explained(self) -> Float:
@@ -56,7 +145,7 @@ class PrincipalComponents(Result):
         """The plane of two components, for `flow_field` and the plots."""
         if not 0 <= first < len(self.variance) > second >= 0 or first == second:
             pair = f"components {first} and {second} of {len(self.variance)}"
-            raise AnalysisError(f"there is no plane of {pair}.")
+            raise AnalysisError(f"{pair} do not span a plane.")
         labels = [f"PC {c + 1} ({100 * self.explained[c]:.0f}% of variance)" for c in (first, second)]
         return Plane(self.mean, self.components[[first, second]].T, (labels[0], labels[1]))
 
@@ -121,3 +210,130 @@ def principal_components(
     variance, vectors = np.linalg.eigh(small)
     variance, vectors = np.maximum(variance[::-1][:k], 0), vectors[:, ::-1][:, :k]
     return PrincipalComponents(source.mean, (basis @ vectors).T, variance, total)
+
+
+def principal_plane(states: Any, components: tuple[int, int] = (0, 1)) -> Plane:
+    """The plane of two principal components of states.
+
+    Parameters
+    ----------
+    states : array, shape (..., units)
+    components : (int, int)
+        Numbers of the components, from 0.
+
+    Raises
+    ------
+    AnalysisError
+        If the states do not span a plane.
+
+    Examples
+    --------
+    >>> principal_plane(np.eye(3)).labels
+    ('PC 1 (50% of variance)', 'PC 2 (50% of variance)')
+    """
+    flat = as_tensor(states).cpu().double().numpy()
+    flat = flat.reshape(-1, flat.shape[-1])
+    most = min(flat.shape[1], len(flat) - 1)
+    need, rank = max(components) + 1, 0
+    if most > 0:
+        found = principal_components(flat, min(most, need))
+        rank = int((found.variance > 1e-12 * max(found.total, 1e-300)).sum())
+        if rank >= need:
+            return found.plane(*components)
+    raise AnalysisError(
+        f"the {len(flat)} states span {rank} dimensions, too few for a plane of components "
+        f"{components[0] + 1} and {components[1] + 1}; give more different states, or a basis."
+    )
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Rotation(Result):
+    """The plane in which recorded states rotate most strongly.
+
+    Parameters
+    ----------
+    origin, basis : ndarray, shape (units,), (units, 2)
+    frequency : float
+        Hz.
+    r2, r2_any : float
+        Share of the variance of the derivative that rotation alone, and any linear dynamics, explain in the
+        leading principal components.
+    """
+
+    origin: Annotated[Float, "unit"]
+    basis: Annotated[Float, "unit", "axis"]
+    frequency: float
+    r2: float
+    r2_any: float
+
+    @property
+    def plane(self) -> Plane:
+        """The plane, for `flow_field` and the plots."""
+        return Plane(self.origin, self.basis, ("rotation 1", "rotation 2"))
+
+
+def rotational_plane(
+    states: Any, dt: float, *, components: int = 6, rng: np.random.Generator | int = 0
+) -> Rotation:
+    """The plane of strongest rotation: of a skew-symmetric M fitted to dx/dt = M x in leading components.
+
+    Parameters
+    ----------
+    states : array, shape (..., time, units); xarray DataArray or Dataset; or path of a recording
+    dt : float
+        ms between two times.
+    components : int
+        Principal components to look in.
+    rng : numpy Generator or int
+        Generator of the randomised search for the components, or its seed.
+
+    Returns
+    -------
+    Rotation
+
+    Raises
+    ------
+    AnalysisError
+        If the states have fewer components, or do not move.
+
+    References
+    ----------
+    Churchland et al. 2012, Neural population dynamics during reaching.
+
+    Examples
+    --------
+    >>> t = np.linspace(0, 1000, 201)   # ms; two turns
+    >>> circle = np.stack([np.cos(4e-3 * np.pi * t), np.sin(4e-3 * np.pi * t)], axis=1) @ np.eye(2, 4)
+    >>> found = rotational_plane(circle, 5.0, components=2)
+    >>> round(found.frequency, 2), round(found.r2, 2)   # Hz
+    (2.0, 1.0)
+    """
+    if components < 2 or not dt > 0:
+        raise AnalysisError("rotational_plane: needs at least two components and a dt above 0.")
+    pca = principal_components(states, components, rng=rng)
+    source = StateSource(states)
+    steps = source.array.shape[-2]
+    scores = np.concatenate([block @ pca.components.T for block in source.blocks()])
+    scores = scores.reshape(-1, steps, components)
+    if steps < 3:
+        raise AnalysisError("rotational_plane: needs at least three times.")
+    x = scores[:, 1:-1].reshape(-1, components)
+    dx = ((scores[:, 2:] - scores[:, :-2]) / (2 * dt)).reshape(-1, components)
+    moved = float((dx**2).sum())
+    if moved == 0:
+        raise AnalysisError("rotational_plane: the states do not move.")
+    pairs = [(i, j) for i in range(components) for j in range(i)]
+    design = np.zeros((*x.shape, len(pairs)))  # dx = M x with M[i, j] = -M[j, i]
+    for p, (i, j) in enumerate(pairs):
+        design[:, i, p], design[:, j, p] = x[:, j], -x[:, i]
+    weights = np.linalg.lstsq(design.reshape(-1, len(pairs)), dx.ravel(), rcond=None)[0]
+    m = np.zeros((components, components))
+    for value, (i, j) in zip(weights, pairs, strict=True):
+        m[i, j], m[j, i] = value, -value
+    free = np.linalg.lstsq(x, dx, rcond=None)[0]
+    left, left_any = float(((dx - x @ m.T) ** 2).sum()), float(((dx - x @ free) ** 2).sum())
+    values, vectors = np.linalg.eigh(1j * m)  # eigenvalues of a skew-symmetric matrix are imaginary, in pairs
+    lead = vectors[:, -1]
+    plane, _ = np.linalg.qr(np.stack([lead.real, lead.imag], axis=1))
+    frequency = 1000 * abs(float(values[-1])) / (2 * math.pi)
+    return Rotation(pca.mean, pca.components.T @ plane, frequency, 1 - left / moved, 1 - left_any / moved)

@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -19,12 +19,11 @@ from torch import Tensor
 from sparse_mrnn.declaration.graph import projection_label
 from sparse_mrnn.errors import AnalysisError, ShapeError, UnknownNameError, suggest
 from sparse_mrnn.models.delays import has_delays
-from sparse_mrnn.models.elman import ElmanmRNN
-from sparse_mrnn.models.leaky import mRNN
 from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.models.weights import DENSE_LIMIT, SparseWeights
 from sparse_mrnn.ops.activations import ActivationSegments
 from sparse_mrnn.ops.pattern import Pattern
+from sparse_mrnn.ops.step import Step
 
 LU_ENTRIES = 2**22
 """Entries of a batch of dense Jacobians at most."""
@@ -37,18 +36,21 @@ class Dynamics:
         mRNN:       tau dx/dt = v(x) = -x + W f(x) + drive,    x[t+1] = x[t] + alpha v(x[t])
         ElmanmRNN:  h[t+1] = f(W h[t] + drive),                v(h) = f(W h + drive) - h
 
+    The equations are those of the model's `Step`, here in float64; the state is the one it names as its
+    coordinate: the pre-activation x, or the activity h.
+
     Parameters
     ----------
     pattern : Pattern
     values : Tensor, shape (synapses,)
         Effective weights.
     drive : Tensor, shape (units, columns), or (units, 1) for all columns
-        W_inp u + b + stim, and what held units send.
-    alpha, tau : Tensor, shape (units, 1)
-        Share of the state replaced in a step; time constant, ms (of an Elman net: one step).
-    segments : ActivationSegments
-    elman : bool
-        Whether the state is the activity h; else it is the pre-activation x.
+        W_inp u + stim, and what held units send.
+    equation : Step
+    parameters : dict of str to Tensor, each of shape (units, 1)
+        Of the equation, tonic input among them.
+    tau : Tensor, shape (units, 1)
+        Time constant, ms (of an Elman net: one step).
     units : Tensor of int, shape (units,)
         Their numbers in the network, ascending.
     """
@@ -56,10 +58,9 @@ class Dynamics:
     pattern: Pattern
     values: Tensor
     drive: Tensor
-    alpha: Tensor
+    equation: Step
+    parameters: dict[str, Tensor]
     tau: Tensor
-    segments: ActivationSegments
-    elman: bool
     units: Tensor
 
     @classmethod
@@ -80,31 +81,29 @@ class Dynamics:
         AnalysisError
             If the network has delays, or no dynamics.
         """
-        if not isinstance(net, mRNN | ElmanmRNN):
+        if type(net).step is mRNNBase.step:
             raise AnalysisError(f"{what}: {type(net).__name__} has no dynamics; use mRNN or ElmanmRNN.")
+        if len(net.step.states) > 1:
+            names = ", ".join(net.step.states)
+            raise AnalysisError(f"{what}: a unit of {type(net).__name__} has several states ({names}).")
         rec, inp = net.weights("recurrent"), net.weights("input")
         if has_delays(rec, net.dt):
             raise AnalysisError(
                 f"{what}: the network has delays, so its state is more than that of its units. Its fixed "
                 "points are those of a copy declared without delays; their stability is not."
             )
-        n, device = rec.shape[0], net.device
+        n = rec.shape[0]
         with torch.no_grad():
-            alpha = net.alpha.detach().double().expand(n, 1)
-            if isinstance(net, mRNN):
-                found, regions = net.time_constants, net.layout().regions
-                each = [np.broadcast_to(found[region.name], region.n) for region in regions]
-                tau = torch.from_numpy(np.concatenate(each)).to(device)[:, None]
-            else:
-                tau = torch.full((n, 1), net.dt, dtype=torch.float64, device=device)
-            drive = net.tonic_inp.detach().double()[:, None] + _per_unit(net, stim, what)
+            drive = _per_unit(net, stim, what)
             u = constant_inputs(net, inputs, what=what)
             drive = drive + Pattern.matrix(*effective_weights(inp, what=what)) @ u
             drive = drive.expand(n, max(drive.shape[1], u.shape[1]))
             pattern, values = effective_weights(rec, what=what)
-        every = torch.arange(n, device=device)
-        elman = isinstance(net, ElmanmRNN)
-        return cls(pattern, values, drive, alpha, tau, net.activation_segments, elman, every)
+            given = net.step_parameters().items()
+            parameters = {name: p.detach().double().expand(n, 1) for name, p in given}
+            tau = net.unit_time_constants()
+        every = torch.arange(n, device=net.device)
+        return cls(pattern, values, drive, net.step, parameters, tau, every)
 
     def restricted(self, units: Tensor, state: Tensor) -> Dynamics:
         """The dynamics of some units while the others keep the activity they have in ``state``."""
@@ -124,15 +123,30 @@ class Dynamics:
             pattern=pattern,
             values=self.values[entries],
             drive=(self.drive + sent)[units],
-            alpha=self.alpha[units],
+            equation=self.equation.with_activation(ActivationSegments(tuple(parts))),
+            parameters={name: p[units] for name, p in self.parameters.items()},
             tau=self.tau[units],
-            segments=ActivationSegments(tuple(parts)),
             units=self.units[units],
         )
 
     def columns(self, index: Tensor) -> Dynamics:
         """The dynamics of some of the columns."""
         return self if self.drive.shape[1] == 1 else replace(self, drive=self.drive[:, index])
+
+    @property
+    def elman(self) -> bool:
+        """True if the state is the activity h; else it is the pre-activation x."""
+        return self.equation.coordinate == "h"
+
+    @property
+    def segments(self) -> ActivationSegments:
+        """Which activation applies to which range of units."""
+        return self.equation.activation
+
+    @property
+    def alpha(self) -> Tensor:
+        """Share of the velocity that a step adds to the state, shape (units, 1)."""
+        return self.equation.rates(self.parameters).expand(self.n, 1)
 
     @property
     def n(self) -> int:
@@ -152,32 +166,46 @@ class Dynamics:
 
     def preactivation(self, state: Tensor) -> Tensor:
         """x of a leaky net; W h + drive of an Elman net."""
-        return self.matrix @ state + self.drive if self.elman else state
+        return self.advance(state, state)[0] if self.elman else state
 
     def activity(self, state: Tensor) -> Tensor:
         """h = f(x) of a leaky net; the state of an Elman net."""
-        return state if self.elman else self.segments.apply(state)
+        return state if self.elman else self.equation.activity((state,))
+
+    def current(self, h: Tensor) -> Tensor:
+        """W h + drive: what the units receive."""
+        return self.matrix @ h + self.drive
+
+    def advance(self, state: Tensor, h: Tensor, more: Tensor | float = 0.0) -> tuple[Tensor, Tensor]:
+        """x and h one step after a state whose units transmit h and receive ``more`` besides."""
+        current = self.current(h) + more
+        after = self.equation.step((state,), current, self.parameters)
+        return after[0], self.equation.activity(after)
 
     def velocity(self, state: Tensor) -> Tensor:
         """v(state), whose zeros are the fixed points."""
         if self.elman:
-            return self.segments.apply(self.preactivation(state)) - state
-        return self.matrix @ self.segments.apply(state) + self.drive - state
+            return self.advance(state, state)[1] - state
+        current = self.current(self.activity(state))
+        return self.equation.velocity((state,), current, self.parameters)[0]
 
     def step(self, state: Tensor) -> Tensor:
         """The state one time step later."""
-        return state + self.alpha * self.velocity(state)
+        return self.advance(state, self.activity(state))[self.elman]
 
     def tangent(self, state: Tensor) -> Tangent:
         """Products with the Jacobian of v at every column of ``state``."""
-        return Tangent(self, self.slope(self.preactivation(state)))
+        if self.elman:
+            return Tangent(self, -1.0, self.slope(self.preactivation(state)), None)
+        receive = partial(self._current_at, state)
+        return Tangent(self, *self.equation.partials((state,), receive, self.parameters))
+
+    def _current_at(self, state: Tensor) -> Tensor:
+        return self.current(self.activity(state))
 
     def slope(self, x: Tensor) -> Tensor:
         """f'(x)."""
-        with torch.enable_grad():
-            at = x.detach().requires_grad_()
-            (slope,) = torch.autograd.grad(self.segments.apply(at).sum(), at)
-        return slope
+        return self.segments.slope(x)
 
     def kinks(self, x: Tensor, width: float = 1e-9) -> Tensor:
         """Where f' differs on the two sides of x: bool, shaped like x."""
@@ -186,37 +214,46 @@ class Dynamics:
 
 @dataclass(frozen=True, eq=False)
 class Tangent:
-    """Products with the Jacobian of v: W diag(f') - 1 of a leaky net, diag(f') W - 1 of an Elman net.
+    """Products with the Jacobian of v at every state: diag(into) W diag(out) + diag(own).
 
-    ``slope`` is f' at every state, shape (units, columns).
+    A leaky net has own = -1 and out = f'(x), an Elman net own = -1 and into = f'(W h + drive).
+
+    Parameters
+    ----------
+    dynamics : Dynamics
+    own : Tensor, shape (units, columns), or float for all
+    into, out : Tensor, shape (units, columns), or None for 1
     """
 
     dynamics: Dynamics
-    slope: Tensor
+    own: Tensor | float
+    into: Tensor | None
+    out: Tensor | None
 
     def forward(self, v: Tensor) -> Tensor:
         """J v, for one vector at each state, or for several at one."""
-        if self.dynamics.elman:
-            return self.slope * (self.dynamics.matrix @ v) - v
-        return self.dynamics.matrix @ (self.slope * v) - v
+        return _scaled(self.into, self.dynamics.matrix @ _scaled(self.out, v)) + self.own * v
 
     def adjoint(self, v: Tensor) -> Tensor:
         """J^T v."""
-        if self.dynamics.elman:
-            return self.dynamics.transposed @ (self.slope * v) - v
-        return self.slope * (self.dynamics.transposed @ v) - v
+        return _scaled(self.out, self.dynamics.transposed @ _scaled(self.into, v)) + self.own * v
 
     def solve(self, rhs: Tensor) -> Tensor:
         """J^-1 rhs at every column, by LU of dense matrices, some at a time; NaN where one is singular."""
         n = self.dynamics.n
         dense = self.dynamics.matrix.to_dense().cpu().numpy()
-        slopes, right = self.slope.t().cpu().numpy(), rhs.t().cpu().numpy()
+        right = rhs.t().cpu().numpy()
+        one = torch.ones((), dtype=rhs.dtype, device=rhs.device)
+        own = (one * self.own).expand(rhs.shape).t().cpu().numpy()
+        into, out = (None if s is None else s.t().cpu().numpy() for s in (self.into, self.out))
         found = np.full(right.shape, np.nan)
         some = max(1, LU_ENTRIES // n**2)
         for columns in (slice(start, start + some) for start in range(0, len(right), some)):
-            slope = slopes[columns]
-            jacobian = dense * (slope[:, :, None] if self.dynamics.elman else slope[:, None, :])
-            jacobian[:, np.arange(n), np.arange(n)] -= 1
+            jacobian = np.broadcast_to(dense, (len(right[columns]), n, n))
+            jacobian = jacobian * (1.0 if out is None else out[columns, None, :])
+            if into is not None:
+                jacobian *= into[columns, :, None]
+            jacobian[:, np.arange(n), np.arange(n)] += own[columns]
             with suppress(np.linalg.LinAlgError):
                 found[columns] = np.linalg.solve(jacobian, right[columns, :, None])[:, :, 0]
         return torch.from_numpy(found).t().to(rhs)
@@ -224,6 +261,10 @@ class Tangent:
     def step(self, v: Tensor) -> Tensor:
         """A deviation one time step later."""
         return v + self.dynamics.alpha * self.forward(v)
+
+
+def _scaled(by: Tensor | None, v: Tensor) -> Tensor:
+    return v if by is None else by * v
 
 
 def effective_weights(weights: SparseWeights, *, what: str = "analysis") -> tuple[Pattern, Tensor]:

@@ -1,4 +1,4 @@
-"""Fixed points: where they are, how stable they are, and which starts lead there.
+"""Fixed points: their states, their stability, and the starts that lead there.
 
 Sussillo & Barak 2013, Opening the black box: low-dimensional dynamics in high-dimensional recurrent neural
 networks.
@@ -6,25 +6,24 @@ networks.
 
 from __future__ import annotations
 
-import warnings
-from dataclasses import dataclass, fields, replace
-from typing import Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sparse_mrnn.analysis.components import principal_plane
 from sparse_mrnn.analysis.dynamics import Dynamics, constant_inputs, selected_units, states
-from sparse_mrnn.analysis.jacobian import sparse_jacobian
+from sparse_mrnn.analysis.jacobian import sparse_jacobian, warn_of_kinks
 from sparse_mrnn.analysis.newton import SolverOptions, find_zeros
-from sparse_mrnn.analysis.planes import Plane, principal_plane
+from sparse_mrnn.analysis.planes import Plane
 from sparse_mrnn.analysis.result import Result
 from sparse_mrnn.analysis.sampling import states_around_start
-from sparse_mrnn.errors import AnalysisError, KinkWarning, ShapeError, SpectralConvergenceError
+from sparse_mrnn.errors import AnalysisError, ShapeError, SpectralConvergenceError
 from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.plot.figure import Axes, axes_or_new
-from sparse_mrnn.simulation.targets import unit_labels
 from sparse_mrnn.spectral import leading_eigenpairs
 
 Float = NDArray[np.float64]
@@ -47,25 +46,25 @@ class FixedPoints(Result):
     Parameters
     ----------
     state : ndarray, shape (points, units)
-        What the network's ``forward`` takes: x of an mRNN, h of an ElmanmRNN.
+        State that ``forward`` takes: x of an mRNN, h of an ElmanmRNN.
     x, h : ndarray, shape (points, units)
         Pre-activation and activity, of held regions too.
     inputs : ndarray, shape (points, inputs)
     speed, q : ndarray, shape (points,)
         Euclidean norm of the velocity v (see `Dynamics`) and ``|v|^2 / 2``.
     eigenvalues : ndarray of complex, shape (points, k)
-        Leading eigenvalues of the Jacobian of one time step, of the regions analysed. NaN where not
+        Leading eigenvalues of the Jacobian of one time step, of the regions analysed. NaN if not
         certified.
     stability : ndarray of str, shape (points,)
         "stable", "unstable", "marginal" (the leading modulus is 1 within 1e-6), or "unknown".
     kinks : ndarray of int, shape (points,)
-        Units at a kink of their activation, where the Jacobian is that of one side.
+        Units at a kink of their activation; the Jacobian takes the derivative of one side.
     outlier : ndarray of bool, shape (points,)
         Much farther from the middle of the starts than the starts are.
     starts_here : ndarray of int, shape (points,)
         How many starts led to the point.
     start_point, start_speed, start_steps, start_descents : ndarray, shape (starts,)
-        Of every start: the point it led to (-1: none), the last speed, Newton steps, gradient descents.
+        For every start: the point it led to (-1: none), the last speed, Newton steps, gradient descents.
     region, unit_id : ndarray of str, shape (units,)
     regions : tuple of str
         The regions analysed; the others were held.
@@ -73,34 +72,25 @@ class FixedPoints(Result):
         Speed below which a state counted as a fixed point.
     """
 
-    state: Float
-    x: Float
-    h: Float
-    inputs: Float
-    speed: Float
-    q: Float
-    eigenvalues: NDArray[np.complex128]
-    stability: NDArray[np.str_]
-    kinks: NDArray[np.int64]
-    outlier: NDArray[np.bool_]
-    starts_here: NDArray[np.int64]
-    start_point: NDArray[np.int64]
-    start_speed: Float
-    start_steps: NDArray[np.int64]
-    start_descents: NDArray[np.int64]
-    region: NDArray[np.str_]
-    unit_id: NDArray[np.str_]
+    state: Annotated[Float, "point", "unit"]
+    x: Annotated[Float, "point", "unit"]
+    h: Annotated[Float, "point", "unit"]
+    inputs: Annotated[Float, "point", "input"]
+    speed: Annotated[Float, "point"]
+    q: Annotated[Float, "point"]
+    eigenvalues: Annotated[NDArray[np.complex128], "point", "k"]
+    stability: Annotated[NDArray[np.str_], "point"]
+    kinks: Annotated[NDArray[np.int64], "point"]
+    outlier: Annotated[NDArray[np.bool_], "point"]
+    starts_here: Annotated[NDArray[np.int64], "point"]
+    start_point: Annotated[NDArray[np.int64], "start"]
+    start_speed: Annotated[Float, "start"]
+    start_steps: Annotated[NDArray[np.int64], "start"]
+    start_descents: Annotated[NDArray[np.int64], "start"]
+    region: Annotated[NDArray[np.str_], "unit"]
+    unit_id: Annotated[NDArray[np.str_], "unit"]
     regions: tuple[str, ...]
     tol: float
-
-    DIMENSIONS: ClassVar[dict[str, tuple[str, ...]]] = {
-        **dict.fromkeys(("state", "x", "h"), ("point", "unit")),
-        "inputs": ("point", "input"),
-        "eigenvalues": ("point", "k"),
-        **dict.fromkeys(("speed", "q", "stability", "kinks", "outlier", "starts_here"), ("point",)),
-        **dict.fromkeys(("start_point", "start_speed", "start_steps", "start_descents"), ("start",)),
-        **dict.fromkeys(("region", "unit_id"), ("unit",)),
-    }
 
     def __len__(self) -> int:
         return len(self.speed)
@@ -109,13 +99,13 @@ class FixedPoints(Result):
         chosen = np.atleast_1d(np.arange(len(self))[index])
         new_number = np.full(len(self) + 1, -1)
         new_number[chosen] = np.arange(len(chosen))
-        of_points = [f.name for f in fields(self) if self.DIMENSIONS.get(f.name, ("",))[0] == "point"]
+        of_points = [name for name, dimensions in self.dimensions().items() if dimensions[0] == "point"]
         picked = {name: getattr(self, name)[chosen] for name in of_points}
         return replace(self, start_point=new_number[self.start_point], **picked)
 
     @property
     def stable(self) -> NDArray[np.bool_]:
-        """Which points are stable."""
+        """Mask of the stable points, shape (points,)."""
         return np.asarray(self.stability == "stable")
 
     def filter(
@@ -135,7 +125,7 @@ class FixedPoints(Result):
 
     @property
     def diagnostics(self) -> str:
-        """What was found from how many starts, and how near the others came."""
+        """Sentence that says what was found from how many starts, and how near the others came."""
         starts, lost = len(self.start_point), int((self.start_speed > self.tol).sum())
         if lost == starts:
             found = f"no fixed point found from {starts} starts"
@@ -168,7 +158,7 @@ class FixedPoints(Result):
         Raises
         ------
         AnalysisError
-            If there is no point, or no plane through the points.
+            If there are no points, or they do not span a plane.
         """
         if not len(self):
             raise AnalysisError(f"there is nothing to draw: {self.diagnostics}")
@@ -207,10 +197,10 @@ def find_fixed_points(
     options: SolverOptions | None = None,
     rng: np.random.Generator | int = 0,
 ) -> FixedPoints:
-    """Fixed points of a network, without noise, under constant input.
+    """Find fixed points of a network, without noise, under constant input.
 
-    From every start by Newton steps, whose linear systems GMRES solves with Jacobian-vector products on the
-    sparse weights (LU, of up to 400 units); where they stall, by gradient descent on q and Newton again. In
+    Newton steps go from every start; GMRES solves their linear systems with Jacobian-vector products on the
+    sparse weights (LU, of up to 400 units). If they stall, gradient descent on q and Newton follow. All is in
     float64, whatever the network's dtype. Memory: 60 vectors per start and the synapses twice.
 
     Parameters
@@ -227,15 +217,15 @@ def find_fixed_points(
     stim : array, shape (units,) or (starts, units), or mapping from regions to numbers, optional
         Constant current to the units.
     starts : int
-        How many, where ``x0`` does not say.
+        Number of starts, if ``x0`` is not given.
     unique : float
         Points whose coordinates all differ by less, under the same input, are one.
     eigenvalues : int
         Leading eigenvalues of each point's Jacobian to find, by `sparse_mrnn.spectral`; 0: none, stability
         "unknown".
     outlier_scale : float
-        A point is an outlier where its distance from the mean start is more than this times that of the mean
-        start.
+        A point is an outlier if it lies more than this times as far from the mean start as a start does on
+        average.
     options : SolverOptions, optional
         Tolerance (default: |v| < 1e-8) and limits.
     rng : numpy Generator or int
@@ -244,7 +234,7 @@ def find_fixed_points(
     Returns
     -------
     FixedPoints
-        Empty where none was found; its ``diagnostics`` say how near the search came.
+        Empty if none was found; its ``diagnostics`` say how near the search came.
 
     Raises
     ------
@@ -256,7 +246,7 @@ def find_fixed_points(
     Warns
     -----
     KinkWarning
-        Where a point's Jacobian does not exist, because units lie at a kink of their activation.
+        If a point's Jacobian does not exist, because units lie at a kink of their activation.
 
     Examples
     --------
@@ -292,13 +282,9 @@ def find_fixed_points(
     kinks = part.kinks(part.preactivation(state[units])).sum(0)
     if bool(kinks.any()):
         at = torch.nonzero(kinks)[:, 0].tolist()
-        warnings.warn(
-            f"{what}: at fixed point {', '.join(map(str, at[:5]))}, {int(kinks.max())} units lie at a kink "
-            "of their activation, where there is no derivative; the Jacobian is that of one side.",
-            KinkWarning,
-            stacklevel=2,
-        )
-    region, unit_id = unit_labels(net)
+        points = ", ".join(map(str, at[:5]))
+        warn_of_kinks(f"{what}: at fixed point {points}, {int(kinks.max())} units")
+    region, unit_id = net.layout().labels()
     names = [region.name for region in net.layout().regions]
     speed = zeros.speed[chosen]
 
@@ -345,7 +331,7 @@ def _unique(rows: Tensor, speed: Tensor, tol: float, unique: float) -> tuple[Ten
 
 
 def _eigenvalues(dynamics: Dynamics, state: Tensor, k: int) -> NDArray[np.complex128]:
-    """Leading eigenvalues of a step at every column; NaN where they cannot be certified."""
+    """Leading eigenvalues of a step at every column; NaN if they cannot be certified."""
     values = np.full((state.shape[1], k), np.nan + 0j)
     for column in range(state.shape[1]) if k else ():
         index = torch.tensor([column], device=state.device)

@@ -1,24 +1,24 @@
-"""Flow fields: where a network's state goes from every point of a plane, and where its linearisation says."""
+"""Flow fields: the velocity of a network on a plane through its state space, and of its linearisation."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sparse_mrnn.analysis.components import principal_plane
 from sparse_mrnn.analysis.dynamics import Dynamics, as_tensor, selected_units, states
 from sparse_mrnn.analysis.fixed_points import FixedPoints, draw_points
-from sparse_mrnn.analysis.planes import Plane, axes_plane, plane_of, principal_plane
+from sparse_mrnn.analysis.planes import Plane, axes_plane, plane_of
 from sparse_mrnn.analysis.result import Result
 from sparse_mrnn.errors import AnalysisError, ShapeError
 from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.plot.figure import Axes, axes_or_new
-from sparse_mrnn.simulation.targets import unit_labels
 
 Float = NDArray[np.float64]
 
@@ -41,7 +41,7 @@ class FlowField(Result):
     about : ndarray, shape (fields, 2)
         Coordinates of the state linearised about.
     time : ndarray of int, shape (fields,)
-        Step of the trajectory that the other regions' state is from; -1 where they are fixed.
+        Step of the trajectory that the other regions' state is from; -1 if they are fixed.
     trajectories : ndarray, shape (trials, steps, 2)
         On the plane.
     origin, basis : ndarray, shape (units,), (units, 2)
@@ -50,33 +50,19 @@ class FlowField(Result):
     labels : (str, str)
     """
 
-    axis1: Float
-    axis2: Float
-    velocity: Float
-    linear: Float
-    speed: Float
-    about: Float
-    time: NDArray[np.int64]
-    trajectories: Float
-    origin: Float
-    basis: Float
-    units: NDArray[np.int64]
-    region: NDArray[np.str_]
+    axis1: Annotated[Float, "column"]
+    axis2: Annotated[Float, "row"]
+    velocity: Annotated[Float, "field", "row", "column", "axis"]
+    linear: Annotated[Float, "field", "row", "column", "axis"]
+    speed: Annotated[Float, "field", "row", "column"]
+    about: Annotated[Float, "field", "axis"]
+    time: Annotated[NDArray[np.int64], "field"]
+    trajectories: Annotated[Float, "trial", "step", "axis"]
+    origin: Annotated[Float, "unit"]
+    basis: Annotated[Float, "unit", "axis"]
+    units: Annotated[NDArray[np.int64], "unit"]
+    region: Annotated[NDArray[np.str_], "unit"]
     labels: tuple[str, str]
-
-    DIMENSIONS: ClassVar[dict[str, tuple[str, ...]]] = {
-        "axis1": ("column",),
-        "axis2": ("row",),
-        **dict.fromkeys(("velocity", "linear"), ("field", "row", "column", "axis")),
-        "speed": ("field", "row", "column"),
-        "about": ("field", "axis"),
-        "time": ("field",),
-        "trajectories": ("trial", "step", "axis"),
-        "origin": ("unit",),
-        "basis": ("unit", "axis"),
-        "units": ("unit",),
-        "region": ("unit",),
-    }
 
     @property
     def plane(self) -> Plane:
@@ -151,7 +137,7 @@ def flow_field(
     trajectories : array, shape (trials, steps, units) or (steps, units)
         States of the whole network: x of an mRNN, h of an ElmanmRNN. They span the plane and the grid.
     inputs, stim
-        As for `find_fixed_points`, one column.
+        See `find_fixed_points`; one column.
     regions : str or sequence of str, optional
         Regions or parents whose states span the plane. Default: all.
     plane : "pca", Plane, (int, int), or array of shape (units, 2)
@@ -200,7 +186,7 @@ def flow_field(
     every = states(net, given, "trajectories", what=what)
     chosen = units.cpu().numpy()
     paths = every[units].t().reshape(*given.shape[:2], len(units)).cpu().numpy()
-    region, unit_id = unit_labels(net)
+    region, unit_id = net.layout().labels()
     on = _plane(plane, paths, unit_id[chosen])
     coordinates = on.project(paths)
     low, high = coordinates.reshape(-1, 2).min(0), coordinates.reshape(-1, 2).max(0)
@@ -270,7 +256,7 @@ def _held(
 def _field(
     whole: Dynamics, units: Tensor, plane: Plane, mesh: Float, held: Tensor, about: Tensor | None
 ) -> tuple[Float, Float, Float, Float]:
-    """Velocity and linear velocity on the plane, speed, and where the linearisation is about."""
+    """Velocity and linear velocity on the plane, speed, and coordinates of the state linearised about."""
     device = held.device
     part, own = whole.restricted(units, held), held[units]
     basis = torch.from_numpy(plane.basis).to(device)

@@ -1,4 +1,4 @@
-"""Restarted GMRES for many systems at once, each with a matrix of its own that is known by its products only.
+"""Restarted GMRES for many systems at once, each with its own matrix, known by its products only.
 
 Saad & Schultz 1986. A product is one sparse matrix times (units, columns); step m of a cycle moves 16 m
 bytes per unit and column besides. The small least-squares problems are solved every few steps, for all
@@ -31,7 +31,7 @@ def gmres(
     rtol : Tensor, shape (columns,)
         Residual asked for, relative to that of x = 0.
     basis : int
-        Steps of a cycle; fewer where they would take more than 256 MiB.
+        Steps of a cycle; fewer if they would take more than 256 MiB.
     cycles : int
         Cycles at most.
 

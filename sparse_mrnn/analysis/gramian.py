@@ -8,7 +8,7 @@ projection.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated
 
 import numpy as np
 import scipy.sparse as sp
@@ -32,20 +32,14 @@ class Gramian(Result):
     energy : ndarray, shape (rank,)
         Eigenvalues of the Gramian.
     residual : float
-        Of the Lyapunov equation, relative to ``|B B^T|``.
+        Residual of the Lyapunov equation, relative to ``|B B^T|``.
     region : ndarray of str, shape (units,)
     """
 
-    factor: Float
-    energy: Float
-    region: NDArray[np.str_]
+    factor: Annotated[Float, "unit", "direction"]
+    energy: Annotated[Float, "direction"]
+    region: Annotated[NDArray[np.str_], "unit"]
     residual: float
-
-    DIMENSIONS: ClassVar[dict[str, tuple[str, ...]]] = {
-        "factor": ("unit", "direction"),
-        "energy": ("direction",),
-        "region": ("unit",),
-    }
 
     @property
     def by_region(self) -> dict[str, float]:
@@ -93,7 +87,7 @@ def low_rank_gramian(
         block = u[:, s > 1e-12 * max(1.0, float(np.abs(projected).max()))][:, : source.shape[1]]
         if basis.shape[1] + block.shape[1] > limit or block.shape[1] == 0:
             if not stable:
-                raise AnalysisError("there is no Gramian: a step of the linearised dynamics is not stable.")
+                raise AnalysisError("the Gramian does not exist: a step of the linear dynamics is unstable.")
             if block.shape[1] == 0:
                 break
             raise AnalysisError(

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import scipy.sparse as sp
@@ -21,14 +20,14 @@ from sparse_mrnn.analysis.dynamics import (
     states,
 )
 from sparse_mrnn.analysis.gramian import Gramian, low_rank_gramian
-from sparse_mrnn.analysis.jacobian import KINDS, sparse_jacobian, to_torch
-from sparse_mrnn.analysis.resolvent import solve_shifted
+from sparse_mrnn.analysis.jacobian import KINDS, solve_shifted, sparse_jacobian, to_torch, warn_of_kinks
 from sparse_mrnn.analysis.result import Result
-from sparse_mrnn.errors import AnalysisError, KinkWarning, ShapeError, suggest
+from sparse_mrnn.analysis.sampling import input_currents
+from sparse_mrnn.errors import AnalysisError, ShapeError, suggest
+from sparse_mrnn.models.delays import longest_delay
 from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.ops.pattern import to_scipy
 from sparse_mrnn.plot.figure import Axes, axes_or_new
-from sparse_mrnn.simulation.targets import unit_labels
 from sparse_mrnn.spectral import leading_eigenpairs
 
 Float = NDArray[np.float64]
@@ -42,38 +41,33 @@ class Modes(Result):
     Parameters
     ----------
     eigenvalues : ndarray of complex, shape (modes,)
-        Of a step, dimensionless; of the flow, per ms. The leading one first.
+        The leading one first; those of a step are dimensionless, those of the flow per ms.
     vectors : ndarray of complex, shape (units, modes)
         Right eigenvectors of unit length.
     participation : ndarray, shape (modes, regions)
         Share of each region in ``|vector|^2``; a row sums to 1.
     timescale : ndarray, shape (modes,)
-        Time in which a mode shrinks (or grows) by e, ms; infinite at the border of stability.
+        Time in which a mode shrinks or grows by a factor of e, ms, at least 0; infinite at the border of
+        stability.
+    grows : ndarray of bool, shape (modes,)
+        True if the mode grows.
     frequency : ndarray, shape (modes,)
-        Of its oscillation, Hz.
+        Frequency of its oscillation, Hz.
     unit_region : ndarray of str, shape (units,)
     region : ndarray of str, shape (regions,)
     kind : {"step", "flow"}
     """
 
-    eigenvalues: Complex
-    vectors: Complex
-    participation: Float
-    timescale: Float
-    frequency: Float
-    unit_region: NDArray[np.str_]
-    region: NDArray[np.str_]
+    eigenvalues: Annotated[Complex, "mode"]
+    vectors: Annotated[Complex, "unit", "mode"]
+    participation: Annotated[Float, "mode", "region"]
+    timescale: Annotated[Float, "mode"]
+    grows: Annotated[NDArray[np.bool_], "mode"]
+    frequency: Annotated[Float, "mode"]
+    unit_region: Annotated[NDArray[np.str_], "unit"]
+    region: Annotated[NDArray[np.str_], "region"]
     kind: str
 
-    DIMENSIONS: ClassVar[dict[str, tuple[str, ...]]] = {
-        "eigenvalues": ("mode",),
-        "vectors": ("unit", "mode"),
-        "participation": ("mode", "region"),
-        "timescale": ("mode",),
-        "frequency": ("mode",),
-        "unit_region": ("unit",),
-        "region": ("region",),
-    }
     COORDINATES: ClassVar[tuple[str, ...]] = ("region", "unit_region")
 
     def plot(self, ax: Axes | None = None) -> Axes:
@@ -81,8 +75,10 @@ class Modes(Result):
         ax = axes_or_new(ax, (3 + 0.5 * len(self.region), 2.4 + 0.3 * len(self.eigenvalues)))
         drawn = ax.imshow(self.participation, cmap="cividis", vmin=0, aspect="auto")
         rows = [
-            f"{value:.3g}, {abs(time):.3g} ms{f', {f:.2g} Hz' if f else ''}{' (grows)' if time < 0 else ''}"
-            for value, time, f in zip(_tidy(self.eigenvalues), self.timescale, self.frequency, strict=True)
+            f"{value:.3g}, {time:.3g} ms{f', {f:.2g} Hz' if f else ''}{' (grows)' if grows else ''}"
+            for value, time, grows, f in zip(
+                _tidy(self.eigenvalues), self.timescale, self.grows, self.frequency, strict=True
+            )
         ]
         ax.set_yticks(range(len(rows)), rows, fontsize=8)
         ax.set_xticks(range(len(self.region)), self.region, rotation=45, ha="right", fontsize=8)
@@ -99,9 +95,9 @@ class Linearization:
     Parameters
     ----------
     dynamics : Dynamics
-        Of the regions analysed, the others held.
+        Dynamics of the regions analysed, the others held.
     state : Tensor, shape (units, 1)
-        Of the units analysed.
+        State of the units analysed.
     of : {"x", "h"}
         Coordinates of the Jacobian.
     speed : float
@@ -142,17 +138,20 @@ class Linearization:
         return sparse_jacobian(self.dynamics, self.state, kind, self.of)
 
     def torch_jacobian(self, kind: str = "step") -> Tensor:
-        """The same as a torch CSR tensor."""
+        """The Jacobian as a torch CSR tensor."""
         return to_torch(self.jacobian(kind))
 
     def operator(self, kind: str = "step") -> LinearOperator:
-        """The same as a scipy LinearOperator with products of both sides."""
+        """The Jacobian as a scipy LinearOperator with products of both sides."""
         w = self.jacobian(kind)
         left, right = w.T.__matmul__, w.__matmul__
         return LinearOperator(w.shape, matvec=right, rmatvec=left, matmat=right, dtype=w.dtype)
 
     def input_jacobian(self, kind: str = "step") -> sp.csr_array:
-        """Derivative by the inputs, shape (units, inputs): alpha W_inp of a step, W_inp / tau of the flow."""
+        """Derivative by the inputs, shape (units, inputs): alpha W_inp of a step, W_inp / tau of the flow.
+
+        If projections have delays, it is the derivative by the input of the step that each transmits.
+        """
         return self._scaled_rows("input", kind)
 
     def held_jacobian(self, kind: str = "step") -> sp.csr_array:
@@ -169,7 +168,7 @@ class Linearization:
         return sp.csr_array(sp.diags_array(self._rate(kind)) @ matrix)
 
     def _rate(self, kind: str) -> Float:
-        """What a current to each unit changes: of x, alpha or 1 / tau; of h, that times f'."""
+        """Change per current to each unit, shape (units,): of x, alpha or 1 / tau; of h, f' times as much."""
         if kind not in KINDS:
             raise AnalysisError(f"kind is {kind!r}; use 'step' or 'flow'. {suggest(kind, KINDS)}")
         rate = self.dynamics.alpha if kind == "step" else 1 / self.dynamics.tau
@@ -189,7 +188,7 @@ class Linearization:
         which : {"LM", "LR", "SR", "LI"}, optional
             Default: largest modulus of a step, largest real part of the flow.
         **options
-            As for `sparse_mrnn.spectral_search`: rtol, max_seconds, ...
+            Options of `sparse_mrnn.spectral_search`: rtol, max_seconds, ...
 
         Raises
         ------
@@ -202,9 +201,11 @@ class Linearization:
         share = np.stack([(np.abs(x[self.region == name]) ** 2).sum(0) for name in names], axis=1)
         with np.errstate(divide="ignore", invalid="ignore"):
             rate = np.log(values.astype(complex)) / self.dt if kind == "step" else values
-            timescale = np.where(np.abs(rate.real) < 1e-15, np.inf, -1 / rate.real)
+            border = np.abs(rate.real) < 1e-15
+            timescale = np.where(border, np.inf, 1 / np.abs(rate.real))
         frequency = 1000 * np.abs(np.where(np.isfinite(rate.imag), rate.imag, 0)) / (2 * np.pi)
-        return Modes(values, x, share, timescale, frequency, self.region, np.array(names), kind)
+        grows = ~border & (rate.real > 0)
+        return Modes(values, x, share, timescale, grows, frequency, self.region, np.array(names), kind)
 
     # ---------------------------------------------------------------- responses
 
@@ -225,21 +226,24 @@ class Linearization:
         -------
         ndarray, shape (times, units, columns)
         """
-        drive = self._source(source, "step")
+        arriving = self._source(source, "step")
         jacobian = self.jacobian("step")
         ms = np.asarray(times, dtype=np.float64)
         if not (ms >= 0).all():
             raise AnalysisError("response: times must not be negative.")
         at = np.round(ms / self.dt).astype(np.int64)
-        deviation = np.zeros_like(drive)
-        found = np.zeros((len(at), *drive.shape))
+        deviation = np.zeros_like(arriving[0])
+        found = np.zeros((len(at), *deviation.shape))
         for t in range(int(at.max(initial=0)) + 1):
             found[at == t] = deviation
-            deviation = jacobian @ deviation + (drive if step or t == 0 else 0)
+            drive = arriving[: t + 1].sum(axis=0) if step else arriving[t] if t < len(arriving) else 0
+            deviation = jacobian @ deviation + drive
         return found
 
     def transfer_function(self, frequencies: Any, source: Any, target: Any = None) -> Complex:
         """Response to small sinusoidal currents, of the continuous flow: (2 pi i f - J)^-1 B.
+
+        An input that arrives d time steps later than without delay is turned by exp(-2 pi i f d dt).
 
         Parameters
         ----------
@@ -257,13 +261,16 @@ class Linearization:
         Raises
         ------
         AnalysisError
-            If a frequency is that of an undamped mode, or the systems cannot be solved.
+            If an undamped mode has one of the frequencies, or the systems cannot be solved.
         """
-        drive = self._source(source, "flow")
+        arriving = self._source(source, "flow")
         rows = np.arange(len(self.units)) if target is None else self._rows(target)
         shifts = 2j * np.pi * np.atleast_1d(np.asarray(frequencies, dtype=np.float64)) / 1000
         jacobian = self.jacobian("flow")
-        return np.stack([solve_shifted(jacobian, shift, drive)[rows] for shift in shifts])
+        late = self.dt * np.arange(len(arriving))
+        drives = [np.tensordot(np.exp(-shift * late), arriving, 1) for shift in shifts]
+        solved = (solve_shifted(jacobian, *each)[rows] for each in zip(shifts, drives, strict=True))
+        return np.stack(list(solved))
 
     def gain(self, frequency: float = 0.0) -> Float:
         """Response of each region to each region: root of the summed squares over the target's units.
@@ -280,7 +287,7 @@ class Linearization:
     # ---------------------------------------------------------------- Gramians
 
     def controllability(self, source: Any, *, rtol: float = 1e-6, rank: int = 300) -> Gramian:
-        """Where currents into a source can bring the state: ``sum_t J^t B B^T J^Tt`` over steps, of low rank.
+        """Gramian ``sum_t J^t B B^T J^Tt``: where currents into a source can bring the state.
 
         Parameters
         ----------
@@ -293,21 +300,33 @@ class Linearization:
         Raises
         ------
         AnalysisError
-            If a step is not stable, or the rank does not suffice.
+            If a step is not stable, the rank does not suffice, or projections of an input have different
+            delays.
         """
-        return low_rank_gramian(self.jacobian("step"), self._source(source, "step"), self.region, rtol, rank)
+        arriving = self._source(source, "step")
+        steps = np.flatnonzero(arriving.any(axis=(1, 2)))
+        if len(steps) > 1:
+            raise AnalysisError(f"controllability: projections of {source!r} have different delays.")
+        drive = arriving[steps[0] if len(steps) else 0]  # when it arrives does not matter
+        return low_rank_gramian(self.jacobian("step"), drive, self.region, rtol, rank)
 
     def observability(self, target: Any, *, rtol: float = 1e-6, rank: int = 300) -> Gramian:
-        """How much of a deviation the activity of a target shows: ``sum_t J^Tt C^T C J^t``, of low rank.
+        """Gramian ``sum_t J^Tt C^T C J^t``: how much of a deviation the activity of a target shows.
 
         Parameters
         ----------
         target : str, or array of shape (units,) or (units, columns)
-            A region: its mean activity. Or the readout's weights.
+            A region: its mean activity, 1 / n for each of its n units, times f' in the coordinates x. Or the
+            readout's weights of the deviations.
         rtol, rank
-            As for `controllability`.
+            See `controllability`.
         """
         readout = self._pattern(target)
+        if isinstance(target, str):
+            readout = readout / np.sqrt(np.count_nonzero(readout))
+            if self.of == "x":  # a deviation of x changes the activity by f' of it
+                slope = self.dynamics.slope(self.dynamics.preactivation(self.state))
+                readout = readout * slope.cpu().numpy()
         transposed = sp.csr_array(self.jacobian("step").T)
         return low_rank_gramian(transposed, readout, self.region, rtol, rank)
 
@@ -319,11 +338,19 @@ class Linearization:
         return rows
 
     def _source(self, source: Any, kind: str) -> Float:
-        """Current into the units, shape (units, columns), as it enters the Jacobian's dynamics."""
-        if isinstance(source, str) and self.net.kind_of(source) == "input":
-            channels = self.net.layout("input").indices(source)
-            return np.asarray(self.input_jacobian(kind)[:, channels].toarray())
-        return self._rate(kind)[:, None] * self._pattern(source)
+        """Current into the units as it enters the Jacobian's dynamics, shape (steps, units, columns).
+
+        The first step has what arrives without delay; the others what a delayed input brings later.
+        """
+        rate = self._rate(kind)[:, None]
+        if not (isinstance(source, str) and self.net.kind_of(source) == "input"):
+            return (rate * self._pattern(source))[None]
+        channels = self.net.layout("input").indices(source)
+        steps = longest_delay(self.net.weights("input"), self.net.dt)
+        pulse = self.state.new_zeros(steps, self.net.layout("input").n, len(channels))
+        pulse[0, channels, np.arange(len(channels))] = 1
+        arriving = input_currents(self.net, pulse)[:, self.dynamics.units]
+        return np.asarray(rate * arriving.cpu().numpy())
 
     def _pattern(self, source: Any) -> Float:
         if isinstance(source, str):
@@ -363,7 +390,7 @@ def linearize(
     state : array, shape (units,)
         x of an mRNN, h of an ElmanmRNN, of the whole network.
     inputs, stim
-        As for `find_fixed_points`, one column.
+        See `find_fixed_points`; one column.
     regions : str or sequence of str, optional
         Regions or parents to analyse; the others keep their activity. Default: all.
     of : {"x", "h"}, optional
@@ -381,7 +408,7 @@ def linearize(
     Warns
     -----
     KinkWarning
-        Where units lie at a kink of their activation: the derivative of one side is used.
+        If units lie at a kink of their activation: the derivative of one side is used.
 
     Examples
     --------
@@ -404,17 +431,12 @@ def linearize(
         raise ShapeError(f"linearize: takes one state and one input; got {columns}. Call it for each.")
     dynamics, own = whole.restricted(units, at), at[units]
     kinks = dynamics.kinks(dynamics.preactivation(own))[:, 0].cpu().numpy()
-    region = unit_labels(net)[0][units.cpu().numpy()]
+    region = net.layout().labels()[0][units.cpu().numpy()]
     if kinks.any():
         counts = {name: (kinks & (region == name)).sum() for name in dict.fromkeys(region[kinks].tolist())}
         names = ", ".join(f"{name} ({count})" for name, count in list(counts.items())[:5])
         names += f" and {len(counts) - 5} regions more" if len(counts) > 5 else ""
-        warnings.warn(
-            f"linearize: units lie at a kink of their activation, where there is no derivative: {names}. The "
-            "Jacobian is that of one side.",
-            KinkWarning,
-            stacklevel=2,
-        )
+        warn_of_kinks(f"linearize: units of {names}")
     return Linearization(
         dynamics=dynamics,
         state=own,

@@ -6,17 +6,19 @@ Benettin et al. 1980, Meccanica 15:9. Kaplan & Yorke 1979 for the dimension.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sparse_mrnn.analysis.dynamics import Dynamics, as_tensor, states
+from sparse_mrnn.analysis.dynamics import Dynamics, as_tensor, constant_inputs, states
 from sparse_mrnn.analysis.result import Result
+from sparse_mrnn.analysis.sampling import initial_state, input_currents
 from sparse_mrnn.errors import AnalysisError, DivergenceError, ShapeError
+from sparse_mrnn.models.delays import longest_delay
 from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.plot.figure import Axes, axes_or_new
 
@@ -43,24 +45,18 @@ class LyapunovSpectrum(Result):
         Units of the network: it has as many exponents.
     """
 
-    exponents: Float
-    error: Float
-    history: Float
-    time: Float
+    exponents: Annotated[Float, "k"]
+    error: Annotated[Float, "k"]
+    history: Annotated[Float, "time", "k"]
+    time: Annotated[Float, "time"]
     dt: float
     units: int
 
-    DIMENSIONS: ClassVar[dict[str, tuple[str, ...]]] = {
-        "exponents": ("k",),
-        "error": ("k",),
-        "history": ("time", "k"),
-        "time": ("time",),
-    }
     COORDINATES: ClassVar[tuple[str, ...]] = ("time",)
 
     @property
     def kaplan_yorke(self) -> float:
-        """The Kaplan-Yorke dimension: 0 where no exponent is positive; NaN where more exponents are needed.
+        """The Kaplan-Yorke dimension: 0 if no exponent is positive; NaN if more exponents are needed.
 
         The number of exponents whose sum is not negative, and a fraction of the next one.
         """
@@ -113,14 +109,13 @@ def lyapunov_spectrum(
     Parameters
     ----------
     net : mRNN or ElmanmRNN
-        Without delays of more than a time step.
+        Without delays of more than a time step between units; inputs may have some.
     k : int
     inputs : array, shape (inputs,) or (time, inputs), or mapping, optional
         Constant input, as for `find_fixed_points`; or one per step, repeated from the beginning when it is
         over, for exponents of the driven network.
     x0 : array, shape (units,), optional
-        Where to start: x of an mRNN, h of an ElmanmRNN. Default: the initial condition and standard normal
-        noise.
+        Start: x of an mRNN, h of an ElmanmRNN. Default: the initial condition and standard normal noise.
     steps : int
         Steps that count.
     transient : int
@@ -156,17 +151,21 @@ def lyapunov_spectrum(
     if not 1 <= k <= n or steps < 10 or transient < 0 or interval < 1:
         raise AnalysisError(f"{what}: needs 1 <= k <= {n}, steps >= 10, transient >= 0 and interval >= 1.")
     generator = np.random.default_rng(rng)
-    dynamics = Dynamics.of(net, inputs, stim, what=what)
+    dynamics, u = Dynamics.of(net, None, stim, what=what), constant_inputs(net, inputs, what=what)
     state = _start(net, dynamics, x0, generator)
     vectors = torch.linalg.qr(torch.from_numpy(generator.standard_normal((n, k))).to(state.device))[0]
-    drives = dynamics.drive.shape[1]
-    every = [dynamics.columns(torch.tensor([t], device=state.device)) for t in range(drives)]
+    period = math.lcm(dynamics.drive.shape[1], u.shape[1])
+    late = longest_delay(net.weights("input"), net.dt) - 1
+    lead = -(-late // period) * period  # until all inputs under way are from after the start
+    sequence = u.t().repeat((lead + period) // u.shape[1], 1)[:, :, None]
+    drives = dynamics.drive.t().repeat((lead + period) // dynamics.drive.shape[1], 1)[:, :, None]
+    every = [replace(dynamics, drive=drive) for drive in drives + input_currents(net, sequence)]
     before, rounds = math.ceil(transient / interval), math.ceil(steps / interval)
     logs = np.empty((rounds, k))
     t = 0
     for round_ in range(-before, rounds):
         for _ in range(interval):
-            now = every[t % drives]
+            now = every[t if t < lead else lead + (t - lead) % period]
             vectors = now.tangent(state).step(vectors)
             state = now.step(state)
             t += 1
@@ -193,6 +192,4 @@ def _start(net: mRNNBase, dynamics: Dynamics, x0: Any, generator: np.random.Gene
             got = tuple(as_tensor(x0).shape)
             raise ShapeError(f"lyapunov_spectrum: x0 has shape {got}; expected one state.")
         return states(net, x0, "x0", what="lyapunov_spectrum")
-    x = net.initial_condition.detach().double()[:, None]
-    x = x + torch.from_numpy(generator.standard_normal((len(x), 1))).to(x.device)
-    return dynamics.segments.apply(x) if dynamics.elman else x
+    return initial_state(net, dynamics, generator.standard_normal((dynamics.n, 1)))

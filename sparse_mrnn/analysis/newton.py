@@ -1,7 +1,7 @@
-"""Zeros of the velocity from many states at once: Newton steps; gradient descent where they stall.
+"""Zeros of the velocity from many states at once: Newton steps, and gradient descent when they stall.
 
 Newton-Krylov with backtracking: Knoll & Keyes 2004, J. Comput. Phys. 193:357; how exactly the linear systems
-are solved: Eisenstat & Walker 1996. The fallback is that of Sussillo & Barak 2013: descent on q = |v|^2 / 2.
+are solved: Eisenstat & Walker 1996. Sussillo & Barak 2013 have the fallback: descent on q = |v|^2 / 2.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from sparse_mrnn.analysis.gmres import gmres
 DIRECT = 400
 """Units up to which the linear systems are factorised."""
 FAR = 1e4
-"""A Newton step longer than this many times the velocity is that of a nearly singular Jacobian."""
+"""A Newton step longer than this many times the velocity shows a nearly singular Jacobian."""
 HALVINGS = 10
 """Times a Newton step is halved before it counts as stalled."""
 
 
 @dataclass(frozen=True)
 class SolverOptions:
-    """How the search for zeros goes on and when it ends.
+    """Tolerance and limits of the search for zeros.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ class SolverOptions:
     basis : int
         Vectors of a GMRES cycle.
     descent_steps : int
-        Steps of Adam where Newton steps stall; 0: none.
+        Steps of Adam when Newton steps stall; 0: none.
     descent_rate : float
         Adam's learning rate.
     rounds : int
@@ -52,13 +52,13 @@ class SolverOptions:
 
 @dataclass(frozen=True, eq=False)
 class Zeros:
-    """States where the search ended, shape (units, columns), the speed there, and the work done."""
+    """States at the end of the search, shape (units, columns), their speed, and the work done."""
 
     state: Tensor
     speed: Tensor
     newton_steps: Tensor
     descents: Tensor
-    """How often each column was handed to gradient descent."""
+    """Times that each column was handed to gradient descent."""
 
 
 def find_zeros(dynamics: Dynamics, start: Tensor, options: SolverOptions) -> Zeros:
@@ -109,7 +109,7 @@ def _newton(dynamics: Dynamics, state: Tensor, options: SolverOptions) -> tuple[
 
 
 def _change(dynamics: Dynamics, state: Tensor, rhs: Tensor, rtol: Tensor, basis: int) -> Tensor:
-    """J^-1 rhs in every column: of few units by LU, else, and where J is nearly singular, by GMRES."""
+    """J^-1 rhs in every column: few units by LU; many, or a nearly singular J, by GMRES."""
     tangent = dynamics.tangent(state)
     if dynamics.n > DIRECT:
         return gmres(tangent.forward, rhs, rtol, basis=basis)[0]
@@ -142,20 +142,19 @@ def _backtrack(
 
 
 def _descend(dynamics: Dynamics, state: Tensor, options: SolverOptions) -> Tensor:
-    """Adam (Kingma & Ba 2015) on q, column by column; the slowest state on the way."""
-    mean, square = torch.zeros_like(state), torch.zeros_like(state)
+    """Descend on q with Adam (Kingma & Ba 2015), column by column; keep the slowest state on the way."""
     best, slowest = state.clone(), torch.full_like(state[0], torch.inf)
     state = state.clone()
-    for step in range(1, options.descent_steps + 1):
+    adam = torch.optim.Adam([state], options.descent_rate, eps=1e-12)
+    slowing = torch.optim.lr_scheduler.LambdaLR(adam, lambda step: 1 - step / options.descent_steps)
+    for _ in range(options.descent_steps):
         velocity = dynamics.velocity(state)
         speed = velocity.norm(dim=0)
         slower = speed < slowest
         best, slowest = torch.where(slower, state, best), torch.where(slower, speed, slowest)
         if bool((slowest <= options.tol).all()):
             break
-        gradient = dynamics.tangent(state).adjoint(velocity)
-        mean.lerp_(gradient, 0.1)
-        square.lerp_(gradient.square(), 0.001)
-        rate = options.descent_rate * (1 - (step - 1) / options.descent_steps)
-        state -= rate * mean / (1 - 0.9**step) / ((square / (1 - 0.999**step)).sqrt() + 1e-12)
+        state.grad = dynamics.tangent(state).adjoint(velocity)
+        adam.step()
+        slowing.step()
     return best

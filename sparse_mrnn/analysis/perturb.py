@@ -1,22 +1,21 @@
-"""What a network loses with each region: lesion or hold one after the other, and compare with the whole."""
+"""Lesion or hold one region after the other, and compare the network with the unperturbed one."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sparse_mrnn.analysis.dynamics import Dynamics, as_tensor, effective_weights, states
+from sparse_mrnn.analysis.dynamics import Dynamics, as_tensor, states
 from sparse_mrnn.analysis.result import Result
+from sparse_mrnn.analysis.sampling import initial_state, input_currents
 from sparse_mrnn.errors import AnalysisError, ShapeError
-from sparse_mrnn.models.delays import has_delays
 from sparse_mrnn.models.network import mRNNBase
-from sparse_mrnn.ops.pattern import Pattern
 from sparse_mrnn.plot.figure import Axes, axes_or_new
 
 Float = NDArray[np.float64]
@@ -35,32 +34,24 @@ class Perturbations(Result):
         of the activity itself.
     measure : ndarray of str, shape (measures,)
     control : ndarray, shape (measures,)
-        Of the unperturbed network.
+        Measures of the unperturbed network.
     value : ndarray, shape (targets, measures)
     kind : {"lesion", "hold"}
     """
 
-    target: NDArray[np.str_]
-    region: NDArray[np.str_]
-    activity_change: Float
-    measure: NDArray[np.str_]
-    control: Float
-    value: Float
+    target: Annotated[NDArray[np.str_], "target"]
+    region: Annotated[NDArray[np.str_], "region"]
+    activity_change: Annotated[Float, "target", "region"]
+    measure: Annotated[NDArray[np.str_], "measure"]
+    control: Annotated[Float, "measure"]
+    value: Annotated[Float, "target", "measure"]
     kind: str
 
-    DIMENSIONS: ClassVar[dict[str, tuple[str, ...]]] = {
-        "target": ("target",),
-        "region": ("region",),
-        "activity_change": ("target", "region"),
-        "measure": ("measure",),
-        "control": ("measure",),
-        "value": ("target", "measure"),
-    }
     COORDINATES: ClassVar[tuple[str, ...]] = ("target", "region", "measure")
 
     @property
     def change(self) -> Float:
-        """Of the measures, shape (targets, measures): value minus control."""
+        """Change of the measures, shape (targets, measures): value minus control."""
         return self.value - self.control
 
     def __str__(self) -> str:
@@ -78,7 +69,7 @@ class Perturbations(Result):
     def plot(self, ax: Axes | None = None, measure: str | None = None) -> Axes:
         """Draw how far the activity of each region changes; or, with ``measure``, that measure as bars."""
         if measure is not None and measure not in self.measure:
-            raise AnalysisError(f"plot: no measure {measure!r}; there are {', '.join(self.measure)}.")
+            raise AnalysisError(f"plot: unknown measure {measure!r}; there are {', '.join(self.measure)}.")
         if measure is not None:
             ax = axes_or_new(ax, (1.5 + 0.5 * len(self.target), 3.2))
             column = self.measure.tolist().index(measure)
@@ -114,7 +105,7 @@ def perturbation(
     Parameters
     ----------
     net : mRNN or ElmanmRNN
-        Without delays of more than a time step.
+        Without delays of more than a time step between units; inputs may have some.
     inputs : array, laid out as for ``forward``
         (trials, time, inputs), or (time, trials, inputs) without batch_first.
     x0 : array, shape (trials, units) or (units,), optional
@@ -193,26 +184,15 @@ class _Run:
     def __init__(self, net: mRNNBase, inputs: Any, x0: Any, stim: Any, what: str) -> None:
         self.net, self.what = net, what
         self.dynamics = Dynamics.of(net, what=what)
-        inp = net.weights("input")
-        if has_delays(inp, net.dt):
-            raise AnalysisError(f"{what}: an input projection has a delay; give a network without delays.")
-        u = self._sequence(inputs, inp.shape[1], "inputs")
+        u = self._sequence(inputs, net.layout("input").n, "inputs")
         self.steps, _, self.trials = u.shape
-        matrix = Pattern.matrix(*effective_weights(inp, what=what))
-        shape = self.steps, self.dynamics.n, self.trials
-        self.currents = torch.zeros(shape, dtype=torch.float64, device=net.device)
-        for t in range(self.steps):
-            self.currents[t] = matrix @ u[t].contiguous()
+        self.currents = input_currents(net, u)
         if stim is not None:
             current = self._sequence(stim, self.dynamics.n, "stim")
             if current.shape != self.currents.shape:
                 raise ShapeError(f"{what}: stim has other trials or times than inputs.")
-            self.currents += current
-        if x0 is None:
-            start = net.initial_condition.detach().double()[:, None]
-            start = self.dynamics.segments.apply(start) if self.dynamics.elman else start
-        else:
-            start = states(net, x0, "x0", what=what)
+            self.currents = self.currents + current
+        start = initial_state(net, self.dynamics) if x0 is None else states(net, x0, "x0", what=what)
         if start.shape[1] not in (1, self.trials):
             raise ShapeError(f"{what}: x0 has {start.shape[1]} states for {self.trials} trials.")
         self.start = start.expand(-1, self.trials)
@@ -228,7 +208,7 @@ class _Run:
         return given.to(self.net.device, torch.float64)
 
     def window(self, window: tuple[Any, Any] | None) -> Tensor:
-        """Whether a step of a trial is in the window, shape (time, trials)."""
+        """Mask of the steps of each trial in the window, shape (time, trials)."""
         time = torch.arange(self.steps, device=self.net.device)[:, None]
         if window is None:
             return torch.ones_like(time, dtype=torch.bool).expand(-1, self.trials)
@@ -246,13 +226,7 @@ class _Run:
             if units is not None and level is not None:  # what the units send, after the last step
                 h = h.clone()
                 h[units] = torch.where(inside[max(t - 1, 0)], level[:, None], h[units])
-            drive = self.currents[t] + dynamics.drive
-            target = dynamics.matrix @ h + drive
-            if dynamics.elman:
-                state = h = dynamics.segments.apply(target)
-            else:
-                state = state + dynamics.alpha * (target - state)
-                h = dynamics.segments.apply(state)
+            state, h = dynamics.advance(state, h, self.currents[t])
             found[t] = h
         if units is not None and level is not None:
             found[:, units] = torch.where(inside[:, None], level[:, None], found[:, units])

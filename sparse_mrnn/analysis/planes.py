@@ -25,7 +25,7 @@ class Plane:
     basis : ndarray, shape (units, 2)
         Orthonormal columns.
     labels : (str, str)
-        What the axes are called.
+        Names of the axes.
 
     Examples
     --------
@@ -53,43 +53,6 @@ class Plane:
         return lifted
 
 
-def principal_plane(states: Any, components: tuple[int, int] = (0, 1)) -> Plane:
-    """The plane of two principal components of states.
-
-    Parameters
-    ----------
-    states : array, shape (..., units)
-    components : (int, int)
-        Which of them, from 0.
-
-    Raises
-    ------
-    AnalysisError
-        If the states do not span a plane.
-    """
-    flat = as_tensor(states).cpu().double().numpy()
-    flat = flat.reshape(-1, flat.shape[-1])
-    origin = flat.mean(axis=0)
-    need, centered = max(components) + 1, flat - origin
-    small, large = sorted(centered.shape)
-    gram = centered @ centered.T if centered.shape[0] == small else centered.T @ centered
-    variances, vectors = np.linalg.eigh(gram)
-    variances, vectors = np.maximum(variances[::-1], 0), vectors[:, ::-1]
-    total = float(variances.sum())
-    if small < need or variances[need - 1] <= 1e-12 * max(total, 1e-300):
-        rank = int((variances > 1e-12 * max(total, 1e-300)).sum())
-        raise AnalysisError(
-            f"the {len(flat)} states span {rank} dimensions, which hold no plane of components "
-            f"{components[0] + 1} and {components[1] + 1}; give more different states, or a basis."
-        )
-    chosen = vectors[:, list(components)]
-    basis = centered.T @ chosen if centered.shape[0] == small and centered.shape[0] != large else chosen
-    basis = basis if basis.shape[0] == flat.shape[1] else centered.T @ chosen
-    share = variances[list(components)] / total
-    labels = [f"PC {c + 1} ({100 * s:.0f}% of variance)" for c, s in zip(components, share, strict=True)]
-    return plane_of(origin, basis, (labels[0], labels[1]))
-
-
 def plane_of(origin: Any, basis: Any, labels: tuple[str, str] = ("axis 1", "axis 2")) -> Plane:
     """The plane through a state that two vectors span, the first along the first axis.
 
@@ -99,7 +62,7 @@ def plane_of(origin: Any, basis: Any, labels: tuple[str, str] = ("axis 1", "axis
     basis : array, shape (units, 2)
         Need not be orthonormal; the plane's own basis is.
     labels : (str, str)
-        Of the axes, for plots.
+        Names of the axes, for plots.
 
     Returns
     -------

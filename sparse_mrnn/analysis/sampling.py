@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sparse_mrnn.analysis.dynamics import Dynamics, as_tensor, states
+from sparse_mrnn.analysis.dynamics import Dynamics, as_tensor, constant_inputs, states
 from sparse_mrnn.errors import AnalysisError, ShapeError
+from sparse_mrnn.models.delays import delayed_inputs, longest_delay
 from sparse_mrnn.models.network import mRNNBase
 
 
@@ -45,17 +47,47 @@ def sample_states(
 def states_around_start(
     net: mRNNBase, dynamics: Dynamics, count: int, rng: np.random.Generator | int
 ) -> Tensor:
-    """States around the initial condition, each at a distance of its own, of up to 3 per unit.
+    """Draw states around the initial condition, each at a distance of its own, of up to 3 per unit.
 
     Returns
     -------
     Tensor, shape (units, count)
     """
-    x = net.initial_condition.detach().double()[:, None]
     generator = np.random.default_rng(rng)
-    noise = generator.uniform(0, 3, count) * generator.standard_normal((len(x), count))
-    x = x + torch.from_numpy(noise).to(x.device)
+    distance = generator.uniform(0, 3, count)
+    return initial_state(net, dynamics, distance * generator.standard_normal((dynamics.n, count)))
+
+
+def initial_state(net: mRNNBase, dynamics: Dynamics, noise: Any = 0.0) -> Tensor:
+    """The initial condition plus ``noise`` on x, shape (units, columns), as the state of the dynamics."""
+    x = net.initial_condition.detach().double()[:, None]
+    x = x + torch.as_tensor(noise, dtype=torch.float64).to(x.device)
     return dynamics.segments.apply(x) if dynamics.elman else x
+
+
+@torch.no_grad()
+def input_currents(net: mRNNBase, inputs: Tensor) -> Tensor:
+    """Current that inputs bring to the units over time, after the delays of their projections.
+
+    Parameters
+    ----------
+    net : mRNN or ElmanmRNN
+    inputs : Tensor of float64, shape (time, inputs, columns)
+        Before the start they are 0.
+
+    Returns
+    -------
+    Tensor of float64, shape (time, units, columns)
+    """
+    weights = net.weights("input")
+    currents = inputs.new_zeros(len(inputs), weights.shape[0], inputs.shape[2])
+    if not weights.is_empty:
+        operand = weights.operand("csr")
+        past, delayed = delayed_inputs(weights, inputs, net.dt)
+        product = (delayed or operand.operator).bind(weights.stored_values(operand).double())
+        for t, u in enumerate(past):
+            product.addmm(currents[t], u.contiguous(), beta=0.0, alpha=1.0, out=currents[t])
+    return currents
 
 
 @torch.no_grad()
@@ -74,14 +106,15 @@ def run_states(
     Parameters
     ----------
     net : mRNN or ElmanmRNN
-        Without delays of more than a time step.
+        Without delays of more than a time step between units; inputs may have some, and are 0 before the
+        start.
     steps : int
     inputs, stim
-        As for `find_fixed_points`, one column or one for each trial.
+        See `find_fixed_points`; one column, or one for each trial.
     x0 : array, shape (trials, units) or (units,), optional
         x of an mRNN, h of an ElmanmRNN. Default: states around the initial condition, as there.
     trials : int
-        How many, where ``x0`` does not say.
+        Number of trials, if ``x0`` is not given.
     rng : numpy Generator or int
 
     Returns
@@ -92,7 +125,7 @@ def run_states(
     Raises
     ------
     AnalysisError
-        If the network has delays, or there are no steps or trials.
+        If units are connected with delays, or steps or trials are below 1.
     ShapeError
         If an argument does not fit the network, or the trials.
 
@@ -106,15 +139,19 @@ def run_states(
     what = "run_states"
     if steps < 1 or trials < 1:
         raise AnalysisError(f"{what}: steps is {steps} and trials {trials}; both must be at least 1.")
-    dynamics = Dynamics.of(net, inputs, stim, what=what)
+    dynamics, u = Dynamics.of(net, None, stim, what=what), constant_inputs(net, inputs, what=what)
     if x0 is None:
         state = states_around_start(net, dynamics, trials, rng)
     else:
         state = states(net, x0, "x0", what=what)
-    if dynamics.drive.shape[1] not in (1, state.shape[1]):
-        raise ShapeError(f"{what}: {dynamics.drive.shape[1]} inputs for {state.shape[1]} trials.")
+    columns = max(dynamics.drive.shape[1], u.shape[1])
+    if {dynamics.drive.shape[1], u.shape[1]} - {1, state.shape[1]}:
+        raise ShapeError(f"{what}: {columns} inputs for {state.shape[1]} trials.")
+    delay = longest_delay(net.weights("input"), net.dt)  # after it, the current is constant
+    currents = input_currents(net, u.expand(delay, *u.shape))
+    driven = [replace(dynamics, drive=dynamics.drive + current) for current in currents]
     kept = [state]
-    for _ in range(steps):
-        state = dynamics.step(state)
+    for t in range(steps):
+        state = driven[min(t, delay - 1)].step(state)
         kept.append(state)
     return torch.stack(kept, dim=1).permute(2, 1, 0)

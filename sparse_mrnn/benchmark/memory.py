@@ -19,6 +19,7 @@ from sparse_mrnn.benchmark.entries import LibraryEntry, entries
 from sparse_mrnn.benchmark.problem import CaseInputs, Problem
 from sparse_mrnn.declaration.graph import RegionGraph
 from sparse_mrnn.errors import BenchmarkError
+from sparse_mrnn.runtime import resident_memory
 
 T = TypeVar("T")
 
@@ -108,7 +109,7 @@ def _reset_peak() -> int:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     except OSError:
         return resident_peak()
-    return _status("VmRSS") or resident_peak()
+    return resident_memory()
 
 
 def _status(field: str) -> int | None:

@@ -1,4 +1,4 @@
-"""The command line, one command a file: each registers itself on ``app``."""
+"""Command line, one command a file: each registers itself on ``app``."""
 
 from sparse_mrnn.cli import analyze, bench, doctor, import_, info, plot, schema, simulate, spectrum
 from sparse_mrnn.cli.common import app

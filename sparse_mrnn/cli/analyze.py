@@ -38,7 +38,7 @@ PLAIN: dict[str, Any] = dict(title_justify="left", box=None)
 
 
 class Setting:
-    """The network of a command, its seed and constant drive, and where the result goes."""
+    """Network of a command, its seed and constant drive, and the files of the result."""
 
     def __init__(
         self, config: str, seed: int | None, save: Path | None, overwrite: bool, out_path: Path | None
@@ -54,21 +54,20 @@ class Setting:
         self.net: mRNN | ElmanmRNN = self.named.build("cpu", seed=self.seed)
 
     def constant(self, texts: list[str] | None) -> dict[str, Any]:
-        """Constant inputs and currents, as the functions of the analysis take them."""
+        """Return constant inputs and currents, as the functions of the analysis take them."""
         import numpy as np
 
-        from sparse_mrnn.simulation.targets import locate
         from sparse_mrnn.stimulus.windows import split_text
 
         drive = {kind: np.zeros(self.net.layout(kind).n) for kind in ("input", "recurrent")}
         for text in texts or ():
             name, (amplitude,) = split_text(text, FORM, StimulusError, numbers=(1, 1))
-            kind, units = locate(self.net, name, "--stim")
+            kind, units = self.net.names.find(name, "--stim")
             drive[kind][units] += amplitude
         return dict(inputs=drive["input"], stim=drive["recurrent"])
 
     def finish(self, result: Result, draw: Callable[[], Any]) -> None:
-        """Save and draw, as far as it was asked for."""
+        """Save and draw the result, if asked."""
         if self.save is not None:
             result.save(self.save, overwrite=self.overwrite)
             say(f"wrote {self.save}", wrap=False)
@@ -130,8 +129,8 @@ def linearize(
 ) -> None:
     """Show the leading modes of the Jacobian at a fixed point, and the regions they are in.
 
-    The point is one of --points; or the one near to where the network settles, without noise, from its
-    initial condition.
+    The point is one of --points, or the one nearest to the state in which the network settles from its
+    initial condition, without noise.
     """
     with report_errors(), notes():
         from sparse_mrnn.analysis import FixedPoints, find_fixed_points, run_states
@@ -159,7 +158,7 @@ def linearize(
 
 
 def _initial(net: mRNN | ElmanmRNN) -> Any:
-    """The state a run starts from: x, or h of an Elman net."""
+    """Return the state a run starts from: x, or h of an Elman net."""
     from sparse_mrnn.models.elman import ElmanmRNN
 
     x = net.initial_condition.detach().double()
@@ -171,15 +170,14 @@ def _show_modes(modes: Modes) -> None:
 
     unit = ", per ms" if modes.kind == "flow" else ""
     table = Table(f"eigenvalue{unit}", "time constant", "frequency", "regions", **PLAIN)
-    for value, time, frequency, share in zip(
-        modes.eigenvalues, modes.timescale, modes.frequency, modes.participation, strict=True
-    ):
+    columns = modes.eigenvalues, modes.timescale, modes.grows, modes.frequency, modes.participation
+    for value, time, grows, frequency, share in zip(*columns, strict=True):
         sign = "-" if value.imag < 0 else "+"
         text = f"{value.real:.4g} {sign} {abs(value.imag):.4g}i" if value.imag else f"{value.real:.4g}"
         order = [r for r in share.argsort()[::-1][:3] if share[r] >= 0.01]
         where = ", ".join(f"{modes.region[r]} {100 * share[r]:.0f}%" for r in order)
-        grows = " (grows)" if time < 0 else ""
-        table.add_row(text, f"{abs(time):.4g} ms{grows}", f"{frequency:.3g} Hz", where)
+        constant = f"{time:.4g} ms (grows)" if grows else f"{time:.4g} ms"
+        table.add_row(text, constant, f"{frequency:.3g} Hz", where)
     out.print(table)
 
 
@@ -269,8 +267,8 @@ def lesions(
 ) -> None:
     """Lesion every region in turn, and tabulate what it does to the others' activity.
 
-    Without noise, under the stimuli of the network or --stim. Entries: rms of the change of activity, over
-    that of the activity itself, where it is at least 0.001.
+    Runs have no noise, and the stimuli of the network or --stim. An entry is the rms of the change of
+    activity, relative to the activity itself; changes below 0.001 are left out.
     """
     with report_errors(), notes():
         from rich.table import Table
@@ -295,7 +293,7 @@ def lesions(
 
 
 def _driven(setting: Setting, duration: float | None, texts: list[str] | None) -> tuple[Any, Any]:
-    """Inputs and currents of every step, as ``forward`` takes them, one trial."""
+    """Return inputs and currents of every step of one trial, as ``forward`` takes them."""
     from sparse_mrnn.simulation.options import SimulationOptions
     from sparse_mrnn.simulation.stimulus_drive import stimulus_sequences
     from sparse_mrnn.stimulus import Stimulus

@@ -40,7 +40,7 @@ def bench(
     repeats: Annotated[int, Option(help="Rounds, in a new random order each.")] = 7,
     patience: Annotated[float, Option(help="Seconds more, a case, to tell sparse and dense apart.")] = 15.0,
     seed: Annotated[int, Option(help="Makes synapses, weights and inputs.")] = 0,
-    device: Annotated[str | None, Option(help="cpu, cuda, ...; default: CUDA where there is one.")] = None,
+    device: Annotated[str | None, Option(help="cpu, cuda, ...; default: CUDA if there is one.")] = None,
     max_seconds: Annotated[float, Option(help="Leave out an entry whose one run would take longer.")] = 10.0,
     max_memory: Annotated[float | None, Option(help="... or more GB; default: a quarter.")] = None,
     out_path: Annotated[Path | None, Option("--out", help="Folder for figures and pictures.")] = None,
@@ -171,5 +171,5 @@ def _variants(case: Case, sizes: list[int] | None, densities: list[float] | None
 
 
 def graph_of(config: str) -> RegionGraph:
-    """The graph that a user names; called again in the processes that measure memory."""
+    """Return the graph that a user names; processes that measure memory call it again."""
     return load_network(config).graph

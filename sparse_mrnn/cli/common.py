@@ -1,4 +1,4 @@
-"""What the commands share: consoles, errors as one message, options over settings, pictures."""
+"""Parts that commands share: consoles, errors as one message, options over settings, pictures."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def notes() -> Iterator[None]:
 
 
 def with_options(model: Model, options: dict[str, Any], names: dict[str, str] | None = None) -> Model:
-    """A model with the options that were given over it; ``names``: of options not named as their field."""
+    """Lay options over a model; ``names`` are of options that are not named as their field."""
     from pydantic import ValidationError
 
     given = {name: value for name, value in options.items() if value is not None}
@@ -92,7 +92,7 @@ def with_options(model: Model, options: dict[str, Any], names: dict[str, str] | 
 
 
 def picture_writer(path: Path) -> Callable[[Any], None]:
-    """A function that writes the figure of some axes to a file, whose name is checked now."""
+    """Make a function that writes the figure of some axes to a file, whose name is checked now."""
     if path.suffix not in (".png", ".svg", ".pdf"):
         raise ConfigError(f"--out {path}: the picture's name must end in .png, .svg or .pdf.")
     from sparse_mrnn.plot.figure import without_display

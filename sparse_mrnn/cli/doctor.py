@@ -18,7 +18,7 @@ COLOURS = {"ok": "green", "note": "yellow", "problem": "bold red"}
 
 @app.command()
 def doctor(
-    device: Annotated[str | None, Option(help="cpu, cuda, ...; default: CUDA where there is one.")] = None,
+    device: Annotated[str | None, Option(help="cpu, cuda, ...; default: CUDA if there is one.")] = None,
     quick: Annotated[bool, Option("--quick", help="Versions only, nothing is computed.")] = False,
 ) -> None:
     """Check this installation: versions, threads, GPU, optional packages, correctness and speed."""

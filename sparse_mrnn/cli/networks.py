@@ -150,5 +150,5 @@ def stays_at_zero(
 
     if stimuli or noise or any(isinstance(each, Clamp) and each.value != 0 for each in interventions):
         return False
-    x0, h0 = net.batched_initial_condition(1)  # h0 = f(x0) is not 0 where f(0) is not, as of a sigmoid
-    return not any(bool(part.any()) for part in (net.tonic_inp, x0, h0))
+    start = net.batched_initial_condition(1)  # h0 = f(x0) is not 0 if f(0) is not, as for a sigmoid
+    return not any(bool(part.any()) for part in (net.tonic_inp, *start))

@@ -49,7 +49,7 @@ def simulate(
     spectral_radius: Annotated[float | None, Option(help="Scale the recurrent weights to it.")] = None,
     batch: Annotated[int | None, Option(help="Trials.")] = None,
     seed: Annotated[int | None, Option(help="Of synapses, weights, noise and stimuli.")] = None,
-    device: Annotated[str | None, Option(help="cpu, cuda, ...; default: CUDA where there is one.")] = None,
+    device: Annotated[str | None, Option(help="cpu, cuda, ...; default: CUDA if there is one.")] = None,
     noise: Annotated[bool | None, Option("--noise/--no-noise", help="Add the network's noise.")] = None,
     stim: Annotated[list[str] | None, Option(help=STIMULUS_HELP)] = None,
     lesion: Annotated[list[str] | None, Option(help=LESION_HELP)] = None,

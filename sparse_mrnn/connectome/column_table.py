@@ -55,7 +55,7 @@ def comparable(*columns: Ids) -> list[Ids]:
 
 @dataclass(frozen=True, eq=False)
 class ColumnTable:
-    """Columns and where they come from, so that an error can name file, line and column."""
+    """Columns with their origin, so that an error can name file, line and column."""
 
     name: str  # the file, or what the caller calls the DataFrame
     data: Any  # a pyarrow.Table
@@ -68,7 +68,7 @@ class ColumnTable:
 
     @property
     def columns(self) -> list[str]:
-        """Names of the columns."""
+        """The names of the columns."""
         return list(self.data.column_names)
 
     def location(self, row: int, column: str) -> str:

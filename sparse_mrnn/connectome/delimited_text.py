@@ -23,15 +23,15 @@ NUMBER = re.compile(r"[+-]?(([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?|nan|inf|in
 
 @dataclass(frozen=True)
 class Dialect:
-    """How a text file is laid out."""
+    """The layout of a text file."""
 
     columns: tuple[str, ...]
     delimiter: str
     skip: int  # lines before the first row
-    is_empty: bool = False  # whether there are no rows
+    is_empty: bool = False  # True without any row
 
     def rows(self, path: Path) -> Iterator[tuple[int, list[str]]]:
-        """Line number (from 1) and cells of every row that is not blank."""
+        """Yield line number (from 1) and cells of every row that is not blank."""
         with opened(path) as stream:
             text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="replace", newline="")
             for line, cells in parsed(text, self.delimiter, path):
@@ -39,12 +39,12 @@ class Dialect:
                     yield line, cells
 
     def line_of(self, path: Path, row: int) -> int:
-        """Line (from 1) of row ``row`` (from 0)."""
+        """Find the line (from 1) of row ``row`` (from 0)."""
         return next((line for k, (line, _) in enumerate(self.rows(path)) if k == row), row + self.skip + 1)
 
 
 def split_lines(text: str) -> list[str]:
-    """Lines that end as csv and pyarrow end them; str.splitlines also takes form feeds and others for ends.
+    """Split lines as csv and pyarrow do; str.splitlines also takes form feeds and others for ends.
 
     >>> split_lines("a\\x0cb\\r\\nc")
     ['a\\x0cb', 'c']
@@ -53,7 +53,7 @@ def split_lines(text: str) -> list[str]:
 
 
 def parsed(text: Any, delimiter: str, path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Line number (from 1; the last one of a row of several) and cells of every row that is not blank."""
+    """Yield line number (from 1; the last line of a row) and cells of every row that is not blank."""
     reader = csv.reader(text, delimiter=delimiter)
     try:
         for cells in reader:
@@ -65,7 +65,7 @@ def parsed(text: Any, delimiter: str, path: Path) -> Iterator[tuple[int, list[st
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[Any]:
-    """A binary stream of a file, decompressed by its suffix; damage becomes a ConnectomeError."""
+    """Open a binary stream of a file, decompressed by its suffix; damage becomes a ConnectomeError."""
     import pyarrow as pa
 
     try:
@@ -78,12 +78,12 @@ def opened(path: Path) -> Iterator[Any]:
 
 
 def first_lines(path: Path) -> list[str]:
-    """The lines of a text's first 64 KiB, with their ends, and without the last where it is cut."""
+    """Read the lines of a text's first 64 KiB, with their ends; a last line that is cut is left out."""
     with opened(path) as stream:
         head = stream.read(HEAD)
     if head[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in head:
         advice = "Save it as UTF-8, or give it the suffix of its format."
-        raise ConnectomeError(f"{path}: this is no UTF-8 text (UTF-16 or binary). {advice}")
+        raise ConnectomeError(f"{path}: this is not UTF-8 text (UTF-16 or binary). {advice}")
     lines = re.findall(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+$", head.decode("utf-8-sig", errors="replace"))
     if len(head) == HEAD and len(lines) < 2:
         raise ConnectomeError(f"{path}: the first line is longer than {HEAD:,} bytes.")
@@ -91,7 +91,7 @@ def first_lines(path: Path) -> list[str]:
 
 
 def likely_delimiter(lines: Sequence[str]) -> str:
-    """Whichever of comma, tab, semicolon, bar and blank splits the first line into most cells."""
+    """Find which of comma, tab, semicolon, bar and blank splits the first line into most cells."""
     cells = {d: len(next(csv.reader(lines[:1], delimiter=d), [])) - 1.0 for d in DELIMITERS}
     cells[" "] = 0.5 * (" " in lines[0].strip())
     return max(cells, key=lambda delimiter: cells[delimiter])
@@ -145,7 +145,7 @@ def explain(path: Path, dialect: Dialect, kinds: Mapping[str, str], reason: str)
     index = {column: dialect.columns.index(column) for column in kinds}
     for line, cells in dialect.rows(path):
         if len(cells) != len(dialect.columns):
-            problem = f"{len(cells)} columns where the header has {len(dialect.columns)}: {cells!r:.80}."
+            problem = f"{len(cells)} columns, but the header has {len(dialect.columns)}: {cells!r:.80}."
             raise ConnectomeError(f"{path.name}, line {line}: {problem}")
         for column, k in index.items():
             value, where = cells[k].strip(), f"{path.name}, line {line}, column {column!r}"
@@ -157,7 +157,7 @@ def explain(path: Path, dialect: Dialect, kinds: Mapping[str, str], reason: str)
 
 
 def is_number(text: str) -> bool:
-    """Whether some text is a decimal number, as other software reads one too (Python's float also takes 1_0).
+    """Tell if text is a decimal number as other software reads one, too (Python's float also takes 1_0).
 
     >>> [is_number(text) for text in ("-1.5e3", "nan", "1_0", "")]
     [True, True, False, False]

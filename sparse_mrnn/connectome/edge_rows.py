@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sparse_mrnn.connectome.column_table import ColumnTable, Ids, arrow, comparable, dictionary_column
+from sparse_mrnn.connectome.column_table import ColumnTable, Ids, arrow, comparable, dictionary_column, listed
 from sparse_mrnn.connectome.settings import ImportSettings
 from sparse_mrnn.errors import ConnectomeError, suggest
 
@@ -19,7 +19,7 @@ Bool = NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ConnectomeTables:
-    """What an importer found: two tables, and which of their columns matter.
+    """Two tables that an importer found, and the columns of them that matter.
 
     The default column names are the ones that `indexed_edges` and `node_table` give.
     """
@@ -29,7 +29,7 @@ class ConnectomeTables:
     source: str = "(source)"  # columns of ``edges`` with neuron ids
     target: str = "(target)"
     weight: str | None = "weight"  # None: every row is one synapse
-    neurons: ColumnTable | None = None  # None: the neurons are those with edges
+    neurons: ColumnTable | None = None  # None: the neurons are the ends of the edges
     neuron: str = "(neuron)"  # column of ``neurons`` with ids
     positions: NDArray[np.float64] | None = None  # shape (rows of ``neurons``, dimensions)
     notes: tuple[str, ...] = ()
@@ -44,10 +44,8 @@ class ConnectomeTables:
         for column in columns:
             if not any(column in table.columns for table in tables):
                 known = list(dict.fromkeys(c for table in tables for c in (table.known or table.columns)))
-                hint = suggest(column, known, what="columns")
-                listed = f" The columns are {', '.join(map(repr, known))}." if hint.startswith("Did") else ""
                 where = " and ".join(table.name for table in tables)
-                raise ConnectomeError(f"{where}: there is no column {column!r}. {hint}{listed}")
+                raise ConnectomeError(f"{where}: there is no column {column!r}. {listed(column, known)}")
 
 
 def indexed_edges(
@@ -126,12 +124,12 @@ def _matched(tables: ConnectomeTables, settings: ImportSettings) -> tuple[Any, i
         ends = comparable(*ends)
         ids = _sorted_union(ends)
         return ids, 0, *_indices(ids, ends)
-    listed = tables.neurons.ids(tables.neuron)
-    if len(listed) == 0:
+    own = tables.neurons.ids(tables.neuron)
+    if len(own) == 0:
         raise ConnectomeError(f"{tables.neurons.name}: there is a header but no rows.")
-    refuse_repeats(tables.neurons, tables.neuron, listed)
-    listed, *ends = comparable(listed, *ends)
-    ids = listed.rows
+    refuse_repeats(tables.neurons, tables.neuron, own)
+    own, *ends = comparable(own, *ends)
+    ids = own.rows
     source, target = _indices(ids, ends)
     missing = (source < 0) | (target < 0)
     if not missing.any() or settings.unknown == "drop":

@@ -42,7 +42,7 @@ HEAD = ("region", "units", "exc", "inh", "free", "in", "out", "density")
 def region_rows(
     graph: RegionGraph, onto: NDArray[np.int64], out_of: NDArray[np.int64]
 ) -> tuple[RegionRow, ...]:
-    """A row for each recurrent region, from the connections onto and out of every unit."""
+    """Make a row for each recurrent region, from the connections onto and out of every unit."""
     rows, start, n = [], 0, len(onto)
     for region in graph.regions():
         units = slice(start, start + region.n)
@@ -56,7 +56,7 @@ def region_rows(
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class ImportReport:
-    """What was read, what was dropped and why, and what came out. ``print`` shows it.
+    """The account of an import: rows read, rows left out and why, and the graph made. ``print`` shows it.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ class ImportReport:
     edges, merged : int
         Edge rows kept, and connections they became.
     signs : dict of str to int
-        Neurons (or connections) by where their sign comes from.
+        Neurons (or connections) by the source of their sign.
     weights : str
         How a count became a weight.
     regions : tuple of RegionRow
@@ -122,7 +122,7 @@ class ImportReport:
         return out + [f"  note: {note}" for note in self.notes]
 
     def table(self) -> SummaryTable:
-        """The report with its regions, the largest where there are many."""
+        """The report with its regions, or the largest of many."""
         shown = list(self.regions)
         more = []
         if len(shown) > SHOWN:

@@ -18,7 +18,7 @@ import numpy as np
 MEMORY = 4 << 30
 """Bytes of address space of the child."""
 SECONDS, RATE = 30, 10e6
-"""How long the child may take: so long, and for every so many bytes a second more."""
+"""Seconds that the child may take, and bytes of the file that add one."""
 
 
 class ReadingError(Exception):

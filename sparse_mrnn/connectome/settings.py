@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, TypedDict, get_args, get_origin, get_type_hints
 
 import numpy as np
 
@@ -45,7 +45,7 @@ class ImportOptions(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class ImportSettings:
-    """How neurons and edges become regions and projections.
+    """The rules by which neurons and edges become regions and projections.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ class ImportSettings:
         is the parent. A column of the edge table (a neuropil) puts each neuron where most of its synapses
         are. None: one region.
     parent : str, optional
-        Column of the neuron table with the parent of a neuron's region, where ``regions`` is one column. A
+        Column of the neuron table with the parent of a neuron's region, if ``regions`` is one column. A
         region whose neurons disagree has none.
     missing_region : str
         The region of neurons without a value there.
@@ -75,7 +75,7 @@ class ImportSettings:
         Neurons or synapses whose sign is not known. Free ones start positive and may change in training.
     counts : bool
         Weights are synapse counts, whole and not negative. False: any finite real number; a negative one is
-        inhibitory where no other sign is given.
+        inhibitory if no other sign is given.
     scale : {"none", "fraction", "log"}
         Weight of a connection: its count; its fraction of all counts onto the target; or log(1 + count).
     gain : float
@@ -97,7 +97,7 @@ class ImportSettings:
     trainable : bool
     share : {"cell types", "source", "target"}, optional
         Learn gains of the weights, which stay as they are: one for each pair of regions (which are the cell
-        types where ``regions`` is their column), or one for each source or target neuron of a pair.
+        types if ``regions`` is their column), or one for each source or target neuron of a pair.
     name : str
         Of the graph.
     """
@@ -177,11 +177,9 @@ def positive(name: str, value: object) -> float:
     raise ConnectomeError(f"{name} is {value!r}; it must be a positive number.")
 
 
+HINTS = get_type_hints(ImportOptions)
 CHOICES: dict[str, tuple[str, ...]] = {
-    "sign_per": ("neuron", "synapse"),
-    "mixed": ("error", "majority", "free"),
-    "unknown_sign": ("free", "pos", "neg", "error"),
-    "scale": ("none", "fraction", "log"),
-    "unknown": ("error", "drop", "keep"),
+    **{name: get_args(hint) for name, hint in HINTS.items() if get_origin(hint) is Literal},
     "share": ("cell types", "source", "target"),
 }
+"""Options that are one of some words."""

@@ -20,13 +20,13 @@ BINARY = (".parquet", ".feather", ".arrow")
 
 @dataclass(frozen=True, eq=False)
 class TableSource:
-    """A table whose columns are known and whose rows are still where they were.
+    """A table whose columns are known and whose rows are not read yet.
 
     Parameters
     ----------
     source : path, DataFrame, mapping of columns or pyarrow.Table
     name : str
-        How errors locate a value: the file's name, or what the caller calls a table in memory.
+        Name of the table where errors locate a value: the file's, or the caller's for a table in memory.
     columns : tuple of str
     dialect : Dialect, optional
         Of a text file.
@@ -60,7 +60,7 @@ class TableSource:
 
     @property
     def label(self) -> str:
-        """How errors name the whole table: its path, or the name that the caller gave."""
+        """Name of the whole table in errors: its path, or the name that the caller gave."""
         return str(self.source) if isinstance(self.source, Path) else f"the table of {self.name}"
 
     def pick(self, wanted: str | None, usual: Iterable[str], argument: str) -> str | None:
@@ -78,17 +78,18 @@ class TableSource:
         column = self.pick(wanted, usual, argument)
         if column is None:
             problem = f"no column looks like {what}; name it with {argument}=."
-            names = ", ".join(map(repr, self.columns))
-            raise ConnectomeError(f"{self.label}: {problem} The columns are {names}.")
+            raise ConnectomeError(f"{self.label}: {problem} The columns are {self._names()}.")
         return column
 
     def require(self, *needed: str) -> None:
         """Refuse a table without a column that its format has."""
         for column in needed:
             if column not in self.columns:
-                names = ", ".join(map(repr, self.columns))
-                problem = f"there is no column {column!r}. The columns are {names}."
+                problem = f"there is no column {column!r}. The columns are {self._names()}."
                 raise ConnectomeError(f"{self.label}: {problem}")
+
+    def _names(self) -> str:
+        return ", ".join(map(repr, self.columns))
 
     def read(
         self, *, ids: Iterable[str], text: Iterable[str] = (), numbers: Iterable[str] = ()

@@ -30,6 +30,7 @@ from sparse_mrnn.declaration.simulation_config import (
     RecordConfig,
     SimulationConfig,
     Strict,
+    without_case,
 )
 from sparse_mrnn.errors import ConfigError, SparseMRNNError, suggest
 from sparse_mrnn.files.atomic import replacing
@@ -43,17 +44,13 @@ __all__ = [
 SECTIONS = ("recurrent_regions", "input_regions", "recurrent_connections", "input_connections")
 
 
-def _without_case(value: Any) -> Any:
-    return value.lower() if isinstance(value, str) else value
-
-
 def _of_fields(fields: Mapping[str, Field]) -> dict[str, Any]:
     """Fields of a model made from declared ones: type, default and description; names without case."""
     found = {}
     for name, field in fields.items():
         hint = field.kind.json
         if isinstance(field.kind, Choice | Signs | Learnable):
-            hint = Annotated[hint, BeforeValidator(_without_case)]
+            hint = Annotated[hint, BeforeValidator(without_case)]
         found[name] = (hint, PydanticField(field.default, description=field.doc))
     return found
 

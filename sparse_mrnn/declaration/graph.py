@@ -180,8 +180,8 @@ class RegionGraph(nx.MultiDiGraph):
         self._check_open()
         old = self.region(name)
         if (old.n, old.kind) != (region.n, region.kind) and self.degree(name):
-            what = f"a {old.kind} one of {old.n} units"
-            raise GraphError(f"region {name!r} has projections; replace it by {what}.")
+            what = f"by a region of kind {old.kind!r} and {old.n} units"
+            raise GraphError(f"region {name!r} has projections; replace it {what}.")
         if region.parent_region is not None:
             self._check_parent(name, region.parent_region)
         attrs = self.nodes[name]

@@ -10,16 +10,30 @@ from operator import or_
 from types import UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, get_args, get_origin, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, PositiveFloat, Tag, create_model
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    PositiveFloat,
+    Tag,
+    create_model,
+    field_validator,
+)
 
 from sparse_mrnn.recording import Record
 from sparse_mrnn.stimulus import INTERVENTIONS, WAVEFORMS, Intervention, Stimulus
 
 
 class Strict(BaseModel):
-    """A model that refuses unknown keys, and numbers that JSON has no name for (NaN, Infinity)."""
+    """Model that refuses unknown keys, and numbers that JSON cannot name (NaN, Infinity)."""
 
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, defer_build=True)
+
+
+def without_case(value: Any) -> Any:
+    """Lower a name, so that options are matched without case; other values stay."""
+    return value.lower() if isinstance(value, str) else value
 
 
 class StimulusEntry(Strict):
@@ -46,7 +60,11 @@ def _given(entry: Strict) -> dict[str, Any]:
     return {key: value for key, value in given.items() if value is not None}
 
 
-JSON_TYPES = {"values": list[float] | list[list[float]] | None, "path": str | None, "units": list[str] | None}
+JSON_TYPES = {
+    "values": list[float] | list[list[float]] | None,
+    "path": str | None,
+    "units": list[str | int] | None,
+}
 """Types of fields that JSON has otherwise than Python; sequences become lists."""
 
 
@@ -162,6 +180,11 @@ class SimulationConfig(Strict):
     stimulus: list[StimulusConfig] = []
     interventions: list[InterventionConfig] = []
     record: RecordConfig = RecordConfig()
+
+    @field_validator("model", "integrator", "backend", "dtype", "activation", mode="before")
+    @classmethod
+    def _names(cls, value: Any) -> Any:
+        return without_case(value)
 
     def stimuli(self) -> list[Stimulus]:
         """Make the stimuli.

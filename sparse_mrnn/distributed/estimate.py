@@ -1,4 +1,4 @@
-"""What each rank of a divided network will hold, send and receive, estimated before anything is drawn."""
+"""Estimate of what each rank of a divided network will hold, send and receive; nothing is drawn."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from sparse_mrnn.models.delays import delay_steps
 
 Float = NDArray[np.float64]
 SYNAPSE_INDEX_BYTES = 8
-"""Column and order among the values, of a synapse; beside them are the value and the effective weight."""
+"""Column of a synapse and its order among the values; its value and effective weight come on top."""
 STATE_COPIES = 4
-"""Arrays of a rank's units in a simulation: x, h, and room for a step."""
+"""Arrays over a rank's units in a simulation: x, h, and two for the step."""
 
 
 @dataclass(frozen=True, eq=False)
 class RankEstimate:
-    """Expected size of one rank, and what it exchanges in a step.
+    """Expected size of one rank, and its messages of a step.
 
     Parameters
     ----------
     units : int
-    synapses, cut_synapses : float
-        Onto its units, inputs included; of them, those from units of other ranks.
+    synapses, remote_synapses : float
+        Synapses onto its units, inputs included; and those among them from units of other ranks.
     received, sent : float
-        Units whose activity it receives, and sends (once for each rank that needs it).
+        Number of units whose activity it receives, and sends (once for each rank that needs it).
     memory : float
         Bytes of a simulation: synapses, states, and the halo's activity.
     """
 
     units: int
     synapses: float
-    cut_synapses: float
+    remote_synapses: float
     received: float
     sent: float
     memory: float
@@ -46,14 +46,14 @@ class RankEstimate:
 
 @dataclass(frozen=True, eq=False)
 class Estimate:
-    """A network on so many ranks, before it is drawn.
+    """Estimate of a network on several ranks, before it is drawn.
 
     Parameters
     ----------
     n_units : int
     ranks : tuple of RankEstimate
     messages : int
-        Between ranks in an exchange: pairs of which one needs activity of the other.
+        Messages of an exchange: pairs of ranks of which one needs activity of the other.
     steps_per_message : int
         Steps between two exchanges, each with the activity of so many steps: the shortest delay of a
         projection that the partition cuts.
@@ -75,23 +75,24 @@ class Estimate:
         return self.n_units * (len(self.ranks) - 1)
 
     def table(self) -> SummaryTable:
-        """The ranks, a row each."""
+        """Make a table with a row for each rank."""
         rows = [
             [
-                str(k), f"{r.units:,}", f"{r.synapses:,.0f}", f"{r.cut_synapses / max(r.synapses, 1):.1%}",
+                str(k), f"{r.units:,}", f"{r.synapses:,.0f}", f"{r.remote_synapses / max(r.synapses, 1):.1%}",
                 f"{r.received:,.0f}", f"{r.sent:,.0f}", decimal(int(r.memory)),
             ]
             for k, r in enumerate(self.ranks)
         ]  # fmt: skip
-        cut, synapses = (sum(getattr(r, name) for r in self.ranks) for name in ("cut_synapses", "synapses"))
+        remote = sum(rank.remote_synapses for rank in self.ranks)
+        synapses = sum(rank.synapses for rank in self.ranks)
         share = f", {self.all_gather / self.volume:.1f}x less than all-gather" if self.volume else ""
         units, messages, every = f"{self.volume:,.0f} units", f"in {self.messages} messages", "a step"
         if self.steps_per_message > 1:
             units, every = f"{units} a step", f"every {self.steps_per_message} steps"
         title = f"{units} {messages} {every}{share}"
-        cuts = f"{cut:,.0f} of {synapses:,.0f} synapses cut ({cut / max(synapses, 1):.1%})"
-        columns = ["rank", "units", "synapses", "cut", "units received", "units sent", "memory"]
-        return SummaryTable([title, cuts], columns, rows)
+        remotes = f"{remote:,.0f} of {synapses:,.0f} synapses are remote ({remote / max(synapses, 1):.1%})"
+        columns = ["rank", "units", "synapses", "remote", "units received", "units sent", "memory"]
+        return SummaryTable([title, remotes], columns, rows)
 
 
 def estimate(
@@ -103,7 +104,7 @@ def estimate(
     batch: int = 1,
     itemsize: int = 4,
 ) -> Estimate:
-    """What each rank of a network will hold and exchange; nothing is drawn.
+    """Estimate what each rank of a network will hold and exchange; nothing is drawn.
 
     Explicit synapses are counted. For a rule, a source unit is expected to be needed by a rank with
     probability 1 - exp(-s), where s is its expected number of synapses onto that rank's units.
@@ -141,8 +142,8 @@ def estimate(
     counted = [_Counted(graph, layout, parts, rank) for rank in range(size)]
     between = np.array([c.needed_of for c in counted])  # (receiver, owner)
     sent = between.sum(axis=0)
-    cut = [projection for count in counted for projection in count.cut_projections]
-    every = _steps(min(cut, key=lambda projection: projection.delay or 0.0), dt) if cut else 1
+    remote = [projection for count in counted for projection in count.remote_projections]
+    every = _steps(min(remote, key=lambda projection: projection.delay or 0.0), dt) if remote else 1
     ranks = []
     for rank, count in enumerate(counted):
         units = len(parts.units(rank))
@@ -150,13 +151,13 @@ def estimate(
         received = float(between[rank].sum())
         states = (STATE_COPIES * units + every * (received + sent[rank])) * batch * itemsize
         memory = count.synapses * per_synapse + 8 * units + states
-        size_of = units, count.synapses, count.cut, received, float(sent[rank])
+        size_of = units, count.synapses, count.remote, received, float(sent[rank])
         ranks.append(RankEstimate(*size_of, memory))
     return Estimate(layout.n, tuple(ranks), int((between > 0.5).sum()), every)
 
 
 def _steps(projection: Projection, dt: float) -> int:
-    """Delay in time steps."""
+    """Return a delay in time steps."""
     name = projection.source, projection.target, projection.key
     return int(delay_steps((name,), (projection.delay,), dt)[0])
 
@@ -167,17 +168,17 @@ class _Counted:
     def __init__(self, graph: RegionGraph, layout: Layout, parts: Partition, rank: int) -> None:
         self.layout, self.own = layout, parts.ranks == rank
         self.per_region: Float = np.add.reduceat(self.own, layout.ptr[:-1], dtype=np.float64)
-        self.synapses = self.cut = 0.0
-        self.cut_projections: list[Projection] = []
+        self.synapses = self.remote = 0.0
+        self.remote_projections: list[Projection] = []
         expected = np.zeros(len(layout.regions))  # synapses of each source unit onto the rank, by region
         certain = np.zeros(layout.n, dtype=bool)
         for projection in graph.projections():
             target = layout.index[projection.target]
             if self.per_region[target]:
-                before = self.cut
+                before = self.remote
                 self._count(projection, target, expected, certain)
-                if self.cut > before:
-                    self.cut_projections.append(projection)
+                if self.remote > before:
+                    self.remote_projections.append(projection)
         of_region = np.repeat(-np.expm1(-expected), np.diff(layout.ptr))
         needed = np.where(certain, 1.0, of_region) * ~self.own
         by_owner = np.bincount(parts.ranks, weights=needed, minlength=parts.size)
@@ -196,11 +197,11 @@ class _Counted:
             if source is not None:
                 first = layout.ptr[source]
                 certain[first + cols] = True
-                self.cut += int((~self.own[first + cols]).sum())
+                self.remote += int((~self.own[first + cols]).sum())
             return
         synapses = projection.expected_synapses * rows.mean()
         self.synapses += synapses
         if source is not None:
             n = layout.regions[source].n
             expected[source] += synapses / n
-            self.cut += synapses * (1 - self.per_region[source] / n)
+            self.remote += synapses * (1 - self.per_region[source] / n)

@@ -1,4 +1,4 @@
-"""A partition by METIS: units, or pieces of regions, and the synapses between them as a graph."""
+"""Partition by METIS of a graph whose vertices are units or pieces of regions."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ LARGEST_SUM = 2**30
 
 
 def ranks_by_metis(graph: RegionGraph, layout: Layout, work: Float, size: int) -> NDArray[np.int32]:
-    """The rank of every unit, so that few synapses are cut and work is equal within a few percent.
+    """Choose the rank of every unit, so that few synapses are remote and work is equal within a few percent.
 
-    Vertices are units, except in regions that a rule draws synapses of: those are cut into equal ranges of
+    Vertices are units, except in regions whose synapses a rule draws: these are cut into equal ranges of
     units, up to `PIECES` for the work of a rank. Edges are the synapses between two vertices, either way:
     explicit ones are counted, those of a rule expected. Nothing is drawn. The seed is fixed.
 
@@ -66,7 +66,7 @@ def _pymetis() -> ModuleType:
 
 
 def _vertices(graph: RegionGraph, layout: Layout, work: Float, size: int) -> NDArray[np.int32]:
-    """The vertex of every unit."""
+    """Return the vertex of every unit."""
     sizes = np.diff(layout.ptr)
     drawn = np.zeros(len(sizes), dtype=bool)
     for projection in graph.projections("recurrent"):
@@ -80,7 +80,7 @@ def _vertices(graph: RegionGraph, layout: Layout, work: Float, size: int) -> NDA
 
 
 def _synapses(graph: RegionGraph, layout: Layout, vertex: NDArray[np.int32]) -> sp.csr_array:
-    """Synapses between each two vertices, either way, none of a vertex with itself."""
+    """Count the synapses between each two different vertices, either way."""
     n = int(vertex.max()) + 1
     parts = [_between(p, layout, vertex) for p in graph.projections("recurrent")]
     if not parts:
@@ -94,7 +94,7 @@ def _synapses(graph: RegionGraph, layout: Layout, vertex: NDArray[np.int32]) -> 
 def _between(
     projection: Projection, layout: Layout, vertex: NDArray[np.int32]
 ) -> tuple[NDArray[np.int32], NDArray[np.int32], Float]:
-    """Target and source vertices of a projection, and the synapses between them."""
+    """Return target and source vertices of a projection, and the number of synapses between them."""
     targets, sources = (vertex[layout.slice(name)] for name in (projection.target, projection.source))
     weights = projection.weights
     if weights is not None:
@@ -107,13 +107,13 @@ def _between(
 
 
 def _whole_numbers(values: NDArray[Any]) -> NDArray[np.int32]:
-    """Positive whole numbers in the proportions of these."""
+    """Scale values to positive whole numbers in the same proportions."""
     scale = LARGEST_SUM / max(float(values.sum()), 1.0)
     return np.maximum(values * scale, 1).astype(np.int32)
 
 
 def _without_empty(ranks: NDArray[np.int32], size: int) -> NDArray[np.int32]:
-    """Every rank present: one that METIS left empty gets a unit of that with most."""
+    """Give a rank that METIS left empty a unit of the largest one."""
     counts = np.bincount(ranks, minlength=size)
     for rank in np.flatnonzero(counts == 0):
         most = counts.argmax()

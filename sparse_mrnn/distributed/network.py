@@ -14,19 +14,20 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from torch.func import functional_call
 
-from sparse_mrnn.checks import seed_number, whole_number
+from sparse_mrnn.checks import names_of, option, seed_number, whole_number
 from sparse_mrnn.declaration.config import NetworkConfig, SimulationConfig, read_config
 from sparse_mrnn.declaration.graph import RegionGraph, projection_label
 from sparse_mrnn.distributed.declared import digest_number, synapse_sum, unit_sum
 from sparse_mrnn.distributed.partition import partition as divide
 from sparse_mrnn.distributed.ranks import Ranks
 from sparse_mrnn.distributed.replicated import gathered, replicated
-from sparse_mrnn.distributed.shard import Call, Shard
-from sparse_mrnn.errors import ConfigError, DistributedError, ShapeError, suggest
+from sparse_mrnn.distributed.shard import Shard
+from sparse_mrnn.errors import ConfigError, DistributedError, ShapeError
 from sparse_mrnn.lowering.layout import Layout
 from sparse_mrnn.models.fixed_tensors import FixedTensors
 from sparse_mrnn.models.loading import MODELS
 from sparse_mrnn.models.network import mRNNBase
+from sparse_mrnn.models.prepare import ForwardCall, Start
 from sparse_mrnn.state.describe import MAY_DIFFER, synapse_digests
 
 FORWARD_PARAMETERS = ("own.gains", "inputs.gains", "units.bias", "units.tau_logit")
@@ -41,7 +42,7 @@ class HaloReport:
     ----------
     sent, received : tuple of int, of each rank
         Units whose activity it sends, counted once for each rank that needs it, and receives.
-    synapses, cut_synapses : tuple of int, of each rank
+    synapses, remote_synapses : tuple of int, of each rank
         Recurrent synapses onto its units; of them, those from units of other ranks.
     all_gather : int
         Units sent in a step if every rank received the activity of all others.
@@ -52,7 +53,7 @@ class HaloReport:
     sent: tuple[int, ...]
     received: tuple[int, ...]
     synapses: tuple[int, ...]
-    cut_synapses: tuple[int, ...]
+    remote_synapses: tuple[int, ...]
     all_gather: int
     steps_per_message: int
 
@@ -132,8 +133,7 @@ class ShardedRNN(FixedTensors):
         **settings: Any,
     ) -> None:
         super().__init__()
-        if model not in MODELS:
-            raise ConfigError(f"model {model!r} is not known. {suggest(model, MODELS, what='models')}")
+        model = option(model, MODELS, "model", ConfigError)
         self.graph = config.copy() if isinstance(config, RegionGraph) else read_config(config)
         self.ranks, self.batch_first = Ranks(group), batch_first
         _check_shardable(self.graph, settings)
@@ -223,64 +223,85 @@ class ShardedRNN(FixedTensors):
         """
         return gathered(self.ranks, self._sizes, self._order, own)
 
-    def batched_initial_condition(self, batch_size: int) -> tuple[Tensor, Tensor]:
+    def batched_initial_condition(self, batch_size: int) -> tuple[Tensor, ...]:
         """Initial states ``(x0, h0)`` of the own units, each (batch, own units), with h0 = activation(x0)."""
-        batch = whole_number(batch_size, "batch_size", ShapeError)
+        return self._initial(whole_number(batch_size, "batch_size", ShapeError))
+
+    def _initial(self, batch: int) -> tuple[Tensor, ...]:
         parameters: dict[str, Tensor] = {}
         anchor = None
         if torch.is_grad_enabled() and any(r.learnable_init == "region" for r in self.layout.regions):
             parameters, _, anchor = self._replicated(["units.init"], self.units.initial_condition[:0])
-        x0, h0 = self._call(self.shard.initial, parameters, batch, anchor)
-        return x0, h0
+        found: tuple[Tensor, ...] = self._call(self.shard.initial, parameters, batch, anchor)
+        return found
 
     # ---------------------------------------------------------------- running
 
     def forward(
         self,
         inp: Tensor,
-        x0: Tensor,
+        x0: Start = None,
         h0: Tensor | None = None,
         stim_input: Tensor | None = None,
         noise: bool = False,
         *,
-        checkpoint_steps: int | None = None,
-    ) -> tuple[Tensor, Tensor]:
+        checkpoint_steps: int | str | None = None,
+        regions: str | Sequence[str] | None = None,
+    ) -> Any:
         """Run the dynamics over a sequence, on all ranks together.
 
         Parameters
         ----------
         inp : Tensor, shape (batch, time, inputs), or (time, batch, inputs) without batch_first
             The same on all ranks; its gradient, too.
-        x0, h0 : Tensor, shape (batch, own units)
+        x0 : Tensor, shape (batch, own units), or the pair of ``batched_initial_condition``, optional
+            Initial pre-activation; the initial activity of an Elman network. Default: the initial condition.
+        h0 : Tensor, shape (batch, own units), optional
+            Initial activation. Default: activation(x0).
         stim_input : Tensor, shape (batch, time, own units), optional
         noise : bool
             Add Gaussian noise to units and inputs, the same as of the undivided network.
-        checkpoint_steps : int, optional
+        checkpoint_steps : int or "auto", optional
             As for `mRNN`.
+        regions : str or sequence of str, optional
+            Return the own units of these regions (or parents) only, in the order given; some ranks may have
+            none. Default: every own unit.
 
         Returns
         -------
-        x, h : Tensor, laid out like ``inp`` with the own units last
-            States after each step. Of an Elman network, x is what the activation is taken of.
+        x, h : Tensor, laid out like ``inp`` with the own units, or those of ``regions``, last
+            States after each step; of an Elman network h alone.
 
         Raises
         ------
         ShapeError
             If a tensor has the wrong shape, dtype or device.
+        ConfigError
+            If ``noise`` is not a bool, or ``checkpoint_steps`` is not possible.
         DistributedError
             If the ranks were given different numbers of trials or steps, or other options; or if one of them
             has ended.
         """
-        call = self._checked(inp, x0, h0, stim_input, noise, checkpoint_steps)
-        train_weights, train_anything = self._agree(call)
+        border = self.shard.border(self.batch_first)
+        returned = None if regions is None else self._returned_units(regions)
+        given = inp, x0, h0, stim_input, noise, checkpoint_steps, returned
+        call = border.check(*given, self._initial)
+        train_weights, train_anything = self._agree(call, regions)
         parameters: dict[str, Tensor] = {}
         anchor = None
         if train_anything:
             parameters, inputs, anchor = self._replicated(FORWARD_PARAMETERS, call.inputs)
             call = replace(call, inputs=inputs)
-        x, h = self._call(self.shard.run, parameters, call, anchor, train_weights)
-        back = (2, 0, 1) if self.batch_first else (0, 2, 1)
-        return x.permute(*back), h.permute(*back)
+        with border.full_precision():
+            found = self._call(self.shard.run, parameters, border, call, anchor, train_weights)
+        return border.back(found)
+
+    def _returned_units(self, regions: str | Sequence[str]) -> Tensor:
+        """Own units of regions or parents, numbered among the own ones."""
+        names = names_of(regions, "regions", ConfigError)
+        chosen = self.layout.indices(*names)
+        own = np.searchsorted(self.own_units, chosen[np.isin(chosen, self.own_units)])
+        return torch.from_numpy(own).to(self.units.device)
 
     def _call(self, method: Callable[..., Any], parameters: dict[str, Tensor], *args: Any) -> Any:
         """Call a method of the shard with some of its parameters replaced."""
@@ -305,11 +326,11 @@ class ShardedRNN(FixedTensors):
             parameters["cut.gains"] = parameters["own.gains"]
         return parameters, shared_inputs, anchor
 
-    def _agree(self, call: Call) -> tuple[bool, bool]:
-        """Whether any rank trains weights, and whether any needs gradients, after all were given the same."""
+    def _agree(self, call: ForwardCall, regions: str | Sequence[str] | None) -> tuple[bool, bool]:
+        """Check that all ranks were given the same; whether any trains weights, and any needs gradients."""
         shard, enabled = self.shard, torch.is_grad_enabled()
         weights = any(p.requires_grad for part in (shard.own, shard.cut) for p in part.parameters())
-        tensors = [*shard.parameters(), call.inputs, call.x0, call.h0, call.stim]
+        tensors = [*shard.parameters(), call.inputs, *call.states, call.h0, call.stim]
         anything = any(t is not None and t.requires_grad for t in tensors)
         steps, _, batch = call.inputs.shape
         alike = {
@@ -317,6 +338,7 @@ class ShardedRNN(FixedTensors):
             "time steps": steps,
             "noise": int(call.noise),
             "checkpoint_steps": call.checkpoint_steps or 0,
+            "regions": 0 if regions is None else digest_number([regions]),
             "whether gradients are enabled": int(enabled),
         }
         given = [sign * value for value in alike.values() for sign in (1, -1)]
@@ -327,39 +349,6 @@ class ShardedRNN(FixedTensors):
                 what = f"forward: the ranks differ in {name} ({-negative} to {largest})"
                 raise DistributedError(f"{what}; give every rank the same.")
         return bool(most[-2]), bool(most[-1])
-
-    def _checked(
-        self, inp: Tensor, x0: Tensor, h0: Tensor | None, stim: Tensor | None, noise: bool, every: int | None
-    ) -> Call:
-        """The arguments of a forward pass, found right, in the order (time, features, batch)."""
-        n, order = len(self.own_units), "(batch, time, " if self.batch_first else "(time, batch, "
-        self._check("inp", inp, (None, None, self.n_inputs), f"{order}inputs), inputs {self.n_inputs}")
-        batch, steps = inp.shape[:2] if self.batch_first else (inp.shape[1], inp.shape[0])
-        if steps == 0 or batch == 0:
-            raise ShapeError(f"forward: inp has {steps} time steps, batch {batch}; both must be at least 1.")
-        for name, state in (("x0", x0), ("h0", h0)):
-            if state is not None:
-                self._check(name, state, (batch, n), f"(batch, own units) = ({batch}, {n}); see net.take")
-        if stim is not None:
-            self._check("stim_input", stim, (*inp.shape[:2], n), f"{order}own units), own units {n}")
-        every = None if every is None else whole_number(every, "checkpoint_steps", ConfigError)
-        to_internal = (1, 2, 0) if self.batch_first else (0, 2, 1)
-        return Call(
-            inputs=inp.permute(*to_internal),
-            x0=x0.t().contiguous(),
-            h0=None if h0 is None else h0.t().contiguous(),
-            stim=None if stim is None else stim.permute(*to_internal),
-            noise=bool(noise),
-            checkpoint_steps=every,
-        )
-
-    def _check(self, name: str, tensor: Tensor, shape: tuple[int | None, ...], expected: str) -> None:
-        units, got = self.units, tuple(tensor.shape)
-        if len(got) != len(shape) or any(e is not None and g != e for g, e in zip(got, shape, strict=True)):
-            raise ShapeError(f"forward: {name} has shape {got}; expected {expected}.")
-        if tensor.dtype != units.dtype or tensor.device != units.device:
-            what = f"{name} is {tensor.dtype} on {tensor.device}, the network {units.dtype} on {units.device}"
-            raise ShapeError(f"forward: {what}; use {name}.to(net.units.device, net.units.dtype).")
 
 
 def sharded_network(

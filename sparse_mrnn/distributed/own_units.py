@@ -1,4 +1,4 @@
-"""From units of the whole network to those that a rank has: currents, held states, recorded units."""
+"""Own units of a rank among those of the network: currents, held states, recorded units."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Int64 = NDArray[np.int64]
 
 
 class OwnUnits:
-    """Which of some units are a rank's own, and their numbers there.
+    """Selection of a rank's own units, and their numbers on the rank.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ class OwnUnits:
         self._known: dict[int, tuple[Units, Tensor, Tensor]] = {}
 
     def _of(self, units: Units) -> tuple[Tensor, Tensor]:
-        """Numbers among the own units, and which of ``units`` these are."""
+        """Return the numbers among the own units, and the positions within ``units``."""
         if id(units) not in self._known:
             as_range = range(units.start, units.stop) if isinstance(units, slice) else units.tolist()
             numbers = np.array(as_range, dtype=np.int64)
@@ -49,7 +49,7 @@ class OwnUnits:
         return self._known[id(units)][1:]
 
     def currents(self, currents: Sequence[tuple[Units, Tensor]]) -> list[tuple[Units, Tensor]]:
-        """Direct currents into own units."""
+        """Select the direct currents into own units."""
         found: list[tuple[Units, Tensor]] = []
         for units, values in currents:
             local, chosen = self._of(units)
@@ -58,20 +58,20 @@ class OwnUnits:
         return found
 
     def held(self, held: HeldStates) -> HeldStates:
-        """What interventions hold of own units."""
+        """Select the held states of own units."""
         x, h = ([(self._of(units)[0], value) for units, value in part] for part in (held.x, held.h))
         return HeldStates(x, h, [self._of(units)[0] for units in held.silent])
 
 
 class Gathering:
-    """Brings states of units of the network to the ranks that want them.
+    """Exchange that brings states of units to the ranks that want them.
 
     Parameters
     ----------
     ranks : Ranks
     partition : Partition
     wanted : sequence of ndarray of int64
-        For each rank, the units that it wants, in the order in which it wants them.
+        Units that each rank wants, in their order there.
     device : torch.device
     """
 
@@ -88,7 +88,7 @@ class Gathering:
         self._local, self._order = (torch.from_numpy(index).to(device) for index in (local, order))
 
     def __call__(self, own: Tensor) -> Tensor | None:
-        """Of states of the own units, (own units, ...), those that this rank wants of all; None: none."""
+        """Send states of own units, (own units, ...); return the states this rank wants, None without any."""
         received = own.new_empty(len(self._order), *own.shape[1:])
         self.ranks.exchange(received, own.index_select(0, self._local), self._counts).wait()
         return received.index_select(0, self._order) if self.wanted else None

@@ -1,4 +1,4 @@
-"""Which rank has which units: whole regions, balanced ranges, METIS's parts, or the user's choice."""
+"""Division of units among ranks: whole regions, balanced ranges, METIS's parts, or the user's choice."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
+from sparse_mrnn.checks import option
 from sparse_mrnn.declaration.explicit_synapses import StoredBlock, StoredSynapses
 from sparse_mrnn.declaration.graph import RegionGraph
 from sparse_mrnn.distributed.metis import ranks_by_metis
-from sparse_mrnn.errors import DistributedError, suggest
+from sparse_mrnn.errors import DistributedError
 from sparse_mrnn.lowering.layout import Layout
 
 METHODS = ("balanced", "metis", "regions")
@@ -21,13 +22,13 @@ UNIT_LOAD = 10.0
 
 @dataclass(frozen=True, eq=False)
 class Partition:
-    """The rank of every unit.
+    """Rank of every unit.
 
     Parameters
     ----------
     ranks : ndarray of int32, shape (units,)
     size : int
-        Ranks in all; each has a unit at least.
+        Number of ranks; each has at least one unit.
 
     Examples
     --------
@@ -42,7 +43,7 @@ class Partition:
     size: int
 
     def units(self, rank: int) -> NDArray[np.int64]:
-        """The units of a rank, ascending."""
+        """Return the units of a rank, ascending."""
         return np.flatnonzero(self.ranks == rank)
 
 
@@ -74,9 +75,7 @@ def partition(graph: RegionGraph, size: int, how: str | ArrayLike = "balanced") 
     """
     layout = Layout.of(graph)
     if isinstance(how, str):
-        if how not in METHODS:
-            hint = suggest(how, METHODS, what="partitions")
-            raise DistributedError(f"partition {how!r} is not known. {hint}")
+        how = option(how, METHODS, "partition", DistributedError)
         if layout.n < size:
             raise DistributedError(f"{size} ranks for {layout.n} units; use at most {layout.n}.")
         if how == "metis":
@@ -96,7 +95,7 @@ def partition(graph: RegionGraph, size: int, how: str | ArrayLike = "balanced") 
 
 
 def unit_work(graph: RegionGraph, layout: Layout) -> NDArray[np.float64]:
-    """Expected work of each unit in a step, in synapses, shape (units,)."""
+    """Estimate the work of each unit in a step, in synapses, shape (units,)."""
     work = np.full(layout.n, UNIT_LOAD)
     by_unit = _stored_fan_in(graph, layout)
     for projection in graph.projections():
@@ -114,7 +113,7 @@ def unit_work(graph: RegionGraph, layout: Layout) -> NDArray[np.float64]:
 
 
 def _stored_fan_in(graph: RegionGraph, layout: Layout) -> list[StoredSynapses]:
-    """Synapses in files that count those onto each unit, where the graph has all their projections."""
+    """Return the synapses in files that know each unit's fan-in, if the graph has all their projections."""
     found: dict[int, list[StoredSynapses]] = {}
     for projection in graph.projections():
         if isinstance(projection.synapses, StoredBlock):
@@ -165,7 +164,7 @@ def _balanced(graph: RegionGraph, layout: Layout, size: int) -> NDArray[np.int32
 
 
 def _without_gaps(ranks: NDArray[np.int32], size: int) -> NDArray[np.int32]:
-    """Ascending ranks with every rank present: where units are few, some are moved by one."""
+    """Return ascending ranks with every rank present; if units are few, some are moved by one."""
     n = len(ranks)
     least = np.searchsorted(ranks, np.arange(size))  # first unit of each rank
     for rank in range(1, size):
@@ -176,7 +175,7 @@ def _without_gaps(ranks: NDArray[np.int32], size: int) -> NDArray[np.int32]:
 
 
 def _between_regions(graph: RegionGraph, layout: Layout) -> sp.csr_array:
-    """Expected synapses between each two regions, either way, shape (regions, regions)."""
+    """Estimate the synapses between each two regions, either way, shape (regions, regions)."""
     found = [
         (layout.index[p.target], layout.index[p.source], p.expected_synapses)
         for p in graph.projections("recurrent")

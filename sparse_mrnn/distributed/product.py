@@ -16,7 +16,6 @@ from torch import Tensor
 from sparse_mrnn.distributed.halo import Halo, Return
 from sparse_mrnn.ops.delays import DelayGroup
 from sparse_mrnn.ops.sequence.delays import DelayedProduct, GradientRing, PastActivity
-from sparse_mrnn.ops.sequence.spec import RecurrenceSpec
 
 FETCH_BYTES = 2**26
 """Bytes of the halo's activity that the backward pass asks for at once."""
@@ -48,18 +47,6 @@ class HaloSynapses:
     longest: int
     largest: int
     every: int
-
-
-@dataclass(frozen=True)
-class ShardedSpec(RecurrenceSpec):
-    """A recurrence whose units are some of a network; the others are on other ranks."""
-
-    others: HaloSynapses | None = None
-
-    def product(self, weights: Tensor) -> DelayedProduct:
-        if self.others is None:
-            return super().product(weights)
-        return ShardedProduct(self.groups, self.others, weights)
 
 
 class HaloActivity:

@@ -1,4 +1,4 @@
-"""The processes that share a network: their messages, and an error if one of them has ended."""
+"""Processes that share a network: their messages, and an error if one of them has ended."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def is_started_by_torchrun() -> bool:
 
 
 class Ranks:
-    """The processes of a torch.distributed group, one of which this is.
+    """Processes of a torch.distributed group; this is one of them.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Tensors that every rank has alike: their gradients are added over the ranks."""
+"""Tensors that every rank has alike; their gradients are added over the ranks."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from sparse_mrnn.distributed.ranks import Ranks
 
 
 def replicated(ranks: Ranks, slots: list[Tensor], size: int, tensors: list[Tensor]) -> list[Tensor]:
-    """The tensors, whose gradients are the sums of what all ranks find; and a tensor of no entries, the last.
+    """Return the tensors, with gradients summed over all ranks, and an empty tensor as the last.
 
-    All ranks must use the last one in what they differentiate; their backward passes then meet here once.
+    All ranks must use the empty tensor in what they differentiate: their backward passes then meet here once.
 
     Parameters
     ----------
     ranks : Ranks
     slots : list of Tensor of int64
-        Number of each entry of each tensor among ``size`` numbers that the ranks have in common: entries of
-        one number, on any rank, are one parameter; -1: the rank's own.
+        Shared number, below ``size``, of each entry of each tensor: entries of the same number, on any rank,
+        are one parameter; -1: the rank's own.
     size : int
     tensors : list of Tensor
     """
@@ -54,7 +54,7 @@ class _Replicated(torch.autograd.Function):
 
 
 class _Gathered(torch.autograd.Function):
-    """Activity of all units from that of the own ones; backward, each rank takes what is of its units."""
+    """Gather the activity of all units; backward, each rank takes the gradient of its own units."""
 
     @staticmethod
     def forward(ctx: Any, ranks: Ranks, sizes: list[int], order: Tensor, own: Tensor) -> Tensor:
@@ -70,7 +70,7 @@ class _Gathered(torch.autograd.Function):
 
 
 def gathered(ranks: Ranks, sizes: list[int], order: Tensor, own: Tensor) -> Tensor:
-    """States of all units, in unit order, on every rank.
+    """Return the states of all units, in unit order, on every rank.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ def gathered(ranks: Ranks, sizes: list[int], order: Tensor, own: Tensor) -> Tens
     sizes : list of int
         Units of each rank.
     order : Tensor of int64, shape (units,)
-        Where each unit is among those of rank 0, rank 1, ....
+        Position of each unit among the units of rank 0, rank 1, ....
     own : Tensor, shape (..., own units)
     """
     found: Tensor = _Gathered.apply(ranks, sizes, order, own)  # type: ignore[no-untyped-call]

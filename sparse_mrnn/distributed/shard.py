@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,33 +16,21 @@ from sparse_mrnn.declaration.graph import Region, RegionGraph
 from sparse_mrnn.distributed.halo import Halo
 from sparse_mrnn.distributed.noise import ShardedNoise
 from sparse_mrnn.distributed.partition import Partition
-from sparse_mrnn.distributed.product import HaloSynapses, ShardedSpec
+from sparse_mrnn.distributed.product import HaloSynapses, ShardedProduct
 from sparse_mrnn.distributed.ranks import Ranks
 from sparse_mrnn.lowering.layout import Layout
 from sparse_mrnn.lowering.lower import lower, lower_shard
 from sparse_mrnn.lowering.random_streams import synapse_stream
-from sparse_mrnn.models.delays import delay_groups, delayed_inputs, has_delays
+from sparse_mrnn.models.delays import delay_groups
 from sparse_mrnn.models.fixed_tensors import FixedTensors
 from sparse_mrnn.models.network import mRNNBase
+from sparse_mrnn.models.prepare import Border, ForwardCall, prepare
 from sparse_mrnn.models.weights import SparseWeights
 from sparse_mrnn.ops.delays import DelayGroup
 from sparse_mrnn.ops.noise import Noise
-from sparse_mrnn.ops.products import Operator
-from sparse_mrnn.ops.sequence import RecurrenceTensors, recurrence
+from sparse_mrnn.ops.sequence import recurrence
 
 UNIT_FIELDS = tuple(f.name for f in fields(Region) if f.name not in ("name", "n", "kind", "parent_region"))
-
-
-@dataclass(frozen=True, eq=False)
-class Call:
-    """What a forward pass is given, checked: sequences (time, features, batch), states (own units, batch)."""
-
-    inputs: Tensor
-    x0: Tensor
-    h0: Tensor | None
-    stim: Tensor | None
-    noise: bool
-    checkpoint_steps: int | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,68 +140,45 @@ class Shard(FixedTensors):
         """Call a method; `torch.func.functional_call` may have put other parameters in place."""
         return method(*args)
 
-    def initial(self, batch: int, anchor: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Initial states ``(x0, h0)`` of the own units, each (batch, own units)."""
+    def border(self, batch_first: bool) -> Border:
+        """What a forward pass takes and returns here."""
+        return Border(self.units, self.inputs, batch_first, "own units")
+
+    def initial(self, batch: int, anchor: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Initial states and activity of the own units, such as ``(x0, h0)``, each (batch, own units)."""
         x0 = self.units.initial_condition
         x0 = x0 if anchor is None else torch.cat([x0, anchor])
-        x0 = x0.repeat(batch, 1)
-        return x0, self.units.activation_segments.apply(x0.t()).t()
+        step = self.units.step
+        states = step.initial(x0.repeat(batch, 1).t())
+        return (*(state.t() for state in states), step.activity(states).t())
 
-    def run(self, call: Call, anchor: Tensor | None, train_weights: bool) -> tuple[Tensor, Tensor]:
-        """The recurrence: x and h after each step, shape (time, own units, batch).
+    def run(
+        self, border: Border, call: ForwardCall, anchor: Tensor | None, train_weights: bool
+    ) -> tuple[Tensor, ...]:
+        """The recurrence: all states and the activity after each step, shape (time, own units, batch).
 
         Parameters
         ----------
-        call : Call
+        border : Border
+        call : ForwardCall
         anchor : Tensor of no entries, optional
-            What ties the pass to `replicated`.
+            Ties the pass to `replicated`.
         train_weights : bool
-            Whether any rank needs gradients of its weights.
+            True if any rank needs gradients of its weights.
         """
-        units, dt = self.units, self.units.dt
         operand, cut_operand = self.own.operand("csr"), self.cut.operand("csr")
         own, cut = self.own.stored_values(operand), self.cut.stored_values(cut_operand)
         weights = torch.cat([own, cut])
         if train_weights and not weights.requires_grad:
             weights.requires_grad_()  # the others wait for this rank in the backward pass
-        groups = delay_groups(self.own, dt, operand.operator)
-        u, drawn = call.inputs, self.noise() if call.noise else None
-        operator: Operator | None = None
-        input_weights: Tensor | None = None
-        if not self.inputs.is_empty:
-            if drawn is not None and has_delays(self.inputs, dt):  # noise is delayed with the input
-                u, drawn = drawn.on_inputs(u), drawn.without_inputs()
-            input_operand = self.inputs.operand("csr")
-            u, delayed = delayed_inputs(self.inputs, u, dt)
-            operator = delayed or input_operand.operator
-            input_weights = self.inputs.stored_values(input_operand)
-        alpha, tonic, segments = units.alpha, units.tonic_inp, units.activation_segments
-        one_rate = alpha.numel() == 1 and not alpha.requires_grad
-        spec = ShardedSpec(
-            groups=groups,
-            input_operator=operator,
-            activation=segments,
-            rate=float(alpha) if one_rate else None,
-            noise=drawn,
-            checkpoint_steps=call.checkpoint_steps,
-            largest=self.largest,
-            others=self.others(),
-        )
-        x, h0 = call.x0, call.h0
         if anchor is not None:
-            none = anchor[:, None].expand(0, x.shape[1])
-            x, h0 = torch.cat([x, none]), None if h0 is None else torch.cat([h0, none])
-        tensors = RecurrenceTensors(
-            weights=weights,
-            input_weights=input_weights,
-            inputs=u,
-            bias=tonic if tonic.requires_grad or bool(tonic.any()) else None,
-            x0=x,
-            h0=segments.apply(x) if h0 is None else h0,
-            stim=call.stim,
-            alpha=alpha,
-        )
-        return recurrence(spec, tensors)
+            none = anchor[:, None].expand(0, call.h0.shape[1])
+            *states, h0 = (torch.cat([state, none]) for state in (*call.states, call.h0))
+            call = replace(call, states=tuple(states), h0=h0)
+        groups = delay_groups(self.own, self.units.dt, operand.operator)
+        recurrent = partial(ShardedProduct, groups, self.others())
+        drawn = self.noise() if call.noise else None
+        return recurrence(*prepare(border, call, recurrent, weights, drawn, largest=self.largest))
 
     def others(self) -> HaloSynapses:
         """The synapses from the halo, grouped by delay."""

@@ -31,8 +31,6 @@ from sparse_mrnn.simulation.fingerprint import setting_attributes
 from sparse_mrnn.simulation.simulator import RunningNetwork, StreamingWeights
 
 Int64 = NDArray[np.int64]
-DIVIDED = {"x": 0, "h": 0, "rec_recent": 1}
-"""States of which each rank has its units', and the dimension of the units; others are alike on all ranks."""
 
 
 class ShardedStreamingProduct(StreamingProduct):
@@ -130,7 +128,7 @@ class ShardedStreamingNoise(StreamingNoise):
 
 
 class _SomeStreams(NormalStreams):
-    """Of the numbers drawn for all units, those of some."""
+    """The streams of all units, from which some are selected."""
 
     def __init__(self, seeds: Sequence[int], like: Tensor, units: Tensor) -> None:
         super().__init__(seeds, like)
@@ -161,8 +159,8 @@ class ShardedSimulator(RunningNetwork):
     def __init__(self, net: ShardedRNN, batch: int, noise_seed: int | None, *, event_driven: bool) -> None:
         self.net, self.units = net, net.own_units
         shard, units = net.shard, net.units
-        x, h = (state.t().contiguous().clone() for state in shard.initial(batch, None))
-        u = x.new_zeros(shard.inputs.shape[1], batch)
+        *states, h = (state.t().contiguous().clone() for state in shard.initial(batch))
+        u = h.new_zeros(shard.inputs.shape[1], batch)
         matrices = shard.own, shard.cut, shard.inputs
         operands = [weights.operand("csr") for weights in matrices]
         own = delay_groups(shard.own, units.dt, operands[0].operator)
@@ -173,16 +171,10 @@ class ShardedSimulator(RunningNetwork):
         if noise_seed is not None:
             seeds = trial_noise_seeds(noise_seed, batch)
             noise = ShardedStreamingNoise(*units.noise_levels(), *seeds, shard.index, shard.n_units)
-        stepper = Stepper(
-            x,
-            h,
-            recurrent,
-            inputs,
-            alpha=units.alpha,
-            activation=units.activation_segments,
-            bias=units.tonic_inp,
-            noise=noise,
-        )
+        parameters = units.step_parameters()
+        stepper = Stepper(units.step, parameters, tuple(states), h, recurrent, inputs, noise=noise)
+        # States of which each rank has its units', and their dimension; others are alike on all ranks.
+        self._divided = {**dict.fromkeys(stepper.recorded, 0), "rec_recent": 1}
         products = recurrent, recurrent.cut, inputs
         parts = [StreamingWeights(*each) for each in zip(matrices, operands, products, strict=True)]
         super().__init__(stepper, u, parts)
@@ -208,7 +200,7 @@ class ShardedSimulator(RunningNetwork):
         return first if every and self.net.ranks.rank == 0 else None
 
     def states(self, variables: Sequence[str]) -> Arrays | None:
-        states = {"x": self.stepper.x, "h": self.stepper.h}
+        states = self.stepper.recorded
         found = {name: self._recorded(states[name]) for name in variables}
         return {name: t.cpu().numpy() for name, t in found.items() if t is not None} or None
 
@@ -216,7 +208,7 @@ class ShardedSimulator(RunningNetwork):
         """What `load` needs: on rank 0, states of all units, in their order."""
         found: dict[str, Tensor] = {}
         for name, tensor in self.stepper.state().items():
-            axis = DIVIDED.get(name)
+            axis = self._divided.get(name)
             whole = tensor if axis is None else self._all_units(tensor.transpose(0, axis))
             if whole is not None:
                 found[name] = whole if axis is None else whole.transpose(0, axis)
@@ -226,7 +218,7 @@ class ShardedSimulator(RunningNetwork):
         own, device = torch.from_numpy(self.net.own_units), self.net.units.device
         found = {}
         for name, tensor in state.items():
-            axis = DIVIDED.get(name)
+            axis = self._divided.get(name)
             part = tensor if axis is None else tensor.index_select(axis, own)
             found[name] = part if name.endswith("_noise") else part.to(device)  # a generator's is on the CPU
         self.stepper.load(found, step)

@@ -1,9 +1,9 @@
 """The fly's visual system: the network of flyvis, moving stimuli, a decoder, direction tuning, figures."""
 
 from sparse_mrnn.fly_vision.decoder import FlowDecoder
-from sparse_mrnn.fly_vision.hexagon_plots import plot_hex
 from sparse_mrnn.fly_vision.moving_patterns import Grating, MovingEdge, Scene
 from sparse_mrnn.fly_vision.network import read_flyvis
+from sparse_mrnn.fly_vision.plots import plot_hex, plot_tuning
 from sparse_mrnn.fly_vision.task import HexMotion
 from sparse_mrnn.fly_vision.tuning import (
     DirectionTuning,
@@ -12,7 +12,6 @@ from sparse_mrnn.fly_vision.tuning import (
     direction_tuning,
     edge_responses,
 )
-from sparse_mrnn.fly_vision.tuning_plots import plot_tuning
 
 __all__ = [
     "DirectionTuning", "EdgeResponses", "FlowDecoder", "Grating", "HexMotion", "MovingEdge", "Scene",

@@ -23,7 +23,7 @@ class HexConv(FixedTensors):
     ----------
     channels, out_channels : int
     radius : int
-        Of the kernel, in columns; 0: each column for itself.
+        Radius of the kernel in columns; 0: each column for itself.
 
     Examples
     --------
@@ -67,7 +67,7 @@ class FlowDecoder(FixedTensors):
     hidden : sequence of int
         Channels of the layers between; () makes it linear.
     radius : int
-        Of all kernels, in columns. 0 with hidden=(): one linear readout that all columns share.
+        Radius of all kernels, in columns. 0 with hidden=(): one linear readout that all columns share.
 
     Raises
     ------
@@ -103,7 +103,7 @@ class FlowDecoder(FixedTensors):
             what = f"radius {radius!r} and hidden {tuple(hidden)!r}"
             raise TrainingError(f"FlowDecoder: {what} must be at least 0 and 1.")
         layout = net.layout()
-        members = list(dict.fromkeys(member for name in regions for member in layout.members(name)))
+        members = layout.members(*regions)
         if not members:
             raise TrainingError("FlowDecoder: name the regions to decode from.")
         of_region = [_columns_of(net, name) for name in members]

@@ -70,7 +70,7 @@ def hex_extent(columns: int) -> int:
     extent = round(math.sqrt((4 * columns - 1) / 12) - 0.5) if columns > 0 else 0
     if 3 * extent * (extent + 1) + 1 != columns:
         nearest = ", ".join(str(3 * e * (e + 1) + 1) for e in range(max(extent - 1, 0), extent + 2))
-        raise GraphError(f"{columns} columns fill no hexagon; it takes {nearest}, ... columns.")
+        raise GraphError(f"{columns} columns do not fill a hexagon; it takes {nearest}, ... columns.")
     return extent
 
 
@@ -80,7 +80,7 @@ def hex_positions(centres: NDArray[np.float64]) -> Columns:
     Parameters
     ----------
     centres : ndarray, shape (units, 2)
-        As `hex_centres` makes them.
+        Centres as `hex_centres` makes them.
 
     Raises
     ------
@@ -101,6 +101,6 @@ def hex_positions(centres: NDArray[np.float64]) -> Columns:
     bad = np.flatnonzero(~(np.abs(exact - columns) < 1e-3).all(axis=1))
     if len(bad):
         where = f"position {bad[0]}, ({centres[bad[0], 0]:g}, {centres[bad[0], 1]:g}),"
-        raise GraphError(f"{where} is the centre of no column of the hexagonal lattice.")
+        raise GraphError(f"{where} is not the centre of a column of the hexagonal lattice.")
     whole: Columns = columns.astype(np.int64)
     return whole

@@ -31,7 +31,7 @@ EDGE_REACH = 1.0
 
 
 class Pattern(Protocol):
-    """What `HexMotion` shows: light and flow of columns over time."""
+    """A pattern that `HexMotion` shows: light and flow of columns over time."""
 
     def light(self, centres: Floats, times: Floats, acceptance: float) -> Floats:
         """Light of columns, shape (times, columns), in [0, 1]."""
@@ -52,7 +52,7 @@ class MovingEdge:
     level : float in [0, 1]
         Light behind the edge: 1 for a bright (ON) edge, 0 for a dark (OFF) one.
     start : float
-        Where it is at time 0, columns from the centre along its direction.
+        Position at time 0, columns from the centre along its direction.
 
     Examples
     --------
@@ -73,24 +73,36 @@ class MovingEdge:
             raise TrainingError(f"MovingEdge: level is {self.level!r}; light lies between 0 and 1.")
 
     def passed(self, centres: Floats, times: Floats) -> Floats:
-        """How far the edge is past each column, shape (times, columns)."""
+        """Distance of the edge beyond each column, shape (times, columns)."""
         at = self.start + self.speed * times / 1000
         past: Floats = at[:, None] - centres @ unit_vector(self.direction)
         return past
 
     def light(self, centres: Floats, times: Floats, acceptance: float) -> Floats:
-        """See `Pattern`."""
+        """Implement `Pattern`."""
         behind: Floats = ndtr(self.passed(centres, times) / blur_width(acceptance))
         return GREY + (self.level - GREY) * behind
 
     def flow(self, centres: Floats, times: Floats) -> Floats:
-        """See `Pattern`."""
+        """Implement `Pattern`."""
         near = np.abs(self.passed(centres, times)) <= EDGE_REACH
         return near[..., None] * self.speed * unit_vector(self.direction)
 
 
+class UniformMotion:
+    """Base of patterns that move as a whole: every column sees their velocity at all times."""
+
+    direction: float
+    speed: float
+
+    def flow(self, centres: Floats, times: Floats) -> Floats:
+        """Implement `Pattern`."""
+        velocity = self.speed * unit_vector(self.direction)
+        return np.broadcast_to(velocity, (len(times), len(centres), 2)).copy()
+
+
 @dataclass(frozen=True)
-class Grating:
+class Grating(UniformMotion):
     """A sine grating that moves across its stripes.
 
     Parameters
@@ -99,7 +111,7 @@ class Grating:
     wavelength : float
         Columns.
     contrast : float in [0, 1]
-        Of Michelson, before the average.
+        Michelson's contrast, before the average.
     phase : float
         Radians, at the centre at time 0.
 
@@ -124,20 +136,16 @@ class Grating:
             raise TrainingError(f"Grating: contrast is {self.contrast!r}; it must lie between 0 and 1.")
 
     def light(self, centres: Floats, times: Floats, acceptance: float) -> Floats:
-        """See `Pattern`."""
+        """Implement `Pattern`."""
         wave = 2 * math.pi / self.wavelength
         seen = self.contrast * math.exp(-0.5 * (wave * blur_width(acceptance)) ** 2)
         along = centres @ unit_vector(self.direction) - (self.speed * times / 1000)[:, None]
         light: Floats = GREY + GREY * seen * np.sin(wave * along + self.phase)
         return light
 
-    def flow(self, centres: Floats, times: Floats) -> Floats:
-        """See `Pattern`."""
-        return uniform_flow(self, centres, times)
-
 
 @dataclass(frozen=True)
-class Scene:
+class Scene(UniformMotion):
     """A texture with the spectrum of natural scenes, in translation.
 
     It is a sum of plane waves of equal amplitude and random phase, in random directions, with the logarithms
@@ -150,7 +158,7 @@ class Scene:
     contrast : float in [0, 1]
         Standard deviation of the light, over its mean, before the average.
     seed : int
-        Of the texture.
+        Seed of the texture.
     wavelengths : (float, float)
         Shortest and longest, columns.
     waves : int
@@ -191,7 +199,7 @@ class Scene:
         return 2 * math.pi / length[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1), phase
 
     def light(self, centres: Floats, times: Floats, acceptance: float) -> Floats:
-        """See `Pattern`."""
+        """Implement `Pattern`."""
         vectors, phase = self.wave_vectors()
         seen = np.exp(-0.5 * (vectors**2).sum(axis=1) * blur_width(acceptance) ** 2)
         amplitude = GREY * self.contrast * math.sqrt(2 / self.waves) * seen
@@ -200,16 +208,6 @@ class Scene:
         still = np.exp(1j * (centres @ vectors.T + phase)) * amplitude  # (columns, waves)
         light: Floats = np.clip(GREY + (moved @ still.T).real, 0, 1)
         return light
-
-    def flow(self, centres: Floats, times: Floats) -> Floats:
-        """See `Pattern`."""
-        return uniform_flow(self, centres, times)
-
-
-def uniform_flow(pattern: Grating | Scene, centres: Floats, times: Floats) -> Floats:
-    """The velocity of a pattern, at every column and time, shape (times, columns, 2)."""
-    velocity = pattern.speed * unit_vector(pattern.direction)
-    return np.broadcast_to(velocity, (len(times), len(centres), 2)).copy()
 
 
 def unit_vector(direction: float) -> Floats:
@@ -228,7 +226,7 @@ def blur_width(acceptance: float) -> float:
 
 
 def check_motion(what: str, direction: float, speed: float, **more: float) -> None:
-    """Raise a TrainingError where a direction, a speed or another number is not one."""
+    """Raise a TrainingError if a direction, a speed or another number is not finite."""
     for name, value in {"direction": direction, "speed": speed, **more}.items():
         if not math.isfinite(value):
             raise TrainingError(f"{what}: {name} is {value!r}; it must be a finite number.")

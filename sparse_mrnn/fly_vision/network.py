@@ -54,8 +54,8 @@ def read_flyvis(
     extent : int
         Radius of the array in columns: 3 extent (extent + 1) + 1 columns.
     fill : float
-        Synapses assumed at offsets that are not listed but lie inside the convex hull of those that are (gaps
-        of the reconstruction); 0 fills nothing. See `filled_offsets` for the rule, which is that of flyvis.
+        Synapses assumed at offsets that are not listed but lie inside the convex hull of the listed ones
+        (gaps of the reconstruction); 0 fills nothing. `filled_offsets` has the rule, the one of flyvis.
     share : bool or str, optional
         True makes it the trainable network of flyvis: base weights are the synapse counts, and what is learnt
         is a gain >= 0 for each pair of cell types, a tonic input (resting potential) and a time constant for
@@ -66,7 +66,7 @@ def read_flyvis(
         Add the input region "light", one channel a column ordered as `hex_columns`, which reaches every
         photoreceptor (the types with role input) of its column with weight 1.
     seed : int
-        Of the tonic inputs with ``share=True``; they are those of flyvis for its seed.
+        Of the tonic inputs with ``share=True``; they equal those of flyvis with the same seed.
     **options
         See `ImportSettings`. Here ``regions`` is "type", ``parent`` "role" and ``sign_per`` "synapse", by the
         connection's sign. Counts are means, hence fractional.
@@ -120,7 +120,7 @@ def read_flyvis(
 
 
 def _share_parameters(graph: RegionGraph, types: list[str], seed: int) -> None:
-    """Gains of pairs of types, biases and time constants of types, with the initial values of flyvis."""
+    """Share gains by pair of types, biases and time constants by type, with flyvis' initial values."""
     for _, _, attrs in graph.edges(data=True):
         counts = attrs["weights"].tocsr().data
         attrs |= {"gain": STRENGTH / float(np.abs(counts).mean()), "gain_low": 0.0}
@@ -180,7 +180,7 @@ def _unroll_nodes(file: Path, spec: dict[str, Any], extent: int) -> Cells:
 def _unroll_edges(
     file: Path, edges: list[dict[str, Any]], cells: Cells, fill: float
 ) -> tuple[ColumnTable, list[str]]:
-    """Synapse groups of all pairs of cell types, and what a reader should know."""
+    """Unroll the synapse groups of all pairs of cell types, with notes for the report."""
     parts: list[tuple[Any, ...]] = []
     filled = possible = 0
     apart: list[str] = []
@@ -209,7 +209,7 @@ def _unroll_edges(
 
 
 def columns_of(pattern: Any, extent: int, where: str) -> Points:
-    """Axial coordinates (u, v) of the columns with a cell, shape (cells, 2), by u and then v.
+    """Give the axial coordinates (u, v) of the columns with a cell, shape (cells, 2), by u and then v.
 
     >>> len(columns_of(["stride", [1, 1]], 15, ""))
     721
@@ -229,7 +229,7 @@ def columns_of(pattern: Any, extent: int, where: str) -> Points:
 
 
 def filled_offsets(offsets: Points, reach: int = FARTHEST) -> Points:
-    """Column offsets inside the convex hull of those listed, without them, by flyvis's rule.
+    """Find the unlisted column offsets inside the convex hull of the listed ones, by flyvis's rule.
 
     flyvis asks matplotlib which points lie inside the hull's polygon. For a polygon of whole coordinates that
     is the closed hull but for its lowest edge: unlisted points at the smallest dv do not count. Fewer than
@@ -265,7 +265,7 @@ def filled_offsets(offsets: Points, reach: int = FARTHEST) -> Points:
 
 
 def _unrolled(source: Points, target: Points, offsets: Points) -> tuple[Points, Points, Points]:
-    """Cells that an offset connects: source, target and which offset."""
+    """Find the cells that offsets connect: source, target and which offset."""
     width = source.shape[0]
     near = np.flatnonzero((np.abs(offsets) < width).all(axis=1))
     offsets = offsets[near]
@@ -278,11 +278,11 @@ def _unrolled(source: Points, target: Points, offsets: Points) -> tuple[Points, 
 
 
 def _load(file: Path) -> dict[str, Any]:
-    """The content of a file, every part of which is what it should be."""
+    """Read a file, and check every part of it."""
     spec: dict[str, Any] = read_json(file, ConnectomeError)
     for part in ("nodes", "edges"):
         if not isinstance(spec, dict) or not isinstance(spec.get(part), list) or not spec[part]:
-            raise ConnectomeError(f"{file}: there is no list {part!r}; this is no flyvis connectome.")
+            raise ConnectomeError(f"{file}: there is no list {part!r}; this is not a flyvis connectome.")
     names: set[str] = set()
     for k, node in enumerate(spec["nodes"]):
         _check_entry(node, {"name": str, "pattern": (str, list)}, f"{file}: nodes[{k}]")

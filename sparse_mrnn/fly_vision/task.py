@@ -131,12 +131,12 @@ class HexMotion(Dataset[tuple[Tensor, Tensor]]):
         return torch.from_numpy(light).float(), torch.from_numpy(flow).float()
 
     def pattern(self, index: int) -> Pattern:
-        """What moves in an item.
+        """The pattern that moves in an item.
 
         Raises
         ------
         IndexError
-            If there is no such item.
+            If the number is out of range.
         """
         if not -self.length <= index < self.length:
             raise IndexError(f"item {index} of a data set of {self.length}")
@@ -156,7 +156,7 @@ class HexMotion(Dataset[tuple[Tensor, Tensor]]):
 
 
 def _numbers(values: object) -> tuple[float, ...]:
-    """The values as finite numbers, or none where they are anything else."""
+    """The values as finite numbers, or () if they are anything else."""
     try:
         found = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError):

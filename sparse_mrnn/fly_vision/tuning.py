@@ -57,7 +57,7 @@ class EdgeResponses:
 
 @dataclass(frozen=True)
 class DirectionTuning:
-    """What a tuning curve says.
+    """Preferred direction and selectivity of a tuning curve.
 
     Parameters
     ----------
@@ -164,7 +164,7 @@ def edge_responses(
     before, after : float
         ms before and after the edge crosses the centre.
     acceptance : float
-        As for `HexMotion`.
+        See `HexMotion`.
 
     Raises
     ------
@@ -192,7 +192,7 @@ def edge_responses(
     width = check_acceptance(acceptance)
     edges = [MovingEdge(direction, speed, level) for direction in directions]
     if not edges:
-        raise TrainingError("edge_responses: there is no direction; give at least one, in degrees.")
+        raise TrainingError("edge_responses: directions is empty; give at least one, in degrees.")
     light = torch.from_numpy(np.stack([edge.light(centres, times, width) for edge in edges]))
     light = light.to(device=net.device, dtype=net.dtype)
     start = adapted_state(net)

@@ -10,7 +10,9 @@ from typing import Any, Literal
 import networkx as nx
 import numpy as np
 
+from sparse_mrnn.declaration.connectivity import ConnectionRule
 from sparse_mrnn.declaration.graph import RegionGraph
+from sparse_mrnn.declaration.initializers import Initializer
 from sparse_mrnn.declaration.sharing import SynapseLabels
 from sparse_mrnn.errors import ConversionError
 from sparse_mrnn.files.atomic import replacing
@@ -27,13 +29,13 @@ def write_graphml(
     Parameters
     ----------
     graph : mRNN, ElmanmRNN or RegionGraph
-        Of a network, units or regions as `mRNNBase.to_networkx` has them. Of a graph, regions and projections
-        with all their attributes: an array is text, a JSON list; a rule or an initialiser the JSON of a
-        configuration; of explicit weights there is their number, ``synapses``.
+        A network gives units or regions as `mRNNBase.to_networkx` has them; a graph gives regions and
+        projections with all their attributes. An array becomes text, a JSON list; a rule or initialiser the
+        JSON of a configuration; explicit weights become their number, ``synapses``.
     path : path
         Ending in .gz, it is compressed.
     of : {"units", "regions"}
-        Of a network; a graph has regions only.
+        What the nodes are, for a network; a graph has regions only.
 
     Raises
     ------
@@ -68,14 +70,14 @@ def _plain_graph(graph: RegionGraph) -> nx.MultiDiGraph:
 
 
 def _plain(attrs: dict[str, Any]) -> dict[str, Any]:
-    """Attributes that GraphML can hold; None is left out."""
+    """Convert attributes to what GraphML can hold; leave out None."""
     found = {}
     for name, value in attrs.items():
         if isinstance(value, np.generic):
             value = value.item()
         if isinstance(value, SynapseLabels):
             value = value.names
-        if hasattr(value, "to_spec"):
+        if isinstance(value, ConnectionRule | Initializer):
             value = json.dumps(value.to_spec(), default=list)
         elif isinstance(value, np.ndarray | list | tuple):
             value = json.dumps(np.asarray(value).tolist())

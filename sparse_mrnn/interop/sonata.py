@@ -1,4 +1,4 @@
-"""SONATA, the exchange format of network models: read a network of point neurons, write one, read it back."""
+"""SONATA, the exchange format of network models: read and write networks of point neurons."""
 
 from __future__ import annotations
 
@@ -14,34 +14,35 @@ from sparse_mrnn.errors import ConnectomeError
 from sparse_mrnn.interop.sonata_files import NetworkFiles, opened
 from sparse_mrnn.interop.sonata_import import import_network
 from sparse_mrnn.interop.sonata_read import read_back
-from sparse_mrnn.interop.sonata_write import EXACT, SETTINGS, write_sonata
+from sparse_mrnn.interop.sonata_write import SETTINGS, WRITTEN_HERE, write_sonata
 
 __all__ = ["open_sonata", "read_sonata", "read_sonata_settings", "write_sonata"]
 
 
 def is_network(path: str | os.PathLike[str]) -> bool:
-    """Whether a path is a folder with a SONATA network."""
+    """Tell if a path is a folder with a SONATA network."""
     return (Path(path) / "circuit_config.json").is_file()
 
 
-def is_written_here(path: str | os.PathLike[str]) -> bool:
-    """Whether `write_sonata` wrote the network in a folder, so that `open_sonata` opens it.
+def is_written_here(nodes: str | os.PathLike[str]) -> bool:
+    """Tell if `write_sonata` wrote the network of a folder or a nodes file, so that `open_sonata` opens it.
 
     Raises
     ------
     ConnectomeError
         If its files are damaged.
     """
-    return _is_exact(NetworkFiles.of_circuit(Path(path)))
+    with opened(_nodes_file(nodes)) as file:
+        return WRITTEN_HERE in file.attrs
 
 
-def _is_exact(files: NetworkFiles) -> bool:
-    with opened(files.nodes) as file:
-        return EXACT in file.attrs
+def _nodes_file(nodes: str | os.PathLike[str]) -> Path:
+    path = Path(nodes)
+    return NetworkFiles.of_circuit(path).nodes if os.path.isdir(path) else path  # False if a name is too long
 
 
 def read_sonata_settings(nodes: str | os.PathLike[str]) -> SimulationConfig | None:
-    """Settings (dt, tau, activation, ...) of the network that `write_sonata` wrote; None of a graph.
+    """Read the settings (dt, tau, activation, ...) of a network of `write_sonata`; a graph has None.
 
     Parameters
     ----------
@@ -64,9 +65,8 @@ def read_sonata_settings(nodes: str | os.PathLike[str]) -> SimulationConfig | No
     >>> sm.simulation.build_network(graph, settings, "cpu").tau
     50.0
     """
-    path = Path(nodes)
-    file_of_nodes = NetworkFiles.of_circuit(path).nodes if path.is_dir() else path
-    with opened(file_of_nodes) as file:
+    path = _nodes_file(nodes)
+    with opened(path) as file:
         text = file.attrs.get(SETTINGS)
     if text is None:
         return None
@@ -74,7 +74,7 @@ def read_sonata_settings(nodes: str | os.PathLike[str]) -> SimulationConfig | No
         return SimulationConfig.model_validate_json(text)
     except ValueError as error:
         problem = f"its settings cannot be read: {str(error).splitlines()[-1].strip()}"
-        raise ConnectomeError(f"{file_of_nodes}: {problem}") from None
+        raise ConnectomeError(f"{path}: {problem}") from None
 
 
 def read_sonata(
@@ -96,8 +96,8 @@ def read_sonata(
     node_types, edge_types : path, optional
         Types CSV. Default: beside the HDF5 files, as node_types.csv and edge_types.csv or <file>_types.csv.
     **options
-        See `ImportSettings`; not for a network of `write_sonata`, which is read back as it was. Attributes of
-        nodes and their types are columns, and "population". Here ``regions`` is "population", ``counts``
+        See `ImportSettings`; not for a network of `write_sonata`, which has its regions already. Attributes
+        of nodes and their types are columns, and "population". Here ``regions`` is "population", ``counts``
         False, ``scale`` "none" and ``mixed`` "free" unless given. The weight is syn_weight (times nsyns, if
         there), else 1.
 
@@ -111,7 +111,7 @@ def read_sonata(
     Dai et al., PLoS Computational Biology 16, e1007696 (2020).
     """
     files = NetworkFiles.find(Path(nodes), edges, node_types, edge_types)
-    if not _is_exact(files):
+    if not is_written_here(files.nodes):
         defaults = dict(regions="population", counts=False, scale="none", mixed="free", name=files.nodes.stem)
         return import_network(files, ImportSettings.of(options, **defaults))
     if options:
@@ -128,11 +128,11 @@ def open_sonata(
     node_types: str | os.PathLike[str] | None = None,
     edge_types: str | os.PathLike[str] | None = None,
 ) -> RegionGraph:
-    """The graph of a network that `write_sonata` wrote, with its synapses left in their file.
+    """Open a network that `write_sonata` wrote, and leave its synapses in their file.
 
-    A network that is built of it reads them by rows, and one on several processes the rows of its own units
-    only: none of them has all synapses. All are read once here, some thousand target units at a time, to
-    check and to count them. The files must stay as they are until the network is built.
+    A network built of the graph reads them by rows; of a network on several processes, each reads the rows of
+    its own units, so that none has all synapses. Here all are read once, some thousand target units at a
+    time, to check and to count them. The files must stay as they are until the network is built.
 
     Parameters
     ----------
@@ -156,7 +156,7 @@ def open_sonata(
     2
     """
     files = NetworkFiles.find(Path(nodes), edges, node_types, edge_types)
-    if not _is_exact(files):
+    if not is_written_here(files.nodes):
         how = "import it (sparse-mrnn import sonata) and open what that writes, or use read_sonata"
         raise ConnectomeError(f"{files.nodes}: only a network of write_sonata can be read by rows; {how}.")
     return read_back(files, by_rows=True)

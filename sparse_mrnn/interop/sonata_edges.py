@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +27,7 @@ Int64 = NDArray[np.int64]
 
 
 def check_numbering(group: Any, name: str, part: slice = slice(None)) -> None:
-    """A dataset that numbers the nodes or edges in their order, as `write_sonata` writes it."""
+    """Refuse a dataset that does not number the nodes or edges in their order, as `write_sonata` does."""
     values = column(group, name, "u", part=part)
     first = part.start or 0
     if (values != np.arange(first, first + len(values))).any():
@@ -39,7 +40,7 @@ EDGE_FIELDS = {name: field for name, field in PROJECTION_FIELDS.items() if name 
 def parsed(
     fields: Mapping[str, Field], row: Row, by_unit: ByUnit, before: str, after: str
 ) -> dict[str, Any]:
-    """Declared fields, from the cells of a types CSV and, for regions, the attributes of their nodes.
+    """Read declared fields from the cells of a types CSV and, for regions, the attributes of their nodes.
 
     Raises
     ------
@@ -58,7 +59,7 @@ def parsed(
 
 
 class EdgeTypes:
-    """The types of a population's edges, one for each projection, and the regions these are between.
+    """The types of a population's edges, one for each projection, and the regions that they connect.
 
     Parameters
     ----------
@@ -85,16 +86,16 @@ class EdgeTypes:
     def _regions(self, end: str, layout: Layout) -> Int64:
         for row in self.rows:
             if row[end] not in layout.index:
-                problem = f"{end} {row[end]!r} is no region of the nodes."
+                problem = f"{end} {row[end]!r} is not a region of the nodes."
                 raise ConnectomeError(f"{self.files.edge_types}: {problem}")
         return np.array([layout.index[str(row[end])] for row in self.rows], dtype=np.int64)
 
     def shape(self, k: int) -> tuple[int, int]:
-        """Target and source units of a projection."""
+        """Count the target and source units of a projection."""
         return int(self.n_rows[k]), int(self.n_cols[k])
 
     def projections(self, blocks: Sequence[Block]) -> Iterator[tuple[int, Edge]]:
-        """Edge type and projection of every type, with its synapses."""
+        """Make the projection of every type, with its synapses; each comes with the id of its type."""
         for row, block in zip(self.rows, blocks, strict=True):
             where = f"{self.files.edge_types}: "
             given = parsed(EDGE_FIELDS, row, lambda *_: None, where, f" of type {row['edge_type_id']}")
@@ -103,114 +104,92 @@ class EdgeTypes:
             yield int(str(row["edge_type_id"])), (*ends, attrs)
 
 
-class CheckedEdges:
-    """Edges of all types, or those onto some units, sorted by type; edges that do not fit it are refused.
+@dataclass(frozen=True, eq=False)
+class Edges:
+    """Edges of a population that fit their types, sorted by type.
 
     Parameters
-    ----------
-    types : EdgeTypes
-    first : int
-        Number of the first one in the file.
-    of_edge, target, source, weight : ndarray, shape (edges,)
-        Type, units numbered in the network, and weight of each.
-
-    Attributes
     ----------
     arrays : SynapseArrays
     start, stop : ndarray of int64, shape (types,)
         The range of each type.
+    """
+
+    arrays: SynapseArrays
+    start: Int64
+    stop: Int64
+
+    def blocks(self, types: EdgeTypes) -> list[SynapseBlock]:
+        """Give the synapses of every type, if these are all edges."""
+        ranges = zip(self.start.tolist(), self.stop.tolist(), strict=True)
+        return [SynapseBlock(self.arrays, *ends, types.shape(k)) for k, ends in enumerate(ranges)]
+
+
+def read_edges(group: Any, types: EdgeTypes, part: slice = slice(None)) -> Edges:
+    """Read the edges of a population, or a part of them, and sort them by type.
 
     Raises
     ------
     ConnectomeError
-        Naming the edge, or what is wrong with the order.
+        If an edge does not fit its type, or their order is wrong.
     """
 
-    def __init__(
-        self, types: EdgeTypes, first: int, of_edge: Int64, target: Int64, source: Int64, weight: NDArray[Any]
-    ) -> None:
-        self.types, self.first = types, first
-        self.order = np.argsort(of_edge, kind="stable")
-        of_edge, target, source = of_edge[self.order], target[self.order], source[self.order]
-        weight = weight[self.order]
-        self.start, self.stop = (np.searchsorted(of_edge, types.ids, end) for end in ("left", "right"))
-        self.lengths = self.stop - self.start
-        if self.lengths.sum() != len(weight):
-            unknown = f"some edges have a type that {Path(types.files.edge_types or '').name} does not have."
-            raise ConnectomeError(f"{types.files.edges}: {unknown}")
-        rows = self._within(target, types.first_row, types.n_rows)
-        cols = self._within(source, types.first_col, types.n_cols)
-        self._check_order(of_edge, target, source)
-        self._check_signs(weight, types.sources.unit_signs[source])
-        self.arrays = SynapseArrays(rows, cols, weight)
+    def refuse(problem: str) -> NoReturn:
+        raise ConnectomeError(f"{types.files.edges}: {problem}")
 
-    def blocks(self) -> list[SynapseBlock]:
-        """The synapses of every type, where these are all edges."""
-        ranges = zip(self.start.tolist(), self.stop.tolist(), strict=True)
-        return [SynapseBlock(self.arrays, *ends, self.types.shape(k)) for k, ends in enumerate(ranges)]
-
-    def _within(self, unit: Int64, first: Int64, sizes: Int64) -> NDArray[np.int32]:
-        """Units at one end of the edges, numbered within their regions."""
-        local = unit - np.repeat(first, self.lengths)
-        if ((local < 0) | (local >= np.repeat(sizes, self.lengths))).any():
-            problem = "an edge leads outside of the regions of its type."
-            raise ConnectomeError(f"{self.types.files.edges}: {problem}")
-        return local.astype(np.int32)
-
-    def _check_order(self, of_edge: Int64, target: Int64, source: Int64) -> None:
-        same_type, rows, cols = (np.diff(values) for values in (of_edge, target, source))
-        if ((same_type == 0) & ((rows < 0) | ((rows == 0) & (cols <= 0)))).any():
-            problem = "edges are not sorted by target and source, or one is there twice."
-            raise ConnectomeError(f"{self.types.files.edges}: {problem}")
-
-    def _check_signs(self, weight: NDArray[Any], of_source: NDArray[np.int8]) -> None:
-        """Refuse weights against the sign of their source, or of their projection where it has one."""
-        types = self.types
-        inherits, of_type = (np.repeat(part, self.lengths) for part in (types.inherits, types.signs))
-        against = np.sign(weight) * np.where(inherits, of_source, of_type) < 0
-        wrong = ~np.isfinite(weight) | against
-        for k in np.flatnonzero(wrong)[:1]:
-            edge = f"edge {self.first + self.order[k]} has weight {weight[k]:g}"
-            problem = "which is not finite or against the sign of its source."
-            raise ConnectomeError(f"{types.files.edges}: {edge}, {problem}")
-
-
-def read_edges(group: Any, types: EdgeTypes, part: slice = slice(None)) -> CheckedEdges:
-    """The edges of a population, or a part of them."""
     check_numbering(group, "edge_group_index", part)
     n = len(dataset(group, "edge_type_id", "iu"))
-    return CheckedEdges(
-        types,
-        part.start or 0,
-        column(group, "edge_type_id", "iu", n, part).astype(np.int64),
-        indices(group, "target_node_id", types.targets.n, n, part),
-        indices(group, "source_node_id", types.sources.n, n, part),
-        column(group["0"], "syn_weight", "f", n, part),
-    )
+    of_edge = column(group, "edge_type_id", "iu", n, part).astype(np.int64)
+    order = np.argsort(of_edge, kind="stable")
+    of_edge = of_edge[order]
+    target = indices(group, "target_node_id", types.targets.n, n, part)[order]
+    source = indices(group, "source_node_id", types.sources.n, n, part)[order]
+    weight = column(group["0"], "syn_weight", "f", n, part)[order]
+    start, stop = (np.searchsorted(of_edge, types.ids, end) for end in ("left", "right"))
+    lengths = stop - start
+    if lengths.sum() != len(weight):
+        refuse(f"some edges have a type that {Path(types.files.edge_types or '').name} does not have.")
+
+    def within(units: Int64, first: Int64, sizes: Int64) -> NDArray[np.int32]:
+        local = units - np.repeat(first, lengths)
+        if ((local < 0) | (local >= np.repeat(sizes, lengths))).any():
+            refuse("an edge leads outside of the regions of its type.")
+        return local.astype(np.int32)
+
+    to, from_ = within(target, types.first_row, types.n_rows), within(source, types.first_col, types.n_cols)
+    same_type, rows, cols = (np.diff(values) for values in (of_edge, target, source))
+    if ((same_type == 0) & ((rows < 0) | ((rows == 0) & (cols <= 0)))).any():
+        refuse("edges are not sorted by target and source, or one is there twice.")
+    inherits, of_type = (np.repeat(of_types, lengths) for of_types in (types.inherits, types.signs))
+    sign = np.where(inherits, types.sources.unit_signs[source], of_type)
+    for k in np.flatnonzero(~np.isfinite(weight) | (np.sign(weight) * sign < 0))[:1]:
+        problem = f"weight {weight[k]:g}, which is not finite or against the sign of its source."
+        refuse(f"edge {(part.start or 0) + order[k]} has {problem}")
+    return Edges(SynapseArrays(to, from_, weight), start, stop)
 
 
 class StoredEdges:
-    """The edges of a population in their file, from which those onto a band of units are read at a time.
+    """The edges of a population in their file, read for one band of target units at a time.
 
-    All are read once, band by band, to check and to count them. As many edges as a band has are in memory,
-    until each has been asked for (docs/decisions/0026).
+    All are read once, band by band, to check and to count them. Then one band is in memory, until each of
+    its edges has been asked for (docs/decisions/0011).
 
     Parameters
     ----------
     file : h5py.File
-        In which they are found; it is opened again when some are needed.
+        Open now; it is opened again when edges are needed.
     population : str
     types : EdgeTypes
 
     Attributes
     ----------
     counts, fan_in, dtype, digest
-        As of `StoredSynapses`.
+        See `StoredSynapses`.
 
     Raises
     ------
     ConnectomeError
-        As `CheckedEdges`, or if the edges are not sorted by their targets.
+        As `read_edges`, or if the edges are not sorted by their targets.
     """
 
     def __init__(self, file: Any, population: str, types: EdgeTypes) -> None:
@@ -223,25 +202,25 @@ class StoredEdges:
         self._first_edge = np.concatenate([[0], np.cumsum(of_band)])  # of each band
         self._before = np.zeros((len(types.rows), len(units) + 1), dtype=np.int64)  # of a type, by band
         self._digests = [""] * len(units)
-        self._edges: CheckedEdges | None = None
+        self._edges: Edges | None = None
         self._band, self._awaited = -1, 0  # the band in memory, and how many of its edges were not asked for
         for band in range(len(units)):
             edges = read_edges(group, types, self._part(band))
-            self._before[:, band + 1] = self._before[:, band] + edges.lengths
+            self._before[:, band + 1] = self._before[:, band] + edges.stop - edges.start
             self._digests[band] = _digest(edges)
         self.counts = self._before[:, -1]
         self.digest = digest(self._digests)
 
     def blocks(self) -> list[StoredBlock]:
-        """The synapses of every type."""
+        """Give the synapses of every type, left in their file."""
         return [StoredBlock(self, k, self.types.shape(k)) for k in range(len(self.types.rows))]
 
     def entries_onto(self, projection: int, start: int, stop: int) -> slice:
-        """As `StoredSynapses.entries_onto`."""
+        """Find synapses onto some units, as `StoredSynapses.entries_onto`."""
         return slice(self._entries_before(projection, start), self._entries_before(projection, stop))
 
     def coordinates(self, projection: int, entries: slice) -> Coordinates:
-        """As `StoredSynapses.coordinates`."""
+        """Read some synapses, as `StoredSynapses.coordinates`."""
         before = self._before[projection]
         found = []
         for band in range(len(before) - 1):
@@ -260,7 +239,7 @@ class StoredEdges:
         return rows, cols, values
 
     def _entries_before(self, projection: int, row: int) -> int:
-        """How many synapses of a projection are onto units before one of its target region."""
+        """Count the synapses of a projection onto units before a row of its target region."""
         types = self.types
         if row >= types.n_rows[projection]:
             return int(self.counts[projection])
@@ -272,8 +251,8 @@ class StoredEdges:
         rows = edges.arrays.rows[edges.start[projection] : edges.stop[projection]]
         return before + int(np.searchsorted(rows, row))
 
-    def _read(self, band: int) -> CheckedEdges:
-        """The edges of a band: those in memory, or read again and found to be as before."""
+    def _read(self, band: int) -> Edges:
+        """Return the edges of a band, in memory or read again; refuse a file that has changed."""
         if self._edges is None or self._band != band:
             self._edges = None
             path = self.types.files.edges
@@ -281,7 +260,7 @@ class StoredEdges:
                 edges = read_edges(self._group(file), self.types, self._part(band))
             if _digest(edges) != self._digests[band]:
                 raise ConnectomeError(f"{path} has changed since it was read first; read the network again.")
-            self._edges, self._band, self._awaited = edges, band, len(edges.order)
+            self._edges, self._band, self._awaited = edges, band, len(edges.arrays.values)
         return self._edges
 
     def _part(self, band: int) -> slice:
@@ -291,7 +270,7 @@ class StoredEdges:
         return file[f"edges/{self.population}"]
 
     def _count_by_target(self, group: Any) -> Int64:
-        """Edges onto each unit, whose targets ascend."""
+        """Count the edges onto each unit; their targets must ascend."""
         n = len(dataset(group, "edge_type_id", "iu"))
         found, last = np.zeros(self.types.targets.n, dtype=np.int64), 0
         for begin in range(0, n, CHUNK):
@@ -305,5 +284,5 @@ class StoredEdges:
         return found
 
 
-def _digest(edges: CheckedEdges) -> str:
+def _digest(edges: Edges) -> str:
     return digest(edges.start, edges.arrays.rows, edges.arrays.cols, edges.arrays.values)

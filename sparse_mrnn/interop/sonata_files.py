@@ -1,9 +1,8 @@
-"""The files of a SONATA network: which ones, opened with care, and the CSV of their types."""
+"""The files of a SONATA network: which they are, HDF5 opened with care, and the CSV of their types."""
 
 from __future__ import annotations
 
 import csv
-import json
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -25,13 +24,13 @@ SPARED, RATIO = 1 << 20, 1100
 DAMAGE = (
     OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError, MemoryError, SystemError,
 )  # fmt: skip
-"""What h5py raises for damaged files."""
+"""Exceptions of h5py for damaged files."""
 Row = dict[str, str | None]
 Name = str | os.PathLike[str] | None
 
 
 def h5() -> Any:
-    """h5py, or an error that says how to install it."""
+    """Return h5py, or raise an error that says how to install it."""
     try:
         import h5py
     except ImportError:
@@ -42,7 +41,7 @@ def h5() -> Any:
 
 @dataclass(frozen=True)
 class NetworkFiles:
-    """Nodes and edges (HDF5), and the CSV of their types where there is one."""
+    """Nodes and edges (HDF5), and the CSV of the types of each, or None."""
 
     nodes: Path
     edges: Path
@@ -51,7 +50,7 @@ class NetworkFiles:
 
     @classmethod
     def find(cls, nodes: Path, edges: Name, node_types: Name, edge_types: Name) -> NetworkFiles:
-        """The files of a folder with a circuit_config.json, or two files and the types beside them."""
+        """Find the files of a folder with a circuit_config.json, or the types beside two files."""
         if nodes.is_dir():
             return cls.of_circuit(nodes)
         if edges is None:
@@ -62,7 +61,7 @@ class NetworkFiles:
 
     @classmethod
     def of_circuit(cls, folder: Path) -> NetworkFiles:
-        """The files that a folder's circuit_config.json names: one pair, inside of the folder."""
+        """Find the files that a folder's circuit_config.json names: one pair, inside of the folder."""
         config = folder / "circuit_config.json"
         content = read_json(config, ConnectomeError)
         try:
@@ -84,7 +83,7 @@ class NetworkFiles:
             for name in [*sorted(names, key=len, reverse=True)] * len(names):  # variables may hold others
                 text = text.replace(name, names[name]) if isinstance(text, str) and len(text) < 4096 else None
             if not isinstance(text, str) or "\0" in text:
-                raise ConnectomeError(f"{config}: {key} is {entries[key]!r:.80}, which is no file name.")
+                raise ConnectomeError(f"{config}: {key} is {entries[key]!r:.80}, which is not a file name.")
             path: Path = (folder / text).resolve()
             if not path.is_relative_to(folder.resolve()):
                 problem = f"{key} {entries[key]!r:.80} leads outside of the folder; it is not opened."
@@ -98,7 +97,7 @@ class NetworkFiles:
 
 
 def _types_of(file: Path, stated: Name, what: str) -> Path | None:
-    """The types CSV stated, or one of a usual name beside a file."""
+    """Return the types CSV stated, or one of a usual name beside a file."""
     if stated is not None:
         return Path(stated)
     renamed = file.stem.replace(f"{what}s", f"{what}_types")
@@ -108,7 +107,7 @@ def _types_of(file: Path, stated: Name, what: str) -> Path | None:
 
 @contextmanager
 def opened(path: Path) -> Iterator[Any]:
-    """An HDF5 file whose data are all inside of it; what is wrong with it becomes a ConnectomeError."""
+    """Open an HDF5 file whose data are all inside of it; damage becomes a ConnectomeError."""
     h5py = h5()
     try:
         if not path.is_file():
@@ -141,12 +140,13 @@ def _refuse_outside(file: Any, path: Path) -> None:
 
 
 def dataset(group: Any, name: str, kinds: str, length: int | None = None) -> Any:
-    """A dataset of one dimension, of types of some kinds (numpy's dtype.kind) and, if given, of a length."""
+    """Find a dataset of one dimension; check its type (numpy's dtype.kind) and, if given, its length."""
     h5py = h5()
     where = f"{group.file.filename}: {group.name}/{name}"
     data = group.get(name)
     if not isinstance(data, h5py.Dataset) or data.ndim != 1:
-        raise ConnectomeError(f"{where} is {'missing' if data is None else 'no dataset of one dimension'}.")
+        problem = "missing" if data is None else "not a dataset of one dimension"
+        raise ConnectomeError(f"{where} is {problem}.")
     if length is not None and len(data) != length:
         raise ConnectomeError(f"{where} has {len(data):,} values; {length:,} are needed.")
     objects = data.dtype.kind == "O" and h5py.check_string_dtype(data.dtype) is None
@@ -161,7 +161,7 @@ def dataset(group: Any, name: str, kinds: str, length: int | None = None) -> Any
 def column(
     group: Any, name: str, kinds: str, length: int | None = None, part: slice = slice(None)
 ) -> NDArray[Any]:
-    """The values of a `dataset`, or a part of them."""
+    """Read a `dataset`, or a part of it."""
     values: NDArray[Any] = dataset(group, name, kinds, length)[part]
     return values
 
@@ -169,7 +169,7 @@ def column(
 def indices(
     group: Any, name: str, size: int, length: int | None = None, part: slice = slice(None)
 ) -> NDArray[np.int64]:
-    """A dataset of integers from 0 to ``size`` - 1, or a part of it."""
+    """Read a dataset of integers from 0 to ``size`` - 1, or a part of it."""
     values = column(group, name, "iu", length, part)
     if len(values) and not 0 <= int(values.min()) <= int(values.max()) < size:
         where = f"{group.file.filename}: {group.name}/{name}"
@@ -178,27 +178,12 @@ def indices(
 
 
 def texts(group: Any, name: str, length: int | None = None) -> list[str]:
-    """A dataset of text."""
+    """Read a dataset of text."""
     return [value.decode("utf-8") for value in column(group, name, "SO", length).tolist()]
 
 
-def escaped(text: str) -> str:
-    r"""Text as a types CSV holds it: as it is, or as JSON after a backslash where readers would change it.
-
-    >>> escaped("V1"), escaped("NULL")
-    ('V1', '\\"NULL"')
-    """
-    plain = text not in ("", NULL) and not re.search(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\\]", text)
-    return text if plain else "\\" + json.dumps(text)
-
-
-def unescaped(text: str) -> str:
-    """The text that `escaped` was given."""
-    return str(json.loads(text[1:])) if text.startswith("\\") else text
-
-
 def read_types(path: Path, identity: str, needed: Sequence[str] = ()) -> list[Row]:
-    """Rows of a types CSV (blanks between columns), by the integer in column ``identity``; None for NULL."""
+    """Read a types CSV (blanks between columns), sorted by the integer in ``identity``; NULL is None."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, delimiter=" ", skipinitialspace=True)

@@ -1,4 +1,4 @@
-"""SONATA networks of other software, by the path every importer takes."""
+"""SONATA networks of other software, read by the path that every importer takes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sparse_mrnn.errors import ConnectomeError
 from sparse_mrnn.interop.sonata_files import NetworkFiles, column, indices, opened, read_types
 
 Columns = dict[str, NDArray[np.object_]]
-"""Attributes of all nodes or edges; None where there is no value."""
+"""Attributes of all nodes or edges; None if one has no value."""
 
 
 def import_network(files: NetworkFiles, settings: ImportSettings) -> tuple[RegionGraph, ImportReport]:
@@ -72,7 +72,7 @@ def _filled(n: int, value: object) -> NDArray[np.object_]:
 
 
 def _joined(parts: list[Columns], lengths: list[int]) -> Columns:
-    """Columns of all populations, one after another."""
+    """Join the columns of all populations, one after another."""
     names = dict.fromkeys(name for part in parts for name in part)
     empty = [(part, _filled(n, None)) for part, n in zip(parts, lengths, strict=True)]
     return {name: np.concatenate([part.get(name, none) for part, none in empty]) for name in names}
@@ -86,7 +86,7 @@ def _as_text(columns: Columns) -> dict[str, Any]:
 
 
 def _numbers(name: str, values: NDArray[np.object_], file: Path, least: float) -> NDArray[np.float64]:
-    """An attribute of every edge as numbers."""
+    """Convert an attribute of every edge to numbers."""
     for k, value in enumerate(values.tolist()):
         if value is None or not is_number(str(value)) or not float(value) >= least:
             raise ConnectomeError(f"{file}: edge {k} has the {name} {value!r:.80}; a number is needed.")
@@ -96,7 +96,7 @@ def _numbers(name: str, values: NDArray[np.object_], file: Path, least: float) -
 def _units(
     group: Any, end: str, ranges: dict[str, range], files: NetworkFiles, length: int | None = None
 ) -> NDArray[np.int64]:
-    """The units at one end of every edge of a population."""
+    """Number the units at one end of every edge of a population."""
     name = f"{end}_node_id"
     attributes = group[name].attrs
     population = attributes.get("node_population", next(iter(ranges)) if len(ranges) == 1 else None)
@@ -109,7 +109,7 @@ def _units(
 
 
 def _attributes(group: Any, what: str, files: NetworkFiles, population: str, wanted: list[str]) -> Columns:
-    """Attributes of every node or edge of a population: those of its type, over which its own go."""
+    """Read the attributes of every node or edge of a population; its own go over those of its type."""
     kind = column(group, f"{what}_type_id", "iu")
     n = len(kind)
     types = files.node_types if what == "node" else files.edge_types
@@ -140,7 +140,7 @@ def _attributes(group: Any, what: str, files: NetworkFiles, population: str, wan
 
 
 def _of_types(types: Path, what: str, population: str, wanted: list[str], kind: NDArray[Any]) -> Columns:
-    """Attributes by the type of every node or edge."""
+    """Read the attributes that every node or edge has by its type."""
     identity = f"{what}_type_id"
     rows = [row for row in read_types(types, identity) if row.get("population", population) == population]
     columns = {}

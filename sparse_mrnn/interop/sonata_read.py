@@ -1,4 +1,4 @@
-"""Reading back, exactly, a network that `write_sonata` wrote."""
+"""Reading what `write_sonata` wrote: a region for each node type, a projection for each edge type."""
 
 from __future__ import annotations
 
@@ -29,20 +29,19 @@ from sparse_mrnn.interop.sonata_files import (
     opened,
     read_types,
     texts,
-    unescaped,
 )  # fmt: skip
-from sparse_mrnn.interop.sonata_write import EDGE_COLUMNS, EXACT, NODE_COLUMNS, POPULATIONS
+from sparse_mrnn.interop.sonata_write import EDGE_COLUMNS, NODE_COLUMNS, POPULATIONS, WRITTEN_HERE
 from sparse_mrnn.lowering.layout import Layout
 
 
 def read_back(files: NetworkFiles, *, by_rows: bool = False) -> RegionGraph:
-    """The graph of a network written by `write_sonata`; damage is refused.
+    """Read the graph of a network that `write_sonata` wrote; refuse damage.
 
     Parameters
     ----------
     files : NetworkFiles
     by_rows : bool
-        Leave the synapses in their file, for those who build a network of the graph to read by rows.
+        Leave the synapses in their file; a network that is built of the graph reads them by rows.
     """
     if files.node_types is None or files.edge_types is None:
         beside = files.nodes if files.node_types is None else files.edges
@@ -65,7 +64,7 @@ def read_back(files: NetworkFiles, *, by_rows: bool = False) -> RegionGraph:
             if by_rows:
                 blocks: Sequence[Block] = StoredEdges(file, population, types).blocks()
             else:
-                blocks = read_edges(file[f"edges/{population}"], types).blocks()
+                blocks = read_edges(file[f"edges/{population}"], types).blocks(types)
             projections.update(types.projections(blocks))
     graph.add_checked(projections[k] for k in range(len(rows)))
     if graph.number_of_edges() != len(rows):
@@ -74,28 +73,24 @@ def read_back(files: NetworkFiles, *, by_rows: bool = False) -> RegionGraph:
 
 
 def _rows(path: Path, needed: Sequence[str], names: Sequence[str]) -> list[Row]:
-    """Rows of a types CSV of `write_sonata`, as it had them; ``needed`` are its columns, the id first, and
-    ``names`` those that are never NULL."""
+    """Read a types CSV with the ``needed`` columns, the id first, and never NULL in the ``names``."""
     rows = read_types(path, needed[0], needed[1:])
     for row in rows:
         for name in ("population", *names):
             if not row[name]:
                 raise ConnectomeError(f"{path}: {name} of type {row[needed[0]]} is missing.")
-    try:
-        return [{c: None if v is None else unescaped(v) for c, v in row.items()} for row in rows]
-    except ValueError as error:
-        raise ConnectomeError(f"{path}: a name after a backslash is damaged: {error}.") from None
+    return rows
 
 
 def _of_units(attributes: Any, units: slice, n: int, name: str, kinds: str) -> Any:
-    """An attribute of some of a population's ``n`` nodes; None if there is no such attribute."""
+    """Read an attribute of some of a population's ``n`` nodes; None if it is not there."""
     if name not in attributes:
         return None
     return (texts(attributes, name, n) if kinds == "SO" else column(attributes, name, kinds, n))[units]
 
 
 def _graph(file: Any, nodes: Path, node_types: Path) -> RegionGraph:
-    name = file.attrs[EXACT]
+    name = file.attrs[WRITTEN_HERE]
     if not isinstance(name, str):
         raise ConnectomeError(f"{nodes}: the name of the network is {name!r:.80}, which is not text.")
     graph = RegionGraph(name=name)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import os
-import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +19,18 @@ from sparse_mrnn.declaration.graph import Region, RegionGraph, projection_label
 from sparse_mrnn.declaration.projections import PROJECTION_FIELDS
 from sparse_mrnn.declaration.regions import INPUT_FIELDS, REGION_FIELDS
 from sparse_mrnn.errors import ConnectomeError, ConversionError
-from sparse_mrnn.interop.sonata_files import NULL, escaped, h5
+from sparse_mrnn.files.atomic import reason, replacing_folder, restore_folder
+from sparse_mrnn.interop.sonata_files import NULL, h5
 from sparse_mrnn.lowering.block_sparse import BlockSparse
 from sparse_mrnn.lowering.lower import lower
 from sparse_mrnn.lowering.random_streams import synapse_stream
 from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.ops.csr_order import counting_sort
 
-EXACT = "sparse_mrnn"
-"""Root attribute of a nodes file written here, whose regions and projections can be read back exactly."""
+WRITTEN_HERE = "sparse_mrnn"
+"""Root attribute of a nodes file of `write_sonata`, with the graph's name: its types are regions."""
 SETTINGS = "sparse_mrnn_simulation"
-"""Root attribute with the settings of the network that was written, as JSON."""
+"""Root attribute with the settings of the network, as JSON."""
 POPULATIONS = {"recurrent": "units", "input": "inputs"}
 NODE_COLUMNS = (
     "node_type_id", "population", "region", "model_type",
@@ -91,15 +92,14 @@ def write_sonata(
     if not isinstance(graph, RegionGraph):
         settings, graph = graph.simulation_settings(), graph.to_graph()
     goal = Path(folder)
-    partial, old = (goal.with_name(goal.name + end) for end in (".partial", ".old"))
-    if not goal.exists() and old.exists():  # killed between the two renames below
-        old.rename(goal)
+    restore_folder(goal)
     if goal.exists():
         if not overwrite:
             advice = "choose another path or overwrite it (overwrite=True, --force)."
             raise ConnectomeError(f"{goal} exists; {advice}")
         if not (goal / "circuit_config.json").is_file():
-            raise ConnectomeError(f"{goal} is no SONATA network; it is not overwritten. Choose another path.")
+            problem = "is not a SONATA network; it is not overwritten. Choose another path."
+            raise ConnectomeError(f"{goal} {problem}")
     for p in graph.projections():
         if p.share is not None or p.rank is not None:
             problem = "has low rank, and so no synapses; net.save keeps it"
@@ -110,42 +110,39 @@ def write_sonata(
     if drawn is not None and seed is None:
         label = f"projection {drawn.source!r} -> {drawn.target!r} (key {drawn.key!r})"
         raise ConnectomeError(f"{label} has a rule and no synapses yet; give seed= to draw them.")
-    for name in (graph.name, *_names(graph)):
+    _check_names(graph)
+    try:
+        with replacing_folder(goal) as partial:
+            _nodes(graph, partial, settings)
+            _edges(graph, partial, seed)
+            _config(partial, graph)
+    except OSError as error:
+        raise ConnectomeError(f"cannot write {goal}: {reason(error)}.") from error
+
+
+def _check_names(graph: RegionGraph) -> None:
+    """Refuse names that the types CSV or HDF5 would change."""
+    regions = list(map(graph.region, graph))
+    keys = {key for _, _, key in graph.edges(keys=True)}
+    parents = {region.parent_region for region in regions if region.parent_region is not None}
+    for name in (*graph, *parents, *keys):
+        if name in ("", NULL) or re.search(r"[\x00-\x1f\x7f]", name):
+            problem = "is empty, means no value, or has a line break or the like"
+            raise ConnectomeError(f"the name {name!r:.80} {problem}, which SONATA cannot hold; rename it.")
+    for name in (graph.name, *graph, *parents, *keys, *(unit for r in regions for unit in r.unit_ids or ())):
         if "\0" in name or any("\ud800" <= letter <= "\udfff" for letter in name):
             raise ConnectomeError(f"the name {name!r:.80} has a character that HDF5 cannot hold; rename it.")
-    for left_by_a_kill in (partial, old):
-        shutil.rmtree(left_by_a_kill, ignore_errors=True)
-    try:
-        partial.mkdir(parents=True)
-        _nodes(graph, partial, settings)
-        _edges(graph, partial, seed)
-        _config(partial, graph)
-        if goal.exists():
-            goal.rename(old)
-        partial.rename(goal)
-    except OSError as error:
-        raise ConnectomeError(f"cannot write {goal}: {error.strerror or error}.") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _names(graph: RegionGraph) -> Iterator[str]:
-    """Names of regions, units, parents and projections."""
-    for region in map(graph.region, graph):
-        yield from (region.name, region.parent_region or "", *(region.unit_ids or ()))
-    yield from {key for _, _, key in graph.edges(keys=True)}
 
 
 def _create(path: Path) -> Any:
-    """A new HDF5 file with the attributes of SONATA."""
+    """Create an HDF5 file with the attributes of SONATA."""
     file = h5().File(path, "w")
     file.attrs["magic"], file.attrs["version"] = np.uint32(0x0A7A), np.array((0, 1), dtype=np.uint32)
     return file
 
 
 def _zeros(group: Any, name: str, n: int) -> None:
-    """A dataset of zeros that takes no space."""
+    """Create a dataset of zeros that takes no space."""
     group.create_dataset(name, shape=(n,), dtype=np.uint32, fillvalue=0)
 
 
@@ -155,7 +152,7 @@ def _nodes(graph: RegionGraph, folder: Path, settings: SimulationConfig | None) 
     text = h5().string_dtype("utf-8")
     # Datasets are plain: the HDF5 inside libsonata's wheels has no compression filters.
     with _create(folder / "nodes.h5") as file:
-        file.attrs[EXACT] = graph.name
+        file.attrs[WRITTEN_HERE] = graph.name
         if settings is not None:
             file.attrs[SETTINGS] = settings.model_dump_json(exclude_unset=True)
         for kind, population in POPULATIONS.items():
@@ -181,7 +178,7 @@ def _nodes(graph: RegionGraph, folder: Path, settings: SimulationConfig | None) 
 
 
 def _unit_columns(regions: Sequence[Region], fields: Mapping[str, Field]) -> dict[str, Any]:
-    """Columns of a table of units, those of one region after those of another; NaN if a region has none."""
+    """Join the columns of all regions' units; NaN for a region that does not have one."""
     parts: list[dict[str, Any]] = []
     for region in regions:
         own: dict[str, Any] = {}
@@ -199,18 +196,19 @@ def _unit_columns(regions: Sequence[Region], fields: Mapping[str, Field]) -> dic
 def _node_type(
     type_id: int, population: str, region: Region, fields: Mapping[str, Field]
 ) -> Sequence[object]:
-    """A region's row; NULL if nodes have their own values, or there is no value."""
+    """Make a region's row; NULL if its units have values of their own, or there is no value."""
     model = "virtual" if region.kind == "input" else "rate_neuron"
     row: dict[str, str | None] = dict.fromkeys(NODE_COLUMNS)
     row |= {"node_type_id": str(type_id), "population": population, "region": region.name}
     row["model_type"] = model
     for name, field in fields.items():
         row |= field.cells(getattr(region, name))
-    return _escaped(row)
+    return _cells(row)
 
 
-def _escaped(row: Mapping[str, str | None]) -> list[str]:
-    return [NULL if cell is None else escaped(cell) for cell in row.values()]
+def _cells(row: Mapping[str, str | None]) -> list[str]:
+    """Give a row's cells as a types CSV has them."""
+    return [NULL if cell is None else cell for cell in row.values()]
 
 
 def _types(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -238,17 +236,17 @@ def _edges(graph: RegionGraph, folder: Path, seed: int | None) -> None:
                 row |= {"edge_type_id": str(type_id), "population": population, **names}
                 for name, field in PROJECTION_FIELDS.items():
                     row |= field.cells(getattr(p, name)) if name != "rank" else {}
-                types[type_id] = _escaped(row)
+                types[type_id] = _cells(row)
     _types(folder / "edge_types.csv", EDGE_COLUMNS, [types[k] for k in sorted(types)])
 
 
 def _kinds(graph: RegionGraph) -> list[str]:
-    """Kinds of sources that have projections."""
+    """List the kinds of sources that have projections."""
     return [kind for kind in POPULATIONS if any(True for _ in graph.projections(kind))]
 
 
 def _edge_population(group: Any, blocks: BlockSparse, type_ids: NDArray[np.int64]) -> None:
-    """One edge population, in CSR order: by target, then source."""
+    """Write an edge population, in CSR order: by target, then source."""
     n_target, n_source = blocks.shape
     nnz = len(blocks.col)
     of_type = np.repeat(type_ids, np.diff(blocks.ptr))
@@ -268,7 +266,7 @@ def _edge_population(group: Any, blocks: BlockSparse, type_ids: NDArray[np.int64
 
 
 def _index(group: Any, n: int, node: NDArray[np.int64], edge: NDArray[np.int64]) -> None:
-    """Ranges of edges of every node (sorted). An edge that follows the one before extends its range."""
+    """Write the ranges of edges of every node (sorted). Edges in a row share a range."""
     new = np.ones(len(edge), dtype=bool)
     new[1:] = (node[1:] != node[:-1]) | (edge[1:] != edge[:-1] + 1)
     start = np.flatnonzero(new)
@@ -282,7 +280,7 @@ def _index(group: Any, n: int, node: NDArray[np.int64], edge: NDArray[np.int64])
 
 
 def _config(folder: Path, graph: RegionGraph) -> None:
-    """The circuit configuration; libsonata wants the populations named, too."""
+    """Write the circuit configuration; libsonata wants the populations named, too."""
     types = {"recurrent": "point_neuron", "input": "virtual"}
     populations = {
         "node": {POPULATIONS[kind]: {"type": types[kind]} for kind in POPULATIONS if graph.regions(kind)},

@@ -14,7 +14,8 @@ from sparse_mrnn.models.network import mRNNBase
 class NetworkStep(nn.Module):
     """A time step in gather, multiply and scatter-add, which every exporter knows; see `step_module`.
 
-    Buffers are the effective weights with their rows and columns, alpha and the tonic input.
+    Buffers are the effective weights with their rows and columns, and the parameters of the model's step,
+    whose equation it runs.
     """
 
     rec_row: Tensor
@@ -23,8 +24,6 @@ class NetworkStep(nn.Module):
     inp_row: Tensor
     inp_col: Tensor
     inp_weight: Tensor
-    alpha: Tensor
-    tonic: Tensor
 
     def __init__(self, net: mRNNBase) -> None:
         super().__init__()
@@ -33,17 +32,23 @@ class NetworkStep(nn.Module):
             self.register_buffer(f"{name}_row", weights.pattern.row.long())
             self.register_buffer(f"{name}_col", weights.col.long())
             self.register_buffer(f"{name}_weight", weights.csr_values().detach().clone())
-        self.register_buffer("alpha", net.alpha.detach()[:, 0].clone())
-        self.register_buffer("tonic", net.tonic_inp.detach().clone())
-        self.parts = [(start, stop, part.function) for start, stop, part in net.activation_segments.parts]
+        self.equation, self.names = net.step, tuple(net.step_parameters())
+        for name, parameter in net.step_parameters().items():
+            self.register_buffer(name, parameter.detach().clone())
 
-    def forward(self, x: Tensor, h: Tensor, inp: Tensor) -> tuple[Tensor, Tensor]:
-        """The next x and h, from x and h of shape (batch, units) and inputs of shape (batch, channels)."""
-        drive = self.tonic.expand(x.shape)
-        drive = drive.index_add(1, self.rec_row, h.index_select(1, self.rec_col) * self.rec_weight)
-        drive = drive.index_add(1, self.inp_row, inp.index_select(1, self.inp_col) * self.inp_weight)
-        x = x + self.alpha * (drive - x)
-        return x, torch.cat([function(x[:, start:stop]) for start, stop, function in self.parts], 1)
+    def forward(self, x: Tensor, h: Tensor, inp: Tensor, *more: Tensor) -> tuple[Tensor, ...]:
+        """The next x and h, from x and h of shape (batch, units) and inputs of shape (batch, channels).
+
+        A model with more states a unit takes and returns them behind these.
+        """
+        states = x, *more
+        current = torch.zeros_like(h)
+        current = current.index_add(1, self.rec_row, h.index_select(1, self.rec_col) * self.rec_weight)
+        current = current.index_add(1, self.inp_row, inp.index_select(1, self.inp_col) * self.inp_weight)
+        parameters = {name: self.get_buffer(name) for name in self.names}
+        after = self.equation.step(tuple(state.t() for state in states), current.t(), parameters)
+        first, *others = (state.t() for state in after)
+        return (first, self.equation.activity(after).t(), *others)
 
 
 def step_module(net: mRNNBase) -> NetworkStep:

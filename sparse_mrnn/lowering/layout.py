@@ -1,23 +1,28 @@
-"""Unit order of a network: which units belong to which region."""
+"""Unit order of a network, and the one way from a name (region, parent, unit id) to the units it stands for.
+
+A cell type is a region. Unit ids are text: an integer id is looked up as its digits.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sparse_mrnn.checks import name_text
 from sparse_mrnn.declaration.graph import Region, RegionGraph
-from sparse_mrnn.errors import GraphError, UnknownNameError, suggest
+from sparse_mrnn.errors import GraphError, SparseMRNNError, UnknownNameError, suggest
 
 Int64 = NDArray[np.int64]
+KINDS = ("recurrent", "input")
 
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """Which units belong to which region: region after region, in insertion order.
+    """The units of one kind of regions: region after region, in insertion order.
 
     Parameters
     ----------
@@ -39,7 +44,7 @@ class Layout:
 
     @classmethod
     def of(cls, graph: RegionGraph, kind: str = "recurrent") -> Layout:
-        """The layout of a graph's "recurrent" or "input" regions."""
+        """Lay out the "recurrent" or "input" regions of a graph."""
         regions = tuple(graph.regions(kind))
         names = [r.name for r in regions]
         known = set(names)
@@ -63,11 +68,19 @@ class Layout:
         """Units in all."""
         return int(self.ptr[-1])
 
-    def members(self, name: str) -> tuple[str, ...]:
-        """Regions behind a region or parent name, in unit order."""
-        if name not in self.groups:
-            raise UnknownNameError(f"unknown region {name!r}. {suggest(name, self.groups, what='regions')}")
-        return self.groups[name]
+    def members(self, *names: str) -> tuple[str, ...]:
+        """Regions behind region and parent names: names in the order given, each in unit order, no repeats.
+
+        Raises
+        ------
+        UnknownNameError
+            If a name is neither a region nor a parent.
+        """
+        for name in names:
+            if name not in self.groups:
+                hint = suggest(name, self.groups, what="regions")
+                raise UnknownNameError(f"unknown region {name!r}. {hint}")
+        return tuple(dict.fromkeys(member for name in names for member in self.groups[name]))
 
     def slice(self, name: str) -> slice:
         """Unit range of a region, or of a parent whose regions are neighbours."""
@@ -81,12 +94,11 @@ class Layout:
 
     def indices(self, *names: str) -> Int64:
         """Units of regions or parents: names in the order given, each in unit order, without repeats."""
-        members = dict.fromkeys(member for name in names for member in self.members(name))
-        parts = [np.arange(self.ptr[k], self.ptr[k + 1]) for k in map(self.index.__getitem__, members)]
+        parts = [np.arange(start, stop) for start, stop in self.ranges(self.members(*names)).tolist()]
         return np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)
 
     def cut(self, units: Int64) -> Layout:
-        """The regions cut to some units, ascending; a region may be left without any."""
+        """Cut the regions to some units, ascending; a region may be left without any."""
         ends = np.searchsorted(units, self.ptr)
         parts = (
             region.cut(units[ends[k] : ends[k + 1]] - self.ptr[k]) for k, region in enumerate(self.regions)
@@ -99,25 +111,159 @@ class Layout:
         return np.stack([self.ptr[index], self.ptr[index + 1]], axis=1)
 
     def region_of(self, unit: int) -> tuple[Region, int]:
-        """The region of a unit, and its index there, from its number."""
+        """Find the region of a unit, and the unit's index there, from its number."""
         k = int(np.searchsorted(self.ptr, unit, side="right")) - 1
         return self.regions[k], unit - int(self.ptr[k])
 
     @cached_property
     def unit_ids(self) -> tuple[str, ...]:
-        """Name of every unit, in unit order; one without an id is called ``region[k]``."""
+        """Id of every unit, in unit order; a unit without one is called ``region[k]``."""
         ids = (r.unit_ids or [f"{r.name}[{k}]" for k in range(r.n)] for r in self.regions)
         return tuple(unit for part in ids for unit in part)
 
     @cached_property
     def units_by_id(self) -> dict[str, list[int]]:
-        """Numbers of the units of each name; ids are unique within a region, not among regions."""
+        """Numbers of the units of each id; ids are unique within a region, not among regions."""
         found: dict[str, list[int]] = {}
         for k, unit in enumerate(self.unit_ids):
             found.setdefault(unit, []).append(k)
         return found
 
+    def labels(self) -> tuple[NDArray[np.str_], NDArray[np.str_]]:
+        """Region and id of every unit, shape (units,) each."""
+        names = np.array([r.name for r in self.regions] or [""], dtype=np.str_)
+        region = np.repeat(names[: len(self.regions)], [r.n for r in self.regions])
+        return region, np.array(self.unit_ids, dtype=np.str_)
+
     @property
     def unit_signs(self) -> NDArray[np.int8]:
         """Sign of every unit: +1, -1, or 0 without one."""
         return np.concatenate([np.empty(0, np.int8), *(region.unit_signs for region in self.regions)])
+
+
+class UnitNames:
+    """Every name in a network, and the units it stands for.
+
+    Parameters
+    ----------
+    graph : RegionGraph
+
+    Attributes
+    ----------
+    layouts : dict of {"recurrent", "input"} to Layout
+
+    Examples
+    --------
+    >>> g = RegionGraph(); g.add_region("touch", 2, unit_ids=["ALML", 7205759406]); g.add_input("u", 1)
+    >>> names = UnitNames(g)
+    >>> names.find("touch"), names.find(7205759406), names.kind_of("u")
+    (('recurrent', array([0, 1])), ('recurrent', array([1])), 'input')
+    """
+
+    def __init__(self, graph: RegionGraph) -> None:
+        self.layouts = {kind: Layout.of(graph, kind) for kind in KINDS}
+
+    def kind_of(self, region: str) -> str:
+        """Tell if a region, parent or input is "recurrent" or "input".
+
+        Raises
+        ------
+        UnknownNameError
+            If there is no such region, parent or input.
+        """
+        for kind in KINDS:
+            if region in self.layouts[kind].groups:
+                return kind
+        known = [name for layout in self.layouts.values() for name in layout.groups]
+        raise UnknownNameError(f"unknown region {region!r}. {suggest(region, known, what='regions')}")
+
+    def members(self, *names: str) -> tuple[str, ...]:
+        """Regions and inputs behind some names: in the order given, without repeats."""
+        found = (self.layouts[self.kind_of(name)].members(name) for name in names)
+        return tuple(dict.fromkeys(member for members in found for member in members))
+
+    def find(self, name: str | int, what: str = "") -> tuple[str, Int64]:
+        """Find the kind ("recurrent" or "input") and the units of a region, parent, input, or unit id.
+
+        A region goes before a unit of the same name.
+
+        Parameters
+        ----------
+        name : str or int
+        what : str, optional
+            What asks, for messages.
+
+        Raises
+        ------
+        UnknownNameError
+            If nothing has this name, or units of several regions have it; the message says where it looked.
+        """
+        for kind, layout in self.layouts.items():
+            if name in layout.groups:
+                return kind, layout.indices(str(name))
+        kind, unit = self.unit(name, what)
+        return kind, np.array([unit])
+
+    def unit(self, unit_id: str | int, what: str = "") -> tuple[str, int]:
+        """Find the kind and the number of one unit by its id.
+
+        Parameters
+        ----------
+        unit_id : str or int
+        what : str, optional
+            What asks, for messages.
+
+        Raises
+        ------
+        UnknownNameError
+            If no unit has this id, or units of several regions have it; the message says where it looked.
+        """
+        text, prefix = name_text(unit_id) or "", f"{what}: " if what else ""
+        found = [(kind, k) for kind, y in self.layouts.items() for k in y.units_by_id.get(text, ())]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            used = " and ".join(repr(self.layouts[kind].region_of(k)[0].name) for kind, k in found)
+            advice = "name the region, and the unit in units=" if what else "name the region too"
+            raise UnknownNameError(f"{prefix}unit id {unit_id!r} is used in {used}; {advice}.")
+        units, inputs = self.layouts["recurrent"], self.layouts["input"]
+        known = [*units.groups, *inputs.groups, *units.unit_ids, *inputs.unit_ids]
+        parents = len(units.groups) - len(units.regions)
+        counts = f"{len(units.regions):,} regions, {parents:,} parents, {len(inputs.regions):,} inputs"
+        looked = f"looked at {counts} and the ids of {units.n + inputs.n:,} units"
+        hint = suggest(unit_id, known, what="names")
+        raise UnknownNameError(f"{prefix}there is no {unit_id!r}; {looked}. {hint}")
+
+
+def find_ids(
+    wanted: Iterable[str | int], ids: NDArray[np.str_], what: str, error: type[SparseMRNNError]
+) -> Int64:
+    """Find the places of some unit ids among others.
+
+    Parameters
+    ----------
+    wanted : iterable of str or int
+    ids : ndarray of str
+    what : str
+        What has these ids, for messages.
+    error : type of SparseMRNNError
+
+    Raises
+    ------
+    error
+        If an id is not among them; the message says where it looked.
+
+    Examples
+    --------
+    >>> find_ids(["AVAR", 12], np.array(["AVAL", "12", "AVAR"]), "the recording", GraphError).tolist()
+    [2, 1]
+    """
+    place = {unit: k for k, unit in enumerate(ids.tolist())}
+    found = []
+    for unit in wanted:
+        k = place.get(name_text(unit) or "")
+        if k is None:
+            hint = suggest(unit, place, what="unit ids")
+            raise error(f"{what} has no unit {unit!r}; looked at {len(ids):,} units. {hint}")
+        found.append(k)
+    return np.array(found, dtype=np.int64)

@@ -43,8 +43,13 @@ def delay_steps(
 
 
 def has_delays(weights: SparseWeights, dt: float) -> bool:
-    """Whether some projection takes more than one time step."""
-    return bool(steps_of(weights, dt).max(initial=1) > 1 or _low_rank_steps(weights, dt).max(initial=1) > 1)
+    """Tell if some projection takes more than one time step."""
+    return longest_delay(weights, dt) > 1
+
+
+def longest_delay(weights: SparseWeights, dt: float) -> int:
+    """Time steps of the longest delay; 1 without any."""
+    return int(max(steps_of(weights, dt).max(initial=1), _low_rank_steps(weights, dt).max(initial=1)))
 
 
 def delay_groups(weights: SparseWeights, dt: float, operator: Operator) -> tuple[DelayGroup, ...]:

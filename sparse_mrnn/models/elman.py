@@ -1,4 +1,4 @@
-"""ElmanmRNN: the multi-regional network without a leak."""
+"""The Elman model, the leaky step with alpha = 1, and ElmanmRNN, the multi-regional network of it."""
 
 from __future__ import annotations
 
@@ -13,10 +13,28 @@ from torch import Tensor
 from sparse_mrnn.declaration.config import NetworkConfig
 from sparse_mrnn.declaration.graph import Region, RegionGraph
 from sparse_mrnn.errors import ConfigError
+from sparse_mrnn.models.leaky import LeakyStep
 from sparse_mrnn.models.network import mRNNBase, positive_time
+from sparse_mrnn.models.prepare import Start
 from sparse_mrnn.ops.activations import linear
+from sparse_mrnn.ops.step import Parameters, States
 
-__all__ = ["ElmanmRNN", "linear"]
+__all__ = ["ElmanStep", "ElmanmRNN", "linear"]
+
+
+class ElmanStep(LeakyStep):
+    """The leaky step with alpha = 1, as every Elman network has it: nothing of x is left after a step.
+
+        x[t+1] = current[t] + b,    h[t+1] = f(x[t+1])
+
+    State, adjoint and compiled passes are those of `LeakyStep`. The activity alone decides what follows, so h
+    is the state that an initial condition, an analysis or a next window of time goes on from.
+    """
+
+    coordinate = "h"
+
+    def step(self, states: States, current: Tensor, parameters: Parameters) -> States:
+        return (self.target(current, parameters),)  # x + (current + b - x), without its rounding
 
 
 class ElmanmRNN(mRNNBase):
@@ -66,10 +84,19 @@ class ElmanmRNN(mRNNBase):
             raise ConfigError(f"region {region.name!r}: {problem}.")
         return super()._region_alpha(region)
 
+    @property
+    def step(self) -> ElmanStep:
+        """The equation of a time step."""
+        return ElmanStep(self.activation_segments, self._fixed_rate())
+
+    def step_parameters(self) -> dict[str, Tensor]:
+        """alpha, which is 1, and, unless it is 0 everywhere, the tonic input, as `LeakyStep` takes them."""
+        return {"alpha": self.alpha, **super().step_parameters()}
+
     def forward(
         self,
         inp: Tensor,
-        h0: Tensor | tuple[Tensor, Tensor],
+        h0: Start = None,
         stim_input: Tensor | None = None,
         noise: bool = False,
         W_rec: Tensor | None = None,  # noqa: N803
@@ -83,13 +110,13 @@ class ElmanmRNN(mRNNBase):
         ----------
         inp, stim_input, noise, W_rec, checkpoint_steps, regions
             As `mRNN.forward`.
-        h0 : Tensor, shape (batch, units), or the pair of ``batched_initial_condition``
-            Initial activation.
+        h0 : Tensor, shape (batch, units), or the pair of ``batched_initial_condition``, optional
+            Initial activation. Default: that of the initial condition.
 
         Returns
         -------
         Tensor, laid out like ``inp`` with the units last
             h after each step.
         """
-        start = h0[1] if isinstance(h0, tuple) else h0
-        return self._run(inp, start, start, stim_input, noise, W_rec, checkpoint_steps, regions)[1]
+        h: Tensor = self._run(inp, h0, None, stim_input, noise, W_rec, checkpoint_steps, regions)
+        return h

@@ -1,11 +1,11 @@
-"""mRNN: the leaky multi-regional network."""
+"""The leaky model: the equation of its step, and mRNN, the multi-regional network of it."""
 
 from __future__ import annotations
 
 import math
 import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, overload
 
 import numpy as np
@@ -18,11 +18,81 @@ from sparse_mrnn.declaration.config import NetworkConfig
 from sparse_mrnn.declaration.graph import Region, RegionGraph
 from sparse_mrnn.errors import ConfigError, StepSizeWarning
 from sparse_mrnn.models.network import mRNNBase, positive_time
-from sparse_mrnn.ops.activations import linear
+from sparse_mrnn.models.prepare import Start
+from sparse_mrnn.ops.activations import ActivationSegments, linear
+from sparse_mrnn.ops.fused_leaky import LeakyAdjoint, LeakySequence, LeakyStream
+from sparse_mrnn.ops.step import Adjoint, Advance, Parameters, States, Step
 
-__all__ = ["linear", "mRNN"]
+__all__ = ["LeakyStep", "linear", "mRNN"]
 
 INTEGRATORS = ("euler", "exponential_euler")
+
+
+class LeakyStep(Step):
+    """A leaky integrator: one state x, the pre-activation, of which a step replaces the share alpha.
+
+        x[t+1] = x[t] + alpha (current[t] + b - x[t]),    h[t+1] = f(x[t+1])
+
+    Backward, with ``back`` the gradient that reaches x[t+1] by itself and through h[t+1]:
+
+        x[t]: (1 - alpha) back      current[t], b: alpha back      alpha: back (current[t] + b - x[t])
+
+    Parameters are "alpha" and, unless it is 0 everywhere, "bias". The passes of `ops.fused_leaky` compute the
+    same faster: with the leak inside the product, or in the compiled kernels forward_step, backward_step and
+    relu_step.
+
+    Parameters
+    ----------
+    activation : ActivationSegments
+    rate : float, optional
+        alpha, where it is one fixed number: leak and product are then one pass.
+
+    Examples
+    --------
+    >>> from sparse_mrnn.ops.activations import get_activation
+    >>> step = LeakyStep(ActivationSegments(((0, 1, get_activation("relu")),)))
+    >>> step.step((torch.tensor([[1.0]]),), torch.tensor([[3.0]]), {"alpha": torch.tensor([[0.5]])})
+    (tensor([[2.]]),)
+    """
+
+    states = ("x",)
+
+    def __init__(self, activation: ActivationSegments, rate: float | None = None) -> None:
+        super().__init__(activation)
+        self.rate = rate
+
+    def step(self, states: States, current: Tensor, parameters: Parameters) -> States:
+        return (states[0] + parameters["alpha"] * self.velocity(states, current, parameters)[0],)
+
+    def velocity(self, states: States, current: Tensor, parameters: Parameters) -> States:
+        """Return current + b - x, which is tau dx/dt."""
+        return (self.target(current, parameters) - states[0],)
+
+    def target(self, current: Tensor, parameters: Parameters) -> Tensor:
+        """Return current + b, which x goes to."""
+        return current + parameters["bias"] if "bias" in parameters else current
+
+    def partials(
+        self, states: States, current: Callable[[], Tensor], parameters: Parameters
+    ) -> tuple[Tensor | float, Tensor | None, Tensor | None]:
+        return -1.0, None, self.activation.slope(states[0])
+
+    def rates(self, parameters: Parameters) -> Tensor:
+        return parameters["alpha"]
+
+    def keeps(self, needed: Collection[str]) -> tuple[str, ...]:
+        # x itself is read by autograd of a function of the user's only; a known derivative needs h alone.
+        states = () if self.activation.has_derivatives else ("x",)
+        return (*states, "change") if "alpha" in needed else states
+
+    def sequence(self, parameters: Parameters, unit_std: float | Tensor | None, like: Tensor) -> Advance:
+        return LeakySequence(self, parameters, unit_std, like, self.rate)
+
+    def stream(self, parameters: Parameters, unit_std: float | Tensor | None, like: Tensor) -> Advance:
+        return LeakyStream(self, parameters, unit_std, like, self.rate)
+
+    def adjoint(self, parameters: Parameters, needed: Collection[str], like: Tensor) -> Adjoint:
+        return LeakyAdjoint(self, parameters, needed, like, self.rate)
 
 
 class mRNN(mRNNBase):  # noqa: N801
@@ -36,8 +106,8 @@ class mRNN(mRNNBase):  # noqa: N801
     config : path, dict, NetworkConfig or RegionGraph, optional
         The network. Without one, declare it with ``add_*`` and call ``finalize_connectivity``.
     activation : {"relu", "tanh", "sigmoid", "softplus", "linear"} or callable
-        A function of your own must be pointwise and made of torch functions; it is differentiated step by
-        step, which is slower.
+        A function of your own must be pointwise and made of torch functions; autograd differentiates it in
+        each step, which is slower.
     noise_level_act, noise_level_inp : float
         Noise of units and inputs, drawn when ``forward(noise=True)``.
     rec_constrained, inp_constrained : bool
@@ -172,10 +242,25 @@ class mRNN(mRNNBase):  # noqa: N801
     def _net_alpha(self) -> float:
         return self._alpha_of(self.tau)
 
+    @property
+    def step(self) -> LeakyStep:
+        """The equation of a time step."""
+        return LeakyStep(self.activation_segments, self._fixed_rate())
+
+    def step_parameters(self) -> dict[str, Tensor]:
+        """alpha and, unless it is 0 everywhere, the tonic input, as `LeakyStep` takes them."""
+        return {"alpha": self.alpha, **super().step_parameters()}
+
+    def unit_time_constants(self) -> Tensor:
+        """Time constant of each unit in ms, shape (units, 1), float64."""
+        found, regions = self.time_constants, self.layout().regions
+        each = [np.broadcast_to(found[region.name], region.n) for region in regions]
+        return torch.from_numpy(np.concatenate(each).astype(np.float64)).to(self.device)[:, None]
+
     def forward(
         self,
         inp: Tensor,
-        x0: Tensor,
+        x0: Start = None,
         h0: Tensor | None = None,
         stim_input: Tensor | None = None,
         noise: bool = False,
@@ -190,14 +275,14 @@ class mRNN(mRNNBase):  # noqa: N801
         ----------
         inp : Tensor, shape (batch, time, inputs), or (time, batch, inputs) without batch_first
             A net without inputs takes a last dimension of 0.
-        x0 : Tensor, shape (batch, units)
-            Initial pre-activation.
+        x0 : Tensor, shape (batch, units), or the pair of ``batched_initial_condition``, optional
+            Initial pre-activation, or that and the initial activation. Default: the initial condition.
         h0 : Tensor, shape (batch, units), optional
             Initial activation. Default: activation(x0).
         stim_input : Tensor, optional
             Current added to the units, laid out like ``inp`` with the units last.
         noise : bool
-            Add Gaussian noise to units and inputs.
+            Add Gaussian noise to units and inputs; its strength is ``noise_level_act``, ``noise_level_inp``.
         W_rec : Tensor, shape (units, units), optional
             Use these recurrent weights (dense, COO or CSR) as they are, without Dale's law.
         checkpoint_steps : int or "auto", optional
@@ -218,5 +303,8 @@ class mRNN(mRNNBase):  # noqa: N801
             If the connectivity is not finalised.
         ShapeError
             If a tensor has the wrong shape, dtype or device; the message says which and what is expected.
+        ConfigError
+            If ``noise`` is not a bool, or ``checkpoint_steps`` or ``regions`` is not possible.
         """
-        return self._run(inp, x0, h0, stim_input, noise, W_rec, checkpoint_steps, regions)
+        x, h = self._run(inp, x0, h0, stim_input, noise, W_rec, checkpoint_steps, regions)
+        return x, h

@@ -7,6 +7,7 @@ import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -38,10 +39,11 @@ from sparse_mrnn.lowering.random_streams import (
     noise_seeds,
     synapse_stream,
 )
-from sparse_mrnn.models.delays import delay_groups, delayed_inputs, has_delays
+from sparse_mrnn.models.delays import delay_groups, has_delays
 from sparse_mrnn.models.explicit_graph import explicit_graph
 from sparse_mrnn.models.exports import to_networkx, to_scipy, to_torch_geometric
 from sparse_mrnn.models.low_rank import LowRankProjections
+from sparse_mrnn.models.prepare import Border, Start, check_tensor, prepare
 from sparse_mrnn.models.queries import RegionQueries
 from sparse_mrnn.models.weights import DENSE_LIMIT, SparseWeights
 from sparse_mrnn.ops.activations import (
@@ -54,9 +56,11 @@ from sparse_mrnn.ops.activations import (
 from sparse_mrnn.ops.delays import DelayGroup
 from sparse_mrnn.ops.noise import Noise
 from sparse_mrnn.ops.pattern import split_sparse
-from sparse_mrnn.ops.products import CsrOperator, DenseOperator, Operator, torch_sparse
-from sparse_mrnn.ops.sequence import RecurrenceSpec, RecurrenceTensors, recurrence, stepwise_recurrence
+from sparse_mrnn.ops.products import CsrOperator, DenseOperator, torch_sparse
+from sparse_mrnn.ops.sequence import recurrence
 from sparse_mrnn.ops.sequence.backward import gathered_steps
+from sparse_mrnn.ops.sequence.delays import DelayedProduct
+from sparse_mrnn.ops.step import Step
 from sparse_mrnn.runtime import release_unused_memory
 from sparse_mrnn.state.describe import Arrays, Description, declared, describe
 from sparse_mrnn.state.differences import declared_differences, encode, first_of
@@ -181,8 +185,9 @@ class mRNNBase(RegionQueries):  # noqa: N801
         self.bias: nn.Parameter | None = None
         self.init: nn.Parameter | None = None
         self.tau_logit: nn.Parameter | None = None
-        self._has_bias, self._strict = False, True
-        self._rate: tuple[Tensor, int, float] | None = None  # alpha, its version, and its value on the host
+        self._strict = True
+        # What a forward pass asks of a tensor's values, by name: the tensor, its version, and the answer
+        self._on_host: dict[str, tuple[Tensor, int, Any]] = {}
         if config is not None and config_finalize:
             self.finalize_connectivity()
 
@@ -215,13 +220,13 @@ class mRNNBase(RegionQueries):  # noqa: N801
             if isinstance(value, Tensor):
                 given[field] = value.detach().cpu().numpy()
         self.graph.add_region(name, num_units, **given)
-        self._layouts.clear()
+        self._names = None
 
     def add_input_region(self, name: str, num_units: int, sign: str | Any = "pos") -> None:
         """Add an input region of ``num_units`` channels."""
         self._still_open("input region", name, self.inp_finalized)
         self.graph.add_input(name, num_units, sign=sign)
-        self._layouts.clear()
+        self._names = None
 
     def add_recurrent_connection(
         self,
@@ -280,7 +285,7 @@ class mRNNBase(RegionQueries):  # noqa: N801
             raise TypeError(f"net[{name!r}] = ... takes a Region, not {type(region).__name__}.")
         self._still_open("region", name, self.rec_finalized or self.inp_finalized)
         self.graph.set_region(replace(region, name=name))
-        self._layouts.clear()
+        self._names = None
 
     def _still_open(self, what: str, name: str, closed: bool) -> None:
         if closed:
@@ -325,7 +330,6 @@ class mRNNBase(RegionQueries):  # noqa: N801
         first_bias, first_init = self._learnt("bias"), self._learnt("init")
         self.bias = nn.Parameter(tonic[first_bias].clone()) if first_bias else None
         self.init = nn.Parameter(initial[first_init].clone()) if first_init else None
-        self._has_bias = self.bias is not None or bool(self.base_firing.any())
         self._prepare_alpha(alpha)
         self.rec, self.rec_finalized = rec, True
         self._end_building()
@@ -507,8 +511,6 @@ class mRNNBase(RegionQueries):  # noqa: N801
         self._known = dict(self.named_parameters())
         self._load_fixed(state_dict, prefix, *args)
         super()._load_from_state_dict(state_dict, prefix, *args)  # type: ignore[no-untyped-call]
-        if self.rec_finalized:
-            self._has_bias = self.bias is not None or bool(self.base_firing.any())
 
     def _alpha_bounds(self, regions: Sequence[Region]) -> tuple[Tensor, Tensor]:
         """Bounds that a learnt alpha keeps to, each of shape (regions,), from those of the time constants."""
@@ -721,11 +723,14 @@ class mRNNBase(RegionQueries):  # noqa: N801
             return self.initial_x
         return self.initial_x.index_copy(0, self.init_units, self.init[self.init_of])
 
-    def batched_initial_condition(self, batch_size: int) -> tuple[Tensor, Tensor]:
+    def batched_initial_condition(self, batch_size: int) -> tuple[Tensor, ...]:
         """Initial states ``(x0, h0)``, each (batch, units), with h0 = activation(x0)."""
-        batch_size = whole_number(batch_size, "batch_size", ShapeError)
-        x0 = self.initial_condition.repeat(batch_size, 1)
-        return x0, self.activation_segments.apply(x0.t()).t()
+        return self._initial(whole_number(batch_size, "batch_size", ShapeError))
+
+    def _initial(self, batch: int) -> tuple[Tensor, ...]:
+        x0 = self.initial_condition.repeat(batch, 1)
+        states = self.step.initial(x0.t())
+        return (*(state.t() for state in states), self.step.activity(states).t())
 
     @property
     def activation_segments(self) -> ActivationSegments:
@@ -813,6 +818,25 @@ class mRNNBase(RegionQueries):  # noqa: N801
 
     # ---------------------------------------------------------------- running
 
+    @property
+    def step(self) -> Step:
+        """The equation of a time step; `mRNN` and `ElmanmRNN` define it."""
+        raise TypeError("mRNNBase has no dynamics; use mRNN or ElmanmRNN.")
+
+    def step_parameters(self) -> dict[str, Tensor]:
+        """What the step has besides states and current, by name, each of shape (units, 1) or (1, 1).
+
+        Here it is the tonic input, "bias", unless that is 0 everywhere.
+        """
+        self.weights("recurrent")
+        if self.bias is None and not self._read("tonic", self.base_firing, lambda t: bool(t.any())):
+            return {}
+        return {"bias": self.tonic_inp[:, None]}
+
+    def unit_time_constants(self) -> Tensor:
+        """Time constant of each unit in ms, shape (units, 1), float64: a time step, without a leak."""
+        return torch.full((self.layout().n, 1), self.dt, dtype=torch.float64, device=self.device)
+
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the dynamics; `mRNN` and `ElmanmRNN` define it."""
         raise TypeError("mRNNBase has no dynamics; use mRNN or ElmanmRNN.")
@@ -820,81 +844,43 @@ class mRNNBase(RegionQueries):  # noqa: N801
     def _run(
         self,
         inp: Tensor,
-        x0: Tensor,
-        h0: Tensor | None,
-        stim: Tensor | None,
-        noise: bool,
-        W_rec: Tensor | None,  # noqa: N803
-        checkpoint_steps: int | str | None,
-        regions: str | Sequence[str] | None,
-    ) -> tuple[Tensor, Tensor]:
-        """Check the arguments, bring them to (time, features, batch), run, and bring the states back."""
+        start: Start = None,
+        h0: Tensor | None = None,
+        stim: Tensor | None = None,
+        noise: bool = False,
+        W_rec: Tensor | None = None,  # noqa: N803
+        checkpoint_steps: int | str | None = None,
+        regions: str | Sequence[str] | None = None,
+    ) -> Any:
+        """Check the arguments, run, and return the sequences of all states and of the activity."""
         if torch.compiler.is_exporting():
             what = "the recurrence of a whole network, a function of sparse matrices, cannot be exported"
             raise ConversionError(f"{what}; export one step: sparse_mrnn.interop.step_module(net).")
         # sparse tensors cannot be traced; disabling at import costs seconds
         if torch.compiler.is_compiling():
             around = torch.compiler.disable(self._run)  # type: ignore[no-untyped-call]
-            result: tuple[Tensor, Tensor] = around(inp, x0, h0, stim, noise, W_rec, checkpoint_steps, regions)
-            return result
+            return around(inp, start, h0, stim, noise, W_rec, checkpoint_steps, regions)
         if not (self.rec_finalized and self.inp_finalized):
             missing = "recurrent" if not self.rec_finalized else "input"
             raise FinalizeError(
                 f"forward: the {missing} connectivity is not finalised; call finalize_connectivity() first."
             )
-        for name, given in (("inp", inp), ("x0", x0), ("h0", h0), ("stim_input", stim), ("W_rec", W_rec)):
-            if given is not None or name in ("inp", "x0"):
-                _check_tensor(name, given)
-        if torch.is_autocast_enabled(self.device.type):  # sparse kernels have no half precision
-            own = [t if t is None else t.to(self.dtype) for t in (h0, stim, W_rec)]
-            with torch.autocast(self.device.type, enabled=False):
-                args = inp.to(self.dtype), x0.to(self.dtype), own[0], own[1], noise, own[2]
-                return self._run(*args, checkpoint_steps, regions)
-        steps = self._check_arguments(inp, x0, h0, stim)
-        segments, inputs = self.activation_segments, self.weights("input")
-        groups, weights = self._recurrent_groups(W_rec, segments)
-        to_internal = (1, 2, 0) if self.batch_first else (0, 2, 1)
-        u = inp.permute(*to_internal)
-        input_operator: Operator | None = None
-        input_weights: Tensor | None = None
-        drawn = self.make_noise() if noise else None
-        if not inputs.is_empty:
-            if drawn is not None and has_delays(inputs, self.dt):  # noise is delayed with the input
-                u, drawn = drawn.on_inputs(u), drawn.without_inputs()
-            operand = inputs.operand("csr")
-            u, delayed = delayed_inputs(inputs, u, self.dt)
-            input_operator = delayed or operand.operator
-            input_weights = inputs.stored_values(operand)
-        spec = RecurrenceSpec(
-            groups=groups,
-            input_operator=input_operator,
-            activation=segments,
-            rate=self._fixed_rate(),
-            noise=drawn,
-            checkpoint_steps=_checkpoint_steps(checkpoint_steps, steps),
-            units=None if regions is None else self._returned_units(regions),
-        )
-        if not segments.has_derivatives and spec.checkpoint_steps is not None:
-            raise ConfigError(
-                "checkpoint_steps needs activations that have a name; this network has a function of its own."
+        border = Border(self, self.weights("input"), self.batch_first)
+        returned = None if regions is None else self._returned_units(regions)
+        given = inp, start, h0, stim, noise, checkpoint_steps, returned
+        call = border.check(*given, self._initial)
+        if W_rec is not None:
+            check_tensor("W_rec", W_rec)
+            W_rec = border.cast(W_rec)  # noqa: N806
+        with border.full_precision():
+            groups, weights = self._recurrent_groups(border, W_rec)
+            drawn = self.make_noise() if call.noise else None
+            return border.back(
+                recurrence(*prepare(border, call, partial(DelayedProduct, groups), weights, drawn))
             )
-        x = x0.t().contiguous()
-        tensors = RecurrenceTensors(
-            weights=weights,
-            input_weights=input_weights,
-            inputs=u,
-            bias=self.tonic_inp if self._has_bias else None,
-            x0=x,
-            h0=segments.apply(x) if h0 is None else h0.t().contiguous(),
-            stim=None if stim is None else stim.permute(*to_internal),
-            alpha=self.alpha,
-        )
-        x_seq, h_seq = (recurrence if segments.has_derivatives else stepwise_recurrence)(spec, tensors)
-        back = (2, 0, 1) if self.batch_first else (0, 2, 1)
-        return x_seq.permute(*back), h_seq.permute(*back)
 
     def _recurrent_groups(
-        self, given: Tensor | None, segments: ActivationSegments
+        self, border: Border, given: Tensor | None
     ) -> tuple[tuple[DelayGroup, ...], Tensor]:
         """The recurrent weights, or those given to ``forward``, by delay; and their stored values."""
         rec = self.weights("recurrent")
@@ -904,12 +890,10 @@ class mRNNBase(RegionQueries):  # noqa: N801
                     "forward: W_rec does not say which synapse has which delay; this network has delays, so "
                     "leave it out."
                 )
-            if not segments.has_derivatives:
-                raise ConfigError("delays need activations that have a name; this network has a function.")
             operand = rec.operand("csr")
         elif given is not None:
             n = rec.shape[0]
-            self._check("W_rec", given, (n, n), f"(units, units) = ({n}, {n})")
+            border.check_shape("W_rec", given, (n, n), f"(units, units) = ({n}, {n})")
             pattern, values = split_sparse(given)
             operator = DenseOperator((n, n)) if pattern is None else CsrOperator(pattern)
             return (DelayGroup(1, operator),), values
@@ -935,43 +919,21 @@ class mRNNBase(RegionQueries):  # noqa: N801
         alpha = self.base_alpha
         if alpha.numel() != 1 or self.tau_logit is not None:
             return None
-        if self._rate is None or self._rate[0] is not alpha or self._rate[1] != alpha._version:
-            self._rate = alpha, alpha._version, float(alpha)
-        return self._rate[2]
+        rate: float = self._read("rate", alpha, float)
+        return rate
+
+    def _read(self, name: str, tensor: Tensor, read: Callable[[Tensor], Any]) -> Any:
+        """What ``read`` finds in a tensor: asked once, because it waits for the device, until it changes."""
+        found = self._on_host.get(name)
+        if found is None or found[0] is not tensor or found[1] != tensor._version:
+            found = self._on_host[name] = tensor, tensor._version, read(tensor)
+        return found[2]
 
     def _returned_units(self, regions: str | Sequence[str]) -> Tensor:
         names = [regions] if isinstance(regions, str) else list(regions)
         if not names:
             raise ConfigError("regions is empty; name at least one, or leave it out to get every unit.")
         return torch.from_numpy(self.layout().indices(*names)).to(self.device)
-
-    def _check_arguments(self, inp: Tensor, x0: Tensor, h0: Tensor | None, stim: Tensor | None) -> int:
-        """The number of steps, after every shape, dtype and device was found right."""
-        inputs, n = self.weights("input").shape[1], self.weights("recurrent").shape[0]
-        order = "(batch, time, " if self.batch_first else "(time, batch, "
-        widths = ", ".join(f"{r.name} {r.n}" for r in self.layout("input").regions) or "no inputs"
-        self._check("inp", inp, (None, None, inputs), f"{order}{inputs}): {widths}")
-        batch, steps = inp.shape[:2] if self.batch_first else (inp.shape[1], inp.shape[0])
-        if steps == 0 or batch == 0:
-            raise ShapeError(f"forward: inp has {steps} time steps, batch {batch}; both must be at least 1.")
-        for name, state in (("x0", x0), ("h0", h0)):
-            if state is not None:
-                self._check(name, state, (batch, n), f"(batch, units) = ({batch}, {n})")
-        if stim is not None:
-            expected = f"{order}units), batch {batch}, time {steps}, units {n}"
-            self._check("stim_input", stim, (*inp.shape[:2], n), expected)
-        return steps
-
-    def _check(self, name: str, tensor: Tensor, shape: tuple[int | None, ...], expected: str) -> None:
-        got = tuple(tensor.shape)
-        if len(got) != len(shape) or any(e is not None and g != e for g, e in zip(got, shape, strict=True)):
-            raise ShapeError(f"forward: {name} has shape {got}; expected {expected}.")
-        if tensor.dtype != self.dtype or tensor.device != self.device:
-            raise ShapeError(
-                f"forward: {name} is {tensor.dtype} on {tensor.device}, the network {self.dtype} on "
-                f"{self.device}; "
-                f"use {name}.to(net.device, net.dtype)."
-            )
 
     def memory_estimate(self, batch: int = 1, steps: int = 1, training: bool = False) -> MemoryEstimate:
         """Bytes that ``forward`` over ``steps`` steps needs, and with ``training`` its backward and Adam.
@@ -1021,16 +983,6 @@ def _keep_parameters(net: nn.Module, _: Any) -> None:
             part.bind_views()
 
 
-def _checkpoint_steps(given: int | str | None, steps: int) -> int | None:
-    if given is None:
-        return None
-    if given == "auto":
-        return math.ceil(math.sqrt(steps))
-    if isinstance(given, bool) or not isinstance(given, int) or given < 1:
-        raise ConfigError(f"checkpoint_steps is {given!r}; use a whole number of at least 1, or 'auto'.")
-    return given
-
-
 def positive_time(value: float, what: str) -> float:
     """A time in ms, as a Python number.
 
@@ -1073,15 +1025,6 @@ def check_runnable(dtype: torch.dtype, device: torch.device) -> None:
         )
     if device.type == "meta":
         raise ConfigError("networks do not run on the meta device, which holds no values; use another.")
-
-
-def _check_tensor(name: str, given: object) -> None:
-    """Refuse what is no dense tensor; W_rec may be sparse, too."""
-    if not isinstance(given, Tensor):
-        raise ShapeError(f"forward: {name} is of type {type(given).__name__}; give a tensor.")
-    if (given.layout != torch.strided and name != "W_rec") or given.is_nested:
-        kind = "nested" if given.is_nested else f"sparse ({given.layout})"
-        raise ShapeError(f"forward: {name} is {kind}; give a dense tensor, such as {name}.to_dense().")
 
 
 def chosen_device(device: str | torch.device | None) -> torch.device:

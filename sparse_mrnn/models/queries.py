@@ -16,10 +16,8 @@ from sparse_mrnn.errors import (
     GraphError,
     ShapeError,
     SpectralError,
-    UnknownNameError,
-    suggest,
 )
-from sparse_mrnn.lowering.layout import Layout
+from sparse_mrnn.lowering.layout import Layout, UnitNames
 from sparse_mrnn.models.fixed_tensors import FixedTensors
 from sparse_mrnn.models.low_rank import LowRankProjections
 from sparse_mrnn.models.weights import SparseWeights, check_dense
@@ -64,30 +62,30 @@ class RegionQueries(FixedTensors):
         self.graph, self._constrained, self.spectral_radius = graph, constrained, spectral_radius
         self.rec: SparseWeights | None = None
         self.inp: SparseWeights | None = None
-        self._layouts: dict[str, Layout] = {}
+        self._names: UnitNames | None = None
 
     # ---------------------------------------------------------------- regions and units
 
+    @property
+    def names(self) -> UnitNames:
+        """Resolver of every name in the network (region, parent, input, unit id) to units."""
+        if self._names is None:
+            self._names = UnitNames(self.graph)
+        return self._names
+
     def layout(self, kind: str = "recurrent") -> Layout:
         """Unit ranges of the "recurrent" or "input" regions."""
-        if kind not in self._layouts:
-            self._layouts[kind] = Layout.of(self.graph, kind)
-        return self._layouts[kind]
+        return self.names.layouts[kind]
 
     def kind_of(self, name: str) -> str:
-        """Whether a region is "recurrent" or "input".
+        """Tell if a region is "recurrent" or "input".
 
         Raises
         ------
         UnknownNameError
             If there is no such region or parent.
         """
-        if name in self.layout("input").groups:
-            return "input"
-        if name not in self.layout().groups:
-            known = [*self.layout().groups, *self.layout("input").groups]
-            raise UnknownNameError(f"unknown region {name!r}. {suggest(name, known, what='regions')}")
-        return "recurrent"
+        return self.names.kind_of(name)
 
     @property
     def region_dict(self) -> dict[str, Region]:
@@ -151,16 +149,16 @@ class RegionQueries(FixedTensors):
 
     @property
     def unit_ids(self) -> list[str]:
-        """Name of every recurrent unit, in unit order; one without an id is called ``region[k]``."""
+        """Id of every recurrent unit, in unit order; a unit without one is called ``region[k]``."""
         return list(self.layout().unit_ids)
 
-    def find_unit(self, unit_id: str) -> UnitLocation:
-        """Region and index of a unit, or of a channel of an input, by its name.
+    def find_unit(self, unit_id: str | int) -> UnitLocation:
+        """Find the region and index of a unit, or of a channel of an input, by its id.
 
         Raises
         ------
         UnknownNameError
-            If there is none, or units of several regions have this id.
+            If no unit has this id, or units of several regions have it.
 
         Examples
         --------
@@ -169,16 +167,9 @@ class RegionQueries(FixedTensors):
         >>> sm.mRNN(g, device="cpu").find_unit("ALMR")
         UnitLocation(region='touch', index=1)
         """
-        layouts = self.layout(), self.layout("input")
-        found = [y.region_of(unit) for y in layouts for unit in y.units_by_id.get(unit_id, ())]
-        if not found:
-            known = [unit for layout in layouts for unit in layout.unit_ids]
-            looked = f"looked at {len(known):,} units of {sum(len(y.regions) for y in layouts):,} regions"
-            raise UnknownNameError(f"no unit {unit_id!r}: {looked}. {suggest(unit_id, known, what='units')}")
-        if len(found) > 1:
-            regions = " and ".join(repr(region.name) for region, _ in found)
-            raise UnknownNameError(f"unit id {unit_id!r} is used in {regions}; name the region too.")
-        return UnitLocation(found[0][0].name, found[0][1])
+        kind, unit = self.names.unit(unit_id)
+        region, index = self.layout(kind).region_of(unit)
+        return UnitLocation(region.name, index)
 
     def get_region_activity(self, act: Tensor, *args: str) -> Tensor:
         """Activity of some regions.
@@ -210,7 +201,7 @@ class RegionQueries(FixedTensors):
 
     def _excluded(self, kind: str, names: tuple[str, ...]) -> list[str]:
         layout = self.layout(kind)
-        given = {member for name in names for member in layout.members(name)}
+        given = set(layout.members(*names))
         return [region.name for region in layout.regions if region.name not in given]
 
     def combine_states(
@@ -293,18 +284,40 @@ class RegionQueries(FixedTensors):
         """The recurrent and the input weights; raises as `weights`."""
         return self.weights("recurrent"), self.weights("input")
 
-    def projections(self, source: str, target: str, key: str | None = None) -> tuple[str, tuple[int, ...]]:
-        """Kind of the source, and numbers of the projections between two regions or parents in its weights.
+    def projections(
+        self, source: str | None = None, target: str | None = None, key: str | None = None
+    ) -> tuple[str, tuple[int, ...]]:
+        """Find the projections between two regions or parents.
+
+        Parameters
+        ----------
+        source, target : str, optional
+            Default: all recurrent regions.
+        key : str, optional
+            Default: any.
+
+        Returns
+        -------
+        kind : {"recurrent", "input"}
+            Kind of the source.
+        numbers : tuple of int
+            Places of the projections in ``weights(kind).all_projections``.
 
         Raises
         ------
         UnknownNameError
             If a region does not exist.
         """
-        kind = self.kind_of(source)
-        sources, targets = set(self.layout(kind).members(source)), set(self.layout().members(target))
-        between = enumerate(self.weights(kind).all_projections)
-        found = (k for k, (s, t, own) in between if s in sources and t in targets and key in (None, own))
+        kind = "recurrent" if source is None else self.kind_of(source)
+        sources = None if source is None else set(self.layout(kind).members(source))
+        targets = None if target is None else set(self.layout().members(target))
+        found = (
+            k
+            for k, (start, end, own) in enumerate(self.weights(kind).all_projections)
+            if (sources is None or start in sources)
+            and (targets is None or end in targets)
+            and key in (None, own)
+        )
         return kind, tuple(found)
 
     @property
@@ -396,7 +409,7 @@ class RegionQueries(FixedTensors):
         units = torch.from_numpy(self.layout().indices(*args)).sort().values if args else torch.arange(n)
         if W is None:
             weights = self.weights("recurrent")
-            among = [member for name in args for member in self.layout().members(name)] or self.hid_regions
+            among = self.layout().members(*args) or self.hid_regions
             low_rank = weights.low_rank_among(among, among)
             return _effective_subset(weights, units, units, sparse, low_rank)
         if tuple(W.shape) != (n, n):

@@ -34,13 +34,14 @@ class Activation:
     """A pointwise function h = f(x), and its derivative where the recurrence's own backward pass can use it.
 
     ``apply_to(x, out)`` writes f(x) and ``slope_into(g, h)`` multiplies g by f'(x), with h = f(x); neither
-    allocates. A function of the user's has no ``slope_into`` and is differentiated by autograd, step by step.
+    allocates. A function of the user's has no ``slope_into`` and is differentiated by autograd.
     """
 
     name: str
     function: Callable[[Tensor], Tensor]
     apply_to: Callable[[Tensor, Tensor], object]
     slope_into: Callable[[Tensor, Tensor], object] | None
+    learnt: tuple[Tensor, ...] = ()  # leaves that need a gradient inside a function of the user's
 
     def __reduce__(self) -> tuple[Callable[..., Activation], tuple[object]]:
         """Copies and pickles are made anew by name, or from the user's function."""
@@ -111,7 +112,23 @@ def custom_activation(function: Callable[[Tensor], Tensor]) -> Activation:
             f"activation {name!r} is not differentiable: its result has no gradient. Use torch functions "
             "inside, without detach or numpy."
         )
-    return Activation(name, function, lambda x, out: out.copy_(function(x)), None)
+    learnt = tuple(leaf for leaf in _leaves(h) if leaf is not x)
+    return Activation(name, function, lambda x, out: out.copy_(function(x)), None, learnt)
+
+
+def _leaves(result: Tensor) -> list[Tensor]:
+    """The leaf tensors that a result was computed from, in the order that autograd's graph meets them."""
+    found: dict[int, Tensor] = {}
+    nodes, seen = [result.grad_fn], set()
+    while nodes:
+        node = nodes.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if hasattr(node, "variable"):
+            found.setdefault(id(node.variable), node.variable)
+        nodes += [following for following, _ in node.next_functions]
+    return list(found.values())
 
 
 def get_activation(name: str, where: str = "") -> Activation:
@@ -153,9 +170,42 @@ class ActivationSegments:
         for start, stop, activation in self.parts:
             activation.apply_to(x[start:stop], out[start:stop])
 
-    def slope_into(self, g: Tensor, h: Tensor) -> None:
-        """g = g f'(x), where h = f(x)."""
+    def pull_back(self, g: Tensor, h: Tensor, x: Tensor | None) -> list[tuple[Tensor, Tensor | None]]:
+        """g = g f'(x), where h = f(x), in place; functions of the user's need x.
+
+        Returns
+        -------
+        list of (tensor, gradient)
+            Of the tensors inside functions of the user's; a tensor may come more than once.
+        """
+        found: list[tuple[Tensor, Tensor | None]] = []
         for start, stop, activation in self.parts:
-            if activation.slope_into is None:
-                raise ActivationError(f"the derivative of activation {activation.name!r} is not known")
-            activation.slope_into(g[start:stop], h[start:stop])
+            if activation.slope_into is not None:
+                activation.slope_into(g[start:stop], h[start:stop])
+                continue
+            if x is None:
+                raise ActivationError(f"the derivative of activation {activation.name!r} needs x")
+            with torch.enable_grad():
+                at = x[start:stop].detach().requires_grad_()
+                out = activation.function(at)
+            learnt = [t for t in activation.learnt if t.requires_grad]
+            # The tensors of a closure may have a graph of their own, which the next step needs, too.
+            of_x, *of_learnt = torch.autograd.grad(
+                out, (at, *learnt), g[start:stop], allow_unused=True, retain_graph=bool(learnt)
+            )
+            g[start:stop] = 0 if of_x is None else of_x
+            found += zip(learnt, of_learnt, strict=True)
+        return found
+
+    def slope(self, x: Tensor) -> Tensor:
+        """f'(x), by autograd."""
+        with torch.enable_grad():
+            at = x.detach().requires_grad_()
+            (slope,) = torch.autograd.grad(self.apply(at).sum(), at)
+        return slope
+
+    @property
+    def learnt(self) -> dict[str, Tensor]:
+        """Tensors inside functions of the user's that need a gradient, each once."""
+        tensors = {id(t): t for _, _, a in self.parts for t in a.learnt if t.requires_grad}
+        return {f"activation {k}": t for k, t in enumerate(tensors.values())}

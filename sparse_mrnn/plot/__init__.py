@@ -5,8 +5,7 @@ axes (or new ones) and returns them. Large nets are binned first, so no picture 
 """
 
 from sparse_mrnn.plot.activity import plot_activity, plot_traces
-from sparse_mrnn.plot.connectivity import plot_connectivity
-from sparse_mrnn.plot.regions import plot_regions
+from sparse_mrnn.plot.regions import plot_connectivity, plot_regions
 from sparse_mrnn.plot.spectrum import plot_spectrum
 from sparse_mrnn.plot.training import plot_training
 from sparse_mrnn.plot.trajectory import plot_trajectory

@@ -48,16 +48,16 @@ def plot_activity(
     start, stop : float, optional
         Only this time, ms.
     variable : str, optional
-        Of a Dataset. Default: the first.
+        Variable of a Dataset. Default: the first.
     net : mRNN or ElmanmRNN, optional
         Names the units of an array, and gives its time step.
 
     Raises
     ------
     RecordingError
-        If there is no such trial, or nothing was recorded.
+        If the trial does not exist, or nothing was recorded.
     UnknownNameError
-        If there is no such region or unit.
+        If a region or unit does not exist.
 
     Examples
     --------
@@ -111,7 +111,7 @@ def plot_traces(
     Parameters
     ----------
     source, ax, start, stop, variable, net
-        As in `plot_activity`.
+        See `plot_activity`.
     trial : int, optional
     regions : sequence of str, optional
         Regions or parents, of which means are drawn.
@@ -121,7 +121,7 @@ def plot_traces(
     Raises
     ------
     RecordingError, UnknownNameError
-        As `plot_activity`; also if units are chosen of a recording of means.
+        See `plot_activity`; also if units are chosen from a recording of means.
 
     Examples
     --------
@@ -156,7 +156,7 @@ def plot_traces(
 def _check_trial(found: Activity, trial: int) -> None:
     if not 0 <= trial < found.values.shape[0]:
         trials = found.values.shape[0]
-        raise RecordingError(f"there is no trial {trial}; the recording has {trials}, counted from 0.")
+        raise RecordingError(f"trial {trial} does not exist; the recording has {trials}, counted from 0.")
 
 
 def _quantity(name: str) -> str:

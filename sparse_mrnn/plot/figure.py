@@ -1,4 +1,4 @@
-"""What the figures share: new figures and axes, colours, and the names of many regions beside an axis."""
+"""Tools of all figures: new figures and axes, colours, and the names of many regions beside an axis."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import isotonic_regression
 
 from sparse_mrnn.errors import MissingExtraError
 
@@ -38,7 +39,7 @@ def new_figure(size: tuple[float, float]) -> Any:
 
 
 def without_display() -> None:
-    """Draw to files only from now on, also where there is no display.
+    """Draw to files only from now on, also without a display.
 
     Raises
     ------
@@ -77,31 +78,25 @@ def short(name: str) -> str:
 
 
 def spread(positions: ArrayLike, apart: float, low: float, high: float) -> NDArray[np.float64]:
-    """Ascending positions moved to be ``apart``, and between ``low`` and ``high`` where they fit.
+    """Move ascending positions to be ``apart``, and between ``low`` and ``high`` if they fit.
 
-    Pool adjacent violators: neighbours that are too close form a group, which stays around its own mean.
+    The nearest such positions, by least squares: an isotonic regression of what is left of each distance.
 
     >>> spread([0.0, 1.0, 9.0], 2.0, -5.0, 12.0).tolist()
     [-0.5, 1.5, 9.0]
     """
-    shifted = np.asarray(positions, dtype=float) - apart * np.arange(len(np.asarray(positions)))
-    groups: list[list[float]] = []  # mean and size
-    for x in shifted.tolist():
-        groups.append([x, 1.0])
-        while len(groups) > 1 and groups[-2][0] >= groups[-1][0]:
-            mean, size = groups.pop()
-            total = groups[-1][1] + size
-            groups[-1] = [(groups[-1][0] * groups[-1][1] + mean * size) / total, total]
-    found = np.repeat([mean for mean, _ in groups], [int(size) for _, size in groups])
-    room = max(high - low - apart * (len(found) - 1), 0.0)
-    moved: NDArray[np.float64] = np.clip(found, low, low + room) + apart * np.arange(len(found))
+    steps: NDArray[np.float64] = apart * np.arange(len(np.asarray(positions)), dtype=float)
+    if not len(steps):
+        return steps
+    found = isotonic_regression(np.asarray(positions, dtype=float) - steps).x
+    moved: NDArray[np.float64] = np.clip(found, low, low + max(high - low - steps[-1], 0.0)) + steps
     return moved
 
 
 def name_rows(ax: Any, ptr: NDArray[Any], names: Sequence[str]) -> None:
     """Name ranges of rows beside the y axis, each at its middle; lines lead to those that are moved apart.
 
-    Where not all fit, those with the most rows are named, and the axis says how many.
+    If not all fit, the largest are named, and the axis says how many.
     """
     sizes, middles, total = np.diff(ptr), (ptr[:-1] + ptr[1:]) / 2, float(ptr[-1])
     inches = 0.85 * ax.figure.get_figheight()
@@ -122,7 +117,7 @@ def name_rows(ax: Any, ptr: NDArray[Any], names: Sequence[str]) -> None:
 
 
 def label_decades(axis: Any, low: float, high: float) -> None:
-    """Plain numbers at every decade of a logarithmic axis, and between them where there are few."""
+    """Write plain numbers at every decade of a logarithmic axis, and between decades if there are few."""
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 300 * low else (1.0,), numticks=20))

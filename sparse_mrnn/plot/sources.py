@@ -1,4 +1,4 @@
-"""What figures are drawn from: networks, graphs, recordings and arrays become weights or activity."""
+"""Sources of figures: networks, graphs, recordings and arrays become weights or activity."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from torch import Tensor
 
 from sparse_mrnn.declaration.graph import RegionGraph
 from sparse_mrnn.errors import RecordingError, ShapeError, UnknownNameError, suggest
-from sparse_mrnn.lowering.layout import Layout
 from sparse_mrnn.models.leaky import mRNN
 from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.ops.pattern import to_scipy
@@ -35,6 +34,11 @@ def graph_of(source: NetworkSource) -> RegionGraph:
     return source.graph if isinstance(source, mRNNBase) else source
 
 
+def network_of(source: NetworkSource) -> mRNNBase:
+    """A network itself, or the network of a graph with seed 0."""
+    return source if isinstance(source, mRNNBase) else mRNN(source, device="cpu", seed=0)
+
+
 @dataclass(frozen=True, eq=False)
 class Weights:
     """A recurrent weight matrix with its regions.
@@ -45,9 +49,9 @@ class Weights:
     ptr : ndarray of int, shape (regions + 1,)
         First unit of each region, and the number of units.
     names : tuple of str
-        Of the regions.
+        Names of the regions.
     label : str
-        Of the whole.
+        Name of the whole.
     synapses : int
         Parallel ones counted each.
     """
@@ -69,27 +73,22 @@ class Weights:
         UnknownNameError
             If a region does not exist.
         """
-        if isinstance(source, RegionGraph):
-            source = mRNN(source, device="cpu", seed=0)
-        if not isinstance(source, mRNNBase):
+        if not isinstance(source, mRNNBase | RegionGraph):
             matrix = to_scipy(source)
             if matrix.shape[0] != matrix.shape[1]:
                 raise ShapeError(f"a weight matrix of shape {matrix.shape} is not drawn; it must be square.")
             return cls(matrix, np.array([0, matrix.shape[0]]), ("units",), "network", matrix.nnz)
-        weights, layout = source.weights("recurrent"), source.layout()
+        net = network_of(source)
+        weights, layout = net.weights("recurrent"), net.layout()
         matrix = to_scipy(weights.matrix() if weights.low_rank is None else weights.dense())
-        label = source.graph.name or "network"
+        label = net.graph.name or "network"
         if regions is None:
             synapses = weights.nnz if weights.low_rank is None else matrix.nnz
-            return cls(matrix, layout.ptr, tuple(source.hid_regions), label, synapses)
-        units, members = layout.indices(*regions), _members(layout, regions)
+            return cls(matrix, layout.ptr, tuple(net.hid_regions), label, synapses)
+        units, members = layout.indices(*regions), layout.members(*regions)
         sizes = [layout.regions[layout.index[name]].n for name in members]
         matrix = matrix[units][:, units]
         return cls(matrix, np.cumsum([0, *sizes]), members, label, matrix.nnz)
-
-
-def _members(layout: Layout, regions: Sequence[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(member for name in regions for member in layout.members(name)))
 
 
 @dataclass(frozen=True)
@@ -109,15 +108,15 @@ class Activity:
     Parameters
     ----------
     values : array or xarray.DataArray, shape (trial, time, column)
-        Read only where it is needed.
+        It is read piece by piece, when it is needed.
     time : ndarray of float, shape (time,)
         ms.
     region, label : ndarray of str, shape (columns,)
         A column's region, and its unit's id or, of statistics, its region again.
     name : str
-        Of the variable.
+        Name of the variable.
     per_unit : bool
-        Whether columns are units, and not statistics of regions.
+        True if columns are units; False if they are statistics of regions.
     marks : tuple of Mark
     variance : array or xarray.DataArray, optional
         Over the units of a region, where the values are means over them.
@@ -146,12 +145,12 @@ class Activity:
         net : mRNN or ElmanmRNN, optional
             Names the units of an array, and gives its time step.
         variable : str, optional
-            Of a Dataset. Default: the first.
+            Variable of a Dataset. Default: the first.
 
         Raises
         ------
         RecordingError
-            If there is no such variable, or nothing is recorded.
+            If the variable does not exist, or nothing is recorded.
         ShapeError
             If an array has another shape.
         """
@@ -221,7 +220,7 @@ class Activity:
         UnknownNameError
             If a region or unit is not in the recording.
         RecordingError
-            If there is no time between.
+            If no time lies between.
         """
         low = -np.inf if start is None else start
         high = np.inf if stop is None else stop
@@ -243,7 +242,7 @@ class Activity:
 
     def _columns(self, names: NDArray[Any], chosen: Sequence[str] | None, what: str) -> list[int]:
         found: list[int] = []
-        for name in chosen or ():
+        for name in map(str, chosen or ()):
             under = [child for child, parent in self.parents if parent == name] if what == "regions" else []
             columns = np.flatnonzero(np.isin(names, [name, *under]))
             if not len(columns):
@@ -269,12 +268,11 @@ def _marks(attrs: dict[str, Any], end: float) -> tuple[Mark, ...]:
 
 def _parents(attrs: dict[str, Any]) -> tuple[tuple[str, str], ...]:
     """(region, parent) of the network of a recording."""
-    regions = _json(attrs.get("config")).get("recurrent_regions", ())
-    return tuple((r["name"], r["parent_region"]) for r in regions if r.get("parent_region"))
+    return tuple(_json(attrs.get("parents")).items())
 
 
 def _json(text: Any) -> dict[str, Any]:
-    """What an attribute of a recording holds; nothing where it is no JSON object, as of a large network."""
+    """The JSON object in an attribute of a recording; {} if it is anything else, as for a large network."""
     try:
         found = json.loads(text)
     except (TypeError, ValueError):

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from sparse_mrnn.declaration.graph import RegionGraph
-from sparse_mrnn.models.leaky import mRNN
 from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.plot.figure import INHIBITORY, Axes, axes_or_new
+from sparse_mrnn.plot.sources import network_of
 from sparse_mrnn.spectral import disc_radius, leading_eigenpairs
 
 SpectrumSource: TypeAlias = "mRNNBase | RegionGraph | ArrayLike"
@@ -51,7 +51,7 @@ def plot_spectrum(
     """
     values, title = source, ""
     if isinstance(source, mRNNBase | RegionGraph):
-        net = source if isinstance(source, mRNNBase) else mRNN(source, device="cpu", seed=0)
+        net = network_of(source)
         layout = net.layout()
         values, _ = leading_eigenpairs(net, min(k, layout.n), vectors=False)
         disc = disc_radius(net, layout.ptr) if disc is None else disc

@@ -23,15 +23,15 @@ def plot_training(
     Parameters
     ----------
     curves : mapping of name to values, or values
-        One value an iteration, NaN where there is none.
+        One value an iteration, NaN for a missing one.
     ax : Axes, optional
     log : bool, optional
-        A logarithmic axis. Default: where all values are positive and differ by more than a factor of ten.
+        A logarithmic axis. Default: True if all values are positive and differ by more than a factor of ten.
 
     Raises
     ------
     TrainingError
-        If there is no curve, or one is not a list of numbers.
+        If curves is empty, or one is not a list of numbers.
 
     Examples
     --------
@@ -45,7 +45,7 @@ def plot_training(
             what_to_do = "give a number for each iteration"
             raise TrainingError(f"curve {name!r} of shape {v.shape} cannot be drawn; {what_to_do}.")
     if not values:
-        raise TrainingError("there is no curve to draw; give at least one.")
+        raise TrainingError("curves is empty; give at least one.")
     ax = axes_or_new(ax, (7, 4))
     for name, v in values.items():
         iterations = np.arange(1, len(v) + 1)

@@ -32,7 +32,7 @@ def plot_trajectory(
     Parameters
     ----------
     source, regions, start, stop, variable, net
-        As in `plot_activity`.
+        See `plot_activity`.
     ax : Axes, optional
 
     Raises

@@ -30,7 +30,7 @@ def plot_weights(
     Raises
     ------
     UnknownNameError
-        If there is no such region.
+        If a region does not exist.
 
     Examples
     --------
@@ -84,7 +84,8 @@ def plot_weight_change(before: MatrixSource, after: MatrixSource, ax: Axes | Non
     Parameters
     ----------
     before, after : mRNN, ElmanmRNN, or square matrix (dense or sparse)
-        Of the same units. A network changes in place; keep ``net.effective_W_rec.detach().clone()`` of it.
+        Weights of the same units. A network changes in place; keep a copy of its weights,
+        ``net.effective_W_rec.detach().clone()``.
     ax : Axes, optional
 
     Raises

@@ -1,4 +1,4 @@
-"""Recordings: what to record, and where it is kept, in memory or in a Zarr store."""
+"""Recordings of simulations, in memory or in a Zarr store, and the choice of what to record."""
 
 from sparse_mrnn.recording.reading import open_recording
 from sparse_mrnn.recording.spec import Record

@@ -1,4 +1,4 @@
-"""The axes of a recording: trials, recorded times, units with their regions, and groups of units."""
+"""Axes of a recording: trials, recorded times, units with their regions, and groups of units."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sparse_mrnn.recording.spec import Record
 
 @dataclass(frozen=True, eq=False)
 class Axes:
-    """Labels and sizes of what is recorded.
+    """Labels and sizes of a recording.
 
     Parameters
     ----------
@@ -21,7 +21,7 @@ class Axes:
     samples : int
         Recorded times.
     interval : float
-        From one recorded time to the next, ms; the first is one interval after the start.
+        Time from one recorded time to the next, ms; the first is one interval after the start.
     units : ndarray of int
         Recorded units, by number in the network.
     region, unit_id : ndarray of str, shape (recorded units,)
@@ -51,12 +51,12 @@ class Axes:
         return found
 
     def shape(self, name: str, samples: int) -> tuple[int, int, int]:
-        """Shape of a variable over so many samples."""
+        """Return the shape of a variable over so many samples."""
         width = len(self.units) if self.variables[name][2] == "unit" else len(self.groups)
         return self.trials, samples, width
 
     def part(self, units: slice, *, groups: bool) -> Axes:
-        """Those of some of the units, and of the groups or of none."""
+        """Return the axes for a subset of units, with or without group statistics."""
         what = self.record.what if groups else ("units",)
         return replace(
             self,
@@ -79,9 +79,9 @@ class Axes:
 
     @property
     def time_bytes(self) -> int:
-        """Bytes of the recorded times, which are all there from the start."""
+        """Bytes of the recorded times, which are all written at the start."""
         return 8 * self.samples
 
     def times(self, start: int, stop: int) -> NDArray[np.float64]:
-        """Recorded times in ms."""
+        """Return recorded times in ms."""
         return np.arange(start + 1, stop + 1, dtype=np.float64) * self.interval

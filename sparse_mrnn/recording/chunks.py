@@ -1,7 +1,7 @@
-"""Chunk files of a recording: compressed by Blosc, with a checksum in front, and how damage is found.
+"""Chunk files of a recording: compressed by Blosc, with a checksum in front; damage is found here.
 
-A checksum tells whether a chunk is as it was written; a digest of the checksums of all chunks, which is kept
-in the metadata, whether the chunks are those that were written.
+A checksum tells if a chunk is as it was written. A digest of all checksums, in the metadata, tells if the
+chunks are the ones that were written.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ CHECKSUM, BLOSC_HEADER = 4, 16
 
 
 def codecs() -> dict[str, Any]:
-    """Codecs as `zarr.Group.create_array` takes them: compression, then a checksum of what comes out."""
+    """Return the codecs for `zarr.Group.create_array`: compression, then a checksum of the result."""
     from numcodecs import CRC32, Blosc
 
     return {"filters": [Blosc("lz4", 1, Blosc.BITSHUFFLE)], "compressors": CRC32()}
@@ -31,7 +31,7 @@ def codecs() -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class ChunkFiles:
-    """The chunk files of one array that hold what is recorded.
+    """Chunk files of one array, up to the last recorded sample.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ class ChunkFiles:
     length : int
         Samples of a chunk, along the axis of time.
     begun : bool
-        Whether the last ones in time are of a run that was stopped in the middle of them.
+        True if the run was stopped in the middle of the last chunks in time.
     """
 
     store: Path
@@ -53,7 +53,7 @@ class ChunkFiles:
 
     @classmethod
     def of(cls, metadata: Metadata, name: str) -> ChunkFiles:
-        """Those of an array of a store."""
+        """Find the chunk files of an array of a store."""
         description, attributes = metadata.array(name)
         chunks, dims = description["chunks"], attributes["_ARRAY_DIMENSIONS"]
         sizes, length, begun = list(description["shape"]), 1, False
@@ -66,7 +66,7 @@ class ChunkFiles:
         return cls(metadata.path, name, counts, length, begun)
 
     def covering(self, start: int, stop: int) -> Iterator[Path]:
-        """Files of the samples ``start:stop`` of a variable (trial, time, unit)."""
+        """Return the files of the samples ``start:stop`` of a variable (trial, time, unit)."""
         return self._files(range(start // self.length, math.ceil(stop / self.length)))
 
     def __iter__(self) -> Iterator[Path]:
@@ -80,7 +80,7 @@ class ChunkFiles:
         return (folder / ".".join(map(str, index)) for index in itertools.product(*axes))
 
     def checksum(self, file: Path) -> bytes:
-        """The checksum in front of a file, which is found to be there and as long as it was; reads 20 bytes.
+        """Read the checksum in front of a file, and check that the file has its full length; reads 20 bytes.
 
         Raises
         ------
@@ -114,7 +114,7 @@ class ChunkFiles:
 
     @property
     def whole(self) -> ChunkFiles:
-        """Those without the ones begun."""
+        """The same without the begun chunks."""
         if not self.begun:
             return self
         trials, times, units = self.counts
@@ -129,7 +129,7 @@ class ChunkFiles:
             raise damaged(self.store, f"chunks of {self.name} are not those that were written")
 
     def digests(self, checksum: Callable[[Path], bytes]) -> list[str]:
-        """Digest of the checksums of the whole files, in their order; and the checksums of those begun."""
+        """Return the digest of the checksums of the whole files, and the checksums of the begun ones."""
         found = Digest()
         for file in self.whole:
             found.add(checksum(file))

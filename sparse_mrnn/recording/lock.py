@@ -1,8 +1,7 @@
-"""One writer at a time: the lock of a recording."""
+"""Lock of a recording: one writer at a time."""
 
 from __future__ import annotations
 
-import fcntl
 import os
 import socket
 import warnings
@@ -10,6 +9,8 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
+
+from filelock import lock_descriptor
 
 from sparse_mrnn.errors import RecordingError
 from sparse_mrnn.files.atomic import reason
@@ -19,7 +20,7 @@ class WriterLock:
     """A lock held while a run writes to a recording, beside it in ``<name>.lock``.
 
     The operating system releases it when the process ends, however it ends, so a file that a killed run has
-    left behind stops nobody. A file system without locks is warned of.
+    left behind stops nobody. A warning says if the file system has no locks.
 
     Raises
     ------
@@ -35,13 +36,7 @@ class WriterLock:
         while self._handle is None:
             handle = self._opened()
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                holder = os.read(handle, 200).decode(errors="replace") or "another run"
-                os.close(handle)
-                raise RecordingError(
-                    f"{holder} is writing to {self.recording}; wait for it, stop it, or choose another path."
-                ) from None
+                locked = lock_descriptor(handle, blocking=False)
             except OSError as error:
                 warnings.warn(
                     f"{self.path.parent} has no file locks ({reason(error)}): see to it that no other run "
@@ -50,6 +45,14 @@ class WriterLock:
                 )
                 self._handle = handle
                 return self
+            if not locked:
+                holder = "another run"
+                with suppress(OSError):  # Windows refuses to read what is locked
+                    holder = os.read(handle, 200).decode(errors="replace") or holder
+                os.close(handle)
+                raise RecordingError(
+                    f"{holder} is writing to {self.recording}; wait for it, stop it, or choose another path."
+                )
             if self._is_current(handle):
                 self._handle = handle
             else:  # its holder removed the file as we opened it

@@ -1,4 +1,4 @@
-"""The metadata of a recording: zarr's consolidated metadata with a digest, so that damage is seen."""
+"""Metadata of a recording: zarr's consolidated metadata with a digest, so that damage is seen."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from sparse_mrnn.files.digest import digest
 
 CONSOLIDATED = ".zmetadata"
 DIGEST, CHUNKS = "digest", "chunks"
-"""What stands there beside zarr's own: a digest of the whole, and by array one of its chunks."""
+"""Keys beside zarr's own: a digest of the content, and one of the chunks of each array."""
 
 
 @dataclass(frozen=True, eq=False)
 class Metadata:
-    """The content of ``.zmetadata``, which alone is believed; zarr's other metadata files repeat it.
+    """Content of ``.zmetadata``, the file that counts; zarr's other metadata files repeat it.
 
     Parameters
     ----------
     path : Path
         The store.
     content : dict
-        What the file holds, without the digest.
+        Content of the file, without the digest.
     """
 
     path: Path
@@ -33,12 +33,12 @@ class Metadata:
 
     @classmethod
     def read(cls, path: Path) -> Metadata:
-        """Read and check it.
+        """Read and check the metadata of a store.
 
         Raises
         ------
         RecordingError
-            If it is missing, or not what was written.
+            If they are missing, or not as they were written.
         """
         file = path / CONSOLIDATED
         try:
@@ -74,19 +74,19 @@ class Metadata:
         return tuple(ends)
 
     def array(self, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Description and attributes of an array."""
+        """Return the description and the attributes of an array."""
         files = self.content["metadata"]
         return files[f"{name}/.zarray"], files[f"{name}/.zattrs"]
 
     def write(self) -> None:
-        """Write the file, and the attributes where zarr keeps them, too; the first is the one that counts."""
+        """Write the file that counts, and the attributes in zarr's own file."""
         text = json.dumps({**self.content, DIGEST: self.digest}, indent=1)
         for name, data in ((CONSOLIDATED, text), (".zattrs", json.dumps(self.attributes, indent=1))):
             with replacing(self.path / name) as partial:
                 partial.write_bytes(data.encode())
 
     def restore(self) -> None:
-        """Write those of zarr's metadata files anew that are lost or differ."""
+        """Write zarr's metadata files anew if they are lost or differ."""
         for name, entry in self.content["metadata"].items():
             file = self.path / name
             text = json.dumps(entry, indent=1).encode()
@@ -97,7 +97,7 @@ class Metadata:
 
 
 def damaged(path: Path, what: str) -> RecordingError:
-    """The error of a recording that is not as it was written."""
+    """Make the error of a recording that is not as it was written."""
     advice = "Restore it from a copy, or make the run anew (mode='overwrite', --overwrite)."
     return RecordingError(f"the recording {path} is damaged: {what}. {advice}")
 

@@ -1,4 +1,4 @@
-"""Opening a recording on disk: lazily, with an error that names what is missing or damaged."""
+"""Recordings on disk, opened lazily; an error names the file that is missing or damaged."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def need(module: str, what: str) -> Any:
 
 
 def is_recording(path: Path) -> bool:
-    """Whether a recording lies at a path, be it damaged."""
+    """Return True if there is a recording at a path, even a damaged one."""
     store = any((path / name).exists() for name in (".zgroup", CONSOLIDATED))
     return store and any((path / name).exists() for name in ("time", CHECKPOINT))
 
@@ -40,8 +40,8 @@ def is_recording(path: Path) -> bool:
 def open_recording(path: str | os.PathLike[str]) -> xarray.Dataset:
     """Open a recording on disk, lazily: values are read when they are used.
 
-    Of a run that has not ended, the times recorded until its last checkpoint. Metadata and coordinates are
-    checked, and that no chunk is missing or cut short; what a chunk holds is checked when it is read.
+    A run that has not ended shows the times recorded until its last checkpoint. Metadata and coordinates are
+    checked, and so is the length of every chunk; the content of a chunk is checked when it is read.
 
     Parameters
     ----------
@@ -52,12 +52,12 @@ def open_recording(path: str | os.PathLike[str]) -> xarray.Dataset:
     -------
     xarray.Dataset
         Variables ``h``, ``x`` (trial, time, unit) and their ``_mean``, ``_variance`` (trial, time, group);
-        coordinates time (ms), region, unit_id, group; attributes that say what ran.
+        coordinates time (ms), region, unit_id, group; the settings of the run as attributes.
 
     Raises
     ------
     RecordingError
-        If there is none at ``path``, or it is damaged; here, or when values are read.
+        If ``path`` is not a recording, or it is damaged; here, or when values are read.
     """
     xr, zarr = need("xarray", "recordings"), need("zarr", "recordings on disk")
     metadata = read_metadata(path)
@@ -88,12 +88,12 @@ def open_recording(path: str | os.PathLike[str]) -> xarray.Dataset:
 
 
 def read_metadata(path: str | os.PathLike[str]) -> Metadata:
-    """The metadata of a recording.
+    """Read the metadata of a recording.
 
     Raises
     ------
     RecordingError
-        If there is none at ``path``, or it is damaged.
+        If ``path`` is not a recording, or it is damaged.
     """
     found = path_of(path, "path", RecordingError)
     if not is_recording(found):
@@ -111,7 +111,7 @@ def check_chunks(metadata: Metadata) -> None:
 
 
 def _lazy_array(array: Any, files: ChunkFiles) -> Any:
-    """A variable that xarray reads when its values are used."""
+    """Make a variable that xarray reads when its values are used."""
     from xarray.backends import BackendArray
     from xarray.core.indexing import IndexingSupport, LazilyIndexedArray, explicit_indexing_adapter
 

@@ -1,4 +1,4 @@
-"""The choice of what a simulation records."""
+"""Choice of what a simulation records."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Record:
     ----------
     what : sequence of {"units", "mean", "variance"}
         Every unit, and/or the mean and variance over the units of each region.
-    variables : sequence of {"h", "x"}
-        h, the activity, and/or x, the state before the activation.
+    variables : sequence of str
+        h, the activity, and/or x, the state before the activation, and other states of the network's units.
     regions : sequence of str, optional
         Only these regions or parents, or units by their ids. Statistics then are of each of these regions.
     units : sequence of str, optional
@@ -47,18 +47,18 @@ class Record:
     what: Sequence[What] = ("units",)
     variables: Sequence[Variable] = ("h",)
     regions: Sequence[str] | None = None
-    units: Sequence[str] | None = None
+    units: Sequence[str | int] | None = None
     every: int = field(default=1, metadata={"ge": 1})
     dtype: Precision | None = None
 
     def __post_init__(self) -> None:
-        known = {"what": What, "variables": Variable, "dtype": Precision}
-        for name, options in ((name, get_args(kind)) for name, kind in known.items()):
+        known = {"what": get_args(What), "variables": None, "dtype": get_args(Precision)}
+        for name, options in known.items():  # a run knows which variables its network has
             given = getattr(self, name)
             optional = name == "dtype" and given is None
             values = () if optional else names_of(given, f"record: {name}", RecordingError)
             for value in values:
-                if value not in options:
+                if options is not None and value not in options:
                     hint = suggest(value, options, what=name)
                     raise RecordingError(f"record: {name} has no {value!r}. {hint}")
             if name != "dtype":

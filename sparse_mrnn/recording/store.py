@@ -1,7 +1,7 @@
 """A recording on disk: a Zarr store that is whole at any moment; a chunk is complete or absent.
 
 Zarr writes each chunk beside its path and renames it. The store appears at its path complete with its
-metadata, NaN where nothing is recorded yet; a checkpoint of the run lies in it until the run has ended.
+metadata, with NaN for samples to come; a checkpoint of the run lies in it until the run has ended.
 
 If several processes share a network, units are divided into as many chunks, and each process writes its own
 (docs/decisions/0016).
@@ -13,7 +13,6 @@ import json
 import queue
 import shutil
 import threading
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparse_mrnn.errors import RecordingError
-from sparse_mrnn.files.atomic import reason, sync
+from sparse_mrnn.files.atomic import reason, replacing_folder, sync
 from sparse_mrnn.recording.axes import Axes
 from sparse_mrnn.recording.chunks import ChunkFiles, codecs
 from sparse_mrnn.recording.metadata import CONSOLIDATED, Metadata
@@ -109,30 +108,19 @@ class ZarrStore:
         Raises
         ------
         RecordingError
-            If it cannot be written; then, and when it is interrupted, an old one is still there.
+            If it cannot be written. In this case, and if interrupted, an old recording is still there.
         """
-        new, old = (self.path.with_name(self.path.name + end) for end in (".new", ".old"))
         try:
-            for left_by_a_kill in (new, old):
-                shutil.rmtree(left_by_a_kill, ignore_errors=True)
-            self._make(new, attrs)
-            first_checkpoint(new / CHECKPOINT)
-            if self.path.exists():
-                self.path.rename(old)
-            new.rename(self.path)
-        except BaseException as error:
-            _remove(new)
-            if old.exists() and not self.path.exists():
-                old.rename(self.path)
-            if not isinstance(error, OSError):
-                raise
+            with replacing_folder(self.path) as new:
+                self._make(new, attrs)
+                first_checkpoint(new / CHECKPOINT)
+        except OSError as error:
             what = f"cannot write the recording {self.path}: {reason(error)}"
             raise RecordingError(f"{what}. Nothing was left half-written.") from error
-        shutil.rmtree(old, ignore_errors=True)
         self.open(Metadata.read(self.path))
 
     def reopen(self, metadata: Metadata, recorded: int) -> None:
-        """Go on with a store on disk after so many samples; remove what a killed process was writing.
+        """Go on with a store on disk after so many samples; remove files that a killed process was writing.
 
         Raises
         ------
@@ -269,7 +257,7 @@ class ZarrStore:
         Raises
         ------
         RecordingError
-            If they cannot be written; those before are still there.
+            If they cannot be written; the old ones are still there.
         """
         try:
             self.metadata.attributes.update(attrs)
@@ -300,14 +288,3 @@ class ZarrStore:
             self._queue.put(None)
             self._thread.join()
             self._thread = None
-
-
-def _remove(folder: Path) -> None:
-    """Remove a folder into which zarr's threads may still be writing other files than the one that failed."""
-    absent = 0
-    for _ in range(100):
-        shutil.rmtree(folder, ignore_errors=True)
-        absent = 0 if folder.exists() else absent + 1
-        if absent == 3:
-            break
-        time.sleep(0.005)

@@ -1,4 +1,4 @@
-"""What is in a recording, in a table: mean and largest value of every region."""
+"""A recording in a table: mean and largest value of every region."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PIECE_BYTES = 2**26
 
 
 def summary(recording: xarray.Dataset, variable: str | None = None) -> SummaryTable:
-    """Mean and largest value of every region of a recording, in memory or on disk.
+    """Tabulate mean and largest value of every region of a recording, in memory or on disk.
 
     Parameters
     ----------

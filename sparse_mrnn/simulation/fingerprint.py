@@ -97,6 +97,8 @@ def setting_attributes(net: mRNNBase) -> dict[str, Any]:
     found["spectral_radius"] = json.dumps(settings["spectral_radius"])
     if net.time_constants:
         found["time_constants"] = json.dumps(net.time_constants, default=np.ndarray.tolist)
+    parents = {r.name: r.parent_region for r in net.layout().regions if r.parent_region is not None}
+    found["parents"] = json.dumps(parents)
     return found
 
 

@@ -1,4 +1,4 @@
-"""The options of a simulation: what runs, what is recorded and where it is written; checked."""
+"""Options of a simulation, checked: what runs, what is recorded and where it is written."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ class SimulationOptions:
     @staticmethod
     def _rounded(duration: float, dt: float) -> int:
         if duration / dt > MOST_STEPS:
-            limit = f"{MOST_STEPS:.1e} time steps of {dt:g} ms, from where on times cannot be told apart"
+            limit = f"{MOST_STEPS:.1e} time steps of {dt:g} ms, beyond which times cannot be told apart"
             raise StimulusError(f"duration is {duration:g} ms; use at most {limit}.")
         found = round(duration / dt)
         if found < 1:

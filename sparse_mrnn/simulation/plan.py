@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from sparse_mrnn.errors import RecordingError, ShapeError
+from sparse_mrnn.errors import RecordingError, ShapeError, suggest
 from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.recording import Record
 from sparse_mrnn.recording.axes import Axes
 from sparse_mrnn.recording.recorder import Statistics
+from sparse_mrnn.runtime import free_memory
 from sparse_mrnn.simulation.options import SimulationOptions
-from sparse_mrnn.simulation.targets import recorded_units, unit_labels
+from sparse_mrnn.simulation.targets import recorded_units
 
 CHUNK_BYTES = 32 * 2**20
 """Samples of one chunk on disk take about this much; a few of them are in memory at a time."""
@@ -26,7 +27,7 @@ LONGEST_CHUNK = 4096
 
 @dataclass(frozen=True, eq=False)
 class SimulationPlan:
-    """Options of a run, and what they make of a network.
+    """Options of a run, with the length and the recording they mean for a network.
 
     Parameters
     ----------
@@ -52,6 +53,11 @@ class SimulationPlan:
 
 def plan_simulation(net: mRNNBase, options: SimulationOptions) -> SimulationPlan:
     """Count the steps of a run, and size its recording."""
+    known = ("h", *net.step.states)
+    for name in options.record.variables:
+        if name not in known:
+            hint = suggest(name, known, what="variables")
+            raise RecordingError(f"record: variables has no {name!r}. {hint}")
     steps = options.count_steps(net.dt)
     axes = _axes(net, options.record, options.batch, steps)
     return SimulationPlan(options, steps, axes, options.to_spec(net.dt, steps))
@@ -59,7 +65,7 @@ def plan_simulation(net: mRNNBase, options: SimulationOptions) -> SimulationPlan
 
 def _axes(net: mRNNBase, record: Record, batch: int, steps: int) -> Axes:
     """Return labels and sizes of the recording: regions in the order asked for, each in unit order."""
-    region, unit_id = unit_labels(net)
+    region, unit_id = net.layout().labels()
     units = recorded_units(net, record)
     groups = tuple(net.hid_regions if record.regions is None else record.regions)
     return Axes(
@@ -92,7 +98,7 @@ def check_states(net: mRNNBase, batch: int) -> None:
     """
     size = np.dtype(str(net.dtype).removeprefix("torch.")).itemsize
     units = net.layout().n + net.layout("input").n
-    needed, free = 4 * units * batch * size, _free_memory()
+    needed, free = 4 * units * batch * size, free_memory()
     if needed > free:
         have = f"{needed / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB are free"
         raise ShapeError(f"batch is {batch}: the states of {units:,} units take {have}; use fewer trials.")
@@ -116,7 +122,7 @@ def check_size(plan: SimulationPlan) -> None:
         raise RecordingError(f"one recorded time takes {size}, which no chunk holds: record less of each.")
     needed = axes.time_bytes + (0 if allow_large else axes.nbytes)
     if out is None:
-        free, where = _free_memory(), "memory"
+        free, where = free_memory(), "memory"
         advice = "write it to disk (out=)"
     else:
         folder = out
@@ -131,11 +137,3 @@ def check_size(plan: SimulationPlan) -> None:
         )
         size, have = (f"{n / 2**30:.1f} GiB" for n in (needed, free))
         raise RecordingError(f"{what} {size} uncompressed, and {where} has {have} free: {advice}.")
-
-
-def _free_memory() -> int:
-    try:
-        with open("/proc/meminfo", encoding="ascii") as file:
-            return next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable"))
-    except (OSError, StopIteration):
-        return 2**62  # a system that does not tell

@@ -1,4 +1,4 @@
-"""The processes that run a simulation together, the case of one process, and signals that end a run."""
+"""Processes that run a simulation together, one process alone, and signals that end a run."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Processes(Protocol):
         """Call a function on every rank; if it fails on one, all end."""
 
     def gather_rows(self, rows: Tensor, sizes: Sequence[int], to: int | None = None) -> Tensor:
-        """Return the rows of all ranks, so many of each, on rank ``to``; no rows elsewhere."""
+        """Return the rows of all ranks, ``sizes`` of each, on rank ``to``; an empty tensor elsewhere."""
 
     def broadcast_tensors(self, tensors: dict[str, Tensor] | None) -> dict[str, Tensor]:
         """Return the tensors of rank 0 on every rank; the others give None."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import sys
 import time
 import warnings
@@ -15,6 +14,7 @@ from types import TracebackType
 from typing import IO, Any
 
 from sparse_mrnn.errors import RecordingError
+from sparse_mrnn.runtime import resident_memory
 
 EVERY = 0.2
 """Seconds between two updates of the bar."""
@@ -67,7 +67,7 @@ class Progress:
         now = time.monotonic()
         if self.bar is not None and (now >= self.next_bar or done == self.steps):
             self.next_bar = now + EVERY
-            rate = f"{self.rate(done):,.0f} steps/s, {memory() / 2**20:,.0f} MiB"
+            rate = f"{self.rate(done):,.0f} steps/s, {resident_memory() / 2**20:,.0f} MiB"
             self.bar.update(self.bar.task_ids[0], completed=done * self.dt, rate=rate)
         if self.log is not None and now >= self.next_log:
             self.next_log = now + LOG_EVERY
@@ -87,7 +87,7 @@ class Progress:
                 "step": done,
                 "ms": done * self.dt,
                 "steps_per_s": round(self.rate(done), 3),
-                "rss_bytes": memory(),
+                "rss_bytes": resident_memory(),
             }
             try:
                 self.log.write(json.dumps({**line, **more}) + "\n")
@@ -98,15 +98,6 @@ class Progress:
                     log.close()
                 text = f"the log {log.name} ends here: {error.strerror}. The run goes on."
                 warnings.warn(text, stacklevel=2)
-
-
-def memory() -> int:
-    """Resident memory of this process, bytes (its peak where the system does not tell)."""
-    try:
-        with open("/proc/self/statm", encoding="ascii") as file:
-            return int(file.read().split()[1]) * resource.getpagesize()
-    except OSError:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _bar(total: float) -> Any:

@@ -1,4 +1,4 @@
-"""A run: step, record, make checkpoints, report progress."""
+"""simulate, and the loop behind it: step, record, make checkpoints, report progress."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from sparse_mrnn.errors import ConfigError, DivergenceError, RecordingError, ResumeError, SimulationStopped
+from sparse_mrnn.files.atomic import restore_folder
 from sparse_mrnn.lowering.random_streams import run_streams
 from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.recording import Record, open_recording
@@ -165,7 +166,7 @@ def run_simulation(
     options : SimulationOptions
     processes : Processes
     start : callable
-        Makes what is stepped, once the run is planned and its recording fits.
+        Makes the running network, once the run is planned and its recording fits.
 
     Returns
     -------
@@ -239,7 +240,7 @@ class Run:
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """Everything that a resumed run must have alike, and the versions.
+        """Description that must match before the run is resumed, and versions.
 
         It reads every synapse, so only runs that are written ask for it.
         """
@@ -255,7 +256,7 @@ class Run:
     # ---------------------------------------------------------------- beginning
 
     def begin(self) -> bool:
-        """Make or reopen what is written to; return True if the run has ended already."""
+        """Make or reopen the recording; return True if the run has ended already."""
         state = None if self.out is None else self._state()
         found = self.processes.broadcast(lambda: self._open(state))
         if found["ended"]:
@@ -328,9 +329,7 @@ class Run:
         store, out, mode = self.store, self.out, self.plan.options.mode
         if store is None or out is None or state is None:
             return {"ended": False, "store": None}
-        old = out.with_name(out.name + ".old")
-        if not out.exists() and old.exists():  # killed between two renames of an overwrite
-            old.rename(out)
+        restore_folder(out)
         if out.exists() and mode == "create":
             raise RecordingError(
                 f"{out} exists; choose another path, overwrite it (mode='overwrite', --overwrite) or "
@@ -467,7 +466,7 @@ class Run:
         self.stepper.held = running.own_held(schedule.held(step + 1))
 
     def _state(self) -> Saved:
-        """Return what a checkpoint holds, whole on the first process; all processes must call it."""
+        """Return the content of a checkpoint, whole on the first process; all processes must call it."""
         tensors = {f"state_{name}": tensor for name, tensor in self.running.state().items()}
         memory, streams = self.drive.state()
         tensors |= {name: torch.from_numpy(array) for name, array in memory.items()}

@@ -81,11 +81,11 @@ class RunningNetwork(ABC):
         self._factors = factors
 
     def own_currents(self, currents: Sequence[tuple[Units, Tensor]]) -> Sequence[tuple[Units, Tensor]]:
-        """Of direct currents into units of the network, those into the stepper's."""
+        """Select the currents for the units this stepper owns."""
         return currents
 
     def own_held(self, held: HeldStates) -> HeldStates:
-        """Of what interventions hold of units of the network, what is of the stepper's."""
+        """Select the held states of the units this stepper owns."""
         return held
 
     @abstractmethod
@@ -108,7 +108,7 @@ class RunningNetwork(ABC):
 
     @abstractmethod
     def states(self, variables: Sequence[str]) -> Arrays | None:
-        """States to record, "x" and "h", each (units, trials), where this process records."""
+        """States to record, such as "x" and "h", each (units, trials), where this process records."""
 
     def state(self) -> dict[str, Tensor]:
         """What `load` needs to go on exactly: of all units of the network, where this process saves."""
@@ -148,27 +148,21 @@ class Simulator(RunningNetwork):
     @torch.no_grad()
     def __init__(self, net: mRNNBase, batch: int, noise_seed: int | None, *, event_driven: bool) -> None:
         self.net = net
-        x0, h0 = net.batched_initial_condition(batch)
-        x, h = (state.t().contiguous().detach().clone() for state in (x0, h0))
-        u = x.new_zeros(net.weights("input").shape[1], batch)
+        start = net.batched_initial_condition(batch)
+        *states, h = (state.t().contiguous().detach().clone() for state in start)
+        u = h.new_zeros(net.weights("input").shape[1], batch)
         recurrent = self._matrix("recurrent", h, event_driven=event_driven)
         inputs = self._matrix("input", u, event_driven=False)
         noise = None
         if noise_seed is not None:
             noise = StreamingNoise(*net.noise_levels(), *trial_noise_seeds(noise_seed, batch))
-        stepper = Stepper(
-            x,
-            h,
-            recurrent.product,
-            inputs.product,
-            alpha=net.alpha,
-            activation=net.activation_segments,
-            bias=net.tonic_inp.detach(),
-            noise=noise,
-        )
+        products = recurrent.product, inputs.product
+        parameters = {name: p.detach() for name, p in net.step_parameters().items()}
+        stepper = Stepper(net.step, parameters, tuple(states), h, *products, noise=noise)
         super().__init__(stepper, u, (recurrent, inputs))
         self._fingerprint: dict[str, Any] | None = None
-        self._views = {"x": x.numpy(), "h": h.numpy()} if x.device.type == "cpu" else None
+        on_cpu = h.device.type == "cpu"
+        self._views = {name: s.numpy() for name, s in stepper.recorded.items()} if on_cpu else None
         self.check_every = CHECK_EVERY_ON_GPU if self._views is None else 1
 
     def _matrix(self, kind: str, source: Tensor, *, event_driven: bool) -> StreamingWeights:
@@ -186,7 +180,7 @@ class Simulator(RunningNetwork):
     def states(self, variables: Sequence[str]) -> Arrays:
         if self._views is not None:
             return self._views
-        states = {"x": self.stepper.x, "h": self.stepper.h}
+        states = self.stepper.recorded
         return {name: states[name].cpu().numpy() for name in variables}
 
     def fingerprint(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The inputs and direct currents that the stimuli of a run make in each time step."""
+"""Inputs and direct currents that the stimuli of a run make in each time step."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class PlacedStimulus:
         self.device, self.dtype = net.device, net.dtype
 
     def current(self, step: int) -> Tensor:
-        """Values of a step, (units or 1, trials or 1). Called once for each step of the window, in order."""
+        """Return the values of a step, (units or 1, trials or 1). Call it for each step, in order."""
         t = (step - self.start) * self.dt
         if isinstance(self.waveform, RandomWaveform):
             value: Any = self._draw(self.waveform)
@@ -54,7 +54,7 @@ class PlacedStimulus:
         return torch.from_numpy(array).to(self.device, self.dtype)
 
     def _draw(self, waveform: RandomWaveform) -> NDArray[np.float64]:
-        """The next values, trial by trial, so that a trial does not depend on how many there are."""
+        """Draw the next values, trial by trial, so that a trial does not depend on how many there are."""
         shape, last = (self.shape[0], 1), self.last
         drawn = [
             waveform.draw(stream, shape, self.dt, None if last is None else last[:, [k]])
@@ -80,7 +80,7 @@ class StimulusDrive:
         self.last_input = -1 - longest
 
     def fill(self, step: int) -> tuple[list[tuple[Units, Tensor]], bool]:
-        """Set u for a step; returns the direct currents, and whether inputs (still) act."""
+        """Set u for a step; return the direct currents, and True if inputs (still) act."""
         currents: list[tuple[Units, Tensor]] = []
         active = False
         self.u.zero_()
@@ -101,7 +101,7 @@ class StimulusDrive:
         return currents, step - self.last_input < self.longest
 
     def state(self) -> tuple[dict[str, NDArray[np.float64]], dict[str, Any]]:
-        """Last values, and the states of the random streams: arrays, and what JSON can hold."""
+        """Return last values as arrays, and the states of the random streams as JSON."""
         arrays = {f"stimulus_{k}": p.last for k, p in enumerate(self.placed) if p.last is not None}
         streams = [[stream.bit_generator.state for stream in p.streams] for p in self.placed]
         return arrays, {"streams": streams, "last_input": self.last_input}
@@ -118,7 +118,7 @@ class StimulusDrive:
 def stimulus_sequences(
     net: mRNNBase, stimuli: Sequence[Stimulus], *, steps: int, seed: int = 0
 ) -> tuple[Tensor, Tensor]:
-    """What stimuli make in every step of one trial: inputs, (steps, inputs), and currents, (steps, units).
+    """Return inputs, (steps, inputs), and currents, (steps, units), of one trial under stimuli.
 
     Examples
     --------

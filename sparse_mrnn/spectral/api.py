@@ -1,6 +1,6 @@
 """The public functions of `sparse_mrnn.spectral`, all by `spectral_search`.
 
-The eigenvalues of a matrix are those of its strongly connected components. A plain ``eigs(k=1)`` of a whole
+Its strongly connected components have the eigenvalues of a matrix. A plain ``eigs(k=1)`` of a whole
 matrix is silently wrong on random ones, whose edge eigenvalues are clustered, and on chains, whose norms hide
 that they have no eigenvalue but 0.
 """
@@ -11,11 +11,16 @@ import math
 from collections.abc import Sequence
 from typing import Any, TypedDict, Unpack
 
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
 from sparse_mrnn.errors import SpectralInputError
-from sparse_mrnn.spectral.inputs import as_matrix
-from sparse_mrnn.spectral.matrix_search import MatrixSearch
+from sparse_mrnn.spectral.inputs import LOW_RANK_UNITS, LowRankMatrix, as_matrix, as_weights
+from sparse_mrnn.spectral.matrix_search import MatrixSearch, low_rank_search
 from sparse_mrnn.spectral.result import SpectralResult
 from sparse_mrnn.spectral.settings import Budget, Complex, Progress, SearchSettings
+from sparse_mrnn.spectral.structure import rows_of
 
 
 class SearchOptions(TypedDict, total=False):
@@ -47,21 +52,21 @@ def spectral_search(
     Parameters
     ----------
     W : mRNN, ElmanmRNN, RegionGraph, Tensor (dense, COO, CSR), scipy sparse array or ndarray, (units, units)
-        Of a network, its effective recurrent weights (Dale's law applied); of a graph, those that
-        ``mRNN(graph, seed=seed)`` starts with.
+        A network has its effective recurrent weights (Dale's law applied), a graph the weights that
+        ``mRNN(graph, seed=seed)`` starts with; projections of low rank count.
     which : {"LM", "LR", "SR", "LI"}
         Largest modulus, largest real part, smallest real part, largest imaginary part (in absolute value).
     k : int
         How many. Of a conjugate pair cut in two, the one with positive imaginary part is kept.
     vectors : bool
-        Find the right eigenvectors too. Eigenvalues alone are cheaper, and exist where a defective matrix
-        lacks vectors.
+        Find the right eigenvectors too. Eigenvalues alone are cheaper, and a defective matrix has them
+        even if it lacks vectors.
     rtol : float
         Error allowed, relative to the largest modulus of the component's eigenvalues.
     regions : str or sequence of str, optional
         Only the sub-network of these regions or parents of a network or graph.
     seed : int
-        Of the start vectors (and of a graph's synapses), so results are reproducible.
+        Seed of the start vectors (and of a graph's synapses), so that results are reproducible.
     max_products : int, optional
         Products with the matrix to spend. Default: 100,000.
     max_seconds : float, optional
@@ -80,13 +85,13 @@ def spectral_search(
     SpectralConvergenceError
         If the value cannot be certified within ``rtol`` and the budget; it carries the best bounds known.
     UnknownNameError
-        If there is no such region.
+        If a region does not exist.
 
     Notes
     -----
-    Strongly connected components first. Those of up to 400 units densely, with condition numbers; where no
-    cycle's sign disagrees, by Perron-Frobenius between proven bounds; cyclic ones by the product over their
-    classes; others by two independent filtered Arnoldi searches, of W and its transpose, that have to agree
+    Each strongly connected component is searched by itself: up to 400 units densely, with condition numbers;
+    by Perron-Frobenius between proven bounds if no cycle's sign disagrees; by the product over its classes if
+    it is cyclic; else by two independent filtered Arnoldi searches, of W and its transpose, which must agree
     within an error of residual times condition number. Time and memory are proportional to the synapses, plus
     at most 300 vectors.
 
@@ -99,10 +104,15 @@ def spectral_search(
     """
     budget = Budget(max_products, math.inf if max_seconds is None else max_seconds, progress)
     settings = SearchSettings(which, k, rtol, seed, budget, vectors)
-    matrix = as_matrix(W, regions, seed)
-    if k > matrix.shape[0]:
-        raise SpectralInputError(f"k is {k}, but the matrix has only {matrix.shape[0]} eigenvalues.")
-    return MatrixSearch(matrix, settings).result()
+    weights = as_weights(W, regions, seed)
+    n = (weights.synapses if isinstance(weights, LowRankMatrix) else weights).shape[0]
+    if k > n:
+        raise SpectralInputError(f"k is {k}, but the matrix has only {n} eigenvalues.")
+    if not isinstance(weights, LowRankMatrix):
+        return MatrixSearch(weights, settings).result()
+    if n > LOW_RANK_UNITS:
+        return low_rank_search(weights.synapses, weights.left, weights.right, settings)
+    return MatrixSearch(as_matrix(weights.multiplied_out()), settings).result()
 
 
 def spectral_radius(W: Any, **options: Unpack[SearchOptions]) -> float:  # noqa: N803
@@ -111,7 +121,7 @@ def spectral_radius(W: Any, **options: Unpack[SearchOptions]) -> float:  # noqa:
     Parameters
     ----------
     W : mRNN, ElmanmRNN, RegionGraph, Tensor, scipy sparse array or ndarray, shape (units, units)
-        As for `spectral_search`.
+        See `spectral_search`.
     **options
         ``rtol``, ``regions``, ``seed``, ``max_products``, ``max_seconds`` and ``progress`` of
         `spectral_search`, which also returns bounds, residual and method.
@@ -119,7 +129,7 @@ def spectral_radius(W: Any, **options: Unpack[SearchOptions]) -> float:  # noqa:
     Raises
     ------
     SpectralInputError, SpectralConvergenceError, UnknownNameError
-        As `spectral_search`.
+        See `spectral_search`.
 
     Examples
     --------
@@ -131,12 +141,12 @@ def spectral_radius(W: Any, **options: Unpack[SearchOptions]) -> float:  # noqa:
 
 
 def spectral_abscissa(W: Any, **options: Unpack[SearchOptions]) -> float:  # noqa: N803
-    """Largest real part of the eigenvalues. ``tau dx/dt = -x + W x`` is stable where it is below 1.
+    """Largest real part of the eigenvalues. ``tau dx/dt = -x + W x`` is stable if it is below 1.
 
     Parameters
     ----------
     W : mRNN, ElmanmRNN, RegionGraph, Tensor, scipy sparse array or ndarray, shape (units, units)
-        As for `spectral_search`.
+        See `spectral_search`.
     **options
         ``rtol``, ``regions``, ``seed``, ``max_products``, ``max_seconds`` and ``progress`` of
         `spectral_search`, which also returns bounds, residual and method.
@@ -144,7 +154,7 @@ def spectral_abscissa(W: Any, **options: Unpack[SearchOptions]) -> float:  # noq
     Raises
     ------
     SpectralInputError, SpectralConvergenceError, UnknownNameError
-        As `spectral_search`.
+        See `spectral_search`.
 
     Examples
     --------
@@ -164,13 +174,13 @@ def leading_eigenpairs(
     Parameters
     ----------
     W : mRNN, ElmanmRNN, RegionGraph, Tensor, scipy sparse array or ndarray, shape (units, units)
-        As for `spectral_search`.
+        See `spectral_search`.
     k : int
         How many.
     which : {"LM", "LR", "SR", "LI"}
         Largest modulus, largest or smallest real part, largest imaginary part.
     vectors : bool
-        Whether to find the eigenvectors; eigenvalues alone are cheaper.
+        False finds the eigenvalues alone, which is cheaper.
     **options
         ``rtol``, ``regions``, ``seed``, ``max_products``, ``max_seconds`` and ``progress`` of
         `spectral_search`.
@@ -185,7 +195,7 @@ def leading_eigenpairs(
     Raises
     ------
     SpectralInputError, SpectralConvergenceError, UnknownNameError
-        As `spectral_search`.
+        See `spectral_search`.
 
     Examples
     --------
@@ -196,3 +206,45 @@ def leading_eigenpairs(
     """
     result = spectral_search(W, which, k, vectors=vectors, **options)
     return result.eigenvalues, result.vectors
+
+
+def disc_radius(weights: Any, ptr: NDArray[np.integer] | None = None, seed: int = 0) -> float:
+    """Radius of the disc that the eigenvalues of a random network with these statistics would fill.
+
+    ``R^2`` is the largest eigenvalue of the regions' matrix of summed variances, ``S[a, b] = n_b var(W_ab)``:
+    the circular law for one region, its extension to blocks for several. Rows of a Dale net are taken by sign
+    of source, so the disc does not count the outlier that unbalanced means make.
+
+    Parameters
+    ----------
+    weights : as for `spectral_radius`
+    ptr : ndarray of int, optional
+        First unit of each region and the total at the end. Default: one region.
+    seed : int
+        Seed of a graph's synapses.
+
+    References
+    ----------
+    Girko 1985; Rajan & Abbott 2006; Aljadeff, Stern & Sharpee 2015, Transition to chaos in random networks
+    with cell-type-specific connectivity.
+
+    Examples
+    --------
+    >>> w = np.random.default_rng(0).standard_normal((400, 400)) / 20
+    >>> round(disc_radius(w), 1)
+    1.0
+    """
+    w: sp.csr_array = as_matrix(weights, seed=seed)
+    n = w.shape[0]
+    edges = np.array([0, n]) if ptr is None else np.asarray(ptr)
+    region = np.repeat(np.arange(len(edges) - 1), np.diff(edges))
+    lean = np.sign(np.bincount(w.indices, w.data, minlength=n)).astype(int) + 1
+    kind = region * 3 + lean  # a region's excitatory and inhibitory sources have means of their own
+    _, kind, size = np.unique(kind, return_inverse=True, return_counts=True)
+    count = len(size)
+    cell = kind[rows_of(w)] * count + kind[w.indices]
+    area = np.outer(size, size)
+    mean = np.bincount(cell, w.data, minlength=count**2).reshape(count, count) / area
+    square = np.bincount(cell, w.data**2, minlength=count**2).reshape(count, count) / area
+    summed = np.maximum(square - mean**2, 0) * size[None]
+    return float(np.sqrt(np.abs(np.linalg.eigvals(summed)).max()))

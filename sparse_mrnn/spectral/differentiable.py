@@ -68,7 +68,7 @@ def differentiable_spectral_radius(
     Parameters
     ----------
     W : mRNN, ElmanmRNN or torch Tensor (dense, COO, CSR), shape (units, units)
-        Of a network, its effective weights: the gradient goes through Dale's law to the parameters.
+        A network has its effective weights: the gradient goes through Dale's law to the parameters.
     rtol : float
         Relative error of the value. The eigenvectors are computed to 1e-10.
     regions : str or sequence of str, optional
@@ -78,13 +78,13 @@ def differentiable_spectral_radius(
     Returns
     -------
     Tensor, a scalar
-        Of the dtype and on the device of the weights. A weight of 0 is no synapse: its gradient is 0, as is
-        every gradient of a net without cycles. Where several eigenvalues tie, it is that of one of them.
+        It has the dtype and the device of the weights. A weight of 0 is not a synapse: its gradient is 0, as
+        is every gradient of a net without cycles. If several eigenvalues tie, one of them gives the gradient.
 
     Raises
     ------
     SpectralInputError, SpectralConvergenceError
-        As for `spectral_radius`; also if the eigenvectors of the leading eigenvalue cannot be certified.
+        See `spectral_radius`; also if the eigenvectors of the leading eigenvalue cannot be certified.
 
     References
     ----------

@@ -1,13 +1,15 @@
-"""From what a user has (graph, model, scipy, numpy, torch) to a checked scipy CSR matrix of float64."""
+"""A graph, model, scipy, numpy or torch matrix becomes a checked scipy CSR matrix of float64."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 import torch
+from numpy.typing import NDArray
 
 from sparse_mrnn.declaration.graph import RegionGraph
 from sparse_mrnn.errors import SpectralInputError
@@ -21,24 +23,56 @@ LOW_RANK_UNITS = 4096
 """Units up to which U V^T is added to the synapses as a dense matrix."""
 
 
+@dataclass(frozen=True, eq=False)
+class LowRankMatrix:
+    """``synapses + left @ right.T``: a weight matrix with projections of low rank.
+
+    Parameters
+    ----------
+    synapses : csr_array, shape (units, units)
+    left, right : csr_array, shape (units, ranks of all projections)
+    """
+
+    synapses: sp.csr_array
+    left: sp.csr_array
+    right: sp.csr_array
+
+    def among(self, units: NDArray[np.int64]) -> LowRankMatrix:
+        """Rows and columns of some units."""
+        return LowRankMatrix(self.synapses[units][:, units], self.left[units], self.right[units])
+
+    def multiplied_out(self) -> sp.csr_array:
+        """One matrix; `SpectralInputError` if there are more than `LOW_RANK_UNITS` units."""
+        check_low_rank(self.synapses.shape[0])
+        return sp.csr_array(self.synapses.toarray() + (self.left @ self.right.T).toarray())
+
+
 def as_matrix(weights: Any, regions: str | Sequence[str] | None = None, seed: int = 0) -> sp.csr_array:
-    """The weight matrix to analyse, a copy without stored zeros or repeats.
+    """The weight matrix to analyse, a copy without stored zeros or repeats; U V^T is multiplied out.
 
     Raises
     ------
     SpectralInputError
-        If it is not a square matrix of finite floats, or is empty.
+        If it is not a square matrix of finite floats, is empty, or has low-rank projections among more than
+        4,096 units.
     UnknownNameError
-        If there is no such region.
+        If a region does not exist.
     """
+    found = as_weights(weights, regions, seed)
+    return _checked(found.multiplied_out()) if isinstance(found, LowRankMatrix) else found
+
+
+def as_weights(
+    weights: Any, regions: str | Sequence[str] | None = None, seed: int = 0
+) -> sp.csr_array | LowRankMatrix:
+    """Read the weights as `as_matrix`, but leave projections of low rank as they are."""
     names = region_names(regions)
     if isinstance(weights, RegionGraph):
-        matrix = _of_graph(weights, names, seed)
-    elif hasattr(weights, "get_weight_subset"):  # a model, of a layer above this one
-        low_rank = weights.weights("recurrent").low_rank is not None
-        if low_rank:
-            check_low_rank(len(weights.layout().indices(*names or weights.hid_regions)))
-        matrix = to_scipy(weights.get_weight_subset(*names, sparse=not low_rank))
+        return _of_graph(weights, names, seed)
+    if hasattr(weights, "get_weight_subset"):  # a model, of a layer above this one
+        if weights.weights("recurrent").low_rank is not None:
+            return _of_low_rank_network(weights, names)
+        matrix = to_scipy(weights.get_weight_subset(*names, sparse=True))
     elif names:
         what = f"{type(weights).__name__} has no regions. Index the matrix instead"
         raise SpectralInputError(f"regions needs a RegionGraph or a network; {what}.")
@@ -49,6 +83,11 @@ def as_matrix(weights: Any, regions: str | Sequence[str] | None = None, seed: in
         elif not sp.issparse(weights):
             weights = np.asarray(weights, dtype=np.float64)
         matrix = to_scipy(weights)
+    return _checked(matrix)
+
+
+def _checked(matrix: sp.csr_array) -> sp.csr_array:
+    """A copy without stored zeros or repeats, after it was found finite and not empty."""
     if matrix.shape[0] == 0:
         raise SpectralInputError("the matrix is empty (0 x 0); it has no eigenvalues.")
     w = sp.csr_array(matrix, dtype=np.float64, copy=True)
@@ -65,7 +104,7 @@ def as_matrix(weights: Any, regions: str | Sequence[str] | None = None, seed: in
 
 
 def region_names(regions: str | Sequence[str] | None) -> tuple[str, ...]:
-    """The names as a tuple, empty for None; `SpectralInputError` where none is named."""
+    """Names as a tuple, empty for None; `SpectralInputError` if the sequence is empty."""
     names = () if regions is None else (regions,) if isinstance(regions, str) else tuple(regions)
     if regions is not None and not names:
         raise SpectralInputError("regions is empty; name at least one, or leave it out for all of them.")
@@ -73,7 +112,7 @@ def region_names(regions: str | Sequence[str] | None) -> tuple[str, ...]:
 
 
 def _check_kind(weights: Any) -> None:
-    """Refuse what is no real, square, floating-point matrix, before it is converted."""
+    """Refuse anything but a real, square, floating-point matrix, before it is converted."""
     if not hasattr(weights, "shape"):
         try:
             weights = np.asarray(weights)
@@ -105,23 +144,50 @@ def check_low_rank(units: int) -> None:
     """
     if units > LOW_RANK_UNITS:
         raise SpectralInputError(
-            f"projections of low rank are multiplied out for eigenvalues, up to {LOW_RANK_UNITS:,} units; "
-            f"these are {units:,}. Name fewer regions."
+            f"this needs the projections of low rank multiplied out, which is done up to {LOW_RANK_UNITS:,} "
+            f"units; these are {units:,}. Name fewer regions."
         )
 
 
-def _of_graph(graph: RegionGraph, names: Sequence[str], seed: int) -> sp.csr_array:
+def _of_graph(graph: RegionGraph, names: Sequence[str], seed: int) -> sp.csr_array | LowRankMatrix:
     """The effective weights that ``mRNN(graph, seed=seed)`` starts with, from the same random streams."""
     if not graph.regions():
         raise SpectralInputError("the graph has no recurrent region; add one with add_region.")
     matrix, layout = lower(graph, rng=synapse_stream(seed, "recurrent")).to_scipy(), Layout.of(graph)
     units = layout.indices(*names) if names else np.arange(layout.n)
     low_rank = [projection for projection in graph.projections("recurrent") if projection.rank is not None]
-    if low_rank:
-        check_low_rank(layout.n)
-        dense, rng = matrix.toarray(), low_rank_stream(seed, "recurrent")
-        for projection in low_rank:
-            left, right = (factor.astype(dense.dtype) for factor in draw_factors(projection, rng))
-            dense[layout.slice(projection.target), layout.slice(projection.source)] += left @ right.T
-        matrix = sp.csr_array(dense)
-    return matrix[units][:, units] if names else matrix
+    if not low_rank:
+        return _checked(matrix[units][:, units] if names else matrix)
+    rng = low_rank_stream(seed, "recurrent")
+    drawn = [draw_factors(projection, rng) for projection in low_rank]
+    left = [u.astype(matrix.dtype) for u, _ in drawn]
+    right = [v.astype(matrix.dtype) for _, v in drawn]
+    targets = [layout.slice(projection.target).start for projection in low_rank]
+    sources = [layout.slice(projection.source).start for projection in low_rank]
+    factors = _columns(left, targets, layout.n), _columns(right, sources, layout.n)
+    return LowRankMatrix(_checked(matrix), *factors).among(units)
+
+
+def _of_low_rank_network(net: Any, names: Sequence[str]) -> LowRankMatrix:
+    rec = net.weights("recurrent")
+    low_rank, n = rec.low_rank, rec.shape[0]
+    with torch.no_grad():
+        synapses = _checked(to_scipy(rec.pattern.matrix(rec.csr_values())))
+        left, right = (
+            _columns([factor.cpu().numpy() for factor in factors], first, n)
+            for factors, first in (
+                (low_rank.left, [block.rows.start for block in low_rank.blocks]),
+                (low_rank.right, [block.cols.start for block in low_rank.blocks]),
+            )
+        )
+    units = np.sort(net.layout().indices(*names)) if names else np.arange(n)
+    return LowRankMatrix(synapses, left, right).among(units)
+
+
+def _columns(factors: Sequence[NDArray[Any]], first: Sequence[int], n: int) -> sp.csr_array:
+    """Factors side by side, each from its first unit on, shape (n units, ranks of all)."""
+    parts = []
+    for factor, start in zip(factors, first, strict=True):
+        above, below = (sp.csr_array((k, factor.shape[1])) for k in (start, n - start - len(factor)))
+        parts.append(sp.vstack([above, sp.csr_array(factor), below]))
+    return sp.csr_array(sp.hstack(parts), dtype=np.float64)

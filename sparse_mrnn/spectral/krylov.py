@@ -3,7 +3,7 @@
 The eigenvalues of a random network fill a disc whose edge is crowded. A filter of q products damps the inside
 as ``|lambda|^q``, the best a polynomial can do on a disc, at the price of one sparse product a degree; the
 Arnoldi basis that then separates the edge stays small. Cost: a product moves 12 bytes a synapse; step m of
-Arnoldi 16 m bytes a unit, twice where it has to orthogonalise again. At 50,000 units and 100 synapses a unit,
+Arnoldi 16 m bytes a unit, twice if it has to orthogonalise again. At 50,000 units and 100 synapses a unit,
 300 basis vectors cost as much as 1,000 products, and without a filter it takes 1,000 vectors.
 """
 
@@ -134,7 +134,7 @@ class KrylovSearch:
         return float(grown - self.center)
 
     def expand(self, limit: int, k: int, tol: float, patient: bool) -> bool:
-        """Arnoldi from the filtered start; whether the ``k`` leading Ritz pairs have settled.
+        """Run Arnoldi from the filtered start; True if the ``k`` leading Ritz pairs have settled.
 
         Parameters
         ----------
@@ -144,7 +144,7 @@ class KrylovSearch:
         tol : float
             Residual asked for, relative to the largest modulus.
         patient : bool
-            False gives up early where a better filtered start would be the quicker way.
+            False gives up early if a better filtered start would be the quicker way.
         """
         kept = len(self.inside)
         size = min(max(limit, 2 * k + 20) + kept, self.n)
@@ -193,7 +193,7 @@ class KrylovSearch:
         self.residuals = h[j, j - 1] * np.abs(vectors[-1, order]) / max(self.scale, 1e-300)
 
     def settled(self, k: int, tol: float) -> bool:
-        """Whether the k leading pairs have converged and no other Ritz value may still overtake them."""
+        """Tell if the k leading pairs have converged and no other Ritz value may still overtake them."""
         if self.scale == 0.0 or len(self.values) < min(k, self.n) or (self.residuals[:k] > tol).any():
             return False
         score, rest = self.score(self.values), slice(k, k + 4)

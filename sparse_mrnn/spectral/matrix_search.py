@@ -1,4 +1,4 @@
-"""The leading eigenvalues of a matrix, put together from those of its strongly connected components."""
+"""Leading eigenvalues of a matrix, put together from those of its strongly connected components."""
 
 from __future__ import annotations
 
@@ -7,14 +7,55 @@ from typing import NoReturn
 
 import numpy as np
 import scipy.sparse as sp
+from numpy.typing import NDArray
+from scipy.sparse.csgraph import breadth_first_order
+from scipy.sparse.linalg import gmres, splu
 
 from sparse_mrnn.errors import SpectralConvergenceError
-from sparse_mrnn.spectral.component import solve_component
-from sparse_mrnn.spectral.dense import DENSE_COMPONENT
-from sparse_mrnn.spectral.extend import extend_downstream
+from sparse_mrnn.spectral.arnoldi import TwoSidedSearch
+from sparse_mrnn.spectral.component import DENSE_COMPONENT, solve_component
 from sparse_mrnn.spectral.result import ComponentResult, SpectralResult, UncertifiedError, not_converged
 from sparse_mrnn.spectral.settings import Complex, SearchSettings, leading_order
 from sparse_mrnn.spectral.structure import Components, norm_bound
+
+DIRECT = 2000
+"""Units downstream up to which the linear system is factorised; above, GMRES."""
+
+
+def extend_downstream(w: sp.csr_array, units: NDArray[np.integer], value: complex, x: Complex) -> Complex:
+    """The eigenvector of ``w`` that is ``x`` on ``units``: solves ``(v I - W_dd) x_d = W_du x`` downstream.
+
+    The result has unit length. The caller checks that it is an eigenvector: it is not if the value is an
+    eigenvalue downstream, too.
+    """
+    vector = np.zeros(w.shape[0], dtype=complex)
+    vector[units] = x
+    if len(units) < w.shape[0]:
+        reached = breadth_first_order(w.T.tocsr(), int(units[0]), directed=True, return_predecessors=False)
+        down = np.setdiff1d(reached, units)
+        if len(down):
+            rows = w[down]
+            inner = rows[:, down]
+            feed = np.asarray(rows[:, units] @ x, dtype=np.complex128)
+            vector[down] = _solve(inner, value, feed)
+    vector /= max(float(np.linalg.norm(vector)), 1e-300)
+    return vector
+
+
+def _solve(inner: sp.csr_array, value: complex, feed: Complex) -> Complex:
+    if not feed.any():
+        return feed
+    n = len(feed)
+    system = sp.csc_array(value * sp.identity(n, dtype=complex, format="csc") - inner)
+    if n <= DIRECT:
+        try:
+            direct: Complex = splu(sp.csc_matrix(system)).solve(feed)
+            return direct
+        except RuntimeError:  # exactly singular
+            return 0 * feed
+    solution: Complex = gmres(sp.csr_array(system), feed, rtol=1e-11, restart=60, maxiter=30)[0]
+    return solution
+
 
 NAMES = {
     "LM": "the spectral radius",
@@ -80,7 +121,7 @@ class MatrixSearch:
         self.settings.budget.best = self.settings.score(self._values)
 
     def result(self) -> SpectralResult:
-        """What was found; `SpectralConvergenceError` where a component that matters is not certified."""
+        """Result of the search; `SpectralConvergenceError` if a component that matters is not certified."""
         for error, part in self.failed:
             if len(self.leading) < self.settings.k or error.best.upper > self._lowest_score:
                 self.fail(error, part)
@@ -139,3 +180,57 @@ class MatrixSearch:
                 )
             vectors[:, column] = vector
         return vectors
+
+
+def low_rank_search(
+    synapses: sp.csr_array, left: sp.csr_array, right: sp.csr_array, settings: SearchSettings
+) -> SpectralResult:
+    """Leading eigenvalues of ``synapses + left @ right.T``, which is never multiplied out.
+
+    It is searched as the product of ``[synapses, left]`` and ``[1, right]^T``, which has the same products.
+
+    Raises
+    ------
+    SpectralConvergenceError
+        If the eigenvalues cannot be certified.
+    """
+    n, budget, ones = synapses.shape[0], settings.budget, np.ones(synapses.shape[0])
+    rows = abs(synapses) @ ones + abs(left) @ (abs(right).T @ ones)
+    columns = abs(synapses).T @ ones + abs(right) @ (abs(left).T @ ones)
+    size = max(float(min(rows.max(), columns.max())), 1e-300)  # a bound of the radius
+    budget.unit = size
+    factors = sp.hstack([synapses / size, left / size]), sp.vstack([sp.eye_array(n), right.T])
+    try:
+        search = TwoSidedSearch([_with_small_indices(sp.csr_array(factor)) for factor in factors], settings)
+        found = search.run().times(size).within(None, size)
+    except UncertifiedError as error:
+        best = error.best.times(size).within(None, size)
+        value = settings.score(best.values) if len(best.values) else None
+        raise not_converged(
+            NAMES[settings.which] if settings.k == 1 else f"the {settings.k} leading eigenvalues",
+            error.why,
+            lower=best.lower,
+            upper=best.upper,
+            best=value,
+            error=best.error,
+        ) from None
+    value = settings.score(found.values)
+    return SpectralResult(
+        value=value,
+        eigenvalues=found.values,
+        method=found.method,
+        residual=found.residual,
+        error=found.error,
+        lower=found.lower,
+        upper=max(found.upper, value),
+        matvecs=budget.products,
+        seconds=budget.seconds,
+        vectors=found.right if settings.vectors else None,
+    )
+
+
+def _with_small_indices(matrix: sp.csr_array) -> sp.csr_array:
+    """Indices of 32 bits, which MKL takes without converting them at every product."""
+    if matrix.nnz < 2**31:
+        matrix.indices, matrix.indptr = matrix.indices.astype(np.int32), matrix.indptr.astype(np.int32)
+    return matrix

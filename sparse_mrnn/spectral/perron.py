@@ -47,7 +47,7 @@ class _Bracket:
         return self.upper - self.lower <= rtol * self.upper
 
     def powers(self, rtol: float, count: int) -> bool:
-        """Power iteration; whether the bounds have closed."""
+        """Iterate powers; True if the bounds have closed."""
         for _ in range(count):
             self.improve(0.1 * self.upper)
             if self.closed(rtol):
@@ -84,7 +84,7 @@ def perron(block: sp.csr_array, settings: SearchSettings) -> ComponentResult:
 
 
 def _noda(block: sp.csr_array, bracket: _Bracket, rtol: float) -> bool:
-    """Inverse iteration with shifts from above: quadratic, positive. Only where factors stay small."""
+    """Inverse iteration with shifts from above: quadratic, positive. Only if factors stay small."""
     order = reverse_cuthill_mckee(block, symmetric_mode=False)
     w = block[order][:, order].tocoo()
     n = block.shape[0]

@@ -1,4 +1,4 @@
-"""What a spectral search returns: of a whole matrix, of one component, and when it fails."""
+"""Results of a spectral search: of a whole matrix, of one component, and of a failed one."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class SpectralResult:
         Leading eigenvalues, the first attains ``value``. At least one, unless the matrix has no cycle.
     method : str
         "acyclic", "diagonal", "dense component", "cycle", "Perron-Frobenius", "Arnoldi", "Lanczos",
-        with "cyclic classes: " before it where a power of the matrix was searched.
+        with "cyclic classes: " before it if a power of the matrix was searched.
     residual : float
         ``|W x - lambda x| / |lambda|`` of the leading pair, within its component; 0 if it needed no vector.
     error : float
-        Estimated relative error of ``value``: half the bracket where the bounds are proven, else the residual
+        Estimated relative error of ``value``: half the bracket if the bounds are proven, else the residual
         times the condition number of the eigenvalue.
     lower, upper : float or None
         Bounds of ``value`` that hold whatever the search found. From one-signed weights (Collatz-Wielandt),
@@ -72,17 +72,17 @@ class ComponentResult:
     left: Complex | None = field(default=None, repr=False)
 
     def within(self, lower: float | None, upper: float) -> ComponentResult:
-        """With bounds known from elsewhere, where they are closer."""
+        """Result with bounds known from elsewhere, if they are closer."""
         lowers = [bound for bound in (self.lower, lower) if bound is not None]
         return replace(self, lower=max(lowers) if lowers else None, upper=min(self.upper, upper))
 
     def times(self, factor: float) -> ComponentResult:
-        """Of the matrix times a positive factor."""
+        """Result for the matrix times a positive factor."""
         lower = None if self.lower is None else self.lower * factor
         return replace(self, values=self.values * factor, lower=lower, upper=self.upper * factor)
 
     def unbalanced(self, d: Float) -> ComponentResult:
-        """Of W, from the result of the balanced ``D^-1 W D``."""
+        """Result for W, from that for the balanced ``D^-1 W D``."""
         if self.right is None or self.left is None or (d == 1).all():
             return self
         right, left = self.right * d[:, None], self.left / d[:, None]

@@ -1,4 +1,4 @@
-"""What a spectral search is asked: which eigenvalues, in what order, how accurately, at what cost."""
+"""Settings of a spectral search: which eigenvalues, in what order, how accurately, at what cost."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SCORES: dict[str, Callable[[Complex], Float]] = {
     "SR": lambda values: -np.real(values),
     "LI": lambda values: np.abs(np.imag(values)),
 }
-"""What is largest at the leading eigenvalue, for each ``which``."""
+"""Number that is largest at the leading eigenvalue, for each ``which``."""
 
 
 def leading_order(values: Complex, which: str) -> NDArray[np.intp]:
@@ -53,7 +53,7 @@ class Budget:
         self.products = 0
         self.best = 0.0
         self.unit = 0.0
-        """What a search's values are to be multiplied by for the user (0: they mean nothing to one)."""
+        """Factor from a search's values to the user's (0: they mean nothing to a user)."""
 
     @property
     def seconds(self) -> float:
@@ -76,7 +76,7 @@ class Budget:
 
     @property
     def why(self) -> str:
-        """Which limit was met."""
+        """Sentence that says which limit was met."""
         if self.seconds > self.max_seconds:
             return f"max_seconds={self.max_seconds:g} was reached after {self.products:,} products"
         return f"max_products={self.max_products:,} was reached after {self.seconds:.1f} s"
@@ -84,7 +84,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class SearchSettings:
-    """Which eigenvalues are wanted, how accurately, and at what cost; see `spectral_search`.
+    """Eigenvalues wanted, accuracy and cost; see `spectral_search`.
 
     ``vectors`` asks for right eigenvectors, ``precise`` for right and left ones to double precision.
     """
@@ -108,9 +108,9 @@ class SearchSettings:
 
     @property
     def one_value(self) -> bool:
-        """Whether one eigenvalue without its vectors is all that is asked for."""
+        """True if one eigenvalue without its vectors is all that is asked for."""
         return self.k == 1 and not self.vectors and not self.precise
 
     def score(self, values: Complex) -> float:
-        """What orders the first of some eigenvalues: its modulus, or a part of it."""
+        """Number that orders the first of some eigenvalues: its modulus, or a part of it."""
         return float(SCORES[self.which](values[:1])[0])

@@ -1,4 +1,4 @@
-"""What a matrix's pattern and signs tell: components, period, one-signedness, bounds. All O(synapses)."""
+"""Structure of a matrix: components, period, one-signedness, bounds. All O(synapses)."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class Cycles:
         Cyclic class of each unit, 0 .. period - 1: an entry (i, j) has class(j) = class(i) + 1.
     one_signed : int
         1 if the product of the weights along every cycle is positive (of a period's odd multiples: -1 if
-        negative, while that along even ones is positive); then the radius is that of the absolute values
+        negative, while that along even ones is positive); then the absolute values have the same radius
         (Wielandt's theorem; Horn & Johnson, Matrix Analysis, 8.4.5). 0 if neither.
     """
 

@@ -39,7 +39,7 @@ class Waveform(ABC):
     kind : str
         Type in a configuration.
     id : str, optional
-        Says which function or class of your own this is, in place of its code.
+        Name of a function or class of your own, which stands for its code when a run is resumed.
     """
 
     kind: ClassVar[str] = "custom"
@@ -217,7 +217,7 @@ class Sine(Waveform):
 class Chirp(Waveform):
     """A sine whose frequency goes linearly from ``first`` to ``last`` Hz over the window.
 
-    The window ends as that of a `Ramp` does. The current is
+    As for `Ramp`, a window with a stop may reach beyond the run. The current is
     offset + amplitude sin(2 pi (first t + (last - first) t^2 / (2 length))).
 
     Parameters
@@ -425,7 +425,7 @@ class Samples(Waveform):
         self._need(bool(np.isfinite(self.array).all()), "hold values that are not finite")
 
     def to_spec(self) -> dict[str, Any]:
-        """Return type, interval, shape, and a digest of the values, wherever they are from."""
+        """Return type, interval, shape, and a digest of the values."""
         shape, values = list(self.array.shape), digest(self.array)
         return {"type": self.kind, "interval": self.interval, "shape": shape, "values": values}
 
@@ -442,7 +442,7 @@ class Function(Waveform):
     function : callable
         Takes the time, returns a number, or an array (units,) or (units, trials).
     id : str, optional
-        Says which function this is: a run is resumed if the id is the same. Default: it cannot be resumed.
+        Name that stands for the function when a run is resumed. Default: the run cannot be resumed.
 
     Examples
     --------
@@ -459,7 +459,7 @@ class Function(Waveform):
         self._need(self.id is None or isinstance(self.id, str), f"id is {self.id!r}; give text")
 
     def value(self, t: float, length: float) -> float | Floats:
-        """Return what the function returns."""
+        """Call the function."""
         found = self._called(t)
         return float(found) if found.ndim == 0 else found
 

@@ -9,13 +9,13 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from sparse_mrnn.checks import names_of, real_number
+from sparse_mrnn.checks import name_text, names_of, real_number
 from sparse_mrnn.errors import RoundingWarning, StimulusError
 
 
 @dataclass(frozen=True, kw_only=True)
 class TimeWindow:
-    """From ``start`` up to, and without, ``stop``.
+    """Time from ``start`` up to, but without, ``stop``.
 
     Parameters
     ----------
@@ -43,9 +43,12 @@ class TimeWindow:
 
     def __post_init__(self) -> None:
         for f in fields(self):
-            name = getattr(self, f.name)
+            given = getattr(self, f.name)
+            # A region may be a unit by its id, and ids of neurons are often integers.
+            name = name_text(given) if f.name == "region" else given
             if f.type in ("str", "str | None") and not (isinstance(name, str) or name is f.default is None):
-                raise self.error(f"{type(self).__name__}: {f.name} is {name!r}; give a name.")
+                raise self.error(f"{type(self).__name__}: {f.name} is {given!r}; give a name.")
+            object.__setattr__(self, f.name, name)
         self.make_plain("start", "stop")
         if self.start < 0 or (self.stop is not None and self.stop <= self.start):
             raise self.error(f"{self.label}: start {self.start} and stop {self.stop} ms are not an interval.")
@@ -73,7 +76,7 @@ class TimeWindow:
     def steps(self, dt: float, total: int) -> tuple[int, int]:
         """Return the first step, and the one after the last, in a run of ``total`` steps of ``dt`` ms.
 
-        A stop after the end of the run stays where it is.
+        A stop after the end of the run is kept.
 
         Raises
         ------
@@ -135,13 +138,13 @@ class UnitSelection(TimeWindow):
     ----------
     start, stop
         As for `TimeWindow`.
-    units : sequence of str, optional
+    units : sequence of str or int, optional
         Unit ids of the region.
     fraction : float in (0, 1], optional
         This fraction of the region's units, drawn with the run's seed.
     """
 
-    units: Sequence[str] | None = None
+    units: Sequence[str | int] | None = None
     fraction: float | None = None
 
     def __post_init__(self) -> None:

@@ -8,8 +8,7 @@ from sparse_mrnn.tasks.context_integration import context_integration
 from sparse_mrnn.tasks.delayed_response import delayed_response
 from sparse_mrnn.tasks.flip_flop import flip_flop
 from sparse_mrnn.tasks.ring_tasks import RULES, ring_task
-from sparse_mrnn.tasks.trial_dataset import TrialDataset
-from sparse_mrnn.tasks.trials import Trials
+from sparse_mrnn.tasks.trials import TrialDataset, Trials
 
 __all__ = [
     "RULES", "TrialDataset", "Trials", "context_integration", "delayed_response", "flip_flop", "ring_task",

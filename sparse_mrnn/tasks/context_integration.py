@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 
 from sparse_mrnn.errors import TrainingError
 from sparse_mrnn.tasks.trials import Rng, Trials, random_generator
@@ -75,6 +74,4 @@ def context_integration(
     target[:, end:, 0] = np.sign(means[trial, context])[:, None]
     mask = np.zeros((batch, steps, 1), dtype=bool)
     mask[:, :start] = mask[:, end + react :] = True
-    bounds = {"evidence": (start, end), "response": (end, steps)}
-    epochs = {name: (torch.full((batch,), a), torch.full((batch,), b)) for name, (a, b) in bounds.items()}
-    return Trials(torch.from_numpy(inp), torch.from_numpy(target), torch.from_numpy(mask), epochs)
+    return Trials.of(inp, target, mask, evidence=(start, end), response=(end, steps))

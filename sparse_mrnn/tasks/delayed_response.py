@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 
 from sparse_mrnn.errors import TrainingError
 from sparse_mrnn.tasks.trials import Rng, Trials, random_generator
@@ -86,11 +85,12 @@ def delayed_response(
     inp[:, :, 2] = after
     target = np.where(after, (2 * side - 1)[:, None], 0).astype(np.float32)[:, :, None]
     mask = (~after | (time >= (go + react)[:, None]))[:, :, None]
-    bounds = {
-        "sample": (np.full(batch, start), np.full(batch, end)),
-        "delay": (np.full(batch, end), go),
-        "distractor": (middle, middle + width),
-        "response": (go, np.full(batch, steps)),
-    }
-    epochs = {name: (torch.from_numpy(a), torch.from_numpy(b)) for name, (a, b) in bounds.items()}
-    return Trials(torch.from_numpy(inp), torch.from_numpy(target), torch.from_numpy(mask), epochs)
+    return Trials.of(
+        inp,
+        target,
+        mask,
+        sample=(start, end),
+        delay=(end, go),
+        distractor=(middle, middle + width),
+        response=(go, steps),
+    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 
 from sparse_mrnn.errors import TrainingError
 from sparse_mrnn.tasks.trials import Rng, Trials, random_generator
@@ -22,7 +21,7 @@ def flip_flop(
     batch, steps, bits : int
         Trials, time steps, and inputs (as many as outputs).
     rate : float in [0, 1]
-        Probability that a pulse begins at a time step where none is on.
+        Probability that a pulse begins at a time step without one.
     width : int
         Time steps of a pulse, of +1 or -1.
     settle : int
@@ -69,4 +68,4 @@ def flip_flop(
         inp[:, t] = np.where(since < width, held, 0)
         target[:, t], mask[:, t] = held, since >= settle
         since = since + 1
-    return Trials(torch.from_numpy(inp), torch.from_numpy(target), torch.from_numpy(mask), {})
+    return Trials.of(inp, target, mask)

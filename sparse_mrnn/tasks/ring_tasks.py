@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from sparse_mrnn.errors import TrainingError, suggest
@@ -46,7 +45,7 @@ def ring_task(
     dt : float
         Time step, ms.
     units : int
-        Of a ring.
+        Units of a ring.
     noise : float
         Standard deviation of the noise on the inputs at a time step.
     rng : numpy Generator or int, optional
@@ -116,14 +115,15 @@ def ring_task(
     _show(target, units, responding, direction, np.ones(batch))
     counts = (time < go[:, None]) | (time >= (go + round(REACTION / dt))[:, None])
     mask = np.repeat(counts[:, :, None], 1 + units, axis=2)
-    bounds = {
-        "fixation": (np.zeros_like(on), on),
-        "stimulus": (on, off),
-        "delay": (np.minimum(shown, go), go),
-        "response": (go, np.full_like(go, steps)),
-    }
-    epochs = {name: (torch.from_numpy(a), torch.from_numpy(b)) for name, (a, b) in bounds.items()}
-    return Trials(torch.from_numpy(inp), torch.from_numpy(target), torch.from_numpy(mask), epochs)
+    return Trials.of(
+        inp,
+        target,
+        mask,
+        fixation=(0, on),
+        stimulus=(on, off),
+        delay=(np.minimum(shown, go), go),
+        response=(go, steps),
+    )
 
 
 def _time_steps(

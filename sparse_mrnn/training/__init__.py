@@ -1,7 +1,6 @@
 """Tools for a plain torch loop: groups, freezing, constraints, penalties, rewiring, clipping, NaN search."""
 
-from sparse_mrnn.training.clip import clip_grad_by_region_
-from sparse_mrnn.training.constraints import clamp_weights_, limit_norm_
+from sparse_mrnn.training.constraints import clamp_weights_, clip_grad_by_region_, limit_norm_
 from sparse_mrnn.training.freeze import freeze, unfreeze
 from sparse_mrnn.training.groups import parameter_groups
 from sparse_mrnn.training.guard import check_finite, detect_nan

@@ -1,4 +1,4 @@
-"""Where rewiring may put a synapse: the free slots of projections, and what the loss gains there."""
+"""Candidates for new synapses: the free slots of projections, and the gradient of the loss there."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Int64 = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class CandidateSlots:
-    """Each projection's possible synapses, numbered row by row, without the diagonal where it is left out.
+    """Each projection's possible synapses, numbered row by row, without the diagonal if it is left out.
 
     Parameters
     ----------
@@ -149,7 +149,7 @@ class LossProbe:
         self.current_gradient = self._columns(known)
 
     def transmitted(self, kind: str, delay: int) -> Tensor:
-        """What each source sends to its synapses of a delay in steps, shape (sources, time x trials).
+        """Activity that each source sends with a delay in steps, shape (sources, time x trials).
 
         Before the start, activity is the initial one and input is 0.
         """
@@ -182,12 +182,14 @@ class LossProbe:
         arguments["stim_input"] = current.requires_grad_()
         self.stims.append(current)
         self.inputs.append(inp)
-        if isinstance(self.net, ElmanmRNN):
-            start = arguments["h0"][1] if isinstance(arguments["h0"], tuple) else arguments["h0"]
-        else:
-            start = arguments.get("h0")
-            if start is None:
-                start = self.net.activation_segments.apply(arguments["x0"].t()).t()
+        elman, h0 = isinstance(self.net, ElmanmRNN), arguments.get("h0")
+        start = h0 if elman else arguments.get("x0")
+        if start is None:
+            start = self.net.batched_initial_condition(inp.shape[1 - self._time])
+        if isinstance(start, tuple):
+            start = start[-1]
+        elif not elman:
+            start = self.net.activation_segments.apply(start.t()).t() if h0 is None else h0
         self.starts.append(start.detach())
         return bound.args, bound.kwargs
 

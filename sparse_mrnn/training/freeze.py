@@ -1,4 +1,4 @@
-"""Freezing projections and thawing them again, in the middle of training."""
+"""Freeze projections and thaw them again, in the middle of training."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def freeze(
 ) -> None:
     """Stop training projections: their weights leave the parameters and take no optimiser state.
 
-    Of projections that share gains, the gains; of those of low rank, U and V (an optimiser skips parameters
-    without a gradient). The weights stay exactly as they are. Frozen projections stay so; a network that
-    loads the ``state_dict`` has them frozen, too.
+    If a projection shares gains, its gains are frozen; if it has low rank, its U and V (an optimiser skips
+    parameters without a gradient). The weights stay exactly as they are. Frozen projections stay frozen; a
+    network that loads the ``state_dict`` has them frozen, too.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def freeze(
     Raises
     ------
     UnknownNameError
-        If there is no such projection.
+        If no projection matches.
     TrainingError
         If a projection shares its gain with one that is not chosen.
     OptimizerError
@@ -78,7 +78,7 @@ def unfreeze(
     Raises
     ------
     UnknownNameError, TrainingError, OptimizerError
-        As `freeze`, where there is an example.
+        See `freeze`, which has an example.
     """
     _set_trainable(*select(net, source, target, key), optimizer, True)
 
@@ -98,7 +98,7 @@ def _set_trainable(
 
 
 def _gains_after(weights: SparseWeights, chosen: set[ProjectionKey], trainable: bool) -> Tensor:
-    """Which gains are trained afterwards; those of projections that are not chosen must stay as they are."""
+    """Mask of the gains trained afterwards; gains of projections that are not chosen must not change."""
     trained = weights.trained_gains.cpu()
     selected = torch.zeros_like(trained)
     for name in chosen:

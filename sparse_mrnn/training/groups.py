@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from typing import Any, TypeVar
 
 from torch import nn
 
@@ -15,6 +16,7 @@ from sparse_mrnn.models.weights import SparseWeights
 from sparse_mrnn.training.select import select
 
 Key = tuple[str, str] | tuple[str, str, str] | str
+T = TypeVar("T")
 
 
 def parameter_groups(
@@ -33,8 +35,8 @@ def parameter_groups(
     net : mRNN or ElmanmRNN
     options : mapping
         From (source, target) or (source, target, key), regions or parents, to the options of these
-        projections: of their synapses, their gains where they share some, their U and V where they have low
-        rank. Without a key, all parallel ones are meant. A string names another parameter, such as "bias".
+        projections: of their synapses, their gains if they share some, their U and V if they have low rank.
+        Without a key, all parallel ones are meant. A string names another parameter, such as "bias".
         Projections that are frozen get their options when they are unfrozen.
     **defaults
         Options of all groups, such as ``lr``.
@@ -68,11 +70,11 @@ def parameter_groups(
         if isinstance(key, str):
             if key not in others:
                 hint = suggest(key, others, what="other parameters")
-                raise UnknownNameError(f"parameter_groups: no parameter {key!r}. {hint}")
+                raise UnknownNameError(f"parameter_groups: unknown parameter {key!r}. {hint}")
             continue
         if not (isinstance(key, tuple) and len(key) in (2, 3)):
             form = "(source, target) or (source, target, key)"
-            raise TrainingError(f"parameter_groups: {key!r} is no projection; use {form}.")
+            raise TrainingError(f"parameter_groups: {key!r} is not a projection; use {form}.")
         part, found = select(net, *key)
         for name in found:
             before = owner.setdefault((weights.index(part), name), key)
@@ -85,11 +87,13 @@ def parameter_groups(
         if not owners:
             groups[None].append(part.values)
             continue
-        runs = _runs(part, owners)
+        names = part.projections
+        runs = _runs([owners.get(name) for name in names], names, part.trainable_projections)
         for (group, _), view in zip(runs, part.split([run for _, run in runs]), strict=True):
             groups[group].append(view)
         prefix = "rec" if part.kind == "recurrent" else "inp"
-        gain_runs = _gain_runs(part, owners)
+        gain_keys = _gain_keys(part, owners)
+        gain_runs = _runs(gain_keys, range(len(gain_keys)))
         if any(key is not None for key, _ in gain_runs):
             del others[f"{prefix}.gains"]
             for (group, _), view in zip(
@@ -118,25 +122,14 @@ def _other_parameters(net: mRNNBase) -> dict[str, nn.Parameter]:
     return {name: p for name, p in net.named_parameters() if all(p is not v for v in values)}
 
 
-def _runs(
-    weights: SparseWeights, owners: Mapping[ProjectionKey, Key]
-) -> list[tuple[Key | None, list[ProjectionKey]]]:
-    """Runs of neighbouring projections of one group: of the trainable ones, then of the frozen ones."""
-    n = weights.trainable_projections
-    runs: list[tuple[Key | None, list[ProjectionKey]]] = []
-    for k, name in enumerate(weights.projections):
-        key = owners.get(name)
-        if runs and runs[-1][0] == key and k != n:
-            runs[-1][1].append(name)
-        else:
-            runs.append((key, [name]))
-    return runs
+def _runs(keys: Sequence[Key | None], names: Sequence[T], split: int = 0) -> list[tuple[Key | None, list[T]]]:
+    """Runs of neighbours in one group; a run ends before number ``split``, too."""
+    runs = groupby(range(len(names)), lambda k: (keys[k], k >= split))
+    return [(key, [names[k] for k in numbers]) for (key, _), numbers in runs]
 
 
-def _gain_runs(
-    weights: SparseWeights, owners: Mapping[ProjectionKey, Key]
-) -> list[tuple[Key | None, list[int]]]:
-    """Runs of neighbouring gains of one group; a gain is in the group of the projections that share it."""
+def _gain_keys(weights: SparseWeights, owners: Mapping[ProjectionKey, Key]) -> list[Key | None]:
+    """The group of each gain, which is that of the projections that share it."""
     owner: dict[int, tuple[Key | None, ProjectionKey]] = {}
     for name in weights.projections:
         key = owners.get(name)
@@ -145,14 +138,7 @@ def _gain_runs(
             if other != key:
                 both = f"{projection_label(*first)} and {projection_label(*name)}"
                 raise TrainingError(f"parameter_groups: {both} share a gain; put them into one group.")
-    runs: list[tuple[Key | None, list[int]]] = []
-    for gain in range(len(weights.gain_names)):
-        key, _ = owner[gain]
-        if runs and runs[-1][0] == key:
-            runs[-1][1].append(gain)
-        else:
-            runs.append((key, [gain]))
-    return runs
+    return [owner[gain][0] for gain in range(len(weights.gain_names))]
 
 
 def _title(key: Key | None) -> str:

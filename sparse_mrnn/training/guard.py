@@ -1,8 +1,8 @@
-"""Finding where NaN or infinity first appear: step and region of a state, projection of a gradient."""
+"""Find where NaN or infinity first appear: step and region of a state, projection of a gradient."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -15,13 +15,13 @@ from sparse_mrnn.declaration.graph import projection_label
 from sparse_mrnn.errors import DivergenceError, ShapeError
 from sparse_mrnn.lowering.layout import Layout
 from sparse_mrnn.models.network import mRNNBase
-from sparse_mrnn.models.synapse_table import ProjectionKey
 from sparse_mrnn.models.weights import SparseWeights
+from sparse_mrnn.training.select import OwnedParameter, owned_parameters
 
 
 @torch.no_grad()
 def check_finite(net: mRNNBase, states: Tensor, name: str = "h", *, hint: str = "") -> None:
-    """Raise where a state is NaN or infinite, naming the first step and the regions concerned.
+    """Raise if a state is NaN or infinite, naming the first step and the regions concerned.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ def check_finite(net: mRNNBase, states: Tensor, name: str = "h", *, hint: str = 
     states : Tensor, shape (batch, time, units), or (time, batch, units) without batch_first
         x or h as ``forward`` returns them, or a gradient laid out like them.
     name : str
-        What the message calls it.
+        Name of the states in the message.
     hint : str
         A closing sentence for the message.
 
@@ -115,20 +115,16 @@ bounded activation, keeps them.
         if part.values.requires_grad:
             check = partial(_check_projections, part, "the gradient of", GROWN)
             handles.append(part.values.register_hook(check))  # type: ignore[no-untyped-call]
-    for what, parameter, region in _other_parameters(net):
-        if parameter.requires_grad:
-            check = partial(_check_parameter, f"the gradient of the {what}", region)
-            handles.append(parameter.register_hook(check))  # type: ignore[no-untyped-call]
+    for owned in owned_parameters(net, synapses=False):
+        if owned.parameter.requires_grad:
+            check = partial(_check_parameter, f"the gradient of the {owned.what}", owned)
+            handles.append(owned.parameter.register_hook(check))  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
         for handle in handles:
             handle.remove()
 
-
-Locate = Callable[[int], tuple[str, str]]
-"""From an entry of a parameter to its region or projection, as a message has it, and to the (target)
-region."""
 
 GROWING = "The weights are finite, so the dynamics grow: \
 a smaller spectral_radius, learning rate or dt, or a bounded activation, keeps them."
@@ -144,8 +140,8 @@ def _check_arguments(net: nn.Module, args: tuple[Any, ...], kwargs: dict[str, An
     for part in net.weight_matrices():
         values = part.all_values().detach()
         _check_projections(part, "the weights of", "An earlier step made them so.", values)
-    for what, parameter, region in _other_parameters(net):
-        _check_parameter(f"the learnt {what}", region, parameter.detach())
+    for owned in owned_parameters(net, synapses=False):
+        _check_parameter(f"the learnt {owned.what}", owned, owned.parameter.detach())
     inp = args[0] if args else kwargs.get("inp")
     if isinstance(inp, Tensor) and inp.dim() == 3 and not bool(torch.isfinite(inp.detach().sum())):
         bad = ~torch.isfinite(inp.detach() if net.batch_first else inp.detach().transpose(0, 1))
@@ -187,39 +183,12 @@ def _check_projections(part: SparseWeights, what: str, cause: str, values: Tenso
     )
 
 
-def _other_parameters(net: mRNNBase) -> Iterator[tuple[str, nn.Parameter, Locate]]:
-    """Parameters that are not synapses, what each is, and where its entries are."""
-    names = net.hid_regions
-    for what, parameter, region in (("bias", net.bias, net.bias_region), ("init", net.init, net.init_region)):
-        if parameter is not None:
-            yield what, parameter, partial(_region_of, names, region)
-    for part in net.weight_matrices():
-        if part.gains is not None:
-            yield "gains", part.gains, partial(_projection_of, part)
-        if part.low_rank is not None:
-            for name, *factors in zip(
-                part.low_rank.names, part.low_rank.left, part.low_rank.right, strict=True
-            ):
-                for what, factor in zip("UV", factors, strict=True):
-                    yield what, factor, partial(_of_projection, name)
-
-
-def _region_of(names: list[str], region: Tensor, entry: int) -> tuple[str, str]:
-    name = names[int(region[entry])]
-    return f"region {name!r}", name
-
-
-def _projection_of(part: SparseWeights, entry: int) -> tuple[str, str]:
-    trained = torch.nonzero(part.trained_gains)[:, 0]
-    return _of_projection(part.gain_names[int(trained[entry])][:3], entry)
-
-
-def _of_projection(name: ProjectionKey, entry: int) -> tuple[str, str]:
-    return projection_label(*name), name[1]
-
-
-def _check_parameter(what: str, locate: Locate, values: Tensor) -> None:
+def _check_parameter(what: str, owned: OwnedParameter, values: Tensor) -> None:
     bad = (~torch.isfinite(values)).flatten().nonzero()[:, 0]
     if len(bad):
-        where, region = locate(int(bad[0]))
+        owner = owned.owners[int(owned.index[int(bad[0])])]
+        if len(owner) == 1:
+            where, region = f"region {owner[0]!r}", owner[0]
+        else:
+            where, region = projection_label(*owner), owner[1]
         raise DivergenceError(f"{what} is not finite in {where}.", region=region)

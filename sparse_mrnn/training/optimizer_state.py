@@ -1,4 +1,4 @@
-"""Optimiser state that follows the synapses when they are frozen, pruned or rewired."""
+"""Let an optimiser's state follow the synapses when they are frozen, pruned or rewired."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def _refusal(optimizer: torch.optim.Optimizer, what: str) -> OptimizerError:
 
 
 def _moved(value: Tensor, origin: Tensor, old: tuple[int, int], new: tuple[int, int]) -> Tensor:
-    """State of the synapses in the range ``new``, from that of the range ``old``; 0 where there was none."""
+    """State of the synapses in the range ``new``, taken from the range ``old``; 0 for new synapses."""
     part = origin[new[0] : new[1]]
     inside = (part >= old[0]) & (part < old[1])
     return follow(value, torch.where(inside, part - old[0], -1).to(value.device))

@@ -32,12 +32,12 @@ def prune(
     ----------
     net : mRNN or ElmanmRNN
     fraction : float in [0, 1]
-        Of the synapses, rounded to a whole number of them.
+        Fraction of the synapses to remove, rounded to a whole number of them.
     source, target, key
-        As `freeze`. Default: all recurrent projections. Frozen ones and those of low rank are left alone; of
-        shared ones the weight counts, base value times gain.
+        See `freeze`. Default: all recurrent projections. Frozen ones and those of low rank are left alone;
+        a shared synapse counts with its weight, base value times gain.
     scope : {"projection", "network"}
-        Whether each projection loses this fraction, or the selected projections together.
+        Each projection loses this fraction, or the selected projections together.
     optimizer : torch.optim.Optimizer or several, optional
         Whose moments follow the synapses. Needed if one exists and has made a step.
 
@@ -49,7 +49,7 @@ def prune(
     Raises
     ------
     UnknownNameError
-        If there is no such projection.
+        If no projection matches.
     TrainingError
         If the fraction is outside [0, 1], or the projections are all frozen.
     OptimizerError

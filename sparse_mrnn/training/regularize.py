@@ -34,7 +34,7 @@ def activity_penalty(net: mRNNBase, h: Tensor, *regions: str, norm: Norm = "l2")
     Raises
     ------
     UnknownNameError
-        If there is no such region.
+        If a region does not exist.
     TrainingError
         If the norm is unknown.
 
@@ -68,7 +68,7 @@ def rate_penalty(net: mRNNBase, h: Tensor, rates: Mapping[str, float | Tensor]) 
     Raises
     ------
     UnknownNameError
-        If there is no such region.
+        If a region does not exist.
     ShapeError
         If there is another number of targets than units.
 
@@ -101,7 +101,7 @@ def weight_penalty(
     ----------
     net : mRNN or ElmanmRNN
     source, target, key
-        As `freeze`. Default: all recurrent projections but those of low rank. Parallel projections count
+        See `freeze`. Default: all recurrent projections but those of low rank. Parallel projections count
         apart.
     norm : {"l1", "l2"}
 
@@ -112,7 +112,7 @@ def weight_penalty(
     Raises
     ------
     UnknownNameError
-        If there is no such projection.
+        If no projection matches.
     TrainingError
         If the norm is unknown, or the projections have low rank.
 

@@ -48,9 +48,9 @@ def rewire(
     ----------
     net : mRNN or ElmanmRNN
     fraction : float in [0, 1]
-        Of each projection's synapses, rounded to a whole number; not for "deepr".
+        Fraction of each projection's synapses to move, rounded to a whole number; not for "deepr".
     source, target, key
-        As `freeze`. Default: all recurrent projections. Those without a trained parameter per synapse
+        See `freeze`. Default: all recurrent projections. Those without a trained parameter per synapse
         (frozen, shared, of low rank) are left alone.
     method : {"set", "rigl", "deepr"}
         "set" (Mocanu et al. 2018): the weakest synapses go, new ones come in random slots, each with the
@@ -77,7 +77,7 @@ def rewire(
     Raises
     ------
     UnknownNameError
-        If there is no such projection.
+        If no projection matches.
     TrainingError
         If an argument does not fit the method, or no projection has a trained parameter per synapse.
     OptimizerError
@@ -131,7 +131,7 @@ def _check(fraction: float | None, method: str, loss: object, candidates: int) -
 
 
 def _selected(table: SynapseTable, chosen: set[ProjectionKey]) -> NDArray[np.bool_]:
-    """Which synapses are of the projections chosen."""
+    """Mask of the synapses of the chosen projections."""
     inside = np.array([name in chosen for name in table.projections], dtype=bool)
     return np.repeat(inside, table.lengths.numpy())
 
@@ -155,9 +155,9 @@ def _crossed(weights: SparseWeights, table: SynapseTable, chosen: set[Projection
 
 
 class _Move:
-    """Which synapses of a table go, and where new ones may come, which are given by their sorted slots.
+    """The synapses of a table that go, and the slots that new ones may take.
 
-    ``kept`` are the slots of those that stay, sorted; ``kept_count`` and ``count`` say how many of each
+    ``kept`` has the sorted slots of the synapses that stay; ``kept_count`` and ``count`` say how many of each
     projection stay, and how many go and come.
     """
 
@@ -170,7 +170,7 @@ class _Move:
         self.count: Int64 = table.lengths.numpy() - self.kept_count
 
     def steepest(self, rng: np.random.Generator, candidates: int, probe: LossProbe, dt: float) -> Int64:
-        """Of ``candidates`` free slots a synapse, those where it lowers the loss most."""
+        """Choose, from ``candidates`` free slots a synapse, the slots where it lowers the loss most."""
         wanted = np.minimum(self.count * candidates, self.slots.size - self.kept_count)
         drawn = self.slots.draw_free(rng, self.kept, self.kept_count, wanted)
         block, row, col = self.slots.locate(drawn)
@@ -190,7 +190,7 @@ class _Move:
         return chosen
 
     def _signs(self, new: Int64) -> NDArray[np.int8]:
-        """Sign that Dale's law gives to new synapses; 0 where they are free."""
+        """Sign that Dale's law gives to new synapses; 0 if they are free."""
         device = self.weights.values.device
         block, _, col = (torch.from_numpy(part).to(device) for part in self.slots.locate(new))
         signs: NDArray[np.int8] = self.weights.signs_of(block, col).cpu().numpy()

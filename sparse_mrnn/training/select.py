@@ -1,8 +1,12 @@
-"""Which projections a call is about: by source, target and key, regions or parents."""
+"""Selection of projections by source, target and key, and the owners of each parameter's entries."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
 
 from sparse_mrnn.declaration.graph import projection_label
 from sparse_mrnn.errors import TrainingError, UnknownNameError, suggest
@@ -14,23 +18,16 @@ from sparse_mrnn.models.weights import SparseWeights
 def select(
     net: mRNNBase, source: str | None, target: str | None, key: str | None = None
 ) -> tuple[SparseWeights, list[ProjectionKey]]:
-    """The weights, and the projections from ``source`` to ``target``; None: all recurrent ones, and any key.
+    """Select the weights, and the projections from ``source`` to ``target`` (None: all recurrent, any key).
 
     Raises
     ------
     UnknownNameError
         If a region does not exist, or nothing connects the two.
     """
-    kind = "recurrent" if source is None else net.kind_of(source)
+    kind, numbers = net.projections(source, target, key)
     weights = net.weights(kind)
-    sources = None if source is None else set(net.layout(kind).members(source))
-    targets = None if target is None else set(net.layout().members(target))
-
-    def chosen(name: ProjectionKey) -> bool:
-        between = (sources is None or name[0] in sources) and (targets is None or name[1] in targets)
-        return between and key in (None, name[2])
-
-    found = [name for name in weights.all_projections if chosen(name)]
+    found = [weights.all_projections[k] for k in numbers]
     if not found and (source, target, key) != (None, None, None):
         start, end = ("any region" if name is None else repr(name) for name in (source, target))
         known = [f"{s} -> {t}" + ("" if k == "default" else f" ({k})") for s, t, k in weights.all_projections]
@@ -41,12 +38,12 @@ def select(
 
 
 def trainable_only(weights: SparseWeights, names: list[ProjectionKey], what: str) -> list[ProjectionKey]:
-    """Those of ``names`` that have a trained parameter per synapse, in the order of the values.
+    """Keep the projections that have a trained parameter per synapse, in the order of the values.
 
     Raises
     ------
     TrainingError
-        If there are projections, and none has.
+        If projections were chosen, and none has one.
     """
     inside = set(names)
     kept = [name for name in weights.projections[: weights.trainable_projections] if name in inside]
@@ -76,3 +73,52 @@ def slices(weights: SparseWeights, names: list[ProjectionKey]) -> Iterator[tuple
     for k, name in enumerate(weights.projections[: weights.trainable_projections]):
         if name in inside:
             yield name, slice(ptr[k], ptr[k + 1])
+
+
+@dataclass(frozen=True, eq=False)
+class OwnedParameter:
+    """A parameter, and the projection or region that each of its entries belongs to.
+
+    Parameters
+    ----------
+    what : str
+        Name of the parameter in messages.
+    parameter : nn.Parameter
+    owners : list of (source, target, key) or (region,)
+    index : Tensor of int, shape (entries,)
+        Number of the owner of each entry.
+    """
+
+    what: str
+    parameter: nn.Parameter
+    owners: list[ProjectionKey] | list[tuple[str]]
+    index: Tensor
+
+
+def owned_parameters(net: mRNNBase, *, synapses: bool = True) -> Iterator[OwnedParameter]:
+    """Yield every parameter that has entries; without ``synapses``, all but one value per synapse."""
+    for part in net.weight_matrices():
+        device = part.values.device
+        if synapses and part.values.numel():
+            names = list(part.projections[: part.trainable_projections])
+            lengths = torch.diff(part.ptr)[: len(names)]
+            index = torch.repeat_interleave(torch.arange(len(names), device=device), lengths)
+            yield OwnedParameter("weights", part.values, names, index)
+        if part.gains is not None and part.gains.numel():
+            trained = torch.nonzero(part.trained_gains)[:, 0].tolist()
+            owners = [part.gain_names[k][:3] for k in trained]
+            yield OwnedParameter("gains", part.gains, owners, torch.arange(len(owners), device=device))
+        if part.low_rank is not None:
+            factors = zip(part.low_rank.names, part.low_rank.left, part.low_rank.right, strict=True)
+            for name, left, right in factors:
+                for what, factor in (("U", left), ("V", right)):
+                    index = torch.zeros(factor.numel(), dtype=torch.int64, device=device)
+                    yield OwnedParameter(what, factor, [name], index)
+    regions = [(name,) for name in net.hid_regions]
+    for what, parameter, index in (
+        ("bias", net.bias, net.bias_region),
+        ("init", net.init, net.init_region),
+        ("time constants", net.tau_logit, net.alpha_region),
+    ):
+        if parameter is not None:
+            yield OwnedParameter(what, parameter, regions, index)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from itertools import repeat
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -13,6 +12,7 @@ from sparse_mrnn.errors import ShapeError, TrainingError
 from sparse_mrnn.models.delays import has_delays
 from sparse_mrnn.models.elman import ElmanmRNN
 from sparse_mrnn.models.network import mRNNBase
+from sparse_mrnn.models.prepare import Start
 
 
 def truncated(
@@ -42,13 +42,13 @@ def truncated(
     h0 : Tensor, shape (batch, units), optional
         Initial h of a leaky net.
     stim_input : Tensor, optional
-        As for ``forward``.
+        See ``forward``.
     noise : bool
 
     Yields
     ------
     (x, h) of a leaky net, h of an Elman net
-        What ``forward`` returns for the window.
+        The value of ``forward`` for the window.
 
     Raises
     ------
@@ -56,7 +56,7 @@ def truncated(
         If the window is shorter than one step, or the network has delays: what is under way at the end of a
         window would be lost.
     ShapeError
-        As ``forward``; a wrong number of dimensions at once, the rest with the first window.
+        See ``forward``; a wrong number of dimensions at once, the rest with the first window.
 
     Examples
     --------
@@ -84,23 +84,19 @@ def truncated(
     if inp.dim() != 3:
         got = tuple(inp.shape)
         raise ShapeError(f"truncated: inp has shape {got}; expected three dimensions, as for forward.")
-    start, h0 = x0 if isinstance(x0, tuple) else (x0, h0)
-    if isinstance(net, ElmanmRNN) and h0 is not None:
-        start = h0
     time = 1 if net.batch_first else 0
-    stims: Iterable[Tensor | None] = repeat(None)
-    if stim_input is not None:
-        stims = torch.split(stim_input, window, time)
+    inputs = torch.split(inp, window, time)
+    stims = [None] * len(inputs) if stim_input is None else torch.split(stim_input, window, time)
+    if h0 is None or isinstance(x0, tuple):
+        start: Start = x0
+    else:
+        start = h0 if isinstance(net, ElmanmRNN) else (x0, h0)
 
-    def windows(state: Tensor, h0: Tensor | None) -> Iterator[Any]:
-        for u, stim in zip(torch.split(inp, window, time), stims, strict=False):
-            if isinstance(net, ElmanmRNN):
-                h = net(u, state, stim, noise)
-                yield h
-                state = h.select(time, -1).detach()
-            else:
-                x, h = net(u, state, h0, stim, noise)
-                yield x, h
-                state, h0 = x.select(time, -1).detach(), h.select(time, -1).detach()
+    def windows(start: Start) -> Iterator[Any]:
+        for u, stim in zip(inputs, stims, strict=False):
+            out = net(u, start, stim_input=stim, noise=noise)
+            yield out
+            last = [part.select(time, -1).detach() for part in (out if isinstance(out, tuple) else (out,))]
+            start = last[0] if len(last) == 1 else tuple(last)
 
-    return windows(start, h0)
+    return windows(start)

@@ -176,7 +176,7 @@ def test_save_load_filter_and_plot(tmp_path):
     points = find_fixed_points(bistable(2.0), starts=300)
     points.save(tmp_path / "points.zarr")
     again = FixedPoints.load(tmp_path / "points.zarr")
-    for name in FixedPoints.DIMENSIONS:
+    for name in FixedPoints.dimensions():
         assert np.array_equal(getattr(again, name), getattr(points, name)), name
     assert (again.regions, again.tol) == (("a",), 1e-8)
     with pytest.raises(AnalysisError, match="exists; pass overwrite=True"):
@@ -184,7 +184,7 @@ def test_save_load_filter_and_plot(tmp_path):
     points.save(tmp_path / "points.zarr", overwrite=True)
     (tmp_path / "file").write_text("x")
     for bad in (tmp_path / "nothing", tmp_path / "file"):
-        with pytest.raises(AnalysisError, match="no result of an analysis"):
+        with pytest.raises(AnalysisError, match="not a result of an analysis"):
             FixedPoints.load(bad)
     with pytest.raises(AnalysisError, match="cannot write"):
         points.save(tmp_path / "file" / "below")
@@ -202,7 +202,7 @@ def test_save_load_filter_and_plot(tmp_path):
     ax = points.plot()
     assert ax.get_xlabel().startswith("PC 1 (")
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["stable (4)", "unstable (5)"]
-    with pytest.raises(AnalysisError, match="hold no plane"):
+    with pytest.raises(AnalysisError, match="too few for a plane"):
         stable[[0]].plot()
 
 

@@ -112,7 +112,7 @@ def test_save_load_and_plot(tmp_path):
     field = flow_field(net, given, regions="ab", grid=5)
     field.save(tmp_path / "flow.zarr")
     again = FlowField.load(tmp_path / "flow.zarr")
-    for name in FlowField.DIMENSIONS:
+    for name in FlowField.dimensions():
         assert np.array_equal(getattr(again, name), getattr(field, name)), name
     assert again.labels == field.labels
     points = find_fixed_points(net, starts=5)
@@ -152,8 +152,8 @@ LINE = np.arange(8.0)[:, None] * np.ones(15)
     [
         (dict(trajectories=paths(3)), ShapeError, "trajectories has shape (3, 8, 3); expected 15 units last"),
         (dict(trajectories=np.zeros(15)), ShapeError, "expected (trials, steps, units)"),
-        (dict(trajectories=LINE), AnalysisError, "hold no plane"),
-        (dict(trajectories=LINE[:1]), AnalysisError, "hold no plane"),
+        (dict(trajectories=LINE), AnalysisError, "too few for a plane"),
+        (dict(trajectories=LINE[:1]), AnalysisError, "too few for a plane"),
         (dict(trajectories=np.full((2, 15), np.inf)), AnalysisError, "NaN or infinite"),
         (dict(plane="pc"), AnalysisError, "plane is 'pc'; use 'pca'"),
         (dict(plane=(0, 0)), AnalysisError, "rank below 2"),

@@ -6,7 +6,7 @@ import scipy.linalg as sla
 import torch
 
 import sparse_mrnn as sm
-from helpers.analysis_nets import MODELS, net_of, one_step, regions_net
+from helpers.analysis_nets import MODELS, net_of, one_step, regions_net, with_delayed_inputs
 from sparse_mrnn.analysis import find_fixed_points, linearize
 from sparse_mrnn.errors import AnalysisError, KinkWarning, ShapeError, UnknownNameError
 
@@ -175,7 +175,41 @@ def test_modes_of_a_closed_form(tmp_path):
     assert np.isinf(elman.timescale).all()
 
 
+def test_growing_modes_have_a_positive_timescale():
+    found = linearize(net_of(np.diag([2.0, 1.0, 0.5]), activation="linear"), np.zeros(3)).modes(3, "flow")
+    assert found.timescale == pytest.approx([100, np.inf, 200])
+    assert found.grows.tolist() == [True, False, False]
+    assert found.plot().get_yticklabels()[0].get_text() == "0.01, 100 ms (grows)"
+
+
 # ---------------------------------------------------------------- responses
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("step", [False, True])
+@pytest.mark.parametrize("source", ["u", "v"])
+def test_the_response_to_a_delayed_input(model, step, source):
+    net = with_delayed_inputs(model)
+    point = find_fixed_points(net, starts=20).filter(stability="stable").state[0]
+    steps = np.array([0, 1, 2, 3, 4, 10])
+    response = linearize(net, point).response(source, steps * net.dt, step=step)
+    small, u = 1e-6, torch.zeros(1, 10, 2, dtype=torch.float64)
+    u[0, : 10 if step else 1, "uv".index(source)] = small
+    out = net(u, torch.from_numpy(point)[None])
+    states = (out if model is sm.ElmanmRNN else out[0])[0].detach().numpy()
+    simulated = np.concatenate([point[None], states])[steps] - point
+    assert response[..., 0] == pytest.approx(simulated / small, abs=1e-4)
+
+
+def test_the_transfer_function_of_a_delayed_input():
+    found = linearize(with_delayed_inputs(), np.zeros(4))
+    prompt = linearize(with_delayed_inputs(delays=(1, 1)), np.zeros(4))
+    hz = [0.0, 2.0, 7.0]
+    assert found.transfer_function(hz, "u") == pytest.approx(prompt.transfer_function(hz, "u"))
+    turned = np.exp(-2j * np.pi * np.array(hz) * 20 / 1000)[:, None, None]  # two steps of 10 ms later
+    assert found.transfer_function(hz, "v") == pytest.approx(turned * prompt.transfer_function(hz, "v"))
+
+
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -218,7 +252,7 @@ def test_the_transfer_function_of_large_and_small_nets_agree(monkeypatch):
     dense = np.linalg.solve(system, found.input_jacobian("flow").toarray())
     rows = [*range(6), *range(10, 15)]
     assert direct[1] == pytest.approx(dense[rows][:, :2])
-    monkeypatch.setattr("sparse_mrnn.analysis.resolvent.DIRECT", 0)
+    monkeypatch.setattr("sparse_mrnn.analysis.jacobian.DIRECT", 0)
     assert found.transfer_function([0.0, 3.0], "u", ["c", "a"]) == pytest.approx(direct, abs=1e-7)
     gain = found.gain()
     assert gain.shape == (3, 3)
@@ -254,13 +288,37 @@ def test_gramians_against_dense_lyapunov_solutions(n):
         assert gramian.residual <= 1e-6
 
 
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("of", ["x", "h"])
+def test_observability_of_a_region_is_that_of_its_mean_activity(model, of):
+    net = regions_net(model)
+    found = linearize(net, find_fixed_points(net, starts=40).filter(stability="stable").state[0], of=of)
+    gramian = found.observability("b", rank=15)
+    pre = found.dynamics.preactivation(found.state)[:, 0]
+    readout = np.zeros(15)
+    readout[6:10] = 1 / 4
+    readout = readout * net_slope(net, pre) if of == "x" else readout
+    exact = sla.solve_discrete_lyapunov(found.jacobian().toarray().T, np.outer(readout, readout))
+    assert gramian.factor @ gramian.factor.T == pytest.approx(exact, abs=1e-5 * np.abs(exact).max())
+
+
+def test_controllability_by_a_delayed_input():
+    found, prompt = (linearize(with_delayed_inputs(delays=d), np.zeros(4)) for d in ((1, 3), (1, 1)))
+    late, early = found.controllability("v", rank=4), prompt.controllability("v", rank=4)
+    assert late.factor @ late.factor.T == pytest.approx(early.factor @ early.factor.T)
+    g = found.net.graph.copy()
+    g.add_projection("v", "a", key="fast")
+    with pytest.raises(AnalysisError, match="have different delays"):
+        linearize(sm.mRNN(g, "tanh", device="cpu"), np.zeros(4)).controllability("v")
+
+
 def test_low_rank_gramians_say_what_they_cannot():
     rng = np.random.default_rng(0)
     slow = linearize(net_of(np.diag(np.linspace(0.5, 0.999, 50)), sm.ElmanmRNN, "linear"), np.zeros(50))
     with pytest.raises(AnalysisError, match="residual of .* at rank 3, above"):
         slow.controllability(rng.standard_normal(50), rank=3)
     unstable = linearize(net_of(np.diag([1.1, 0.5]), sm.ElmanmRNN, "linear"), np.zeros(2))
-    with pytest.raises(AnalysisError, match="not stable"):
+    with pytest.raises(AnalysisError, match="is unstable"):
         unstable.controllability([1.0, 1.0])
     hidden = unstable.controllability([0.0, 1.0])  # the unstable mode cannot be reached
     assert hidden.energy.sum() == pytest.approx(1 / (1 - 0.25))
@@ -274,7 +332,7 @@ def test_kinks_are_said_with_their_region():
     g.add_region("a", 2, base_firing=1.0)
     g.add_region("b", 3)
     net = sm.mRNN(g, "relu", device="cpu")
-    with pytest.warns(KinkWarning, match="no derivative: b \\(3\\)"):
+    with pytest.warns(KinkWarning, match="units of b \\(3\\) lie at a kink"):
         found = linearize(net, [1.0, 1.0, 0.0, 0.0, 0.0])
     assert found.kinks.tolist() == [False, False, True, True, True]
     assert not linearize(net, np.full(5, 0.1)).kinks.any()

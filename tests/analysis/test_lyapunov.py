@@ -5,8 +5,8 @@ import pytest
 import torch
 
 import sparse_mrnn as sm
-from helpers.analysis_nets import MODELS, net_of, one_step, regions_net
-from sparse_mrnn.analysis import LyapunovSpectrum, lyapunov_spectrum
+from helpers.analysis_nets import MODELS, net_of, one_step, regions_net, with_delayed_inputs
+from sparse_mrnn.analysis import LyapunovSpectrum, lyapunov_spectrum, run_states
 from sparse_mrnn.errors import AnalysisError, DivergenceError, ShapeError, UnknownNameError
 
 
@@ -141,3 +141,28 @@ def test_bad_input(options, error, message):
 def test_growth_without_end_is_said():
     with pytest.raises(DivergenceError, match=r"not finite after \d+ steps"):
         lyapunov_spectrum(net_of([[3.0]], sm.ElmanmRNN, "linear"), 1, steps=2000)
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("delays", [(1, 3), (5, 3)])
+def test_delayed_inputs_arrive_later(model, delays):
+    """The exponents are those of the same network without delays under inputs that are moved in time."""
+    late, prompt = (with_delayed_inputs(model, d) for d in (delays, (1, 1)))
+    u = 4 * np.random.default_rng(0).standard_normal((3, 2))
+    moved = np.stack([np.roll(u[:, k], d - 1) for k, d in enumerate(delays)], axis=1)
+    options = dict(steps=300, transient=300, x0=np.zeros(4))
+    found, same, other = (
+        lyapunov_spectrum(net, 1, given, **options).exponents
+        for net, given in ((late, u), (prompt, moved), (prompt, u))
+    )
+    assert found == pytest.approx(same, rel=1e-6)
+    assert abs(found - other).max() > 1e-5 * abs(found).max()
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_runs_with_delayed_inputs_are_those_of_the_network(model):
+    net = with_delayed_inputs(model, (4, 2))
+    x0 = torch.randn(3, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    found = run_states(net, 8, [0.5, -1.0], x0=x0)
+    out = net(torch.tensor([0.5, -1.0], dtype=torch.float64).expand(3, 8, 2), x0)
+    torch.testing.assert_close(found[:, 1:], (out if model is sm.ElmanmRNN else out[0]).detach())

@@ -132,7 +132,7 @@ def test_the_table_save_load_and_plot(tmp_path):
     assert [label.get_text() for label in ax.get_yticklabels()] == ["a", "b", "c"]
     ax = found.plot(measure="mean")
     assert [bar.get_height() for bar in ax.patches] == pytest.approx(found.value[:, 0])
-    with pytest.raises(AnalysisError, match="no measure 'median'; there are mean, a long measure"):
+    with pytest.raises(AnalysisError, match="unknown measure 'median'; there are mean, a long measure"):
         found.plot(measure="median")
     assert str(perturbation(chain(), torch.zeros(1, 3, 1))).split() == ["control", "a", "b", "c"]
 
@@ -161,10 +161,16 @@ def test_bad_input(options, error, message):
     assert message in str(caught.value)
 
 
-def test_a_delay_is_refused():
+def test_delayed_inputs_count_and_delays_between_units_are_refused():
     g = sm.RegionGraph()
-    g.add_region("a", 3)
+    g.add_region("a", 3, sign=None, base_firing=0.2)
     g.add_input("u", 1)
     g.add_projection("u", "a", delay=30.0)
-    with pytest.raises(AnalysisError, match="an input projection has a delay"):
-        perturbation(sm.mRNN(g, device="cpu"), ZEROS)
+    net = sm.mRNN(g, "tanh", device="cpu", seed=0, dtype=torch.float64)
+    u = torch.linspace(0, 1, 10, dtype=torch.float64).view(1, 10, 1)
+    found = perturbation(net, u, measures={"mean": torch.mean})
+    _, h = net(u, net.initial_condition[None])
+    assert found.control == pytest.approx([h.mean().item()])
+    g.add_projection("a", "a", delay=30.0)
+    with pytest.raises(AnalysisError, match="the network has delays"):
+        perturbation(sm.mRNN(g, device="cpu"), u)

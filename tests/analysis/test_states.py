@@ -1,7 +1,5 @@
 """Dimensions, principal components and rotations of states, in memory and out of core from a recording."""
 
-from importlib import import_module
-
 import numpy as np
 import pytest
 
@@ -30,8 +28,7 @@ def covariance(states):
 @pytest.fixture
 def small_blocks(monkeypatch):
     """Blocks of a few states, so that nothing is read as a whole."""
-    for module in ("state_source", "dimensionality"):
-        monkeypatch.setattr(import_module(f"sparse_mrnn.analysis.{module}"), "BLOCK_BYTES", 8 * 30 * 7)
+    monkeypatch.setattr("sparse_mrnn.analysis.components.BLOCK_BYTES", 8 * 30 * 7)
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +90,7 @@ def test_components_are_the_eigenvectors_of_the_covariance(n, tmp_path):
     plane = found.plane(1, 0)
     assert plane.project(states) == pytest.approx(scores[..., [1, 0]])
     assert found.plot().get_ylabel() == "variance (%)"
-    with pytest.raises(AnalysisError, match="no plane of components 0 and 5 of 5"):
+    with pytest.raises(AnalysisError, match="components 0 and 5 of 5 do not span a plane"):
         found.plane(0, 5)
 
 

@@ -192,7 +192,7 @@ def test_a_run_without_any_drive_says_so(config, tmp_path):
         (("--spectral-radius", 0), "--spectral-radius"),
         (("--region", "cue"), "'cue' is an input"),
         (("--region", "a[0]", "--what", "mean"), "'a[0]' is one unit; mean are of regions"),
-        (("--unit", "a[7]"), "there is no unit 'a[7]'; looked at 8 units. Did you mean"),
+        (("--unit", "a[7]"), "record: the network has no unit 'a[7]'; looked at 8 units. Did you mean"),
     ],
 )
 def test_mistakes(config, args, message):

@@ -10,6 +10,7 @@ from rich.console import Console
 
 import sparse_mrnn as sm
 from sparse_mrnn.errors import ConnectivityError, GraphError, UnknownNameError, WeightError
+from sparse_mrnn.lowering.lower import lower
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def test_networkx_algorithms_copies_and_views(g):
     assert set(nx.descendants(g, "cue")) == {"thal", "ctx"}
     for same in (g.copy(), nx.relabel_nodes(g, {}), g.subgraph(g.nodes)):
         assert isinstance(same, sm.RegionGraph)
-        assert sm.lower(same, rng=0).col.tolist() == sm.lower(g, rng=0).col.tolist()
+        assert lower(same, rng=0).col.tolist() == lower(g, rng=0).col.tolist()
     part = g.subgraph(["thal", "cue"])
     assert (part.n_units, part.n_inputs) == (5, 3)
     assert [p.source for p in part.projections()] == ["cue"]
@@ -133,7 +134,7 @@ def test_explicit_weights_from_arrays_scipy_and_networkx():
         g.add_region("s", 2, unit_ids=["u", "v"])
         g.add_region("t", 3, unit_ids=["x", "y", "z"])
         g.add_projection("s", "t", weights=weights)
-        block = sm.lower(g)
+        block = lower(g)
         assert block.values.tolist() == [2, 3]
         assert block.col.tolist() == [1, 0]
         assert block.crow.tolist() == [0, 0, 0, 1, 2, 2]
@@ -145,7 +146,7 @@ def test_explicit_weights_from_arrays_scipy_and_networkx():
 def test_a_node_without_units_is_named():
     g = nx.empty_graph(["bare"], create_using=sm.RegionGraph)
     with pytest.raises(GraphError, match="'bare' has no number of units"):
-        sm.lower(g)
+        lower(g)
 
 
 def test_add_projections_splits_a_matrix_as_single_projections_would():
@@ -164,7 +165,7 @@ def test_add_projections_splits_a_matrix_as_single_projections_would():
             if block.nnz:
                 single.add_projection(source, target, weights=block, key="k", trainable=False)
     assert list(whole.edges(keys=True)) == list(single.edges(keys=True))
-    a, b = sm.lower(whole, dtype=np.float64), sm.lower(single, dtype=np.float64)
+    a, b = lower(whole, dtype=np.float64), lower(single, dtype=np.float64)
     for name in ("ptr", "values", "crow", "col", "perm"):
         assert (getattr(a, name) == getattr(b, name)).all()
     assert whole.copy().summary() == single.summary()

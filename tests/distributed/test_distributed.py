@@ -267,7 +267,7 @@ def test_metis_cuts_fewer_synapses_of_c_elegans(size):
     g = sm.read_config(sm.data.example_path("celegans"))
     found = partition(g, size, "metis")
     assert (found.ranks == partition(g, size, "metis").ranks).all()
-    cut = {how: sum(rank.cut_synapses for rank in estimate(g, size, how).ranks) for how in ("metis", "balanced")}
+    cut = {how: sum(rank.remote_synapses for rank in estimate(g, size, how).ranks) for how in ("metis", "balanced")}
     assert cut["metis"] < 0.75 * cut["balanced"] or size == 1
     work = np.bincount(found.ranks, weights=unit_work(g, Layout.of(g)))
     assert len(work) == size
@@ -325,7 +325,7 @@ def test_explicit_synapses_are_counted_not_estimated():
     g.add_projection("r1", "r1", weights=np.eye(4))
     found = estimate(g, 2, "regions")
     receiver = next(rank for rank in found.ranks if rank.received)
-    assert (receiver.received, receiver.cut_synapses, receiver.synapses) == (2, 3, 7)
+    assert (receiver.received, receiver.remote_synapses, receiver.synapses) == (2, 3, 7)
     assert (found.volume, found.all_gather, found.messages) == (2, 8, 1)
 
 
@@ -350,7 +350,7 @@ def test_info_estimates_ranks(tmp_path):
     result = CliRunner().invoke(app, ["info", str(file), "--ranks", "4"], env={"COLUMNS": "120"})
     assert result.exit_code == 0, result.output
     assert "less than all-gather" in result.output
-    assert "960 of 33,120 synapses cut (2.9%)" in result.output
+    assert "960 of 33,120 synapses are remote (2.9%)" in result.output
     assert "rank" in result.output
     wrong = CliRunner().invoke(app, ["info", str(file), "--ranks", "17", "--partition", "regions"])
     assert wrong.exit_code == 1

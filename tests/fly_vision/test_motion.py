@@ -47,10 +47,10 @@ def test_columns_and_centres(extent):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: hex_extent(8), "8 columns fill no hexagon; it takes 1, 7, 19"),
-        (lambda: hex_extent(0), "0 columns fill no hexagon"),
+        (lambda: hex_extent(8), "8 columns do not fill a hexagon; it takes 1, 7, 19"),
+        (lambda: hex_extent(0), "0 columns do not fill a hexagon"),
         (lambda: hex_columns(-1), "extent is -1"),
-        (lambda: hex_positions(np.array([[0.3, 0.0]])), r"position 0, \(0.3, 0\), is the centre of no column"),
+        (lambda: hex_positions(np.array([[0.3, 0.0]])), r"position 0, \(0.3, 0\), is not the centre of a column"),
         (lambda: hex_positions(np.zeros(3)), r"expected \(units, 2\)"),
     ],
 )
@@ -279,7 +279,7 @@ def test_bad_decoders():
     g.add_region("off", 1, positions=[[0.2, 0.0]])
     g.add_region("twice", 2, positions=[[0.0, 0.0], [0.0, 0.0]])
     bad = sm.mRNN(g, device="cpu")
-    for name, message in (("nowhere", "has no positions"), ("off", "no column"), ("twice", "two units")):
+    for name, message in (("nowhere", "has no positions"), ("off", "not the centre of a column"), ("twice", "two units")):
         with pytest.raises(TrainingError, match=f"region '{name}'.*{message}"):
             FlowDecoder(bad, name)
 
@@ -356,7 +356,7 @@ def test_bad_requests_for_responses():
     net = detector((1, 0))
     with pytest.raises(UnknownNameError, match="T9"):
         edge_responses(net, ["T9"])
-    with pytest.raises(TrainingError, match="there is no direction"):
+    with pytest.raises(TrainingError, match="directions is empty"):
         edge_responses(net, directions=[])
     g = sm.RegionGraph()
     g.add_region("rim", 1, positions=[[0.0, 1.0]])
@@ -371,5 +371,5 @@ def test_bad_requests_for_responses():
     g.add_region("a", 8)
     g.add_input("light", 8)
     g.add_projection("light", "a")
-    with pytest.raises(GraphError, match="8 columns fill no hexagon"):
+    with pytest.raises(GraphError, match="8 columns do not fill a hexagon"):
         edge_responses(sm.mRNN(g, device="cpu"))

@@ -169,7 +169,7 @@ def oracle_flyvis(folder: Path) -> Any:
         weights: dict[tuple[str, str], float] = defaultdict(float)
         for edge in spec["edges"]:
             if edge["alpha"] not in (1, -1):
-                raise InvalidInputError("alpha is no sign")
+                raise InvalidInputError("alpha is not a sign")
             seen = set()
             for (du, dv), count in edge["offsets"]:
                 whole = type(du) is type(dv) is int and type(count) in (int, float)
@@ -184,7 +184,7 @@ def oracle_flyvis(folder: Path) -> Any:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InvalidInputError(f"it has another form: {error!r}") from error
     if not any(cells.values()) or not spec["edges"]:
-        raise InvalidInputError("there are no cells or edges")
+        raise InvalidInputError("there are neither cells nor edges")
     return {"units": sum(map(len, cells.values())), "weights": without_zeros(weights)}
 
 
@@ -330,7 +330,7 @@ def load_config(folder: Path) -> Any:
 
 
 def _has_text(value: Any) -> bool:
-    """Whether there is text or a truth value where a number belongs, which pydantic may convert."""
+    """Tell if text or a truth value is in the place of a number, which pydantic may convert."""
     return isinstance(value, (str, bool)) or (isinstance(value, list) and any(map(_has_text, value)))
 
 
@@ -338,7 +338,7 @@ def oracle_config(folder: Path) -> Any:
     """Values that keep their JSON types are judged; pydantic may convert others."""
     spec = plain_json(only(folder))
     if not isinstance(spec, dict):
-        raise InvalidInputError("it is no object")
+        raise InvalidInputError("it is not an object")
     try:
         regions, projections = {}, {}
         for kind in ("recurrent", "input"):

@@ -31,7 +31,7 @@ def load(folder: Path) -> Any:
 def as_network(
     entries: dict[tuple[int, int], float], rows: int, columns: int, labels: list[str] | None = None
 ) -> Any:
-    """What a matrix of some entries (row, column) is."""
+    """Describe the network of a matrix with some entries (row, column)."""
     if rows != columns or not rows:
         raise InvalidInputError(f"the matrix is {rows} x {columns}")
     if any(not np.isfinite(value) for value in entries.values()):
@@ -208,7 +208,7 @@ def oracle_mtx(folder: Path) -> Any:
     try:
         text = only(folder).read_bytes().decode()
     except UnicodeDecodeError as error:
-        raise InvalidInputError("it is no text") from error
+        raise InvalidInputError("it is not text") from error
     lines = LINE.split(text)
     head = lines[0].lower().split()
     if len(head) != 5 or head[:2] != ["%%matrixmarket", "matrix"]:
@@ -221,7 +221,7 @@ def oracle_mtx(folder: Path) -> Any:
     try:
         sizes = [int(cell) for cell in lines[0].split()]
     except ValueError as error:
-        raise InvalidInputError("sizes are no numbers") from error
+        raise InvalidInputError("sizes are not numbers") from error
     layout, kind, symmetry = head[2:]
     entries: dict[tuple[int, int], float] = {}
     if layout == "coordinate":

@@ -1,4 +1,4 @@
-"""What targets share: a graph as plain dicts, and plain parses of text, by the rules of the documentation."""
+"""Shared by the targets: a graph as plain dicts, and plain parses of text by the documented rules."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def read_csv(data: bytes, delimiter: str) -> tuple[list[str], list[list[str]]]:
 def number(cell: str) -> float:
     """A finite number."""
     if not NUMBER.fullmatch(cell.strip(" \t")) or not math.isfinite(float(cell)):
-        raise InvalidInputError(f"{cell!r} is no finite number")
+        raise InvalidInputError(f"{cell!r} is not a finite number")
     return float(cell)
 
 

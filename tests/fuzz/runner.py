@@ -32,7 +32,7 @@ SECONDS = 30
 
 @dataclass
 class Report:
-    """How the cases of each target ended, and those that ended badly."""
+    """The outcomes of the cases of each target, and the cases that ended badly."""
 
     counts: dict[str, Counter[str]] = field(default_factory=dict)
     faults: list[dict[str, Any]] = field(default_factory=list)

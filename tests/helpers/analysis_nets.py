@@ -51,3 +51,14 @@ def ring(n, gain=2.0):
     """Weights gain * 2 / n * cos(a - b) over n angles."""
     angle = 2 * np.pi * np.arange(n) / n
     return gain * 2 / n * np.cos(angle[:, None] - angle)
+
+
+def with_delayed_inputs(model=sm.mRNN, delays=(1, 3)):
+    """Two inputs whose projections take so many steps, onto four connected units."""
+    g = sm.RegionGraph()
+    g.add_region("a", 4, sign=None, base_firing=0.1)
+    g.add_projection("a", "a", initializer=sm.Normal(0.3))
+    for name, steps in zip("uv", delays, strict=True):
+        g.add_input(name, 1, sign=None)
+        g.add_projection(name, "a", initializer=sm.Normal(0.5), delay=steps * model().dt)
+    return model(g, "tanh", device="cpu", dtype=torch.float64, seed=0)

@@ -61,15 +61,16 @@ def networks(draw) -> Case:
         kind = draw(st.sampled_from(["pos", "neg", None, "array"]))
         sign = rng.integers(-1, 2, n) if kind == "array" else kind
         base = draw(st.sampled_from([0.0, 0.3])) if draw(st.booleans()) else rng.normal(size=n)
-        tau = draw(st.sampled_from([None, None, 40.0]))
+        tau = draw(st.sampled_from([None, None, 40.0, rng.uniform(30, 90, n)]))
+        each = isinstance(tau, np.ndarray)
         own = draw(st.sampled_from([None, None, "tanh", "softplus"]))
         graph.add_region(
-            f"r{k}", n, sign=sign, base_firing=base, tau=tau, activation=own, learnable_bias=draw(st.booleans()), learnable_tau=draw(st.booleans()),
+            f"r{k}", n, sign=sign, base_firing=base, tau=tau, activation=own, learnable_bias=draw(st.booleans()), learnable_tau=draw(st.sampled_from([False, "unit", *([] if each else [True])])),
             parent_region=draw(st.sampled_from([None, "group"])), init=float(rng.normal()),
         )
         signs.append(np.asarray(sign) if kind == "array" else np.full(n, {"pos": 1, "neg": -1, None: 0}[kind]))
         bases.append(np.broadcast_to(base, n))
-        taus += [tau] * n
+        taus += tau.tolist() if each else [tau] * n
         names += [own] * n
     n_inputs = draw(st.integers(0, 2))
     for k in range(n_inputs):

@@ -1,5 +1,6 @@
 """A tiny run to record, in many chunks, and to stop."""
 
+import contextlib
 import json
 import os
 import signal
@@ -10,6 +11,7 @@ import sparse_mrnn as sm
 from sparse_mrnn.errors import SimulationStopped
 from sparse_mrnn.recording import Record
 from sparse_mrnn.simulation import simulate
+from sparse_mrnn.simulation.progress import Progress
 from sparse_mrnn.stimulus import OrnsteinUhlenbeck, Stimulus
 
 CONFIG = {
@@ -37,11 +39,15 @@ def small_chunks(monkeypatch):
     monkeypatch.setattr("sparse_mrnn.simulation.plan.LONGEST_CHUNK", 5)
 
 
+@contextlib.contextmanager
+def signal_at(step, monkeypatch, number=signal.SIGINT):
+    """Send this process a signal, as Ctrl-C does, once a run has done so many steps."""
+    with monkeypatch.context() as patch:
+        patch.setattr(Progress, "update", lambda self, done: os.kill(os.getpid(), number) if done == step else None)
+        yield
+
+
 def stopped(out, monkeypatch, at=17, **options):
     """A run stopped in the middle of a chunk."""
-    from sparse_mrnn.simulation.progress import Progress
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Progress, "update", lambda self, done: os.kill(os.getpid(), signal.SIGINT) if done == at else None)
-        with pytest.raises(SimulationStopped):
-            tiny(out, **options)
+    with signal_at(at, monkeypatch), pytest.raises(SimulationStopped):
+        tiny(out, **options)

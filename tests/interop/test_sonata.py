@@ -93,7 +93,7 @@ def test_writing_is_careful(tmp_path):
     (tmp_path / "mine" / "thesis.tex").write_text("words")
     with refused("mine exists"):
         write_sonata(g, tmp_path / "mine")
-    with refused("is no SONATA network; it is not overwritten"):
+    with refused("is not a SONATA network; it is not overwritten"):
         write_sonata(g, tmp_path / "mine", overwrite=True)
     write_sonata(g, tmp_path / "net")
     write_sonata(read_celegans()[0], tmp_path / "net", overwrite=True)

@@ -1,11 +1,14 @@
-"""Time constants that are trained: one parameter a region, always valid, with the right gradient."""
+"""Time constants: of a region or of each unit, trained or not, always valid, with the right gradient."""
 
+import numpy as np
 import pytest
 import torch
 
 import sparse_mrnn as sm
 from sparse_mrnn import training
-from sparse_mrnn.errors import ConfigError
+from sparse_mrnn.analysis.dynamics import Dynamics
+from sparse_mrnn.errors import ConfigError, StateDictError, StepSizeWarning
+from sparse_mrnn.interop import read_sonata, write_sonata
 from sparse_mrnn.simulation import simulate
 
 
@@ -105,3 +108,80 @@ def test_config_keeps_it(tmp_path):
     path = tmp_path / "net.json"
     sm.write_config(graph(), path)
     assert [r.learnable_tau for r in sm.mRNN(str(path), device="cpu").layout().regions] == [True, False]
+
+
+TAU, LEVEL = np.array([30.0, 50.0, 200.0]), np.array([0.0, 0.1, 0.4])
+
+
+def by_unit(**more):
+    """Two regions; one has a time constant and a noise level for each unit."""
+    g = sm.RegionGraph()
+    g.add_region("a", 3, sign=None, tau=TAU, noise_level=LEVEL, base_firing=0.2, init=1.0, **more)
+    g.add_region("b", 2, sign=None)
+    g.add_projection("a", "b", initializer=sm.Normal())
+    return g
+
+
+@pytest.mark.parametrize("integrator", ["euler", "exponential_euler"])
+def test_time_constants_by_unit(integrator):
+    """What the equation of the leak says of each unit, alone; and training moves each of them."""
+    net = sm.mRNN(by_unit(learnable_tau="unit", tau_bounds=(20, 300)), "tanh", device="cpu", seed=0, dtype=torch.float64, integrator=integrator)
+    tau = net.time_constants
+    np.testing.assert_allclose(tau["a"], TAU)
+    assert (tau["b"], net.tau_logit.shape) == (100.0, (3,))
+    alpha = 10 / TAU if integrator == "euler" else 1 - np.exp(-10 / TAU)
+    x0, inp = net.batched_initial_condition(1)[0], torch.zeros(1, 8, 0, dtype=torch.float64)
+    x = net(inp, x0)[0].detach().numpy()[0, :, :3]
+    steps = np.arange(1, 9)[:, None]
+    np.testing.assert_allclose(x, 0.2 + 0.8 * (1 - alpha) ** steps, rtol=1e-9)
+    np.testing.assert_allclose(simulate(net, 80.0, record=sm.Record(variables=["x"])).x.values[0, :, :3], x)
+
+    def run(tau_logit):
+        return torch.func.functional_call(net, {"tau_logit": tau_logit}, (inp, x0))
+
+    assert torch.autograd.gradcheck(run, (net.tau_logit.detach().clone().requires_grad_(),))
+    with torch.no_grad():
+        net.tau_logit += torch.tensor([50.0, 0, -50.0])
+    np.testing.assert_allclose(net.time_constants["a"], [300, 50, 20])
+
+
+def test_noise_by_unit():
+    """x after one step from 0 has the variance 2 alpha level^2 of each unit; a unit of level 0 has no noise."""
+    g = by_unit()
+    g.add_node("a", base_firing=0.0)
+    net = sm.mRNN(g, "linear", device="cpu", seed=0)
+    x = net(torch.zeros(20_000, 1, 0), torch.zeros(20_000, 5), noise=True)[0].detach().double().numpy()[:, 0]
+    tau, level = np.concatenate([TAU, [100, 100]]), np.concatenate([LEVEL, [0.01, 0.01]])
+    np.testing.assert_allclose(x.var(axis=0), 2 * 10 / tau * level**2, rtol=0.05, atol=1e-9)
+    h = simulate(net, 10.0, batch=20_000, noise=True, seed=1).h.values[:, 0].astype(np.float64)
+    np.testing.assert_allclose(h.var(axis=0), 2 * 10 / tau * level**2, rtol=0.05, atol=1e-9)
+
+
+def test_files_keep_values_by_unit(tmp_path):
+    net = sm.mRNN(by_unit(learnable_tau="unit"), device="cpu", seed=0)
+    with torch.no_grad():
+        net.tau_logit += 0.3
+    net.save(tmp_path / "net.safetensors")
+    write_sonata(net, tmp_path / "sonata")
+    graphs = sm.load(tmp_path / "net.safetensors", device="cpu").to_graph(), net.to_graph(), read_sonata(tmp_path / "sonata")[0], sm.read_config(sm.to_config(net))
+    for graph in graphs:
+        region = graph.region("a")
+        assert (region.learnable_tau, graph.region("b").tau, graph.region("b").noise_level) == ("unit", None, None)
+        np.testing.assert_array_equal(region.noise_level, LEVEL)
+        np.testing.assert_array_equal(region.tau, net.time_constants["a"])
+    other = by_unit(learnable_tau="unit")
+    other.add_node("a", noise_level=LEVEL + 0.1)
+    with pytest.raises(StateDictError, match="noise"):
+        sm.mRNN(other, device="cpu").load_state_dict(net.state_dict())
+    lesioned = sm.mRNN(by_unit(), "linear", device="cpu", seed=0)
+    np.testing.assert_allclose(Dynamics.of(lesioned).tau[:, 0], [*TAU, 100, 100])
+
+
+def test_the_shortest_time_constant_of_a_unit_limits_the_step():
+    g = by_unit()
+    g.add_node("a", tau=[30, 4, 100])
+    with pytest.raises(ConfigError, match="'a': dt = 10 ms is above 2 tau = 8 ms"):
+        sm.mRNN(g, device="cpu")
+    g.add_node("a", tau=[30, 8, 100])
+    with pytest.warns(StepSizeWarning, match="above tau = 8 ms"):
+        sm.mRNN(g, device="cpu")

@@ -108,7 +108,8 @@ def test_gradients_through_delays(batch, checkpoint_steps):
         named = dict(zip(parameters, values, strict=True))
         return torch.func.functional_call(net, named, (u, x0, h0, stim), dict(checkpoint_steps=checkpoint_steps))
 
-    assert torch.autograd.gradcheck(run, (*arguments, *parameters.values()))
+    whole = checkpoint_steps == 2 and batch == 1  # the others are compared along random directions
+    assert torch.autograd.gradcheck(run, (*arguments, *parameters.values()), fast_mode=not whole)
 
 
 def test_gradients_of_a_loss_on_some_steps_and_frozen_projections():
@@ -146,12 +147,20 @@ def test_what_delays_do_not_go_with():
     u, x0, _, _ = sequences(net, 5, 1)
     with pytest.raises(ConfigError, match="W_rec does not say which synapse has which delay"):
         net(u, x0, W_rec=torch.zeros(12, 12, dtype=torch.float64))
+
+
+def test_delays_go_with_a_function_of_ones_own():
     g = sm.RegionGraph()
-    g.add_region("a", 2)
+    g.add_region("a", 2, sign=None)
     g.add_projection("a", "a", delay=20)
-    net = sm.mRNN(g, torch.sin, device="cpu")
-    with pytest.raises(ConfigError, match="has a function"):
-        net(torch.zeros(1, 3, 0), torch.zeros(1, 2))
+    found = []
+    for activation in ("tanh", lambda x: torch.tanh(x)):
+        net = sm.mRNN(g, activation, device="cpu", seed=0, dtype=torch.float64)
+        x, h = net(torch.zeros(1, 5, 0, dtype=torch.float64), torch.ones(1, 2, dtype=torch.float64))
+        (x.sum() + h.square().sum()).backward()
+        found.append((x, h, net.rec.values.grad))
+    for own, named in zip(*found, strict=True):
+        torch.testing.assert_close(own, named)
 
 
 def test_memory_is_what_the_delays_need():

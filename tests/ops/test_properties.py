@@ -71,9 +71,7 @@ def test_forward_equals_dense_reference(case, model, activation, batch_first, ba
             np.testing.assert_allclose(got.detach().numpy(), expected, **tolerance)
 
 
-@given(networks(), st.sampled_from(list(MODELS)), st.sampled_from(list(FUNCTIONS)), st.sampled_from(["csr", "dense", "hybrid"]))
-@settings(max_examples=40, deadline=None)
-def test_gradients_by_gradcheck(case, model, activation, backend):
+def gradients_are_differences(case, model, activation, backend):
     net = make(case, model, activation, backend=backend, dtype=torch.float64)
     generator = torch.Generator().manual_seed(3)
 
@@ -98,6 +96,22 @@ def test_gradients_by_gradcheck(case, model, activation, backend):
             return
     assert free
     assert torch.autograd.gradcheck(run, (*data, *parameters), atol=1e-6)
+
+
+ANY_NETWORK = given(networks(), st.sampled_from(list(MODELS)), st.sampled_from(list(FUNCTIONS)), st.sampled_from(["csr", "dense", "hybrid"]))
+
+
+@ANY_NETWORK
+@settings(max_examples=15, deadline=None)
+def test_gradients_by_gradcheck(case, model, activation, backend):
+    gradients_are_differences(case, model, activation, backend)
+
+
+@pytest.mark.slow
+@ANY_NETWORK
+@settings(max_examples=100, deadline=None)
+def test_many_gradients_by_gradcheck(case, model, activation, backend):
+    gradients_are_differences(case, model, activation, backend)
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -4,10 +4,11 @@ import pytest
 import torch
 
 import sparse_mrnn as sm
+from sparse_mrnn.ops import fused_leaky
 from sparse_mrnn.ops.pattern import Pattern
 from sparse_mrnn.ops.products import csr as products
 from sparse_mrnn.ops.products.csr import CsrOperator
-from sparse_mrnn.ops.sequence import backward, forward
+from sparse_mrnn.ops.sequence import backward
 
 
 @pytest.mark.parametrize("compiled", [True, False])
@@ -57,7 +58,7 @@ def test_pointwise_steps_in_one_pass(monkeypatch, own):
     graph.add_projection("b", "a", density=0.5, delay=20.0)
     inp, found = torch.zeros(3, 6, 0, dtype=torch.float64), []
     for states in (0, 10**9):
-        monkeypatch.setattr(forward, "ONE_PASS_STATES", states)
+        monkeypatch.setattr(fused_leaky, "ONE_PASS_STATES", states)
         net = sm.mRNN(graph, "relu", device="cpu", dtype=torch.float64, seed=0)
         x, h = net(inp, torch.linspace(-1, 1, 27, dtype=torch.float64).view(3, 9))
         (x.sum() + h.square().sum()).backward()

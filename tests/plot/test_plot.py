@@ -18,8 +18,8 @@ import sparse_mrnn as sm
 from sparse_mrnn import fly_vision, plot
 from sparse_mrnn.errors import GraphError, RecordingError, ShapeError, TrainingError, UnknownNameError
 from sparse_mrnn.fly_vision.lattice import hex_centres, hex_columns
-from sparse_mrnn.plot.connectivity import synapses_by_sign
 from sparse_mrnn.plot.figure import EXCITATORY, INHIBITORY, short, spread
+from sparse_mrnn.plot.regions import synapses_by_sign
 
 
 @pytest.fixture(autouse=True)
@@ -266,7 +266,7 @@ def test_a_choice_of_regions_units_and_time():
         (dict(units=["r0[9]"]), UnknownNameError, "the recording has no unit 'r0[9]'"),
         (dict(start=200), RecordingError, "between 200 and inf ms; the recording ends at 100 ms"),
         (dict(variable="y"), RecordingError, "no variable 'y'"),
-        (dict(trial=2), RecordingError, "there is no trial 2; the recording has 2, counted from 0"),
+        (dict(trial=2), RecordingError, "trial 2 does not exist; the recording has 2, counted from 0"),
     ],
 )
 def test_choices_that_are_not_there(options, error, message):
@@ -353,7 +353,7 @@ def test_training_curves():
     assert plot.plot_training([1.0, 0.01], log=False).get_yscale() == "linear"
     with pytest.raises(TrainingError, match="a number for each iteration"):
         plot.plot_training({"loss": []})
-    with pytest.raises(TrainingError, match="no curve"):
+    with pytest.raises(TrainingError, match="curves is empty"):
         plot.plot_training({})
 
 
@@ -413,12 +413,12 @@ def test_tuning_curves_are_closed_and_marked():
     ("call", "error", "message"),
     [
         (lambda: fly_vision.plot_hex(np.ones((7, 2))), ShapeError, r"values have shape \(7, 2\)"),
-        (lambda: fly_vision.plot_hex(np.ones(8)), GraphError, "8 columns fill no hexagon"),
+        (lambda: fly_vision.plot_hex(np.ones(8)), GraphError, "8 columns do not fill a hexagon"),
         (lambda: fly_vision.plot_hex(np.ones(7), flow=np.ones(7)), ShapeError, r"flow has shape \(7,\)"),
         (lambda: fly_vision.plot_hex([1.0], columns=[[0.5, 1.0]]), GraphError, "columns has dtype float64"),
         (lambda: fly_vision.plot_tuning([], {}), ShapeError, "directions have shape"),
         (lambda: fly_vision.plot_tuning([0, 1], {"x": [1, -1]}), ShapeError, "'x'.*2 responses of at least 0"),
-        (lambda: fly_vision.plot_tuning([0], {"x": [1]}, preferred={"y": 1}), GraphError, "no curve 'y'"),
+        (lambda: fly_vision.plot_tuning([0], {"x": [1]}, preferred={"y": 1}), GraphError, "preferred has 'y', which is not among the curves"),
         (lambda: fly_vision.plot_tuning([0], {"x": [1]}, plt.subplots()[1]), GraphError, "not polar"),
     ],
 )

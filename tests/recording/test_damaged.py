@@ -153,12 +153,13 @@ def test_resuming_finds_damage_of_what_was_recorded_before(tmp_path, monkeypatch
     xr.testing.assert_identical(tiny(out, "resume").load().drop_attrs(), tiny(None).drop_attrs())
 
 
-def test_every_byte_of_a_checkpoint_counts(tmp_path, monkeypatch):
+@pytest.mark.parametrize("every", [101, pytest.param(13, marks=pytest.mark.slow)])
+def test_every_byte_of_a_checkpoint_counts(tmp_path, monkeypatch, every):
     out = tmp_path / "run.zarr"
     stopped(out, monkeypatch)
     file = out / CHECKPOINT
     data = file.read_bytes()
-    for at in range(0, len(data), 13):
+    for at in range(0, len(data), every):
         file.write_bytes(data[:at] + bytes([data[at] ^ (1 << at % 8)]) + data[at + 1 :])
         with pytest.raises(ResumeError, match=r"cannot read the checkpoint: .* is (damaged|not a checkpoint).*--overwrite"):
             tiny(out, "resume")

@@ -2,22 +2,23 @@
 
 from collections import Counter
 
+import pytest
+
 from fuzz.registry import in_turn
 from fuzz.runner import GOOD, fuzz
 
-ROUNDS = 4
-"""Of all targets, each with its share."""
 
-
-def test_no_mutated_file_is_read_wrong_or_raises_what_it_should_not():
+@pytest.mark.parametrize("rounds", [1, pytest.param(8, marks=pytest.mark.slow)])
+def test_no_mutated_file_is_read_wrong_or_raises_what_it_should_not(rounds):
     turn = in_turn()
-    report = fuzz(11, ROUNDS * len(turn), children=1)
+    report = fuzz(11, rounds * len(turn), children=1)
     assert not report.faults
-    assert sum(report.total().values()) == ROUNDS * len(turn)
+    assert sum(report.total().values()) == rounds * len(turn)
     assert report.total()["read"] > 0 < report.total()["refused"]
     assert report.counts.keys() == set(turn)
 
 
+@pytest.mark.slow
 def test_each_way_to_end_badly_is_counted(monkeypatch):
     """The children are killed by what would kill a user's process, and the run goes on."""
     monkeypatch.setattr("fuzz.runner.SECONDS", 6)

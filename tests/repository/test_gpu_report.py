@@ -37,6 +37,7 @@ def statuses(out):
     return found
 
 
+@pytest.mark.slow
 def test_dry_run(tmp_path):
     chosen = ["device", "equality", "step", "profile"]
     result = run(tmp_path, "--only", ",".join(chosen))

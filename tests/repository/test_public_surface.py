@@ -1,6 +1,8 @@
 """Names that cannot be misread: one meaning each, and mRNNTorch's kept exactly."""
 
 import inspect
+import subprocess
+import sys
 
 import networkx as nx
 import numpy as np
@@ -32,6 +34,23 @@ def test_top_level_has_what_a_user_needs():
     assert names <= set(sm.__all__)
     assert inspect.isfunction(sm.simulate)
     assert all(hasattr(sm, name) for name in sm.__all__)
+
+
+def test_names_are_imported_when_they_are_used():
+    """Neither the package nor --help waits for torch; every name and package is an attribute."""
+    code = """import sys
+import sparse_mrnn
+import sparse_mrnn.cli
+assert not {"torch", "scipy", "networkx", "pydantic", "numpy"} & set(sys.modules), "imported too early"
+assert set(sparse_mrnn.__all__) <= set(dir(sparse_mrnn))
+for name in (*sparse_mrnn.__all__, "training", "analysis", "plot", "connectome", "tasks", "fly_vision", "distributed"):
+    getattr(sparse_mrnn, name)
+from sparse_mrnn import *
+print(mRNN.__name__)"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "mRNN", done.stderr
+    with pytest.raises(AttributeError, match="no attribute 'lower'"):
+        sm.lower  # noqa: B018
 
 
 def test_projection_values_takes_keywords_only():

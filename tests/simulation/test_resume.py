@@ -1,18 +1,15 @@
 """A run that is killed at any moment ends, resumed, in the recording of an uninterrupted one."""
 
-import os
 import random
-import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
 import pytest
 
-from helpers import TESTS
+from helpers.children import Child
 from helpers.long_runs import begin, network
-from sparse_mrnn.errors import ResumeError
+from helpers.recorded_runs import signal_at
+from sparse_mrnn.errors import ResumeError, SimulationStopped
 from sparse_mrnn.recording import Record, open_recording
 from sparse_mrnn.stimulus import Gain, Lesion, OrnsteinUhlenbeck, Stimulus
 
@@ -27,21 +24,18 @@ def chunked(monkeypatch):
 
 
 CHILD = """
-import sys, torch
-sys.path.insert(0, {tests!r})
-torch.set_num_threads(1)
+import sys
 from helpers import long_runs
 from sparse_mrnn.simulation import plan
 long_runs.small_chunks(plan)
 print("ready", flush=True)
-long_runs.begin({out!r}, mode="resume", checkpoint_seconds={every})
+long_runs.begin(sys.argv[1], mode="resume", checkpoint_seconds=float(sys.argv[2]))
 print("done", flush=True)
 """
 
 
 def start(out, every):
-    code = CHILD.format(tests=str(TESTS), out=str(out), every=every)
-    child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    child = Child(CHILD, out, every)
     assert child.stdout.readline() == "ready\n"
     return child
 
@@ -53,8 +47,8 @@ def kill_until_done(out, times, every, rng):
         child = start(out, every)
         if kills < times:
             time.sleep(rng.uniform(0.0, 0.35))
-            child.send_signal(signal.SIGKILL)
-        rest = child.communicate()[0]
+            child.kill()
+        rest = child.rest()
         if "done" in rest:
             return kills, progress
         kills += 1
@@ -100,13 +94,8 @@ def test_noise_does_not_depend_on_chunks(tmp_path, monkeypatch, chunk):
 
 
 def interrupted(out, monkeypatch, at=900):
-    from sparse_mrnn.errors import SimulationStopped
-    from sparse_mrnn.simulation.progress import Progress
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Progress, "update", lambda self, done: os.kill(os.getpid(), signal.SIGINT) if done == at else None)
-        with pytest.raises(SimulationStopped):
-            begin(out)
+    with signal_at(at, monkeypatch), pytest.raises(SimulationStopped):
+        begin(out)
 
 
 def test_a_stopped_run_keeps_every_sample_and_goes_on(tmp_path, chunked, monkeypatch):

@@ -1,15 +1,12 @@
 """Runs with functions of the user's own: resumed by id, refused without one."""
 
-import os
-import signal
 
 import pytest
 import xarray as xr
 
-from helpers.recorded_runs import network, small_chunks  # noqa: F401 - a fixture for every test here
+from helpers.recorded_runs import network, signal_at, small_chunks  # noqa: F401 - a fixture for every test here
 from sparse_mrnn.errors import ResumeError, SimulationStopped, StimulusError
 from sparse_mrnn.simulation import simulate
-from sparse_mrnn.simulation.progress import Progress
 from sparse_mrnn.stimulus import Function, RandomWaveform, Stimulus, Waveform
 
 
@@ -19,14 +16,8 @@ def run(out, id, mode="create"):
 
 
 def stop_at_step_10(monkeypatch, out, id):
-    def stop(self, done):
-        if done == 10:
-            os.kill(os.getpid(), signal.SIGINT)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Progress, "update", stop)
-        with pytest.raises(SimulationStopped):
-            run(out, id)
+    with signal_at(10, monkeypatch), pytest.raises(SimulationStopped):
+        run(out, id)
 
 
 def test_a_function_with_an_id_is_resumed(tmp_path, monkeypatch):

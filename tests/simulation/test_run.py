@@ -225,7 +225,7 @@ def test_a_recording_that_would_not_fit(net, tmp_path, monkeypatch):
     import shutil
 
     monkeypatch.setattr(shutil, "disk_usage", lambda path: type("Usage", (), {"free": 1000})())
-    monkeypatch.setattr("sparse_mrnn.simulation.plan._free_memory", lambda: 1000)
+    monkeypatch.setattr("sparse_mrnn.simulation.plan.free_memory", lambda: 1000)
     with pytest.raises(RecordingError, match=r"takes 0\.0 GiB uncompressed.*every.*--yes"):
         simulate(net, 1000, out=tmp_path / "run.zarr")
     assert list(tmp_path.iterdir()) == []

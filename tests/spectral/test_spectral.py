@@ -437,7 +437,36 @@ def test_disc_and_refusals_of_low_rank_projections():
     large.add_projection("a", "a", rank=1)
     for source in (large, sm.mRNN(large, device="cpu", seed=0)):
         with pytest.raises(SpectralInputError, match="multiplied out"):
-            sm.spectral_radius(source)
+            sm.spectral.disc_radius(source)
+    with pytest.raises(SpectralInputError, match="multiplied out"):
+        sm.differentiable_spectral_radius(source)
+
+
+@pytest.mark.parametrize("which", ["LM", "LR", "SR", "LI"])
+@pytest.mark.parametrize("gain", [0.3, 3.0])
+def test_low_rank_projections_of_many_units_are_not_multiplied_out(monkeypatch, which, gain):
+    graph = sm.RegionGraph()
+    graph.add_region("a", 500, sign=None)
+    graph.add_region("b", 400, sign=None)
+    for source in "ab":
+        for target in "ab":
+            graph.add_projection(source, target, density=0.05)
+    graph.add_projection("a", "a", rank=2, key="low rank")
+    graph.add_projection("a", "b", rank=1, key="low rank")
+    net = sm.mRNN(graph, device="cpu", seed=0).double()
+    with torch.no_grad():
+        for factor in net.rec.low_rank.left:
+            factor.mul_(gain / net.rec.low_rank.right[0].norm() / net.rec.low_rank.left[0].norm())
+        net.rec.low_rank.left[0].add_(gain * net.rec.low_rank.right[0] / net.rec.low_rank.right[0].norm() ** 2)
+    exact = sm.spectral.spectral_search(net, which)
+    monkeypatch.setattr("sparse_mrnn.spectral.inputs.LOW_RANK_UNITS", 0)
+    monkeypatch.setattr("sparse_mrnn.spectral.api.LOW_RANK_UNITS", 0)
+    found = sm.spectral.spectral_search(net, which, vectors=True)
+    assert found.value == pytest.approx(exact.value, rel=1e-3)
+    assert found.upper is None or found.upper >= exact.value * (1 - 1e-6)
+    vector = torch.from_numpy(found.vectors[:, 0])
+    product = net.rec.dense(force=True).detach().to(vector.dtype) @ vector
+    torch.testing.assert_close(product, found.eigenvalues[0] * vector, rtol=1e-3, atol=1e-3 * found.value)
 
 
 def test_zero_is_an_eigenvalue_of_a_cycle_of_unequal_classes():

@@ -3,10 +3,8 @@
 import json
 import os
 import pickle
-import signal
 import struct
-import subprocess
-import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +16,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 import sparse_mrnn as sm
-from helpers import ROOT, TESTS
+from helpers import TESTS
+from helpers.children import Child
 from helpers.graphs import rich_graph
 from helpers.networks import sharing, small
 from sparse_mrnn.errors import ConfigError, FinalizeError, SavedFileError
@@ -433,12 +432,10 @@ except sm.errors.SavedFileError as error:
     print(error)
 print(sm.load(sys.argv[1], device="cpu").hid_regions)
 """
-    environment = {**os.environ, "PYTHONPATH": f"{TESTS}{os.pathsep}{ROOT}"}
-    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "net")], capture_output=True, text=True, env=environment, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "cannot write" in done.stdout
-    assert "File too large" in done.stdout
-    assert "['ctx', 'spine', 'thal']" in done.stdout
+    said = Child(code, tmp_path / "net").rest()
+    assert "cannot write" in said
+    assert "File too large" in said
+    assert said.endswith("['ctx', 'spine', 'thal']\n")
     assert [path.name for path in tmp_path.iterdir()] == ["net"]
 
 
@@ -454,14 +451,11 @@ print("saved", flush=True)
 while True:
     net.save(sys.argv[1])
 """
-    environment = {**os.environ, "PYTHONPATH": f"{TESTS}{os.pathsep}{ROOT}"}
-    child = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "net")], stdout=subprocess.PIPE, env=environment)
-    assert child.stdout.readline() == b"saved\n"
-    with pytest.raises(subprocess.TimeoutExpired):
-        child.wait(delay)
-    child.send_signal(signal.SIGKILL)
-    child.wait()
-    child.stdout.close()
+    child = Child(code, tmp_path / "net")
+    assert child.stdout.readline() == "saved\n"
+    time.sleep(delay)
+    child.kill()
+    assert not child.rest()
     assert sm.load(tmp_path / "net", device="cpu").hid_regions == ["ctx", "spine", "thal"]
     small(sm.mRNN).save(tmp_path / "net")  # what the killed one left beside it is in nobody's way
     assert [path.name for path in tmp_path.iterdir()] == ["net"]

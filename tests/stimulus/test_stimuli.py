@@ -247,7 +247,7 @@ def test_what_cannot_be(make, error, message):
         (Stimulus("aa", 1.0), (), UnknownNameError, "Did you mean 'a'"),
         (Stimulus("a", 1.0, units=["v"]), (), StimulusError, "region 'a' has no unit 'v'"),
         (Stimulus("a", 1.0, start=200), (), StimulusError, "starts at 200 ms, after the end at 8 ms"),
-        (Stimulus("a", 1.0, fraction=0.1), (), StimulusError, "is no unit"),
+        (Stimulus("a", 1.0, fraction=0.1), (), StimulusError, "is less than one unit"),
         (Stimulus("a", Sine(1.0, frequency=600)), (), StimulusError, "600 Hz needs time steps of at most 0.833"),
         (Stimulus("a", PulseTrain(1.0, period=2, width=0.5)), (), StimulusError, "shorter than the time step"),
         (Stimulus("a", Samples(np.ones((9, 2)))), (), StimulusError, "do not fit 1 units"),

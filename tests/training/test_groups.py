@@ -217,10 +217,10 @@ def test_a_later_call_replaces_the_groups():
         ({("a", "bb"): {}}, UnknownNameError, "unknown region 'bb'. Did you mean 'b'?"),
         ({("i", "c"): {}}, UnknownNameError, "no projection 'i' -> 'c'. Did you mean"),
         ({("a", "b", "secnd"): {}}, UnknownNameError, "with key 'secnd'. Did you mean 'a -> b (second)'?"),
-        ({"biass": {}}, UnknownNameError, "no parameter 'biass'. Did you mean 'bias'?"),
-        ({"rec.values": {}}, UnknownNameError, "no parameter 'rec.values'"),
+        ({"biass": {}}, UnknownNameError, "unknown parameter 'biass'. Did you mean 'bias'?"),
+        ({"rec.values": {}}, UnknownNameError, "unknown parameter 'rec.values'"),
         ({("ab", "c"): {}, ("a", "c"): {}}, TrainingError, "in the groups ('ab', 'c') and ('a', 'c')"),
-        ({("a",): {}}, TrainingError, "('a',) is no projection; use (source, target)"),
+        ({("a",): {}}, TrainingError, "('a',) is not a projection; use (source, target)"),
     ],
 )
 def test_bad_keys(options, error, message):

@@ -338,3 +338,25 @@ def test_bad_arguments(arguments, message):
     assert message in str(caught.value)
     with pytest.raises(TrainingError, match="scope is 'all'"):
         prune(build(), 0.5, scope="all")
+
+
+@pytest.mark.parametrize("model", [sm.mRNN, sm.ElmanmRNN])
+@pytest.mark.parametrize("start", ["none", "pair", "state"])
+def test_rigl_takes_every_start_of_a_run(model, start):
+    g = sm.RegionGraph()
+    g.add_region("a", 6, sign=None, init=0.4)
+    g.add_projection("a", "a", density=0.5)
+    inp = torch.zeros(2, 4, 0, dtype=torch.float64)
+    moved = []
+    for how in ("none", start):
+        net = model(g, "tanh", device="cpu", dtype=torch.float64, seed=0)
+        pair = net.batched_initial_condition(2)
+        options = {"none": (), "pair": (pair,), "state": (pair[1 if model is sm.ElmanmRNN else 0],)}[how]
+
+        def value(net=net, options=options):
+            out = net(inp, *options)
+            return (out if model is sm.ElmanmRNN else out[1]).square().sum()
+
+        rewire(net, 0.5, method="rigl", loss=value, rng=0)
+        moved.append(pairs(net, net.rec))
+    assert moved[0] == moved[1]

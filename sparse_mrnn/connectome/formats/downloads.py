@@ -25,7 +25,7 @@ DAMAGE = (
     zipfile.BadZipFile, OSError, EOFError, RuntimeError, ValueError, KeyError, IndexError, OverflowError,
     MemoryError, struct.error, zlib.error, lzma.LZMAError,
 )  # fmt: skip
-"""What zipfile raises for archives that are damaged or of an unsupported kind (a RuntimeError)."""
+"""Exceptions of zipfile for archives that are damaged, or of a kind that it cannot read."""
 
 
 def folder_of(folder: str | os.PathLike[str], contents: str) -> Path:

@@ -53,7 +53,7 @@ def read_table(
         One row per connection (or synapse). Text (.csv, .tsv, .txt; also .gz, .bz2, .zst), .parquet or
         .feather.
     neurons : path, DataFrame or pyarrow.Table, optional
-        One row per neuron. Default: the neurons are those with edges.
+        One row per neuron. Default: the neurons that have edges.
     source, target, weight, neuron : str, optional
         Columns. Default: recognised by common names (such as pre_root_id, bodyId_post, syn_count). Without a
         weight column each row is one synapse.

@@ -37,7 +37,7 @@ def read_flywire(
     ----------
     folder : path
     connections : str, optional
-        File name of the connections, where the folder has several (such as connections_princeton.csv.gz).
+        File name of the connections, if the folder has several (such as connections_princeton.csv.gz).
     **options
         See `ImportSettings`. Here ``regions`` is "super_class", ``transmitter`` "nt_type", ``confidence``
         "nt_type_score", ``signs`` "fly" and ``name`` "flywire" unless given.

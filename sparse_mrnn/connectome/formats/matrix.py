@@ -31,7 +31,7 @@ def read_matrix(
     variable: str | None = None,
     **options: Unpack[ImportOptions],
 ) -> tuple[RegionGraph, ImportReport]:
-    """Import a connectivity matrix. Its zeros are no connections.
+    """Import a connectivity matrix. A zero means no connection.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ def read_matrix(
 
 
 def _orientation(file: Path, stated: str | None, content: LabelledMatrix) -> tuple[str, str]:
-    """The orientation of a matrix, and how it is known."""
+    """Find the orientation of a matrix, and the evidence for it."""
     if stated not in (None, "target_source", "source_target"):
         raise ConnectomeError(f"orientation is {stated!r}; use 'target_source' or 'source_target'.")
     if stated is not None:

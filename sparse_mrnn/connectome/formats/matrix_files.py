@@ -27,7 +27,7 @@ CORNERS = {
     "source_target": re.compile(rf"^\W*{SOURCE}\W+{TARGET}\W*$", re.IGNORECASE),
     "target_source": re.compile(rf"^\W*{TARGET}\W+{SOURCE}\W*$", re.IGNORECASE),
 }
-"""What a corner cell says of rows and columns."""
+"""Corner cells that say what rows and columns are."""
 LABELS = ("labels", "names", "neurons")
 ROWS_SPARED = 1_000_000
 """A matrix may have so many rows, or as many as its file has bytes; more are taken for damage."""
@@ -35,7 +35,7 @@ ROWS_SPARED = 1_000_000
 
 @dataclass(frozen=True)
 class LabelledMatrix:
-    """A matrix as a file has it: labels if there are any, and the orientation with the evidence for it."""
+    """A matrix as a file has it, with labels if it has any, and the orientation with its evidence."""
 
     matrix: sp.coo_array
     labels: list[str] | None = None
@@ -48,7 +48,7 @@ class DamageError(ValueError):
 
 
 def load(file: Path, variable: str | None) -> LabelledMatrix:
-    """Read a matrix by the suffix of its file; ``variable`` names it where there are several."""
+    """Read a matrix by the suffix of its file; ``variable`` names one of several."""
     readers: dict[str, Callable[[Path, str | None], LabelledMatrix]] = {
         ".npz": _npz, ".npy": _npy, ".mtx": _mtx, ".mat": _mat, ".csv": _text, ".tsv": _text, ".txt": _text,
     }  # fmt: skip
@@ -192,7 +192,7 @@ def _sparse(arrays: dict[str, NDArray[Any]]) -> sp.coo_array:
     if name == "coo":
         ends = arrays["coords"] if "coords" in arrays else [arrays.get("row"), arrays.get("col")]
         if len(ends) != 2 or ends[0] is None or ends[1] is None:
-            raise DamageError("there are no arrays 'row' and 'col'")
+            raise DamageError("the arrays 'row' and 'col' are missing")
         return _entries(data, ends[0], ends[1], (rows, columns))
     indices, pointers, lines = arrays["indices"], arrays["indptr"], rows if name == "csr" else columns
     if pointers.shape != (lines + 1,) or pointers.dtype.kind not in "iu" or indices.ndim != 1:
@@ -348,7 +348,7 @@ def _text(file: Path, _: str | None) -> LabelledMatrix:
     )
     for line, cells in body:
         if len(cells) != len(first):
-            problem = f"{len(cells)} columns where the first row has {len(first)}."
+            problem = f"{len(cells)} columns, but the first row has {len(first)}."
             raise ConnectomeError(f"{file}, line {line}: {problem}")
     if len(body) != len(first) - has_names:
         shape = f"{len(body)} x {len(first) - has_names}"

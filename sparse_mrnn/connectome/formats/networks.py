@@ -30,7 +30,7 @@ def from_networkx(
     graph : networkx graph
         An undirected edge becomes a connection in each direction.
     weight : str, optional
-        Edge attribute with the weight; None, or where no edge has it: every edge is one synapse.
+        Edge attribute with the weight. If it is None or no edge has it, every edge is one synapse.
     **options
         See `ImportSettings`.
 
@@ -90,7 +90,7 @@ def _import(
     graph: nx.Graph, weight: str | None, label: str, settings: ImportSettings
 ) -> tuple[RegionGraph, ImportReport]:
     if not len(graph):
-        raise ConnectomeError(f"{label}: there are no nodes.")
+        raise ConnectomeError(f"{label}: the graph has no nodes.")
     index = {node: k for k, node in enumerate(graph)}
     names = [str(node) for node in graph]
     if len(set(names)) != len(names):
@@ -144,7 +144,7 @@ def _numbers(name: str, attributes: list[dict[str, Any]], label: str) -> Any:
 
 
 ELEMENTS = ("all", "graphml", "graph", "node", "edge", "hyperedge", "port", "endpoint")
-"""What a key may be for."""
+"""Elements that a key may be for."""
 
 
 class GraphmlCheck:

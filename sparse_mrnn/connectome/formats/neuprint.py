@@ -31,7 +31,7 @@ def read_neuprint(
         (bodyId_pre, bodyId_post, weight) or ``traced-roi-connections.csv`` (with roi), as in hemibrain's
         exported-traced-adjacencies, or the same names without ``traced-`` as
         ``fetch_adjacencies(export_dir=...)`` of neuprint-python writes them. Or the two DataFrames it
-        returns. Connections by roi are read where an option names the column roi.
+        returns. Connections by roi are read if an option names the column roi.
     **options
         See `ImportSettings`. Here ``regions`` is "type" and ``signs`` "fly" unless given. The exports have no
         transmitters: name a column of your own neurons table (such as predictedNt) with ``transmitter``.

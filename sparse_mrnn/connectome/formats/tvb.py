@@ -144,7 +144,7 @@ def _areas(root: Path) -> Areas:
 
 
 def _files(root: Path) -> dict[str, str]:
-    """Members by stem: weights, centres, ...."""
+    """Find the members by stem: weights, centres, ...."""
     names = [path.name for path in root.iterdir() if path.is_file()] if root.is_dir() else list(checked(root))
     stems: dict[str, str] = {}
     for name in sorted(names):
@@ -163,7 +163,7 @@ def _files(root: Path) -> dict[str, str]:
 
 
 def _lines(root: Path, member: str, limit: int) -> Iterator[tuple[str, list[str]]]:
-    """The cells of every line that is not blank or a comment, and where they are."""
+    """Yield location and cells of every line that is neither blank nor a comment."""
     try:
         text = content(root, member, limit).decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -174,12 +174,12 @@ def _lines(root: Path, member: str, limit: int) -> Iterator[tuple[str, list[str]
 
 
 def _numbers(root: Path, member: str, limit: int = SPARED) -> NDArray[np.float64]:
-    """A table of finite numbers."""
+    """Read a table of finite numbers."""
     rows: list[list[float]] = []
     for where, cells in _lines(root, member, limit):
         rows.append([_finite(cell, f"{where}, column {k}") for k, cell in enumerate(cells, start=1)])
         if len(cells) != len(rows[0]):
-            raise ConnectomeError(f"{where}: {len(cells)} columns where the first line has {len(rows[0])}.")
+            raise ConnectomeError(f"{where}: {len(cells)} columns, but the first line has {len(rows[0])}.")
     if not rows:
         raise ConnectomeError(f"{root}: {member} is empty.")
     return np.array(rows)

@@ -18,11 +18,8 @@ def backward_step(
     code,
     rate,
     h,
-    t,
-    x,
-    x_before,
     given,
-    s,
+    change,
     source,
     grad_h,
     grad_x,
@@ -33,21 +30,21 @@ def backward_step(
     activity,
     c,
 ):  # pragma: no cover - compiled
-    """For every unit and trial: what `recurrence.backward.BackwardLoop._pointwise` does.
+    """For every unit and trial: what `fused_leaky.LeakyAdjoint` does.
 
-    grad_h += given[s]; grad_h *= f'(x), from h[t] and the code of the unit's activation (`SLOPES`); grad_x +=
-    grad_h; scaled = rate * grad_x; grad_x -= scaled; bias += the sum of scaled over trials; alpha += that of
-    scaled * (x - x_before); gathered[:, c] = scaled; activity[:, c] = source. The arrays given, bias, alpha,
-    gathered and activity may be empty.
+    grad_h += given; grad_h *= f'(x), from h and the code of the unit's activation (`SLOPES`); grad_x +=
+    grad_h; alpha += the sum of grad_x * change over trials; scaled = rate * grad_x; grad_x -= scaled;
+    bias += the sum of scaled; gathered[:, c] = scaled; activity[:, c] = source. The arrays given, change,
+    bias, alpha, gathered and activity may be empty.
 
     Examples
     --------
     >>> import numpy as np
-    >>> one, scaled, none = np.ones((1, 1)), np.zeros((1, 1)), np.zeros((0, 1, 1))
-    >>> tanh, rate, h = np.array([2], np.int8), np.array([0.5]), np.full((1, 1, 1), 0.5)
+    >>> one, scaled, none = np.ones((1, 1)), np.zeros((1, 1)), np.zeros((0, 1))
+    >>> tanh, rate, h = np.array([2], np.int8), np.array([0.5]), np.full((1, 1), 0.5)
     >>> grads, sums = (one.copy(), one.copy(), scaled), (np.zeros(0), np.zeros(0))
     >>> columns = np.zeros((1, 0, 1))
-    >>> backward_step.of(1)(tanh, rate, h, 0, one, one, none, 0, one, *grads, *sums, columns, columns, 0)
+    >>> backward_step.of(1)(tanh, rate, h, none, none, one, *grads, *sums, columns, columns, 0)
     >>> scaled.tolist()
     [[0.875]]
     """
@@ -57,11 +54,11 @@ def backward_step(
     height = max(1, TILE // batch)
     for tile in prange((units + height - 1) // height):
         begin, end = tile * height, min(units, (tile + 1) * height)
-        now, back_h = h[t, begin:end].reshape(-1), grad_h[begin:end].reshape(-1)
+        now, back_h = h[begin:end].reshape(-1), grad_h[begin:end].reshape(-1)
         if len(given):  # in any layout
             for i in range(begin, end):
                 for b in range(batch):
-                    grad_h[i, b] += given[s, i, b]
+                    grad_h[i, b] += given[i, b]
         i = begin
         while i < end:  # units of one activation, one run after another
             slope, first = code[i], i
@@ -77,6 +74,12 @@ def backward_step(
             elif slope == 3:
                 for k in range(start, stop):
                     back_h[k] *= now[k] * (one - now[k])
+        if len(alpha):
+            for i in range(begin, end):
+                total = zero
+                for b in range(batch):
+                    total += (grad_x[i, b] + grad_h[i, b]) * change[i, b]
+                alpha[i] += total
         for i in range(begin, end):
             share = rate[i]
             for b in range(batch):
@@ -89,12 +92,6 @@ def backward_step(
                 for b in range(batch):
                     total += scaled[i, b]
                 bias[i] += total
-        if len(alpha):
-            for i in range(begin, end):
-                total = zero
-                for b in range(batch):
-                    total += scaled[i, b] * (x[i, b] - x_before[i, b])
-                alpha[i] += total
         if gathered.shape[1]:
             for i in range(begin, end):
                 for b in range(batch):

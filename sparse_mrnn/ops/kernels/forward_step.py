@@ -12,23 +12,23 @@ ACTIVATIONS = {"linear": 0, "relu": 1}
 
 
 @loop(fastmath={"reassoc", "contract", "nsz"})
-def forward_step(code, rate, tonic, current, x, new, h, t):  # pragma: no cover - compiled
-    """new[t] = x + rate (current - x) + tonic and, for relu or linear units, h[t] = f(new[t]).
+def forward_step(code, rate, tonic, bias, current, x, new, h, change):  # pragma: no cover - compiled
+    """new = x + rate (current - x) + tonic and, for relu or linear units, h = f(new).
 
-    tonic may be empty.
+    change = current + bias - x, and tonic = rate bias. The arrays tonic, bias and change may be empty.
 
     Examples
     --------
     >>> import numpy as np
-    >>> x, new, h = np.array([[-2.0]]), np.zeros((1, 1, 1)), np.zeros((1, 1, 1))
+    >>> x, new, h, none = np.array([[-2.0]]), np.zeros((1, 1)), np.zeros((1, 1)), np.zeros(0)
     >>> relu, half = np.array([1], np.int8), np.array([0.5])
-    >>> forward_step.of(1)(relu, half, np.zeros(0), np.array([[8.0]]), x, new, h, 0)
+    >>> forward_step.of(1)(relu, half, none, none, np.array([[8.0]]), x, new, h, np.zeros((0, 1)))
     >>> h.tolist()
-    [[[3.0]]]
+    [[3.0]]
     """
     zero = x.dtype.type(0)
     for i in prange(len(code)):
-        now, add, before, out, result = current[i], zero, x[i], new[t, i], h[t, i]
+        now, add, before, out, result = current[i], zero, x[i], new[i], h[i]
         if len(tonic):
             add = tonic[i]
         share, kind = rate[i], code[i]
@@ -40,3 +40,9 @@ def forward_step(code, rate, tonic, current, x, new, h, t):  # pragma: no cover 
                 result[b] = v
             elif kind == 1:
                 result[b] = zero if v < zero else v  # keeps NaN
+        if len(change):
+            own, off = change[i], zero
+            if len(bias):
+                off = bias[i]
+            for b in range(len(now)):
+                own[b] = now[b] + off - before[b]

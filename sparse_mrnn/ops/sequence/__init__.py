@@ -1,15 +1,12 @@
-"""The recurrence over a whole sequence, with its own backward pass.
+"""A whole sequence with gradients: the recurrence of any `Step`, with its own backward pass.
 
-    x[t+1] = (1 - alpha) x[t] + alpha (W h[t] + W_inp u[t] + b + noise + stim[t]),    h[t+1] = f(x[t+1])
-
-With delays, W h[t] is the sum over delays d, in steps, of W_d h[t + 1 - d]; before the start, h is h0.
-alpha = dt / tau; alpha = 1 is the Elman net. State is (units, batch). A step forward is one product and two
-pointwise passes (`forward.ForwardLoop`), a step backward one transposed product and one pass
-(`backward.BackwardLoop`); the weight gradient is one SDDMM per chunk of steps instead of one per step.
-Buffers are made once.
+With delays, W h[t] is the sum over delays d, in steps, of W_d h[t + 1 - d]; before the start, h is h0. States
+are (units, batch). A time step forward is one product and the pointwise step (`forward.ForwardLoop`),
+backward one transposed product and the adjoint of the step (`backward.BackwardLoop`); the weight gradient is
+one SDDMM per chunk of time steps instead of one for each. Buffers are made once.
 """
 
-from sparse_mrnn.ops.sequence.autograd import recurrence, stepwise_recurrence
+from sparse_mrnn.ops.sequence.autograd import recurrence
 from sparse_mrnn.ops.sequence.spec import RecurrenceSpec, RecurrenceTensors
 
-__all__ = ["RecurrenceSpec", "RecurrenceTensors", "recurrence", "stepwise_recurrence"]
+__all__ = ["RecurrenceSpec", "RecurrenceTensors", "recurrence"]

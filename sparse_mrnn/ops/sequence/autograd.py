@@ -2,55 +2,51 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from sparse_mrnn.ops.activations import ActivationSegments, get_activation
-from sparse_mrnn.ops.sequence.backward import BackwardLoop
+from sparse_mrnn.ops.sequence.backward import BackwardLoop, needed_parameters
 from sparse_mrnn.ops.sequence.delays import ActivityHistory, before_start
 from sparse_mrnn.ops.sequence.forward import ForwardLoop
-from sparse_mrnn.ops.sequence.spec import NeedsGradient, RecurrenceSpec, RecurrenceTensors
+from sparse_mrnn.ops.sequence.spec import Products, RecurrenceSpec, RecurrenceTensors, StateBuffers
+from sparse_mrnn.ops.step import States
 
 UNSAVED_BYTES, UNSAVED_STEPS = 2**20, 64
 """States kept at a time where only some units are returned and no gradient is needed: they stay in cache."""
 
 
-def recurrence(spec: RecurrenceSpec, tensors: RecurrenceTensors) -> tuple[Tensor, Tensor]:
+def recurrence(spec: RecurrenceSpec, tensors: RecurrenceTensors) -> tuple[Tensor, ...]:
     """Run the recurrence. Differentiable once, in every tensor.
 
     Returns
     -------
-    x, h : Tensor, shape (time, units or returned units, batch)
-        States after each step.
+    tuple of Tensor, each of shape (time, units or returned units, batch)
+        The states in the order of `Step.states`, and then the activity, after each step.
     """
-    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
-        x, h = _Recurrence.apply(spec, *tensors)  # type: ignore[no-untyped-call]
-        return x, h
+    if tensors.h0.shape[1] == 0:
+        return _without_trials(spec, tensors)
+    flat = tensors.flat()
+    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in flat):
+        names = tuple(tensors.parameters)
+        found: tuple[Tensor, ...] = _Recurrence.apply(spec, names, *flat)  # type: ignore[no-untyped-call]
+        return found
     with torch.no_grad():
-        x, h, _ = _forward(spec, tensors, saving=False)
-    return x, h
+        return _forward(spec, tensors, None)[0]
 
 
-def stepwise_recurrence(spec: RecurrenceSpec, tensors: RecurrenceTensors) -> tuple[Tensor, Tensor]:
-    """`recurrence` for activations that torch's autograd differentiates: a linear step, then the function."""
-    linear = ActivationSegments(((0, len(tensors.x0), get_activation("linear")),))
-    one_step = replace(spec, activation=linear, units=None)
-    x, h, xs, hs = tensors.x0, tensors.h0, [], []
-    for t in range(len(tensors.inputs)):
-        step = slice(t, t + 1)
-        stim = None if tensors.stim is None else tensors.stim[step]
-        now = tensors._replace(inputs=tensors.inputs[step], x0=x, h0=h, stim=stim)
-        x = recurrence(one_step, now)[0][0]
-        h = spec.activation.apply(x)
-        xs.append(x)
-        hs.append(h)
-    x_seq, h_seq = torch.stack(xs), torch.stack(hs)
-    if spec.units is None:
-        return x_seq, h_seq
-    return x_seq.index_select(1, spec.units), h_seq.index_select(1, spec.units)
+def _without_trials(spec: RecurrenceSpec, tensors: RecurrenceTensors) -> tuple[Tensor, ...]:
+    """Run one trial of zeros in place of none, and leave it out: kernels need not know of empty arrays."""
+
+    def one(t: Tensor) -> Tensor:
+        return torch.cat([t, t.new_zeros(*t.shape[:-1], 1)], -1)
+
+    stim = None if tensors.stim is None else one(tensors.stim)
+    start, states = (one(tensors.inputs), one(tensors.h0)), tuple(map(one, tensors.states))
+    given = replace(tensors, inputs=start[0], h0=start[1], states=states, stim=stim)
+    return tuple(each[..., :0] for each in recurrence(replace(spec, noise=None), given))
 
 
 @dataclass
@@ -58,96 +54,116 @@ class _Saved:
     """What the backward pass needs beside the arguments: whole states, or states at segment starts."""
 
     every: int
-    xs: Tensor | None
-    hs: Tensor | None
+    whole: StateBuffers | None
     inputs: Tensor
-    starts: list[tuple[Tensor, Tensor, Tensor]]
-    noise: list[tuple[Tensor, Tensor]]
+    starts: list[Tensor] = field(default_factory=list)
+    noise: list[tuple[Tensor, Tensor]] = field(default_factory=list)
 
 
 def _forward(
-    spec: RecurrenceSpec, tensors: RecurrenceTensors, *, saving: bool
-) -> tuple[Tensor, Tensor, _Saved]:
-    inputs, stim, x0, units = tensors.inputs, tensors.stim, tensors.x0, spec.units
+    spec: RecurrenceSpec, tensors: RecurrenceTensors, needed: frozenset[str] | None
+) -> tuple[tuple[Tensor, ...], _Saved]:
+    """States and activity after each step, and what is saved: little, if ``needed`` is None."""
+    inputs, stim, h0, units = tensors.inputs, tensors.stim, tensors.h0, spec.units
     steps = len(inputs)
-    if saving:
+    if needed is not None:
         every = spec.checkpoint_steps
     else:
-        step_bytes = (spec.largest or x0.shape[0]) * x0.shape[1] * x0.element_size()
+        step_bytes = (spec.largest or h0.shape[0]) * h0.shape[1] * h0.element_size()
         fitting = UNSAVED_BYTES // step_bytes
         every = None if units is None else max(1, min(fitting, UNSAVED_STEPS))
     every = min(every or steps, steps)
-    loop = ForwardLoop(spec, tensors)
-    xs, hs = x0.new_empty((every, *x0.shape)), x0.new_empty((every, *x0.shape))
     whole = every == steps
+    products = Products(spec, tensors)
+    loop = ForwardLoop(spec, tensors, products)
+    buffers = StateBuffers(spec.step, every, h0, needed if whole else None)
+    found = (*buffers.states, buffers.h)
     returned = whole and units is None  # the buffers are what is returned
-    shape = (steps, x0.shape[0] if units is None else len(units), x0.shape[1])
-    out_x, out_h = (xs, hs) if returned else (x0.new_empty(shape), x0.new_empty(shape))
-    saved = _Saved(every, xs if whole else None, hs if whole else None, inputs, [], [])
-    x, h, before = x0, tensors.h0, before_start(tensors.h0, loop.product.longest)
+    shape = steps, h0.shape[0] if units is None else len(units), h0.shape[1]
+    out = found if returned else tuple(h0.new_empty(shape) for _ in found)
+    saved = _Saved(every, buffers if whole else None, inputs)
+    states, h, before = tensors.states, h0, before_start(h0, products.recurrent.longest)
     for begin in range(0, steps, every):
         end = min(begin + every, steps)
-        if saving and not whole:
-            saved.starts.append((x.clone(), h.clone(), before))
+        if needed is not None and not whole:
+            saved.starts += [*(s.clone() for s in states), h.clone(), before]
             if spec.noise is not None:
                 saved.noise.append(spec.noise.state())
         n = end - begin
-        history = ActivityHistory(h, hs[:n], before)
-        noisy = loop.run(x, history, inputs[begin:end], None if stim is None else stim[begin:end], xs[:n])
+        history = ActivityHistory(h, buffers.h[:n], before)
+        into = tuple(s[:n] for s in buffers.states)
+        given = inputs[begin:end], None if stim is None else stim[begin:end]
+        noisy = loop.run(states, history, *given, into, buffers.kept)
         if end < steps:
             before = history.tail(n)
-            x, h = (xs[n - 1].clone(), hs[n - 1].clone()) if len(before) else (xs[n - 1], hs[n - 1])
+            states, h = tuple(s[-1] for s in into), history.states[-1]
+            if len(before):
+                states, h = tuple(s.clone() for s in states), h.clone()
         if whole:
             saved.inputs = noisy
         if not returned:
-            for states, out in ((xs[:n], out_x[begin:end]), (hs[:n], out_h[begin:end])):
+            for each, to in zip(found, out, strict=True):
                 if units is None:
-                    out.copy_(states)
+                    to[begin:end].copy_(each[:n])
                 else:
-                    torch.index_select(states, 1, units, out=out)
-    return out_x, out_h, saved
+                    torch.index_select(each[:n], 1, units, out=to[begin:end])
+    return out, saved
 
 
 class _Recurrence(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, spec: RecurrenceSpec, *args: Any) -> tuple[Tensor, Tensor]:
-        tensors, needed = RecurrenceTensors(*args), NeedsGradient(*ctx.needs_input_grad[1:])
-        out_x, out_h, saved = _forward(spec, tensors, saving=True)
-        kept = tensors._replace(inputs=saved.inputs)
-        if saved.hs is not None:  # bias and stim are needed to compute steps again, and for nothing else
-            kept = kept._replace(bias=None, stim=None)
-        ctx.spec, ctx.every, ctx.noise, ctx.steps = spec, saved.every, saved.noise, len(saved.inputs)
-        ctx.needed = needed
-        starts = (state for start in saved.starts for state in start)
-        ctx.save_for_backward(*kept, saved.xs if needed.alpha else None, saved.hs, *starts)
+    def forward(
+        ctx: Any, spec: RecurrenceSpec, names: tuple[str, ...], *flat: Any
+    ) -> tuple[Tensor, ...]:
+        ctx.needed = ctx.needs_input_grad[2:]
+        tensors = RecurrenceTensors.of(list(flat), len(spec.step.states), names)
+        out, saved = _forward(spec, tensors, needed_parameters(tensors, ctx.needed))
+        kept = replace(tensors, inputs=saved.inputs)
+        sequences: list[Tensor | None] = []
+        if saved.whole is not None:  # stim is needed to compute steps again, and for nothing else
+            kept = replace(kept, stim=None)
+            sequences = [saved.whole.h, saved.whole.kept, *saved.whole.backward_states()]
+        ctx.spec, ctx.names, ctx.every, ctx.noise = spec, names, saved.every, saved.noise
+        ctx.steps, ctx.whole = len(saved.inputs), saved.whole is not None
+        ctx.save_for_backward(*kept.flat(), *sequences, *saved.starts)
         ctx.set_materialize_grads(False)
-        return out_x, out_h
+        return out
 
     @staticmethod
-    def backward(ctx: Any, grad_x: Tensor | None, grad_h: Tensor | None) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():  # create_graph=True: a second derivative would silently miss terms
             raise RuntimeError("the recurrence is differentiable once; leave out create_graph=True.")
-        if grad_x is None and grad_h is None:
-            return (None,) * 9
-        n = len(RecurrenceTensors._fields)
-        tensors = RecurrenceTensors(*ctx.saved_tensors[:n])
-        xs, hs, *starts = ctx.saved_tensors[n:]
+        if all(grad is None for grad in grads):
+            return (None, None, *(None for _ in ctx.needed))
         spec: RecurrenceSpec = ctx.spec
-        loop = ForwardLoop(spec, tensors)
-        back = BackwardLoop(ctx.needed, loop, tensors, ctx.steps)
-        x0, inputs, stim = tensors.x0, tensors.inputs, tensors.stim
-        if hs is not None:
-            history = ActivityHistory(tensors.h0, hs, before_start(tensors.h0, loop.product.longest))
-            back.run(0, xs, history, inputs, x0, grad_x, grad_h)
+        count, n = len(spec.step.states), len(ctx.needed)
+        saved = ctx.saved_tensors  # once: torch.utils.checkpoint hands each tensor out one time
+        tensors = RecurrenceTensors.of(list(saved[:n]), count, ctx.names)
+        *grad_states, grad_h = grads
+        products = Products(spec, tensors)
+        back = BackwardLoop(spec, tensors, ctx.needed, products, ctx.steps)
+        longest = products.recurrent.longest
+        if ctx.whole:
+            hs, kept, *states = saved[n:]
+            history = ActivityHistory(tensors.h0, hs, before_start(tensors.h0, longest))
+            back.run(0, states, kept, history, tensors.inputs, tensors.states, grad_states, grad_h)
         else:
-            xs, hs = x0.new_empty((ctx.every, *x0.shape)), x0.new_empty((ctx.every, *x0.shape))
-            for k in reversed(range(len(starts) // 3)):
-                x, h, before = starts[3 * k : 3 * k + 3]
+            loop = ForwardLoop(spec, tensors, products)
+            buffers = StateBuffers(
+                spec.step, ctx.every, tensors.h0, needed_parameters(tensors, ctx.needed)
+            )
+            starts, size = saved[n:], count + 2
+            for k in reversed(range(len(starts) // size)):
+                *begun, h, before = starts[k * size : (k + 1) * size]
+                start: States = tuple(begun)
                 part = slice(k * ctx.every, min((k + 1) * ctx.every, ctx.steps))
-                n = part.stop - part.start
+                steps = part.stop - part.start
                 if spec.noise is not None:
                     loop.noise = spec.noise.replay(ctx.noise[k])
-                history = ActivityHistory(h, hs[:n], before)
-                noisy = loop.run(x, history, inputs[part], None if stim is None else stim[part], xs[:n])
-                back.run(part.start, xs[:n], history, noisy, x, grad_x, grad_h)
-        return None, *back.result()
+                history = ActivityHistory(h, buffers.h[:steps], before)
+                into = tuple(s[:steps] for s in buffers.states)
+                given = tensors.inputs[part], None if tensors.stim is None else tensors.stim[part]
+                noisy = loop.run(start, history, *given, into, buffers.kept)
+                states = [None if s is None else s[:steps] for s in buffers.backward_states()]
+                back.run(part.start, states, buffers.kept, history, noisy, start, grad_states, grad_h)
+        return None, None, *back.result()

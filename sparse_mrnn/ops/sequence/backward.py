@@ -1,16 +1,16 @@
-"""Backpropagation through time (Werbos 1990): one transposed product and one pass over the states a step."""
+"""Backpropagation through time (Werbos 1990): a transposed product and the step's adjoint, step by step."""
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from sparse_mrnn.ops import kernels
-from sparse_mrnn.ops.activations import ActivationSegments
 from sparse_mrnn.ops.sequence.delays import ActivityHistory
-from sparse_mrnn.ops.sequence.forward import ForwardLoop
-from sparse_mrnn.ops.sequence.spec import NeedsGradient, RecurrenceTensors
+from sparse_mrnn.ops.sequence.spec import Products, RecurrenceSpec, RecurrenceTensors
+from sparse_mrnn.ops.step import Columns, SavedStep, States
 
 APART_STATES = 2**16
 """States from which on the columns of an SDDMM are put by a kernel of their own."""
@@ -39,132 +39,121 @@ class BackwardLoop:
 
     Parameters
     ----------
-    needed : NeedsGradient
-    loop : ForwardLoop
+    spec : RecurrenceSpec
     tensors : RecurrenceTensors
+    needed : sequence of bool
+        Which of the tensors need a gradient, in the order of `RecurrenceTensors.flat`.
+    products : Products
     steps : int
-        Of the whole sequence.
+        Time steps of the whole sequence.
     """
 
     def __init__(
-        self, needed: NeedsGradient, loop: ForwardLoop, tensors: RecurrenceTensors, steps: int
+        self,
+        spec: RecurrenceSpec,
+        tensors: RecurrenceTensors,
+        needed: Sequence[bool],
+        products: Products,
+        steps: int,
     ) -> None:
-        if loop.input_product is None:
-            needed = needed._replace(input_weights=False)
-        self.needed, self.loop, self.alpha = needed, loop, tensors.alpha
-        x0, inputs = tensors.x0, tensors.inputs
-        units, batch = x0.shape
-        self.grad_x, self.grad_h = torch.zeros_like(x0), torch.zeros_like(x0)  # gradients reaching x[t], h[t]
-        self.ring = loop.product.gradients(x0)
-        self.grad_u = torch.zeros(inputs.shape, dtype=x0.dtype, device=x0.device) if needed.inputs else None
-        self.grad_bias = x0.new_zeros(units) if needed.bias else None
-        self.grad_stim = x0.new_empty(steps, units, batch) if needed.stim else None
-        self.grad_alpha = x0.new_zeros(units) if needed.alpha else None
-        # Columns (time x batch) gathered for the next SDDMM: scaled, the activity each delay reads, inputs.
-        largest = loop.spec.largest or units
-        self.width = gathered_steps(steps, batch, largest, x0.element_size())
-        gathering = self.width if (needed.weights or needed.input_weights) and self.width > 1 else 0
-        self.gathered = x0.new_empty(units, gathering, batch)
-        read = gathering if needed.weights else 0
-        self.activity = [x0.new_empty(n, read, batch) for n in loop.product.source_sizes]
-        self.gathered_u = x0.new_empty(inputs.shape[1], gathering if needed.input_weights else 0, batch)
+        self.spec, self.products, self.recurrent = spec, products, products.recurrent
+        like, inputs, count = tensors.h0, tensors.inputs, len(spec.step.states)
+        units, batch = like.shape
+        self.needs_weights, input_weights, needs_inputs, needs_stim, self.needs_h0 = needed[:5]
+        self.needs_states = needed[5 : 5 + count]
+        self.needs_input_weights = input_weights and products.inputs is not None
+        learnt = needed_parameters(tensors, needed)
+        self.adjoint = spec.step.adjoint(tensors.parameters, learnt, like)
+        self.names = tuple(tensors.parameters)
+        self.ring = self.recurrent.gradients(like)
+        self.grad_u = like.new_zeros(inputs.shape) if needs_inputs else None
+        self.grad_stim = like.new_empty(steps, units, batch) if needs_stim else None
+        # Time x batch columns gathered for the next SDDMM: scaled, the activity each delay reads, inputs.
+        self.width = gathered_steps(steps, batch, spec.largest or units, like.element_size())
+        gathering = self.width if (self.needs_weights or self.needs_input_weights) and self.width > 1 else 0
+        self.gathered = like.new_empty(units, gathering, batch)
+        read = gathering if self.needs_weights else 0
+        self.activity = [like.new_empty(n, read, batch) for n in self.recurrent.source_sizes]
+        self.gathered_u = like.new_empty(
+            inputs.shape[1], gathering if self.needs_input_weights else 0, batch
+        )
         self.filled = 0  # steps gathered
-        on_cpu = x0.device.type == "cpu"
-        self.kernel = kernels.load("backward_step") if on_cpu else None
+        on_cpu = like.device.type == "cpu"
         # Columns of many states are put by a kernel of their own, which is faster; of few, within the step.
-        self.gather = kernels.load("gather_columns") if on_cpu and x0.numel() >= APART_STATES else None
-        # alpha grad x[t + 1], the gradient of a step's summed input, of the steps that are not yet put
+        self.gather = kernels.load("gather_columns") if on_cpu and like.numel() >= APART_STATES else None
+        apart = self.gather is not None
+        none = like.new_empty(units, 0, batch)
+        within = none if apart or len(self.activity) != 1 else self.activity[0]
+        self.columns = Columns(none if apart else self.gathered, within)
+        # Gradients of the current, of the steps that are not yet put
         together = 1 if self.gather is None else self.gather.TOGETHER
-        self.scaled = [torch.empty_like(x0) for _ in range(together)]
+        self.scaled = [torch.empty_like(like) for _ in range(together)]
         self.waiting: list[list[Tensor]] = []  # by step: scaled, and the activity each delay reads
-        if self.kernel is None:
-            self.change, self.of_unit = x0.new_empty(x0.shape if needed.alpha else 0), x0.new_empty(units)
-        else:
-            self._prepare_kernel(self.kernel.SLOPES, units, x0)
-
-    def _prepare_kernel(self, codes: dict[str, int], units: int, x0: Tensor) -> None:
-        """Arguments of `kernels.backward_step` that stay the same; torch differentiates other activations."""
-        parts = self.loop.spec.activation.parts
-        code = [np.full(stop - start, codes.get(a.name, 0), np.int8) for start, stop, a in parts]
-        self.by_torch = ActivationSegments(tuple(part for part in parts if part[2].name not in codes))
-        self.fixed = np.concatenate(code), self.alpha.detach().expand(units, 1)[:, 0].contiguous().numpy()
-        none = x0.new_empty(0)
-        sums = (none if s is None else s for s in (self.grad_bias, self.grad_alpha))
-        gathered = activity = x0.new_empty(units, 0, x0.shape[1])
-        if self.gather is None:
-            gathered, activity = self.gathered, self.activity[0] if len(self.activity) == 1 else activity
-        self.grads = self.grad_h.numpy(), self.grad_x.numpy()
-        self.changing = [t.numpy() for t in (*sums, gathered, activity)]
-        self.no_gradient = x0.new_empty(0, *x0.shape)
 
     def run(
         self,
         begin: int,
-        xs: Tensor | None,
+        states: Sequence[Tensor | None],
+        kept: Tensor | None,
         history: ActivityHistory,
         inputs: Tensor,
-        x_start: Tensor,
-        grad_xs: Tensor | None,
-        grad_hs: Tensor | None,
+        start: States,
+        grad_states: Sequence[Tensor | None],
+        grad_h: Tensor | None,
     ) -> None:
-        """Go back over the steps of a segment, which began at step ``begin`` in the state x_start,
-        history."""
-        loop, needed, steps = self.loop, self.needed, len(history.states)
-        one_pass = self.kernel is not None and not self.by_torch.parts
-        one_pass = one_pass and loop.spec.units is None and grad_hs is not None
-        if self.kernel is not None:
-            backward_step = self.kernel.backward_step.of(self.grad_h.numel())
-            hs = history.hs.numpy()
-            given = (grad_hs if one_pass and grad_hs is not None else self.no_gradient).numpy()
+        """Go back over the steps of a segment, which began at step ``begin`` in the states ``start``.
+
+        Parameters
+        ----------
+        begin : int
+        states : sequence of Tensor or None, each of shape (time, units, batch)
+            Those that `Step.keeps` names.
+        kept : Tensor, shape (time, units, batch), or None
+        history : ActivityHistory
+        inputs : Tensor, shape (time, inputs, batch)
+        start : States
+        grad_states : sequence of Tensor or None
+            Gradients of all states returned, each of shape (time of the sequence, returned units, batch).
+        grad_h : Tensor or None
+            Likewise of the activity.
+        """
+        adjoint, recurrent, steps = self.adjoint, self.recurrent, len(history.states)
         part = slice(begin, begin + steps)
-        grads_h, grads_x = (None if g is None else g[part].unbind(0) for g in (grad_hs, grad_xs))
-        us = inputs.unbind(0)
+        given_h, *given = (None if g is None else g[part].unbind(0) for g in (grad_h, *grad_states))
+        us, columns = inputs.unbind(0), self.columns
+        after = [None if s is None else s.unbind(0) for s in states]
+        none, reading = (None,) * len(after), any(s is not None for s in after)
+        keep = None if kept is None else kept.unbind(0)
         for t in reversed(range(steps)):
-            if grads_h is not None and not one_pass:
-                self._add(self.grad_h, grads_h[t])
-            if grads_x is not None:
-                self._add(self.grad_x, grads_x[t])
+            within = None
+            if given_h is not None and self.spec.units is None:
+                within = given_h[t]
+            elif given_h is not None:
+                self._add(adjoint.grad_h, given_h[t])
+            for total, of_state in zip(adjoint.grad_states, given, strict=True):
+                if of_state is not None:
+                    self._add(total, of_state[t])
             scaled = self.scaled[len(self.waiting)]
-            sources = loop.product.sources(history, t) if needed.weights else [self.grad_h]
-            # The gradient of alpha needs the states; without it any array of their shape will do.
-            states = (scaled, scaled) if xs is None else (xs[t], xs[t - 1] if t else x_start)
-            if self.kernel is None:
-                self._pointwise(scaled, history.states[t], sources, *states)
-            else:
-                self.by_torch.slope_into(self.grad_h, history.states[t])
-                source, x, x_before = (array.contiguous().numpy() for array in (sources[0], *states))
-                arrays = hs, t, x, x_before, given, begin + t, source, *self.grads, scaled.numpy()
-                backward_step(*self.fixed, *arrays, *self.changing, self.filled)
+            sources = recurrent.sources(history, t) if self.needs_weights else [adjoint.grad_h]
+            columns.source, columns.filled = sources[0], self.filled
+            saved = SavedStep(
+                none if not reading else _at(after, t - 1) if t else start,
+                none if not reading else _at(after, t),
+                history.states[t],
+                None if keep is None else keep[t],
+            )
+            adjoint.back(saved, within, scaled, columns)
             if self.grad_stim is not None:
                 self.grad_stim[begin + t] = scaled
-            if self.grad_u is not None and loop.input_product is not None:
-                loop.input_product.rmatmul(scaled, out=self.grad_u[begin + t])
-            if needed.weights or needed.input_weights:
+            if self.grad_u is not None and self.products.inputs is not None:
+                self.products.inputs.rmatmul(scaled, out=self.grad_u[begin + t])
+            if self.needs_weights or self.needs_input_weights:
                 self._gather(scaled, sources, us[t])
-            self.ring.back(scaled, begin + t, self.grad_h, last=not (begin or t or needed.h0))
+            self.ring.back(scaled, begin + t, adjoint.grad_h, last=not (begin or t or self.needs_h0))
         self._put()  # the states of a segment are overwritten by those of the one before
 
-    def _pointwise(
-        self, scaled: Tensor, h: Tensor, sources: list[Tensor], x: Tensor, x_before: Tensor
-    ) -> None:
-        """What `kernels.backward_step` does, in as many passes as there are lines."""
-        grad_h, grad_x, rate = self.grad_h, self.grad_x, self.loop.spec.rate
-        self.loop.spec.activation.slope_into(grad_h, h)
-        grad_x += grad_h
-        torch.mul(grad_x, self.alpha if rate is None else rate, out=scaled)
-        grad_x -= scaled
-        if self.grad_bias is not None:
-            self.grad_bias += torch.sum(scaled, 1, out=self.of_unit)
-        if self.grad_alpha is not None:
-            torch.sub(x, x_before, out=self.change)
-            self.grad_alpha += torch.sum(self.change.mul_(scaled), 1, out=self.of_unit)
-        if self.gathered.shape[1]:
-            self.gathered[:, self.filled] = scaled
-            if len(self.activity) == 1 and self.needed.weights:
-                self.activity[0][:, self.filled] = sources[0]
-
     def _add(self, total: Tensor, grad: Tensor) -> None:
-        units = self.loop.spec.units
+        units = self.spec.units
         if units is None:
             total += grad
         else:
@@ -176,11 +165,11 @@ class BackwardLoop:
             self._sddmm(scaled, u, [h.contiguous() for h in sources])
             return
         if self.gather is not None:
-            self.waiting.append([scaled, *(sources if self.needed.weights else ())])
-        elif self.needed.weights and len(sources) > 1:
+            self.waiting.append([scaled, *(sources if self.needs_weights else ())])
+        elif self.needs_weights and len(sources) > 1:
             for states, columns in zip(sources, self.activity, strict=True):
                 columns[:, self.filled] = states
-        if self.needed.input_weights:
+        if self.needs_input_weights:
             self.gathered_u[:, self.filled] = u
         self.filled += 1
         if len(self.waiting) == len(self.scaled):
@@ -192,7 +181,7 @@ class BackwardLoop:
         """Put the waiting steps among the columns."""
         if self.gather is not None and self.waiting:
             first = self.filled - len(self.waiting)
-            read = self.activity if self.needed.weights else []
+            read = self.activity if self.needs_weights else []
             for columns, *steps in zip([self.gathered, *read], *self.waiting, strict=True):
                 self.gather.put(steps, columns, first)
             self.waiting.clear()
@@ -209,24 +198,34 @@ class BackwardLoop:
             self.filled = 0
 
     def _sddmm(self, g: Tensor, u: Tensor, hs: list[Tensor]) -> None:
-        for part, h in enumerate(hs if self.needed.weights else ()):
-            self.loop.product.sddmm(part, g, h)
-        if self.needed.input_weights and self.loop.input_product is not None:
-            self.loop.input_product.sddmm(g, u)
+        for part, h in enumerate(hs if self.needs_weights else ()):
+            self.recurrent.sddmm(part, g, h)
+        if self.needs_input_weights and self.products.inputs is not None:
+            self.products.inputs.sddmm(g, u)
 
-    def result(self) -> tuple[Tensor | None, ...]:
-        """Gradients in the order of the arguments of `recurrence`."""
+    def result(self) -> list[Tensor | None]:
+        """Gradients in the order of `RecurrenceTensors.flat`."""
         self._flush()
-        needed, input_product, grad_alpha = self.needed, self.loop.input_product, self.grad_alpha
-        if grad_alpha is not None:  # divided once for scaled, once for the step
-            grad_alpha = (grad_alpha[:, None] / self.alpha / self.alpha).sum_to_size(self.alpha.shape)
-        return (
-            self.loop.product.grad() if needed.weights else None,
-            input_product.grad() if needed.input_weights and input_product is not None else None,
+        adjoint, inputs = self.adjoint, self.products.inputs
+        of_parameters = adjoint.gradients()
+        of_states = zip(adjoint.grad_states, self.needs_states, strict=True)
+        return [
+            self.recurrent.grad() if self.needs_weights else None,
+            inputs.grad() if self.needs_input_weights and inputs is not None else None,
             self.grad_u,
-            self.grad_bias,
-            self.grad_x if needed.x0 else None,
-            self.grad_h if needed.h0 else None,
             self.grad_stim,
-            grad_alpha,
-        )
+            adjoint.grad_h if self.needs_h0 else None,
+            *(grad if needed else None for grad, needed in of_states),
+            *(of_parameters.get(name) for name in self.names),
+        ]
+
+
+def _at(sequences: Sequence[tuple[Tensor, ...] | None], t: int) -> tuple[Tensor | None, ...]:
+    """States at a time step."""
+    return tuple(None if s is None else s[t] for s in sequences)
+
+
+def needed_parameters(tensors: RecurrenceTensors, needed: Sequence[bool]) -> frozenset[str]:
+    """Names of the parameters that need a gradient."""
+    of_parameters = needed[5 + len(tensors.states) :]
+    return frozenset(name for name, need in zip(tensors.parameters, of_parameters, strict=True) if need)

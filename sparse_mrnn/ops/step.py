@@ -1,0 +1,338 @@
+"""The contract of a model's step: the equation of one time step, once, in plain torch.
+
+    current[t]    = sum_d W_d h[t + 1 - d] + W_inp u[t] + noise[t] + stim[t]
+    states[t + 1] = step(states[t], current[t], parameters)
+    h[t + 1]      = activity(states[t + 1])
+
+A model is a `Step`: the states that a unit carries, the equation that changes them, and the activity h that
+they transmit. ``ops`` multiplies and adds up the current; everything else that needs the equation takes it
+from here: sequences and their gradients, streaming, analysis, export, and ranks. A new model writes
+``states`` and ``step`` alone. The passes below run any step; a model whose step has compiled kernels returns
+passes of its own.
+
+Every state has shape (units, batch), every parameter a shape that broadcasts to it, such as (units, 1). The
+equation is pointwise: what a unit does in a trial depends on its own states, current and parameters.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Mapping, Sequence
+from copy import copy
+from functools import cached_property
+from typing import Any, ClassVar, NamedTuple, Self
+
+import torch
+from torch import Tensor
+
+from sparse_mrnn.ops.activations import ActivationSegments
+
+States = tuple[Tensor, ...]
+"""The states of the units in the order of `Step.states`, each of shape (units, batch)."""
+Parameters = Mapping[str, Tensor]
+"""What a step is differentiable in besides states and current, by name; each broadcasts to a state."""
+Units = Tensor | slice
+"""A range of units, or their numbers without repeats."""
+Multiply = Callable[[Tensor, float, float], None]
+"""``multiply(y, beta, alpha)``: y = beta y + alpha (W h + W_inp u), in place."""
+Draw = Callable[[], Tensor]
+"""Standard normal numbers for the units in this step, shape (units, batch); valid until the next call."""
+
+
+class Step(ABC):
+    """The equation of one time step of a model.
+
+    Parameters
+    ----------
+    activation : ActivationSegments
+        The function f of every unit.
+
+    Examples
+    --------
+    A unit that adds up what it receives, forgets nothing, and transmits tanh of the sum:
+
+    >>> from sparse_mrnn.ops.activations import get_activation
+    >>> class Accumulator(Step):
+    ...     states = ("x",)
+    ...     def step(self, states, current, parameters):
+    ...         return (states[0] + parameters["gain"] * current,)
+    >>> step = Accumulator(ActivationSegments(((0, 1, get_activation("tanh")),)))
+    >>> step.step((torch.tensor([[1.0]]),), torch.tensor([[2.0]]), {"gain": torch.tensor([[0.5]])})
+    (tensor([[2.]]),)
+    """
+
+    states: ClassVar[tuple[str, ...]] = ("x",)
+    """Names of the states a unit carries; the first is the one that an initial condition sets."""
+    coordinate: ClassVar[str] = "x"
+    """"h" if the activity alone decides what follows, as without a leak; then it is the state to analyse."""
+
+    def __init__(self, activation: ActivationSegments) -> None:
+        self.activation = activation
+        self.learnt = activation.learnt  # tensors inside functions of the user's that need a gradient
+
+    @abstractmethod
+    def step(self, states: States, current: Tensor, parameters: Parameters) -> States:
+        """Return the states one time step later; made of torch functions, without in-place changes."""
+
+    def activity(self, states: States) -> Tensor:
+        """Return h, what the units transmit in these states: f of the first one."""
+        return self.activation.apply(states[0])
+
+    def initial(self, x0: Tensor) -> States:
+        """Return the states at the start, the first of which is ``x0``; the others are 0."""
+        return (x0, *(torch.zeros_like(x0) for _ in self.states[1:]))
+
+    def velocity(self, states: States, current: Tensor, parameters: Parameters) -> States:
+        """Return the rate of change, of which a step adds the share `rates`: here, the change itself."""
+        after = self.step(states, current, parameters)
+        return tuple(new - old for new, old in zip(after, states, strict=True))
+
+    def rates(self, parameters: Parameters) -> Tensor:
+        """Return the share of `velocity` that a step adds to the states, which broadcasts to them; 1 here."""
+        return next(iter(parameters.values())).new_ones(1, 1)
+
+    def partials(
+        self, states: States, current: Callable[[], Tensor], parameters: Parameters
+    ) -> tuple[Tensor | float, Tensor | None, Tensor | None]:
+        """Derivatives of a step of one state, each of its shape, for the Jacobian of a network.
+
+        Parameters
+        ----------
+        states : States
+            A single one.
+        current : callable
+            Computes the current, if it is needed.
+        parameters : Parameters
+
+        Returns
+        -------
+        own, into, out : Tensor
+            Of the velocity by the state and by the current, and of the activity by the state. A number stands
+            for one of all units, None for 1.
+        """
+        with torch.enable_grad():
+            (x,) = (state.detach().requires_grad_() for state in states)
+            received = current().detach().requires_grad_()
+            (velocity,) = self.velocity((x,), received, parameters)
+            own, into = torch.autograd.grad(velocity.sum(), (x, received), materialize_grads=True)
+            (out,) = torch.autograd.grad(self.activity((x,)).sum(), x)
+        return own, into, out
+
+    def with_activation(self, activation: ActivationSegments) -> Self:
+        """Return the same step for other units, whose activation this is."""
+        other = copy(self)
+        other.activation, other.learnt = activation, activation.learnt
+        return other
+
+    # ---------------------------------------------------------------- passes, which a model may fuse
+
+    def keeps(self, needed: Collection[str]) -> tuple[str, ...]:
+        """Name what `adjoint` reads, for gradients of these parameters: states, and one array more.
+
+        The array more is written by the forward pass; here it is the current, from which each step is
+        computed again.
+        """
+        return (*self.states, "current")
+
+    def sequence(self, parameters: Parameters, unit_std: float | Tensor | None, like: Tensor) -> Advance:
+        """Return what advances the states over a sequence, into new arrays at each step."""
+        return Advance(self, parameters, unit_std, like)
+
+    def stream(self, parameters: Parameters, unit_std: float | Tensor | None, like: Tensor) -> Advance:
+        """Return what advances the states of a simulation in place."""
+        return Advance(self, parameters, unit_std, like)
+
+    def adjoint(self, parameters: Parameters, needed: Collection[str], like: Tensor) -> Adjoint:
+        """Return what takes gradients back through the steps."""
+        return Adjoint(self, parameters, needed, like)
+
+
+class Advance:
+    """Steps forward, one after another, without gradients.
+
+    Parameters
+    ----------
+    step : Step
+    parameters : Parameters
+    unit_std : float or Tensor of shape (units, 1), optional
+        Standard deviation of the noise of the units; None without noise.
+    like : Tensor, shape (units, batch)
+        A state.
+    """
+
+    def __init__(
+        self, step: Step, parameters: Parameters, unit_std: float | Tensor | None, like: Tensor
+    ) -> None:
+        self.step, self.parameters, self.unit_std = step, parameters, unit_std
+        self.current = torch.empty_like(like)
+
+    def advance(
+        self,
+        before: States,
+        after: States,
+        h: Tensor,
+        multiply: Multiply,
+        draw: Draw | None = None,
+        currents: Sequence[tuple[Units, Tensor]] = (),
+        kept: Tensor | None = None,
+        hold: Callable[[], None] | None = None,
+    ) -> bool | None:
+        """Write the states one time step after ``before`` to ``after``, and their activity to ``h``.
+
+        Parameters
+        ----------
+        before, after : States
+            They may be the same tensors.
+        h : Tensor, shape (units, batch)
+        multiply : Multiply
+        draw : Draw, optional
+            The noise of the units.
+        currents : sequence of (units, values)
+            Direct currents: values have shape (those units or 1, batch or 1).
+        kept : Tensor, shape (units, batch), optional
+            Where to write the array that `Step.keeps` names besides states.
+        hold : callable, optional
+            Sets states that are held at a value, before the activity is computed.
+
+        Returns
+        -------
+        bool or None
+            True if the first state is finite, where the pass has found out on its way.
+        """
+        current = self.current if kept is None else kept
+        multiply(current, 0.0, 1.0)
+        if draw is not None and self.unit_std is not None:
+            current += draw() * self.unit_std
+        for units, values in currents:
+            add_current(current, units, values)
+        for out, new in zip(after, self.step.step(before, current, self.parameters), strict=True):
+            out.copy_(new)
+        if hold is not None:
+            hold()
+        h.copy_(self.step.activity(after))
+        return None
+
+
+def add_current(to: Tensor, units: Units, values: Tensor) -> None:
+    """Add values, of shape (those units or 1, batch or 1), to some units of a state."""
+    if isinstance(units, slice):
+        to[units].add_(values)
+    else:
+        to.index_add_(0, units, values.expand(len(units), to.shape[1]))
+
+
+class SavedStep(NamedTuple):
+    """One time step as the forward pass has left it.
+
+    Parameters
+    ----------
+    before, after : States
+        None in place of each state that `Step.keeps` does not name.
+    h : Tensor, shape (units, batch)
+        Activity after the step.
+    kept : Tensor, shape (units, batch), or None
+        The array that `Step.keeps` names besides states.
+    """
+
+    before: tuple[Tensor | None, ...]
+    after: tuple[Tensor | None, ...]
+    h: Tensor
+    kept: Tensor | None
+
+
+class Columns:
+    """Where the next SDDMM reads, for a pass that writes there on its way: column ``filled`` of either array.
+
+    Parameters
+    ----------
+    gradient : Tensor, shape (units, steps, batch)
+        Gradients of the current; of no steps if nothing is to be written.
+    activity : Tensor, shape (sources, steps, batch)
+        The activity that was multiplied; likewise.
+
+    Attributes
+    ----------
+    source : Tensor, shape (sources, batch)
+        The activity that was multiplied in the present step.
+    filled : int
+    """
+
+    def __init__(self, gradient: Tensor, activity: Tensor) -> None:
+        self.gradient, self.activity, self.filled = gradient, activity, 0
+        self.source: Tensor
+
+    @cached_property
+    def arrays(self) -> tuple[Any, Any]:
+        """Both as numpy arrays, for compiled kernels."""
+        return self.gradient.numpy(), self.activity.numpy()
+
+    def put(self, scaled: Tensor) -> None:
+        """Write the column of a step whose current has the gradient ``scaled``."""
+        if self.gradient.shape[1]:
+            self.gradient[:, self.filled] = scaled
+        if self.activity.shape[1]:
+            self.activity[:, self.filled] = self.source
+
+
+class Adjoint:
+    """Steps backward, one after another: by torch's autograd of each step, which is computed again.
+
+    Parameters
+    ----------
+    step : Step
+    parameters : Parameters
+    needed : collection of str
+        Parameters that need a gradient.
+    like : Tensor, shape (units, batch)
+
+    Attributes
+    ----------
+    grad_states : list of Tensor, grad_h : Tensor, each of shape (units, batch)
+        Gradients that reach the states and the activity after the step to go back through next.
+    """
+
+    def __init__(self, step: Step, parameters: Parameters, needed: Collection[str], like: Tensor) -> None:
+        self.step, self.parameters = step, {name: p.detach() for name, p in parameters.items()}
+        self.grad_states = [torch.zeros_like(like) for _ in step.states]
+        self.grad_h = torch.zeros_like(like)
+        self.sums = {name: torch.zeros_like(p) for name, p in parameters.items() if name in needed}
+
+    def back(self, saved: SavedStep, given: Tensor | None, scaled: Tensor, columns: Columns) -> None:
+        """Go back through one step.
+
+        Adds ``given`` to ``grad_h``; writes the gradient of the current to ``scaled`` and ``columns``;
+        replaces ``grad_states`` by the gradients of the states before the step, and adds to those of the
+        parameters. ``grad_h`` is used up: its owner writes what reaches the activity before the step.
+        """
+        if given is not None:
+            self.grad_h += given
+        with torch.enable_grad():
+            states = tuple(s.detach().requires_grad_() for s in saved.before if s is not None)
+            current = _needed(saved.kept).detach().requires_grad_()
+            learnt = {name: self.parameters[name].detach().requires_grad_() for name in self.sums}
+            learnt |= {name: tensor for name, tensor in self.step.learnt.items() if name in learnt}
+            after = self.step.step(states, current, {**self.parameters, **learnt})
+            outputs = (*after, self.step.activity(after))
+        wanted = (*states, current, *learnt.values())
+        of_outputs = (*self.grad_states, self.grad_h)
+        pairs = [(out, grad) for out, grad in zip(outputs, of_outputs, strict=True) if out.requires_grad]
+        # Tensors inside a function of the user's may have a graph of their own, which the next step needs.
+        more = {"allow_unused": True, "retain_graph": bool(self.step.learnt)}
+        found = torch.autograd.grad([out for out, _ in pairs], wanted, [grad for _, grad in pairs], **more)
+        results = (*self.grad_states, scaled)
+        for result, grad in zip(results, found[: len(results)], strict=True):
+            result.zero_() if grad is None else result.copy_(grad)
+        for total, grad in zip(self.sums.values(), found[len(results) :], strict=True):
+            if grad is not None:
+                total += grad
+        columns.put(scaled)
+
+    def gradients(self) -> dict[str, Tensor]:
+        """Return the gradients of the parameters, over all steps gone back through."""
+        return self.sums
+
+
+def _needed(kept: Tensor | None) -> Tensor:
+    if kept is None:
+        raise ValueError("the current of a step was not kept; Step.keeps must name it.")
+    return kept
