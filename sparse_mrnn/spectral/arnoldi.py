@@ -30,9 +30,6 @@ from sparse_mrnn.spectral.settings import (
     leading_order,
 )
 
-REACH = 20.0
-"""First growth, as a logarithm, of the polynomial from the middle of the spectrum to its edge; it doubles."""
-
 
 class FilteredSearch(KrylovSearch):
     """`KrylovSearch` for eigenvalues of largest modulus or of largest or smallest real part.
@@ -41,7 +38,8 @@ class FilteredSearch(KrylovSearch):
     spectrum lies: within ``radius`` of ``middle``.
     """
 
-    reach = REACH
+    reach = 20.0
+    """Growth, as a logarithm, of the polynomial from the middle of the spectrum to its edge; it doubles."""
     attempts = 0
     middle, radius = 0.0, math.inf
 
@@ -119,9 +117,7 @@ class FilteredSearch(KrylovSearch):
 
     def _rayleigh_ritz(self, x: Complex) -> None:
         """Eigenpairs of W from eigenvectors of the polynomial."""
-        u, s, _ = np.linalg.svd(np.concatenate([x.real, x.imag], axis=1), full_matrices=False)
-        q = torch.from_numpy(np.ascontiguousarray(u[:, s > 1e-7 * s[0]].T))
-        image = torch.stack([self.product(row) for row in q])
+        q, image = self._subspace(x)
         values, small = np.linalg.eig((q @ image.t()).numpy())
         order = leading_order(values.astype(complex), self.which)
         values, small = values[order].astype(complex), small[:, order]

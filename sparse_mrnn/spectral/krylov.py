@@ -20,8 +20,6 @@ from torch import Tensor
 from sparse_mrnn.ops.pattern import csr
 from sparse_mrnn.spectral.settings import SCORES, Budget, Complex, Float, leading_order
 
-Product = Callable[[Tensor], Tensor]
-
 BASIS = 300
 """Most Arnoldi vectors."""
 BASIS_BYTES = 512 * 2**20
@@ -39,11 +37,11 @@ class SparseProduct:
 
     @cached_property
     def _forward(self) -> list[Tensor]:
-        return [_tensor(f) for f in reversed(self.factors)]
+        return [to_torch(f) for f in reversed(self.factors)]
 
     @cached_property
     def _adjoint(self) -> list[Tensor]:
-        return [_tensor(f.T.tocsr()) for f in self.factors]
+        return [to_torch(f.T.tocsr()) for f in self.factors]
 
     def forward(self, x: Tensor) -> Tensor:
         """W x."""
@@ -60,14 +58,17 @@ class SparseProduct:
         return x
 
 
-def _tensor(w: sp.csr_array) -> Tensor:
+def to_torch(w: sp.csr_array) -> Tensor:
+    """A scipy CSR matrix as a torch one, which shares its memory."""
     return csr(torch.from_numpy(w.indptr), torch.from_numpy(w.indices), torch.from_numpy(w.data), w.shape)
 
 
 class KrylovSearch:
     """Leading eigenvalues of a product of n units, from one random start; ``which`` as `spectral_search`."""
 
-    def __init__(self, product: Product, n: int, which: str, rng: np.random.Generator) -> None:
+    def __init__(
+        self, product: Callable[[Tensor], Tensor], n: int, which: str, rng: np.random.Generator
+    ) -> None:
         self.product, self.n, self.which, self.rng = product, n, which, rng
         self.score = SCORES[which]
         self.limit = int(min(BASIS, max(20, BASIS_BYTES // (8 * n))))
@@ -136,15 +137,8 @@ class KrylovSearch:
     def expand(self, limit: int, k: int, tol: float, patient: bool) -> bool:
         """Run Arnoldi from the filtered start; True if the ``k`` leading Ritz pairs have settled.
 
-        Parameters
-        ----------
-        limit : int
-            Basis vectors at most.
-        k : int
-        tol : float
-            Residual asked for, relative to the largest modulus.
-        patient : bool
-            False gives up early if a better filtered start would be the quicker way.
+        The basis has at most ``limit`` vectors; ``tol`` is the residual asked for, relative to the largest
+        modulus. Unless ``patient``, give up early if a better filtered start would be the quicker way.
         """
         kept = len(self.inside)
         size = min(max(limit, 2 * k + 20) + kept, self.n)
@@ -225,10 +219,12 @@ class KrylovSearch:
             count += bool(last.imag != 0 and after == last.conj())
         if count <= len(self.inside):
             return
-        x = self.vectors[:, :count]
-        real = np.concatenate([x.real, x.imag], axis=1)
-        u, s, _ = np.linalg.svd(real, full_matrices=False)
-        q = torch.from_numpy(np.ascontiguousarray(u[:, s > 1e-7 * s[0]].T))
-        self.inside = (q @ torch.stack([self.product(row) for row in q]).t()).numpy()
-        self.locked = q
+        self.locked, image = self._subspace(self.vectors[:, :count])
+        self.inside = (self.locked @ image.t()).numpy()
         self._restart()
+
+    def _subspace(self, x: Complex) -> tuple[Tensor, Tensor]:
+        """Orthonormal rows that span the real and imaginary parts of some vectors, and their images."""
+        u, s, _ = np.linalg.svd(np.concatenate([x.real, x.imag], axis=1), full_matrices=False)
+        q = torch.from_numpy(np.ascontiguousarray(u[:, s > 1e-7 * s[0]].T))
+        return q, torch.stack([self.product(row) for row in q])
