@@ -12,9 +12,8 @@ import torch
 from sparse_mrnn.benchmark.cases import Case, two_regions
 from sparse_mrnn.benchmark.entries import LibraryEntry, entries, select_entries
 from sparse_mrnn.benchmark.machine import describe_machine, version_of
-from sparse_mrnn.benchmark.measure import Limits, measure
-from sparse_mrnn.benchmark.problem import Problem
-from sparse_mrnn.benchmark.reference import check, reference
+from sparse_mrnn.benchmark.measure import Limits, check, measure
+from sparse_mrnn.benchmark.problem import Problem, reference
 from sparse_mrnn.benchmark.timing import Ratio
 from sparse_mrnn.errors import BenchmarkError, MissingExtraError
 from sparse_mrnn.runtime import POLICY
@@ -82,7 +81,7 @@ def self_check(device: str = "cpu") -> list[Finding]:
     found = []
     for model in ("leaky", "elman"):
         make = partial(two_regions, 200, 0.1)
-        problem = Problem.of(Case("self-check", make, batch=4, steps=10, model=model, device=device))
+        problem = Problem(Case("self-check", make, batch=4, steps=10, model=model, device=device))
         expected = reference(problem, True)
         for entry in entries().values():
             if not issubclass(entry, LibraryEntry):
