@@ -315,15 +315,8 @@ class RegionGraph(nx.MultiDiGraph):
         super().add_edge(source, target, key=key, **attrs)
 
     def add_projections(
-        self,
-        weights: Any,
-        *,
-        key: str = "default",
-        sign: str = "inherit",
-        trainable: bool = True,
-        share: str | None = None,
-        gain: float = 1.0,
-        bounds: tuple[float | None, float | None] | None = None,
+        self, weights: Any, *, key: str = "default", sign: str = "inherit", trainable: bool = True,
+        share: str | None = None, gain: float = 1.0, bounds: tuple[float | None, float | None] | None = None,
     ) -> None:
         """Add explicit synapses between all recurrent units: a projection for each pair of regions with any.
 
@@ -582,10 +575,7 @@ class RegionGraph(nx.MultiDiGraph):
             raise FinalizeError(text)
 
     def _check_shared_name(
-        self,
-        name: tuple[str, str, str],
-        sharing: Sharing,
-        trainable: bool,
+        self, name: tuple[str, str, str], sharing: Sharing, trainable: bool,
         signs: NDArray[np.int8] | None = None,
     ) -> None:
         """Check that projections of one shared name agree, for they have one gain: its start, its bounds, its

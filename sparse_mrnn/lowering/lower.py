@@ -21,13 +21,8 @@ from sparse_mrnn.ops.csr_order import index_type
 
 
 def lower(
-    graph: RegionGraph,
-    kind: str = "recurrent",
-    seed: Seed | None = None,
-    *,
-    constrained: bool = True,
-    dtype: type[np.floating] = np.float32,
-    rows: ArrayLike | None = None,
+    graph: RegionGraph, kind: str = "recurrent", seed: Seed | None = None, *, constrained: bool = True,
+    dtype: type[np.floating] = np.float32, rows: ArrayLike | None = None,
 ) -> BlockSparse:
     """Lower the projections of ``graph`` whose sources are "recurrent" or "input" regions.
 
@@ -91,11 +86,7 @@ class Shard(NamedTuple):
 
 
 def lower_shard(
-    graph: RegionGraph,
-    seed: Seed | None,
-    rows: ArrayLike,
-    *,
-    constrained: bool = True,
+    graph: RegionGraph, seed: Seed | None, rows: ArrayLike, *, constrained: bool = True,
     dtype: type[np.floating] = np.float32,
 ) -> Shard:
     """Lower some rows of the recurrent matrix, as `lower` with ``rows`` does, divided by their sources.
@@ -131,10 +122,7 @@ def lower_shard(
 
 
 def without_synapses(
-    graph: RegionGraph,
-    kind: str = "recurrent",
-    *,
-    constrained: bool = True,
+    graph: RegionGraph, kind: str = "recurrent", *, constrained: bool = True,
     dtype: type[np.floating] = np.float32,
 ) -> BlockSparse:
     """Lower ``graph`` with all its projections, but without drawing any synapse.

@@ -38,10 +38,7 @@ class Trials:
 
     @classmethod
     def of(
-        cls,
-        inp: NDArray[np.float32],
-        target: NDArray[np.float32],
-        mask: NDArray[np.bool_],
+        cls, inp: NDArray[np.float32], target: NDArray[np.float32], mask: NDArray[np.bool_],
         **epochs: tuple[NDArray[np.int64] | int, NDArray[np.int64] | int],
     ) -> Trials:
         """Make a batch of arrays; the bounds of an epoch are numbers, or one per trial."""
