@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from sparse_mrnn.analysis.dynamics import as_tensor
 from sparse_mrnn.analysis.planes import Plane
 from sparse_mrnn.analysis.result import Result
+from sparse_mrnn.checks import Seed
 from sparse_mrnn.errors import AnalysisError, ShapeError
 from sparse_mrnn.plot.figure import Axes, axes_or_new
 from sparse_mrnn.recording import open_recording
@@ -167,7 +168,7 @@ class PrincipalComponents(Result):
 
 
 def principal_components(
-    states: Any, k: int = 10, *, passes: int = 4, rng: np.random.Generator | int = 0
+    states: Any, k: int = 10, *, passes: int = 4, seed: Seed = 0
 ) -> PrincipalComponents:
     """The k leading principal components of states, out of core.
 
@@ -180,7 +181,7 @@ def principal_components(
     k : int
     passes : int
         Readings of the states by which the subspace is improved.
-    rng : numpy Generator or int
+    seed : int, numpy SeedSequence or Generator
 
     Raises
     ------
@@ -203,7 +204,7 @@ def principal_components(
         basis = np.eye(source.n)
     else:
         width = min(k + 10, most)
-        basis = np.linalg.qr(np.random.default_rng(rng).standard_normal((source.n, width)))[0]
+        basis = np.linalg.qr(np.random.default_rng(seed).standard_normal((source.n, width)))[0]
         for _ in range(passes):
             basis = np.linalg.qr(sum(block.T @ (block @ basis) for block in source.blocks()))[0]
     small = sum((part := block @ basis).T @ part for block in source.blocks()) / (source.count - 1)
@@ -273,7 +274,7 @@ class Rotation(Result):
 
 
 def rotational_plane(
-    states: Any, dt: float, *, components: int = 6, rng: np.random.Generator | int = 0
+    states: Any, dt: float, *, components: int = 6, seed: Seed = 0
 ) -> Rotation:
     """The plane of strongest rotation: of a skew-symmetric M fitted to dx/dt = M x in leading components.
 
@@ -284,8 +285,8 @@ def rotational_plane(
         ms between two times.
     components : int
         Principal components to look in.
-    rng : numpy Generator or int
-        Generator of the randomised search for the components, or its seed.
+    seed : int, numpy SeedSequence or Generator
+        Of the randomised search for the components.
 
     Returns
     -------
@@ -310,7 +311,7 @@ def rotational_plane(
     """
     if components < 2 or not dt > 0:
         raise AnalysisError("rotational_plane: needs at least two components and a dt above 0.")
-    pca = principal_components(states, components, rng=rng)
+    pca = principal_components(states, components, seed=seed)
     source = StateSource(states)
     steps = source.array.shape[-2]
     scores = np.concatenate([block @ pca.components.T for block in source.blocks()])

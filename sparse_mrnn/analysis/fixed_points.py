@@ -21,6 +21,7 @@ from sparse_mrnn.analysis.newton import SolverOptions, find_zeros
 from sparse_mrnn.analysis.planes import Plane
 from sparse_mrnn.analysis.result import Result
 from sparse_mrnn.analysis.sampling import states_around_start
+from sparse_mrnn.checks import Seed
 from sparse_mrnn.errors import AnalysisError, ShapeError, SpectralConvergenceError
 from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.plot.figure import Axes, axes_or_new
@@ -195,7 +196,7 @@ def find_fixed_points(
     eigenvalues: int = 4,
     outlier_scale: float = 10.0,
     options: SolverOptions | None = None,
-    rng: np.random.Generator | int = 0,
+    seed: Seed = 0,
 ) -> FixedPoints:
     """Find fixed points of a network, without noise, under constant input.
 
@@ -228,7 +229,7 @@ def find_fixed_points(
         average.
     options : SolverOptions, optional
         Tolerance (default: |v| < 1e-8) and limits.
-    rng : numpy Generator or int
+    seed : int, numpy SeedSequence or Generator
         Draws the default starts.
 
     Returns
@@ -262,7 +263,7 @@ def find_fixed_points(
     units = selected_units(net, regions, what=what)
     dynamics = Dynamics.of(net, inputs, stim, what=what)
     if x0 is None:
-        begin = states_around_start(net, dynamics, starts, rng)
+        begin = states_around_start(net, dynamics, starts, seed)
     else:
         begin = states(net, x0, "x0", what=what)
     u = constant_inputs(net, inputs, what=what)

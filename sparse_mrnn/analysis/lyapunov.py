@@ -17,6 +17,7 @@ from torch import Tensor
 from sparse_mrnn.analysis.dynamics import Dynamics, as_tensor, constant_inputs, states
 from sparse_mrnn.analysis.result import Result
 from sparse_mrnn.analysis.sampling import initial_state, input_currents
+from sparse_mrnn.checks import Seed
 from sparse_mrnn.errors import AnalysisError, DivergenceError, ShapeError
 from sparse_mrnn.models.delays import longest_delay
 from sparse_mrnn.models.network import mRNNBase
@@ -100,7 +101,7 @@ def lyapunov_spectrum(
     transient: int = 2_000,
     interval: int = 10,
     stim: Any = None,
-    rng: np.random.Generator | int = 0,
+    seed: Seed = 0,
 ) -> LyapunovSpectrum:
     """The k largest Lyapunov exponents of a network without noise.
 
@@ -123,7 +124,7 @@ def lyapunov_spectrum(
     interval : int
         Steps from one QR to the next; smaller for exponents far apart.
     stim : array, shape (units,), or mapping from regions to numbers, optional
-    rng : numpy Generator or int
+    seed : int, numpy SeedSequence or Generator
         Draws the start and the first tangent vectors.
 
     Returns
@@ -150,7 +151,7 @@ def lyapunov_spectrum(
     n = net.layout().n
     if not 1 <= k <= n or steps < 10 or transient < 0 or interval < 1:
         raise AnalysisError(f"{what}: needs 1 <= k <= {n}, steps >= 10, transient >= 0 and interval >= 1.")
-    generator = np.random.default_rng(rng)
+    generator = np.random.default_rng(seed)
     dynamics, u = Dynamics.of(net, None, stim, what=what), constant_inputs(net, inputs, what=what)
     state = _start(net, dynamics, x0, generator)
     vectors = torch.linalg.qr(torch.from_numpy(generator.standard_normal((n, k))).to(state.device))[0]

@@ -56,9 +56,7 @@ class Projection:
     synapses: ExplicitSynapses | None = field(default=None, repr=False)
     initializer: Initializer | None = None
     share: Sharing | None = None
-    sign: str = declared(
-        "inherit", Choice(("inherit", *PROJECTION_SIGNS)), "Overrides the source's sign."
-    )
+    sign: str = declared("inherit", Choice(("inherit", *PROJECTION_SIGNS)), "Overrides the source's sign.")
     trainable: bool = declared(True, Flag(), "False keeps the weights as they are.")
     self_connections: bool = declared(True, Flag(), "Let a unit project to itself, within one region.")
     delay: float | None = declared(

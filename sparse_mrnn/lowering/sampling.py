@@ -66,9 +66,7 @@ class SamplingPlan:
     n_inputs: int
 
     @classmethod
-    def of(
-        cls, graph: RegionGraph, kind: str, constrained: bool, dtype: type[np.floating]
-    ) -> SamplingPlan:
+    def of(cls, graph: RegionGraph, kind: str, constrained: bool, dtype: type[np.floating]) -> SamplingPlan:
         """Plan the weight matrix of a graph's "recurrent" or "input" sources."""
         targets, sources = Layout.of(graph), Layout.of(graph, kind)
         for layout in (targets, sources):
@@ -258,8 +256,7 @@ def _sample(
     given = {k: coordinates(blocks[k].synapses, here) for k, here in entries.items()}
     first_rows = np.array([block.pair.first_row for block in blocks], dtype=np.int32)
     rules = [
-        block.rule or GivenPairs(given[k][0] - first_rows[k], given[k][1])
-        for k, block in enumerate(blocks)
+        block.rule or GivenPairs(given[k][0] - first_rows[k], given[k][1]) for k, block in enumerate(blocks)
     ]
     lengths, rows, cols = sample_many(rng, rules, [block.pair for block in blocks])
     parts = [slice(stop - length, stop) for stop, length in zip(np.cumsum(lengths), lengths, strict=True)]

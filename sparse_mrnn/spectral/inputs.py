@@ -141,7 +141,7 @@ def _of_graph(graph: RegionGraph, names: Sequence[str], seed: int) -> sp.csr_arr
     """The effective weights that ``mRNN(graph, seed=seed)`` starts with, from the same random streams."""
     if not graph.regions():
         raise SpectralInputError("the graph has no recurrent region; add one with add_region.")
-    matrix, layout = lower(graph, rng=synapse_stream(seed, "recurrent")).to_scipy(), Layout.of(graph)
+    matrix, layout = lower(graph, seed=synapse_stream(seed, "recurrent")).to_scipy(), Layout.of(graph)
     units = layout.indices(*names) if names else np.arange(layout.n)
     low_rank = [projection for projection in graph.projections("recurrent") if projection.rank is not None]
     if not low_rank:

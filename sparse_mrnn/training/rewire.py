@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sparse_mrnn.checks import Seed
 from sparse_mrnn.errors import TrainingError
 from sparse_mrnn.models.delays import steps_of
 from sparse_mrnn.models.network import mRNNBase
@@ -35,7 +36,7 @@ def rewire(
     loss: Callable[[], Tensor] | None = None,
     candidates: int = 10,
     optimizer: Optimizers = None,
-    rng: np.random.Generator | int | None = None,
+    seed: Seed | None = None,
 ) -> int:
     """Move trainable synapses to other pairs of units (slots); each projection keeps its number of synapses.
 
@@ -66,8 +67,8 @@ def rewire(
         Slots looked at for each synapse to come; all of the projection if there are fewer.
     optimizer : torch.optim.Optimizer or several, optional
         Whose moments follow the synapses that stay; those of new ones are 0. Needed if one has made a step.
-    rng : numpy Generator or int, optional
-        Default: seeded by torch's global generator.
+    seed : int, numpy SeedSequence or Generator, optional
+        Default: one from torch's global generator.
 
     Returns
     -------
@@ -89,13 +90,13 @@ def rewire(
     >>> g = sm.RegionGraph(); g.add_region("a", 50); g.add_projection("a", "a", density=0.1)
     >>> net = sm.mRNN(g, device="cpu", seed=0)
     >>> before = net.rec.nnz
-    >>> rewire(net, 0.3, rng=0) == round(0.3 * before), net.rec.nnz == before
+    >>> rewire(net, 0.3, seed=0) == round(0.3 * before), net.rec.nnz == before
     (True, True)
     """
     _check(fraction, method, loss, candidates)
     weights, names = select(net, source, target, key)
     chosen = set(trainable_only(weights, names, "rewire"))
-    rng = np.random.default_rng(int(torch.randint(2**62, ()).item()) if rng is None else rng)
+    rng = np.random.default_rng(int(torch.randint(2**62, ()).item()) if seed is None else seed)
     table = weights.table()
     gone = _crossed(weights, table, chosen) if method == "deepr" else _weakest(table, chosen, fraction or 0.0)
     if not gone.any():
