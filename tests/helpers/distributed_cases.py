@@ -427,7 +427,8 @@ def refused_checkpoints(rank, size, folder):
         (folder / "cut").write_bytes(content[:-100])
         sm.mRNN(trained.graph, seed=0, device="cpu").save(folder / "network")
         for name, change in FORGED.items():
-            header, tensors = read_tensors(path, SHARDED_CHECKPOINT)
+            header, stored = read_tensors(path, SHARDED_CHECKPOINT)
+            tensors = dict(stored)
             change(header, tensors)
             write_tensors(folder / name, SHARDED_CHECKPOINT, {k: v for k, v in header.items() if k not in ("format", "version")}, tensors)
     dist.barrier()
