@@ -130,7 +130,8 @@ class mRNN(mRNNBase):  # noqa: N801
         alpha = dt / tau, or alpha = 1 - exp(-dt / tau), which is exact for a constant input and stable for
         every dt (Hochbruck & Ostermann 2010, Acta Numerica 19:209).
     seed : int, optional
-        Makes synapses, weights and noise. Default: drawn from torch's global generator.
+        Makes synapses, weights and noise. Default: synapses and weights from a seed that torch's global
+        generator draws; noise from that generator, call by call.
     dtype : torch.float32 or torch.float64
 
     Raises
