@@ -36,9 +36,7 @@ LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 VERSION = "reads __version__, which is at the top"
 LAZY = "matplotlib is optional and slow to import"
 IMPORTS_IN_FUNCTIONS = {
-    ("benchmark.doctor", ""): VERSION,
     ("state.checkpoint", ""): VERSION,
-    ("benchmark.report", "benchmark.plots"): LAZY,
 }
 """Module and what a function of it imports. The command line, which starts fast because it loads late, needs no entry."""
 
