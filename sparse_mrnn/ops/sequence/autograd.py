@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sparse_mrnn.ops.delays import ActivityHistory
 from sparse_mrnn.ops.sequence.backward import BackwardLoop
-from sparse_mrnn.ops.sequence.delays import ActivityHistory, before_start
 from sparse_mrnn.ops.sequence.forward import ForwardLoop, StateBuffers
 from sparse_mrnn.ops.sequence.spec import RecurrenceSpec, RecurrenceTensors
 
@@ -79,7 +79,7 @@ def _forward(
     shape = steps, h0.shape[0] if units is None else len(units), h0.shape[1]
     out = found if returned else tuple(h0.new_empty(shape) for _ in found)
     saved = _Saved(every, buffers if whole else None, inputs)
-    states, h, before = tensors.states, h0, before_start(h0, products.recurrent.longest)
+    states, h, before = tensors.states, h0, products.recurrent.before(h0)
     for begin in range(0, steps, every):
         part = slice(begin, min(begin + every, steps))
         if needed is not None and not whole:
@@ -139,7 +139,7 @@ class _Recurrence(torch.autograd.Function):
         back = BackwardLoop(spec, tensors, ctx.needed, ctx.learnt, products, grads, ctx.steps)
         if ctx.whole:
             hs, kept, *states = saved[n:]
-            before = before_start(tensors.h0, products.recurrent.longest)
+            before = products.recurrent.before(tensors.h0)
             back.run(0, ActivityHistory(tensors.h0, hs, before), states, kept, tensors.inputs, tensors.states)
         else:
             loop = ForwardLoop(spec, tensors, products)

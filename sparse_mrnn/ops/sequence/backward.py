@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sparse_mrnn.ops import kernels
-from sparse_mrnn.ops.sequence.delays import ActivityHistory
+from sparse_mrnn.ops.delays import ActivityHistory
 from sparse_mrnn.ops.sequence.spec import Products, RecurrenceSpec, RecurrenceTensors
 from sparse_mrnn.ops.step import Columns, SavedStep, States
 
@@ -176,7 +176,7 @@ class BackwardLoop:
 
     def _sddmm(self, g: Tensor, u: Tensor, hs: list[Tensor]) -> None:
         for part, h in enumerate(hs if self.needs_weights else ()):
-            self.recurrent.sddmm(part, g, h)
+            self.recurrent.parts[part][1].sddmm(g, h)
         if self.needs_input_weights and self.products.inputs is not None:
             self.products.inputs.sddmm(g, u)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sparse_mrnn.ops.sequence.delays import ActivityHistory
+from sparse_mrnn.ops.delays import ActivityHistory
 from sparse_mrnn.ops.sequence.spec import Products, RecurrenceSpec, RecurrenceTensors
 from sparse_mrnn.ops.step import Drive, States, Step
 

@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from sparse_mrnn.ops.delays import DelayedProduct
 from sparse_mrnn.ops.noise import Noise
 from sparse_mrnn.ops.products.base import Operator, Product
-from sparse_mrnn.ops.sequence.delays import DelayedProduct
 from sparse_mrnn.ops.step import States, Step
 
 

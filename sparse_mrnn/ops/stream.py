@@ -1,4 +1,4 @@
-"""One time step after another without gradients: preallocated buffers, states updated in place.
+"""Simulation: one time step after another without gradients, in preallocated buffers.
 
 Cost of a step: one product per distinct delay (bytes of the matrix) and about six passes over the states.
 """
@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sparse_mrnn.ops.delays import StreamingProduct
+from sparse_mrnn.ops.noise import NormalStreams, StreamingNoise
 from sparse_mrnn.ops.step import Currents, Drive, Parameters, States, Step, Units
-from sparse_mrnn.ops.stream.delays import StreamingProduct
-from sparse_mrnn.ops.stream.noise import NormalStreams, StreamingNoise
 
 
 @dataclass(frozen=True, eq=False)
