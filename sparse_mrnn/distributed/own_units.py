@@ -11,7 +11,8 @@ from torch import Tensor
 
 from sparse_mrnn.distributed.partition import Partition
 from sparse_mrnn.distributed.ranks import Ranks
-from sparse_mrnn.ops.stream import HeldStates, Units
+from sparse_mrnn.ops.step import Units
+from sparse_mrnn.ops.stream import HeldStates
 
 Int64 = NDArray[np.int64]
 

@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 
 from sparse_mrnn.distributed.halo import Halo, Return
-from sparse_mrnn.ops.delays import DelayGroup
-from sparse_mrnn.ops.sequence.delays import DelayedProduct, GradientRing, PastActivity
+from sparse_mrnn.ops.delays import DelayedProduct, DelayGroup, GradientRing, PastActivity
 
 FETCH_BYTES = 2**26
 """Bytes of the halo's activity that the backward pass asks for at once."""

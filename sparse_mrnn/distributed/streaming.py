@@ -17,15 +17,10 @@ from sparse_mrnn.distributed.own_units import Gathering, OwnUnits
 from sparse_mrnn.distributed.product import HaloSynapses
 from sparse_mrnn.lowering.random_streams import trial_noise_seeds
 from sparse_mrnn.models.delays import delay_groups
-from sparse_mrnn.ops.delays import DelayGroup
-from sparse_mrnn.ops.stream import (
-    HeldStates,
-    NormalStreams,
-    Stepper,
-    StreamingNoise,
-    StreamingProduct,
-    Units,
-)
+from sparse_mrnn.ops.delays import DelayGroup, StreamingProduct
+from sparse_mrnn.ops.noise import NormalStreams, StreamingNoise
+from sparse_mrnn.ops.step import Units
+from sparse_mrnn.ops.stream import HeldStates, Stepper
 from sparse_mrnn.recording.recorder import Arrays
 from sparse_mrnn.simulation.fingerprint import setting_attributes
 from sparse_mrnn.simulation.simulator import RunningNetwork, StreamingWeights

@@ -86,13 +86,13 @@ class LeakyStep(Step):
         return (*states, "change") if "alpha" in needed else states
 
     def sequence(self, parameters: Parameters, unit_std: float | Tensor | None, like: Tensor) -> Advance:
-        return LeakySequence(self, parameters, unit_std, like, self.rate)
+        return LeakySequence(self, parameters, unit_std, like)
 
     def stream(self, parameters: Parameters, unit_std: float | Tensor | None, like: Tensor) -> Advance:
-        return LeakyStream(self, parameters, unit_std, like, self.rate)
+        return LeakyStream(self, parameters, unit_std, like)
 
     def adjoint(self, parameters: Parameters, needed: Collection[str], like: Tensor) -> Adjoint:
-        return LeakyAdjoint(self, parameters, needed, like, self.rate)
+        return LeakyAdjoint(self, parameters, needed, like)
 
 
 class mRNN(mRNNBase):  # noqa: N801

@@ -54,13 +54,12 @@ from sparse_mrnn.ops.activations import (
     get_activation,
     linear,
 )
-from sparse_mrnn.ops.delays import DelayGroup
+from sparse_mrnn.ops.delays import DelayedProduct, DelayGroup
 from sparse_mrnn.ops.noise import Noise, global_generator
 from sparse_mrnn.ops.pattern import split_sparse
 from sparse_mrnn.ops.products import CsrOperator, DenseOperator, torch_sparse
 from sparse_mrnn.ops.sequence import recurrence
 from sparse_mrnn.ops.sequence.backward import gathered_steps
-from sparse_mrnn.ops.sequence.delays import DelayedProduct
 from sparse_mrnn.ops.step import Step
 from sparse_mrnn.runtime import release_unused_memory
 from sparse_mrnn.state.describe import Arrays, Description, declared, describe

@@ -11,7 +11,8 @@ import torch
 
 from sparse_mrnn.errors import InterventionError, suggest
 from sparse_mrnn.models.network import mRNNBase
-from sparse_mrnn.ops.stream import HeldStates, Units
+from sparse_mrnn.ops.step import Units
+from sparse_mrnn.ops.stream import HeldStates
 from sparse_mrnn.simulation.targets import as_index, find_units
 from sparse_mrnn.stimulus import Clamp, Gain, Intervention, Lesion
 

@@ -16,7 +16,10 @@ from sparse_mrnn.lowering.random_streams import trial_noise_seeds
 from sparse_mrnn.models.delays import delay_groups, has_delays
 from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.models.weights import Operand, SparseWeights
-from sparse_mrnn.ops.stream import HeldStates, Stepper, StreamingNoise, StreamingProduct, Units
+from sparse_mrnn.ops.delays import StreamingProduct
+from sparse_mrnn.ops.noise import StreamingNoise
+from sparse_mrnn.ops.step import Units
+from sparse_mrnn.ops.stream import HeldStates, Stepper
 from sparse_mrnn.recording.recorder import Arrays
 from sparse_mrnn.simulation.fingerprint import network_attributes, network_fingerprint, setting_attributes
 from sparse_mrnn.simulation.intervention_schedule import Factors

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from numba import prange
-from torch import Tensor
 
 from sparse_mrnn.ops.kernels.loop import loop
 
@@ -13,7 +12,8 @@ SHARE = 256
 threads."""
 
 
-def multiply(blocks: Tensor, x: Tensor, y: Tensor) -> None:
+@loop(fastmath={"reassoc", "contract", "nsz"})
+def multiply(blocks, x, y):  # pragma: no cover - compiled
     """y[n] = blocks[n] x[n], for blocks (n, m, k), x (n, k) and y (n, m).
 
     Examples
@@ -24,25 +24,6 @@ def multiply(blocks: Tensor, x: Tensor, y: Tensor) -> None:
     >>> y.tolist()
     [[3.0, 3.0]]
     """
-    _multiply.of(blocks.numel())(blocks.numpy(), x.numpy(), y.numpy())
-
-
-def multiply_transposed(blocks: Tensor, y: Tensor, x: Tensor) -> None:
-    """x[n] = blocks[n]^T y[n], for blocks (n, m, k), y (n, m) and x (n, k).
-
-    Examples
-    --------
-    >>> import torch
-    >>> x = torch.zeros(1, 3)
-    >>> multiply_transposed(torch.ones(1, 2, 3), torch.ones(1, 2), x)
-    >>> x.tolist()
-    [[2.0, 2.0, 2.0]]
-    """
-    _multiply_transposed.of(blocks.numel())(blocks.numpy(), y.numpy(), x.numpy())
-
-
-@loop(fastmath={"reassoc", "contract", "nsz"})
-def _multiply(blocks, x, y):  # pragma: no cover - compiled
     m, width = blocks.shape[1], blocks.shape[2]
     parts = (m + SHARE - 1) // SHARE
     zero = x.dtype.type(0)
@@ -72,7 +53,8 @@ def _multiply(blocks, x, y):  # pragma: no cover - compiled
 
 
 @loop(fastmath={"reassoc", "contract", "nsz"})
-def _multiply_transposed(blocks, y, x):  # pragma: no cover - compiled
+def multiply_transposed(blocks, y, x):  # pragma: no cover - compiled
+    """x[n] = blocks[n]^T y[n], for blocks (n, m, k), y (n, m) and x (n, k)."""
     m, width = blocks.shape[1], blocks.shape[2]
     parts = (width + SHARE - 1) // SHARE
     for task in prange(blocks.shape[0] * parts):

@@ -18,14 +18,7 @@ written once and not four times."""
 
 
 def put(steps: Sequence[Tensor], columns: Tensor, k: int) -> None:
-    """columns[:, k + n] = steps[n].
-
-    Parameters
-    ----------
-    steps : sequence of Tensor, each of shape (units, batch)
-        One to `TOGETHER` of them.
-    columns : Tensor, shape (units, steps, batch)
-    k : int
+    """columns[:, k + n] = steps[n], for one to `TOGETHER` steps of shape (units, batch).
 
     Examples
     --------

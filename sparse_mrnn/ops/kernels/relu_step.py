@@ -4,27 +4,21 @@
 from __future__ import annotations
 
 from numba import prange
-from torch import Tensor
 
 from sparse_mrnn.ops.kernels.loop import loop
 
 
-def finish(x: Tensor, tonic: Tensor | None, h: Tensor) -> bool:
-    """x += tonic, of shape (units, 1); h = relu(x). Returns whether x is finite.
+@loop(fastmath={"reassoc"})
+def finish(x, tonic, h):  # pragma: no cover - compiled
+    """x += tonic, of shape (units,) or empty; h = relu(x). Returns True if x is finite.
 
     Examples
     --------
     >>> import torch
     >>> x, h = torch.tensor([[-3.0], [1.0]]), torch.zeros(2, 1)
-    >>> finish(x, torch.tensor([[1.0], [1.0]]), h), h.tolist()
+    >>> finish(x, torch.tensor([1.0, 1.0]), h), h.tolist()
     (True, [[0.0], [2.0]])
     """
-    added = x.new_empty(0, 1) if tonic is None else tonic
-    return bool(_finish.of(x.numel())(x.numpy(), added.numpy()[:, 0], h.numpy()))
-
-
-@loop(fastmath={"reassoc"})
-def _finish(x, tonic, h):  # pragma: no cover - compiled
     zero = x.dtype.type(0)
     units, batch = x.shape
     share = max(1, 4096 // batch)  # rows that a thread takes at a time

@@ -16,14 +16,7 @@ from sparse_mrnn.ops.kernels.loop import loop
 def accumulate(first: Tensor, col: Tensor, g: Tensor, h: Tensor, grad: Tensor) -> None:
     """Add sum_k g[i, k] h[j, k] to ``grad`` for each entry (i, j). Repeated entries each get the full sum.
 
-    Parameters
-    ----------
-    first : Tensor, shape (bands + 1, rows)
-        Of `bands`.
-    col : Tensor of int, shape (entries,)
-    g : Tensor, shape (rows, width)
-    h : Tensor, shape (columns, width)
-    grad : Tensor, shape (entries,)
+    ``first`` is made by `bands`; g has shape (rows, width), h (columns, width), col and grad (entries,).
 
     Examples
     --------
@@ -49,7 +42,7 @@ def bands(crow: Tensor, col: Tensor, *, columns: int, height: int) -> Tensor:
     """
     if columns > height:
         first = crow.new_empty(-(-columns // height) + 1, len(crow) - 1)
-        if _split.of(len(col))(crow.numpy(), col.numpy(), height, first.numpy()):
+        if _split(crow, col, height, first):
             return first
     return stack([crow[:-1], crow[1:]])
 

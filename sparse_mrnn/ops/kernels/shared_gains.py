@@ -10,14 +10,9 @@ from torch import Tensor, get_num_threads
 from sparse_mrnn.ops.kernels.loop import loop
 
 
-def scale(gains: Tensor, base: Tensor, group: Tensor, out: Tensor) -> None:
-    """out[e] = base[e] gains[group[e]].
-
-    Parameters
-    ----------
-    gains : Tensor, shape (groups,)
-    base, out : Tensor, shape (entries,)
-    group : Tensor of int32, shape (entries,)
+@loop()
+def scale(gains, base, group, out):  # pragma: no cover - compiled
+    """out[e] = base[e] gains[group[e]], for gains of shape (groups,) and the others of shape (entries,).
 
     Examples
     --------
@@ -27,17 +22,12 @@ def scale(gains: Tensor, base: Tensor, group: Tensor, out: Tensor) -> None:
     >>> out.tolist()
     [2.0, 30.0]
     """
-    _scale.of(len(out))(gains.numpy(), base.numpy(), group.numpy(), out.numpy())
+    for e in prange(len(out)):
+        out[e] = base[e] * gains[group[e]]
 
 
 def segment_sum(base: Tensor, group: Tensor, grad: Tensor, out: Tensor) -> None:
     """out[k] = sum of base[e] grad[e] over the entries e of group k, in float64 inside.
-
-    Parameters
-    ----------
-    base, grad : Tensor, shape (entries,)
-    group : Tensor of int32, shape (entries,)
-    out : Tensor, shape (groups,)
 
     Examples
     --------
@@ -51,13 +41,7 @@ def segment_sum(base: Tensor, group: Tensor, grad: Tensor, out: Tensor) -> None:
     entries, groups = len(group), len(out)
     # Each part has sums of its own, which pays where groups are few.
     parts = 4 * get_num_threads() if entries > 100_000 and groups < entries // 64 else 1
-    _segment_sum.of(entries)(base.numpy(), group.numpy(), grad.numpy(), out.numpy(), parts)
-
-
-@loop()
-def _scale(gains, base, group, out):  # pragma: no cover - compiled
-    for e in prange(len(out)):
-        out[e] = base[e] * gains[group[e]]
+    _segment_sum(base, group, grad, out, parts)
 
 
 @loop()

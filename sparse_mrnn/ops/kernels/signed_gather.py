@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import numpy as np
 from numba import prange
-from torch import Tensor
 
 from sparse_mrnn.ops.kernels.loop import loop
 
 
-def gather(values: Tensor, index: Tensor, sign: Tensor, weights: Tensor) -> None:
+@loop()
+def gather(values, index, sign, weights):  # pragma: no cover - compiled
     """weights[e] = values[index[e]] with the sign sign[e]; as it is where the sign is 0.
 
     Examples
@@ -22,17 +22,6 @@ def gather(values: Tensor, index: Tensor, sign: Tensor, weights: Tensor) -> None
     >>> weights.tolist()
     [-2.0, 1.0]
     """
-    _gather.of(len(weights))(values.numpy(), index.numpy(), sign.numpy(), weights.numpy())
-
-
-def scatter(values: Tensor, index: Tensor, sign: Tensor, grad: Tensor, out: Tensor) -> None:
-    """Backward of `gather`: out[index[e]] = grad[e] times the slope, which at 0 is that of a positive
-    value."""
-    _scatter.of(len(grad))(values.numpy(), index.numpy(), sign.numpy(), grad.numpy(), out.numpy())
-
-
-@loop()
-def _gather(values, index, sign, weights):  # pragma: no cover - compiled
     for e in prange(len(weights)):
         v = values[index[e]]
         if (sign[e] > 0 and v < 0) or (sign[e] < 0 and not v < 0):
@@ -41,7 +30,8 @@ def _gather(values, index, sign, weights):  # pragma: no cover - compiled
 
 
 @loop()
-def _scatter(values, index, sign, grad, out):  # pragma: no cover - compiled
+def scatter(values, index, sign, grad, out):  # pragma: no cover - compiled
+    """Backward of `gather`: out[index[e]] = grad[e] times the slope, which at 0 is that of v > 0."""
     for e in prange(len(grad)):
         v, g = values[index[e]], grad[e]
         if sign[e] != 0 and (np.signbit(v) if sign[e] > 0 else not np.signbit(v)):
