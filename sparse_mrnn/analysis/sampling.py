@@ -45,15 +45,15 @@ def sample_states(
     return drawn + noise * torch.from_numpy(generator.standard_normal(tuple(drawn.shape))).to(drawn)
 
 
-def states_around_start(
-    net: mRNNBase, dynamics: Dynamics, count: int, seed: Seed
+def start_states(
+    net: mRNNBase, dynamics: Dynamics, x0: Any, count: int, seed: Seed, *, what: str
 ) -> Tensor:
-    """Draw states around the initial condition, each at a distance of its own, of up to 3 per unit.
+    """States to start from, shape (units, columns): those given, or ``count`` around the initial condition.
 
-    Returns
-    -------
-    Tensor, shape (units, count)
+    Each of these is at a distance of its own, of up to 3 per unit.
     """
+    if x0 is not None:
+        return states(net, x0, "x0", what=what)
     generator = np.random.default_rng(seed)
     distance = generator.uniform(0, 3, count)
     return initial_state(net, dynamics, distance * generator.standard_normal((dynamics.n, count)))
@@ -70,15 +70,7 @@ def initial_state(net: mRNNBase, dynamics: Dynamics, noise: Any = 0.0) -> Tensor
 def input_currents(net: mRNNBase, inputs: Tensor) -> Tensor:
     """Current that inputs bring to the units over time, after the delays of their projections.
 
-    Parameters
-    ----------
-    net : mRNN or ElmanmRNN
-    inputs : Tensor of float64, shape (time, inputs, columns)
-        Before the start they are 0.
-
-    Returns
-    -------
-    Tensor of float64, shape (time, units, columns)
+    From shape (time, inputs, columns) to (time, units, columns), float64; before the start inputs are 0.
     """
     weights = net.weights("input")
     currents = inputs.new_zeros(len(inputs), weights.shape[0], inputs.shape[2])
@@ -93,13 +85,7 @@ def input_currents(net: mRNNBase, inputs: Tensor) -> Tensor:
 
 @torch.no_grad()
 def run_states(
-    net: mRNNBase,
-    steps: int,
-    inputs: Any = None,
-    *,
-    x0: Any = None,
-    trials: int = 16,
-    stim: Any = None,
+    net: mRNNBase, steps: int, inputs: Any = None, *, x0: Any = None, trials: int = 16, stim: Any = None,
     seed: Seed = 0,
 ) -> Tensor:
     """States of runs without noise under constant input, for `sample_states` and `flow_field`.
@@ -141,10 +127,7 @@ def run_states(
     if steps < 1 or trials < 1:
         raise AnalysisError(f"{what}: steps is {steps} and trials {trials}; both must be at least 1.")
     dynamics, u = Dynamics.of(net, None, stim, what=what), constant_inputs(net, inputs, what=what)
-    if x0 is None:
-        state = states_around_start(net, dynamics, trials, seed)
-    else:
-        state = states(net, x0, "x0", what=what)
+    state = start_states(net, dynamics, x0, trials, seed, what=what)
     columns = max(dynamics.drive.shape[1], u.shape[1])
     if {dynamics.drive.shape[1], u.shape[1]} - {1, state.shape[1]}:
         raise ShapeError(f"{what}: {columns} inputs for {state.shape[1]} trials.")

@@ -46,16 +46,13 @@ def extend_downstream(w: sp.csr_array, units: NDArray[np.integer], value: comple
 def _solve(inner: sp.csr_array, value: complex, feed: Complex) -> Complex:
     if not feed.any():
         return feed
-    n = len(feed)
-    system = sp.csc_array(value * sp.identity(n, dtype=complex, format="csc") - inner)
-    if n <= DIRECT:
-        try:
-            direct: Complex = splu(sp.csc_matrix(system)).solve(feed)
-            return direct
-        except RuntimeError:  # exactly singular
-            return 0 * feed
-    solution: Complex = gmres(sp.csr_array(system), feed, rtol=1e-11, restart=60, maxiter=30)[0]
-    return solution
+    system = sp.csc_matrix(value * sp.identity(len(feed), dtype=complex, format="csc") - inner)
+    if len(feed) > DIRECT:
+        return np.asarray(gmres(sp.csr_array(system), feed, rtol=1e-11, restart=60, maxiter=30)[0])
+    try:
+        return np.asarray(splu(system).solve(feed))
+    except RuntimeError:  # exactly singular
+        return 0 * feed
 
 
 
