@@ -244,7 +244,7 @@ class LoopDense(_Loop):
 
 
 class MRNNTorch(LoopDense):
-    """As `LoopDense`, and x and h are written into arrays made beforehand, as mRNNTorch 0.1 does."""
+    """The same loop, but x and h are written into arrays made beforehand, as mRNNTorch 0.1 does."""
 
     name, about = "mrnntorch", "the same, states written step by step as mRNNTorch 0.1 does"
 

@@ -87,7 +87,7 @@ class CaseResult:
 
     @property
     def trained(self) -> bool:
-        """Whether forward and backward was measured; if so, entries are compared by it."""
+        """True if forward and backward was measured; if so, entries are compared by it."""
         return any(e.training for e in self.entries)
 
     def timing(self, entry: EntryResult) -> Timing | None:

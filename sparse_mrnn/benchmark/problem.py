@@ -63,7 +63,7 @@ class CsrWeights:
 
     @cached_property
     def signed(self) -> bool:
-        """Whether every entry has a sign."""
+        """True if every entry has a sign."""
         return bool((self.sign != 0).all())
 
     def effective(self, weight: Tensor) -> Tensor:

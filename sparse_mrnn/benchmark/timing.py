@@ -83,7 +83,7 @@ class Ratio:
 
     @property
     def few(self) -> bool:
-        """Whether there are too few rounds for bounds."""
+        """True if the rounds are too few for bounds."""
         return 2 * 0.5**self.rounds > 1 - CONFIDENCE
 
     @property
