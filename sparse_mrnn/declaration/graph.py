@@ -591,27 +591,25 @@ class RegionGraph(nx.MultiDiGraph):
         if first == name:
             return
         attrs, other = self.edges[first], self.region(first[0])
-        same: list[tuple[str, Any, Any]] = [
-            ("gain", sharing.gain, attrs["gain"]),
-            ("bounds", sharing.bounds, (attrs.get("gain_low"), attrs.get("gain_high"))),
-            ("trainable", trainable, attrs["trainable"]),
-            ("kind of source", self.region(name[0]).kind, other.kind),
-        ]
+        same: dict[str, tuple[Any, Any]] = {
+            "gain": (sharing.gain, attrs["gain"]),
+            "bounds": (sharing.bounds, (attrs.get("gain_low"), attrs.get("gain_high"))),
+            "trainable": (trainable, attrs["trainable"]),
+            "kind of source": (self.region(name[0]).kind, other.kind),
+        }
         if signs is not None:
             theirs = source_signs(attrs.get("sign", "inherit"), other)
-            same.append(("source signs", sorted(set(signs.tolist())), sorted(set(theirs.tolist()))))
-        for what, mine, their in same:
+            same["source signs"] = np.unique(signs).tolist(), np.unique(theirs).tolist()
+        for what, (mine, their) in same.items():
             if mine != their:
-                raise GraphError(
-                    f"{projection_label(*name)}: shares the gain {sharing.name!r} with "
-                    f"{projection_label(*first)}, but {what} differ: {mine} and {their}. Make them equal, or "
-                    "give another name."
-                )
+                shares = f"shares the gain {sharing.name!r} with {projection_label(*first)}"
+                differ = f"but {what} differ: {mine} and {their}. Make them equal, or give another name"
+                raise GraphError(f"{projection_label(*name)}: {shares}, {differ}.")
 
     def _first_of_name(self, shared: str, name: tuple[str, str, str]) -> tuple[str, str, str]:
-        """The first projection that shares the gain of a name; ``name`` if there is none.
+        """Find the first projection that shares the gain of a name, which may be ``name`` itself.
 
-        Names are kept, and looked up anew in a copy: of 100,000 projections none looks through the others.
+        Names are kept, and looked up anew in a copy: among 100,000 projections none looks through the others.
         """
         names: dict[str, tuple[str, str, str]] | None = self.__dict__.get("_shared_names")
         if names is None:

@@ -23,10 +23,7 @@ def synapse_stream(seed: int, kind: str) -> np.random.Generator:
 class SynapseStreams:
     """Streams of one weight matrix: one for each band of target rows, and others for whole projections.
 
-    Parameters
-    ----------
-    seed : int, numpy SeedSequence or Generator, or None
-        Of the first band; the streams of the others follow from it.
+    The seed is that of the first band; the streams of the others follow from it.
 
     Examples
     --------

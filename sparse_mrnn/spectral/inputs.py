@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from sparse_mrnn.declaration.graph import RegionGraph
 from sparse_mrnn.errors import SpectralInputError
 from sparse_mrnn.lowering.layout import Layout
-from sparse_mrnn.lowering.low_rank import draw_factors
 from sparse_mrnn.lowering.lower import lower
 from sparse_mrnn.lowering.random_streams import low_rank_stream, synapse_stream
+from sparse_mrnn.lowering.sampling import draw_factors
 from sparse_mrnn.ops.pattern import to_scipy
 
 LOW_RANK_UNITS = 4096
