@@ -45,4 +45,3 @@ def read_celegans(*, spectral_radius: float | None = None) -> tuple[RegionGraph,
         how += f", scaled to a spectral radius of {spectral_radius:g} (times {factor:.6g})"
     note = "docs/celegans.md says how it was made from the published tables, and what was left out"
     return graph, report_of(graph, "the shipped C. elegans connectome (Cook et al. 2019)", how, (note,))
-
