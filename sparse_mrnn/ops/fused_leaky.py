@@ -76,7 +76,7 @@ class LeakySequence(LeakyAdvance):
         super().__init__(step, parameters, unit_std, like)
         one_pass = self.rate is None and like.device.type == "cpu" and like.numel() >= ONE_PASS_STATES
         noisy = unit_std is not None
-        self.kernel = kernels.load("forward_step") if one_pass and not noisy else None
+        self.kernel = kernels.load("leaky") if one_pass and not noisy else None
         if self.kernel is not None:
             self.forward_step = self.kernel.forward_step.of(like.numel())
             code, self.by_torch = _codes(step.activation, self.kernel.ACTIVATIONS, -1)
@@ -139,7 +139,7 @@ class LeakyStream(LeakyAdvance):
         super().__init__(step, parameters, unit_std, like)
         relu = [a for _, _, a in step.activation.parts] == [get_activation("relu")]
         one_pass = relu and like.device.type == "cpu" and like.numel() >= ONE_PASS_STATES
-        self.kernel = kernels.load("relu_step") if one_pass else None
+        self.kernel = kernels.load("leaky") if one_pass else None
         self.tonic_row = like.new_empty(0) if self.tonic is None else self.tonic[:, 0]
 
     def advance(
@@ -156,7 +156,7 @@ class LeakyStream(LeakyAdvance):
         for units, values in currents:
             add_current(x, units, values * (rate if rate is not None else self.alpha[units]))
         if self.kernel is not None and not drive.held_x:
-            return bool(self.kernel.finish(x, self.tonic_row, h))
+            return bool(self.kernel.relu_step(x, self.tonic_row, h))
         if self.tonic is not None:
             x.add_(self.tonic)
         for units, value in drive.held_x:
@@ -183,7 +183,7 @@ class LeakyAdjoint(Adjoint):
         )
         on_cpu = like.device.type == "cpu"
         self.none = like.new_empty(0, like.shape[1]).numpy() if on_cpu else None
-        self.kernel = kernels.load("backward_step") if on_cpu else None
+        self.kernel = kernels.load("leaky") if on_cpu else None
         self.by_torch = step.activation
         if self.kernel is None:
             self.product, self.of_unit = torch.empty_like(like), like.new_empty(units)

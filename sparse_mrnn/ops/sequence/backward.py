@@ -75,7 +75,7 @@ class BackwardLoop:
         self.filled = 0  # steps gathered
         on_cpu = like.device.type == "cpu"
         # Columns of many states are put by a kernel of their own, which is faster; of few, within the step.
-        self.gather = kernels.load("gather_columns") if on_cpu and like.numel() >= APART_STATES else None
+        self.gather = kernels.load("sddmm") if on_cpu and like.numel() >= APART_STATES else None
         apart = self.gather is not None
         none = like.new_empty(units, 0, batch)
         within = none if apart or len(self.activity) != 1 else self.activity[0]
