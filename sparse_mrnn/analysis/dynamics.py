@@ -81,9 +81,9 @@ class Dynamics:
             pattern, values = effective_weights(rec, what=what)
             given = net.step_parameters().items()
             parameters = {name: p.detach().double().expand(n, 1) for name, p in given}
-            tau = net.unit_time_constants()
+            tau, equation = net.unit_time_constants(), net.step  # here, it has no gradients of parameters
         every = torch.arange(n, device=net.device)
-        return cls(pattern, values, drive, net.step, parameters, tau, every)
+        return cls(pattern, values, drive, equation, parameters, tau, every)
 
     def restricted(self, units: Tensor, state: Tensor) -> Dynamics:
         """The dynamics of some units while the others keep the activity they have in ``state``."""

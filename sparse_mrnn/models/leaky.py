@@ -106,8 +106,9 @@ class mRNN(mRNNBase):  # noqa: N801
     config : path, dict, NetworkConfig or RegionGraph, optional
         The network. Without one, declare it with ``add_*`` and call ``finalize_connectivity``.
     activation : {"relu", "tanh", "sigmoid", "softplus", "linear"} or callable
-        A function of your own must be pointwise and made of torch functions; autograd differentiates it in
-        each step, which is slower.
+        A function or module of your own must be pointwise and made of torch functions; autograd
+        differentiates it in each step, which is slower. A module, such as ``nn.PReLU()``, is registered: its
+        parameters train, and are moved and saved with the network.
     noise_level_act, noise_level_inp : float
         Noise of units and inputs, drawn when ``forward(noise=True)``.
     rec_constrained, inp_constrained : bool

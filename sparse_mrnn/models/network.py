@@ -169,13 +169,16 @@ class mRNNBase(MRNNTorchNames):  # noqa: N801
         backend = option(backend, BACKENDS, "backend", ConfigError)
         if backend == "torch_sparse" and not torch_sparse.available():
             raise MissingExtraError(torch_sparse.NOT_INSTALLED)
-        own = None if isinstance(activation, str) else custom_activation(activation)
-        self.activation = own or get_activation(str(activation))
         self.noise_level_act = _level(noise_level_act, "noise_level_act")
         self.noise_level_inp = _level(noise_level_inp, "noise_level_inp")
         self.batch_first, self.backend = batch_first, backend
         self.device, self.dtype = chosen_device(device), dtype
         check_runnable(self.dtype, self.device)
+        if isinstance(activation, nn.Module):  # registered: its parameters train, move and are saved
+            self.activation_module = activation.to(self.device, self.dtype)
+        self.activation = (
+            get_activation(activation) if isinstance(activation, str) else custom_activation(activation)
+        )
         drawn = int(torch.randint(2**62, ()).item()) if seed is None else seed
         self.seed = seed_number(drawn, ConfigError)
         # Without a seed the noise is torch's: manual_seed, DataLoader, torch.utils.checkpoint govern it
@@ -628,8 +631,9 @@ class mRNNBase(MRNNTorchNames):  # noqa: N801
     def activation_segments(self) -> ActivationSegments:
         """Which activation applies to which range of units."""
         parts: list[tuple[int, int, Activation]] = []
+        own = self.activation.bound()
         for region in self.layout().regions:
-            activation = self.activation if region.activation is None else get_activation(region.activation)
+            activation = own if region.activation is None else get_activation(region.activation)
             start = parts[-1][1] if parts else 0
             if parts and parts[-1][2] is activation:
                 parts[-1] = (parts[-1][0], start + region.n, activation)
