@@ -23,17 +23,10 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class CsrWeights:
-    """A weight matrix in CSR, one entry a pair of units: parallel synapses are added up.
+    """A weight matrix (targets, sources) in CSR, one entry a pair of units: parallel synapses are added up.
 
-    Parameters
-    ----------
-    pattern : Pattern
-        Of shape (targets, sources).
-    weight : Tensor, shape (entries,)
-        Before Dale's law, which makes ``|weight| * sign`` of it; as it is where the sign is 0.
-    sign : Tensor, shape (entries,)
-    first : Tensor of int, shape (entries,), or None
-        The first of the network's synapses of each entry; None if every entry has one.
+    Dale's law makes ``|weight| * sign`` of a weight; one whose sign is 0 stays as it is. ``first`` is the
+    first of the network's synapses of each entry; None if every entry has one.
     """
 
     pattern: Pattern

@@ -21,14 +21,7 @@ if TYPE_CHECKING:
 
 
 class NamedNetwork:
-    """A network that a user named, and its settings, over which the user's are laid.
-
-    Parameters
-    ----------
-    network : RegionGraph, mRNN or ElmanmRNN
-        Declaration of the network, or the network itself if it was saved.
-    settings : SimulationConfig
-    """
+    """A network that a user named, or its declaration, and its settings, over which the user's are laid."""
 
     def __init__(self, network: RegionGraph | mRNN | ElmanmRNN, settings: SimulationConfig) -> None:
         self.network, self.settings = network, settings
@@ -64,17 +57,10 @@ def load_network(
 ) -> NamedNetwork:
     """Find the network that a user names.
 
-    Parameters
-    ----------
-    source : str
-        A network of ``net.save``, a JSON configuration, a shipped example, or a SONATA network such as
-        ``sparse-mrnn import`` writes.
-    simulation : Path, optional
-        A JSON file with a ``simulation`` section, over the network's own.
-    by_rows : bool
-        Leave the synapses of a SONATA network in its file, if they can be read by rows.
-    **options
-        Fields of `SimulationConfig`, over both; None if an option was not given.
+    ``source`` is a network of ``net.save``, a JSON configuration, a shipped example, or a SONATA network such
+    as ``sparse-mrnn import`` writes. The ``simulation`` section of a JSON file goes over the network's own
+    settings, and options, fields of `SimulationConfig`, over both; one that was not given is None. With
+    ``by_rows``, the synapses of a SONATA network stay in its file, if they can be read by rows.
     """
     from sparse_mrnn.declaration.config import load_simulation
 
@@ -85,12 +71,8 @@ def load_network(
         found.settings = found.settings.model_copy(update=given)
     if found.settings.model == "elman" and options.get("tau") is not None:
         raise ConfigError("--tau: an Elman network has no time constant; its step takes --dt.")
-    found.settings = with_options(found.settings, options, OPTIONS)
+    found.settings = with_options(found.settings, options, {"spectral_radius": "spectral-radius"})
     return found
-
-
-OPTIONS = {"spectral_radius": "spectral-radius"}
-"""Options of the command line with other names than their fields."""
 
 
 def _named(source: str, by_rows: bool) -> NamedNetwork:

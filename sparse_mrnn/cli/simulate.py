@@ -150,10 +150,7 @@ def _in_one_process(
 
 
 def _on_ranks(
-    named: NamedNetwork,
-    options: SimulationOptions,
-    device: str | None,
-    partition: str,
+    named: NamedNetwork, options: SimulationOptions, device: str | None, partition: str,
     told: Callable[[str], None],
 ) -> xarray.Dataset | None:
     from sparse_mrnn.distributed import sharded_network

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,20 +15,9 @@ from sparse_mrnn.recording.spec import Record
 class Axes:
     """Labels and sizes of a recording.
 
-    Parameters
-    ----------
-    record : Record
-    trials : int
-    samples : int
-        Recorded times.
-    interval : float
-        Time from one recorded time to the next, ms; the first is one interval after the start.
-    units : ndarray of int
-        Recorded units, by number in the network.
-    region, unit_id : ndarray of str, shape (recorded units,)
-    groups : tuple of str
-        Regions or parents whose statistics are recorded.
-    dtype : numpy dtype
+    ``samples`` times are recorded, ``interval`` ms apart, the first one interval after the start. ``units``
+    are numbers of units in the network, with a ``region`` and a ``unit_id`` each; ``groups`` are the regions
+    or parents whose statistics are recorded.
     """
 
     record: Record
@@ -43,12 +33,11 @@ class Axes:
     @property
     def variables(self) -> dict[str, tuple[str, str, str]]:
         """Names of the recorded variables and their dimensions."""
-        found = {}
-        for variable in self.record.variables:
-            for what in self.record.what:
-                name = variable if what == "units" else f"{variable}_{what}"
-                found[name] = ("trial", "time", "unit" if what == "units" else "group")
-        return found
+        return {
+            variable if what == "units" else f"{variable}_{what}":
+                ("trial", "time", "unit" if what == "units" else "group")
+            for variable in self.record.variables for what in self.record.what
+        }
 
     def shape(self, name: str, samples: int) -> tuple[int, int, int]:
         """Return the shape of a variable over so many samples."""
@@ -57,15 +46,10 @@ class Axes:
 
     def part(self, units: slice, *, groups: bool) -> Axes:
         """Return the axes for a subset of units, with or without group statistics."""
-        what = self.record.what if groups else ("units",)
-        return replace(
-            self,
-            record=replace(self.record, what=what),
-            units=self.units[units],
-            region=self.region[units],
-            unit_id=self.unit_id[units],
-            groups=self.groups if groups else (),
-        )
+        names = ("units", "region", "unit_id")
+        labels: dict[str, Any] = {name: getattr(self, name)[units] for name in names}
+        part = replace(self, **labels)
+        return part if groups else replace(part, record=replace(self.record, what=("units",)), groups=())
 
     @property
     def sample_bytes(self) -> int:

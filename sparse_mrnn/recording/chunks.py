@@ -33,16 +33,8 @@ def codecs() -> dict[str, Any]:
 class ChunkFiles:
     """Chunk files of one array, up to the last recorded sample.
 
-    Parameters
-    ----------
-    store : Path
-    name : str
-    counts : tuple of int
-        Chunks along each axis.
-    length : int
-        Samples of a chunk, along the axis of time.
-    begun : bool
-        True if the run was stopped in the middle of the last chunks in time.
+    ``counts`` are the chunks along each axis, ``length`` the samples of a chunk along that of time. ``begun``
+    says if the run was stopped in the middle of the last chunks in time.
     """
 
     store: Path
@@ -74,18 +66,14 @@ class ChunkFiles:
 
     def _files(self, times: range | None) -> Iterator[Path]:
         axes = [range(count) for count in self.counts]
-        if times is not None:
-            axes[1] = times
+        axes[1:2] = axes[1:2] if times is None else [times]
         folder = self.store / self.name
         return (folder / ".".join(map(str, index)) for index in itertools.product(*axes))
 
     def checksum(self, file: Path) -> bytes:
-        """Read the checksum in front of a file, and check that the file has its full length; reads 20 bytes.
+        """Read the checksum in front of a file; a RecordingError says if it is missing or cut short.
 
-        Raises
-        ------
-        RecordingError
-            If it is missing or cut short.
+        It reads 20 bytes.
         """
         try:
             with open(file, "rb") as opened:
@@ -107,10 +95,10 @@ class ChunkFiles:
             self.checksum(file)
             try:
                 CRC32().decode(file.read_bytes())
-            except OSError as error:
-                raise self._damaged(file, f"cannot be read: {reason(error)}") from error
-            except (RuntimeError, ValueError) as error:
-                raise self._damaged(file, "is not as it was written: its checksum differs") from error
+            except (OSError, RuntimeError, ValueError) as error:
+                differs = "is not as it was written: its checksum differs"
+                unread = f"cannot be read: {reason(error)}"
+                raise self._damaged(file, unread if isinstance(error, OSError) else differs) from error
 
     @property
     def whole(self) -> ChunkFiles:

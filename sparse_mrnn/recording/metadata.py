@@ -18,28 +18,14 @@ DIGEST, CHUNKS = "digest", "chunks"
 
 @dataclass(frozen=True, eq=False)
 class Metadata:
-    """Content of ``.zmetadata``, the file that counts; zarr's other metadata files repeat it.
-
-    Parameters
-    ----------
-    path : Path
-        The store.
-    content : dict
-        Content of the file, without the digest.
-    """
+    """Content of ``.zmetadata`` without its digest: the file that counts; zarr's other files repeat it."""
 
     path: Path
     content: dict[str, Any]
 
     @classmethod
     def read(cls, path: Path) -> Metadata:
-        """Read and check the metadata of a store.
-
-        Raises
-        ------
-        RecordingError
-            If they are missing, or not as they were written.
-        """
+        """Read the metadata of a store; a RecordingError says if they are missing, or not as written."""
         file = path / CONSOLIDATED
         try:
             content = json.loads(file.read_bytes())
@@ -70,8 +56,8 @@ class Metadata:
     @property
     def arrays(self) -> tuple[str, ...]:
         """Names of the variables and coordinates."""
-        ends = (name.removesuffix("/.zarray") for name in self.content["metadata"] if "/.zarray" in name)
-        return tuple(ends)
+        files = self.content["metadata"]
+        return tuple(name.removesuffix("/.zarray") for name in files if "/.zarray" in name)
 
     def array(self, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return the description and the attributes of an array."""

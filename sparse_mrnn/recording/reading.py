@@ -71,10 +71,10 @@ def open_recording(path: str | os.PathLike[str]) -> xarray.Dataset:
     variables = {}
     for name, array in arrays.items():
         described, own = metadata.array(name)
-        own, files = dict(own), ChunkFiles.of(metadata, name)
+        files = ChunkFiles.of(metadata, name)
         files.check_digests(metadata)
-        own.pop("coordinates", None)
-        dims = own.pop("_ARRAY_DIMENSIONS")
+        dims = own["_ARRAY_DIMENSIONS"]
+        own = {key: value for key, value in own.items() if key not in ("coordinates", "_ARRAY_DIMENSIONS")}
         if name in coordinates:
             files.check(files)
             variables[name] = xr.Variable(dims, array[...], own)
@@ -88,13 +88,7 @@ def open_recording(path: str | os.PathLike[str]) -> xarray.Dataset:
 
 
 def read_metadata(path: str | os.PathLike[str]) -> Metadata:
-    """Read the metadata of a recording.
-
-    Raises
-    ------
-    RecordingError
-        If ``path`` is not a recording, or it is damaged.
-    """
+    """Read the metadata of a recording; a RecordingError says if ``path`` is not one, or it is damaged."""
     found = path_of(path, "path", RecordingError)
     if not is_recording(found):
         form = "a Zarr store as `sparse-mrnn simulate --out` writes it"

@@ -16,12 +16,7 @@ Arrays = dict[str, NDArray[np.floating]]
 class Statistics:
     """Mean and variance over the units of groups, in float64.
 
-    Parameters
-    ----------
-    ptr : ndarray of int, shape (regions + 1,)
-        First unit of each region, and the total.
-    members : sequence of lists of int
-        Regions of each group.
+    ``ptr`` has the first unit of each region, and the total; ``members`` the regions of each group.
     """
 
     def __init__(self, ptr: NDArray[np.int64], members: list[list[int]]) -> None:
@@ -45,29 +40,13 @@ class Statistics:
 class Recorder:
     """Fill chunks of ``length`` samples and hand each to ``write(start, arrays)``.
 
-    Parameters
-    ----------
-    axes : Axes
-    length : int
-    statistics : Statistics, optional
-    write : callable
-    rows : ndarray of int64, optional
-        Rows of the states that are recorded. Default: all, in their order.
-
-    Attributes
-    ----------
-    recorded : int
-        Samples recorded so far.
+    ``rows`` are those of the states that are recorded (None: all, in their order), ``recorded`` the number of
+    samples so far.
     """
 
     def __init__(
-        self,
-        axes: Axes,
-        length: int,
-        statistics: Statistics | None,
-        write: Callable[[int, Arrays], Any],
-        *,
-        rows: NDArray[np.int64] | None,
+        self, axes: Axes, length: int, statistics: Statistics | None, write: Callable[[int, Arrays], Any],
+        *, rows: NDArray[np.int64] | None,
     ) -> None:
         self.axes, self.length, self.statistics, self.write, self.rows = axes, length, statistics, write, rows
         self.recorded = 0
@@ -84,8 +63,7 @@ class Recorder:
 
     def append(self, states: dict[str, NDArray[np.floating]]) -> None:
         """Record one time: states by variable, shape (units, trials)."""
-        at = self.filled
-        what = self.axes.record.what
+        at, what = self.filled, self.axes.record.what
         for variable in self.axes.record.variables:
             values = states[variable]
             if "units" in what:

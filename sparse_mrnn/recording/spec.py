@@ -53,22 +53,18 @@ class Record:
 
     def __post_init__(self) -> None:
         # A run knows which states its network's units have besides x, so it checks the variables.
-        known = {"what": get_args(What), "variables": None, "dtype": get_args(Precision)}
-        for name, options in known.items():
+        known = {"what": get_args(What), "dtype": get_args(Precision)}
+        for name in ("what", "variables", "dtype", "regions", "units"):
             given = getattr(self, name)
-            optional = name == "dtype" and given is None
-            values = () if optional else names_of(given, f"record: {name}", RecordingError)
+            if given is None and name not in ("what", "variables"):
+                continue
+            values = names_of(given, f"record: {name}", RecordingError)
             for value in values:
-                if options is not None and value not in options:
-                    hint = suggest(value, options, what=name)
+                if value not in known.get(name, values):
+                    hint = suggest(value, known[name], what=name)
                     raise RecordingError(f"record: {name} has no {value!r}. {hint}")
             if name != "dtype":
                 object.__setattr__(self, name, tuple(dict.fromkeys(values)))
-        for name in ("regions", "units"):
-            given = getattr(self, name)
-            if given is not None:
-                names = names_of(given, f"record: {name}", RecordingError)
-                object.__setattr__(self, name, tuple(dict.fromkeys(names)))
         object.__setattr__(self, "every", whole_number(self.every, "record: every", RecordingError))
         if self.units is not None and "units" not in self.what:
             what = ", ".join(self.what)

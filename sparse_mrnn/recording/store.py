@@ -14,6 +14,7 @@ import queue
 import shutil
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,23 +68,11 @@ def part_of_process(units: int, width: int, process: int, processes: int) -> sli
 
 
 class ZarrStore:
-    """A Zarr store that is written in a thread of its own, chunk after chunk.
+    """A Zarr store that is written in a thread of its own, chunk after chunk; failures are a RecordingError.
 
-    Parameters
-    ----------
-    path : Path
-    axes : Axes
-    length : int
-        Samples of a chunk.
-    processes : int
-        Chunks that the units of a new store are divided into.
-
-    Attributes
-    ----------
-    width : int
-        Units of a chunk.
-    own : slice
-        The units, by their order, that this process writes; all unless this is changed.
+    A chunk has ``length`` samples of ``width`` units: those of a new store are divided into as many chunks as
+    there are ``processes``. ``own`` are the units, by their order, that this process writes; all unless this
+    is changed.
     """
 
     def __init__(self, path: Path, axes: Axes, length: int, *, processes: int = 1) -> None:
@@ -105,10 +94,7 @@ class ZarrStore:
     def create(self, attrs: dict[str, Any], first_checkpoint: Callable[[Path], None]) -> None:
         """Make the store with all metadata and a first checkpoint; it appears whole, and replaces an old one.
 
-        Raises
-        ------
-        RecordingError
-            If it cannot be written. In this case, and if interrupted, an old recording is still there.
+        If it cannot be written or is interrupted, the old recording is still there.
         """
         try:
             with replacing_folder(self.path) as new:
@@ -120,13 +106,7 @@ class ZarrStore:
         self.open(Metadata.read(self.path))
 
     def reopen(self, metadata: Metadata, recorded: int) -> None:
-        """Go on with a store on disk after so many samples; remove files that a killed process was writing.
-
-        Raises
-        ------
-        RecordingError
-            If it cannot be written.
-        """
+        """Go on with a store on disk after so many samples; remove what a killed process was writing."""
         try:
             for part in self.path.rglob("*.partial"):
                 shutil.rmtree(part) if part.is_dir() else part.unlink(missing_ok=True)
@@ -234,13 +214,7 @@ class ZarrStore:
             ) from self._error
 
     def flush(self) -> None:
-        """Wait until everything handed over is on disk.
-
-        Raises
-        ------
-        RecordingError
-            If it cannot be written.
-        """
+        """Wait until everything handed over is on disk."""
         self._queue.join()
         self._check()
         try:
@@ -252,13 +226,7 @@ class ZarrStore:
         self._written.clear()
 
     def mark(self, **attrs: Any) -> None:
-        """Change attributes of the store.
-
-        Raises
-        ------
-        RecordingError
-            If they cannot be written; the old ones are still there.
-        """
+        """Change attributes of the store; if they cannot be written, the old ones are still there."""
         try:
             self.metadata.attributes.update(attrs)
             known, changed = self._checksums, {str(k) for k in self._changed}  # by this process, so by all
@@ -266,21 +234,16 @@ class ZarrStore:
             self._changed.clear()
             for name in self.axes.variables:
                 files = ChunkFiles.of(self.metadata, name)
-                self.metadata.chunk_digests[name] = files.digests(self._checksum_of(files))
+                self.metadata.chunk_digests[name] = files.digests(partial(self._checksum_once, files))
             self.metadata.write()
         except OSError as error:
             self._error = error
             self._check()
 
-    def _checksum_of(self, files: ChunkFiles) -> Callable[[Path], bytes]:
-        """Return a function that reads the checksum of a chunk file, of each only once."""
-
-        def checksum(file: Path) -> bytes:
-            if file not in self._checksums:
-                self._checksums[file] = files.checksum(file)
-            return self._checksums[file]
-
-        return checksum
+    def _checksum_once(self, files: ChunkFiles, file: Path) -> bytes:
+        if file not in self._checksums:
+            self._checksums[file] = files.checksum(file)
+        return self._checksums[file]
 
     def close(self) -> None:
         """End the writing thread."""

@@ -43,13 +43,7 @@ class SimulationPlan:
 
 
 def plan_simulation(net: mRNNBase, options: SimulationOptions) -> SimulationPlan:
-    """Count the steps of a run, and size its recording.
-
-    Raises
-    ------
-    RecordingError
-        If a variable to record is not one that the network's units have.
-    """
+    """Count the steps of a run, and size its recording, of variables that the network's units have."""
     record, known = options.record, ("h", *net.step.states)
     for name in record.variables:
         if name not in known:
@@ -81,13 +75,7 @@ def statistics(net: mRNNBase, axes: Axes) -> Statistics | None:
 
 
 def check_states(net: mRNNBase, batch: int) -> None:
-    """Refuse trials whose states, and what a step needs beside them, would not fit in memory.
-
-    Raises
-    ------
-    ShapeError
-        If they do not fit.
-    """
+    """Refuse trials whose states, and what a step needs beside them, would not fit in memory: ShapeError."""
     size = np.dtype(str(net.dtype).removeprefix("torch.")).itemsize
     units = net.layout().n + net.layout("input").n
     needed, free = 4 * units * batch * size, free_memory()
@@ -99,12 +87,7 @@ def check_states(net: mRNNBase, batch: int) -> None:
 def check_size(plan: SimulationPlan) -> None:
     """Refuse a recording that would not fit on the disk, or in memory; with ``allow_large``, only its times.
 
-    A recording that is resumed has its place already.
-
-    Raises
-    ------
-    RecordingError
-        If it takes more than is free.
+    The error is a RecordingError. A recording that is resumed has its place already.
     """
     axes, out, allow_large = plan.axes, plan.options.out, plan.options.allow_large
     if out is not None and plan.options.mode == "resume" and out.exists():

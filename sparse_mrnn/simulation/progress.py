@@ -25,12 +25,8 @@ LOG_EVERY = 5.0
 class Progress:
     """Progress of a run of ``steps`` steps of ``dt`` ms.
 
-    Parameters
-    ----------
-    bar : bool
-        Draw a bar on the terminal's standard error; nothing if that is not a terminal.
-    log : path, optional
-        Append JSON lines: an object with time, event, step, ms, steps_per_s, rss_bytes.
+    A ``bar`` is drawn on standard error, if that is a terminal. JSON lines are appended to the ``log``:
+    objects with time, event, step, ms, steps_per_s, rss_bytes.
     """
 
     def __init__(

@@ -50,21 +50,9 @@ class StreamingWeights:
 class RunningNetwork(ABC):
     """A network in a run, which steps, records and saves it, or the part that one of several processes has.
 
-    Parameters
-    ----------
-    stepper : Stepper
-    u : Tensor, shape (inputs, batch)
-        What a stimulus fills before each step.
-    matrices : sequence of StreamingWeights
-
-    Attributes
-    ----------
-    check_every : int
-        Steps between two moments at which processes agree on whether to go on, and states are checked.
-    divided : bool
-        Whether processes have a part of the network each.
-    units : ndarray of int64, or None
-        Units of the network that ``stepper`` has; None: all.
+    A stimulus fills ``u``, shape (inputs, batch), before each step. Processes agree on whether to go on, and
+    states are checked, every ``check_every`` steps. ``divided`` says if processes have a part of the network
+    each, and ``units`` which units of the network ``stepper`` has (None: all).
     """
 
     check_every = 1
@@ -95,18 +83,9 @@ class RunningNetwork(ABC):
     def record(self, wanted: Sequence[NDArray[np.int64]], *, every: bool) -> NDArray[np.int64] | None:
         """Prepare `states` to return states of units, on each process those it wants.
 
-        Parameters
-        ----------
-        wanted : sequence of ndarray of int64
-            Units by process.
-        every : bool
-            Return states of every unit on the first process.
-
-        Returns
-        -------
-        ndarray of int64, or None
-            Where the units wanted here are among those that `states` returns; None: they are all, in this
-            order.
+        ``wanted`` are the units by process; with ``every``, states of every unit are returned on the first
+        process. The result says at which rows of `states` the units wanted here are; None: they are all, in
+        this order.
         """
 
     @abstractmethod
@@ -137,15 +116,7 @@ class RunningNetwork(ABC):
 class Simulator(RunningNetwork):
     """A whole network in one process.
 
-    Parameters
-    ----------
-    net : mRNN or ElmanmRNN
-    batch : int
-        Trials.
-    noise_seed : int, optional
-        With noise, of this seed.
-    event_driven : bool
-        Skip silent units where that can pay.
+    With a ``noise_seed`` it has the network's noise; ``event_driven`` skips silent units if that can pay.
     """
 
     @torch.no_grad()

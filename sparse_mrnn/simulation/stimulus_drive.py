@@ -65,14 +65,9 @@ class PlacedStimulus:
 
 
 class StimulusDrive:
-    """All stimuli of a run.
+    """All stimuli of a run; `fill` fills ``u``, shape (inputs, trials), for each step.
 
-    Parameters
-    ----------
-    u : Tensor, shape (inputs, trials)
-        Filled by `fill` for each step.
-    longest : int
-        Longest delay of an input projection, in steps.
+    ``longest`` is the longest delay of an input projection, in steps.
     """
 
     def __init__(self, placed: Sequence[PlacedStimulus], u: Tensor, longest: int) -> None:

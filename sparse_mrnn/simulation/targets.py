@@ -19,12 +19,7 @@ def find_units(
 ) -> tuple[str, NDArray[np.int64]]:
     """Find the kind ("recurrent" or "input") and the units, ascending, of a stimulus or an intervention.
 
-    Raises
-    ------
-    UnknownNameError
-        If nothing has the region's name.
-    StimulusError
-        If the region does not have one of the units, or the fraction is of no unit.
+    A StimulusError says if the region does not have one of the units, or the fraction is less than a unit.
     """
     kind, units = net.names.find(region, chosen.label)
     if chosen.units is not None:
@@ -43,13 +38,8 @@ def find_units(
 def recorded_units(net: mRNNBase, record: Record) -> NDArray[np.int64]:
     """Find the units that a recording keeps: names in the order given, each in unit order, without repeats.
 
-    Raises
-    ------
-    UnknownNameError
-        If nothing has one of the names.
-    RecordingError
-        If a name is that of an input, statistics of a single unit are asked for, or a unit is not among the
-        regions.
+    A RecordingError says if a name is that of an input, statistics of a single unit are asked for, or a unit
+    is not among the regions.
     """
     units = np.arange(net.layout().n)
     where = "the network"

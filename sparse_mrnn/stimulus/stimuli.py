@@ -63,5 +63,5 @@ class Stimulus(UnitSelection):
     def to_spec(self) -> dict[str, Any]:
         """Return the settings, as a configuration has them."""
         spec = super().to_spec()
-        waveform = spec.pop("waveform")
-        return {**spec, **waveform.to_spec()}
+        waveform: Waveform = spec.pop("waveform")
+        return spec | waveform.to_spec()

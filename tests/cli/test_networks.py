@@ -185,7 +185,7 @@ def test_a_run_without_any_drive_says_so(config, tmp_path):
         (("--clamp", "cue:1"), "it is an input; give it a stimulus instead"),
         (("--gain", "a:b"), "expected a gain as SOURCE:TARGET:FACTOR[:START[:STOP]]"),
         (("--gain", "a:1"), "expected a gain as"),
-        (("--gain", "a:a:1"), "there is no such projection"),
+        (("--gain", "a:a:1"), "the network has no such projection"),
         (("--gain", "a:b:-1"), "the factor is -1.0; it must be at least 0"),
         (("--tau", -5), "--tau"),
         (("--activation", "rely"), "Did you mean 'relu'"),
