@@ -116,7 +116,7 @@ def _projections(net: mRNNBase, gain: Gain) -> tuple[str, tuple[int, ...]]:
         raise InterventionError(f"{gain.label}: {what}.")
     kind, between = net.projections(gain.source, gain.target)
     if not between:
-        raise InterventionError(f"{gain.label}: there is no such projection.")
+        raise InterventionError(f"{gain.label}: such a projection does not exist.")
     found = net.projections(gain.source, gain.target, gain.key)[1]
     if not found:
         known = suggest(gain.key, [net.weights(kind).all_projections[k][2] for k in between], what="keys")

@@ -48,7 +48,7 @@ class StreamingWeights:
 
 
 class RunningNetwork(ABC):
-    """What a run steps, records and saves: a network, or the part of it that one of several processes has.
+    """A network in a run, which steps, records and saves it, or the part that one of several processes has.
 
     Parameters
     ----------
@@ -114,7 +114,7 @@ class RunningNetwork(ABC):
         """States to record, such as "x" and "h", each (units, trials), where this process records."""
 
     def state(self) -> dict[str, Tensor]:
-        """What `load` needs to go on exactly: of all units of the network, where this process saves."""
+        """All that `load` needs to go on exactly: of all units of the network, if this process saves."""
         return self.stepper.state()
 
     def load(self, state: dict[str, Tensor], step: int) -> None:
