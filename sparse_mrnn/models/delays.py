@@ -26,7 +26,7 @@ def delay_steps(
     Raises
     ------
     ConfigError
-        If a delay is shorter than a time step. A `RoundingWarning` tells of one that is no multiple of it.
+        If a delay is shorter than a time step. A `RoundingWarning` tells of one that is not a multiple of it.
     """
     steps = np.ones(len(delays), dtype=np.int64)
     for k, delay in enumerate(delays):
@@ -49,28 +49,31 @@ def has_delays(weights: SparseWeights, dt: float) -> bool:
 
 def longest_delay(weights: SparseWeights, dt: float) -> int:
     """Time steps of the longest delay; 1 without any."""
-    return int(max(steps_of(weights, dt).max(initial=1), _low_rank_steps(weights, dt).max(initial=1)))
+    return int(steps_of(weights, dt).max(initial=1))
+
+
+def steps_of(weights: SparseWeights, dt: float) -> NDArray[np.int64]:
+    """`delay_steps` of a weight matrix, those of low rank last, kept until its projections change."""
+    key = ("delay steps", dt)
+    if key not in weights.derived:
+        low_rank = () if weights.low_rank is None else weights.low_rank.delays
+        weights.derived[key] = delay_steps(weights.all_projections, (*weights.delays, *low_rank), dt)
+    steps: NDArray[np.int64] = weights.derived[key]
+    return steps
 
 
 def delay_groups(weights: SparseWeights, dt: float, operator: Operator) -> tuple[DelayGroup, ...]:
     """The synapses grouped by delay, the shortest first, for values in CSR order.
 
-    O(synapses) for each distinct delay; kept until the synapses change.
-
-    Parameters
-    ----------
-    weights : SparseWeights
-    dt : float
-        ms.
-    operator : Operator
-        What multiplies all synapses, where there is no delay; a CSR matrix for each delay otherwise.
+    Without delays, the operator multiplies all synapses; else a CSR matrix those of each delay. O(synapses)
+    for each distinct delay; kept until the synapses change.
     """
     if not has_delays(weights, dt):
         return (DelayGroup(1, operator),)
-    steps, low_rank_steps = steps_of(weights, dt), _low_rank_steps(weights, dt)
-    key = ("delay groups", *steps.tolist(), *low_rank_steps.tolist())
+    steps = steps_of(weights, dt)
+    key = ("delay groups", *steps.tolist())
     if key not in weights.derived:
-        weights.derived[key] = _grouped(weights, steps, low_rank_steps)
+        weights.derived[key] = _grouped(weights, steps)
     groups: tuple[DelayGroup, ...] = weights.derived[key]
     return groups
 
@@ -78,24 +81,14 @@ def delay_groups(weights: SparseWeights, dt: float, operator: Operator) -> tuple
 def delayed_inputs(weights: SparseWeights, inputs: Tensor, dt: float) -> tuple[Tensor, Operator | None]:
     """Inputs with their past beside them, a copy of the channels for each delay, and what multiplies them.
 
-    Parameters
-    ----------
-    weights : SparseWeights
-        The input weights.
-    inputs : Tensor, shape (time, channels, batch)
-        Before the start they are 0.
-
-    Returns
-    -------
-    Tensor, shape (time, delays x channels, batch), and Operator
-        The inputs as they are, and None, where no input projection has a delay.
+    Inputs have shape (time, channels, batch), and are 0 before the start. Without delays, they are returned
+    as they are, and None.
     """
     if not has_delays(weights, dt):
         return inputs, None
     time, channels = inputs.shape[:2]
-    steps, low_rank_steps = steps_of(weights, dt), _low_rank_steps(weights, dt)
-    distinct = np.unique(np.concatenate([steps, low_rank_steps]))
-    which = torch.from_numpy(np.searchsorted(distinct, steps)).to(weights.col.device)
+    distinct, copies = np.unique(steps_of(weights, dt), return_inverse=True)
+    which = torch.from_numpy(copies).to(weights.col.device)
     col = weights.col + channels * which.index_select(0, weights.projection_of_entry()).to(weights.col.dtype)
     shifted = []
     for delay in distinct.tolist():
@@ -104,9 +97,7 @@ def delayed_inputs(weights: SparseWeights, inputs: Tensor, dt: float) -> tuple[T
     operator: Operator = CsrOperator(Pattern(weights.crow, col, (weights.shape[0], channels * len(distinct))))
     if weights.low_rank is not None:
         moved = []
-        for block, copy in zip(
-            weights.low_rank.blocks, np.searchsorted(distinct, low_rank_steps), strict=True
-        ):
+        for block, copy in zip(weights.low_rank.blocks, copies[len(weights.projections) :], strict=True):
             first = channels * int(copy)
             cols = slice(block.cols.start + first, block.cols.stop + first)
             moved.append(LowRankBlock(block.rows, cols, block.rank))
@@ -114,46 +105,19 @@ def delayed_inputs(weights: SparseWeights, inputs: Tensor, dt: float) -> tuple[T
     return torch.cat(shifted, dim=1), operator
 
 
-def steps_of(weights: SparseWeights, dt: float) -> NDArray[np.int64]:
-    """`delay_steps` of a weight matrix, kept until its projections change."""
-    key = ("delay steps", dt)
-    if key not in weights.derived:
-        weights.derived[key] = delay_steps(weights.projections, weights.delays, dt)
-    steps: NDArray[np.int64] = weights.derived[key]
-    return steps
-
-
-def _low_rank_steps(weights: SparseWeights, dt: float) -> NDArray[np.int64]:
-    """`delay_steps` of the low-rank projections, kept likewise."""
-    if weights.low_rank is None:
-        return np.empty(0, dtype=np.int64)
-    key = ("low-rank delay steps", dt)
-    if key not in weights.derived:
-        weights.derived[key] = delay_steps(weights.low_rank.names, weights.low_rank.delays, dt)
-    steps: NDArray[np.int64] = weights.derived[key]
-    return steps
-
-
-def _grouped(
-    weights: SparseWeights, steps: NDArray[np.int64], low_rank_steps: NDArray[np.int64]
-) -> tuple[DelayGroup, ...]:
-    device = weights.col.device
+def _grouped(weights: SparseWeights, steps: NDArray[np.int64]) -> tuple[DelayGroup, ...]:
+    device, layout = weights.col.device, weights.sources
     delay_of_entry = torch.from_numpy(steps).to(device).index_select(0, weights.projection_of_entry())
     low_rank = () if weights.low_rank is None else weights.low_rank.blocks
     low_rank_ptr = weights.nnz + np.cumsum([0, *(sum(block.sizes) for block in low_rank)])
-    layout = weights.sources
     groups = []
-    for delay in np.unique(np.concatenate([steps, low_rank_steps])).tolist():
+    for delay in np.unique(steps).tolist():
         entries = torch.nonzero(delay_of_entry == delay)[:, 0]
-        own = (
-            name
-            for name, d in zip(weights.all_projections, [*steps, *low_rank_steps], strict=True)
-            if d == delay
-        )
+        own = (weights.all_projections[k] for k in np.flatnonzero(steps == delay))
         regions = sorted({layout.index[source] for source, _, _ in own})
         sources = tuple((int(layout.ptr[k]), int(layout.ptr[k + 1])) for k in regions)
         operator: Operator = CsrOperator(weights.pattern.select(entries))
-        blocks = np.nonzero(low_rank_steps == delay)[0].tolist()
+        blocks = np.flatnonzero(steps[len(weights.projections) :] == delay).tolist()
         if blocks:
             operator = LowRankSum(operator, len(entries), [low_rank[k] for k in blocks])
             factors = [torch.arange(low_rank_ptr[k], low_rank_ptr[k + 1], device=device) for k in blocks]

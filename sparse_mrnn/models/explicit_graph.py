@@ -17,7 +17,7 @@ from sparse_mrnn.declaration.graph import PROJECTION_SIGNS, RegionGraph, project
 from sparse_mrnn.errors import ConversionError
 from sparse_mrnn.models.synapse_table import ProjectionKey
 from sparse_mrnn.models.weights import SparseWeights
-from sparse_mrnn.ops.dale import effective
+from sparse_mrnn.ops.weights import effective
 
 Matrices = tuple[SparseWeights, SparseWeights]
 """The recurrent and the input weights of a network."""

@@ -21,29 +21,13 @@ from sparse_mrnn.ops.products import LowRankBlock
 class LowRankProjections(FixedTensors):
     """Projections W = U V^T (Mastrogiuseppe & Ostojic 2018, Neuron 99:609), 2 N R parameters each.
 
-    `draw_factors` draws the first U and V.
-
-    Parameters
-    ----------
-    projections : sequence of Projection
-        Those with a rank, all of one kind of source.
-    targets, sources : Layout
-    rng : numpy Generator
-    dtype : torch.dtype
-    device : torch.device
-
-    Attributes
-    ----------
-    names : tuple of (source, target, key)
-    left, right : nn.ParameterList
-        U, shape (target units, rank), and V, shape (source units, rank), of each.
-    delays : tuple of float or None
-        ms; None: one time step.
-    trained : Tensor of bool, shape (projections,)
-        Which are trained; it is in the state dict.
+    The projections are those with a rank, all of one kind of source; `draw_factors` draws the first U and V.
+    ``left`` has U, of shape (target units, rank), and ``right`` V, of shape (source units, rank), of each.
+    Delays are in ms; None is one time step.
     """
 
     trained: Tensor
+    """Whether each projection is trained, shape (projections,); it is in the state dict."""
 
     def __init__(
         self,
@@ -111,13 +95,7 @@ class LowRankProjections(FixedTensors):
         return total
 
     def factors(self, *, source: str, target: str, key: str = "default") -> tuple[nn.Parameter, nn.Parameter]:
-        """U and V of a projection.
-
-        Raises
-        ------
-        UnknownNameError
-            If there is no low-rank projection of that name.
-        """
+        """U and V of a projection."""
         if (source, target, key) not in self.names:
             known = ", ".join(projection_label(*name) for name in self.names) or "none"
             raise UnknownNameError(
@@ -133,6 +111,6 @@ class LowRankProjections(FixedTensors):
 
 
 def _inside(units: Tensor, block: slice, factor: Tensor) -> tuple[Tensor, Tensor]:
-    """Which of some units lie in the block, and the rows of U or V of those."""
+    """Places, among some units, of those within the block, and their rows of U or V."""
     inside = torch.nonzero((units >= block.start) & (units < block.stop))[:, 0]
     return inside, factor[units[inside] - block.start]

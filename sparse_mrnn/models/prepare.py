@@ -31,7 +31,7 @@ Start = Tensor | tuple[Tensor, ...] | None
 
 
 class UnitModel(Protocol):
-    """What a preparation asks of the units: a network, or a rank's units without synapses."""
+    """The units that a preparation is for: a network, or a rank's units without synapses."""
 
     dt: float
     dtype: torch.dtype
@@ -42,7 +42,7 @@ class UnitModel(Protocol):
         """The equation of a time step."""
 
     def step_parameters(self) -> dict[str, Tensor]:
-        """What the equation has besides states and current."""
+        """The quantities that the equation has besides states and current."""
 
     def layout(self, kind: str = "recurrent") -> Layout:
         """Regions and their units."""
@@ -50,19 +50,11 @@ class UnitModel(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class ForwardCall:
-    """What ``forward`` was given, checked.
+    """The arguments of ``forward``, checked.
 
-    Parameters
-    ----------
-    inputs : Tensor, shape (time, inputs, batch)
-    states : tuple of Tensor, each of shape (units, batch)
-        In the order of `Step.states`.
-    h0 : Tensor, shape (units, batch)
-    stim : Tensor, shape (time, units, batch), or None
-    noise : bool
-    checkpoint_steps : int, optional
-    returned : Tensor of int, shape (returned units,), optional
-        Default: every unit.
+    Inputs have shape (time, inputs, batch), the states, in the order of `Step.states`, and h0 (units, batch),
+    stim (time, units, batch), and ``returned``, the numbers of the units to return, (returned units,); None
+    returns every unit.
     """
 
     inputs: Tensor
@@ -76,17 +68,10 @@ class ForwardCall:
 
 @dataclass(frozen=True, eq=False)
 class Border:
-    """What a network takes and returns, in the user's layout.
+    """The arguments and results of a network, in the user's layout.
 
-    Parameters
-    ----------
-    units : UnitModel
-        The units that have states here: a network, or a rank's units.
-    inputs : SparseWeights
-        The input synapses onto them.
-    batch_first : bool
-    owned : str
-        What messages call the units.
+    ``units`` have their states here: those of a network, or a rank's. ``inputs`` are the input synapses onto
+    them, and ``owned`` is their name in messages.
     """
 
     units: UnitModel
@@ -121,21 +106,8 @@ class Border:
     ) -> ForwardCall:
         """Check the arguments of ``forward`` and bring them to (time, features, batch).
 
-        Parameters
-        ----------
-        inp, start, h0, stim, noise, checkpoint_steps
-            As ``forward`` was given them.
-        returned : Tensor of int, optional
-            Units to return.
-        initial : callable
-            The network's initial states and activity for so many trials, each (batch, units).
-
-        Raises
-        ------
-        ShapeError
-            If a tensor has the wrong shape, dtype or device.
-        ConfigError
-            If ``noise`` or ``checkpoint_steps`` is not possible.
+        ``returned`` are the units to return; ``initial`` makes the network's initial states and activity for
+        so many trials, each of shape (batch, units).
         """
         units, step = self.units, self.step
         if isinstance(start, Tensor) and step.coordinate == "h":
@@ -188,9 +160,7 @@ class Border:
             returned=returned,
         )
 
-    def check_shape(
-        self, name: str, tensor: Tensor, shape: tuple[int | None, ...], expected: str
-    ) -> None:
+    def check_shape(self, name: str, tensor: Tensor, shape: tuple[int | None, ...], expected: str) -> None:
         """Refuse a tensor of another shape (None: any size), dtype or device."""
         units, got = self.units, tuple(tensor.shape)
         if len(got) != len(shape) or any(e is not None and g != e for g, e in zip(got, shape, strict=True)):
@@ -203,10 +173,7 @@ class Border:
     def back(self, sequences: tuple[Tensor, ...]) -> Tensor | tuple[Tensor, ...]:
         """Lay sequences of shape (time, units, batch) out like the inputs.
 
-        Returns
-        -------
-        tuple of Tensor, or Tensor
-            All states and the activity; the activity alone if it decides what follows, as without a leak.
+        Returns all states and the activity; the activity alone if it decides what follows, as without a leak.
         """
         order = (2, 0, 1) if self.batch_first else (0, 2, 1)
         found = tuple(each.permute(*order) for each in sequences)
@@ -222,20 +189,10 @@ def prepare(
     *,
     largest: int | None = None,
 ) -> tuple[RecurrenceSpec, RecurrenceTensors]:
-    """What `recurrence` runs for a call.
+    """Make the arguments of `recurrence` for a call.
 
-    Parameters
-    ----------
-    border : Border
-    call : ForwardCall
-    recurrent : callable
-        Makes the recurrent product from its stored values.
-    weights : Tensor
-        Stored values of the recurrent synapses.
-    noise : Noise, optional
-        Of these units and the inputs.
-    largest : int, optional
-        As `RecurrenceSpec.largest`.
+    ``recurrent`` makes the recurrent product from its stored values, which are ``weights``; the noise is that
+    of these units and the inputs, and ``largest`` that of `RecurrenceSpec`.
     """
     units, inputs, step, u = border.units, border.inputs, border.step, call.inputs
     operator: Operator | None = None

@@ -16,7 +16,6 @@ from sparse_mrnn.models.fixed_tensors import FixedTensors
 from sparse_mrnn.models.low_rank import LowRankProjections
 from sparse_mrnn.models.synapse_table import ProjectionKey, SynapseTable, follow
 from sparse_mrnn.models.views import ParameterViews
-from sparse_mrnn.ops.dale import effective
 from sparse_mrnn.ops.pattern import Pattern, scatter_dense
 from sparse_mrnn.ops.products import (
     CsrOperator,
@@ -27,7 +26,7 @@ from sparse_mrnn.ops.products import (
     Operator,
     TorchSparseOperator,
 )
-from sparse_mrnn.ops.sharing import bounded, scaled, unbounded
+from sparse_mrnn.ops.weights import bounded, effective, scaled, unbounded
 
 DENSE_LIMIT = 4096 * 4096
 """Entries a dense matrix may have without being asked for by force."""

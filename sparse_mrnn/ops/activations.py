@@ -110,11 +110,8 @@ def _by_autograd(name: str, function: Callable[[Tensor], Tensor], learnt: tuple[
 def custom_activation(function: Callable[[Tensor], Tensor]) -> Activation:
     """Wrap a function or module of the user's, which must be pointwise and differentiable by autograd.
 
-    Raises
-    ------
-    ActivationError
-        If it fails on a tensor, changes its shape or dtype, gives an entry another value beside others than
-        alone (softmax, dropout), or autograd cannot differentiate it.
+    An ActivationError says if it fails on a tensor, changes its shape or dtype, gives an entry another value
+    beside others than alone (softmax, dropout), or autograd cannot differentiate it.
 
     Examples
     --------
@@ -171,11 +168,6 @@ def _leaves(result: Tensor) -> list[Tensor]:
 def get_activation(name: str, where: str = "") -> Activation:
     """Look an activation up by name, without case.
 
-    Raises
-    ------
-    ActivationError
-        If there is no such activation.
-
     Examples
     --------
     >>> get_activation("relu").function(torch.tensor([-1.0, 2.0]))
@@ -187,13 +179,13 @@ def get_activation(name: str, where: str = "") -> Activation:
 
 @dataclass(frozen=True)
 class ActivationSegments:
-    """Which activation applies to which range of units: (start, stop, activation), covering all units."""
+    """The activation of each range of units: (start, stop, activation), covering all units."""
 
     parts: tuple[tuple[int, int, Activation], ...]
 
     @property
     def has_derivatives(self) -> bool:
-        """Whether every derivative is known, so that the recurrence can use its own backward pass."""
+        """True if every derivative is known, so that the recurrence can use its own backward pass."""
         return all(a.slope_into is not None for _, _, a in self.parts)
 
     def apply(self, x: Tensor) -> Tensor:
@@ -213,10 +205,7 @@ class ActivationSegments:
     def pull_back(self, g: Tensor, h: Tensor, x: Tensor | None) -> list[tuple[Tensor, Tensor | None]]:
         """g = g f'(x), where h = f(x), in place; functions of the user's need x.
 
-        Returns
-        -------
-        list of (tensor, gradient)
-            Of the tensors inside functions of the user's; a tensor may come more than once.
+        Returns the gradients of the tensors inside such functions; a tensor may come more than once.
         """
         found: list[tuple[Tensor, Tensor | None]] = []
         for start, stop, activation in self.parts:

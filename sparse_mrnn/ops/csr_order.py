@@ -22,11 +22,8 @@ def index_type(entries: int) -> type[np.int32] | type[np.int64]:
 def counting_sort(keys: Index, n: int) -> tuple[Index, Index]:
     """Sort integers below n stably by counting them, in O(len + n).
 
-    Returns
-    -------
-    ptr : ndarray of int, shape (n + 1,)
-        First place of each key in the order, and the number of keys at the end.
-    order : ndarray of int, shape (keys,)
+    Returns the first place of each key in the order, and their number at the end, shape (n + 1,); and the
+    order, shape (keys,).
 
     Examples
     --------
@@ -45,19 +42,8 @@ def counting_sort(keys: Index, n: int) -> tuple[Index, Index]:
 def csr_order(row: Index, col: Index, shape: tuple[int, int]) -> tuple[Index, Index, Index | None]:
     """Bring coordinates into the order of a CSR matrix; repeats stay apart, in the order given.
 
-    O(entries + rows + columns).
-
-    Parameters
-    ----------
-    row, col : ndarray of int, shape (entries,)
-    shape : (int, int)
-
-    Returns
-    -------
-    crow : ndarray of int, shape (rows + 1,)
-    col : ndarray of int, shape (entries,)
-    order : ndarray of int, shape (entries,), or None
-        Entry e of the matrix is coordinate ``order[e]``; None if the coordinates are sorted already.
+    O(entries + rows + columns). Returns crow, of shape (rows + 1,), col and the order: entry e of the matrix
+    is coordinate ``order[e]``. The order is None if the coordinates are sorted already.
 
     Examples
     --------

@@ -19,18 +19,11 @@ from sparse_mrnn.ops.products import CsrOperator, EventDrivenProduct, Operator, 
 
 @dataclass(frozen=True, eq=False)
 class DelayGroup:
-    """The synapses of one delay.
+    """The synapses of one delay in time steps; 1 is the next step, as without a delay.
 
-    Parameters
-    ----------
-    delay : int
-        Time steps; 1 is the next step, as without a delay.
-    operator : Operator
-        Of these synapses, over all source units.
-    entries : Tensor of int, shape (synapses of the group,), or None
-        Which of the matrix's stored values are theirs; None: all.
-    sources : tuple of (start, stop)
-        Ranges of units they come from.
+    The operator is that of these synapses, over all source units. ``entries``, shape (synapses,), says which
+    of the matrix's stored values are theirs (None: all); ``sources`` are the ranges of units (start, stop)
+    that they come from.
     """
 
     delay: int
@@ -56,13 +49,8 @@ class PastActivity(Protocol):
 class ActivityHistory:
     """Activity by step relative to a segment: 0 is its start, 1 after its first step, -1 one step before.
 
-    Parameters
-    ----------
-    start : Tensor, shape (units, batch)
-    hs : Tensor, shape (steps, units, batch)
-        Filled while the segment runs.
-    before : Tensor, shape (longest - 1, units, batch)
-        Activity before the start, the latest last.
+    ``hs``, shape (steps, units, batch), is filled while the segment runs; ``before``, shape (longest - 1,
+    units, batch), is the activity before the start, the latest last.
     """
 
     def __init__(self, start: Tensor, hs: Tensor, before: Tensor) -> None:
@@ -75,7 +63,7 @@ class ActivityHistory:
         return self.start if step == 0 else self.before[step]
 
     def tail(self, steps: int) -> Tensor:
-        """What is ``before`` for a segment that follows after ``steps`` steps."""
+        """Return ``before`` of a segment that follows after ``steps`` steps."""
         longest = len(self.before)
         if longest == 0:
             return self.before
@@ -156,7 +144,7 @@ class GradientRing:
         slot.zero_()
 
     def _slot(self, step: int) -> Tensor:
-        """Where the gradient of the activity at a step is gathered."""
+        """The place in which the gradient of the activity at a step is gathered."""
         return self.ring[max(step, 0) % len(self.ring)]
 
 
@@ -166,12 +154,8 @@ class GradientRing:
 class RingHistory:
     """The last activities of ranges of units: a ring buffer per range, each as long as its own longest delay.
 
-    Parameters
-    ----------
-    lengths : dict of (start, stop) to int
-        Units ``start:stop`` are kept for so many steps. Ranges do not overlap.
-    h : Tensor, shape (units, batch)
-        Activity at the start, which also stands for all time before.
+    Units ``start:stop`` are kept for ``lengths[start, stop]`` steps; ranges do not overlap. h, shape (units,
+    batch), is the activity at the start, which also stands for all time before.
 
     Examples
     --------
@@ -226,6 +210,7 @@ class StreamingProduct:
 
     def __init__(self, groups: Sequence[DelayGroup], source: Tensor, *, event_driven: bool = True) -> None:
         self.groups, self.source, self.event_driven = groups, source, event_driven
+        self.longest = max((group.delay for group in groups), default=1)
         lengths: dict[tuple[int, int], int] = {}
         for group in groups:
             for units in group.sources if group.delay > 1 else ():
@@ -235,11 +220,6 @@ class StreamingProduct:
         self.past = torch.zeros_like(source) if lengths else source
         self.products: list[tuple[DelayGroup, Product]] = []
 
-    @property
-    def longest(self) -> int:
-        """Longest delay, in steps."""
-        return max((group.delay for group in self.groups), default=1)
-
     def set_values(self, stored: Tensor) -> None:
         """Use these stored values, of all groups together, from now on."""
         batch, device = self.source.shape[1], self.source.device
@@ -248,9 +228,12 @@ class StreamingProduct:
             operator, values = group.operator, group.select(stored)
             if not values.numel():
                 continue
-            csr = operator if isinstance(operator, CsrOperator) else None
-            if self.event_driven and csr is not None and events_pay(csr.pattern, batch, device):
-                self.products.append((group, EventDrivenProduct(csr, values)))
+            if (
+                self.event_driven
+                and isinstance(operator, CsrOperator)
+                and events_pay(operator.pattern, batch, device)
+            ):
+                self.products.append((group, EventDrivenProduct(operator, values)))
             else:
                 self.products.append((group, operator.bind(values)))
 

@@ -25,6 +25,7 @@ from sparse_mrnn.ops.step import (
     Columns,
     Currents,
     Drive,
+    NoiseStd,
     Parameters,
     SavedStep,
     States,
@@ -50,11 +51,9 @@ def _codes(
 
 
 class LeakyAdvance(Advance):
-    """What both passes forward have: the parameters as a step uses them."""
+    """The part of both passes forward: the parameters as a step uses them."""
 
-    def __init__(
-        self, step: Step, parameters: Parameters, unit_std: float | Tensor | None, like: Tensor
-    ) -> None:
+    def __init__(self, step: Step, parameters: Parameters, unit_std: NoiseStd, like: Tensor) -> None:
         super().__init__(step, parameters, unit_std, like if step.rate is None else like.new_empty(0))
         self.alpha, self.rate = parameters["alpha"], step.rate
         self.keep = 1 - self.alpha  # share of the state that a step leaves
@@ -70,13 +69,10 @@ class LeakySequence(LeakyAdvance):
     most digits of a small alpha, and be NaN without one.
     """
 
-    def __init__(
-        self, step: Step, parameters: Parameters, unit_std: float | Tensor | None, like: Tensor
-    ) -> None:
+    def __init__(self, step: Step, parameters: Parameters, unit_std: NoiseStd, like: Tensor) -> None:
         super().__init__(step, parameters, unit_std, like)
         one_pass = self.rate is None and like.device.type == "cpu" and like.numel() >= ONE_PASS_STATES
-        noisy = unit_std is not None
-        self.kernel = kernels.load("leaky") if one_pass and not noisy else None
+        self.kernel = kernels.load("leaky") if one_pass and unit_std is None else None
         if self.kernel is not None:
             self.forward_step = self.kernel.forward_step.of(like.numel())
             code, self.by_torch = _codes(step.activation, self.kernel.ACTIVATIONS, -1)
@@ -133,9 +129,7 @@ class LeakySequence(LeakyAdvance):
 class LeakyStream(LeakyAdvance):
     """The leaky step of a simulation, in place."""
 
-    def __init__(
-        self, step: Step, parameters: Parameters, unit_std: float | Tensor | None, like: Tensor
-    ) -> None:
+    def __init__(self, step: Step, parameters: Parameters, unit_std: NoiseStd, like: Tensor) -> None:
         super().__init__(step, parameters, unit_std, like)
         relu = [a for _, _, a in step.activation.parts] == [get_activation("relu")]
         one_pass = relu and like.device.type == "cpu" and like.numel() >= ONE_PASS_STATES
@@ -214,7 +208,7 @@ class LeakyAdjoint(Adjoint):
         self.backward_step(*self.fixed, *arrays, *self.buffers, scaled.numpy(), *self.totals, *to)
 
     def _by_torch(self, saved: SavedStep, given: Tensor | None, scaled: Tensor) -> None:
-        """What `kernels.backward_step` does, in as many passes as there are lines."""
+        """Do the work of `kernels.backward_step`, in as many passes as there are lines."""
         grad_x = self.grad_x
         if given is not None:
             self.grad_h += given

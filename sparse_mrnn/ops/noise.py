@@ -92,7 +92,7 @@ class NormalStreams:
         self._generators = [torch.Generator(like.device).manual_seed(seed) for seed in used]
 
     def draw(self) -> Tensor:
-        """Those of the next step, shape (rows, trials), until the next call."""
+        """Draw the numbers of the next step, shape (rows, trials), valid until the next call."""
         for part, generator in zip(self._parts, self._generators, strict=True):
             part.normal_(generator=generator)
         return self._drawn

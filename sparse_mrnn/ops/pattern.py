@@ -21,14 +21,8 @@ from sparse_mrnn.ops.csr_order import counting_sort, csr_order, index_type
 class Pattern:
     """A CSR pattern. Invariants: ``crow[0] == 0``, ``crow[-1] == len(col)``, 0 <= col < columns.
 
-    Repeated entries are allowed (parallel projections) and add.
-
-    Parameters
-    ----------
-    crow : Tensor of int32 or int64, shape (rows + 1,)
-    col : Tensor of the same dtype, shape (synapses,)
-    shape : (int, int)
-        Rows (target units) and columns (source units).
+    Repeated entries are allowed (parallel projections) and add. The shape is rows (target units) by columns
+    (source units); crow has shape (rows + 1,) and col (synapses,), both of int32 or both of int64.
 
     Examples
     --------
@@ -43,21 +37,10 @@ class Pattern:
 
     @classmethod
     def from_coo(cls, row: Tensor, col: Tensor, shape: tuple[int, int]) -> tuple[Pattern, Tensor | None]:
-        """The pattern of some coordinates, and which of them each of its entries is.
+        """The pattern of some coordinates, by row and then column, and the order of them in it.
 
+        Entry e of the pattern is coordinate ``order[e]``; the order is None where they are sorted already.
         Repeats stay apart, in the order given. O(entries + rows + columns) on the CPU.
-
-        Parameters
-        ----------
-        row, col : Tensor of int, shape (entries,)
-        shape : (int, int)
-
-        Returns
-        -------
-        pattern : Pattern
-            Sorted by row and then column.
-        order : Tensor of int, shape (entries,), or None
-            Entry e of the pattern is coordinate ``order[e]``; None where they are sorted already.
 
         Examples
         --------
@@ -70,8 +53,7 @@ class Pattern:
             order = None if place is None else torch.from_numpy(place)
             return cls(torch.from_numpy(ptr), torch.from_numpy(columns), shape), order
         index = index_dtype(row.numel())
-        by_col = stable_order(col, shape[1])
-        order = by_col[stable_order(row[by_col], shape[0])].to(index)
+        order = torch.argsort(row.long() * shape[1] + col, stable=True).to(index)
         pattern = cls(row_pointers(row, shape[0]), col[order].to(index), shape)
         return pattern, None if bool((order[1:] > order[:-1]).all()) else order
 
@@ -141,7 +123,7 @@ def index_dtype(entries: int) -> torch.dtype:
 
 
 def row_pointers(row: Tensor, n_rows: int) -> Tensor:
-    """Where each row begins among entries sorted by row, and their number at the end: shape (n_rows + 1,)."""
+    """Begin of each row among entries sorted by row, and their number at the end: shape (n_rows + 1,)."""
     crow = torch.zeros(n_rows + 1, dtype=index_dtype(row.numel()), device=row.device)
     torch.cumsum(torch.bincount(row, minlength=n_rows), 0, dtype=crow.dtype, out=crow[1:])
     return crow
@@ -175,13 +157,7 @@ def scatter_dense(pattern: Pattern, values: Tensor) -> Tensor:
 
 
 def split_sparse(weight: Tensor) -> tuple[Pattern | None, Tensor]:
-    """Pattern and values of a torch matrix (COO or CSR); (None, matrix) for a dense one. Differentiable.
-
-    Raises
-    ------
-    ShapeError
-        For another layout.
-    """
+    """Pattern and values of a torch matrix (COO or CSR); (None, matrix) for a dense one. Differentiable."""
     shape = (weight.shape[0], weight.shape[1])
     if weight.layout == torch.strided:
         return None, weight

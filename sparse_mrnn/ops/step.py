@@ -35,6 +35,8 @@ Units = Tensor | slice
 """A range of units, or their numbers without repeats."""
 Currents = Sequence[tuple[Units, Tensor]]
 """Direct currents: values have shape (those units or 1, batch or 1)."""
+NoiseStd = float | Tensor | None
+"""Standard deviation of the units' noise, a number or of shape (units, 1); None without noise."""
 
 
 class Step(ABC):
@@ -123,11 +125,11 @@ class Step(ABC):
         """
         return (*self.states, "current")
 
-    def sequence(self, parameters: Parameters, unit_std: float | Tensor | None, like: Tensor) -> Advance:
+    def sequence(self, parameters: Parameters, unit_std: NoiseStd, like: Tensor) -> Advance:
         """Return what advances the states over a sequence, into new arrays at each step."""
         return Advance(self, parameters, unit_std, like)
 
-    def stream(self, parameters: Parameters, unit_std: float | Tensor | None, like: Tensor) -> Advance:
+    def stream(self, parameters: Parameters, unit_std: NoiseStd, like: Tensor) -> Advance:
         """Return what advances the states of a simulation in place."""
         return Advance(self, parameters, unit_std, like)
 
@@ -137,7 +139,7 @@ class Step(ABC):
 
 
 class Drive(ABC):
-    """What drives the steps of a pass: products, noise of the units, and values that a state is held at."""
+    """The drive of the steps of a pass: products, noise of the units, and values that a state is held at."""
 
     held_x: Sequence[tuple[Units, float]] = ()
     """Units whose first state is set to a value in each step, before the activity is computed."""
@@ -154,13 +156,10 @@ class Drive(ABC):
 class Advance:
     """Steps forward, one after another, without gradients.
 
-    ``unit_std`` is the standard deviation of the noise of the units, a number or of shape (units, 1), or None
-    without noise; ``like`` is a state.
+    ``like`` is a state.
     """
 
-    def __init__(
-        self, step: Step, parameters: Parameters, unit_std: float | Tensor | None, like: Tensor
-    ) -> None:
+    def __init__(self, step: Step, parameters: Parameters, unit_std: NoiseStd, like: Tensor) -> None:
         self.step, self.parameters, self.unit_std = step, parameters, unit_std
         self.current = torch.empty_like(like)
 
@@ -208,7 +207,7 @@ class SavedStep(NamedTuple):
 
 
 class Columns:
-    """Where the next SDDMM reads, for a pass that writes there on its way: column ``filled`` of either array.
+    """Arrays that the next SDDMM reads, for a pass that writes column ``filled`` of either on its way.
 
     ``gradient`` gathers gradients of the current, shape (units, steps, batch), and ``activity`` what was
     multiplied, shape (sources, steps, batch); they have no steps if nothing is to be written. ``source`` is

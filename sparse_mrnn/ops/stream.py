@@ -62,7 +62,7 @@ class Stepper(Drive):
 
     @property
     def recorded(self) -> dict[str, Tensor]:
-        """What a recording can have: every state and h, by name."""
+        """The arrays that a recording can have: every state and h, by name."""
         return {**self.states, "h": self.h}
 
     @torch.no_grad()
@@ -76,7 +76,7 @@ class Stepper(Drive):
 
     @torch.no_grad()
     def step(self, currents: Currents = (), *, inputs: bool = True) -> None:
-        """Advance by one time step; without ``inputs`` if they are 0 now and for as long as any delay."""
+        """Advance by one time step; without ``inputs`` if they have been 0 for as long as any delay."""
         noise = self.noise
         self.recurrent.advance()
         if noise is not None:

@@ -38,7 +38,7 @@ def accumulate(first: Tensor, col: Tensor, g: Tensor, h: Tensor, grad: Tensor) -
 
 
 def bands(crow: Tensor, col: Tensor, *, columns: int, height: int) -> Tensor:
-    """Where each row enters each band of ``height`` columns, shape (bands + 1, rows), the last being its end.
+    """First entry of each row in each band of ``height`` columns, shape (bands + 1, rows), and its end last.
 
     Within a band the rows of h that are read stay in cache. An unsorted pattern has one band.
 

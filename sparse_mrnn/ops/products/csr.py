@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import torch
 from torch import Tensor
 
@@ -34,16 +36,12 @@ class CsrOperator(Operator):
 
     def __init__(self, pattern: Pattern, trained: Tensor | None = None) -> None:
         self.pattern, self.trained, self.shape = pattern, trained, pattern.shape
-        self._trained_pattern: Pattern | None = None
         self._bands: tuple[int, Tensor] | None = None
 
-    @property
+    @cached_property
     def trained_pattern(self) -> Pattern:
         """The pattern of the synapses that need a gradient."""
-        if self._trained_pattern is None:
-            trained = self.trained
-            self._trained_pattern = self.pattern if trained is None else self.pattern.select(trained)
-        return self._trained_pattern
+        return self.pattern if self.trained is None else self.pattern.select(self.trained)
 
     def bands(self, row_bytes: int) -> Tensor:
         """The bands of the compiled SDDMM for rows of activity of so many bytes, or fewer."""

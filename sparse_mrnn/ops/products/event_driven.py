@@ -42,7 +42,7 @@ class EventDrivenProduct(CsrProduct):
         self.fan_out = np.bincount(operator.pattern.col.numpy(), minlength=n_sources).astype(np.int32)
 
     def addmm(self, y: Tensor, h: Tensor, *, beta: float, alpha: float, out: Tensor) -> None:
-        """As `CsrProduct.addmm`, in place only (``out`` is ``y``)."""
+        """Multiply like `CsrProduct.addmm`, in place only (``out`` is ``y``)."""
         sources = h.numpy()[:, 0]
         count = self.kernels.collect(sources, self.fan_out, self.active, MOST * self.pattern.nnz)
         if count < 0:
@@ -57,7 +57,7 @@ class EventDrivenProduct(CsrProduct):
 
 
 def events_pay(pattern: Pattern, batch: int, device: torch.device) -> bool:
-    """Whether `EventDrivenProduct` is available for a product and could make it faster."""
+    """True if `EventDrivenProduct` is available for a product and could make it faster."""
     fits = pattern.nnz >= FEWEST and pattern.col.dtype == torch.int32
     return fits and batch == 1 and device.type == "cpu" and kernels.load("products") is not None
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sparse_mrnn.ops import kernels
-from sparse_mrnn.ops.pattern import Pattern, csr
+from sparse_mrnn.ops.pattern import Pattern
 from sparse_mrnn.ops.products.base import Operator, Product
 from sparse_mrnn.ops.products.csr import CsrOperator, multiply_add
 
@@ -43,7 +44,7 @@ class Extent(NamedTuple):
 
     @property
     def is_dense(self) -> bool:
-        """Whether it is worth a dense block."""
+        """True if it is worth a dense block."""
         return self.entries >= BLOCK_ENTRIES and self.stop - self.start >= BLOCK_FILL * self.entries
 
 
@@ -61,21 +62,9 @@ class _Group:
 class HybridOperator(Operator):
     """Dense blocks and a CSR rest.
 
-    Parameters
-    ----------
-    pattern : Pattern
-        The whole matrix.
-    perm : Tensor or None
-        Entry e of the pattern is ``values[perm[e]]``; None: identity.
-    extents : sequence of Extent
-        The blocks to multiply densely.
-    n_values, n_trained : int
-        Values in all, and how many of the leading ones need a gradient.
-
-    Attributes
-    ----------
-    index : Tensor of int, shape (stored,)
-        Stored value e is ``values[index[e]]``; a zero, which fills a block, where index[e] is n_values.
+    Entry e of the pattern, that of the whole matrix, is ``values[perm[e]]``, or ``values[e]`` without perm.
+    The extents are multiplied densely. Of ``n_values``, the first ``n_trained`` need a gradient. Stored value
+    e is ``values[index[e]]``, or a zero, which fills a block, where index[e] is n_values.
 
     Examples
     --------
@@ -115,16 +104,14 @@ class HybridOperator(Operator):
                 index.append(np.concatenate(filled, axis=1).ravel())
                 rows.append(np.arange(panel[0].row, panel[0].row + m))
                 cols += [np.arange(e.col, e.col + e.n_cols) for e in panel]
-            self.groups.append(
-                _Group(
-                    store=slice(stored, stored + n * m * k),
-                    shape=shape,
-                    trained=first.start < n_trained,
-                    rows=slice(gathered_rows, gathered_rows + n * m),
-                    cols=slice(gathered_cols, gathered_cols + n * k),
-                )
+            group = _Group(
+                store=slice(stored, stored + n * m * k),
+                shape=shape,
+                trained=first.start < n_trained,
+                rows=slice(gathered_rows, gathered_rows + n * m),
+                cols=slice(gathered_cols, gathered_cols + n * k),
             )
-            group = self.groups[-1]
+            self.groups.append(group)
             stored, gathered_rows, gathered_cols = group.store.stop, group.rows.stop, group.cols.stop
         joined = (torch.from_numpy(np.concatenate(parts)).to(device, kind) for parts in (index, rows, cols))
         self.index, self.rows, self.cols = joined
@@ -152,7 +139,7 @@ def _offsets(
 
 
 def _filled(e: Extent, offsets: NDArray[np.int64] | None, filler: int) -> NDArray[np.int64]:
-    """Which value each entry of a dense block is; ``filler`` where it has no synapse."""
+    """Number the value of each entry of a dense block; ``filler`` where it has no synapse."""
     values = np.arange(e.start, e.stop)
     if offsets is not None:
         values, full = np.full(e.entries, filler), values
@@ -179,11 +166,10 @@ def _group(extents: Sequence[Extent], n_trained: int) -> list[list[list[Extent]]
     return groups
 
 
-def _summing(index: Tensor, n: int) -> Tensor:
-    """A CSR matrix of ones, shape (n, len(index)), that adds row k to row index[k]."""
+def _summing(index: Tensor, n: int) -> Pattern:
+    """The pattern of a matrix of ones, shape (n, len(index)), that adds row k to row index[k]."""
     number = torch.arange(len(index), dtype=index.dtype, device=index.device)
-    pattern, _ = Pattern.from_coo(index, number, (n, len(index)))
-    return pattern.matrix(torch.ones(len(index), device=index.device))
+    return Pattern.from_coo(index, number, (n, len(index)))[0]
 
 
 class HybridProduct(Product):
@@ -195,82 +181,71 @@ class HybridProduct(Product):
         self.rest = operator.rest.bind(self.values[:nnz])
         self.blocks = [self.values[g.store].view(g.shape) for g in operator.groups]
         self.kernel = kernels.load("products") if values.device.type == "cpu" else None
-        ones = operator.sum_rows.values().to(values.dtype)
-        self.sum_rows = _revalued(operator.sum_rows, ones)
-        self.sum_cols = _revalued(operator.sum_cols, ones.new_ones(len(operator.cols)))
+        self.sum_rows, self.sum_cols = (
+            pattern.matrix(self.values.new_ones(pattern.nnz))
+            for pattern in (operator.sum_rows, operator.sum_cols)
+        )
         self._buffers: dict[tuple[str, int], Tensor] = {}
-        self._grad: Tensor | None = None
 
     def addmm(self, y: Tensor, h: Tensor, *, beta: float, alpha: float, out: Tensor) -> None:
         self.rest.addmm(y, h, beta=beta, alpha=alpha, out=out)
-        if not self.blocks:
-            return
-        op = self.operator
-        sources, result = self._buffer("cols", h), self._buffer("rows", h)
-        _take(h, op.cols, sources)
-        for group, block in zip(op.groups, self.blocks, strict=True):
-            n, m, k = group.shape
-            if self.kernel is not None and h.shape[1] == 1:  # bmm takes twice as long for one column
-                self.kernel.multiply(block, sources[group.cols].view(n, k), result[group.rows].view(n, m))
-            else:
-                torch.bmm(block, sources[group.cols].view(n, k, -1), out=result[group.rows].view(n, m, -1))
-        multiply_add(self.sum_rows, out, result, beta=1.0, alpha=alpha, out=out)
+        self._add_blocks(h, out, alpha, transposed=False)
 
     def rmatmul(self, g: Tensor, out: Tensor | None = None) -> Tensor:
         out = self.rest.rmatmul(g, out)
-        if not self.blocks:
-            return out
-        op = self.operator
-        targets, result = self._buffer("rows", g), self._buffer("cols", g)
-        _take(g, op.rows, targets)
-        for group, block in zip(op.groups, self.blocks, strict=True):
-            n, m, k = group.shape
-            if self.kernel is not None and g.shape[1] == 1:
-                g_block, h_block = targets[group.rows].view(n, m), result[group.cols].view(n, k)
-                self.kernel.multiply_transposed(block, g_block, h_block)
-            else:
-                out_block = result[group.cols].view(n, k, -1)
-                torch.bmm(block.transpose(1, 2), targets[group.rows].view(n, m, -1), out=out_block)
-        multiply_add(self.sum_cols, out, result, beta=1.0, alpha=1.0, out=out)
+        self._add_blocks(g, out, 1.0, transposed=True)
         return out
+
+    def _add_blocks(self, given: Tensor, out: Tensor, alpha: float, *, transposed: bool) -> None:
+        """out += alpha times the product of the blocks, or of their transposes, with what is given."""
+        if not self.blocks:
+            return
+        width = given.shape[1]
+        sources = self._taken("rows" if transposed else "cols", given)
+        result = self._buffer("cols" if transposed else "rows", given)
+        for group, block in zip(self.operator.groups, self.blocks, strict=True):
+            read, write = (group.rows, group.cols) if transposed else (group.cols, group.rows)
+            x, y = sources[read].view(len(block), -1, width), result[write].view(len(block), -1, width)
+            if self.kernel is not None and width == 1:  # bmm takes twice as long for one column
+                multiply = self.kernel.multiply_transposed if transposed else self.kernel.multiply
+                multiply(block, x[..., 0], y[..., 0])
+            else:
+                torch.bmm(block.transpose(1, 2) if transposed else block, x, out=y)
+        sums = self.sum_cols if transposed else self.sum_rows
+        multiply_add(sums, out, result, beta=1.0, alpha=alpha, out=out)
 
     def sddmm(self, g: Tensor, h: Tensor) -> None:
         self.rest.sddmm(g, h)
-        op = self.operator
-        if self._grad is None:
-            self._grad = torch.zeros_like(self.values)
         if not self.blocks:
             return
-        targets, sources = self._buffer("rows", g), self._buffer("cols", h)
-        _take(g, op.rows, targets)
-        _take(h, op.cols, sources)
-        for group in op.groups:
+        targets, sources = self._taken("rows", g), self._taken("cols", h)
+        for group in self.operator.groups:
             if group.trained:
                 n, m, k = group.shape
                 grad = self._grad[group.store].view(group.shape)
                 g_block, h_block = targets[group.rows].view(n, m, -1), sources[group.cols].view(n, k, -1)
                 torch.baddbmm(grad, g_block, h_block.transpose(1, 2), out=grad)
 
+    @cached_property
+    def _grad(self) -> Tensor:
+        return torch.zeros_like(self.values)
+
     def grad(self) -> Tensor:
-        grad = torch.zeros_like(self.values) if self._grad is None else self._grad
-        grad[: self.rest.pattern.nnz] = self.rest.grad()
-        return grad
+        self._grad[: self.rest.pattern.nnz] = self.rest.grad()
+        return self._grad
 
     def _buffer(self, side: str, like: Tensor) -> Tensor:
         key = side, like.shape[1]
         if key not in self._buffers:
-            rows = len(self.operator.rows if side == "rows" else self.operator.cols)
+            rows = len(getattr(self.operator, side))
             self._buffers[key] = like.new_empty(rows, like.shape[1])
         return self._buffers[key]
 
-
-def _take(h: Tensor, rows: Tensor, out: Tensor) -> None:
-    """out = h[rows], by the faster way for one column."""
-    if h.shape[1] == 1:
-        torch.index_select(h[:, 0], 0, rows, out=out[:, 0])
-    else:
-        torch.index_select(h, 0, rows, out=out)
-
-
-def _revalued(matrix: Tensor, values: Tensor) -> Tensor:
-    return csr(matrix.crow_indices(), matrix.col_indices(), values, (matrix.shape[0], matrix.shape[1]))
+    def _taken(self, side: str, given: Tensor) -> Tensor:
+        """The rows that the blocks read on one side, in a buffer; by the faster way for one column."""
+        index, out = getattr(self.operator, side), self._buffer(side, given)
+        if given.shape[1] == 1:
+            torch.index_select(given[:, 0], 0, index, out=out[:, 0])
+        else:
+            torch.index_select(given, 0, index, out=out)
+        return out

@@ -30,15 +30,9 @@ class LowRankBlock:
 
 
 class LowRankSum(Operator):
-    """A matrix on another backend plus low-rank blocks. Stored values are those of the matrix, then U, V, U,
-    V, ....
+    """A matrix on another backend, of ``stored`` values, plus low-rank blocks.
 
-    Parameters
-    ----------
-    matrix : Operator
-    stored : int
-        Values of the matrix.
-    blocks : sequence of LowRankBlock
+    Stored values are those of the matrix, then U, V, U, V, ....
 
     Examples
     --------

@@ -18,7 +18,7 @@ NOT_INSTALLED = "backend 'torch_sparse' needs the package torch_sparse; install 
 
 
 def available() -> bool:
-    """Whether torch_sparse is installed."""
+    """True if torch_sparse is installed."""
     return importlib.util.find_spec("torch_sparse") is not None
 
 
@@ -68,10 +68,9 @@ class TorchSparseProduct(CsrProduct):
         self.sparse_transposed: Any = None
 
     def _tensor(self, crow: Tensor, col: Tensor, values: Tensor, shape: tuple[int, int]) -> Any:
-        made = self.package.SparseTensor(
-            rowptr=crow.long(), col=col.long(), value=values, sparse_sizes=shape, is_sorted=True
-        )
-        return made
+        rowptr, columns = crow.long(), col.long()
+        of, more = self.package.SparseTensor, {"sparse_sizes": shape, "is_sorted": True}
+        return of(rowptr=rowptr, col=columns, value=values, **more)
 
     def addmm(self, y: Tensor, h: Tensor, *, beta: float, alpha: float, out: Tensor) -> None:
         product = self.package.matmul(self.sparse, h)

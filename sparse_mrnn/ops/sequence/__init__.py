@@ -7,6 +7,6 @@ one SDDMM per chunk of time steps instead of one for each. Buffers are made once
 """
 
 from sparse_mrnn.ops.sequence.autograd import recurrence
-from sparse_mrnn.ops.sequence.spec import RecurrenceSpec, RecurrenceTensors
+from sparse_mrnn.ops.sequence.forward import RecurrenceSpec, RecurrenceTensors
 
 __all__ = ["RecurrenceSpec", "RecurrenceTensors", "recurrence"]

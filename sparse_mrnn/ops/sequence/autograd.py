@@ -10,8 +10,7 @@ from torch import Tensor
 
 from sparse_mrnn.ops.delays import ActivityHistory
 from sparse_mrnn.ops.sequence.backward import BackwardLoop
-from sparse_mrnn.ops.sequence.forward import ForwardLoop, StateBuffers
-from sparse_mrnn.ops.sequence.spec import RecurrenceSpec, RecurrenceTensors
+from sparse_mrnn.ops.sequence.forward import ForwardLoop, RecurrenceSpec, RecurrenceTensors, StateBuffers
 
 UNSAVED_BYTES, UNSAVED_STEPS = 2**20, 64
 """States kept at a time where only some units are returned and no gradient is needed: they stay in cache."""
@@ -49,7 +48,7 @@ def _without_trials(spec: RecurrenceSpec, tensors: RecurrenceTensors) -> tuple[T
 
 @dataclass
 class _Saved:
-    """What the backward pass needs beside the arguments: whole states, or states at segment starts."""
+    """Arrays that the backward pass needs beside the arguments: whole states, or those at segment starts."""
 
     every: int
     whole: StateBuffers | None

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sparse_mrnn.ops import kernels
 from sparse_mrnn.ops.delays import ActivityHistory
-from sparse_mrnn.ops.sequence.spec import Products, RecurrenceSpec, RecurrenceTensors
+from sparse_mrnn.ops.sequence.forward import Products, RecurrenceSpec, RecurrenceTensors
 from sparse_mrnn.ops.step import Columns, SavedStep, States
 
 APART_STATES = 2**16

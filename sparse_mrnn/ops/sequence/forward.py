@@ -1,22 +1,90 @@
-"""The steps of the recurrence, forward, over buffers given to them."""
+"""The recurrence forward: its arguments, and its steps over buffers given to them."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from sparse_mrnn.ops.delays import ActivityHistory
-from sparse_mrnn.ops.sequence.spec import Products, RecurrenceSpec, RecurrenceTensors
+from sparse_mrnn.ops.delays import ActivityHistory, DelayedProduct
+from sparse_mrnn.ops.noise import Noise
+from sparse_mrnn.ops.products.base import Operator, Product
 from sparse_mrnn.ops.step import Drive, States, Step
 
 EVERY_UNIT = slice(None)
 
 
+@dataclass(frozen=True, eq=False)
+class RecurrenceTensors:
+    """The tensors that the recurrence is differentiable in.
+
+    Weights are values in the order of the operators; those of inputs are None in a network without any.
+    Inputs have shape (time, inputs, batch), stim (time, units, batch); h0 and the states at the start, in the
+    order of `Step.states`, have shape (units, batch). The parameters are those of the step.
+    """
+
+    weights: Tensor
+    input_weights: Tensor | None
+    inputs: Tensor
+    stim: Tensor | None
+    h0: Tensor
+    states: States
+    parameters: dict[str, Tensor]
+
+    def flat(self) -> list[Tensor | None]:
+        """All of them in a row, as autograd takes them."""
+        named = self.weights, self.input_weights, self.inputs, self.stim, self.h0
+        return [*named, *self.states, *self.parameters.values()]
+
+    @staticmethod
+    def of(flat: tuple[Tensor, ...], states: int, names: tuple[str, ...]) -> RecurrenceTensors:
+        """`flat` reversed, for so many states and parameters of these names."""
+        parameters = dict(zip(names, flat[5 + states :], strict=True))
+        weights, input_weights, inputs, stim, h0 = flat[:5]
+        start = flat[5 : 5 + states]
+        return RecurrenceTensors(weights, input_weights, inputs, stim, h0, start, parameters)
+
+
+class Products(NamedTuple):
+    """The products of one pass, with their values."""
+
+    recurrent: DelayedProduct
+    inputs: Product | None
+
+
+@dataclass(frozen=True)
+class RecurrenceSpec:
+    """The arguments of the recurrence apart from differentiable tensors.
+
+    ``recurrent`` makes the product of all delays from the stored values. With ``checkpoint_steps``, the state
+    is kept at every so many steps only, and the backward pass computes the others again. ``units``, shape
+    (returned units,), are the only ones to return. If several processes have a part of the network each,
+    ``largest`` is the size of the largest part: buffers are sized by it, so that all cut time alike.
+    """
+
+    step: Step
+    recurrent: Callable[[Tensor], DelayedProduct]
+    input_operator: Operator | None
+    noise: Noise | None = None
+    checkpoint_steps: int | None = None
+    units: Tensor | None = None
+    largest: int | None = None
+
+    def products(self, tensors: RecurrenceTensors) -> Products:
+        """The products with these weights."""
+        operator, weights = self.input_operator, tensors.input_weights
+        inputs = None if operator is None or weights is None else operator.bind(weights)
+        return Products(self.recurrent(tensors.weights), inputs)
+
+
 class StateBuffers:
     """States and activity of some steps, and ``kept``, what the backward pass needs besides.
 
-    Each has shape (steps, units, batch). ``needed`` names the parameters that need a gradient; None if there
-    is no backward pass.
+    Each has shape (steps, units, batch). ``needed`` names the parameters that need a gradient; it is None
+    without a backward pass.
     """
 
     def __init__(self, step: Step, length: int, like: Tensor, needed: frozenset[str] | None) -> None:

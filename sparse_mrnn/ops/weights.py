@@ -1,4 +1,4 @@
-"""Shared weights: fixed base values times gains, and the gradient of the gains as a segment sum."""
+"""Effective synaptic weights: parameters in projection order, or shared gains, become values of a backend."""
 
 from __future__ import annotations
 
@@ -8,6 +8,64 @@ import torch
 from torch import Tensor
 
 from sparse_mrnn.ops import kernels
+
+
+class _Effective(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, index: Tensor | None, sign: Tensor | None) -> Tensor:
+        compiled = index is not None and sign is not None and values.device.type == "cpu"
+        ctx.kernel = kernels.load("weights") if compiled else None
+        ctx.index, ctx.size = index, values.shape
+        if ctx.kernel is not None:
+            weights = values.new_empty(len(index))  # type: ignore[arg-type]
+            ctx.kernel.gather(values.detach(), index, sign, weights)
+            ctx.slope = sign
+            ctx.save_for_backward(values)
+            return weights
+        weights = values.clone() if index is None else values.index_select(0, index)
+        if sign is None:
+            ctx.slope = None
+            return weights
+        # At v = 0 the slope is that of v > 0, so a synapse that starts at 0 can grow; at -0.0, which a
+        # negative base value makes of a gain of 0, that of v < 0. A free one has slope 1.
+        slope = torch.where(torch.signbit(weights), -sign, sign).masked_fill_(sign == 0, 1)
+        ctx.slope = slope if values.requires_grad else None
+        return weights.mul_(slope)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        if ctx.kernel is not None:
+            out = grad.new_empty(ctx.size)
+            ctx.kernel.scatter(ctx.saved_tensors[0].detach(), ctx.index, ctx.slope, grad.contiguous(), out)
+            return out, None, None
+        if ctx.slope is not None:
+            grad = grad * ctx.slope
+        if ctx.index is not None:
+            grad = grad.new_empty(ctx.size).scatter_(0, ctx.index.long(), grad)
+        return grad, None, None
+
+
+def effective(values: Tensor, index: Tensor | None = None, sign: Tensor | None = None) -> Tensor:
+    """Dale's law without a mask: ``|v| * sign`` where a sign is given, v where it is 0.
+
+    Parameters
+    ----------
+    values : Tensor, shape (synapses,)
+    index : Tensor of int, shape (stored,), optional
+        Entry e of the result is that of ``values[index[e]]``. A value that occurs twice needs no gradient.
+    sign : Tensor of int8, shape (stored,), optional
+        In the order of the result. None: no constraint.
+
+    Examples
+    --------
+    >>> effective(torch.tensor([-2.0, 3.0, -4.0]), None, torch.tensor([1, -1, 0], dtype=torch.int8))
+    tensor([ 2., -3., -4.])
+    """
+    result: Tensor = _Effective.apply(values, index, sign)  # type: ignore[no-untyped-call]
+    return result
+
+
+# ---------------------------------------------------------------- shared gains
 
 
 class _Scaled(torch.autograd.Function):
@@ -36,11 +94,7 @@ class _Scaled(torch.autograd.Function):
 def scaled(gains: Tensor, base: Tensor, group: Tensor) -> Tensor:
     """base[e] * gains[group[e]], differentiable in the gains: d gains[k] = sum over e in k of base[e] d w[e].
 
-    Parameters
-    ----------
-    gains : Tensor, shape (groups,)
-    base : Tensor, shape (entries,)
-    group : Tensor of int32, shape (entries,)
+    The gains have shape (groups,), base and group, which is int32, (entries,).
 
     Examples
     --------
@@ -57,12 +111,7 @@ def bounded(raw: Tensor, low: Tensor, high: Tensor) -> Tensor:
     """Gains within bounds, from parameters of any value.
 
     low + |raw| where only the least is given, high - |raw| where only the largest is, low + (high - low)
-    sigmoid(raw) where both are, raw where neither is.
-
-    Parameters
-    ----------
-    raw, low, high : Tensor, shape (groups,)
-        Infinite bounds are none.
+    sigmoid(raw) where both are, raw where neither is. A bound that is infinite is not given.
     """
     below, above = torch.isfinite(low), torch.isfinite(high)
     start, end = torch.where(below, low, 0), torch.where(above, high, 0)
