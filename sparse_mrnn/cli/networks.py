@@ -47,7 +47,7 @@ class NamedNetwork:
         built anew with its weights.
         """
         from sparse_mrnn.declaration.graph import RegionGraph
-        from sparse_mrnn.models.network import chosen_device
+        from sparse_mrnn.models.devices import chosen_device
         from sparse_mrnn.simulation import build_network
 
         settings = self.settings.model_copy(update=changes)

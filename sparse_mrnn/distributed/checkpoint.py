@@ -35,7 +35,7 @@ class SavedNoise(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     device: str
-    seeds: list[int] = Field(min_length=2, max_length=2)
+    seeds: tuple[int, int] | None = Field(strict=False)  # JSON has lists
 
 
 class ShardedCheckpointHeader(BaseModel):
@@ -105,7 +105,7 @@ def save_checkpoint(
         "step": int(step),
         "ranks": ranks.size,
         "network": description(sharded),
-        "noise": {"device": units.device.type, "seeds": list(units.noise_state().seeds)},
+        "noise": {"device": units.device.type, "seeds": units.noise_state().seeds},
         "optimizer": None if state is None else state.model_dump(),
     }
     waiting = sorted(tensors)
@@ -178,8 +178,7 @@ def load_checkpoint(path: str | os.PathLike[str], net: nn.Module, optimizer: Opt
             name: tensor.entries.scatter(None if stored is None else stored[name], tensor.dtype)
             for name, tensor in sorted(wanted.items())
         }
-        seeds = (saved.noise.seeds[0], saved.noise.seeds[1])
-        noise = NoiseState(seeds, found[f"{NOISE}inputs"][0], found[f"{NOISE}units"][0])
+        noise = NoiseState(saved.noise.seeds, found[f"{NOISE}inputs"][0], found[f"{NOISE}units"][0])
         ranks.run_on_all(lambda: check_noise(units, saved.noise.device, noise), SavedFileError)
         if optimizer is not None and saved.optimizer is not None:
             moments = {n.removeprefix(MOMENT): own for n, own in found.items() if n.startswith(MOMENT)}

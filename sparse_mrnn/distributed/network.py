@@ -184,12 +184,13 @@ class ShardedRNN(FixedTensors):
 
     def fingerprint(self) -> dict[str, Any]:
         """Digests of what the dynamics depend on, alike for any number of ranks; every rank calls it."""
-        shard, own = self.shard, torch.from_numpy(self.own_units)
+        shard, own, net = self.shard, torch.from_numpy(self.own_units), self.units
+        units = [net.tonic_inp, net.initial_condition, net.unit_alpha()[:, 0]]
         sums = [
             synapse_sum(shard.own, own, own),
             synapse_sum(shard.cut, own, torch.from_numpy(shard.halo_units)),
             synapse_sum(shard.inputs, own, torch.arange(self.n_inputs)),
-            unit_sum(own, [self.units.tonic_inp, self.units.initial_condition, self.units.alpha[:, 0]]),
+            unit_sum(own, units),
         ]
         found = self.ranks.sum(torch.tensor(sums, device=self.ranks.device)).tolist()
         totals = {"recurrent weights": found[0] + found[1], "input weights": found[2], "units": found[3]}

@@ -15,8 +15,7 @@ from torch import Tensor
 
 from sparse_mrnn.distributed.halo import Halo
 from sparse_mrnn.distributed.ranks import Exchange
-from sparse_mrnn.ops.delays import DelayGroup
-from sparse_mrnn.ops.sequence.delays import DelayedProduct, GradientRing, PastActivity
+from sparse_mrnn.ops.delays import DelayedProduct, DelayGroup, GradientRing, PastActivity
 
 FETCH_BYTES = 2**26
 """Bytes of the halo's activity that the backward pass asks for at once."""

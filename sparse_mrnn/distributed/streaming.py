@@ -18,8 +18,10 @@ from sparse_mrnn.distributed.ranks import Exchange, Ranks
 from sparse_mrnn.errors import ConfigError
 from sparse_mrnn.lowering.random_streams import trial_noise_seeds
 from sparse_mrnn.models.delays import delay_groups
-from sparse_mrnn.ops.delays import DelayGroup
-from sparse_mrnn.ops.stream import HeldStates, NormalStreams, Stepper, StreamingNoise, StreamingProduct, Units
+from sparse_mrnn.ops.delays import DelayGroup, StreamingProduct
+from sparse_mrnn.ops.noise import NormalStreams, StreamingNoise
+from sparse_mrnn.ops.step import Units
+from sparse_mrnn.ops.stream import HeldStates, Stepper
 from sparse_mrnn.recording.recorder import Arrays
 from sparse_mrnn.simulation.fingerprint import setting_attributes
 from sparse_mrnn.simulation.options import SimulationOptions

@@ -80,7 +80,6 @@ import sparse_mrnn as sm
 from sparse_mrnn.declaration.config import json_schema
 from sparse_mrnn.errors import GraphError
 from sparse_mrnn.interop import read_sonata, write_sonata
-from sparse_mrnn.models.saving import description
 
 g = sm.RegionGraph()
 g.add_region("a", 3, capacitance=[1.0, 2.0, 3.0])
@@ -108,7 +107,7 @@ assert values(sm.load("net.safetensors").graph) == expected
 assert values(net.to_graph()) == expected
 g.add_node("b", capacitance=5)
 other = sm.mRNN(g, device="cpu", seed=0)
-assert description(net) != description(other)
+assert net.describe() != other.describe()
 g.add_node("b", capacitance=4.0)
 write_sonata(g, "sonata")
 assert values(read_sonata("sonata")[0]) == expected

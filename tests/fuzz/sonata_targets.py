@@ -166,8 +166,9 @@ def oracle_own(folder: Path) -> Any:
             with_ids = _with_ids(net)
             for k, label in enumerate(labels):
                 members = np.flatnonzero(group["0/region"][:] == k)
-                ids = tuple(text.decode() for text in group["0/unit_id"][:][members])
-                out["regions"][label] = (len(members), ids if label in with_ids else None)
+                named = label in with_ids
+                ids = tuple(text.decode() for text in group["0/unit_id"][:][members]) if named else None
+                out["regions"][label] = (len(members), ids)
     with h5py.File(net / "edges.h5") as file:
         for kind, population in (("recurrent", "units_to_units"), ("input", "inputs_to_units")):
             entries: dict[tuple[int, int], float] = defaultdict(float)

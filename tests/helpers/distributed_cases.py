@@ -172,6 +172,20 @@ def compare(net, whole, *, batch=2, steps=7, noise=True, checkpoint_steps=None, 
     compare_gradients(net, whole, close)
 
 
+def some_regions(net, whole, tolerance):
+    """Regions alone, with checkpoint_steps="auto", from the initial condition: as of the whole network."""
+    names = [whole.hid_regions[-1], whole.hid_regions[0]]
+    inp = torch.ones(2, 6, whole.layout("input").n, dtype=whole.dtype)
+    options = dict(regions=names, checkpoint_steps="auto")
+    found, wanted = net(inp, **options), whole(inp, **options)
+    if isinstance(whole, sm.ElmanmRNN):
+        found, wanted = (found,), (wanted,)
+    units = whole.layout().indices(*names)
+    own = torch.from_numpy(np.flatnonzero(np.isin(units, net.own_units)))
+    for mine, all_of in zip(found, wanted, strict=True):
+        closer(tolerance)(mine, all_of[..., own], "some regions")
+
+
 def closer(tolerance):
     """What asserts that tensors are equal up to a tolerance, relative to the largest entry where that is above 1."""
 
@@ -249,6 +263,7 @@ def random_cases(rank, size, seeds):
             for every, h0 in ((None, False), (3, True)):
                 whole.zero_grad(), net.zero_grad()
                 compare(net, whole, checkpoint_steps=every, given_h0=h0, tolerance=tolerance)
+            some_regions(net, whole, tolerance)
 
 
 def connectome(rank, size, name, path):
