@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, astuple, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -29,14 +29,6 @@ class RegionRow:
     edges_in: int
     edges_out: int
     density_in: float
-
-    def cells(self) -> tuple[str, ...]:
-        """The row as text."""
-        counts = self.units, self.excitatory, self.inhibitory, self.unsigned, self.edges_in, self.edges_out
-        return (self.region, *(f"{count:,}" for count in counts), f"{self.density_in:.3%}")
-
-
-HEAD = ("region", "units", "exc", "inh", "free", "in", "out", "density")
 
 
 def region_rows(
@@ -128,7 +120,9 @@ class ImportReport:
         if len(shown) > SHOWN:
             shown = sorted(shown, key=lambda row: -row.units)[:SHOWN]
             more = [f"  ... and {len(self.regions) - SHOWN:,} smaller regions"]
-        return SummaryTable(self.lines(), HEAD, [row.cells() for row in shown], more)
+        head = ("region", "units", "exc", "inh", "free", "in", "out", "density")
+        cells = [[r.region, *(f"{n:,}" for n in astuple(r)[1:-1]), f"{r.density_in:.3%}"] for r in shown]
+        return SummaryTable(self.lines(), head, cells, more)
 
     def __repr__(self) -> str:
         size = f"{self.neurons:,} neurons, {self.merged:,} connections, {len(self.regions):,} regions"

@@ -26,13 +26,7 @@ class ReadingError(Exception):
 
 
 def read_mat(path: Path) -> dict[str, dict[str, Any]]:
-    """Read the variables of a .mat file: "matrix"; of a sparse one "row", "col", "data", "shape"; or "text".
-
-    Raises
-    ------
-    ReadingError
-        If the reader crashes, or needs too much time or memory, or finds damage.
-    """
+    """Read a .mat file's variables: "matrix"; of a sparse one "row", "col", "data", "shape"; or "text"."""
     command = [sys.executable, "-P", __file__, str(path)]
     one_thread = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}  # each maps memory
     options: dict[str, Any] = {"capture_output": True, "stdin": subprocess.DEVNULL, "env": one_thread}

@@ -138,65 +138,53 @@ def estimate(
     between = np.array([c.needed_of for c in counted])  # (receiver, owner)
     sent = between.sum(axis=0)
     remote = [projection for count in counted for projection in count.remote_projections]
-    every = _steps(min(remote, key=lambda projection: projection.delay or 0.0), dt) if remote else 1
+    every = 1
+    if remote:
+        p = min(remote, key=lambda projection: projection.delay or 0.0)
+        every = int(delay_steps(((p.source, p.target, p.key),), (p.delay,), dt)[0])
     ranks = []
     for rank, count in enumerate(counted):
         units = len(parts.units(rank))
-        per_synapse = 2 * itemsize + SYNAPSE_INDEX_BYTES
         received = float(between[rank].sum())
         states = (STATE_COPIES * units + every * (received + sent[rank])) * batch * itemsize
-        memory = count.synapses * per_synapse + 8 * units + states
-        size_of = units, count.synapses, count.remote, received, float(sent[rank])
-        ranks.append(RankEstimate(*size_of, memory))
+        memory = count.synapses * (2 * itemsize + SYNAPSE_INDEX_BYTES) + 8 * units + states
+        synapses = count.synapses, count.remote
+        ranks.append(RankEstimate(units, *synapses, received, float(sent[rank]), memory))
     return Estimate(layout.n, tuple(ranks), int((between > 0.5).sum()), every)
-
-
-def _steps(projection: Projection, dt: float) -> int:
-    """Return a delay in time steps."""
-    name = projection.source, projection.target, projection.key
-    return int(delay_steps((name,), (projection.delay,), dt)[0])
 
 
 class _Counted:
     """Expected synapses onto the units of a rank, and the units it needs of each rank."""
 
     def __init__(self, graph: RegionGraph, layout: Layout, parts: Partition, rank: int) -> None:
-        self.layout, self.own = layout, parts.ranks == rank
-        self.per_region: Float = np.add.reduceat(self.own, layout.ptr[:-1], dtype=np.float64)
+        own, ptr = parts.ranks == rank, layout.ptr
+        per_region: Float = np.add.reduceat(own, ptr[:-1], dtype=np.float64)
         self.synapses = self.remote = 0.0
         self.remote_projections: list[Projection] = []
         expected = np.zeros(len(layout.regions))  # synapses of each source unit onto the rank, by region
         certain = np.zeros(layout.n, dtype=bool)
         for projection in graph.projections():
-            target = layout.index[projection.target]
-            if self.per_region[target]:
-                before = self.remote
-                self._count(projection, target, expected, certain)
-                if self.remote > before:
-                    self.remote_projections.append(projection)
-        of_region = np.repeat(-np.expm1(-expected), np.diff(layout.ptr))
-        needed = np.where(certain, 1.0, of_region) * ~self.own
+            target, source = layout.index[projection.target], layout.index.get(projection.source)
+            if not per_region[target]:
+                continue
+            rows, weights, remote = own[ptr[target] : ptr[target + 1]], projection.weights, 0.0
+            if weights is not None:
+                cols = weights[np.flatnonzero(rows)].indices
+                synapses: float = len(cols)
+                if source is not None:  # an input is whole on every rank
+                    certain[ptr[source] + cols] = True
+                    remote = int((~own[ptr[source] + cols]).sum())
+            else:
+                synapses = projection.expected_synapses * rows.mean()
+                if source is not None:
+                    n = layout.regions[source].n
+                    expected[source] += synapses / n
+                    remote = synapses * (1 - per_region[source] / n)
+            self.synapses += synapses
+            self.remote += remote
+            if remote > 0:
+                self.remote_projections.append(projection)
+        of_region = np.repeat(-np.expm1(-expected), np.diff(ptr))
+        needed = np.where(certain, 1.0, of_region) * ~own
         by_owner = np.bincount(parts.ranks, weights=needed, minlength=parts.size)
         self.needed_of: Float = by_owner.astype(np.float64)
-
-    def _count(
-        self, projection: Projection, target: int, expected: Float, certain: NDArray[np.bool_]
-    ) -> None:
-        layout = self.layout
-        rows = self.own[layout.ptr[target] : layout.ptr[target + 1]]
-        source = layout.index.get(projection.source)  # None: an input, which every rank has whole
-        weights = projection.weights
-        if weights is not None:
-            cols = weights[np.flatnonzero(rows)].indices
-            self.synapses += len(cols)
-            if source is not None:
-                first = layout.ptr[source]
-                certain[first + cols] = True
-                self.remote += int((~self.own[first + cols]).sum())
-            return
-        synapses = projection.expected_synapses * rows.mean()
-        self.synapses += synapses
-        if source is not None:
-            n = layout.regions[source].n
-            expected[source] += synapses / n
-            self.remote += synapses * (1 - self.per_region[source] / n)

@@ -24,6 +24,7 @@ from sparse_mrnn.distributed.replicated import gathered, replicated
 from sparse_mrnn.distributed.shard import Shard
 from sparse_mrnn.errors import ConfigError, DistributedError, ShapeError
 from sparse_mrnn.lowering.layout import Layout
+from sparse_mrnn.models.configured import arguments_of
 from sparse_mrnn.models.fixed_tensors import FixedTensors
 from sparse_mrnn.models.loading import MODELS
 from sparse_mrnn.models.network import mRNNBase
@@ -335,12 +336,12 @@ class ShardedRNN(FixedTensors):
             "regions": 0 if regions is None else digest_number([regions]),
             "whether gradients are enabled": int(enabled),
         }
-        given = [sign * value for value in alike.values() for sign in (1, -1)]
-        flags = torch.tensor([*given, int(weights and enabled), int(anything and enabled)])
-        most = self.ranks.max(flags.to(self.ranks.device)).tolist()
-        for name, largest, negative in zip(alike, most[0:-2:2], most[1:-2:2], strict=True):
-            if largest != -negative:
-                what = f"forward: the ranks differ in {name} ({-negative} to {largest})"
+        given = [*alike.values(), int(weights and enabled), int(anything and enabled)]
+        flags = torch.tensor([given, [-value for value in given]])
+        most, negative = self.ranks.max(flags.to(self.ranks.device)).tolist()
+        for name, largest, least in zip(alike, most, (-value for value in negative), strict=False):
+            if largest != least:
+                what = f"forward: the ranks differ in {name} ({least} to {largest})"
                 raise DistributedError(f"{what}; give every rank the same.")
         return bool(most[-2]), bool(most[-1])
 
@@ -363,13 +364,10 @@ def sharded_network(
     DistributedError, ConfigError
         As for `ShardedRNN`.
     """
-    names = ["activation", "noise_level_act", "noise_level_inp", "spectral_radius", "dt", "seed"]
-    names += ["rec_constrained", "inp_constrained", "batch_first"]
-    common: dict[str, Any] = {name: getattr(settings, name) for name in names}
-    if settings.model == "leaky":
-        common |= {"tau": settings.tau, "integrator": settings.integrator}
-    dtype = torch.float64 if settings.dtype == "float64" else torch.float32
-    return ShardedRNN(graph, model=settings.model, partition=partition, dtype=dtype, device=device, **common)
+    arguments = arguments_of(settings) | {"model": settings.model, "device": device}
+    del arguments["backend"]  # products of a rank are its own
+    return ShardedRNN(graph, partition=partition, **arguments)
+
 
 
 def _check_shardable(graph: RegionGraph, settings: dict[str, Any]) -> None:

@@ -50,7 +50,8 @@ def groups_of(ranks: Ranks, optimizer: Optimizer, parameters: Sequence[WholeTens
 
     Every rank refuses an optimiser with parameters of something else, or ranks that differ.
     """
-    return _identity(ranks.gather(_own_groups(optimizer, parameters)))
+    groups = ranks.run_on_all(lambda: _own_groups(optimizer, parameters), SavedFileError)
+    return _identity(ranks.gather(groups))
 
 
 def state_of(ranks: Ranks, optimizer: Optimizer, parameters: Sequence[WholeTensor]) -> OptimizerState:
@@ -59,7 +60,9 @@ def state_of(ranks: Ranks, optimizer: Optimizer, parameters: Sequence[WholeTenso
     Every rank refuses it as `groups_of`, if it is of something else than tensors like the parameter and
     numbers, or if numbers differ between ranks.
     """
-    every = ranks.gather({**_own_groups(optimizer, parameters), **_own_state(optimizer, parameters)})
+    own_groups = ranks.run_on_all(lambda: _own_groups(optimizer, parameters), SavedFileError)
+    own_state = ranks.run_on_all(lambda: _own_state(optimizer, parameters), SavedFileError)
+    every = ranks.gather({**own_groups, **own_state})
     identity = _identity(every)
     merged: dict[str, Any] = {}
     for rank, own in enumerate(every):
@@ -116,9 +119,6 @@ def _type(name: Any, what: str) -> torch.dtype:
 
 
 def _identity(every: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    for own in every:
-        if own["failure"] is not None:
-            raise SavedFileError(own["failure"])
     kinds, sizes = {own["class"] for own in every}, {len(own["parameters"]) for own in every}
     if len(kinds) > 1 or len(sizes) > 1:
         raise SavedFileError("the ranks' optimisers are of other classes or have other numbers of groups.")
@@ -133,37 +133,33 @@ def _identity(every: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _own_groups(optimizer: Optimizer, parameters: Sequence[WholeTensor]) -> dict[str, Any]:
-    """Class, names of this rank's parameters in each group, and what is wrong."""
+    """Class, and names of this rank's parameters in each group."""
     names = {id(part): p.name for p in parameters for part in p.parts}
-    kind, groups, failure = type(optimizer).__name__, [], None
+    kind, groups = type(optimizer).__name__, []
     for k, group in enumerate(optimizer.param_groups):
         known = [names.get(id(part)) for part in group["params"]]
         groups.append(sorted({name for name in known if name is not None}))
-        unknown = [n for n, (name, part) in enumerate(zip(known, group["params"], strict=True))
-                   if name is None and part.numel()]  # fmt: skip
-        if unknown:
-            failure = f"parameter {unknown[0]} in group {k} of {kind} is not in net; give all it trains"
-            failure += " as one module"
-    return {"class": kind, "parameters": groups, "failure": failure}
+        for n, (name, part) in enumerate(zip(known, group["params"], strict=True)):
+            if name is None and part.numel():
+                what = f"parameter {n} in group {k} of {kind} is not in net"
+                raise SavedFileError(f"{what}; give all it trains as one module")
+    return {"class": kind, "parameters": groups}
 
 
 def _own_state(optimizer: Optimizer, parameters: Sequence[WholeTensor]) -> dict[str, Any]:
     """Options of groups, and entries of each parameter of which this rank has something."""
     of_a_rank = "params", "param_names"  # of the rank's own parameters
-    try:
-        options = [
-            _packed({name: value for name, value in group.items() if name not in of_a_rank}, f"group {k}")
-            for k, group in enumerate(optimizer.param_groups)
-        ]
-        state = {}
-        for p in parameters:
-            here = [_entries(p.name, part, optimizer.state.get(part, {})) for part in p.parts if part.numel()]
-            if here:
-                state[p.name] = here[0]
-                if found := [text for other in here for text in differences(here[0], other, p.name)]:
-                    raise SavedFileError(f"the optimiser's state differs within a rank: {found[0]}")
-    except SavedFileError as error:
-        return {"failure": str(error)}
+    options = [
+        _packed({name: value for name, value in group.items() if name not in of_a_rank}, f"group {k}")
+        for k, group in enumerate(optimizer.param_groups)
+    ]
+    state = {}
+    for p in parameters:
+        here = [_entries(p.name, part, optimizer.state.get(part, {})) for part in p.parts if part.numel()]
+        if here:
+            state[p.name] = here[0]
+            if found := [text for other in here for text in differences(here[0], other, p.name)]:
+                raise SavedFileError(f"the optimiser's state differs within a rank: {found[0]}")
     return {"options": options, "state": state}
 
 

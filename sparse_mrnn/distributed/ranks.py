@@ -229,9 +229,8 @@ class Ranks:
             Naming what differs.
         """
         values = torch.tensor([*digests.values()], dtype=torch.int64)
-        largest = self.max(torch.cat([values, -values]).to(self.device)).cpu()
-        n = len(values)
-        differing = [name for k, name in enumerate(digests) if largest[k] != -largest[n + k]]
+        most, negative = self.max(torch.stack([values, -values]).to(self.device)).cpu()
+        differing = [name for name, same in zip(digests, most == -negative, strict=True) if not same]
         if differing:
             what = ", ".join(differing)
             raise DistributedError(f"the ranks differ in: {what}. Give every rank the same arguments.")

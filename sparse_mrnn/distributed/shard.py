@@ -58,19 +58,12 @@ class Shard(FixedTensors):
     """Units, synapses and halo of one rank of the whole network's graph.
 
     The ``settings`` are arguments of the model, seed and dtype among them; ``constrained`` says if Dale's law
-    holds for "recurrent" and "input" weights.
-
-    Attributes
-    ----------
-    units : mRNN or ElmanmRNN
-        The own units without synapses: tonic input, initial state, time constants, activations, noise.
-    own, cut, inputs : SparseWeights
-        Synapses onto the own units from own units, from the halo, and from inputs.
-    index : Tensor of int64, shape (own units,)
-        Their numbers in the network.
+    holds for "recurrent" and "input" weights. ``units`` is a network of the own units without synapses: tonic
+    input, initial state, time constants, activations, noise. ``own``, ``cut`` and ``inputs`` are the synapses
+    onto them from own units, from the halo, and from inputs.
     """
 
-    index: Tensor
+    index: Tensor  # numbers of the own units in the network
 
     def __init__(
         self, graph: RegionGraph, partition: Partition, ranks: Ranks, model: type[mRNNBase],

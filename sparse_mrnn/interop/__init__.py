@@ -1,12 +1,8 @@
 """Exchange of networks with other software."""
 
 from sparse_mrnn.interop.graphml import write_graphml
-from sparse_mrnn.interop.mrnntorch import (
-    from_mrnntorch,
-    graph_from_mrnntorch,
-    to_mrnntorch,
-    to_mrnntorch_config,
-)
+from sparse_mrnn.interop.mrnntorch import from_mrnntorch, to_mrnntorch
+from sparse_mrnn.interop.mrnntorch_config import graph_from_mrnntorch, to_mrnntorch_config
 from sparse_mrnn.interop.sonata import open_sonata, read_sonata, read_sonata_settings, write_sonata
 from sparse_mrnn.interop.step import step_module
 

@@ -24,7 +24,6 @@ from sparse_mrnn.interop.mrnntorch_config import (
     check_choice,
     check_convertible,
     graph_from_mrnntorch,
-    to_mrnntorch_config,
     warn_of_sparsity,
 )
 from sparse_mrnn.lowering.layout import Layout
@@ -32,8 +31,6 @@ from sparse_mrnn.models.elman import ElmanmRNN
 from sparse_mrnn.models.leaky import mRNN
 from sparse_mrnn.models.synapse_table import ProjectionKey
 from sparse_mrnn.models.weights import check_dense
-
-__all__ = ["from_mrnntorch", "graph_from_mrnntorch", "to_mrnntorch", "to_mrnntorch_config"]
 
 Config = str | os.PathLike[str] | dict[str, Any] | NetworkConfig | RegionGraph
 StateDict = Mapping[str, Any] | str | os.PathLike[str]

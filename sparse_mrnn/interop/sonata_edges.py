@@ -15,7 +15,7 @@ from sparse_mrnn.declaration.fields import ByUnit, Field, checked
 from sparse_mrnn.declaration.projections import PROJECTION_FIELDS, PROJECTION_SIGNS, kept
 from sparse_mrnn.errors import ConnectomeError
 from sparse_mrnn.files.digest import digest
-from sparse_mrnn.interop.sonata_files import NetworkFiles, Row, column, dataset, indices, opened
+from sparse_mrnn.interop.sonata_files import EDGE_FIELDS, NetworkFiles, Row, column, dataset, indices, opened
 from sparse_mrnn.lowering.layout import Layout
 from sparse_mrnn.lowering.sampling import BAND_ROWS
 
@@ -32,9 +32,6 @@ def check_numbering(group: Any, name: str, part: slice = slice(None)) -> None:
     first = part.start or 0
     if (values != np.arange(first, first + len(values))).any():
         raise ConnectomeError(f"{group.file.filename}: {group.name}/{name} does not count from 0.")
-
-
-EDGE_FIELDS = {name: field for name, field in PROJECTION_FIELDS.items() if name != "rank"}
 
 
 def parsed(fields: Mapping[str, Field], row: Row, by_unit: ByUnit, before: str, after: str) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sparse_mrnn.declaration.projections import PROJECTION_FIELDS
 from sparse_mrnn.errors import ConnectomeError, MissingExtraError, SparseMRNNError
 from sparse_mrnn.files.json import read_json
 
@@ -25,6 +26,8 @@ DAMAGE = (
     OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError, MemoryError, SystemError,
 )  # fmt: skip
 """Exceptions of h5py for damaged files."""
+EDGE_FIELDS = {name: field for name, field in PROJECTION_FIELDS.items() if name != "rank"}
+"""Fields of a projection that a types CSV has; SONATA has no projections of low rank."""
 Row = dict[str, str | None]
 Name = str | os.PathLike[str] | None
 

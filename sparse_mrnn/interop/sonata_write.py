@@ -16,11 +16,10 @@ from numpy.typing import NDArray
 from sparse_mrnn.declaration.config import SimulationConfig
 from sparse_mrnn.declaration.fields import Field
 from sparse_mrnn.declaration.graph import Region, RegionGraph, projection_label
-from sparse_mrnn.declaration.projections import PROJECTION_FIELDS
 from sparse_mrnn.declaration.regions import INPUT_FIELDS, REGION_FIELDS
 from sparse_mrnn.errors import ConnectomeError, ConversionError
 from sparse_mrnn.files.atomic import reason, replacing_folder, restore_folder
-from sparse_mrnn.interop.sonata_files import NULL, h5
+from sparse_mrnn.interop.sonata_files import EDGE_FIELDS, NULL, Row, h5
 from sparse_mrnn.lowering.block_sparse import BlockSparse
 from sparse_mrnn.lowering.lower import lower
 from sparse_mrnn.lowering.random_streams import synapse_stream
@@ -38,9 +37,9 @@ NODE_COLUMNS = (
 )  # fmt: skip
 EDGE_COLUMNS = (
     "edge_type_id", "population", "source_region", "target_region", "key",
-    *(column for name, field in PROJECTION_FIELDS.items() if name != "rank" for column in field.columns),
+    *(column for field in EDGE_FIELDS.values() for column in field.columns),
 )  # fmt: skip
-"""Columns of the types CSVs: of a region and of a projection. SONATA has no projections of low rank."""
+"""Columns of the types CSVs: of a region and of a projection."""
 
 
 def write_sonata(
@@ -145,7 +144,7 @@ def _zeros(group: Any, name: str, n: int) -> None:
 
 def _nodes(graph: RegionGraph, folder: Path, settings: SimulationConfig | None) -> None:
     order = {name: k for k, name in enumerate(graph)}
-    types: list[Sequence[object]] = []
+    types: list[Row] = []
     text = h5().string_dtype("utf-8")
     # Datasets are plain: the HDF5 inside libsonata's wheels has no compression filters.
     with _create(folder / "nodes.h5") as file:
@@ -190,31 +189,25 @@ def _unit_columns(regions: Sequence[Region], fields: Mapping[str, Field]) -> dic
     return found
 
 
-def _node_type(type_id: int, population: str, region: Region, fields: Mapping[str, Field]) -> list[str]:
+def _node_type(type_id: int, population: str, region: Region, fields: Mapping[str, Field]) -> Row:
     """Make a region's row; NULL if its units have values of their own, or it has none."""
-    row: dict[str, str | None] = dict.fromkeys(NODE_COLUMNS)
-    row |= {"node_type_id": str(type_id), "population": population, "region": region.name}
+    row: Row = {"node_type_id": str(type_id), "population": population, "region": region.name}
     row["model_type"] = "virtual" if region.kind == "input" else "rate_neuron"
     for name, field in fields.items():
         row |= field.cells(getattr(region, name))
-    return _cells(row)
+    return row
 
 
-def _cells(row: Mapping[str, str | None]) -> list[str]:
-    """Give a row's cells as a types CSV has them."""
-    return [NULL if cell is None else cell for cell in row.values()]
-
-
-def _types(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+def _types(path: Path, columns: Sequence[str], rows: Iterable[Row]) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, delimiter=" ", lineterminator="\n")
         writer.writerow(columns)
-        writer.writerows(rows)
+        writer.writerows([NULL if row.get(c) is None else row[c] for c in columns] for row in rows)
 
 
 def _edges(graph: RegionGraph, folder: Path, seed: int | None) -> None:
     type_of = {edge: k for k, edge in enumerate(graph.edges(keys=True))}
-    types: dict[int, Sequence[object]] = {}
+    types: dict[int, Row] = {}
     with _create(folder / "edges.h5") as file:
         for kind in _kinds(graph):
             explicit = [p.synapses for p in graph.projections(kind) if p.synapses is not None]
@@ -225,12 +218,11 @@ def _edges(graph: RegionGraph, folder: Path, seed: int | None) -> None:
             type_ids = np.array([type_of[b.source, b.target, b.key] for b in blocks.blocks], dtype=np.int64)
             _edge_population(file.create_group(f"edges/{population}"), blocks, type_ids)
             for type_id, p in zip(type_ids.tolist(), blocks.blocks, strict=True):
-                row: dict[str, str | None] = dict.fromkeys(EDGE_COLUMNS)
-                names = {"source_region": p.source, "target_region": p.target, "key": p.key}
-                row |= {"edge_type_id": str(type_id), "population": population, **names}
-                for name, field in PROJECTION_FIELDS.items():
-                    row |= field.cells(getattr(p, name)) if name != "rank" else {}
-                types[type_id] = _cells(row)
+                row: Row = {"source_region": p.source, "target_region": p.target, "key": p.key}
+                row |= {"edge_type_id": str(type_id), "population": population}
+                for name, field in EDGE_FIELDS.items():
+                    row |= field.cells(getattr(p, name))
+                types[type_id] = row
     _types(folder / "edge_types.csv", EDGE_COLUMNS, [types[k] for k in sorted(types)])
 
 

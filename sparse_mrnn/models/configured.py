@@ -75,8 +75,13 @@ def build_network(
     >>> build_network(g, SimulationConfig(model="elman"), "cpu").hid_regions
     ['a']
     """
-    common: dict[str, Any] = {name: getattr(settings, name) for name in COMMON}
-    common |= {"device": device, "dtype": torch.float64 if settings.dtype == "float64" else torch.float32}
-    if settings.model == "elman":
-        return ElmanmRNN(graph, **common)
-    return mRNN(graph, tau=settings.tau, integrator=settings.integrator, **common)
+    model = ElmanmRNN if settings.model == "elman" else mRNN
+    return model(graph, device=device, **arguments_of(settings))
+
+
+def arguments_of(settings: SimulationConfig) -> dict[str, Any]:
+    """Keyword arguments of a network's class that a ``simulation`` section has."""
+    found: dict[str, Any] = {name: getattr(settings, name) for name in COMMON}
+    if settings.model == "leaky":
+        found |= {"tau": settings.tau, "integrator": settings.integrator}
+    return {**found, "dtype": torch.float64 if settings.dtype == "float64" else torch.float32}

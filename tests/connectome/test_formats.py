@@ -133,7 +133,7 @@ def test_neuprint_dataframes_as_neuprint_python_returns_them():
     assert graph.region("CT1").sign == "neg"
     assert graph.region("FS4C").sign == "pos"
     assert report.signs["neurons: predictedNt 'unclear', sign unknown"] == 1
-    with refused("no traced-neurons.csv"):
+    with refused("traced-neurons.csv .* is missing"):
         read_neuprint(Path(__file__).parent)
 
 

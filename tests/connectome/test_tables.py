@@ -226,7 +226,7 @@ def test_other_bad_input(files, tmp_path):
         read_table(tmp_path / "edges.cvs")
     with refused(r"column 'syncount' \(weight=\) is missing. Did you mean 'syn_count'"):
         read_table(files[0], weight="syncount")
-    with refused("no column 'suprclass'. Did you mean 'super_class'"):
+    with refused("column 'suprclass' is missing. Did you mean 'super_class'"):
         fly(files, regions="suprclass")
     (tmp_path / "semi.csv").write_text("pre;post\n1;2\n")
     with refused(r"with comma as delimiter there is one column.*looks like a semicolon"):

@@ -149,10 +149,6 @@ class GraphmlCheck:
 
     Refuses document types (entities can expand without end), further graphs, repeats, undeclared nodes and
     data in the wrong place. Any encoding that XML may have is read.
-
-    Parameters
-    ----------
-    file : Path
     """
 
     def __init__(self, file: Path) -> None:
