@@ -364,7 +364,7 @@ def others():
     yield "dt: 10 then, 5 now", (net_of(dt=5),)
     yield r"activation: \"tanh\" then, \"relu\" now", (net_of(activation="relu"),)
     yield "tau: 100 then, 50.0 now", (net_of(tau=50.0),)
-    yield "rnn\.\w+ is float32 in the file, float64 in the network", (net_of(dtype=torch.float64),)
+    yield r"rnn\.\w+ is float32 in the file, float64 in the network", (net_of(dtype=torch.float64),)
     yield "rec_constrained: true then, false now", (net_of(rec_constrained=False),)
     yield r"regions.new: null then", (net_of(lambda g: g.add_region("new", 2)),)
     yield r"projection 'exc' -> 'exc' \(key 'more'\): null then", (net_of(lambda g: g.add_projection("exc", "exc", key="more")),)
