@@ -44,7 +44,7 @@ if TYPE_CHECKING:
         FixedNumber,
         OneToOne,
     )
-    from sparse_mrnn.declaration.graph import RegionGraph
+    from sparse_mrnn.declaration.graph import Projection, Region, RegionGraph
     from sparse_mrnn.declaration.initializers import (
         BalancedEI,
         Constant,
@@ -56,8 +56,6 @@ if TYPE_CHECKING:
         Uniform,
         XavierNormal,
     )
-    from sparse_mrnn.declaration.projections import Projection
-    from sparse_mrnn.declaration.regions import Region
     from sparse_mrnn.models.configured import from_config
     from sparse_mrnn.models.elman import ElmanmRNN
     from sparse_mrnn.models.leaky import mRNN

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sparse_mrnn.declaration.projections import projection_label
+from sparse_mrnn.declaration.graph import projection_label
 from sparse_mrnn.errors import AnalysisError, ShapeError, UnknownNameError, suggest
 from sparse_mrnn.models.delays import has_delays
 from sparse_mrnn.models.network import mRNNBase

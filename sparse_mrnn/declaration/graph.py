@@ -17,6 +17,7 @@ from sparse_mrnn.declaration.fields import checked
 from sparse_mrnn.declaration.initializers import Default, Initializer
 from sparse_mrnn.declaration.projections import (
     PROJECTION_FIELDS,
+    PROJECTION_SIGNS,
     Projection,
     check_low_rank,
     kept,
@@ -24,10 +25,13 @@ from sparse_mrnn.declaration.projections import (
     rule_of,
     source_signs,
 )
-from sparse_mrnn.declaration.regions import FIELDS_OF_KIND, REGION_FIELDS, Region
+from sparse_mrnn.declaration.regions import FIELDS_OF_KIND, MOST_UNITS, REGION_FIELDS, Region
 from sparse_mrnn.declaration.sharing import Sharing, check_sharing
 from sparse_mrnn.display import SummaryTable
 from sparse_mrnn.errors import FinalizeError, GraphError, UnknownNameError, WeightError, suggest
+
+__all__ = ["MOST_UNITS", "PROJECTION_SIGNS", "Projection", "Region", "RegionGraph", "projection_label"]
+
 
 ONE_WEIGHT = (
     "a projection has a weight for each synapse; use add_projection(source, target, weights=...), or "

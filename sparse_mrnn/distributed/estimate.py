@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from rich.filesize import decimal
 
-from sparse_mrnn.declaration.graph import RegionGraph
-from sparse_mrnn.declaration.projections import Projection
+from sparse_mrnn.declaration.graph import Projection, RegionGraph
 from sparse_mrnn.display import SummaryTable
 from sparse_mrnn.distributed.partition import Partition, partition
 from sparse_mrnn.lowering.layout import Layout

@@ -9,8 +9,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from sparse_mrnn.declaration.graph import RegionGraph
-from sparse_mrnn.declaration.projections import Projection
+from sparse_mrnn.declaration.graph import Projection, RegionGraph
 from sparse_mrnn.errors import MissingExtraError
 from sparse_mrnn.lowering.layout import Layout
 

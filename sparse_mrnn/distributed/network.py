@@ -16,8 +16,7 @@ from torch.func import functional_call
 
 from sparse_mrnn.checks import names_of, option, seed_number, whole_number
 from sparse_mrnn.declaration.config import NetworkConfig, SimulationConfig, read_config
-from sparse_mrnn.declaration.graph import RegionGraph
-from sparse_mrnn.declaration.projections import projection_label
+from sparse_mrnn.declaration.graph import RegionGraph, projection_label
 from sparse_mrnn.distributed.declared import digest_number, synapse_sum, unit_sum
 from sparse_mrnn.distributed.partition import partition as divide
 from sparse_mrnn.distributed.ranks import Ranks

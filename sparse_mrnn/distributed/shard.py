@@ -12,8 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sparse_mrnn.declaration.graph import RegionGraph
-from sparse_mrnn.declaration.regions import Region
+from sparse_mrnn.declaration.graph import Region, RegionGraph
 from sparse_mrnn.distributed.halo import Halo
 from sparse_mrnn.distributed.noise import ShardedNoise
 from sparse_mrnn.distributed.partition import Partition

@@ -13,9 +13,7 @@ from torch import Tensor
 
 from sparse_mrnn.declaration.config import NetworkConfig
 from sparse_mrnn.declaration.explicit_synapses import SynapseArrays, SynapseBlock
-from sparse_mrnn.declaration.graph import RegionGraph
-from sparse_mrnn.declaration.projections import PROJECTION_SIGNS, projection_label
-from sparse_mrnn.declaration.regions import Region
+from sparse_mrnn.declaration.graph import PROJECTION_SIGNS, Region, RegionGraph, projection_label
 from sparse_mrnn.errors import ConversionError
 from sparse_mrnn.interop.mrnntorch_config import (
     MEANINGS,

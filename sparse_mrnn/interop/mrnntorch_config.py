@@ -11,9 +11,7 @@ import numpy as np
 import torch
 
 from sparse_mrnn.declaration.config import Connection, NetworkConfig, load_config, read_config
-from sparse_mrnn.declaration.graph import RegionGraph
-from sparse_mrnn.declaration.projections import projection_label
-from sparse_mrnn.declaration.regions import Region
+from sparse_mrnn.declaration.graph import Region, RegionGraph, projection_label
 from sparse_mrnn.errors import ConfigError, ConversionError, ConversionWarning, suggest
 from sparse_mrnn.models.elman import ElmanmRNN
 from sparse_mrnn.models.leaky import mRNN

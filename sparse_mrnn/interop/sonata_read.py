@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from sparse_mrnn.declaration.graph import RegionGraph
-from sparse_mrnn.declaration.regions import INPUT_FIELDS, REGION_FIELDS, Region
+from sparse_mrnn.declaration.graph import Region, RegionGraph
+from sparse_mrnn.declaration.regions import INPUT_FIELDS, REGION_FIELDS
 from sparse_mrnn.errors import ConnectomeError
 from sparse_mrnn.interop.sonata_edges import (
     Block,

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from sparse_mrnn.declaration.config import SimulationConfig
 from sparse_mrnn.declaration.fields import Field
-from sparse_mrnn.declaration.graph import RegionGraph
-from sparse_mrnn.declaration.projections import PROJECTION_FIELDS, projection_label
-from sparse_mrnn.declaration.regions import INPUT_FIELDS, REGION_FIELDS, Region
+from sparse_mrnn.declaration.graph import Region, RegionGraph, projection_label
+from sparse_mrnn.declaration.projections import PROJECTION_FIELDS
+from sparse_mrnn.declaration.regions import INPUT_FIELDS, REGION_FIELDS
 from sparse_mrnn.errors import ConnectomeError, ConversionError
 from sparse_mrnn.files.atomic import reason, replacing_folder, restore_folder
 from sparse_mrnn.interop.sonata_files import NULL, h5

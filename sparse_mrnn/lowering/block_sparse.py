@@ -9,7 +9,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from sparse_mrnn.declaration.projections import Projection, projection_label
+from sparse_mrnn.declaration.graph import Projection, projection_label
 from sparse_mrnn.errors import GraphError
 from sparse_mrnn.lowering.layout import Int64, Layout
 

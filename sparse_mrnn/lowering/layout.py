@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparse_mrnn.checks import name_text
-from sparse_mrnn.declaration.graph import RegionGraph
-from sparse_mrnn.declaration.regions import Region
+from sparse_mrnn.declaration.graph import Region, RegionGraph
 from sparse_mrnn.errors import GraphError, SparseMRNNError, UnknownNameError, suggest
 
 Int64 = NDArray[np.int64]

@@ -15,10 +15,14 @@ from numpy.typing import NDArray
 
 from sparse_mrnn.declaration.connectivity import GivenPairs, IndependentRows, sample_many
 from sparse_mrnn.declaration.explicit_synapses import coordinates, entries_onto
-from sparse_mrnn.declaration.graph import RegionGraph
+from sparse_mrnn.declaration.graph import (
+    MOST_UNITS,
+    PROJECTION_SIGNS,
+    Projection,
+    RegionGraph,
+    projection_label,
+)
 from sparse_mrnn.declaration.initializers import Default, Initializer, Synapses
-from sparse_mrnn.declaration.projections import PROJECTION_SIGNS, Projection, projection_label
-from sparse_mrnn.declaration.regions import MOST_UNITS
 from sparse_mrnn.errors import GraphError, WeightError
 from sparse_mrnn.lowering.block_sparse import Gains, order_in_values
 from sparse_mrnn.lowering.layout import Int64, Layout

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sparse_mrnn.declaration.projections import projection_label
+from sparse_mrnn.declaration.graph import projection_label
 from sparse_mrnn.errors import ConfigError, RoundingWarning
 from sparse_mrnn.models.synapse_table import ProjectionKey
 from sparse_mrnn.models.weights import SparseWeights

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from sparse_mrnn.declaration.config import NetworkConfig
-from sparse_mrnn.declaration.graph import RegionGraph
-from sparse_mrnn.declaration.regions import Region
+from sparse_mrnn.declaration.graph import Region, RegionGraph
 from sparse_mrnn.errors import ConfigError
 from sparse_mrnn.models.leaky import LeakyStep
 from sparse_mrnn.models.network import mRNNBase, positive_time

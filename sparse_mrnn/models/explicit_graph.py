@@ -13,8 +13,7 @@ from torch import Tensor
 
 from sparse_mrnn.declaration.connectivity import IntArray
 from sparse_mrnn.declaration.explicit_synapses import SynapseArrays, SynapseBlock
-from sparse_mrnn.declaration.graph import RegionGraph
-from sparse_mrnn.declaration.projections import PROJECTION_SIGNS, projection_label
+from sparse_mrnn.declaration.graph import PROJECTION_SIGNS, RegionGraph, projection_label
 from sparse_mrnn.errors import ConversionError
 from sparse_mrnn.models.synapse_table import ProjectionKey
 from sparse_mrnn.models.weights import SparseWeights

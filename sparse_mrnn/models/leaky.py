@@ -15,8 +15,7 @@ from torch import Tensor
 
 from sparse_mrnn.checks import option
 from sparse_mrnn.declaration.config import NetworkConfig
-from sparse_mrnn.declaration.graph import RegionGraph
-from sparse_mrnn.declaration.regions import Region
+from sparse_mrnn.declaration.graph import Region, RegionGraph
 from sparse_mrnn.errors import ConfigError, StepSizeWarning
 from sparse_mrnn.models.network import mRNNBase, positive_time
 from sparse_mrnn.models.prepare import Start

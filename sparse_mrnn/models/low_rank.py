@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sparse_mrnn.declaration.projections import Projection, projection_label
+from sparse_mrnn.declaration.graph import Projection, projection_label
 from sparse_mrnn.errors import UnknownNameError
 from sparse_mrnn.lowering.layout import Layout
 from sparse_mrnn.lowering.sampling import draw_factors

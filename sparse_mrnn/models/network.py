@@ -19,8 +19,7 @@ from torch import Tensor, nn
 
 from sparse_mrnn.checks import option, real_number, seed_number, whole_number
 from sparse_mrnn.declaration.config import NetworkConfig, SimulationConfig, read_config
-from sparse_mrnn.declaration.graph import RegionGraph
-from sparse_mrnn.declaration.regions import Region
+from sparse_mrnn.declaration.graph import Region, RegionGraph
 from sparse_mrnn.display import SummaryTable
 from sparse_mrnn.errors import (
     ActivationError,

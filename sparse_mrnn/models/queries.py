@@ -9,8 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from sparse_mrnn.declaration.graph import RegionGraph
-from sparse_mrnn.declaration.regions import Region
+from sparse_mrnn.declaration.graph import Region, RegionGraph
 from sparse_mrnn.errors import (
     ConfigError,
     FinalizeError,

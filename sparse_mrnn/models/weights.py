@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sparse_mrnn.declaration.projections import PROJECTION_SIGNS, projection_label
+from sparse_mrnn.declaration.graph import PROJECTION_SIGNS, projection_label
 from sparse_mrnn.errors import SizeError, UnknownNameError, WeightError
 from sparse_mrnn.lowering.block_sparse import BlockSparse
 from sparse_mrnn.models.fixed_tensors import FixedTensors

@@ -9,8 +9,7 @@ import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
-from sparse_mrnn.declaration.graph import RegionGraph
-from sparse_mrnn.declaration.projections import PROJECTION_SIGNS, Projection
+from sparse_mrnn.declaration.graph import PROJECTION_SIGNS, Projection, RegionGraph
 from sparse_mrnn.errors import GraphError, suggest
 from sparse_mrnn.lowering.layout import UnitNames
 from sparse_mrnn.plot.figure import EXCITATORY, INHIBITORY, UNSIGNED, Axes, axes_or_new, label_decades, short

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sparse_mrnn.declaration.projections import projection_label
+from sparse_mrnn.declaration.graph import projection_label
 from sparse_mrnn.errors import TrainingError
 from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.models.synapse_table import ProjectionKey

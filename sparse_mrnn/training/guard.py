@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
-from sparse_mrnn.declaration.projections import projection_label
+from sparse_mrnn.declaration.graph import projection_label
 from sparse_mrnn.errors import DivergenceError, ShapeError
 from sparse_mrnn.lowering.layout import Layout
 from sparse_mrnn.models.network import mRNNBase

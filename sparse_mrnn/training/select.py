@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from sparse_mrnn.declaration.projections import projection_label
+from sparse_mrnn.declaration.graph import projection_label
 from sparse_mrnn.errors import TrainingError, UnknownNameError, suggest
 from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.models.synapse_table import ProjectionKey
