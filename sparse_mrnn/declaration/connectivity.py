@@ -212,7 +212,7 @@ def ranges(starts: IntArray, lengths: IntArray) -> IntArray:
 
 def _pairs(keys: IntArray, lengths: IntArray, columns: IntArray, pairs: Sequence[RegionPair]) -> SynapseBatch:
     """Turn row-major slots into (row, col), stepping over the diagonal where it is left out."""
-    one_width = len(set(columns.tolist())) == 1  # then there is no copy of it for each synapse
+    one_width = len(set(columns.tolist())) == 1  # then it needs no copy for each synapse
     width = np.maximum(columns[:1] if one_width else np.repeat(columns, lengths), 1)
     rows = keys // width
     cols = _other_than_self(rows, keys - rows * width, lengths, pairs)

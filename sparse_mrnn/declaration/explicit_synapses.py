@@ -86,15 +86,8 @@ class SynapseBlock(Block):
 class StoredSynapses(Protocol):
     """Synapses of many projections in a file, which reads the rows of some target units at a time.
 
-    Parameters
-    ----------
-    counts : ndarray of int64, shape (projections,)
-        Synapses of each projection.
-    fan_in : ndarray of int64, shape (units,)
-        Synapses onto each unit of the network, of all projections.
-    dtype : numpy.dtype
-    digest : str
-        Digest of all that is read.
+    ``counts``, of shape (projections,), are the synapses of each; ``fan_in``, of shape (units,), those onto
+    each unit of the network, of all projections; ``digest`` is that of all that is read.
     """
 
     counts: NDArray[np.int64]
@@ -164,12 +157,8 @@ def coordinates(weights: ExplicitSynapses, entries: slice) -> Coordinates:
 def blocks_by_region(matrix: sp.csr_array, ptr: NDArray[np.int64]) -> Iterator[tuple[int, int, SynapseBlock]]:
     """Split a matrix over all units into (target region, source region, block), by source, then target.
 
-    Parameters
-    ----------
-    matrix : csr_array, shape (units, units)
-        Without repeats, columns sorted within rows.
-    ptr : ndarray of int64, shape (regions + 1,)
-        First unit of each region, and the number of units.
+    The matrix has no repeats, and columns sorted within rows; ``ptr`` is the first unit of each region, and
+    the number of units.
 
     Examples
     --------
@@ -199,18 +188,9 @@ def explicit_weights(
 ) -> sp.csr_array:
     """Check the weights of a projection and make them CSR, without repeats.
 
-    Parameters
-    ----------
-    label : str
-        The projection, as errors name it.
-    weights : array, scipy sparse array or networkx graph
-        Entry (i, j) is from source unit j to target unit i; zeros of a dense array are not synapses.
-    shape : (int, int)
-        Target and source units.
-    signs : ndarray of int8, shape (source units,)
-        What the sources' weights may be: +1, -1, or 0 for either.
-    ids : pair of sequences of str, or None
-        Unit ids of target and source, which a networkx graph needs.
+    ``label`` is the projection, as errors name it; ``signs``, of shape (source units,), says what weights the
+    sources may have: +1, -1, or 0 for either; ``ids`` are those of target and source, which a networkx graph
+    needs.
 
     Raises
     ------
@@ -245,10 +225,10 @@ def explicit_weights(
     if len(bad):
         i, j, value = coo.row[bad[0]], coo.col[bad[0]], coo.data[bad[0]]
         side = "excitatory" if value < 0 else "inhibitory"
-        raise WeightError(
-            f"{label}: {len(bad)} weights conflict with the source's sign, first {value:g} from {side} unit "
-            f"{j} to unit {i}. Change the weight or the region's sign, or give the projection its own sign."
-        )
+        first = f"first {value:g} from {side} unit {j} to unit {i}"
+        advice = "Change the weight or the region's sign, or give the projection its own sign"
+        conflict = f"{len(bad)} weights conflict with the source's sign"
+        raise WeightError(f"{label}: {conflict}, {first}. {advice}.")
     return matrix
 
 

@@ -108,7 +108,7 @@ class Number(Kind):
         return [None if value is None or isinstance(value, np.ndarray) else repr(float(value))]
 
     def arrays(self, column: str, value: Any, n: int) -> dict[str, Sequence[Any] | NDArray[Any]]:
-        # A number that every unit has stands there for other software; NaN is none at all.
+        # A number that every unit has stands there for other software; NaN stands for None.
         if not self.by_unit or (self.optional and not isinstance(value, np.ndarray)):
             return {}
         return {column: np.broadcast_to(np.asarray(value, dtype=np.float64), n)}
@@ -401,10 +401,10 @@ def checked(fields: Mapping[str, Field], where: str, given: Mapping[str, Any], n
     Raises
     ------
     GraphError
-        If a value does not fit its field, or there is no such field.
+        If a value does not fit its field, or a field is not known.
     """
     for name in given:
         if name not in fields:
-            raise GraphError(f"{where}: there is no field {name!r}. {suggest(name, fields, what='fields')}")
+            raise GraphError(f"{where}: unknown field {name!r}. {suggest(name, fields, what='fields')}")
     every = {name: given.get(name, field.default) for name, field in fields.items()}
     return {name: fields[name].kind.check(f"{where}: {name}", value, n) for name, value in every.items()}

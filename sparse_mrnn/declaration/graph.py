@@ -143,8 +143,8 @@ class RegionGraph(nx.MultiDiGraph):
         Raises
         ------
         GraphError
-            If the name is taken, n < 1, an array has another length, parents form a cycle, or there is no
-            such field.
+            If the name is taken, n < 1, an array has another length, parents form a cycle, or a field is not
+            known.
 
         Examples
         --------
@@ -415,7 +415,7 @@ class RegionGraph(nx.MultiDiGraph):
         Raises
         ------
         GraphError
-            As `add_projection`: if it exists already, or there is no such setting.
+            As `add_projection`: if it exists already, or a setting is not known.
         """
         if "weight" in attr:
             raise GraphError(ONE_WEIGHT)
@@ -457,7 +457,7 @@ class RegionGraph(nx.MultiDiGraph):
         Raises
         ------
         UnknownNameError
-            If there is none.
+            If nothing has this name.
         """
         if name not in self:
             raise UnknownNameError(f"unknown region {name!r}. {suggest(name, self, what='regions')}")

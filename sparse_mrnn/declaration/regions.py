@@ -27,7 +27,7 @@ from sparse_mrnn.errors import GraphError
 MOST_UNITS = 2**31
 """Units are numbered in 32 bits: a region has fewer, and so has a network."""
 LEARNT_FROM = {"learnable_bias": "base_firing", "learnable_init": "init", "learnable_tau": "tau"}
-"""What says if a value is trained, and the value that training starts from."""
+"""The field that says if a value is trained, and the value that training starts from."""
 Values = float | NDArray[np.float64]
 
 
@@ -137,12 +137,7 @@ class Region:
         return Signs().by_unit(self.sign, self.n)
 
     def learnt_by(self, learnable: str) -> str | None:
-        """How a value is trained: "unit", "region", or None if it is not.
-
-        Parameters
-        ----------
-        learnable : {"learnable_bias", "learnable_init", "learnable_tau"}
-        """
+        """How a value is trained ("learnable_bias", ...): "unit", "region", or None if it is not."""
         value = getattr(self, learnable)
         kind = REGION_FIELDS[learnable].kind
         return kind.true if value is True and isinstance(kind, Learnable) else value or None

@@ -22,7 +22,7 @@ from sparse_mrnn.declaration.fields import Bounds
 from sparse_mrnn.errors import GraphError
 
 BY = ("projection", "source", "target")
-"""What one gain may be for, besides labels and names."""
+"""The choices for one gain, besides labels and names."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,18 +95,9 @@ class Sharing:
 
 
 def check_sharing(label: str, share: Any, gain: Any, bounds: Any, weights: sp.csr_array | None) -> Sharing:
-    """Check how a projection shares its weights.
+    """Check how a projection shares its weights, as `RegionGraph.add_projection` takes that.
 
-    Parameters
-    ----------
-    label : str
-        The projection, as errors name it.
-    share : str, or labels
-        As in `RegionGraph.add_projection`.
-    gain : float
-    bounds : pair of float or None, optional
-    weights : csr_array, optional
-        Explicit weights, to which labels belong.
+    ``label`` is the projection, as errors name it; labels belong to explicit weights.
 
     Raises
     ------
@@ -148,9 +139,8 @@ def _labels(label: str, share: Any, weights: sp.csr_array | None) -> SynapseLabe
         if values.shape == weights.shape and values.ndim == 2:
             values = values[rows, weights.indices]
     if values.shape != (weights.nnz,):
-        raise GraphError(
-            f"{label}: share has {len(values) if values.ndim else 'no'} labels; give one for each of the "
-            f"{weights.nnz} synapses, row by row (target, then source)."
-        )
+        given = f"share has {len(values) if values.ndim else 'no'} labels"
+        wanted = f"one for each of the {weights.nnz} synapses, row by row (target, then source)"
+        raise GraphError(f"{label}: {given}; give {wanted}.")
     names, codes = np.unique(values.astype(str), return_inverse=True)
     return SynapseLabels(codes.reshape(-1).astype(np.int32), tuple(names.tolist()))

@@ -89,6 +89,7 @@ class MovingEdge:
         return near[..., None] * self.speed * unit_vector(self.direction)
 
 
+@dataclass(frozen=True)
 class UniformMotion:
     """Base of patterns that move as a whole: every column sees their velocity at all times."""
 
@@ -122,8 +123,6 @@ class Grating(UniformMotion):
     [[0.5], [0.02], [0.98]]
     """
 
-    direction: float
-    speed: float
     wavelength: float
     contrast: float = 1.0
     phase: float = 0.0
@@ -171,8 +170,6 @@ class Scene(UniformMotion):
     True
     """
 
-    direction: float
-    speed: float
     contrast: float = 0.4
     seed: int = 0
     wavelengths: tuple[float, float] = (2.0, 32.0)
@@ -246,6 +243,3 @@ def time_steps(duration: float, dt: float) -> Floats:
     if not (math.isfinite(dt) and dt > 0 and math.isfinite(duration) and duration >= dt):
         raise TrainingError(f"duration {duration!r} and dt {dt!r} are ms; a step must be above 0 and fit in.")
     return np.arange(round(duration / dt), dtype=np.float64) * dt
-
-
-__all__ = ["Grating", "MovingEdge", "Pattern", "Scene"]

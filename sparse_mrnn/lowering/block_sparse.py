@@ -19,7 +19,7 @@ class Gains:
     """Gains that the shared synapses of a weight matrix have in common (see `sharing`).
 
     ``names`` says what each gain is for: the projection (of several, the first one), and the unit, label or
-    name. Arrays have shape (gains,); the bounds, ``low`` and ``high``, are infinite if there are none.
+    name. Arrays have shape (gains,); the bounds, ``low`` and ``high``, are infinite without any.
     ``of_block`` has the gains of each shared block.
     """
 

@@ -161,7 +161,7 @@ class UnitNames:
         Raises
         ------
         UnknownNameError
-            If there is no such region, parent or input.
+            If nothing of these has that name.
         """
         for kind in KINDS:
             if region in self.layouts[kind].groups:
@@ -206,7 +206,7 @@ class UnitNames:
         counts = f"{len(units.regions):,} regions, {parents:,} parents, {len(inputs.regions):,} inputs"
         looked = f"looked at {counts} and the ids of {units.n + inputs.n:,} units"
         hint = suggest(unit_id, known, what="names")
-        raise UnknownNameError(f"{prefix}there is no {unit_id!r}; {looked}. {hint}")
+        raise UnknownNameError(f"{prefix}nothing is called {unit_id!r}; {looked}. {hint}")
 
 
 def find_ids(

@@ -88,11 +88,6 @@ def delayed_response(
     target = np.where(after, (2 * side - 1)[:, None], 0).astype(np.float32)[:, :, None]
     mask = (~after | (time >= (go + react)[:, None]))[:, :, None]
     return Trials.of(
-        inp,
-        target,
-        mask,
-        sample=(start, end),
-        delay=(end, go),
-        distractor=(middle, middle + width),
-        response=(go, steps),
+        inp, target, mask,
+        sample=(start, end), delay=(end, go), distractor=(middle, middle + width), response=(go, steps),
     )

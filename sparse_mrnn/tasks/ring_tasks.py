@@ -117,13 +117,8 @@ def ring_task(
     counts = (time < go[:, None]) | (time >= (go + round(REACTION / dt))[:, None])
     mask = np.repeat(counts[:, :, None], 1 + units, axis=2)
     return Trials.of(
-        inp,
-        target,
-        mask,
-        fixation=(0, on),
-        stimulus=(on, off),
-        delay=(np.minimum(shown, go), go),
-        response=(go, steps),
+        inp, target, mask,
+        fixation=(0, on), stimulus=(on, off), delay=(np.minimum(shown, go), go), response=(go, steps),
     )
 
 

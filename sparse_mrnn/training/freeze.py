@@ -107,8 +107,7 @@ def _gains_after(weights: SparseWeights, chosen: set[ProjectionKey], trainable: 
     for name in weights.projections:
         if name not in chosen and bool(changed[weights.gain_range(name)].any()):
             word = "unfreeze" if trainable else "freeze"
-            raise TrainingError(
-                f"{word}: {projection_label(*name)} shares its gain with a projection to {word}; "
-                f"{word} all that share it in one call, by a parent region's name or None."
-            )
+            shares = f"{projection_label(*name)} shares its gain with a projection to {word}"
+            advice = f"{word} all that share it in one call, by a parent region's name or None"
+            raise TrainingError(f"{word}: {shares}; {advice}.")
     return (trained ^ changed).to(weights.trained_gains.device)

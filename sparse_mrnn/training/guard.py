@@ -169,13 +169,9 @@ def _check_projections(part: SparseWeights, what: str, cause: str, values: Tenso
         return
     found = torch.unique(torch.searchsorted(part.ptr[1:], bad, right=True)).tolist()
     names = [part.projections[k] for k in found]
-    shown = labels(names)
     are = "is" if what.startswith("the gradient") else "are"
-    raise DivergenceError(
-        f"{what} {shown} {are} not finite ({len(bad)} of {len(values)} synapses). {cause}",
-        region=names[0][1],
-        projection=names[0],
-    )
+    message = f"{what} {labels(names)} {are} not finite ({len(bad)} of {len(values)} synapses). {cause}"
+    raise DivergenceError(message, region=names[0][1], projection=names[0])
 
 
 def _check_parameter(what: str, owned: OwnedParameter, values: Tensor) -> None:

@@ -36,7 +36,7 @@ def check_global_states(states: Mapping[str, Any]) -> None:
     Raises
     ------
     SavedFileError
-        If they are no states of these generators.
+        If they are not states of these generators.
     """
     try:
         torch.Generator().set_state(states["torch"])
@@ -52,7 +52,7 @@ def generator_state(name: str, generator: Any) -> dict[str, Any]:
     Raises
     ------
     SavedFileError
-        If it is none of numpy, torch or Python.
+        If it is not of numpy, torch or Python.
 
     Examples
     --------
@@ -80,12 +80,12 @@ def set_generator(generator: Any, saved: Mapping[str, Any]) -> None:
 
 
 def check_generators(given: Generators, saved: Mapping[str, Any]) -> None:
-    """Whether there is a state of its kind for each generator; none is changed.
+    """Check that each generator has a state of its kind; none is changed.
 
     Raises
     ------
     SavedFileError
-        If not; the message names the generator.
+        If one does not; the message names it.
     """
     for name, generator in given.items():
         if name not in saved:

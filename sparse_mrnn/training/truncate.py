@@ -71,10 +71,9 @@ def truncated(
         raise TrainingError(f"truncated: window is {window!r}; it must be a whole number of time steps.")
     for part in net.weight_matrices():
         if has_delays(part, net.dt):
-            raise TrainingError(
-                "truncated: the network has delays, and a new window would lose the activity under way. Run "
-                "the sequence in one piece, with checkpoint_steps='auto' to save memory."
-            )
+            why = "the network has delays, and a new window would lose the activity under way"
+            advice = "Run the sequence in one piece, with checkpoint_steps='auto' to save memory"
+            raise TrainingError(f"truncated: {why}. {advice}.")
     if inp.dim() != 3:
         got = tuple(inp.shape)
         raise ShapeError(f"truncated: inp has shape {got}; expected three dimensions, as for forward.")

@@ -111,7 +111,7 @@ def test_lesions(bistable, tmp_path):
     [
         (("fixed-points", "NET", "--stim", "cues:1"), "Did you mean 'cue'"),
         (("fixed-points", "NET", "--stim", "cue"), "expected a constant stimulus as REGION:AMPLITUDE"),
-        (("fixed-points", "NET", "--stim", "cue:1:50"), "there is no 'cue:1'"),
+        (("fixed-points", "NET", "--stim", "cue:1:50"), "nothing is called 'cue:1'"),
         (("fixed-points", "NET", "--overwrite"), "say which with --save"),
         (("fixed-points", "NET", "--out", "x.gif"), ".png, .svg or .pdf"),
         (("linearize", "NET", "--kind", "map"), "kind is 'map'"),

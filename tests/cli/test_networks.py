@@ -115,7 +115,7 @@ def test_a_neuron_by_name(tmp_path):
     assert not aval.sel(time=slice(0, 50)).any()
     assert aval.sel(time=150) > 0.3
     text = run("simulate", "celegans", "--stim", "AVALL:1", code=1)
-    assert "stimulus on 'AVALL': there is no 'AVALL'; looked at 17 regions, " in text
+    assert "stimulus on 'AVALL': nothing is called 'AVALL'; looked at 17 regions, " in text
     assert "the ids of 302 units. Did you mean 'AVAL'?" in text
 
 
@@ -179,7 +179,7 @@ def test_a_run_without_any_drive_says_so(config, tmp_path):
         (("--stim", "a"), "'a': expected a stimulus as REGION:AMPLITUDE[:START[:STOP]]"),
         (("--stim", "a:x"), "expected a stimulus as"),
         (("--lesion", ":5"), "expected a lesion as REGION[:START[:STOP]]"),
-        (("--lesion", "aa"), "lesion of 'aa': there is no 'aa'"),
+        (("--lesion", "aa"), "lesion of 'aa': nothing is called 'aa'"),
         (("--lesion", "a:50:20"), "are not an interval"),
         (("--clamp", "a"), "expected a clamp as REGION:VALUE[:START[:STOP]]"),
         (("--clamp", "cue:1"), "it is an input; give it a stimulus instead"),

@@ -122,7 +122,7 @@ def test_a_made_up_field_is_declared_in_one_place_and_found_everywhere(tmp_path)
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (dict(tua=3), "there is no field 'tua'. Did you mean 'tau'"),
+        (dict(tua=3), "unknown field 'tua'. Did you mean 'tau'"),
         (dict(tau=[1, 2]), r"tau is an array of shape \(2,\); it must be a finite number above 0 ms, or 3 of them"),
         (dict(tau=[1, 2, 0]), "tau is an array"),
         (dict(tau=True), "tau is True"),
@@ -226,7 +226,7 @@ class TestNetworkxMethods:
             (lambda g: g.add_node("x"), r"no number of units; use add_region\(name, n\) or add_input"),
             (lambda g: g.add_nodes_from("xy"), "no number of units"),
             (lambda g: g.add_node("x", n=0), "number of units is 0"),
-            (lambda g: g.add_node("x", n=2, colour="red"), "no field 'colour'"),
+            (lambda g: g.add_node("x", n=2, colour="red"), "unknown field 'colour'"),
             (lambda g: g.add_edge("a", "i"), "'i' is an input"),
             (lambda g: g.add_edge("i", "a"), "exists already"),
             (lambda g: g.add_edges_from([("a", "a", {"density": 0.1, "fan_in": 2})]), "exclude each other"),

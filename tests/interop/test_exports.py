@@ -504,7 +504,7 @@ def test_units_by_name():
     region, index = net.find_unit("AVAL")
     assert net[region].unit_ids[index] == "AVAL"
     assert net.unit_ids[net.get_region_indices(region)[0] + index] == "AVAL"
-    with pytest.raises(UnknownNameError, match=r"there is no 'AVALL'; looked at \d+ regions, .* and the ids of 302 units. Did you mean 'AVAL'"):
+    with pytest.raises(UnknownNameError, match=r"nothing is called 'AVALL'; looked at \d+ regions, .* and the ids of 302 units. Did you mean 'AVAL'"):
         net.find_unit("AVALL")
     plain = small(sm.mRNN)
     assert plain.unit_ids[:5] == ["ctx[0]", "ctx[1]", "ctx[2]", "ctx[3]", "spine[0]"]

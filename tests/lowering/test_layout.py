@@ -45,9 +45,9 @@ def test_every_name_has_its_kind_and_units():
 
 def test_a_missing_or_ambiguous_name_says_where_it_looked():
     names = UnitNames(graph())
-    with pytest.raises(UnknownNameError, match=r"here: there is no 'toch'; looked at 3 regions, 1 parents, 1 inputs and the ids of 9 units. Did you mean 'touch'"):
+    with pytest.raises(UnknownNameError, match=r"here: nothing is called 'toch'; looked at 3 regions, 1 parents, 1 inputs and the ids of 9 units. Did you mean 'touch'"):
         names.find("toch", "here")
-    with pytest.raises(UnknownNameError, match=r"there is no 72057594065397183; .* Did you mean '72057594065397183"):
+    with pytest.raises(UnknownNameError, match=r"nothing is called 72057594065397183; .* Did you mean '72057594065397183"):
         names.unit(72057594065397183)
     with pytest.raises(UnknownNameError, match="is used in 'touch' and 'motor'; name the region too"):
         names.unit(ROOT_IDS[0])

@@ -254,7 +254,7 @@ def test_what_cannot_be(make, error, message):
         (Stimulus("a", Samples(np.ones(3)), stop=8), (), StimulusError, "last 3 ms, the window 8 ms"),
         (Stimulus("a", Samples([1.0, np.inf])), (), StimulusError, "not finite"),
         (Stimulus("a", Function(lambda t: [1, 2])), (), StimulusError, r"returns shape \(2,\)"),
-        ((), Lesion("bb"), UnknownNameError, r"lesion of 'bb': there is no 'bb'; looked at .* regions, .* inputs and the ids of .* units"),
+        ((), Lesion("bb"), UnknownNameError, r"lesion of 'bb': nothing is called 'bb'; looked at .* regions, .* inputs and the ids of .* units"),
         ((), Clamp("i", 1.0), InterventionError, "give it a stimulus"),
         ((), Gain("a", "c", 1.0), InterventionError, "no such projection"),
         ((), Gain("a", "b", 1.0, key="secondd"), InterventionError, "Did you mean 'second'"),
