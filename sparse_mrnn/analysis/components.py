@@ -423,14 +423,10 @@ def rotational_plane(
     moved = float((dx**2).sum())
     if moved == 0:
         raise AnalysisError("rotational_plane: the states do not move.")
-    pairs = [(i, j) for i in range(components) for j in range(i)]
-    design = np.zeros((*x.shape, len(pairs)))  # dx = M x with M[i, j] = -M[j, i]
-    for p, (i, j) in enumerate(pairs):
-        design[:, i, p], design[:, j, p] = x[:, j], -x[:, i]
-    weights = np.linalg.lstsq(design.reshape(-1, len(pairs)), dx.ravel(), rcond=None)[0]
-    m = np.zeros((components, components))
-    for value, (i, j) in zip(weights, pairs, strict=True):
-        m[i, j], m[j, i] = value, -value
+    # The least squares of dx = M x with M^T = -M solve M S + S M = dx^T x - x^T dx, S = x^T x.
+    s, v = np.linalg.eigh(x.T @ x)
+    right, both = v.T @ (dx.T @ x - x.T @ dx) @ v, s[:, None] + s
+    m = v @ np.divide(right, both, out=np.zeros_like(right), where=both > 1e-14 * s[-1]) @ v.T
     free = np.linalg.lstsq(x, dx, rcond=None)[0]
     left, left_any = float(((dx - x @ m.T) ** 2).sum()), float(((dx - x @ free) ** 2).sum())
     values, vectors = np.linalg.eigh(1j * m)  # eigenvalues of a skew-symmetric matrix are imaginary, in pairs

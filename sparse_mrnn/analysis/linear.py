@@ -128,8 +128,6 @@ class Linearization:
         """Names of the regions analysed, in unit order."""
         return list(dict.fromkeys(self.region.tolist()))
 
-    # ---------------------------------------------------------------- Jacobians
-
     def jacobian(self, kind: str = "step") -> sp.csr_array:
         """The Jacobian, shape (units, units): of one time step (dimensionless), or of the flow (per ms)."""
         return self.dynamics.jacobian(self.state, kind, self.of)
@@ -174,8 +172,6 @@ class Linearization:
         """f' of each unit, shape (units, 1)."""
         return np.asarray(self.dynamics.slope(self.state).cpu().numpy())
 
-    # ---------------------------------------------------------------- modes
-
     def modes(self, k: int = 6, kind: str = "step", which: str | None = None, **options: Any) -> Modes:
         """Leading eigenpairs, by `sparse_mrnn.spectral`: certified, or an error.
 
@@ -204,8 +200,6 @@ class Linearization:
         frequency = 1000 * np.abs(np.where(np.isfinite(rate.imag), rate.imag, 0)) / (2 * np.pi)
         grows = ~border & (rate.real > 0)
         return Modes(values, x, share, timescale, grows, frequency, self.region, np.array(names), kind)
-
-    # ---------------------------------------------------------------- responses
 
     def response(self, source: Any, times: Sequence[float] | Float, *, step: bool = False) -> Float:
         """Deviation of every unit over time after a small current into a source.
@@ -281,8 +275,6 @@ class Linearization:
         names = self.regions
         whole = np.concatenate([self.transfer_function(frequency, name)[0] for name in names], axis=1)
         return np.stack([np.linalg.norm(whole[self.region == name], axis=0) for name in names])
-
-    # ---------------------------------------------------------------- Gramians
 
     def controllability(self, source: Any, *, rtol: float = 1e-6, rank: int = 300) -> Gramian:
         """Gramian ``sum_t J^t B B^T J^Tt``: where currents into a source can bring the state.

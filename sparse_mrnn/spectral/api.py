@@ -19,7 +19,6 @@ from sparse_mrnn.spectral.inputs import LOW_RANK_UNITS, LowRankMatrix, as_matrix
 from sparse_mrnn.spectral.matrix_search import MatrixSearch, low_rank_search
 from sparse_mrnn.spectral.result import SpectralResult
 from sparse_mrnn.spectral.settings import Budget, Complex, Progress, SearchSettings
-from sparse_mrnn.spectral.structure import rows_of
 
 
 class SearchOptions(TypedDict, total=False):
@@ -231,10 +230,7 @@ def disc_radius(weights: Any, ptr: NDArray[np.integer] | None = None, seed: int 
     lean = np.sign(np.bincount(w.indices, w.data, minlength=n)).astype(int) + 1
     kind = region * 3 + lean  # a region's excitatory and inhibitory sources have means of their own
     _, kind, size = np.unique(kind, return_inverse=True, return_counts=True)
-    count = len(size)
-    cell = kind[rows_of(w)] * count + kind[w.indices]
-    area = np.outer(size, size)
-    mean = np.bincount(cell, w.data, minlength=count**2).reshape(count, count) / area
-    square = np.bincount(cell, w.data**2, minlength=count**2).reshape(count, count) / area
+    member = sp.csr_array((np.ones(n), kind, np.arange(n + 1)))
+    mean, square = ((member.T @ m @ member).toarray() / np.outer(size, size) for m in (w, w.multiply(w)))
     summed = np.maximum(square - mean**2, 0) * size[None]
     return float(np.sqrt(np.abs(np.linalg.eigvals(summed)).max()))

@@ -20,27 +20,6 @@ from sparse_mrnn.spectral.result import UncertifiedError
 from sparse_mrnn.spectral.settings import Budget, Complex, SearchSettings
 
 
-class _Radius(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, values: Tensor, pairs: Tensor, n: int, settings: SearchSettings) -> Tensor:
-        data, (i, j) = values.detach().double().cpu().numpy(), pairs.cpu().numpy()
-        search = MatrixSearch(as_matrix(sp.csr_array(sp.coo_array((data, (i, j)), shape=(n, n)))), settings)
-        radius = search.result().value
-        if values.requires_grad:
-            grad = np.zeros(len(data))
-            if radius > 0:
-                x, y = _eigenvectors(search)
-                value = search.leading[0].value
-                slope = np.conj(value) / np.abs(value) / (y @ x) * y[i] * x[j]
-                grad = np.where(data == 0, 0.0, np.real(slope))
-            ctx.save_for_backward(torch.from_numpy(grad).to(values.device, values.dtype))
-        return values.new_tensor(radius)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
-        return grad * ctx.saved_tensors[0], None, None, None
-
-
 def _eigenvectors(search: MatrixSearch) -> tuple[Complex, Complex]:
     """Right and left eigenvectors of the leading component, to double precision; 0 at other units."""
     first = search.leading[0]
@@ -101,8 +80,17 @@ def differentiable_spectral_radius(
     """
     settings = SearchSettings("LM", 1, rtol, seed, Budget())
     values, pairs, n = _entries(W, region_names(regions))
-    result: Tensor = _Radius.apply(values, pairs, n, settings)  # type: ignore[no-untyped-call]
-    return result
+    data, (i, j) = values.detach().double().cpu().numpy(), pairs.cpu().numpy()
+    search = MatrixSearch(as_matrix(sp.csr_array(sp.coo_array((data, (i, j)), shape=(n, n)))), settings)
+    radius = search.result().value
+    grad = np.zeros(len(data))
+    if radius > 0 and values.requires_grad:
+        x, y = _eigenvectors(search)
+        value = search.leading[0].value
+        slope = np.conj(value) / np.abs(value) / (y @ x) * y[i] * x[j]
+        grad = np.where(data == 0, 0.0, np.real(slope))
+    change = values - values.detach()  # 0, but with a gradient
+    return values.new_tensor(radius) + change @ torch.from_numpy(grad).to(values)
 
 
 def _entries(w: Any, names: tuple[str, ...]) -> tuple[Tensor, Tensor, int]:
