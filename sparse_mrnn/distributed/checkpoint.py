@@ -20,7 +20,7 @@ from sparse_mrnn.distributed.parameters import WholeParameter, description, whol
 from sparse_mrnn.distributed.ranks import Ranks
 from sparse_mrnn.errors import SavedFileError, SparseMRNNError
 from sparse_mrnn.files.digest import digest
-from sparse_mrnn.files.tensors import SHARDED_CHECKPOINT, StoredTensors, read_tensors, write_each
+from sparse_mrnn.files.tensors import SHARDED_CHECKPOINT, Tensors, read_tensors, write_each
 from sparse_mrnn.models.network import NoiseState
 from sparse_mrnn.state.checkpoint import damaged_if_malformed, nothing_changed, software_versions
 from sparse_mrnn.state.differences import differences, first_of
@@ -171,7 +171,7 @@ def load_checkpoint(path: str | os.PathLike[str], net: nn.Module, optimizer: Opt
     """
     sharded, parameters, where = _network_of(net), _parameters(net), Path(path)
     ranks, units = sharded.ranks, sharded.units
-    stored: StoredTensors | None = None
+    stored: Tensors | None = None
 
     def read() -> dict[str, Any]:
         nonlocal stored
@@ -270,7 +270,7 @@ def _compare(what: str, then: dict[str, Any], now: dict[str, Any]) -> None:
         raise SavedFileError(f"this is another {what}: {first_of(found)}")
 
 
-def _check_stored(stored: StoredTensors, wanted: dict[str, _Stored]) -> None:
+def _check_stored(stored: Tensors, wanted: dict[str, _Stored]) -> None:
     """Refuse a file without these tensors, or with others of their names."""
     for name, want in wanted.items():
         if name not in stored:

@@ -306,13 +306,24 @@ class SparseWeights(FixedTensors):
         """Sign of each synapse (int8), in CSR order; 0 for a free one."""
         return self.sign.index_select(0, self.col) if self.synapse_sign is None else self.synapse_sign
 
-    def signs_of(self, projection: Tensor, col: Tensor) -> Tensor:
-        """Sign (int8) of synapses from units ``col`` in projections of these numbers; 0 for a free one."""
-        inherited = self.sign.index_select(0, col)
+    @property
+    def has_own_signs(self) -> bool:
+        """True if a projection has a sign of its own, so that each synapse's is stored."""
+        return bool(self._own_signs)
+
+    def signs_of(
+        self, projection: Tensor, col: Tensor, names: Sequence[ProjectionKey] | None = None
+    ) -> Tensor:
+        """Sign (int8) of synapses from units ``col`` in projections of these numbers; 0 for a free one.
+
+        The numbers are those in ``names``, by default in ``projections``.
+        """
+        names = self.projections if names is None else names
+        inherited = self.sign.to(col.device).index_select(0, col)
         if not self._own_signs:
             return inherited
-        inherits = torch.tensor([name not in self._own_signs for name in self.projections], device=col.device)
-        own = [self._own_signs.get(name, 0) for name in self.projections]
+        inherits = torch.tensor([name not in self._own_signs for name in names], device=col.device)
+        own = [self._own_signs.get(name, 0) for name in names]
         own_sign = torch.tensor(own, dtype=torch.int8, device=col.device)
         return torch.where(inherits[projection], inherited, own_sign[projection])
 

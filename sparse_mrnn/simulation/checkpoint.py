@@ -36,8 +36,7 @@ def load(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         If it cannot be read, or is not as it was written.
     """
     try:
-        header, tensors = read_tensors(path, RUN)
-        return header, dict(tensors)
+        return read_tensors(path, RUN)
     except SavedFileError as error:
         advice = "Restore it, or start the run anew with mode='overwrite' (--overwrite)."
         raise ResumeError(f"cannot read the checkpoint: {error} {advice}") from error

@@ -13,18 +13,13 @@ from torch import Tensor
 
 from sparse_mrnn.declaration.graph import RegionGraph
 from sparse_mrnn.errors import SavedFileError
-from sparse_mrnn.files.tensors import NETWORK, Tensors, read_tensors, write_tensors
-from sparse_mrnn.state.checkpoint import (
-    STATE,
-    damaged_if_malformed,
-    pack_state,
-    software_versions,
-    unpack_extra,
-)
+from sparse_mrnn.files.tensors import NETWORK, Tensors, read_tensors, under, write_tensors
+from sparse_mrnn.state.checkpoint import STATE, damaged_if_malformed, software_versions
 from sparse_mrnn.state.describe import Arrays, DescriptionModel, Edge, describe, graph_of
 
 GRAPH = "graph."
 """What the names of arrays of regions begin with."""
+EXTRA_STATE = "_extra_state"
 PARTS = {"recurrent": "rec", "input": "inp"}
 """What the names of a weight matrix' tensors begin with in a state dict."""
 
@@ -41,7 +36,6 @@ class NetworkHeader(BaseModel):
     noise_seeds: list[int] = Field(min_length=2, max_length=2)
     not_trained: list[str]
     topology: dict[str, Any]
-    extra: dict[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,9 +50,7 @@ class SavedNetwork:
     settings : dict
         Of the model, as JSON.
     state : dict
-        The tensors of its state dict.
-    extra : dict
-        The rest of its state dict.
+        Its state dict without ``_extra_state``, for which the graph and the settings stand.
     noise_seeds : (int, int)
     not_trained : list of str
         Parameters that do not require gradients.
@@ -68,7 +60,6 @@ class SavedNetwork:
     explicit: list[Edge]
     settings: dict[str, Any]
     state: Tensors
-    extra: dict[str, Any]
     noise_seeds: tuple[int, int]
     not_trained: list[str]
 
@@ -77,12 +68,12 @@ def write_network(
     path: Path,
     graph: RegionGraph,
     settings: Mapping[str, Any],
-    state: Mapping[str, Any],
+    state: Mapping[str, Tensor],
     *,
     noise_seeds: tuple[int, int],
     not_trained: Iterable[str],
 ) -> None:
-    """Write a network; arguments as the fields of `SavedNetwork`, ``state`` whole.
+    """Write a network; arguments as the fields of `SavedNetwork`.
 
     Raises
     ------
@@ -90,16 +81,15 @@ def write_network(
         If it cannot be written, or the graph holds what a file cannot.
     """
     arrays: Arrays = {}
-    network = describe(graph, settings, arrays)
-    tensors = {f"{GRAPH}{name}": torch.from_numpy(array.copy()) for name, array in arrays.items()}
     header = {
         "versions": software_versions(),
-        "network": network,
+        "network": describe(graph, settings, arrays),
         "noise_seeds": list(noise_seeds),
         "not_trained": list(not_trained),
         "topology": topology(graph, state),
-        "extra": pack_state(state, tensors),
     }
+    tensors = {f"{GRAPH}{name}": torch.from_numpy(array.copy()) for name, array in arrays.items()}
+    tensors |= {f"{STATE}{name}": tensor for name, tensor in state.items() if name != EXTRA_STATE}
     write_tensors(path, NETWORK, header, tensors)
 
 
@@ -114,8 +104,8 @@ def read_network(path: Path) -> SavedNetwork:
     header, tensors = read_tensors(path, NETWORK)
     with damaged_if_malformed(path):
         found = NetworkHeader.model_validate(header)
-        state = tensors.under(STATE)
-        arrays = {name: tensor.numpy().copy() for name, tensor in tensors.under(GRAPH).items()}
+        state = under(tensors, STATE)
+        arrays = {name: tensor.numpy().copy() for name, tensor in under(tensors, GRAPH).items()}
         _check_sizes(found.network, state)
         graph, explicit = graph_of(found.network, arrays)
         return SavedNetwork(
@@ -123,7 +113,6 @@ def read_network(path: Path) -> SavedNetwork:
             explicit=explicit,
             settings=found.network.settings,
             state=state,
-            extra=unpack_extra(found.extra, tensors),
             noise_seeds=(found.noise_seeds[0], found.noise_seeds[1]),
             not_trained=found.not_trained,
         )
