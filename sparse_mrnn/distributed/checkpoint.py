@@ -23,7 +23,8 @@ from sparse_mrnn.files.digest import digest
 from sparse_mrnn.files.tensors import SHARDED_CHECKPOINT, Tensors, read_tensors, write_each
 from sparse_mrnn.models.network import NoiseState
 from sparse_mrnn.state.checkpoint import damaged_if_malformed, nothing_changed, software_versions
-from sparse_mrnn.state.differences import differences, first_of
+from sparse_mrnn.state.differences import differences, refuse_another
+from sparse_mrnn.state.optimizers import all_or_nothing
 from sparse_mrnn.training.checkpoint import check_noise
 
 T = TypeVar("T")
@@ -33,7 +34,7 @@ VALUE, MOMENT, NOISE = "parameter.", "optimizer.", "noise."
 
 
 class SavedNoise(BaseModel):
-    """Where the noise is that all ranks draw alike; the states of its generators are tensors."""
+    """Seeds of the noise that all ranks draw alike; the states of its generators are tensors."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -184,12 +185,13 @@ def load_checkpoint(path: str | os.PathLike[str], net: nn.Module, optimizer: Opt
     header = _together(ranks, read)
     saved = ShardedCheckpointHeader.model_validate(ranks.broadcast(lambda: header))
     with nothing_changed(where):
-        _compare("network", saved.network, json.loads(json.dumps(description(sharded))))
+        refuse_another("network", differences(saved.network, json.loads(json.dumps(description(sharded)))))
         wanted = {f"{VALUE}{p.name}": _Stored(p.entries, p.parts, p.dtype) for p in parameters}
         if optimizer is not None:
             if saved.optimizer is None:
                 raise SavedFileError("it has no optimiser; load it without one")
-            _compare("optimiser", saved.optimizer.identity(), groups_of(ranks, optimizer, parameters))
+            then = {"class": saved.optimizer.kind, "parameters": saved.optimizer.parameters}
+            refuse_another("optimiser", differences(then, groups_of(ranks, optimizer, parameters)))
             for p in parameters:
                 for key, dtype in saved.optimizer.moments(p.name).items():
                     wanted[f"{MOMENT}{p.name}.{key}"] = _Stored(p.entries, p.parts, dtype)
@@ -207,13 +209,8 @@ def load_checkpoint(path: str | os.PathLike[str], net: nn.Module, optimizer: Opt
         if optimizer is not None and saved.optimizer is not None:
             moments = {n.removeprefix(MOMENT): own for n, own in found.items() if n.startswith(MOMENT)}
             load = partial(load_state, optimizer, parameters, saved.optimizer, moments)
-            before = dict(vars(optimizer))  # torch replaces what is in it, and changes none of it
-            try:
+            with all_or_nothing([optimizer]):
                 _together(ranks, load)
-            except SparseMRNNError:
-                vars(optimizer).clear()
-                vars(optimizer).update(before)
-                raise
     with torch.no_grad():
         for p in parameters:
             for part, values in zip(p.parts, found[f"{VALUE}{p.name}"], strict=True):
@@ -245,7 +242,7 @@ def _parameters(root: nn.Module) -> list[WholeParameter]:
     for name, tensor in root.state_dict(keep_vars=True).items() if prefix else ():
         if not name.startswith(f"{prefix}."):
             if not isinstance(tensor, Tensor):
-                raise SavedFileError(f"{name} of net is no tensor, which a file of ranks cannot hold.")
+                raise SavedFileError(f"{name} of net is not a tensor, and a file of ranks holds only these.")
             alike = Alike(net.ranks, tuple(tensor.shape))
             found.append(WholeParameter(f"module.{name}", [tensor], alike, tensor.dtype))
     return found
@@ -265,11 +262,6 @@ def _check_alike(ranks: Ranks, tensors: dict[str, _Stored]) -> None:
             raise SavedFileError(f"{text}; give every rank the same, and train with the same gradients.")
 
 
-def _compare(what: str, then: dict[str, Any], now: dict[str, Any]) -> None:
-    if found := differences(then, now):
-        raise SavedFileError(f"this is another {what}: {first_of(found)}")
-
-
 def _check_stored(stored: Tensors, wanted: dict[str, _Stored]) -> None:
     """Refuse a file without these tensors, or with others of their names."""
     for name, want in wanted.items():
@@ -282,7 +274,7 @@ def _check_stored(stored: Tensors, wanted: dict[str, _Stored]) -> None:
 
 
 def _together(ranks: Ranks, function: Callable[[], T]) -> T:
-    """What a function returns here, unless it raises an error on any rank: then every rank raises one."""
+    """Call a function on every rank; if it raises an error on any, every rank raises one."""
     failure: SparseMRNNError | None = None
     try:
         result = function()

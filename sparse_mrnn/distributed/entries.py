@@ -31,7 +31,7 @@ class _Piece:
 
 
 class Entries:
-    """Which entries of an array ranks have: some of each unit, in the order of all units.
+    """Entries of an array that ranks share out: some of each unit, in the order of all units.
 
     Parameters
     ----------
@@ -114,19 +114,13 @@ class Entries:
 
 
 class Alike:
-    """Of an array that all ranks have alike: the same as `Entries`, without messages to gather it.
-
-    Parameters
-    ----------
-    ranks : Ranks
-    shape : tuple of int
-    """
+    """An array that all ranks have alike, used as `Entries`; gathering it takes no messages."""
 
     def __init__(self, ranks: Ranks, shape: tuple[int, ...]) -> None:
         self.ranks, self.shape = ranks, shape
 
     def gather(self, tensors: Sequence[Tensor], dtype: torch.dtype) -> Tensor | None:
-        """That of rank 0, there."""
+        """The array of rank 0, there."""
         return tensors[0].detach().cpu().to(dtype) if self.ranks.rank == 0 else None
 
     def scatter(self, whole: Tensor | None, dtype: torch.dtype) -> list[Tensor]:

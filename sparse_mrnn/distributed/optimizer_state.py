@@ -15,6 +15,7 @@ from sparse_mrnn.errors import SavedFileError
 from sparse_mrnn.files.nested import pack, unpack
 from sparse_mrnn.files.tensors import DTYPES
 from sparse_mrnn.state.differences import differences
+from sparse_mrnn.state.optimizers import all_or_nothing, names_by_group
 
 Optimizer = torch.optim.Optimizer
 OF_A_RANK = ("params", "param_names")
@@ -25,38 +26,20 @@ TYPES = {str(dtype): dtype for dtype in DTYPES}
 class OptimizerState(BaseModel):
     """Class, groups and numbers of an optimiser; tensors like a parameter are apart.
 
-    Parameters
-    ----------
-    kind : str
-        Name of the class.
-    parameters : list of list of str
-        Names of the whole network's parameters in each group.
-    options : list
-        Of each group, as of `pack`.
-    state : dict
-        Of each parameter that has a state, by name and entry: {"like": type} of a tensor like the parameter,
-        {"number": value, "dtype": type} of a tensor of one number, or {"value": as of `pack`}.
+    Options of a group and values are as of `pack`. The state of a parameter, by entry, is {"like": type} of a
+    tensor like the parameter, {"number": value, "dtype": type} of a tensor of one number, or {"value": ...}.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     kind: str
     parameters: list[list[str]]
+    """Names of the whole network's parameters in each group."""
     options: list[Any]
     state: dict[str, dict[str, dict[str, Any]]]
 
-    def identity(self) -> dict[str, Any]:
-        """What `groups_of` says of an optimiser like this one."""
-        return {"class": self.kind, "parameters": self.parameters}
-
     def moments(self, name: str) -> dict[str, torch.dtype]:
-        """Types of the tensors like a parameter, by entry.
-
-        Raises
-        ------
-        SavedFileError
-            If there is no such type.
-        """
+        """Types of the tensors like a parameter, by entry; an unknown one raises a SavedFileError."""
         entries = self.state.get(name, {})
         found = {key: entry["like"] for key, entry in entries.items() if "like" in entry}
         return {key: _type(dtype, f"entry {key!r} of {name}") for key, dtype in found.items()}
@@ -74,7 +57,7 @@ def groups_of(ranks: Ranks, optimizer: Optimizer, parameters: Sequence[WholePara
 
 
 def state_of(ranks: Ranks, optimizer: Optimizer, parameters: Sequence[WholeParameter]) -> OptimizerState:
-    """What an optimiser has of the whole network's parameters; every rank calls it.
+    """Describe the state of an optimiser for the whole network; every rank calls it.
 
     Raises
     ------
@@ -105,16 +88,9 @@ def load_state(
     saved: OptimizerState,
     moments: Mapping[str, Sequence[Tensor]],
 ) -> None:
-    """Load what an optimiser has of this rank's parameters.
+    """Load a saved state, with the same groups, for this rank's parameters.
 
-    Parameters
-    ----------
-    optimizer : torch.optim.Optimizer
-    parameters : sequence of WholeParameter
-    saved : OptimizerState
-        With the groups of this one.
-    moments : mapping of str to sequence of Tensor
-        By "parameter.entry", a tensor for each of the parameter's parts.
+    ``moments`` has, by "parameter.entry", a tensor for each of the parameter's parts.
 
     Raises
     ------
@@ -125,7 +101,7 @@ def load_state(
     number = {id(part): k for k, part in enumerate(order)}
     state: dict[int, dict[str, Any]] = {}
     groups = optimizer.state_dict()["param_groups"]
-    try:
+    with all_or_nothing([optimizer]):
         for p in parameters:
             entries = saved.state.get(p.name, {})
             for which, part in enumerate(p.parts):
@@ -136,10 +112,6 @@ def load_state(
         for group, packed in zip(groups, saved.options, strict=True):
             group |= unpack(packed, {})
         optimizer.load_state_dict({"state": state, "param_groups": groups})
-    except SavedFileError:
-        raise
-    except Exception as error:  # torch raises anything for a state that is none of its own
-        raise SavedFileError(f"its state of a {saved.kind} is none: {error!r}") from error
 
 
 def _number(entry: Mapping[str, Any]) -> Any:
@@ -172,22 +144,19 @@ def _identity(every: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _own_groups(optimizer: Optimizer, parameters: Sequence[WholeParameter]) -> dict[str, Any]:
-    """Of this rank: class, names of the parameters in each group, and what is wrong."""
+    """Name this rank's parameters in each group; with the class, and what is wrong."""
     names = {id(part): p.name for p in parameters for part in p.parts}
-    kind, groups, failure = type(optimizer).__name__, [], None
-    for k, group in enumerate(optimizer.param_groups):
-        known = [names.get(id(part)) for part in group["params"]]
-        groups.append(sorted({name for name in known if name is not None}))
-        unknown = [n for n, (name, part) in enumerate(zip(known, group["params"], strict=True))
-                   if name is None and part.numel()]  # fmt: skip
-        if unknown:
-            failure = f"parameter {unknown[0]} in group {k} of {kind} is none of net's; give all it trains"
-            failure += " as one module"
-    return {"class": kind, "parameters": groups, "failure": failure}
+    found: dict[str, Any] = {"class": type(optimizer).__name__, "parameters": [], "failure": None}
+    try:
+        groups = names_by_group(optimizer, names, "net", "give all it trains as one module")
+        found["parameters"] = [sorted(set(group)) for group in groups]
+    except SavedFileError as error:
+        found["failure"] = str(error)
+    return found
 
 
 def _own_state(optimizer: Optimizer, parameters: Sequence[WholeParameter]) -> dict[str, Any]:
-    """Of this rank: options of groups, and entries of each parameter of which it has something."""
+    """Describe this rank's part: options of groups, and entries of each parameter that it has."""
     try:
         options = [
             _packed({name: value for name, value in group.items() if name not in OF_A_RANK}, f"group {k}")

@@ -31,17 +31,7 @@ Tensors = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class FileFormat:
-    """A kind of file and its version.
-
-    Parameters
-    ----------
-    name : str
-        As the header has it.
-    version : int
-        What is written, and what is read.
-    noun, reader : str
-        What it is, with an article, and what reads it, for messages.
-    """
+    """A kind of file and its version; what it is, with an article, and what reads it, for messages."""
 
     name: str
     version: int
@@ -68,14 +58,7 @@ DTYPES = {
 def write_tensors(path: Path, form: FileFormat, header: Header, tensors: Mapping[str, Tensor]) -> None:
     """Write beside ``path``, then rename: the file there is the new one or, after any failure, the old one.
 
-    Parameters
-    ----------
-    path : Path
-    form : FileFormat
-    header : dict
-        JSON.
-    tensors : mapping of str to Tensor
-        On any device; none is changed.
+    The header is JSON; the tensors may be on any device.
 
     Raises
     ------
@@ -99,14 +82,7 @@ def write_each(
 ) -> None:
     """Write as `write_tensors` tensors that are made one after another: only one is in memory.
 
-    Parameters
-    ----------
-    path, form, header
-        As there.
-    sizes : mapping of str to (torch.dtype, tuple of int)
-        Type and shape of each tensor.
-    tensor_of : callable
-        From a name to its tensor; it is called once for each, in the order of the names.
+    ``sizes`` has the type and shape of each; ``tensor_of`` is called once for each, by the order of names.
 
     Raises
     ------
@@ -245,7 +221,7 @@ def _header(path: Path, text: str | None, form: FileFormat) -> Header:
 
 
 def _what_it_is(path: Path, error: Exception) -> str:
-    """What a file is that safetensors cannot read, from its first bytes."""
+    """Say what a file is that safetensors cannot read, from its first bytes."""
     try:
         with open(path, "rb") as file:
             start = file.read(8)

@@ -63,12 +63,7 @@ class FixedTensors(nn.Module):
     ) -> None:
         """Take the fixed tensors out of a state dict; arguments as of torch's ``_load_from_state_dict``.
 
-        Parameters
-        ----------
-        free : collection of str
-            Those whose shape may be another one.
-        optional : collection of str
-            Those that may be missing; they are None then.
+        Those in ``free`` may have another shape; those in ``optional`` may be missing, and are None then.
         """
         assign = local_metadata.get("assign_to_params_buffers", False)
         for name, persistent in self._fixed.items():

@@ -15,7 +15,7 @@ from sparse_mrnn.declaration.graph import RegionGraph
 from sparse_mrnn.declaration.sharing import SynapseLabels
 from sparse_mrnn.errors import ConfigError, SavedFileError
 from sparse_mrnn.models.elman import ElmanmRNN
-from sparse_mrnn.models.explicit_graph import synapse_blocks
+from sparse_mrnn.models.exports import synapse_blocks
 from sparse_mrnn.models.fixed_tensors import FixedTensors
 from sparse_mrnn.models.leaky import mRNN
 from sparse_mrnn.models.network import chosen_device

@@ -40,28 +40,17 @@ class NetworkHeader(BaseModel):
 
 @dataclass(frozen=True, eq=False)
 class SavedNetwork:
-    """The content of the file of a network.
-
-    Parameters
-    ----------
-    graph : RegionGraph
-    explicit : list of (source, target, key)
-        Projections of ``graph`` whose ``weights`` are missing: they are in the state.
-    settings : dict
-        Of the model, as JSON.
-    state : dict
-        Its state dict without ``_extra_state``, for which the graph and the settings stand.
-    noise_seeds : (int, int)
-    not_trained : list of str
-        Parameters that do not require gradients.
-    """
+    """The content of the file of a network."""
 
     graph: RegionGraph
     explicit: list[Edge]
+    """Projections of ``graph`` whose ``weights`` are missing: they are in the state."""
     settings: dict[str, Any]
     state: Tensors
+    """The state dict without ``_extra_state``, for which the graph and the settings stand."""
     noise_seeds: tuple[int, int]
     not_trained: list[str]
+    """Parameters that do not require gradients."""
 
 
 def write_network(

@@ -38,14 +38,8 @@ def rewrite_synapses(
 ) -> None:
     """Give ``weights`` the synapses of ``table``; an optimiser's moments go along, those of new ones are 0.
 
-    Parameters
-    ----------
-    weights : SparseWeights
-    table : SynapseTable
-        Made from ``weights.table()``.
-    optimizer : torch.optim.Optimizer or several, optional
-    trained_gains : Tensor of bool, shape (gains,), optional
-        Which shared gains are trained from now on. Default: as before.
+    ``table`` is made from ``weights.table()``; ``trained_gains``, of shape (gains,), says which shared gains
+    are trained from now on. Default: as before.
 
     Raises
     ------
