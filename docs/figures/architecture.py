@@ -18,16 +18,12 @@ import networkx as nx
 
 PACKAGE = Path(__file__).parents[2] / "sparse_mrnn"
 FAMILIES = {
-    "declare": (
-        "#f4d58d",
-        "connectivity explicit hex_lattice initializers sharing graph stimulus recording "
-        "simulation_config config describe",
-    ),
-    "lower and compute": ("#a8d5ba", "ops lowering models spectral random_streams"),
-    "use a network": ("#b7cdea", "simulation training tasks analysis plot benchmark"),
-    "exchange": ("#e3bfd9", "connectome interop data tensor_file"),
+    "declare": ("#f4d58d", "declaration stimulus recording"),
+    "lower and compute": ("#a8d5ba", "ops lowering models spectral state"),
+    "use a network": ("#b7cdea", "simulation training tasks analysis plot benchmark distributed fly_vision"),
+    "exchange": ("#e3bfd9", "connectome interop data files"),
 }
-HELPERS = ("errors", "atomic", "differences", "nested")
+HELPERS = ("errors", "checks", "display", "runtime")
 """Imported from anywhere, and not drawn."""
 FILL = {name: colour for colour, names in FAMILIES.values() for name in names.split()}
 

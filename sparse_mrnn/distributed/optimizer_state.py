@@ -9,7 +9,7 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
-from sparse_mrnn.distributed.parameters import WholeParameter
+from sparse_mrnn.distributed.entries import WholeTensor
 from sparse_mrnn.distributed.ranks import Ranks
 from sparse_mrnn.errors import SavedFileError
 from sparse_mrnn.files.nested import pack, unpack
@@ -18,52 +18,47 @@ from sparse_mrnn.state.differences import differences
 from sparse_mrnn.state.optimizers import all_or_nothing, names_by_group
 
 Optimizer = torch.optim.Optimizer
-OF_A_RANK = ("params", "param_names")
-"""Entries of a parameter group that are of a rank's own parameters."""
 TYPES = {str(dtype): dtype for dtype in DTYPES}
 
 
 class OptimizerState(BaseModel):
-    """Class, groups and numbers of an optimiser; tensors like a parameter are apart.
+    """Class and groups of an optimiser, and its numbers without the tensors that are like a parameter.
 
-    Options of a group and values are as of `pack`. The state of a parameter, by entry, is {"like": type} of a
-    tensor like the parameter, {"number": value, "dtype": type} of a tensor of one number, or {"value": ...}.
+    Parameters of groups are the names of the whole network's; options of groups are as of `pack`. The state
+    of a parameter has by entry {"like": type} of a tensor like the parameter, {"number": value, "dtype":
+    type} of a tensor of one number, or {"value": as of `pack`}.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     kind: str
     parameters: list[list[str]]
-    """Names of the whole network's parameters in each group."""
     options: list[Any]
     state: dict[str, dict[str, dict[str, Any]]]
 
+    def identity(self) -> dict[str, Any]:
+        """The description that `groups_of` gives of such an optimiser."""
+        return {"class": self.kind, "parameters": self.parameters}
+
     def moments(self, name: str) -> dict[str, torch.dtype]:
-        """Types of the tensors like a parameter, by entry; an unknown one raises a SavedFileError."""
-        entries = self.state.get(name, {})
-        found = {key: entry["like"] for key, entry in entries.items() if "like" in entry}
-        return {key: _type(dtype, f"entry {key!r} of {name}") for key, dtype in found.items()}
+        """Types of the tensors like a parameter, by entry; an unknown one is refused."""
+        entries = self.state.get(name, {}).items()
+        return {key: _type(e["like"], f"entry {key!r} of {name}") for key, e in entries if "like" in e}
 
 
-def groups_of(ranks: Ranks, optimizer: Optimizer, parameters: Sequence[WholeParameter]) -> dict[str, Any]:
+def groups_of(ranks: Ranks, optimizer: Optimizer, parameters: Sequence[WholeTensor]) -> dict[str, Any]:
     """Class of an optimiser and the names of the parameters in each group; every rank calls it.
 
-    Raises
-    ------
-    SavedFileError
-        On every rank, if it has parameters of something else, or ranks differ.
+    Every rank refuses an optimiser with parameters of something else, or ranks that differ.
     """
     return _identity(ranks.gather(_own_groups(optimizer, parameters)))
 
 
-def state_of(ranks: Ranks, optimizer: Optimizer, parameters: Sequence[WholeParameter]) -> OptimizerState:
-    """Describe the state of an optimiser for the whole network; every rank calls it.
+def state_of(ranks: Ranks, optimizer: Optimizer, parameters: Sequence[WholeTensor]) -> OptimizerState:
+    """The state that an optimiser has of the whole network's parameters; every rank calls it.
 
-    Raises
-    ------
-    SavedFileError
-        On every rank, as `groups_of`, or if the state is of another kind than of tensors like the parameter
-        and numbers, or numbers differ between ranks.
+    Every rank refuses it as `groups_of`, if it is of something else than tensors like the parameter and
+    numbers, or if numbers differ between ranks.
     """
     every = ranks.gather({**_own_groups(optimizer, parameters), **_own_state(optimizer, parameters)})
     identity = _identity(every)
@@ -74,28 +69,19 @@ def state_of(ranks: Ranks, optimizer: Optimizer, parameters: Sequence[WholeParam
         for name, state in own["state"].items():
             if found := differences(merged.setdefault(name, state), state, name):
                 raise SavedFileError(f"the optimiser's state differs between ranks: {found[0]}.")
-    return OptimizerState(
-        kind=identity["class"],
-        parameters=identity["parameters"],
-        options=every[0]["options"],
-        state={name: state for name, state in sorted(merged.items()) if state},
-    )
+    state = {name: state for name, state in sorted(merged.items()) if state}
+    common = {"kind": identity["class"], "parameters": identity["parameters"]}
+    return OptimizerState(**common, options=every[0]["options"], state=state)
 
 
 def load_state(
-    optimizer: Optimizer,
-    parameters: Sequence[WholeParameter],
-    saved: OptimizerState,
+    optimizer: Optimizer, parameters: Sequence[WholeTensor], saved: OptimizerState,
     moments: Mapping[str, Sequence[Tensor]],
 ) -> None:
-    """Load a saved state, with the same groups, for this rank's parameters.
+    """Load what an optimiser, with the groups of the saved one, has of this rank's parameters.
 
-    ``moments`` has, by "parameter.entry", a tensor for each of the parameter's parts.
-
-    Raises
-    ------
-    SavedFileError
-        If torch cannot load it.
+    The ``moments`` have by "parameter.entry" a tensor for each of the parameter's parts. A SavedFileError
+    says what torch cannot load.
     """
     order = [part for group in optimizer.param_groups for part in group["params"]]
     number = {id(part): k for k, part in enumerate(order)}
@@ -143,8 +129,8 @@ def _identity(every: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {"class": kinds.pop(), "parameters": [sorted(names) for names in groups]}
 
 
-def _own_groups(optimizer: Optimizer, parameters: Sequence[WholeParameter]) -> dict[str, Any]:
-    """Name this rank's parameters in each group; with the class, and what is wrong."""
+def _own_groups(optimizer: Optimizer, parameters: Sequence[WholeTensor]) -> dict[str, Any]:
+    """Class, names of this rank's parameters in each group, and what is wrong."""
     names = {id(part): p.name for p in parameters for part in p.parts}
     found: dict[str, Any] = {"class": type(optimizer).__name__, "parameters": [], "failure": None}
     try:
@@ -155,11 +141,12 @@ def _own_groups(optimizer: Optimizer, parameters: Sequence[WholeParameter]) -> d
     return found
 
 
-def _own_state(optimizer: Optimizer, parameters: Sequence[WholeParameter]) -> dict[str, Any]:
-    """Describe this rank's part: options of groups, and entries of each parameter that it has."""
+def _own_state(optimizer: Optimizer, parameters: Sequence[WholeTensor]) -> dict[str, Any]:
+    """Options of groups, and entries of each parameter of which this rank has something."""
+    of_a_rank = "params", "param_names"  # of the rank's own parameters
     try:
         options = [
-            _packed({name: value for name, value in group.items() if name not in OF_A_RANK}, f"group {k}")
+            _packed({name: value for name, value in group.items() if name not in of_a_rank}, f"group {k}")
             for k, group in enumerate(optimizer.param_groups)
         ]
         state = {}

@@ -86,13 +86,13 @@ class LeakyStep(Step):
         return (*states, "change") if "alpha" in needed else states
 
     def sequence(self, parameters: Parameters, unit_std: float | Tensor | None, like: Tensor) -> Advance:
-        return LeakySequence(self, parameters, unit_std, like, self.rate)
+        return LeakySequence(self, parameters, unit_std, like)
 
     def stream(self, parameters: Parameters, unit_std: float | Tensor | None, like: Tensor) -> Advance:
-        return LeakyStream(self, parameters, unit_std, like, self.rate)
+        return LeakyStream(self, parameters, unit_std, like)
 
     def adjoint(self, parameters: Parameters, needed: Collection[str], like: Tensor) -> Adjoint:
-        return LeakyAdjoint(self, parameters, needed, like, self.rate)
+        return LeakyAdjoint(self, parameters, needed, like)
 
 
 class mRNN(mRNNBase):  # noqa: N801
@@ -106,8 +106,9 @@ class mRNN(mRNNBase):  # noqa: N801
     config : path, dict, NetworkConfig or RegionGraph, optional
         The network. Without one, declare it with ``add_*`` and call ``finalize_connectivity``.
     activation : {"relu", "tanh", "sigmoid", "softplus", "linear"} or callable
-        A function of your own must be pointwise and made of torch functions; autograd differentiates it in
-        each step, which is slower.
+        A function or module of your own must be pointwise and made of torch functions; autograd
+        differentiates it in each step, which is slower. A module, such as ``nn.PReLU()``, is registered: its
+        parameters train, and are moved and saved with the network.
     noise_level_act, noise_level_inp : float
         Noise of units and inputs, drawn when ``forward(noise=True)``.
     rec_constrained, inp_constrained : bool
@@ -130,7 +131,8 @@ class mRNN(mRNNBase):  # noqa: N801
         alpha = dt / tau, or alpha = 1 - exp(-dt / tau), which is exact for a constant input and stable for
         every dt (Hochbruck & Ostermann 2010, Acta Numerica 19:209).
     seed : int, optional
-        Makes synapses, weights and noise. Default: drawn from torch's global generator.
+        Makes synapses, weights and noise. Default: synapses and weights from a seed that torch's global
+        generator draws; noise from that generator, call by call.
     dtype : torch.float32 or torch.float64
 
     Raises
@@ -216,7 +218,7 @@ class mRNN(mRNNBase):  # noqa: N801
 
         Rounded to the digits that are sure: 6 in float32, 12 in float64.
         """
-        alpha = self.alpha.detach().cpu().double().expand(self.layout().n, 1)[:, 0].numpy()
+        alpha = self.unit_alpha().detach().cpu().double().expand(self.layout().n, 1)[:, 0].numpy()
         tau = self.dt / alpha if self.integrator == "euler" else -self.dt / np.log1p(-alpha)
         digits = 6 if self.dtype == torch.float32 else 12
         found: dict[str, float | NDArray[np.float64]] = {}
@@ -249,7 +251,7 @@ class mRNN(mRNNBase):  # noqa: N801
 
     def step_parameters(self) -> dict[str, Tensor]:
         """alpha and, unless it is 0 everywhere, the tonic input, as `LeakyStep` takes them."""
-        return {"alpha": self.alpha, **super().step_parameters()}
+        return {"alpha": self.unit_alpha(), **super().step_parameters()}
 
     def unit_time_constants(self) -> Tensor:
         """Time constant of each unit in ms, shape (units, 1), float64."""

@@ -14,11 +14,11 @@ from sparse_mrnn.declaration.config import NetworkConfig, SimulationConfig, load
 from sparse_mrnn.declaration.graph import RegionGraph
 from sparse_mrnn.declaration.sharing import SynapseLabels
 from sparse_mrnn.errors import ConfigError, SavedFileError
+from sparse_mrnn.models.devices import chosen_device
 from sparse_mrnn.models.elman import ElmanmRNN
 from sparse_mrnn.models.exports import synapse_blocks
 from sparse_mrnn.models.fixed_tensors import FixedTensors
 from sparse_mrnn.models.leaky import mRNN
-from sparse_mrnn.models.network import chosen_device
 from sparse_mrnn.models.state_checks import check_state
 from sparse_mrnn.ops.products import torch_sparse
 from sparse_mrnn.state.checkpoint import damaged_if_malformed
@@ -52,7 +52,8 @@ def load(
     dtype : torch.float32 or torch.float64, optional
         Default: as saved.
     activation : callable, optional
-        The function, of a network that was saved with a function of the user's: a file holds its name only.
+        The function or module of a network that was saved with one of the user's: a file holds its name, and
+        the state of a module, which is loaded into the one given here.
 
     Returns
     -------

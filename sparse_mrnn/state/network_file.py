@@ -33,7 +33,7 @@ class NetworkHeader(BaseModel):
     version: int
     versions: dict[str, str]
     network: DescriptionModel
-    noise_seeds: list[int] = Field(min_length=2, max_length=2)
+    noise_seeds: tuple[int, int] | None = Field(strict=False)  # JSON has lists
     not_trained: list[str]
     topology: dict[str, Any]
 
@@ -48,7 +48,8 @@ class SavedNetwork:
     settings: dict[str, Any]
     state: Tensors
     """The state dict without ``_extra_state``, for which the graph and the settings stand."""
-    noise_seeds: tuple[int, int]
+    noise_seeds: tuple[int, int] | None
+    """None: noise of torch's global generator."""
     not_trained: list[str]
     """Parameters that do not require gradients."""
 
@@ -59,7 +60,7 @@ def write_network(
     settings: Mapping[str, Any],
     state: Mapping[str, Tensor],
     *,
-    noise_seeds: tuple[int, int],
+    noise_seeds: tuple[int, int] | None,
     not_trained: Iterable[str],
 ) -> None:
     """Write a network; arguments as the fields of `SavedNetwork`.
@@ -73,7 +74,7 @@ def write_network(
     header = {
         "versions": software_versions(),
         "network": describe(graph, settings, arrays),
-        "noise_seeds": list(noise_seeds),
+        "noise_seeds": noise_seeds,
         "not_trained": list(not_trained),
         "topology": topology(graph, state),
     }
@@ -102,7 +103,7 @@ def read_network(path: Path) -> SavedNetwork:
             explicit=explicit,
             settings=found.network.settings,
             state=state,
-            noise_seeds=(found.noise_seeds[0], found.noise_seeds[1]),
+            noise_seeds=found.noise_seeds,
             not_trained=found.not_trained,
         )
 

@@ -25,7 +25,7 @@ def names_by_group(
         for n, parameter in enumerate(group["params"]):
             if id(parameter) not in names and parameter.numel():
                 what = f"parameter {n} in group {k} of {type(optimizer).__name__}"
-                raise SavedFileError(f"{what} does not belong to {whose}; {advice}")
+                raise SavedFileError(f"{what} is not in {whose}; {advice}")
     return [[names[id(p)] for p in group["params"] if id(p) in names] for group in optimizer.param_groups]
 
 
