@@ -56,10 +56,9 @@ if TYPE_CHECKING:
         Uniform,
         XavierNormal,
     )
-    from sparse_mrnn.models.configured import from_config
     from sparse_mrnn.models.elman import ElmanmRNN
     from sparse_mrnn.models.leaky import mRNN
-    from sparse_mrnn.models.loading import load
+    from sparse_mrnn.models.loading import from_config, load
     from sparse_mrnn.models.network import mRNNBase
     from sparse_mrnn.ops.activations import linear
     from sparse_mrnn.recording import Record, open_recording

@@ -16,12 +16,13 @@ from sparse_mrnn.distributed.entries import Alike, WholeTensor, description, who
 from sparse_mrnn.distributed.network import ShardedRNN
 from sparse_mrnn.distributed.optimizer_state import OptimizerState, groups_of, load_state, state_of
 from sparse_mrnn.distributed.ranks import Ranks
-from sparse_mrnn.errors import SavedFileError, SparseMRNNError
+from sparse_mrnn.errors import SavedFileError
 from sparse_mrnn.files.digest import digest
-from sparse_mrnn.files.tensors import SHARDED_CHECKPOINT, StoredTensors, read_tensors, write_each
+from sparse_mrnn.files.tensors import SHARDED_CHECKPOINT, Tensors, read_tensors, write_each
 from sparse_mrnn.models.network import NoiseState
 from sparse_mrnn.state.checkpoint import damaged_if_malformed, nothing_changed, software_versions
-from sparse_mrnn.state.differences import differences, first_of
+from sparse_mrnn.state.differences import differences, refuse_another
+from sparse_mrnn.state.optimizers import all_or_nothing
 from sparse_mrnn.training.checkpoint import check_noise
 
 Optimizer = torch.optim.Optimizer | None
@@ -154,7 +155,7 @@ def load_checkpoint(path: str | os.PathLike[str], net: nn.Module, optimizer: Opt
     """
     sharded, parameters, where = _network_of(net), _parameters(net), Path(path)
     ranks, units = sharded.ranks, sharded.units
-    stored: StoredTensors | None = None
+    stored: Tensors | None = None
 
     def read() -> dict[str, Any]:
         nonlocal stored
@@ -167,11 +168,12 @@ def load_checkpoint(path: str | os.PathLike[str], net: nn.Module, optimizer: Opt
     header = ranks.run_on_all(read, SavedFileError)
     saved = ShardedCheckpointHeader.model_validate(ranks.broadcast(lambda: header))
     with nothing_changed(where):
-        _compare("network", saved.network, json.loads(json.dumps(description(sharded))))
+        refuse_another("network", differences(saved.network, json.loads(json.dumps(description(sharded)))))
         if optimizer is not None:
             if saved.optimizer is None:
                 raise SavedFileError("it has no optimiser; load it without one")
-            _compare("optimiser", saved.optimizer.identity(), groups_of(ranks, optimizer, parameters))
+            now = groups_of(ranks, optimizer, parameters)
+            refuse_another("optimiser", differences(saved.optimizer.identity(), now))
         wanted = _tensors(sharded, parameters, optimizer, saved.optimizer)
         ranks.run_on_all(lambda: None if stored is None else _check_stored(stored, wanted), SavedFileError)
         found = {
@@ -183,13 +185,8 @@ def load_checkpoint(path: str | os.PathLike[str], net: nn.Module, optimizer: Opt
         if optimizer is not None and saved.optimizer is not None:
             moments = {n.removeprefix(MOMENT): own for n, own in found.items() if n.startswith(MOMENT)}
             load = partial(load_state, optimizer, parameters, saved.optimizer, moments)
-            before = dict(vars(optimizer))  # torch replaces what is in it, and changes none of it
-            try:
+            with all_or_nothing([optimizer]):
                 ranks.run_on_all(load, SavedFileError)
-            except SparseMRNNError:
-                vars(optimizer).clear()
-                vars(optimizer).update(before)
-                raise
     with torch.no_grad():
         for p in parameters:
             for part, values in zip(p.parts, found[f"{VALUE}{p.name}"], strict=True):
@@ -247,12 +244,7 @@ def _check_alike(ranks: Ranks, tensors: dict[str, WholeTensor]) -> None:
             raise SavedFileError(f"{text}; give every rank the same, and train with the same gradients.")
 
 
-def _compare(what: str, then: dict[str, Any], now: dict[str, Any]) -> None:
-    if found := differences(then, now):
-        raise SavedFileError(f"this is another {what}: {first_of(found)}")
-
-
-def _check_stored(stored: StoredTensors, wanted: dict[str, WholeTensor]) -> None:
+def _check_stored(stored: Tensors, wanted: dict[str, WholeTensor]) -> None:
     """Refuse a file without these tensors, or with others of their names."""
     for name, want in wanted.items():
         if name not in stored:

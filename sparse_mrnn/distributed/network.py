@@ -24,9 +24,8 @@ from sparse_mrnn.distributed.replicated import gathered, replicated
 from sparse_mrnn.distributed.shard import Shard
 from sparse_mrnn.errors import ConfigError, DistributedError, ShapeError
 from sparse_mrnn.lowering.layout import Layout
-from sparse_mrnn.models.configured import arguments_of
 from sparse_mrnn.models.fixed_tensors import FixedTensors
-from sparse_mrnn.models.loading import MODELS
+from sparse_mrnn.models.loading import MODELS, arguments_of
 from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.models.prepare import ForwardCall, Start
 from sparse_mrnn.state.describe import MAY_DIFFER, synapse_digests

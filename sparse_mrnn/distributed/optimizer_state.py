@@ -15,6 +15,7 @@ from sparse_mrnn.errors import SavedFileError
 from sparse_mrnn.files.nested import pack, unpack
 from sparse_mrnn.files.tensors import DTYPES
 from sparse_mrnn.state.differences import differences
+from sparse_mrnn.state.optimizers import all_or_nothing, names_by_group
 
 Optimizer = torch.optim.Optimizer
 TYPES = {str(dtype): dtype for dtype in DTYPES}
@@ -89,7 +90,7 @@ def load_state(
     number = {id(part): k for k, part in enumerate(order)}
     state: dict[int, dict[str, Any]] = {}
     groups = optimizer.state_dict()["param_groups"]
-    try:
+    with all_or_nothing([optimizer]):
         for p in parameters:
             entries = saved.state.get(p.name, {})
             for which, part in enumerate(p.parts):
@@ -100,10 +101,6 @@ def load_state(
         for group, packed in zip(groups, saved.options, strict=True):
             group |= unpack(packed, {})
         optimizer.load_state_dict({"state": state, "param_groups": groups})
-    except SavedFileError:
-        raise
-    except Exception as error:  # torch raises anything for a state that is not its own
-        raise SavedFileError(f"its state of a {saved.kind} cannot be loaded: {error!r}") from error
 
 
 def _number(entry: Mapping[str, Any]) -> Any:
@@ -135,15 +132,8 @@ def _identity(every: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def _own_groups(optimizer: Optimizer, parameters: Sequence[WholeTensor]) -> dict[str, Any]:
     """Class, and names of this rank's parameters in each group."""
     names = {id(part): p.name for p in parameters for part in p.parts}
-    kind, groups = type(optimizer).__name__, []
-    for k, group in enumerate(optimizer.param_groups):
-        known = [names.get(id(part)) for part in group["params"]]
-        groups.append(sorted({name for name in known if name is not None}))
-        for n, (name, part) in enumerate(zip(known, group["params"], strict=True)):
-            if name is None and part.numel():
-                what = f"parameter {n} in group {k} of {kind} is not in net"
-                raise SavedFileError(f"{what}; give all it trains as one module")
-    return {"class": kind, "parameters": groups}
+    groups = names_by_group(optimizer, names, "net", "give all it trains as one module")
+    return {"class": type(optimizer).__name__, "parameters": [sorted(set(group)) for group in groups]}
 
 
 def _own_state(optimizer: Optimizer, parameters: Sequence[WholeTensor]) -> dict[str, Any]:

@@ -32,14 +32,15 @@ class Digest:
         """Add a part. Nothing is copied that is contiguous and on the CPU."""
         add_part(part, self)
 
-    def add_bytes(self, part: bytes) -> None:
-        """Add bytes as they are."""
-        self._found.update(part)
+    def add_named(self, name: str, part: Any) -> None:
+        """Add a part as an entry of a mapping."""
+        self._found.update(f"\0{name}\0".encode())
+        add_part(part, self)
 
-    def add_content(self, dtype: str, shape: tuple[int, ...], content: memoryview) -> None:
-        """Add an array by its type, shape and bytes."""
-        self._found.update(f"{dtype}\0{shape}\0".encode())
-        self._found.update(content)
+    def add_bytes(self, *parts: bytes | memoryview) -> None:
+        """Add bytes as they are."""
+        for part in parts:
+            self._found.update(part)
 
     def hexdigest(self) -> str:
         """The digest of all parts, 32 hexadecimal digits."""
@@ -49,7 +50,7 @@ class Digest:
 @singledispatch
 def add_part(part: Any, found: Digest) -> None:
     """Add a part of any type to a digest; JSON unless something else is registered for its type."""
-    found.add_bytes(json.dumps(part, sort_keys=True).encode() + b"\0")
+    found.add_bytes(json.dumps(part, sort_keys=True).encode(), b"\0")
 
 
 @add_part.register
@@ -59,17 +60,16 @@ def _(part: bytes, found: Digest) -> None:
 
 @add_part.register
 def _(part: np.ndarray, found: Digest) -> None:
-    found.add_content(part.dtype.str, part.shape, np.ascontiguousarray(part).data)
+    found.add_bytes(f"{part.dtype.str}\0{part.shape}\0".encode(), np.ascontiguousarray(part).data)
 
 
 @add_part.register(Mapping)
 def _(part: Mapping[str, Any], found: Digest) -> None:
     try:
-        found.add_bytes(json.dumps(part, sort_keys=True).encode() + b"\0")
+        found.add_bytes(json.dumps(part, sort_keys=True).encode(), b"\0")
     except TypeError:  # of arrays, say: name by name
         for name in sorted(part):
-            found.add_bytes(f"\0{name}\0".encode())
-            found.add(part[name])
+            found.add_named(name, part[name])
 
 
 def digest(*parts: Any) -> str:

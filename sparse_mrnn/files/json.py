@@ -12,15 +12,9 @@ from sparse_mrnn.errors import SparseMRNNError
 def read_json(path: Path, refuse: type[SparseMRNNError]) -> Any:
     """The content of a JSON file.
 
-    Parameters
-    ----------
-    path : Path
-    refuse : type of error
-        What is raised.
-
     Raises
     ------
-    SparseMRNNError
+    refuse
         If the file cannot be read, is not JSON (with line and column), or an object has a key twice, of which
         JSON readers keep the last in silence.
     """

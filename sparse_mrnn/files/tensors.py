@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,17 +31,7 @@ Tensors = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class FileFormat:
-    """A kind of file and its version.
-
-    Parameters
-    ----------
-    name : str
-        As the header has it.
-    version : int
-        What is written, and what is read.
-    noun, reader : str
-        What it is, with an article, and what reads it, for messages.
-    """
+    """A kind of file and its version; what it is, with an article, and what reads it, for messages."""
 
     name: str
     version: int
@@ -68,14 +58,7 @@ DTYPES = {
 def write_tensors(path: Path, form: FileFormat, header: Header, tensors: Mapping[str, Tensor]) -> None:
     """Write beside ``path``, then rename: the file there is the new one or, after any failure, the old one.
 
-    Parameters
-    ----------
-    path : Path
-    form : FileFormat
-    header : dict
-        JSON.
-    tensors : mapping of str to Tensor
-        On any device; none is changed.
+    The header is JSON; the tensors may be on any device.
 
     Raises
     ------
@@ -99,14 +82,7 @@ def write_each(
 ) -> None:
     """Write as `write_tensors` tensors that are made one after another: only one is in memory.
 
-    Parameters
-    ----------
-    path, form, header
-        As there.
-    sizes : mapping of str to (torch.dtype, tuple of int)
-        Type and shape of each tensor.
-    tensor_of : callable
-        From a name to its tensor; it is called once for each, in the order of the names.
+    ``sizes`` has the type and shape of each; ``tensor_of`` is called once for each, by the order of names.
 
     Raises
     ------
@@ -144,7 +120,7 @@ def write_each(
             first = file.write(start(found.hexdigest()))  # as long as the digest of the whole
             for name in sorted(sizes):
                 tensor = tensor_of(name).detach().cpu().contiguous()
-                found.add({name: tensor})
+                found.add_named(name, tensor)
                 file.seek(first + entries[name]["data_offsets"][0])
                 file.write(content_of(tensor))
             file.seek(0)
@@ -164,34 +140,18 @@ def content_of(tensor: Tensor) -> memoryview:
 
 @add_part.register  # here, so that what needs no torch can have digests without it
 def _(part: Tensor, found: Digest) -> None:
-    found.add_content(str(part.dtype), tuple(part.shape), content_of(part))
+    found.add_bytes(f"{part.dtype}\0{tuple(part.shape)}\0".encode(), content_of(part))
 
 
-class StoredTensors(Mapping[str, Tensor]):
-    """The tensors of a file by name, each mapped from the file when it is asked for."""
-
-    def __init__(self, file: Any) -> None:
-        self._file, self._names = file, dict.fromkeys(file.keys())
-
-    def __getitem__(self, name: str) -> Tensor:
-        if name not in self._names:
-            raise KeyError(name)
-        tensor: Tensor = self._file.get_tensor(name)
-        return tensor
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
-
-    def __len__(self) -> int:
-        return len(self._names)
-
-    def under(self, prefix: str) -> Tensors:
-        """The tensors whose names begin with ``prefix``, by the rest of their names."""
-        return {name.removeprefix(prefix): self[name] for name in self if name.startswith(prefix)}
+def under(tensors: Tensors, prefix: str) -> Tensors:
+    """The tensors whose names begin with ``prefix``, by the rest of their names."""
+    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
 
 
-def read_tensors(path: Path, form: FileFormat) -> tuple[Header, StoredTensors]:
+def read_tensors(path: Path, form: FileFormat) -> tuple[Header, Tensors]:
     """Header, without its digest, and tensors of a file of this kind, which agrees with its digest.
+
+    The tensors are mapped from the file: what nobody reads takes no memory.
 
     Raises
     ------
@@ -203,8 +163,8 @@ def read_tensors(path: Path, form: FileFormat) -> tuple[Header, StoredTensors]:
     try:
         file: Any = safe_open(path, framework="pt")
         header = _header(path, (file.metadata() or {}).get(KEY), form)
-        tensors, expected = StoredTensors(file), header.pop("digest", None)
-        found = digest_of(header, tensors)
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        expected, found = header.pop("digest", None), digest_of(header, tensors)
     except (OSError, SafetensorError) as error:
         raise SavedFileError(f"{path} is not {form.noun}: {_what_it_is(path, error)}") from error
     if found != expected:
@@ -216,7 +176,7 @@ def digest_of(header: Header, tensors: Mapping[str, Tensor]) -> str:
     """The digest that a file of this header and these tensors has."""
     found = Digest(header)
     for name in sorted(tensors):
-        found.add({name: tensors[name]})
+        found.add_named(name, tensors[name])
     return found.hexdigest()
 
 
@@ -261,7 +221,7 @@ def _header(path: Path, text: str | None, form: FileFormat) -> Header:
 
 
 def _what_it_is(path: Path, error: Exception) -> str:
-    """What a file is that safetensors cannot read, from its first bytes."""
+    """Say what a file is that safetensors cannot read, from its first bytes."""
     try:
         with open(path, "rb") as file:
             start = file.read(8)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from sparse_mrnn.declaration.graph import projection_label
 from sparse_mrnn.errors import ConversionError
-from sparse_mrnn.models.explicit_graph import refuse_low_rank
+from sparse_mrnn.models.exports import refuse_low_rank
 from sparse_mrnn.models.network import mRNNBase
 
 

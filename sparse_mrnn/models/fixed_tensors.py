@@ -40,10 +40,13 @@ class FixedTensors(nn.Module):
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)  # type: ignore[no-untyped-call]
-        for name, persistent in self._fixed.items():
-            tensor = getattr(self, name)
-            if persistent and tensor is not None:
-                destination[prefix + name] = tensor if keep_vars else tensor.detach()
+        for name, tensor in self.persistent_tensors().items():
+            destination[prefix + name] = tensor if keep_vars else tensor.detach()
+
+    def persistent_tensors(self) -> dict[str, Tensor]:
+        """The fixed tensors of the state dict of this module, without those of modules in it."""
+        found = {name: getattr(self, name) for name, persistent in self._fixed.items() if persistent}
+        return {name: tensor for name, tensor in found.items() if tensor is not None}
 
     def _load_fixed(
         self,
@@ -60,12 +63,7 @@ class FixedTensors(nn.Module):
     ) -> None:
         """Take the fixed tensors out of a state dict; arguments as of torch's ``_load_from_state_dict``.
 
-        Parameters
-        ----------
-        free : collection of str
-            Those whose shape may be another one.
-        optional : collection of str
-            Those that may be missing; they are None then.
+        Those in ``free`` may have another shape; those in ``optional`` may be missing, and are None then.
         """
         assign = local_metadata.get("assign_to_params_buffers", False)
         for name, persistent in self._fixed.items():

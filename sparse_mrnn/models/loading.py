@@ -1,4 +1,4 @@
-"""Making a network from a file that `mRNNBase.save` wrote."""
+"""Networks made from a file: one that `mRNNBase.save` wrote, or a configuration."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sparse_mrnn.declaration.config import NetworkConfig, SimulationConfig, load_config, read_config
+from sparse_mrnn.declaration.graph import RegionGraph
 from sparse_mrnn.declaration.sharing import SynapseLabels
 from sparse_mrnn.errors import ConfigError, SavedFileError
 from sparse_mrnn.models.devices import chosen_device
 from sparse_mrnn.models.elman import ElmanmRNN
-from sparse_mrnn.models.explicit_graph import synapse_blocks
+from sparse_mrnn.models.exports import synapse_blocks
+from sparse_mrnn.models.fixed_tensors import FixedTensors
 from sparse_mrnn.models.leaky import mRNN
 from sparse_mrnn.models.state_checks import check_state
 from sparse_mrnn.ops.products import torch_sparse
@@ -25,6 +28,11 @@ from sparse_mrnn.state.network_file import SavedNetwork, read_network
 MODELS: dict[str, type[mRNN] | type[ElmanmRNN]] = {model.model: model for model in (mRNN, ElmanmRNN)}
 """Networks by the name that a file and a configuration have for them."""
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
+COMMON = (
+    "activation", "noise_level_act", "noise_level_inp", "rec_constrained", "inp_constrained", "batch_first",
+    "spectral_radius", "backend", "seed", "dt",
+)  # fmt: skip
+"""Settings that are arguments of both classes, under the same name."""
 
 
 def load(
@@ -99,15 +107,16 @@ def _settings(
 
 
 def _network(saved: SavedNetwork, settings: dict[str, Any]) -> mRNN | ElmanmRNN:
-    """Build the network, on the CPU. The state is checked here, once; torch and the models then trust it."""
+    """Build the network, on the CPU. The state is checked here, once."""
     model = MODELS[settings.pop("model")]
     net = model(saved.graph, config_finalize=False, device="cpu", **settings)
     net.allocate()
-    check_state(net, saved.state)
-    try:
-        net.load_state_dict({**saved.state, **saved.extra})
-    except RuntimeError as error:
-        raise SavedFileError(str(error).replace("\n\t", " ")) from error
+    own: dict[str, Tensor] = dict(net.named_parameters())
+    for name, part in net.named_modules():
+        if isinstance(part, FixedTensors):
+            own |= {f"{name}.{k}".lstrip("."): tensor for k, tensor in part.persistent_tensors().items()}
+    check_state(net, own, saved.state)
+    net.load_state_dict(saved.state, strict=False)  # without the description, which made this network
     blocks = synapse_blocks(net.weight_matrices(), base=True) if saved.explicit else {}
     for source, target, key in saved.explicit:
         edge = net.graph.edges[source, target, key]
@@ -120,3 +129,71 @@ def _network(saved: SavedNetwork, settings: dict[str, Any]) -> mRNN | ElmanmRNN:
     for name in saved.not_trained:
         parameters[name].requires_grad_(False)
     return net
+
+
+def from_config(
+    source: str | os.PathLike[str] | dict[str, Any] | NetworkConfig, device: str | None = None
+) -> mRNN | ElmanmRNN:
+    """Make the network of a configuration, with its ``simulation`` section: `to_config` reversed.
+
+    ``mRNN(config)``, as in mRNNTorch, takes the graph alone; its settings are its arguments.
+
+    Parameters
+    ----------
+    source : path, dict or NetworkConfig
+        A JSON file, the name of a built-in example, or the content of such a file.
+    device : str, optional
+        Default: CUDA if there is one, else the CPU.
+
+    Returns
+    -------
+    mRNN or ElmanmRNN
+
+    Raises
+    ------
+    ConfigError
+        As `read_config`, and if a setting is not possible.
+
+    Examples
+    --------
+    >>> config = {"recurrent_regions": [{"num_units": 3}], "simulation": {"tau": 50, "activation": "tanh"}}
+    >>> net = from_config(config, device="cpu")
+    >>> net.tau, net.activation.name
+    (50.0, 'tanh')
+    """
+    config = source if isinstance(source, NetworkConfig) else load_config(source)
+    return build_network(read_config(config), config.simulation or SimulationConfig(), device)
+
+
+def build_network(
+    graph: RegionGraph, settings: SimulationConfig, device: str | None = None
+) -> mRNN | ElmanmRNN:
+    """Make the network of a graph with the settings of a configuration's ``simulation`` section.
+
+    Parameters
+    ----------
+    graph : RegionGraph
+    settings : SimulationConfig
+    device : str, optional
+        Default: CUDA if there is one, else the CPU.
+
+    Returns
+    -------
+    mRNN or ElmanmRNN
+
+    Examples
+    --------
+    >>> g = RegionGraph(); g.add_region("a", 3)
+    >>> build_network(g, SimulationConfig(model="elman"), "cpu").hid_regions
+    ['a']
+    """
+    model = ElmanmRNN if settings.model == "elman" else mRNN
+    return model(graph, device=device, **arguments_of(settings))
+
+
+def arguments_of(settings: SimulationConfig) -> dict[str, Any]:
+    """Keyword arguments of a network's class that a ``simulation`` section has."""
+    found: dict[str, Any] = {name: getattr(settings, name) for name in COMMON}
+    if settings.model == "leaky":
+        found |= {"tau": settings.tau, "integrator": settings.integrator}
+    return {**found, "dtype": DTYPES[settings.dtype]}

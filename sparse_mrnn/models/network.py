@@ -41,8 +41,7 @@ from sparse_mrnn.lowering.random_streams import (
 )
 from sparse_mrnn.models.delays import delay_groups, has_delays
 from sparse_mrnn.models.devices import check_runnable, chosen_device
-from sparse_mrnn.models.explicit_graph import explicit_graph
-from sparse_mrnn.models.exports import to_networkx, to_scipy, to_torch_geometric
+from sparse_mrnn.models.exports import explicit_graph, to_networkx, to_scipy, to_torch_geometric
 from sparse_mrnn.models.low_rank import LowRankProjections
 from sparse_mrnn.models.mrnntorch_names import MRNNTorchNames
 from sparse_mrnn.models.prepare import Border, Start, check_tensor, prepare

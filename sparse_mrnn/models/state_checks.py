@@ -1,4 +1,4 @@
-"""Whether a saved state is one of a network: names, shapes, types and ranges, before it is loaded."""
+"""Check a saved state of a network: names, shapes, types and ranges, before it is loaded."""
 
 from __future__ import annotations
 
@@ -13,59 +13,53 @@ from sparse_mrnn.models.synapse_table import ProjectionKey
 from sparse_mrnn.models.weights import SparseWeights
 from sparse_mrnn.ops.pattern import index_dtype
 
-GAINS = ("group", "gains", "frozen_gains", "gain_index", "gain_low", "gain_high")
-PATTERN = ("values", "frozen", "ptr", "order", "crow", "col", "perm", "sign", "synapse_sign", *GAINS)
-"""Entries of a `SparseWeights` whose sizes may be others than here: the synapses are those of the file."""
 OPTIONAL = ("perm", "synapse_sign")
+"""Entries of a `SparseWeights` that a state may lack."""
 
 
-def check_state(module: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Check a state of a module that may hold networks. O(synapses); nothing is changed.
+def check_state(module: nn.Module, own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
+    """Check a state of a module that may hold networks, and whose own is ``own``. O(synapses).
 
     Raises
     ------
     SavedFileError
         If a name, shape, type or range is not that of the module; the message says which.
     """
-    own = dict(module.state_dict())
-    patterns = {name: part for name, part in module.named_modules() if isinstance(part, SparseWeights)}
-    free = {f"{name}.{entry}".lstrip(".") for name in patterns for entry in PATTERN}
-    optional = {f"{name}.{entry}".lstrip(".") for name in patterns for entry in OPTIONAL}
+    matrices = {name: part for name, part in module.named_modules() if isinstance(part, SparseWeights)}
+    optional = {f"{name}.{entry}".lstrip(".") for name in matrices for entry in OPTIONAL}
     missing, unknown = own.keys() - optional - state.keys(), state.keys() - own.keys() - optional
     if missing or unknown:
         there = f"the file lacks {_listed(missing)}" if missing else ""
         here = f"the network lacks {_listed(unknown)}" if unknown else ""
         raise SavedFileError("; ".join(part for part in (there, here) if part))
-    for name in (name for name in own if name in state):
-        mine, saved = own[name], state[name]
-        if saved.dtype != mine.dtype and name not in free:
-            types = f"is {_type(saved.dtype)} in the file, {_type(mine.dtype)} in the network"
+    saved: dict[str, dict[str, Tensor]] = {name: {} for name in matrices}
+    for name in (name for name in [*own, *optional] if name in state):
+        tensor, (matrix, _, entry) = state[name], name.rpartition(".")
+        if matrix in matrices:  # the synapses, and so the sizes, are those of the file
+            saved[matrix][entry] = tensor
+        elif tensor.dtype != own[name].dtype:
+            types = f"is {_type(tensor.dtype)} in the file, {_type(own[name].dtype)} in the network"
             raise SavedFileError(f"{name} {types}")
-        if saved.shape != mine.shape and not _resizes(name, patterns):
-            shapes = f"has shape {tuple(saved.shape)} in the file, {tuple(mine.shape)} in the network"
+        elif tensor.shape != own[name].shape:
+            shapes = f"has shape {tuple(tensor.shape)} in the file, {tuple(own[name].shape)} in the network"
             raise SavedFileError(f"{name} {shapes}")
-    for name, weights in patterns.items():
-        prefix = f"{name}." if name else ""
-        saved_part = {key: state[prefix + key] for key in PATTERN if prefix + key in state}
+    for name, weights in matrices.items():
         try:
-            _check_weights(weights, saved_part)
+            _check_weights(weights, saved[name])
         except SavedFileError as error:
-            raise SavedFileError(f"{prefix}{error}") from None
-
-
-def _resizes(name: str, patterns: Mapping[str, SparseWeights]) -> bool:
-    """Whether an entry is of a weight matrix: loading checks its size, which may follow the synapses."""
-    return name.rpartition(".")[0] in patterns
+            raise SavedFileError(f"{name}.{error}".lstrip(".")) from None
 
 
 def _check_weights(weights: SparseWeights, saved: Mapping[str, Tensor]) -> None:
-    """Whether the synapses of a state are some of this matrix's projections."""
+    """Check that the synapses of a state are some of this matrix's projections."""
     rows, columns = weights.shape
     nnz = saved["values"].numel() + saved["frozen"].numel()
-    index, blocks = index_dtype(nnz), len(weights.projections)
+    dtype, index = weights.values.dtype, index_dtype(nnz)
+    blocks, gains = len(weights.projections), len(weights.gain_names)
+    trained = saved["gains"].numel() if "gains" in saved else 0
     expected = {
-        "values": (saved["values"].numel(), weights.values.dtype),
-        "frozen": (saved["frozen"].numel(), weights.values.dtype),
+        "values": (saved["values"].numel(), dtype),
+        "frozen": (saved["frozen"].numel(), dtype),
         "ptr": (blocks + 1, torch.int64),
         "order": (blocks, torch.int64),
         "crow": (rows + 1, index),
@@ -73,13 +67,18 @@ def _check_weights(weights: SparseWeights, saved: Mapping[str, Tensor]) -> None:
         "perm": (nnz, index),
         "sign": (columns, torch.int8),
         "synapse_sign": (nnz, torch.int8),
-        **_expected_gains(weights, saved),
+        "group": (saved["group"].numel(), torch.int32),
+        "gains": (trained, dtype),
+        "frozen_gains": (gains - trained, dtype),
+        "gain_index": (gains, torch.int64),
+        "gain_low": (gains, dtype),
+        "gain_high": (gains, dtype),
     }
     for name, tensor in saved.items():
-        size, dtype = expected[name]
-        if tensor.dtype != dtype or tensor.shape != (size,):
+        size, kind = expected[name]
+        if tensor.dtype != kind or tensor.shape != (size,):
             found = f"is {_type(tensor.dtype)} of shape {tuple(tensor.shape)}"
-            raise SavedFileError(f"{name} {found} in the file, and not {_type(dtype)} of shape ({size},)")
+            raise SavedFileError(f"{name} {found} in the file, and not {_type(kind)} of shape ({size},)")
     for name in ("ptr", "crow"):
         bounds = saved[name]
         if bounds[0] != 0 or bounds[-1] != nnz or bool((torch.diff(bounds) < 0).any()):
@@ -95,27 +94,14 @@ def _check_weights(weights: SparseWeights, saved: Mapping[str, Tensor]) -> None:
     if not torch.equal(saved["sign"], weights.sign.cpu()):
         unit = int(torch.nonzero(saved["sign"] != weights.sign.cpu())[0])
         raise SavedFileError(f"sign differs from that of region {weights.sources.region_of(unit)[0].name!r}")
-    _check_projections(weights, saved, nnz)
-
-
-def _expected_gains(
-    weights: SparseWeights, saved: Mapping[str, Tensor]
-) -> dict[str, tuple[int, torch.dtype]]:
-    """Sizes and types of what says which gain each shared synapse has."""
-    gains, dtype = len(weights.gain_names), weights.values.dtype
-    trained = saved["gains"].numel() if "gains" in saved else 0
-    return {
-        "group": (saved["group"].numel(), torch.int32),
-        "gains": (trained, dtype),
-        "frozen_gains": (gains - trained, dtype),
-        "gain_index": (gains, torch.int64),
-        "gain_low": (gains, dtype),
-        "gain_high": (gains, dtype),
-    }
+    alphabetical = sorted(weights.projections)
+    names = [alphabetical[k] for k in saved["order"].tolist()]
+    _check_gains(weights, saved, names)
+    _check_projections(weights, saved, names)
 
 
 def _check_gains(weights: SparseWeights, saved: Mapping[str, Tensor], names: list[ProjectionKey]) -> None:
-    """Whether shared projections follow the trainable ones, the trained first, each with gains of its own."""
+    """Check that shared projections follow the trainable ones, trained first, each with its own gains."""
     ptr, shared = saved["ptr"], [name for name in names if weights.is_shared(name)]
     first = names.index(shared[0]) if shared else 0
     last = first + len(shared)
@@ -142,11 +128,10 @@ def _check_gains(weights: SparseWeights, saved: Mapping[str, Tensor], names: lis
         before = every
 
 
-def _check_projections(weights: SparseWeights, saved: Mapping[str, Tensor], nnz: int) -> None:
-    """Whether every synapse lies between the regions of its projection, once, and has its sign."""
-    alphabetical = sorted(weights.projections)
-    names = [alphabetical[k] for k in saved["order"].tolist()]
-    _check_gains(weights, saved, names)
+def _check_projections(
+    weights: SparseWeights, saved: Mapping[str, Tensor], names: list[ProjectionKey]
+) -> None:
+    """Check that every synapse lies between the regions of its projection, once, and has its sign."""
     projection = torch.repeat_interleave(torch.arange(len(names)), torch.diff(saved["ptr"]))
     row = torch.repeat_interleave(torch.arange(weights.shape[0]), torch.diff(saved["crow"]).long())
     col = saved["col"].long()
@@ -164,12 +149,10 @@ def _check_projections(weights: SparseWeights, saved: Mapping[str, Tensor], nnz:
     if bool(again.any()):
         label = projection_label(*names[int(projection[torch.nonzero(again)[0]])])
         raise SavedFileError(f"synapses of {label} are not in order, or one is there twice")
-    if ("synapse_sign" in saved) != bool(weights._own_signs):
+    if ("synapse_sign" in saved) != weights.has_own_signs:
         raise SavedFileError("synapse_sign is there exactly where a projection has a sign of its own")
     if "synapse_sign" in saved:
-        inherits = torch.tensor([name not in weights._own_signs for name in names], dtype=torch.bool)
-        own = torch.tensor([weights._own_signs.get(name, 0) for name in names], dtype=torch.int8)
-        expected = torch.where(inherits[projection], saved["sign"][col], own[projection])
+        expected = weights.signs_of(projection, col, names)
         if "perm" in saved:
             expected = expected[saved["perm"].long()]
         if not torch.equal(expected, saved["synapse_sign"]):
@@ -178,11 +161,8 @@ def _check_projections(weights: SparseWeights, saved: Mapping[str, Tensor], nnz:
 
 def _is_permutation(index: Tensor) -> bool:
     n = index.numel()
-    if n == 0:
-        return True
-    if int(index.min()) < 0 or int(index.max()) >= n:
-        return False
-    return bool((torch.bincount(index.long(), minlength=n) == 1).all())
+    in_range = n == 0 or 0 <= int(index.min()) <= int(index.max()) < n
+    return in_range and bool((torch.bincount(index.long(), minlength=n) == 1).all())
 
 
 def _type(dtype: torch.dtype) -> str:

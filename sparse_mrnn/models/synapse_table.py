@@ -49,8 +49,7 @@ class SynapseTable:
     def take(
         self, slots: Tensor, projections: tuple[ProjectionKey, ...], lengths: Tensor, trainable: int
     ) -> SynapseTable:
-        """The synapses at ``slots``, as a table of ``projections`` of which ``trainable`` synapses are
-        trainable."""
+        """A table of the synapses at ``slots``, of which the first ``trainable`` are trained."""
         return SynapseTable(
             projections=projections,
             lengths=lengths,
@@ -81,12 +80,7 @@ def follow(old: Tensor, origin: Tensor) -> Tensor:
 def gradient_at(row: Tensor, col: Tensor, shape: tuple[int, int], g: Tensor, h: Tensor) -> Tensor:
     """SDDMM for any pairs, repeated or not: sum_k g[row, k] h[col, k], in time proportional to the pairs.
 
-    Parameters
-    ----------
-    row, col : Tensor of int64, shape (pairs,)
-    shape : (int, int)
-        Units of g and of h.
-    g, h : Tensor, shape (units, k)
+    ``row`` and ``col`` are of shape (pairs,), g and h of shape (units, k), their units in ``shape``.
 
     Examples
     --------

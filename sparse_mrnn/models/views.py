@@ -6,7 +6,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 
@@ -40,7 +40,7 @@ class ParameterViews:
         return type(None), ()
 
     def are_neighbours(self, trainable: Sequence[Hashable]) -> bool:
-        """Whether the projections of each view follow one another, view after view, in this order."""
+        """Return True if the projections of each view follow one another, view after view, in this order."""
         ranks = [self.rank.get(name, 0) for name in trainable]
         return ranks == sorted(ranks)
 
@@ -109,9 +109,5 @@ class ParameterViews:
     def _bind_gradients(self, values: nn.Parameter) -> None:
         gradient = values.grad
         for view, (start, stop) in zip(self.parameters, self.bounds, strict=True):
-            view.grad = None if gradient is None else _slice(gradient, start, stop)
-
-
-def _slice(tensor: Tensor, start: int, stop: int) -> Tensor:
-    with torch.no_grad():
-        return tensor[start:stop]
+            with torch.no_grad():
+                view.grad = None if gradient is None else gradient[start:stop]

@@ -117,14 +117,11 @@ class SparseWeights(FixedTensors):
         n = blocks.trainable_synapses
         self.kind, self.constrained, self.shape = blocks.kind, blocks.constrained, blocks.shape
         self.targets, self.sources = blocks.targets, blocks.sources
-        names = ((b.source, b.target, b.key) for b in blocks.blocks)
-        self.projections: tuple[ProjectionKey, ...] = tuple(names)
-        self._delays = {name: b.delay for name, b in zip(self.projections, blocks.blocks, strict=True)}
-        self._own_signs = {
-            name: PROJECTION_SIGNS[b.sign]
-            for name, b in zip(self.projections, blocks.blocks, strict=True)
-            if b.sign != "inherit"
-        }
+        named = {(b.source, b.target, b.key): b for b in blocks.blocks}
+        self.projections: tuple[ProjectionKey, ...] = tuple(named)
+        self._delays = {name: b.delay for name, b in named.items()}
+        signs = {name: b.sign for name, b in named.items() if b.sign != "inherit"}
+        self._own_signs = {name: PROJECTION_SIGNS[sign] for name, sign in signs.items()}
         self._declared = {name: k for k, name in enumerate(self.projections)}
         self._extents = blocks.extents()  # in declared order
         self.values = _parameter(tensor(blocks.values[:n], dtype))
@@ -147,8 +144,7 @@ class SparseWeights(FixedTensors):
         self.derived: dict[tuple[Any, ...], Any] = {}  # derived from the pattern by others; dropped with it
 
     def _prepare_gains(self, blocks: BlockSparse, tensor: Callable[..., Tensor], dtype: torch.dtype) -> None:
-        """The gains: trained ones as a parameter, the others as a buffer; ``gain_index`` finds each in both
-        together."""
+        """Make the gains: trained ones a parameter, the others fixed; ``gain_index`` finds each in both."""
         gains = blocks.gains
         self.gain_names = gains.names
         self._gains_of = {self.projections[k]: part for k, part in gains.of_block.items()}
@@ -185,7 +181,7 @@ class SparseWeights(FixedTensors):
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is nothing to multiply."""
+        """True if there is nothing to multiply."""
         return self.nnz == 0 and self.low_rank is None and self.gains is None
 
     @property
@@ -207,11 +203,11 @@ class SparseWeights(FixedTensors):
         return len(self._gains_of)
 
     def is_shared(self, name: ProjectionKey) -> bool:
-        """Whether the synapses of a projection share gains."""
+        """Return True if the synapses of a projection share gains."""
         return name in self._gains_of
 
     def is_trainable(self, name: ProjectionKey) -> bool:
-        """Whether a projection is trained: its synapses, or its gains."""
+        """Return True if a projection is trained: its synapses, or its gains."""
         return name in self.trained_projections
 
     @property
@@ -222,12 +218,7 @@ class SparseWeights(FixedTensors):
             trained = self.trained_gains.cpu()
             shared = (name for name, gains in self._gains_of.items() if bool(trained[gains].all()))
             self.derived[key] = frozenset([*self.projections[: self.trainable_projections], *shared])
-        found: frozenset[ProjectionKey] = self.derived[key]
-        return found
-
-    @property
-    def _n_trained_gains(self) -> int:
-        return 0 if self.gains is None else self.gains.numel()
+        return self.derived[key]  # type: ignore[no-any-return]
 
     def extra_repr(self) -> str:
         size = f"{self.shape[0]} x {self.shape[1]}"
@@ -236,8 +227,7 @@ class SparseWeights(FixedTensors):
     # ---------------------------------------------------------------- values and matrices
 
     def all_values(self) -> Tensor:
-        """Every synapse's value before Dale's law, in projection order: trainable, shared, and frozen
-        ones."""
+        """Value of every synapse before Dale's law, in projection order: trainable, shared, frozen ones."""
         if self.views is not None:
             self.views.follow(self.values)
         n = self.group.numel()
@@ -261,13 +251,12 @@ class SparseWeights(FixedTensors):
         return bounded(stored.index_select(0, self.gain_index), self.gain_low, self.gain_high)
 
     def projection_gains(self, *, source: str, target: str, key: str = "default") -> Tensor:
-        """The gains of a shared projection: one, or one per unit or label (see ``gain_names``).
-        Differentiable.
+        """The gains of a shared projection, differentiable: one, or one per unit or label (`gain_names`).
 
         Raises
         ------
         UnknownNameError
-            If there is no such projection, or its synapses share no gain.
+            If it does not exist, or its synapses share no gain.
         """
         if (source, target, key) not in self._gains_of:
             label = projection_label(source, target, key)
@@ -283,7 +272,7 @@ class SparseWeights(FixedTensors):
         Raises
         ------
         UnknownNameError
-            If there is no such projection.
+            If it does not exist.
         """
         if (source, target, key) not in self.projections:
             known = ", ".join(repr(k) for s, t, k in self.projections if (s, t) == (source, target)) or "none"
@@ -295,7 +284,7 @@ class SparseWeights(FixedTensors):
         return self.values[start:stop] if stop <= n else self.frozen[start - n : stop - n]
 
     def gain_codes(self, name: ProjectionKey) -> Tensor:
-        """Which of a shared projection's own gains each of its synapses has, from 0 (int32), row-major."""
+        """Number of the gain of each synapse among those of its shared projection (int32), row-major."""
         k = self.projections.index(name)
         start, stop = (self.ptr[k : k + 2] - self.values.numel()).tolist()
         codes: Tensor = self.group[start:stop] - self._gains_of[name].start
@@ -305,13 +294,24 @@ class SparseWeights(FixedTensors):
         """Sign of each synapse (int8), in CSR order; 0 for a free one."""
         return self.sign.index_select(0, self.col) if self.synapse_sign is None else self.synapse_sign
 
-    def signs_of(self, projection: Tensor, col: Tensor) -> Tensor:
-        """Sign (int8) of synapses from units ``col`` in projections of these numbers; 0 for a free one."""
-        inherited = self.sign.index_select(0, col)
+    @property
+    def has_own_signs(self) -> bool:
+        """True if a projection has a sign of its own, so that each synapse's is stored."""
+        return bool(self._own_signs)
+
+    def signs_of(
+        self, projection: Tensor, col: Tensor, names: Sequence[ProjectionKey] | None = None
+    ) -> Tensor:
+        """Sign (int8) of synapses from units ``col`` in projections of these numbers; 0 for a free one.
+
+        The numbers are those in ``names``, by default in ``projections``.
+        """
+        names = self.projections if names is None else names
+        inherited = self.sign.to(col.device).index_select(0, col)
         if not self._own_signs:
             return inherited
-        inherits = torch.tensor([name not in self._own_signs for name in self.projections], device=col.device)
-        own = [self._own_signs.get(name, 0) for name in self.projections]
+        inherits = torch.tensor([name not in self._own_signs for name in names], device=col.device)
+        own = [self._own_signs.get(name, 0) for name in names]
         own_sign = torch.tensor(own, dtype=torch.int8, device=col.device)
         return torch.where(inherits[projection], inherited, own_sign[projection])
 
@@ -353,11 +353,9 @@ class SparseWeights(FixedTensors):
     def check_sparse(low_rank: LowRankProjections | None) -> None:
         """Raise a WeightError where a sparse matrix is asked for that these projections are part of."""
         if low_rank is not None:
-            raise WeightError(
-                f"{projection_label(*low_rank.names[0])} has low rank, so the weights are no sparse matrix; "
-                "ask for "
-                "the dense one, or for U and V: net.rec.low_rank.factors(source=, target=)."
-            )
+            advice = "ask for the dense one, or for U and V: net.rec.low_rank.factors(source=, target=)"
+            label = projection_label(*low_rank.names[0])
+            raise WeightError(f"{label} has low rank, so the weights are not a sparse matrix; {advice}.")
 
     def projection_of_entry(self) -> Tensor:
         """Number of the projection that each synapse belongs to (int32), in CSR order."""
@@ -434,11 +432,11 @@ class SparseWeights(FixedTensors):
 
     def _trained_shared(self) -> int:
         """Synapses whose gains are trained; they come first among the shared ones."""
-        if self._n_trained_gains == 0:
+        if self.gains is None:
             return 0
         first = self.trainable_projections
         shared = self.projections[first : first + self.shared_projections]
-        trained = sum(self.is_trainable(name) for name in shared)
+        trained = len(self.trained_projections.intersection(shared))
         return int(self.ptr[first + trained] - self.ptr[first])
 
     def stored_values(self, operand: Operand, *, gain: Tensor | None = None) -> Tensor:
@@ -468,7 +466,7 @@ class SparseWeights(FixedTensors):
 
     @property
     def _has_signs(self) -> bool:
-        """Whether Dale's law changes anything; read from the device once."""
+        """True if Dale's law changes anything; read from the device once."""
         if ("has signs",) not in self.derived:
             self.derived[("has signs",)] = self.synapse_sign is not None or bool((self.sign != 0).any())
         return bool(self.derived[("has signs",)])
@@ -527,22 +525,18 @@ class SparseWeights(FixedTensors):
         row, col = self.pattern.row.long(), self.col.long()
         if self.perm is not None:
             row, col = (torch.empty_like(t).scatter_(0, self.perm.long(), t) for t in (row, col))
+        n, group = self.values.numel(), self.group.new_full((self.nnz,), -1)
+        group[n : n + self.group.numel()] = self.group
         return SynapseTable(
             projections=self.projections,
             lengths=torch.diff(self.ptr).cpu(),
-            trainable_synapses=self.values.numel(),
+            trainable_synapses=n,
             row=row,
             col=col,
             values=torch.cat([self.values.detach(), self.frozen]),
-            group=self._group_of_synapse(),
+            group=group,
             origin=torch.arange(self.nnz, device=self.col.device),
         )
-
-    def _group_of_synapse(self) -> Tensor:
-        group = self.group.new_full((self.nnz,), -1)
-        n = self.values.numel()
-        group[n : n + self.group.numel()] = self.group
-        return group
 
     def in_declared_order(
         self, table: SynapseTable, trainable: Callable[[ProjectionKey], bool]
@@ -557,11 +551,8 @@ class SparseWeights(FixedTensors):
             name = table.projections[k]
             if name in self._gains_of:
                 return (1 if trainable(name) else 2), 0, self._declared[name]
-            return (
-                (0, rank.get(name, 0), self._declared[name])
-                if trainable(name)
-                else (3, 0, self._declared[name])
-            )
+            first, view = (0, rank.get(name, 0)) if trainable(name) else (3, 0)
+            return first, view, self._declared[name]
 
         order = sorted(range(len(table.projections)), key=sort_key)
         return table.reordered(order, sum(sort_key(k)[0] == 0 for k in order))
@@ -601,13 +592,13 @@ class SparseWeights(FixedTensors):
 
     @property
     def trained_gains(self) -> Tensor:
-        """Which gains are trained (bool), in the order of ``gain_names``."""
-        if self.gain_index is None:
+        """A mask of the gains that are trained (bool), in the order of ``gain_names``."""
+        if self.gains is None:
             return self.col.new_empty(0, dtype=torch.bool)
-        return self.gain_index < self._n_trained_gains
+        return self.gain_index < self.gains.numel()
 
     def gain_range(self, name: ProjectionKey) -> slice:
-        """Which of ``gain_names`` are a projection's; empty where it shares none."""
+        """Range of a projection's gains in ``gain_names``; empty if it shares none."""
         return self._gains_of.get(name, slice(0, 0))
 
     def _train_gains(self, trained: Tensor) -> None:
@@ -639,8 +630,7 @@ class SparseWeights(FixedTensors):
         return self.views.parameters
 
     def split_gains(self, runs: Sequence[Sequence[int]]) -> list[nn.Parameter]:
-        """As `split`, for runs of ``gains``: every gain once, by its number in ``gain_names``, in that
-        order."""
+        """Split ``gains`` as `split` does: every gain once, by number, in the order of ``gain_names``."""
         if self.gains is None:
             return []
         if self.gain_views is not None:
@@ -655,9 +645,8 @@ class SparseWeights(FixedTensors):
             lengths = torch.diff(self.ptr).tolist()[: self.trainable_projections]
             self.views.bind(self.values, dict(zip(self.projections, lengths, strict=False)))
         if self.gain_views is not None and self.gains is not None:
-            self.gain_views.bind(
-                self.gains, dict.fromkeys(torch.nonzero(self.trained_gains)[:, 0].tolist(), 1)
-            )
+            trained = torch.nonzero(self.trained_gains)[:, 0].tolist()
+            self.gain_views.bind(self.gains, dict.fromkeys(trained, 1))
 
 
 def _parameter(values: Tensor) -> nn.Parameter:
@@ -682,8 +671,5 @@ def check_dense(shape: tuple[int, int], force: bool = False) -> None:
     """Refuse a dense matrix too large to be made by accident."""
     if shape[0] * shape[1] > DENSE_LIMIT and not force:
         gib = shape[0] * shape[1] * 4 / 2**30
-        raise SizeError(
-            f"a dense {shape[0]} x {shape[1]} matrix takes {gib:.1f} GiB; use the sparse one (W_rec, "
-            "sparse=True), "
-            "or dense(force=True)."
-        )
+        advice = "use the sparse one (W_rec, sparse=True), or dense(force=True)"
+        raise SizeError(f"a dense {shape[0]} x {shape[1]} matrix takes {gib:.1f} GiB; {advice}.")

@@ -1,1 +1,1 @@
-"""What a network is and what state it is in: its description, its digest, and the files that hold both."""
+"""Description, digest and files of a network and its state."""

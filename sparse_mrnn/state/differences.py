@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sparse_mrnn.errors import StateDictError
+from sparse_mrnn.errors import SavedFileError, StateDictError
 
 
 def differences(old: Any, new: Any, where: str = "") -> list[str]:
@@ -27,6 +27,18 @@ def differences(old: Any, new: Any, where: str = "") -> list[str]:
         pairs = ((a, b, f"{where}[{k}]") for k, (a, b) in enumerate(zip(old, new, strict=True)))
         return [difference for pair in pairs for difference in differences(*pair)]
     return [] if old == new else [f"{where}: {_short(old)} then, {_short(new)} now"]
+
+
+def refuse_another(what: str, found: list[str]) -> None:
+    """Raise an error if differences were found between what is in a file and what is here.
+
+    Raises
+    ------
+    SavedFileError
+        The message says of what.
+    """
+    if found:
+        raise SavedFileError(f"this is another {what}: {first_of(found)}")
 
 
 def first_of(found: list[str]) -> str:

@@ -13,18 +13,13 @@ from torch import Tensor
 
 from sparse_mrnn.declaration.graph import RegionGraph
 from sparse_mrnn.errors import SavedFileError
-from sparse_mrnn.files.tensors import NETWORK, Tensors, read_tensors, write_tensors
-from sparse_mrnn.state.checkpoint import (
-    STATE,
-    damaged_if_malformed,
-    pack_state,
-    software_versions,
-    unpack_extra,
-)
+from sparse_mrnn.files.tensors import NETWORK, Tensors, read_tensors, under, write_tensors
+from sparse_mrnn.state.checkpoint import STATE, damaged_if_malformed, software_versions
 from sparse_mrnn.state.describe import Arrays, DescriptionModel, Edge, describe, graph_of
 
 GRAPH = "graph."
 """What the names of arrays of regions begin with."""
+EXTRA_STATE = "_extra_state"
 PARTS = {"recurrent": "rec", "input": "inp"}
 """What the names of a weight matrix' tensors begin with in a state dict."""
 
@@ -41,49 +36,34 @@ class NetworkHeader(BaseModel):
     noise_seeds: tuple[int, int] | None = Field(strict=False)  # JSON has lists
     not_trained: list[str]
     topology: dict[str, Any]
-    extra: dict[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
 class SavedNetwork:
-    """The content of the file of a network.
-
-    Parameters
-    ----------
-    graph : RegionGraph
-    explicit : list of (source, target, key)
-        Projections of ``graph`` whose ``weights`` are missing: they are in the state.
-    settings : dict
-        Of the model, as JSON.
-    state : dict
-        The tensors of its state dict.
-    extra : dict
-        The rest of its state dict.
-    noise_seeds : (int, int), or None
-        None: noise of torch's global generator.
-    not_trained : list of str
-        Parameters that do not require gradients.
-    """
+    """The content of the file of a network."""
 
     graph: RegionGraph
     explicit: list[Edge]
+    """Projections of ``graph`` whose ``weights`` are missing: they are in the state."""
     settings: dict[str, Any]
     state: Tensors
-    extra: dict[str, Any]
+    """The state dict without ``_extra_state``, for which the graph and the settings stand."""
     noise_seeds: tuple[int, int] | None
+    """None: noise of torch's global generator."""
     not_trained: list[str]
+    """Parameters that do not require gradients."""
 
 
 def write_network(
     path: Path,
     graph: RegionGraph,
     settings: Mapping[str, Any],
-    state: Mapping[str, Any],
+    state: Mapping[str, Tensor],
     *,
     noise_seeds: tuple[int, int] | None,
     not_trained: Iterable[str],
 ) -> None:
-    """Write a network; arguments as the fields of `SavedNetwork`, ``state`` whole.
+    """Write a network; arguments as the fields of `SavedNetwork`.
 
     Raises
     ------
@@ -91,16 +71,15 @@ def write_network(
         If it cannot be written, or the graph holds what a file cannot.
     """
     arrays: Arrays = {}
-    network = describe(graph, settings, arrays)
-    tensors = {f"{GRAPH}{name}": torch.from_numpy(array.copy()) for name, array in arrays.items()}
     header = {
         "versions": software_versions(),
-        "network": network,
+        "network": describe(graph, settings, arrays),
         "noise_seeds": noise_seeds,
         "not_trained": list(not_trained),
         "topology": topology(graph, state),
-        "extra": pack_state(state, tensors),
     }
+    tensors = {f"{GRAPH}{name}": torch.from_numpy(array.copy()) for name, array in arrays.items()}
+    tensors |= {f"{STATE}{name}": tensor for name, tensor in state.items() if name != EXTRA_STATE}
     write_tensors(path, NETWORK, header, tensors)
 
 
@@ -115,8 +94,8 @@ def read_network(path: Path) -> SavedNetwork:
     header, tensors = read_tensors(path, NETWORK)
     with damaged_if_malformed(path):
         found = NetworkHeader.model_validate(header)
-        state = tensors.under(STATE)
-        arrays = {name: tensor.numpy().copy() for name, tensor in tensors.under(GRAPH).items()}
+        state = under(tensors, STATE)
+        arrays = {name: tensor.numpy().copy() for name, tensor in under(tensors, GRAPH).items()}
         _check_sizes(found.network, state)
         graph, explicit = graph_of(found.network, arrays)
         return SavedNetwork(
@@ -124,7 +103,6 @@ def read_network(path: Path) -> SavedNetwork:
             explicit=explicit,
             settings=found.network.settings,
             state=state,
-            extra=unpack_extra(found.extra, tensors),
             noise_seeds=found.noise_seeds,
             not_trained=found.not_trained,
         )

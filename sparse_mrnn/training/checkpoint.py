@@ -14,22 +14,15 @@ from torch import Tensor, nn
 from sparse_mrnn.errors import ConfigError, SavedFileError
 from sparse_mrnn.files.digest import digest
 from sparse_mrnn.files.nested import pack, unpack
-from sparse_mrnn.files.tensors import CHECKPOINT, Tensors, read_tensors, write_tensors
+from sparse_mrnn.files.tensors import CHECKPOINT, Tensors, read_tensors, under, write_tensors
 from sparse_mrnn.models.network import NoiseState, mRNNBase
 from sparse_mrnn.models.state_checks import check_state
 from sparse_mrnn.models.weights import SparseWeights
-from sparse_mrnn.state.checkpoint import STATE, nothing_changed, pack_state, software_versions, unpack_extra
+from sparse_mrnn.state.checkpoint import STATE, nothing_changed, software_versions
 from sparse_mrnn.state.describe import declared
-from sparse_mrnn.state.differences import declared_differences, differences, first_of
-from sparse_mrnn.training.random_states import (
-    Generators,
-    check_generators,
-    check_global_states,
-    generator_state,
-    global_states,
-    set_generator,
-    set_global_states,
-)
+from sparse_mrnn.state.differences import declared_differences, differences, refuse_another
+from sparse_mrnn.state.optimizers import all_or_nothing, names_by_group
+from sparse_mrnn.training.random_states import Generators, generator_state, global_states, set_states
 
 Module = nn.Module | Mapping[str, nn.Module]
 Optimizers = torch.optim.Optimizer | Sequence[torch.optim.Optimizer] | None
@@ -102,8 +95,8 @@ def save_checkpoint(
     100
     """
     root = _root(net)
-    tensors: Tensors = {}
-    extra = pack_state(root.state_dict(), tensors)
+    state = root.state_dict()
+    tensors = {f"{STATE}{name}": value for name, value in state.items() if isinstance(value, Tensor)}
     for name, weights in _weights(root):
         if weights.orientation is not None:  # no part of the state of a network that is not trained on
             tensors[f"{ORIENTATION}{name}"] = weights.orientation
@@ -128,8 +121,11 @@ def save_checkpoint(
             name: pack(generator_state(name, g), f"generator.{name}", tensors)
             for name, g in (generators or {}).items()
         },
-        "extra": extra,
-    }
+        "extra": {
+            name: pack(value, f"extra.{name}", tensors)
+            for name, value in state.items() if not isinstance(value, Tensor)
+        },
+    }  # fmt: skip
     write_tensors(Path(path), CHECKPOINT, header, tensors)
 
 
@@ -169,10 +165,11 @@ def load_checkpoint(
     header, tensors = read_tensors(where, CHECKPOINT)
     with nothing_changed(where):
         saved = CheckpointHeader.model_validate(header)
-        state: dict[str, Any] = tensors.under(STATE)
+        state: dict[str, Any] = under(tensors, STATE)
         _compare_networks(root, saved.networks, state)
-        check_state(root, state)
-        state |= unpack_extra(saved.extra, tensors)
+        own = {name: value for name, value in root.state_dict().items() if isinstance(value, Tensor)}
+        check_state(root, own, state)
+        state |= {name: unpack(value, tensors) for name, value in saved.extra.items()}
         orientations = _orientations(root, state, tensors)
         optimizers, schedulers = _listed(optimizer, "optimizer"), _listed(scheduler, "scheduler")
         states = [
@@ -180,25 +177,20 @@ def load_checkpoint(
             *_compare("scheduler", schedulers, saved.schedulers, tensors),
         ]
         noise = _noise_states(root, saved, tensors)
-        own = {name: unpack(value, tensors) for name, value in saved.generators.items()}
-        check_generators(generators or {}, own)
-        random_states = unpack(saved.rng, tensors) if rng else None
-        if random_states is not None:
-            check_global_states(random_states)
-        trained = {name: name not in saved.not_trained for name, _ in root.named_parameters()}
-        _load_all([*optimizers, *schedulers], states)
+        own_states = {name: unpack(value, tensors) for name, value in saved.generators.items()}
+        everywhere = unpack(saved.rng, tensors) if rng else None
+        with all_or_nothing([*optimizers, *schedulers]):
+            for one, its in zip([*optimizers, *schedulers], states, strict=True):
+                one.load_state_dict(its)
+            set_states(generators or {}, own_states, everywhere)
     root.load_state_dict(state)
     for name, weights in _weights(root):
         weights.orientation = orientations.get(name)
     for name, parameter in root.named_parameters():
-        parameter.requires_grad_(trained[name])
+        parameter.requires_grad_(name not in saved.not_trained)
     for name, part in _networks(root):
-        # Without seeds the noise is that of the global states, which are set or left below
+        # Without seeds the noise is that of the global states, which were set or left above
         part.set_noise_state(noise[name]) if noise[name].seeds else part.set_noise_seeds(None)
-    for name, generator in (generators or {}).items():
-        set_generator(generator, own[name])
-    if random_states is not None:
-        set_global_states(random_states)
     return saved.step
 
 
@@ -237,8 +229,7 @@ def _compare_networks(root: nn.Module, saved: list[str], state: Mapping[str, Ten
         own = f"{name}._extra_state".lstrip(".")
         if own not in state:
             raise SavedFileError(f"the file lacks {own}")
-        if found := declared_differences(state[own], declared(net.describe())):
-            raise SavedFileError(f"this is another network: {first_of(found)}")
+        refuse_another("network", declared_differences(state[own], declared(net.describe())))
 
 
 def _orientations(root: nn.Module, state: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> Tensors:
@@ -286,9 +277,10 @@ def check_noise(net: mRNNBase, device: str, state: NoiseState) -> None:
 
 def _listed(given: Any, what: str) -> list[Any]:
     found = [] if given is None else list(given) if isinstance(given, Sequence) else [given]
+    article = "an" if what == "optimizer" else "a"
     for one in found:
         if not (hasattr(one, "load_state_dict") and hasattr(one, "param_groups") == (what == "optimizer")):
-            raise SavedFileError(f"{what}: {type(one).__name__} is no {what}.")
+            raise SavedFileError(f"{what}: {type(one).__name__} is not {article} {what}.")
     return found
 
 
@@ -308,15 +300,8 @@ def _parameter_names(root: nn.Module) -> dict[int, str]:
 
 def _identity(optimizer: torch.optim.Optimizer, names: Mapping[int, str]) -> dict[str, Any]:
     """Class of an optimiser, and the names of its parameters, group by group."""
-    groups = []
-    for k, group in enumerate(optimizer.param_groups):
-        unknown = [n for n, parameter in enumerate(group["params"]) if id(parameter) not in names]
-        if unknown:
-            raise SavedFileError(
-                f"parameter {unknown[0]} in group {k} of {type(optimizer).__name__} is none of the module's; "
-                'give all modules it trains, as {"net": net, "readout": readout}'
-            )
-        groups.append([names[id(parameter)] for parameter in group["params"]])
+    advice = 'give all modules it trains, as {"net": net, "readout": readout}'
+    groups = names_by_group(optimizer, names, "the module", advice)
     return {"class": type(optimizer).__name__, "parameters": groups}
 
 
@@ -330,9 +315,8 @@ def _compare_optimizers(
     """States of optimisers, after each was found to train the same parameters in the same groups."""
     names = _parameter_names(root)
     for one, entry in zip(optimizers, saved.optimizers, strict=False):
-        now, then = _identity(one, names), {name: entry[name] for name in ("class", "parameters")}
-        if found := differences(then, now, "optimizer"):
-            raise SavedFileError(f"this is another optimiser: {'; '.join(found[:3])}")
+        then = {name: entry[name] for name in ("class", "parameters")}
+        refuse_another("optimiser", differences(then, _identity(one, names)))
     for name, weights in _weights(root) if optimizers else ():
         if weights.views is not None:
             alphabetical, prefix = sorted(weights.projections), f"{name}.".lstrip(".")
@@ -346,40 +330,10 @@ def _compare_optimizers(
 def _compare(
     what: str, given: Sequence[Any], saved: Sequence[Mapping[str, Any]], tensors: Mapping[str, Tensor]
 ) -> list[Any]:
-    """States of what is given, after it was found to be of the classes saved."""
+    """Read the states of what is given, which must be of the classes saved."""
     if given and len(given) != len(saved):
         raise SavedFileError(f"it has {len(saved)} {what}s, and {len(given)} are given")
     for one, entry in zip(given, saved, strict=False):
         if type(one).__name__ != entry["class"]:
             raise SavedFileError(f"its {what} is a {entry['class']}, and a {type(one).__name__} is given")
-    states = [unpack(entry["state"], tensors) for _, entry in zip(given, saved, strict=False)]
-    for one, state in zip(given, states, strict=True):
-        if not _fits(one, state):
-            raise SavedFileError(f"its state of a {type(one).__name__} is none")
-    return states
-
-
-def _load_all(given: Sequence[Any], states: Sequence[Any]) -> None:
-    """Load the states of optimisers and schedulers; where one cannot be loaded, all are as they were."""
-    before = [dict(vars(one)) for one in given]  # torch replaces what is in them, and changes none of it
-    try:
-        for one, state in zip(given, states, strict=True):
-            one.load_state_dict(state)
-    except Exception as error:  # an optimiser raises anything for a state that is none of its own
-        for one, attributes in zip(given, before, strict=True):
-            vars(one).clear()
-            vars(one).update(attributes)
-        raise SavedFileError(f"a state of its optimisers or schedulers is none: {error!r}") from error
-
-
-def _fits(one: Any, state: Any) -> bool:
-    """Whether an optimiser or a scheduler can load this: torch itself checks while it loads."""
-    if not isinstance(state, dict) or not isinstance(one, torch.optim.Optimizer):
-        return isinstance(state, dict) and all(isinstance(name, str) for name in state)
-    groups, moments = state.get("param_groups"), state.get("state")
-    if not isinstance(groups, list) or not isinstance(moments, dict):
-        return False
-    sizes = [len(group["params"]) for group in one.param_groups]
-    if [len(group["params"]) for group in groups] != sizes:
-        return False
-    return all(k in range(sum(sizes)) and isinstance(own, dict) for k, own in moments.items())
+    return [unpack(entry["state"], tensors) for _, entry in zip(given, saved, strict=False)]

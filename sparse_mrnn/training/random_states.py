@@ -21,38 +21,13 @@ def global_states() -> dict[str, Any]:
     return {"torch": torch.get_rng_state(), "cuda": cuda, "numpy": legacy, "python": random.getstate()}
 
 
-def set_global_states(states: Mapping[str, Any]) -> None:
-    """Go on from these; CUDA's only on a machine with as many devices."""
-    torch.set_rng_state(states["torch"])
-    np.random.set_state(states["numpy"])  # noqa: NPY002
-    random.setstate(states["python"])
-    if torch.cuda.is_available() and len(states["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(states["cuda"])
-
-
-def check_global_states(states: Mapping[str, Any]) -> None:
-    """Try them on generators made for it.
-
-    Raises
-    ------
-    SavedFileError
-        If they are not states of these generators.
-    """
-    try:
-        torch.Generator().set_state(states["torch"])
-        np.random.RandomState().set_state(states["numpy"])
-        random.Random().setstate(states["python"])
-    except (LookupError, RuntimeError, TypeError, ValueError) as error:
-        raise SavedFileError(f"its global random states cannot be used: {error}") from error
-
-
 def generator_state(name: str, generator: Any) -> dict[str, Any]:
     """Kind and state of a generator.
 
     Raises
     ------
     SavedFileError
-        If it is not of numpy, torch or Python.
+        If it is of another library than numpy, torch and Python's random.
 
     Examples
     --------
@@ -69,8 +44,37 @@ def generator_state(name: str, generator: Any) -> dict[str, Any]:
     raise SavedFileError(f"generators: {name!r} is a {type(generator).__name__}; {known}.")
 
 
-def set_generator(generator: Any, saved: Mapping[str, Any]) -> None:
-    """Let a generator go on from a state of its kind."""
+def set_states(given: Generators, saved: Mapping[str, Any], everywhere: Mapping[str, Any] | None) -> None:
+    """Let generators go on from states of their kinds, and the global ones from ``everywhere``: all or none.
+
+    Raises
+    ------
+    SavedFileError
+        If one has no state, or one of another kind; the message names the generator.
+    """
+    before, global_before = {name: generator_state(name, g) for name, g in given.items()}, global_states()
+    for name, now in before.items():
+        if name not in saved:
+            known = ", ".join(map(repr, saved)) or "none"
+            raise SavedFileError(f"it has no generator {name!r} (its generators: {known})")
+        if now["kind"] != saved[name]["kind"]:
+            raise SavedFileError(f"its generator {name!r} is {saved[name]['kind']}, and here {now['kind']}")
+    what = ""
+    try:
+        for name, generator in given.items():
+            what = f"generator {name!r}"
+            _set(generator, saved[name])
+        if everywhere is not None:
+            what = "global random states"
+            _set_global(everywhere)
+    except Exception as error:  # each library raises its own for a state of something else
+        for name, generator in given.items():
+            _set(generator, before[name])
+        _set_global(global_before)
+        raise SavedFileError(f"its {what} cannot be used: {error}") from error
+
+
+def _set(generator: Any, saved: Mapping[str, Any]) -> None:
     if isinstance(generator, np.random.Generator):
         generator.bit_generator.state = saved["state"]
     elif isinstance(generator, torch.Generator):
@@ -79,24 +83,9 @@ def set_generator(generator: Any, saved: Mapping[str, Any]) -> None:
         generator.setstate(saved["state"])
 
 
-def check_generators(given: Generators, saved: Mapping[str, Any]) -> None:
-    """Check that each generator has a state of its kind; none is changed.
-
-    Raises
-    ------
-    SavedFileError
-        If one does not; the message names it.
-    """
-    for name, generator in given.items():
-        if name not in saved:
-            known = ", ".join(map(repr, saved)) or "none"
-            raise SavedFileError(f"it has no generator {name!r} (its generators: {known})")
-        now = generator_state(name, generator)
-        if now["kind"] != saved[name]["kind"]:
-            raise SavedFileError(f"its generator {name!r} is {saved[name]['kind']}, and here {now['kind']}")
-        try:
-            set_generator(generator, saved[name])
-        except (LookupError, RuntimeError, TypeError, ValueError) as error:
-            raise SavedFileError(f"its generator {name!r} cannot be used: {error}") from error
-        finally:
-            set_generator(generator, now)
+def _set_global(states: Mapping[str, Any]) -> None:
+    torch.set_rng_state(states["torch"])
+    np.random.set_state(states["numpy"])  # noqa: NPY002
+    random.setstate(states["python"])
+    if torch.cuda.is_available() and len(states["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(states["cuda"])

@@ -626,8 +626,6 @@ HEADERS = {
     "not trained": lambda h: h.update(not_trained=["nothing"]),
     "no model": lambda h: h["network"]["settings"].pop("model"),
     "a list of settings": lambda h: h["network"].update(settings=[]),
-    "nested": lambda h: h["extra"].update(x={"tuple": [{"dict": [[{"list": []}, 1]]}]}),
-    "extra of no tensor": lambda h: h["extra"].update(x={"tensor": "nowhere"}),
 }
 
 
