@@ -278,11 +278,6 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
         for region in regions:
             if region.activation is not None:
                 get_activation(region.activation, f"region {region.name!r}")
-        self._prepare_alpha()  # first: it refuses time constants that do not fit
-        rec = self._lowered("recurrent")
-        if self.spectral_radius is not None and self._draw:
-            with torch.no_grad():
-                rec.scale_(self.spectral_factor(rec.matrix(), rec.pattern))
         tonic = self._by_unit([region.base_firing for region in regions])
         initial = self._by_unit([region.init for region in regions])
         self.fix("base_firing", tonic)
@@ -290,6 +285,11 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
         first_bias, first_init = self._learnt("bias"), self._learnt("init")
         self.bias = nn.Parameter(tonic[first_bias].clone()) if first_bias else None
         self.init = nn.Parameter(initial[first_init].clone()) if first_init else None
+        self._prepare_alpha()  # before sampling: it refuses time constants that do not fit
+        rec = self._lowered("recurrent")
+        if self.spectral_radius is not None and self._draw:
+            with torch.no_grad():
+                rec.scale_(self.spectral_factor(rec.matrix(), rec.pattern))
         self.rec = rec
 
     def allocate(self) -> None:

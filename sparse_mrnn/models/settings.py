@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from sparse_mrnn.errors import SettingError, suggest
 
-OTHER_NAMES = ("device", "sigma_recur", "sigma_input", "activation_name", "tau", "integrator")
-"""Settings under names that are not arguments of every model."""
+OTHER_NAMES = ("device", "sigma_recur", "sigma_input", "activation_name")
+"""Settings under other names than those of arguments."""
+OF_SOME_MODELS = ("tau", "integrator")
 SET_ONCE = {
     "graph": "make a network of another graph: mRNN(graph)",
     "seed": "net.reset_noise(seed) restarts the noise; synapses are drawn when a network is built",
@@ -65,8 +66,7 @@ class GuardedSettings(nn.Module):
         if name in self.checks:
             value = self.checks[name](value, name)
         elif found is None and not self._may_have(name, value):
-            own = (*self.setting_names, *(known for known in OTHER_NAMES if hasattr(self, known)))
-            hint = suggest(name.lower(), own, what="settings")
+            hint = suggest(name.lower(), (*self.setting_names, *OTHER_NAMES), what="settings")
             raise SettingError(f"{type(self).__name__} has no setting {name!r}. {hint}")
         super().__setattr__(name, value)
 
@@ -77,7 +77,7 @@ class GuardedSettings(nn.Module):
             return True
         if not type(self).__module__.startswith("sparse_mrnn."):
             return True
-        known = (*self.setting_names, *OTHER_NAMES)
+        known = (*self.setting_names, *OTHER_NAMES, *OF_SOME_MODELS)
         return not difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.8)
 
     def __getattr__(self, name: str) -> Tensor | nn.Module:
