@@ -2,9 +2,9 @@
 
     python tools/mrnntorch_tests.py CHECKOUT [--site DIRECTORY] [--examples]
 
-CHECKOUT is a checkout of mRNNTorch 0.1; DIRECTORY has what it imports besides torch (scikit-learn, rnntoolkit,
-tqdm). The tests and the analysis are mRNNTorch's; ``mRNN`` and ``ElmanmRNN`` are ours, in every module that
-imports them. ``--examples`` trains the two networks of its examples for three epochs instead.
+CHECKOUT is a checkout of mRNNTorch 0.1; DIRECTORY has what it imports besides torch (scikit-learn,
+rnntoolkit, tqdm). The tests and the analysis are mRNNTorch's; ``mRNN`` and ``ElmanmRNN`` are ours, in every
+module that imports them. ``--examples`` trains the two networks of its examples for three epochs instead.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ def main() -> int:
         if options.examples:
             return _examples(checkout / "examples", Path(folder), environment)
         Path(folder, "our_networks.py").write_text(PLUGIN, encoding="utf-8")
-        pytest = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "our_networks", "tests"]
-        return subprocess.run(pytest, cwd=checkout, env=environment, check=False).returncode
+        pytest = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "our_networks"]
+        return subprocess.run([*pytest, "tests"], cwd=checkout, env=environment, check=False).returncode
 
 
 def _examples(examples: Path, folder: Path, environment: dict[str, str]) -> int:

@@ -7,9 +7,12 @@ inputs count.
 from typing import TYPE_CHECKING, Any
 
 from sparse_mrnn.analysis.components import (
+    Plane,
     PrincipalComponents,
     Rotation,
+    axes_plane,
     dimensionality,
+    plane_of,
     principal_components,
     principal_plane,
     rotational_plane,
@@ -21,35 +24,14 @@ from sparse_mrnn.analysis.linear import Linearization, Modes, linearize
 from sparse_mrnn.analysis.lyapunov import LyapunovSpectrum, lyapunov_spectrum
 from sparse_mrnn.analysis.newton import SolverOptions
 from sparse_mrnn.analysis.perturb import Perturbations, perturbation
-from sparse_mrnn.analysis.planes import Plane, axes_plane, plane_of
 from sparse_mrnn.analysis.sampling import run_states, sample_states
 from sparse_mrnn.errors import check_mrnntorch_class
 
 __all__ = [
-    "FixedPoints",
-    "FlowField",
-    "Gramian",
-    "Linearization",
-    "LyapunovSpectrum",
-    "Modes",
-    "Perturbations",
-    "Plane",
-    "PrincipalComponents",
-    "Rotation",
-    "SolverOptions",
-    "axes_plane",
-    "dimensionality",
-    "find_fixed_points",
-    "flow_field",
-    "linearize",
-    "lyapunov_spectrum",
-    "perturbation",
-    "plane_of",
-    "principal_components",
-    "principal_plane",
-    "rotational_plane",
-    "run_states",
-    "sample_states",
+    "FixedPoints", "FlowField", "Gramian", "Linearization", "LyapunovSpectrum", "Modes", "Perturbations",
+    "Plane", "PrincipalComponents", "Rotation", "SolverOptions", "axes_plane", "dimensionality",
+    "find_fixed_points", "flow_field", "linearize", "lyapunov_spectrum", "perturbation", "plane_of",
+    "principal_components", "principal_plane", "rotational_plane", "run_states", "sample_states",
 ]
 
 if not TYPE_CHECKING:  # a type checker would take any name for one of the package

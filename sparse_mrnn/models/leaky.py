@@ -86,13 +86,13 @@ class LeakyStep(Step):
         return (*states, "change") if "alpha" in needed else states
 
     def sequence(self, parameters: Parameters, unit_std: float | Tensor | None, like: Tensor) -> Advance:
-        return LeakySequence(self, parameters, unit_std, like, self.rate)
+        return LeakySequence(self, parameters, unit_std, like)
 
     def stream(self, parameters: Parameters, unit_std: float | Tensor | None, like: Tensor) -> Advance:
-        return LeakyStream(self, parameters, unit_std, like, self.rate)
+        return LeakyStream(self, parameters, unit_std, like)
 
     def adjoint(self, parameters: Parameters, needed: Collection[str], like: Tensor) -> Adjoint:
-        return LeakyAdjoint(self, parameters, needed, like, self.rate)
+        return LeakyAdjoint(self, parameters, needed, like)
 
 
 def _integrator(integrator: Any, name: str) -> str:
@@ -110,8 +110,9 @@ class mRNN(mRNNBase):  # noqa: N801
     config : path, dict, NetworkConfig or RegionGraph, optional
         The network. Without one, declare it with ``add_*`` and call ``finalize_connectivity``.
     activation : {"relu", "tanh", "sigmoid", "softplus", "linear"} or callable
-        A function of your own must be pointwise and made of torch functions; autograd differentiates it in
-        each step, which is slower.
+        A function or module of your own must be pointwise and made of torch functions; autograd
+        differentiates it in each step, which is slower. A module, such as ``nn.PReLU()``, is registered: its
+        parameters train, and are moved and saved with the network.
     noise_level_act, noise_level_inp : float
         Noise of units and inputs, drawn when ``forward(noise=True)``.
     rec_constrained, inp_constrained : bool
@@ -134,7 +135,8 @@ class mRNN(mRNNBase):  # noqa: N801
         alpha = dt / tau, or alpha = 1 - exp(-dt / tau), which is exact for a constant input and stable for
         every dt (Hochbruck & Ostermann 2010, Acta Numerica 19:209).
     seed : int, optional
-        Makes synapses, weights and noise. Default: drawn from torch's global generator.
+        Makes synapses, weights and noise. Default: synapses and weights from a seed that torch's global
+        generator draws; noise from that generator, call by call.
     dtype : torch.float32 or torch.float64
 
     Raises

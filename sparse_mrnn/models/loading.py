@@ -44,7 +44,8 @@ def load(
     dtype : torch.float32 or torch.float64, optional
         Default: as saved.
     activation : callable, optional
-        The function, of a network that was saved with a function of the user's: a file holds its name only.
+        The function or module of a network that was saved with one of the user's: a file holds its name, and
+        the state of a module, which is loaded into the one given here.
 
     Returns
     -------

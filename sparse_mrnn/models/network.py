@@ -56,13 +56,12 @@ from sparse_mrnn.ops.activations import (
     get_activation,
     linear,
 )
-from sparse_mrnn.ops.delays import DelayGroup
-from sparse_mrnn.ops.noise import Noise
+from sparse_mrnn.ops.delays import DelayedProduct, DelayGroup
+from sparse_mrnn.ops.noise import Noise, global_generator
 from sparse_mrnn.ops.pattern import split_sparse
 from sparse_mrnn.ops.products import CsrOperator, DenseOperator, torch_sparse
 from sparse_mrnn.ops.sequence import recurrence
 from sparse_mrnn.ops.sequence.backward import gathered_steps
-from sparse_mrnn.ops.sequence.delays import DelayedProduct
 from sparse_mrnn.ops.step import Step
 from sparse_mrnn.runtime import release_unused_memory
 from sparse_mrnn.state.describe import Arrays, Description, declared, describe
@@ -83,9 +82,9 @@ docs/decisions/0002 has the measurements."""
 
 
 class NoiseState(NamedTuple):
-    """Seeds of the input and the unit noise, and the states of their generators."""
+    """Seeds of the input and the unit noise (None: torch's global generator), and the generators' states."""
 
-    seeds: tuple[int, int]
+    seeds: tuple[int, int] | None
     inputs: Tensor
     units: Tensor
 
@@ -209,14 +208,15 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
         super().__init__(graph, constrained, spectral_radius)
         self._known: dict[str, nn.Parameter] = {}  # parameters before a state dict is loaded
         self.register_load_state_dict_post_hook(_keep_parameters)  # type: ignore[no-untyped-call]
-        self.activation = _activation(activation)
         self.noise_level_act, self.noise_level_inp = noise_level_act, noise_level_inp
         self.batch_first, self.backend = batch_first, backend
         self.device, self.dtype = chosen_device(device), dtype
         check_runnable(self.dtype, self.device)
+        self.activation = _activation(activation)
         drawn = int(torch.randint(2**62, ()).item()) if seed is None else seed
         self.seed = seed_number(drawn, ConfigError)
-        self._noise_seeds = network_noise_seeds(self.seed)
+        # Without a seed the noise is torch's: manual_seed, DataLoader, torch.utils.checkpoint govern it
+        self._noise_seeds = None if seed is None else network_noise_seeds(self.seed)
         self._generators: tuple[torch.Generator, torch.Generator] | None = None
         self._draw = True  # False: synapses come from a saved state
         self.bias: nn.Parameter | None = None
@@ -231,6 +231,10 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
     def __setattr__(self, name: str, value: Any) -> None:
         before = vars(self).get(name)
         super().__setattr__(name, value)
+        if name == "activation":
+            self._modules.pop("activation_module", None)
+            if isinstance(self.activation.function, nn.Module):  # registered: it trains, moves and is saved
+                self.activation_module = self.activation.function.to(self.device, self.dtype)
         if name in ("dt", "tau", "integrator") and before is not None and self.rec_finalized:
             try:
                 self._change_times(name)
@@ -688,8 +692,9 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
     def activation_segments(self) -> ActivationSegments:
         """Which activation applies to which range of units."""
         parts: list[tuple[int, int, Activation]] = []
+        own = self.activation.bound()
         for region in self.layout().regions:
-            activation = self.activation if region.activation is None else get_activation(region.activation)
+            activation = own if region.activation is None else get_activation(region.activation)
             start = parts[-1][1] if parts else 0
             if parts and parts[-1][2] is activation:
                 parts[-1] = (parts[-1][0], start + region.n, activation)
@@ -701,15 +706,14 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
     def _net_alpha(self) -> float:
         return 1.0
 
-    def set_noise_seeds(self, seeds: tuple[int, int]) -> None:
-        """Restart the noise of inputs and units from seeds of their own."""
+    def set_noise_seeds(self, seeds: tuple[int, int] | None) -> None:
+        """Restart the noise of inputs and units from seeds of their own; None: draw it as torch does."""
         self._noise_seeds, self._generators = seeds, None
 
     def reset_noise(self, seed: int | None = None) -> None:
-        """Restart the noise from the network's seed, or from another one."""
-        self._generators = None
-        if seed is not None:
-            self._noise_seeds = noise_seeds(seed_number(seed, ConfigError))
+        """Restart the noise from the network's seed, or from another one, on generators it owns."""
+        seeds = self._noise_seeds or network_noise_seeds(self.seed)
+        self.set_noise_seeds(seeds if seed is None else noise_seeds(seed_number(seed, ConfigError)))
 
     def noise_state(self) -> NoiseState:
         """Where the network's noise is: what `set_noise_state` goes on from."""
@@ -718,21 +722,50 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
     def set_noise_state(self, state: NoiseState) -> None:
         """Go on with the noise of `noise_state`, of a network on the same kind of device.
 
+        If that network was built without a seed, this sets torch's global generator of the device.
+
+        Raises
+        ------
+        ConfigError
+            If the state is of another kind of generator.
+        """
+        generators = self.restored_generators(state)
+        if state.seeds is None:
+            global_generator(self.device).set_state(state.units)
+        self._noise_seeds, self._generators = state.seeds, generators
+
+    def restored_generators(self, state: NoiseState) -> tuple[torch.Generator, torch.Generator]:
+        """Make generators that go on from a state; the network's own stay as they are.
+
         Raises
         ------
         ConfigError
             If the state is of another kind of generator.
         """
         try:
-            generators = self._seeded(state.seeds)
-            for generator, saved in zip(generators, (state.inputs, state.units), strict=True):
-                generator.set_state(saved)
+            inputs, units = self._seeded(state.seeds or (0, 0))
+            return inputs.set_state(state.inputs), units.set_state(state.units)
         except (RuntimeError, TypeError, ValueError) as error:
             raise ConfigError(f"the noise cannot go on on {self.device}: {error}") from error
-        self._noise_seeds, self._generators = state.seeds, generators
 
     def make_noise(self) -> Noise:
-        """The network's noise, where ``forward`` has left it."""
+        """The network's noise, where ``forward`` has left it.
+
+        Raises
+        ------
+        ConfigError
+            In a backward pass, where `torch.utils.checkpoint` computes again, if the generators are the
+            network's own.
+        """
+        if self._noise_seeds is None:
+            generator = global_generator(self.device)
+            return Noise(*self.noise_levels(), generator, generator)
+        if torch._C._current_graph_task_id() != -1:
+            raise ConfigError(
+                "forward(noise=True) within a backward pass: torch.utils.checkpoint restores torch's "
+                "generator, not those of a network with a seed, so it would draw other noise. Build the "
+                "network without seed=, or use forward(..., checkpoint_steps='auto') instead."
+            )
         if self._generators is None or self._generators[0].device != self.device:
             self._generators = self._seeded(self._noise_seeds)
         return Noise(*self.noise_levels(), *self._generators)

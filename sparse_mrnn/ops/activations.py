@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.func import functional_call
 
 from sparse_mrnn.checks import option
 from sparse_mrnn.errors import ActivationError
@@ -53,6 +54,21 @@ class Activation:
             return custom_activation, (self.function,)
         return get_activation, (self.name,)
 
+    def bound(self) -> Activation:
+        """Bind a module of the user's to its parameters as they are now, so that all of a pass uses these."""
+        module = self.function
+        if not isinstance(module, nn.Module):
+            return self
+        own: dict[str, Tensor] = dict(module.named_parameters())
+        if not torch.is_grad_enabled():  # analysis differentiates in the states alone
+            own = {name: p.detach() for name, p in own.items()}
+
+        def function(x: Tensor) -> Tensor:
+            found: Tensor = functional_call(module, {name: p.to(x.dtype) for name, p in own.items()}, x)
+            return found
+
+        return _by_autograd(self.name, function, tuple(own.values()))
+
 
 _aten = torch.ops.aten
 ACTIVATIONS: dict[str, Activation] = {
@@ -87,13 +103,18 @@ ACTIVATIONS: dict[str, Activation] = {
 }
 
 
+def _by_autograd(name: str, function: Callable[[Tensor], Tensor], learnt: tuple[Tensor, ...]) -> Activation:
+    return Activation(name, function, lambda x, out: out.copy_(function(x)), None, learnt)
+
+
 def custom_activation(function: Callable[[Tensor], Tensor]) -> Activation:
-    """Wrap a function of the user's, which must be pointwise and differentiable by autograd.
+    """Wrap a function or module of the user's, which must be pointwise and differentiable by autograd.
 
     Raises
     ------
     ActivationError
-        If it fails on a tensor, changes its shape or dtype, or autograd cannot differentiate it.
+        If it fails on a tensor, changes its shape or dtype, gives an entry another value beside others than
+        alone (softmax, dropout), or autograd cannot differentiate it.
 
     Examples
     --------
@@ -101,23 +122,35 @@ def custom_activation(function: Callable[[Tensor], Tensor]) -> Activation:
     tensor([0., 0.])
     """
     name = getattr(function, "__name__", type(function).__name__)
+    own = function.parameters() if isinstance(function, nn.Module) else iter(())
+    like = next(own, torch.empty(0, dtype=torch.float64)).detach()
     with torch.enable_grad():
-        x = torch.linspace(-1, 1, 6, dtype=torch.float64).view(3, 2).requires_grad_()
-        try:
-            h = function(x)
-        except Exception as error:
-            raise ActivationError(f"activation {name!r} fails on a tensor (3, 2): {error}") from error
+        x = torch.linspace(-2, 2, 20).to(like).view(5, 4).requires_grad_()
+        h = _called(name, function, x)
     if not isinstance(h, Tensor) or h.shape != x.shape or h.dtype != x.dtype:
         got = f"{tuple(h.shape)}, {h.dtype}" if isinstance(h, Tensor) else type(h).__name__
-        made = f"a tensor of shape (3, 2), {x.dtype} became {got}"
+        made = f"a tensor of shape (5, 4), {x.dtype} became {got}"
         raise ActivationError(f"activation {name!r} is not pointwise: {made}.")
     if not h.requires_grad:
         raise ActivationError(
             f"activation {name!r} is not differentiable: its result has no gradient. Use torch functions "
             "inside, without detach or numpy."
         )
-    learnt = tuple(leaf for leaf in _leaves(h) if leaf is not x)
-    return Activation(name, function, lambda x, out: out.copy_(function(x)), None, learnt)
+    with torch.no_grad():
+        alone = [_called(name, function, entry.view(1, 1)).view(()) for entry in x.flatten()]
+    if not torch.allclose(torch.stack(alone), h.flatten(), rtol=1e-4, equal_nan=True):
+        raise ActivationError(
+            f"activation {name!r} is not pointwise: a unit's activity depends on other units, other trials "
+            "or chance. Use a function of each entry alone."
+        )
+    return _by_autograd(name, function, tuple(leaf for leaf in _leaves(h) if leaf is not x))
+
+
+def _called(name: str, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    try:
+        return function(x)
+    except Exception as error:
+        raise ActivationError(f"activation {name!r} fails on a tensor {tuple(x.shape)}: {error}") from error
 
 
 def _leaves(result: Tensor) -> list[Tensor]:
@@ -171,6 +204,9 @@ class ActivationSegments:
 
     def apply_to(self, x: Tensor, out: Tensor) -> None:
         """out = f(x)."""
+        if len(self.parts) == 1 and self.parts[0][:2] == (0, len(x)):  # views would take as long as f itself
+            self.parts[0][2].apply_to(x, out)
+            return
         for start, stop, activation in self.parts:
             activation.apply_to(x[start:stop], out[start:stop])
 

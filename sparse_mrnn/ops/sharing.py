@@ -15,7 +15,7 @@ class _Scaled(torch.autograd.Function):
     def forward(ctx: Any, gains: Tensor, base: Tensor, group: Tensor) -> Tensor:
         ctx.size = gains.shape
         ctx.save_for_backward(base, group)
-        kernel = kernels.load("shared_gains") if base.device.type == "cpu" else None
+        kernel = kernels.load("weights") if base.device.type == "cpu" else None
         if kernel is None:
             return base * gains.index_select(0, group)
         out = torch.empty_like(base)
@@ -25,7 +25,7 @@ class _Scaled(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         base, group = ctx.saved_tensors
-        kernel = kernels.load("shared_gains") if grad.device.type == "cpu" else None
+        kernel = kernels.load("weights") if grad.device.type == "cpu" else None
         out = grad.new_zeros(ctx.size)
         if kernel is not None:
             kernel.segment_sum(base, group, grad.contiguous(), out)

@@ -38,7 +38,7 @@ class NetworkHeader(BaseModel):
     version: int
     versions: dict[str, str]
     network: DescriptionModel
-    noise_seeds: list[int] = Field(min_length=2, max_length=2)
+    noise_seeds: tuple[int, int] | None = Field(strict=False)  # JSON has lists
     not_trained: list[str]
     topology: dict[str, Any]
     extra: dict[str, Any]
@@ -59,7 +59,8 @@ class SavedNetwork:
         The tensors of its state dict.
     extra : dict
         The rest of its state dict.
-    noise_seeds : (int, int)
+    noise_seeds : (int, int), or None
+        None: noise of torch's global generator.
     not_trained : list of str
         Parameters that do not require gradients.
     """
@@ -69,7 +70,7 @@ class SavedNetwork:
     settings: dict[str, Any]
     state: Tensors
     extra: dict[str, Any]
-    noise_seeds: tuple[int, int]
+    noise_seeds: tuple[int, int] | None
     not_trained: list[str]
 
 
@@ -79,7 +80,7 @@ def write_network(
     settings: Mapping[str, Any],
     state: Mapping[str, Any],
     *,
-    noise_seeds: tuple[int, int],
+    noise_seeds: tuple[int, int] | None,
     not_trained: Iterable[str],
 ) -> None:
     """Write a network; arguments as the fields of `SavedNetwork`, ``state`` whole.
@@ -95,7 +96,7 @@ def write_network(
     header = {
         "versions": software_versions(),
         "network": network,
-        "noise_seeds": list(noise_seeds),
+        "noise_seeds": noise_seeds,
         "not_trained": list(not_trained),
         "topology": topology(graph, state),
         "extra": pack_state(state, tensors),
@@ -124,7 +125,7 @@ def read_network(path: Path) -> SavedNetwork:
             settings=found.network.settings,
             state=state,
             extra=unpack_extra(found.extra, tensors),
-            noise_seeds=(found.noise_seeds[0], found.noise_seeds[1]),
+            noise_seeds=found.noise_seeds,
             not_trained=found.not_trained,
         )
 

@@ -84,7 +84,8 @@ def save_checkpoint(
     rng : bool
         Save the global random states of torch (CUDA too), numpy and Python.
     generators : dict of str to numpy Generator, torch Generator or random.Random, optional
-        Generators of your own, for batches or rewiring. A network's noise is always saved.
+        Generators of your own, for batches or rewiring. The noise of networks with a seed is always
+        saved; that of the others is among the global states.
 
     Raises
     ------
@@ -192,7 +193,8 @@ def load_checkpoint(
     for name, parameter in root.named_parameters():
         parameter.requires_grad_(trained[name])
     for name, part in _networks(root):
-        part.set_noise_state(noise[name])
+        # Without seeds the noise is that of the global states, which are set or left below
+        part.set_noise_state(noise[name]) if noise[name].seeds else part.set_noise_seeds(None)
     for name, generator in (generators or {}).items():
         set_generator(generator, own[name])
     if random_states is not None:
@@ -273,13 +275,10 @@ def check_noise(net: mRNNBase, device: str, state: NoiseState) -> None:
     """
     if device != net.device.type:
         raise SavedFileError(f"its noise is of a {device} device, and the network is on {net.device}")
-    present = net.noise_state()
     try:
-        net.set_noise_state(state)
+        net.restored_generators(state)
     except ConfigError as error:
         raise SavedFileError(str(error)) from error
-    finally:
-        net.set_noise_state(present)
 
 
 # -------------------------------------------------------------------- optimisers and schedulers

@@ -32,7 +32,7 @@ def test_networkx_algorithms_copies_and_views(g):
     assert set(nx.descendants(g, "cue")) == {"thal", "ctx"}
     for same in (g.copy(), nx.relabel_nodes(g, {}), g.subgraph(g.nodes)):
         assert isinstance(same, sm.RegionGraph)
-        assert lower(same, rng=0).col.tolist() == lower(g, rng=0).col.tolist()
+        assert lower(same, seed=0).col.tolist() == lower(g, seed=0).col.tolist()
     part = g.subgraph(["thal", "cue"])
     assert (part.n_units, part.n_inputs) == (5, 3)
     assert [p.source for p in part.projections()] == ["cue"]

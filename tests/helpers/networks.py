@@ -9,7 +9,7 @@ from sparse_mrnn.training import freeze, prune
 
 
 def small(model, **options):
-    net = model(device="cpu", seed=0, **options)
+    net = model(**{"device": "cpu", "seed": 0, **options})
     net.add_recurrent_region("ctx", 4, base_firing=1.0, parent_region="brain")
     net.add_recurrent_region("spine", 2, sign="neg", init=0.5, learnable_bias=True)
     net.add_recurrent_region("thal", 3, parent_region="brain", init=-0.2)

@@ -253,7 +253,7 @@ def test_pruning_weighs_by_base_times_gain_and_rewiring_leaves_shared_ones():
     assert torch.equal(kept[12:, 6:12], dense[12:, 6:12])  # b -> c has the largest weights
     assert not kept[12:, :6].any()  # a -> c the smallest
     pattern = (kept[12:, 6:12] != 0).clone()
-    assert training.rewire(net, 0.5, rng=0) > 0
+    assert training.rewire(net, 0.5, seed=0) > 0
     assert torch.equal(net.rec.dense()[12:, 6:12] != 0, pattern)
     train(net, torch.optim.Adam(net.parameters()))
 
