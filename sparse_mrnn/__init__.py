@@ -93,6 +93,7 @@ if not TYPE_CHECKING:  # a type checker would take any name for one of the packa
         """Import a name on its first use."""
         module = _modules().get(name)
         if module is None:
+            import_module(f"{__name__}.errors").check_mrnntorch_class(name)
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         if module == __name__:
             return import_module(f"{module}.{name}")

@@ -37,6 +37,10 @@ class ConfigError(SparseMRNNError, ValueError):
     """A configuration file or dictionary is not valid."""
 
 
+class SettingError(SparseMRNNError, AttributeError):
+    """An attribute of a network is set that it does not have, or that cannot be changed."""
+
+
 class ShapeError(SparseMRNNError, ValueError):
     """A tensor given to a model has the wrong shape, dtype or device."""
 
@@ -184,6 +188,28 @@ class ConversionWarning(UserWarning):
 
 class StepSizeWarning(UserWarning):
     """The time step is too long for the dynamics to be followed well."""
+
+
+MRNNTORCH_CLASSES = {
+    "mFixedPointFinder": "find_fixed_points(net, inputs, x0=states)",
+    "mLinearization": "linearize(net, state, inputs)",
+    "mFlowFieldFinder": "flow_field(net, states, inputs)",
+}
+MRNNTORCH_CLASSES |= {f"e{name}": ours for name, ours in MRNNTORCH_CLASSES.items()}
+"""mRNNTorch's classes of analysis, and the functions of `sparse_mrnn.analysis` that do the same."""
+
+
+def check_mrnntorch_class(name: str) -> None:
+    """Raise an ImportError that names ours, if a name is that of a class of mRNNTorch."""
+    if name in MRNNTORCH_CLASSES:
+        ours = MRNNTORCH_CLASSES[name]
+        text = f"{name} is a class of mRNNTorch; use sparse_mrnn.analysis.{ours}, for either model"
+    elif name in ("RecurrentRegion", "InputRegion"):
+        added = "add_recurrent_region" if name == "RecurrentRegion" else "add_input_region"
+        text = f"{name} is a class of mRNNTorch; declare one by net.{added}(...), or by a sparse_mrnn.Region"
+    else:
+        return
+    raise ImportError(f"{text}. docs/migration.md has the table of names.", name=name)
 
 
 def suggest(name: object, known: Iterable[object], *, what: str = "names") -> str:

@@ -4,6 +4,8 @@ Everything runs on the sparse weights, in float64, without noise. Delays between
 inputs count.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from sparse_mrnn.analysis.components import (
     Plane,
     PrincipalComponents,
@@ -23,6 +25,7 @@ from sparse_mrnn.analysis.lyapunov import LyapunovSpectrum, lyapunov_spectrum
 from sparse_mrnn.analysis.newton import SolverOptions
 from sparse_mrnn.analysis.perturb import Perturbations, perturbation
 from sparse_mrnn.analysis.sampling import run_states, sample_states
+from sparse_mrnn.errors import check_mrnntorch_class
 
 __all__ = [
     "FixedPoints", "FlowField", "Gramian", "Linearization", "LyapunovSpectrum", "Modes", "Perturbations",
@@ -30,3 +33,10 @@ __all__ = [
     "find_fixed_points", "flow_field", "linearize", "lyapunov_spectrum", "perturbation", "plane_of",
     "principal_components", "principal_plane", "rotational_plane", "run_states", "sample_states",
 ]
+
+if not TYPE_CHECKING:  # a type checker would take any name for one of the package
+
+    def __getattr__(name: str) -> Any:
+        """Say which function does what a class of mRNNTorch does."""
+        check_mrnntorch_class(name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

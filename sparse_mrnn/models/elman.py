@@ -14,7 +14,7 @@ from sparse_mrnn.declaration.config import NetworkConfig
 from sparse_mrnn.declaration.graph import Region, RegionGraph
 from sparse_mrnn.errors import ConfigError
 from sparse_mrnn.models.leaky import LeakyStep
-from sparse_mrnn.models.network import mRNNBase, positive_time
+from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.models.prepare import Start
 from sparse_mrnn.ops.activations import linear
 from sparse_mrnn.ops.step import Parameters, States
@@ -73,7 +73,7 @@ class ElmanmRNN(mRNNBase):
         seed: int | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        self.dt = positive_time(dt, "dt")
+        self.dt = dt
         args = config, activation, noise_level_act, noise_level_inp, rec_constrained, inp_constrained
         more = batch_first, spectral_radius, config_finalize, device
         super().__init__(*args, *more, backend=backend, seed=seed, dtype=dtype)

@@ -6,7 +6,7 @@ import math
 import os
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, overload
+from typing import Any, ClassVar, overload
 
 import numpy as np
 import torch
@@ -95,6 +95,10 @@ class LeakyStep(Step):
         return LeakyAdjoint(self, parameters, needed, like)
 
 
+def _integrator(integrator: Any, name: str) -> str:
+    return option(integrator, INTEGRATORS, name, ConfigError)
+
+
 class mRNN(mRNNBase):  # noqa: N801
     """Leaky multi-regional RNN with a pre-activation state x and an activation h.
 
@@ -157,6 +161,9 @@ class mRNN(mRNNBase):  # noqa: N801
 
     model = "leaky"
     setting_names = (*mRNNBase.setting_names, "tau", "integrator")
+    checks: ClassVar[Mapping[str, Callable[[Any, str], Any]]] = {
+        **mRNNBase.checks, "tau": positive_time, "integrator": _integrator,
+    }  # fmt: skip
 
     def __init__(
         self,
@@ -178,8 +185,7 @@ class mRNN(mRNNBase):  # noqa: N801
         seed: int | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        self.integrator = option(integrator, INTEGRATORS, "integrator", ConfigError)
-        self.dt, self.tau = positive_time(dt, "dt"), positive_time(tau, "tau")
+        self.dt, self.tau, self.integrator = dt, tau, integrator
         args = config, activation, noise_level_act, noise_level_inp, rec_constrained, inp_constrained
         more = batch_first, spectral_radius, config_finalize, device
         super().__init__(*args, *more, backend=backend, seed=seed, dtype=dtype)

@@ -29,6 +29,7 @@ from sparse_mrnn.errors import (
     MissingExtraError,
     SavedFileError,
     ShapeError,
+    SparseMRNNError,
     StateDictError,
     StateDictWarning,
 )
@@ -39,12 +40,13 @@ from sparse_mrnn.lowering.random_streams import (
     noise_seeds,
     synapse_stream,
 )
-from sparse_mrnn.models.delays import delay_groups, has_delays
+from sparse_mrnn.models.delays import delay_groups, has_delays, longest_delay
 from sparse_mrnn.models.devices import check_runnable, chosen_device
 from sparse_mrnn.models.exports import explicit_graph, to_networkx, to_scipy, to_torch_geometric
 from sparse_mrnn.models.low_rank import LowRankProjections
 from sparse_mrnn.models.mrnntorch_names import MRNNTorchNames
 from sparse_mrnn.models.prepare import Border, Start, check_tensor, prepare
+from sparse_mrnn.models.settings import GuardedSettings
 from sparse_mrnn.models.weights import DENSE_LIMIT, SparseWeights
 from sparse_mrnn.ops.activations import (
     Activation,
@@ -101,7 +103,46 @@ class MemoryEstimate:
         return self.weights + self.pattern + self.states + self.training
 
 
-class mRNNBase(MRNNTorchNames):  # noqa: N801
+def _activation(activation: Any, name: str = "activation") -> Activation:
+    """An activation by its name, or of a function."""
+    if isinstance(activation, Activation):
+        return activation
+    if isinstance(activation, str):
+        return get_activation(activation)
+    if not callable(activation):
+        raise ActivationError(f"{name} must be a name or a function, not {type(activation).__name__}.")
+    return custom_activation(activation)
+
+
+def _backend(backend: Any, name: str) -> str:
+    chosen = option(backend, BACKENDS, name, ConfigError)
+    if chosen == "torch_sparse" and not torch_sparse.available():
+        raise MissingExtraError(torch_sparse.NOT_INSTALLED)
+    return chosen
+
+
+def positive_time(value: float, what: str) -> float:
+    """A time in ms, as a Python number.
+
+    Raises
+    ------
+    ConfigError
+        If it is not positive.
+    """
+    number = real_number(value, what, ConfigError)
+    if number <= 0:
+        raise ConfigError(f"{what} is {number!r}; it must be a positive time in ms.")
+    return number
+
+
+def _level(value: float, what: str) -> float:
+    number = real_number(value, what, ConfigError)
+    if number < 0:
+        raise ConfigError(f"{what} is {number!r}; it must not be negative.")
+    return number
+
+
+class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
     """The base of the leaky and the Elman network; see `mRNN` for the parameters.
 
     Examples
@@ -121,6 +162,10 @@ class mRNNBase(MRNNTorchNames):  # noqa: N801
         "batch_first", "spectral_radius", "dt", "backend", "seed", "dtype",
     )  # fmt: skip
     """Arguments that make a network like this one, apart from its graph and device."""
+    checks: ClassVar[Mapping[str, Callable[[Any, str], Any]]] = {
+        "activation": _activation, "noise_level_act": _level, "noise_level_inp": _level, "backend": _backend,
+        "dt": positive_time,
+    }  # fmt: skip
     dt: float
     base_firing: Tensor
     initial_x: Tensor
@@ -162,22 +207,11 @@ class mRNNBase(MRNNTorchNames):  # noqa: N801
         super().__init__(graph, constrained, spectral_radius)
         self._known: dict[str, nn.Parameter] = {}  # parameters before a state dict is loaded
         self.register_load_state_dict_post_hook(_keep_parameters)  # type: ignore[no-untyped-call]
-        if not (isinstance(activation, str) or callable(activation)):
-            kind = type(activation).__name__
-            raise ActivationError(f"activation must be a name or a function, not {kind}.")
-        backend = option(backend, BACKENDS, "backend", ConfigError)
-        if backend == "torch_sparse" and not torch_sparse.available():
-            raise MissingExtraError(torch_sparse.NOT_INSTALLED)
-        self.noise_level_act = _level(noise_level_act, "noise_level_act")
-        self.noise_level_inp = _level(noise_level_inp, "noise_level_inp")
+        self.noise_level_act, self.noise_level_inp = noise_level_act, noise_level_inp
         self.batch_first, self.backend = batch_first, backend
         self.device, self.dtype = chosen_device(device), dtype
         check_runnable(self.dtype, self.device)
-        if isinstance(activation, nn.Module):  # registered: its parameters train, move and are saved
-            self.activation_module = activation.to(self.device, self.dtype)
-        self.activation = (
-            get_activation(activation) if isinstance(activation, str) else custom_activation(activation)
-        )
+        self.activation = _activation(activation)
         drawn = int(torch.randint(2**62, ()).item()) if seed is None else seed
         self.seed = seed_number(drawn, ConfigError)
         # Without a seed the noise is torch's: manual_seed, DataLoader, torch.utils.checkpoint govern it
@@ -192,6 +226,30 @@ class mRNNBase(MRNNTorchNames):  # noqa: N801
         self._on_host: dict[str, tuple[Tensor, int, Any]] = {}
         if config is not None and config_finalize:
             self.finalize_connectivity()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        before = vars(self).get(name)
+        super().__setattr__(name, value)
+        if name == "activation":
+            self._modules.pop("activation_module", None)
+            if isinstance(self.activation.function, nn.Module):  # registered: it trains, moves and is saved
+                self.activation_module = self.activation.function.to(self.device, self.dtype)
+        if name in ("dt", "tau", "integrator") and before is not None and self.rec_finalized:
+            try:
+                self._change_times(name)
+            except SparseMRNNError:
+                vars(self)[name] = before
+                raise
+
+    def _change_times(self, name: str) -> None:
+        """Make alpha anew after the setting ``name`` has changed, if time constants and delays allow it."""
+        if self.tau_logit is not None:
+            what = f"{name} cannot be changed while time constants are learnt"
+            raise ConfigError(f"{what}; make a network of net.to_graph(), which has them as they are now.")
+        for weights in (self.rec, self.inp):
+            if weights is not None:
+                longest_delay(weights, self.dt)
+        self._prepare_alpha()
 
     # ---------------------------------------------------------------- building
 
@@ -223,11 +281,6 @@ class mRNNBase(MRNNTorchNames):  # noqa: N801
         for region in regions:
             if region.activation is not None:
                 get_activation(region.activation, f"region {region.name!r}")
-        self._prepare_alpha()  # first: it refuses time constants that do not fit
-        rec = self._lowered("recurrent")
-        if self.spectral_radius is not None and self._draw:
-            with torch.no_grad():
-                rec.scale_(self.spectral_factor(rec.matrix(), rec.pattern))
         tonic = self._by_unit([region.base_firing for region in regions])
         initial = self._by_unit([region.init for region in regions])
         self.fix("base_firing", tonic)
@@ -235,6 +288,11 @@ class mRNNBase(MRNNTorchNames):  # noqa: N801
         first_bias, first_init = self._learnt("bias"), self._learnt("init")
         self.bias = nn.Parameter(tonic[first_bias].clone()) if first_bias else None
         self.init = nn.Parameter(initial[first_init].clone()) if first_init else None
+        self._prepare_alpha()  # before sampling: it refuses time constants that do not fit
+        rec = self._lowered("recurrent")
+        if self.spectral_radius is not None and self._draw:
+            with torch.no_grad():
+                rec.scale_(self.spectral_factor(rec.matrix(), rec.pattern))
         self.rec = rec
 
     def allocate(self) -> None:
@@ -387,6 +445,9 @@ class mRNNBase(MRNNTorchNames):  # noqa: N801
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         own = {key[len(prefix) :]: value for key, value in state_dict.items() if key.startswith(prefix)}
+        if "W_rec" in own or "W_inp" in own:
+            what = "the state dict is of mRNNTorch: its weights are dense, with masks and signs"
+            raise StateDictError(f"{what}. sparse_mrnn.interop.from_mrnntorch makes a network of it.")
         found: list[str] = []
         if "_extra_state" in own:
             found = declared_differences(own["_extra_state"], declared(self.describe()))
@@ -419,7 +480,7 @@ class mRNNBase(MRNNTorchNames):  # noqa: N801
             check_runnable(converted.dtype, converted.device)
         super()._apply(fn, recurse)
         if self.rec is not None:
-            self.device, self.dtype = self.rec.values.device, self.rec.values.dtype
+            vars(self).update(device=self.rec.values.device, dtype=self.rec.values.dtype)
         return self
 
 
@@ -892,29 +953,9 @@ def _keep_parameters(net: nn.Module, _: Any) -> None:
             part.bind_views()
 
 
-def positive_time(value: float, what: str) -> float:
-    """A time in ms, as a Python number.
-
-    Raises
-    ------
-    ConfigError
-        If it is not positive.
-    """
-    number = real_number(value, what, ConfigError)
-    if number <= 0:
-        raise ConfigError(f"{what} is {number!r}; it must be a positive time in ms.")
-    return number
-
-
 def _plain(value: Any) -> Any:
     """Numbers of numpy and torch as those of Python."""
     if isinstance(value, Mapping):
         return {name: _plain(part) for name, part in value.items()}
     return value.item() if isinstance(value, np.generic | Tensor) else value
 
-
-def _level(value: float, what: str) -> float:
-    number = real_number(value, what, ConfigError)
-    if number < 0:
-        raise ConfigError(f"{what} is {number!r}; it must not be negative.")
-    return number

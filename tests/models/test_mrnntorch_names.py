@@ -1,13 +1,14 @@
 """A test per published mRNNTorch name, named after it."""
 
 import inspect
+import itertools
 
 import numpy as np
 import pytest
 import torch
 
 import sparse_mrnn as sm
-from sparse_mrnn.errors import ShapeError
+from sparse_mrnn.errors import ConfigError, ShapeError, SizeError, StateDictError, WeightError
 from sparse_mrnn.models import elman, leaky, network
 
 SEED_ARGUMENTS = [
@@ -304,3 +305,167 @@ def test_weight_matrices(net, name):
         assert (w.values() == 1).all()
     if name == "W_rec_sign_matrix":
         assert set(dense(w)[:, 4:6].flatten().tolist()) <= {0.0, -1.0}
+
+
+def two(**settings):
+    net = sm.mRNN(device="cpu", seed=0, **settings)
+    net.add_recurrent_region("r1", 2, base_firing=0.5, device="cpu")
+    net.add_recurrent_region("r2", 1, sign="neg", base_firing=1.5, device=torch.device("cpu"))
+    net.add_input_region("i1", 3, device="cpu")
+    net.add_recurrent_connection("r1", "r2")
+    net.add_recurrent_connection("r1", "r1")
+    net.add_input_connection("i1", "r2")
+    return net
+
+
+def test_device_of_a_region():
+    net = sm.mRNN(device="cpu")
+    for add in (net.add_recurrent_region, net.add_input_region):
+        with pytest.raises(ConfigError, match="device"):
+            add("a", 2, device="meta")
+        add(add.__name__, 2, device=net.device)
+    assert net.total_num_units == net.total_num_inputs == 2
+
+
+def test_parent_of_its_own_name():
+    net = sm.mRNN(device="cpu")
+    net.add_recurrent_region("reg", 4, parent_region="reg")
+    assert net.get_region_indices("reg") == (0, 4)
+    assert net.region_mask_dict["reg"].tolist() == [1, 1, 1, 1]
+
+
+def test_total_num_units_and_inputs_and_region_mask_dict():
+    net = two()
+    assert (net.total_num_units, net.total_num_inputs) == (3, 3)
+    assert {name: mask.tolist() for name, mask in net.region_mask_dict.items()} == {"r1": [1, 1, 0], "r2": [0, 0, 1]}
+
+
+@pytest.mark.parametrize("finalised", [False, True])
+def test_state_before_finalising(finalised):
+    net = two()
+    if finalised:
+        net.finalize_connectivity()
+    assert net.tonic_inp.tolist() == [0.5, 0.5, 1.5]
+    assert net.initial_condition.tolist() == [0, 0, 0]
+    assert f"{net.alpha:.2f}" == "0.10"
+    assert net.alpha.shape == ()
+
+
+def test_alpha():
+    assert float(sm.ElmanmRNN(device="cpu").alpha) == 1
+    net = sm.mRNN(device="cpu")
+    net.add_recurrent_region("a", 2, tau=50.0)
+    net.add_recurrent_region("b", 1)
+    before = net.alpha
+    net.finalize_connectivity()
+    assert net.alpha.flatten().tolist() == before.flatten().tolist() == pytest.approx([0.2, 0.2, 0.1])
+    assert net.alpha.shape == net.unit_alpha().shape == (3, 1)
+
+
+def test_activation_and_its_name():
+    net = sm.mRNN(device="cpu", activation="tanh")
+    x = torch.randn(4)
+    assert net.activation_name == "tanh"
+    assert torch.equal(net.activation(x), torch.tanh(x))
+    net.activation = "relu"
+    assert torch.equal(net.activation(x), torch.relu(x))
+    net.activation = torch.nn.Softplus()
+    assert torch.equal(net.activation(x), torch.nn.functional.softplus(x))
+    assert "activation" not in net._modules
+
+
+def test_sigma_recur_and_sigma_input():
+    net = two(noise_level_act=0.2, noise_level_inp=0.3)
+    net.finalize_connectivity()
+    assert (net.sigma_recur, net.sigma_input) == (0.2, 0.3)
+    before = net.hid_noise_const, net.inp_noise_const
+    net.sigma_recur, net.sigma_input = 0.4, 0.6
+    assert (net.noise_level_act, net.noise_level_inp) == (0.4, 0.6)
+    assert (net.hid_noise_const, net.inp_noise_const) == pytest.approx([2 * std for std in before])
+    with pytest.raises(ConfigError, match="negative"):
+        net.sigma_recur = -1
+
+
+def test_connections_of_a_region():
+    net = two()
+    assert list(net.region_dict["r1"].connections) == ["r2", "r1"]
+    assert net["r1"].has_connection_to("r2")
+    assert not net["r2"].has_connection_to("r1")
+    before = net.region_dict["r1"]["r2"]
+    assert (before.parameter.shape, before.weight_mask) == ((1, 2), None)
+    net.finalize_connectivity()
+    for source, target, zero in (("r1", "r2", False), ("r2", "r1", True)):
+        found = net.region_dict[source][target]
+        assert found.zero_connection is zero
+        torch.testing.assert_close(found.parameter.to_dense().abs(), net.get_projection(target, source).abs())
+    assert net.inp_dict["i1"][0].sign_matrix.to_dense().tolist() == [[1, 1, 1]]
+    net.region_dict["r1"][0].parameter.sum().backward()
+    assert net.rec.values.grad.sum() == 2
+    with pytest.raises(KeyError, match="unknown region 'r3'"):
+        net["r1"]["r3"]
+    copied = sm.mRNN(device="cpu")
+    copied["c"] = net["r2"]
+    assert (copied["c"].n, copied["c"].sign, type(copied.layout().regions[0])) == (1, "neg", sm.Region)
+
+
+DENSE = torch.arange(81.0).reshape(9, 9)
+
+
+@pytest.mark.parametrize(
+    "compute",
+    [
+        lambda w: 0.9 * torch.eye(9) + 0.1 * w, lambda w: w + DENSE, lambda w: torch.diag(DENSE[0]) @ w, lambda w: w @ DENSE,
+        lambda w: w[1, 2], lambda w: w.T, lambda w: w.abs().sum(1), lambda w: torch.cat([w, DENSE]), lambda w: w > 0,
+        lambda w: torch.nn.functional.linear(DENSE, w), lambda w: torch.stack([w * 2, w]), lambda w: w**2,
+    ],
+)  # fmt: skip
+def test_W_rec_in_arithmetic(net, compute):
+    found, expected = compute(net.W_rec), compute(net.W_rec.to_dense())
+    torch.testing.assert_close(found.to_dense() if found.layout != torch.strided else found, expected)
+
+
+def test_W_rec_is_differentiable_and_not_written(net):
+    (net.W_rec + DENSE).sum().backward()
+    assert (net.rec.values.grad == 1).all()
+    for write in (
+        lambda w: w.fill_(0), lambda w: w.__setitem__(0, 1), lambda w: w.data.mul_(2), lambda w: setattr(w, "data", DENSE),
+        lambda w: setattr(w, "requires_grad", False),
+    ):  # fmt: skip
+        with pytest.raises(WeightError, match=r"net\.rec\.values"):
+            write(net.W_rec)
+    x = torch.rand(2, 4, 3)
+    torch.testing.assert_close(net(x, W_rec=net.W_rec), net(x, W_rec=net.W_rec.to_dense()))
+
+
+def test_large_W_rec_stays_sparse():
+    g = sm.RegionGraph()
+    g.add_region("a", 5000)
+    g.add_projection("a", "a", fan_in=1)
+    w = sm.mRNN(g, device="cpu", seed=0).W_rec
+    assert (2 * w).layout == torch.sparse_csr
+    with pytest.raises(SizeError):
+        w + torch.ones(1, 1)
+
+
+@pytest.mark.parametrize("name", ["FixedPointFinder", "Linearization", "FlowFieldFinder"])
+def test_classes_of_its_analysis_name_ours(name):
+    for module, prefix in itertools.product((sm, sm.analysis), ("m", "em")):
+        with pytest.raises(ImportError, match=r"use sparse_mrnn\.analysis\.(find_fixed_points|linearize|flow_field)"):
+            getattr(module, prefix + name)
+
+
+def test_classes_of_its_regions_name_ours():
+    with pytest.raises(ImportError, match="add_recurrent_region"):
+        exec("from sparse_mrnn import RecurrentRegion")
+    with pytest.raises(ImportError, match="add_input_region"):
+        exec("from sparse_mrnn import InputRegion")
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_load_state_dict_of_its_files(net, strict):
+    state = {"W_rec": torch.eye(9), "W_rec_mask": torch.eye(9), "W_rec_sign_matrix": torch.eye(9)}
+    with pytest.raises(StateDictError, match=r"sparse_mrnn\.interop\.from_mrnntorch"):
+        net.load_state_dict(state, strict=strict)
+    outer = torch.nn.ModuleDict({"rnn": net})
+    with pytest.raises(StateDictError, match="from_mrnntorch"):
+        outer.load_state_dict({f"rnn.{name}": value for name, value in state.items()})

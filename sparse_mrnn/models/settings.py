@@ -1,0 +1,91 @@
+"""GuardedSettings: a module whose settings can be changed, or say why not, and are not misspelt unseen."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from sparse_mrnn.errors import SettingError, suggest
+
+OTHER_NAMES = ("device", "sigma_recur", "sigma_input", "activation_name")
+"""Settings under other names than those of arguments."""
+OF_SOME_MODELS = ("tau", "integrator")
+SET_ONCE = {
+    "graph": "make a network of another graph: mRNN(graph)",
+    "seed": "net.reset_noise(seed) restarts the noise; synapses are drawn when a network is built",
+    "device": "use net.to(device)",
+    "dtype": "use net.to(dtype)",
+}
+WRITE_VALUES = "write the parameters: net.{0}.values, or net.{0}.projection_values(source=, target=)"
+COMPUTED = {
+    "alpha": "set net.dt, net.tau or net.integrator",
+    "activation_name": "set net.activation",
+    "hid_noise_const": "set net.noise_level_act",
+    "inp_noise_const": "set net.noise_level_inp",
+    "tonic_inp": "declare base_firing, or write net.bias where it is learnt",
+    "initial_condition": "declare init, or write net.init where it is learnt",
+    "W_rec": WRITE_VALUES.format("rec"),
+    "W_inp": WRITE_VALUES.format("inp"),
+}
+
+
+class GuardedSettings(nn.Module):
+    """A module that checks its settings whenever they are set.
+
+    What is computed, or fixed once it is built, is refused with what to do instead. So is a public name close
+    to that of a setting, in a network of the package's own classes: it would be taken and ignored. Any other
+    name may be set, as of every ``torch.nn.Module``; a class of your own may have any.
+
+    Examples
+    --------
+    >>> import sparse_mrnn as sm
+    >>> net = sm.mRNN(device="cpu")
+    >>> net.spectral_raduis = 1
+    Traceback (most recent call last):
+        ...
+    sparse_mrnn.errors.SettingError: mRNN has no setting 'spectral_raduis'. Did you mean 'spectral_radius'?
+    """
+
+    setting_names: ClassVar[tuple[str, ...]] = ()
+    checks: ClassVar[Mapping[str, Callable[[Any, str], Any]]] = {}
+    """Of a setting: takes a value and the setting's name, returns the value to keep, or raises."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        found = getattr(type(self), name, None)
+        if isinstance(found, property):
+            if found.fset is None:
+                what = COMPUTED.get(name, "it follows from the declaration, the parameters and the settings")
+                raise SettingError(f"{name} of a network is computed and cannot be set: {what}.")
+            found.fset(self, value)  # torch would register a module or a parameter beside the property
+            return
+        if name in SET_ONCE and vars(self).get(name) is not None:
+            raise SettingError(f"{name} of a network cannot be set once it is made: {SET_ONCE[name]}.")
+        if name in self.checks:
+            value = self.checks[name](value, name)
+        elif found is None and not self._may_have(name, value):
+            hint = suggest(name.lower(), (*self.setting_names, *OTHER_NAMES), what="settings")
+            raise SettingError(f"{type(self).__name__} has no setting {name!r}. {hint}")
+        super().__setattr__(name, value)
+
+    def _may_have(self, name: str, value: Any) -> bool:
+        """True if an attribute is torch's, private, there already, or unlike every setting."""
+        registered = isinstance(value, nn.Module | nn.Parameter) or name in self.setting_names
+        if registered or name.startswith("_") or name in vars(self) or name in SET_ONCE:
+            return True
+        if not type(self).__module__.startswith("sparse_mrnn."):
+            return True
+        known = (*self.setting_names, *OTHER_NAMES, *OF_SOME_MODELS)
+        return not difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.8)
+
+    def __getattr__(self, name: str) -> Tensor | nn.Module:
+        try:
+            return super().__getattr__(name)
+        except AttributeError as error:
+            known = [*self.setting_names, *vars(self), *dir(type(self))]
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
+            if name.startswith("_") or not near:
+                raise
+            raise AttributeError(f"{error}. Did you mean {near[0]!r}?", name=name, obj=self) from None
