@@ -16,6 +16,7 @@ from sparse_mrnn.models.weights import SparseWeights
 from sparse_mrnn.ops.delays import DelayGroup
 from sparse_mrnn.ops.pattern import Pattern
 from sparse_mrnn.ops.products import CsrOperator, LowRankBlock, LowRankSum, Operator
+from sparse_mrnn.ops.torch_modes import ordinary_tensors
 
 
 def delay_steps(
@@ -134,6 +135,7 @@ def _low_rank_steps(weights: SparseWeights, dt: float) -> NDArray[np.int64]:
     return steps
 
 
+@ordinary_tensors()
 def _grouped(
     weights: SparseWeights, steps: NDArray[np.int64], low_rank_steps: NDArray[np.int64]
 ) -> tuple[DelayGroup, ...]:

@@ -8,6 +8,8 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from sparse_mrnn.ops.torch_modes import ordinary_tensors
+
 
 class FixedTensors(nn.Module):
     """A module whose structure and constants are plain tensor attributes instead of buffers.
@@ -45,6 +47,7 @@ class FixedTensors(nn.Module):
             if persistent and tensor is not None:
                 destination[prefix + name] = tensor if keep_vars else tensor.detach()
 
+    @ordinary_tensors()
     def _load_fixed(
         self,
         state_dict: dict[str, Any],

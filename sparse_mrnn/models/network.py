@@ -61,6 +61,7 @@ from sparse_mrnn.ops.sequence import recurrence
 from sparse_mrnn.ops.sequence.backward import gathered_steps
 from sparse_mrnn.ops.sequence.delays import DelayedProduct
 from sparse_mrnn.ops.step import Step
+from sparse_mrnn.ops.torch_modes import ordinary_tensors
 from sparse_mrnn.runtime import release_unused_memory
 from sparse_mrnn.state.describe import Arrays, Description, declared, describe
 from sparse_mrnn.state.differences import declared_differences, encode, first_of
@@ -179,7 +180,7 @@ class mRNNBase(RegionQueries):  # noqa: N801
         self.activation = (
             get_activation(activation) if isinstance(activation, str) else custom_activation(activation)
         )
-        drawn = int(torch.randint(2**62, ()).item()) if seed is None else seed
+        drawn = int(torch.randint(2**62, (), device="cpu").item()) if seed is None else seed
         self.seed = seed_number(drawn, ConfigError)
         # Without a seed the noise is torch's: manual_seed, DataLoader, torch.utils.checkpoint govern it
         self._noise_seeds = None if seed is None else network_noise_seeds(self.seed)
@@ -305,6 +306,7 @@ class mRNNBase(RegionQueries):  # noqa: N801
         self.finalize_rec_connectivity()
         self.finalize_inp_connectivity()
 
+    @ordinary_tensors()
     def finalize_rec_connectivity(self) -> None:
         """Sample the recurrent synapses and make the parameters; a second call does nothing.
 
@@ -338,6 +340,7 @@ class mRNNBase(RegionQueries):  # noqa: N801
         self.rec, self.rec_finalized = rec, True
         self._end_building()
 
+    @ordinary_tensors()
     def finalize_inp_connectivity(self) -> None:
         """Sample the input synapses and make the parameters; a second call does nothing."""
         if self.inp_finalized:
@@ -525,6 +528,7 @@ class mRNNBase(RegionQueries):  # noqa: N801
         """alpha of a region, one number or one per unit; 1 without a time constant."""
         return 1.0
 
+    @ordinary_tensors()
     def _apply(self, fn: Any, recurse: bool = True) -> mRNNBase:
         if self.rec is not None:
             converted = fn(self.rec.values.detach().new_empty(0))
@@ -886,9 +890,8 @@ class mRNNBase(RegionQueries):  # noqa: N801
         regions: str | Sequence[str] | None = None,
     ) -> Any:
         """Check the arguments, run, and return the sequences of all states and of the activity."""
-        if torch.compiler.is_exporting():
-            what = "the recurrence of a whole network, a function of sparse matrices, cannot be exported"
-            raise ConversionError(f"{what}; export one step: sparse_mrnn.interop.step_module(net).")
+        if torch.compiler.is_exporting() or torch._C._get_tracing_state() is not None:
+            self.__prepare_scriptable__()
         # sparse tensors cannot be traced; disabling at import costs seconds
         if torch.compiler.is_compiling():
             around = torch.compiler.disable(self._run)  # type: ignore[no-untyped-call]
@@ -905,12 +908,16 @@ class mRNNBase(RegionQueries):  # noqa: N801
         if W_rec is not None:
             check_tensor("W_rec", W_rec)
             W_rec = border.cast(W_rec)  # noqa: N806
-        with border.full_precision():
+        with border.full_precision(), ordinary_tensors():
             groups, weights = self._recurrent_groups(border, W_rec)
             drawn = self.make_noise() if call.noise else None
             return border.back(
                 recurrence(*prepare(border, call, partial(DelayedProduct, groups), weights, drawn))
             )
+
+    def __prepare_scriptable__(self) -> None:  # torch.jit.script asks for it
+        what = "the recurrence of a whole network, a function of sparse matrices, cannot be exported"
+        raise ConversionError(f"{what}; export one step: sparse_mrnn.interop.step_module(net).")
 
     def _recurrent_groups(
         self, border: Border, given: Tensor | None
@@ -1057,17 +1064,21 @@ def check_runnable(dtype: torch.dtype, device: torch.device) -> None:
             "torch.float32 or torch.float64, under autocast if the code around is in another."
         )
     if device.type == "meta":
-        raise ConfigError("networks do not run on the meta device, which holds no values; use another.")
+        raise ConfigError(
+            "networks do not run on the meta device, which holds no values; give device='cpu' or another."
+        )
 
 
 def chosen_device(device: str | torch.device | None) -> torch.device:
-    """The device meant; by default CUDA where there is one, else the CPU.
+    """The device meant; by default torch's default device if that is set, else CUDA if there is one.
 
     Raises
     ------
     ConfigError
         If there is no such device.
     """
+    if device is None and torch.get_default_device().type != "cpu":
+        device = torch.get_default_device()
     if device is None:
         found = torch.cuda.is_available()
         return torch.device("cuda", torch.cuda.current_device()) if found else torch.device("cpu")

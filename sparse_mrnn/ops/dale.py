@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from sparse_mrnn.ops import kernels
+from sparse_mrnn.ops.torch_modes import refuse_transforms
 
 
 class _Effective(torch.autograd.Function):
@@ -19,30 +20,38 @@ class _Effective(torch.autograd.Function):
         if ctx.kernel is not None:
             weights = values.new_empty(len(index))  # type: ignore[arg-type]
             ctx.kernel.gather(values.detach(), index, sign, weights)
-            ctx.slope = sign
+            ctx.sign = sign
             ctx.save_for_backward(values)
             return weights
         weights = values.clone() if index is None else values.index_select(0, index)
         if sign is None:
             ctx.slope = None
             return weights
-        # At v = 0 the slope is that of v > 0, so a synapse that starts at 0 can grow; at -0.0, which a
-        # negative base value makes of a gain of 0, that of v < 0. A free one has slope 1.
-        slope = torch.where(torch.signbit(weights), -sign, sign).masked_fill_(sign == 0, 1)
+        slope = _slope(weights, sign)
         ctx.slope = slope if values.requires_grad else None
         return weights.mul_(slope)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        if ctx.kernel is not None:
+        refuse_transforms(grad)
+        if ctx.kernel is not None and not torch.is_grad_enabled():
             out = grad.new_empty(ctx.size)
-            ctx.kernel.scatter(ctx.saved_tensors[0].detach(), ctx.index, ctx.slope, grad.contiguous(), out)
+            ctx.kernel.scatter(ctx.saved_tensors[0].detach(), ctx.index, ctx.sign, grad.contiguous(), out)
             return out, None, None
+        if ctx.kernel is not None:  # create_graph=True: the gradient is differentiated itself
+            ctx.slope = _slope(ctx.saved_tensors[0].detach().index_select(0, ctx.index), ctx.sign)
         if ctx.slope is not None:
             grad = grad * ctx.slope
         if ctx.index is not None:
-            grad = grad.new_empty(ctx.size).scatter_(0, ctx.index.long(), grad)
+            grad = grad.new_zeros(ctx.size).scatter(0, ctx.index.long(), grad)
         return grad, None, None
+
+
+def _slope(weights: Tensor, sign: Tensor) -> Tensor:
+    """Derivative of ``|v| * sign``; 1 of a free synapse."""
+    # At v = 0 the slope is that of v > 0, so a synapse that starts at 0 can grow; at -0.0, which a
+    # negative base value makes of a gain of 0, that of v < 0.
+    return torch.where(torch.signbit(weights), -sign, sign).masked_fill_(sign == 0, 1)
 
 
 def effective(values: Tensor, index: Tensor | None = None, sign: Tensor | None = None) -> Tensor:
@@ -61,5 +70,6 @@ def effective(values: Tensor, index: Tensor | None = None, sign: Tensor | None =
     >>> effective(torch.tensor([-2.0, 3.0, -4.0]), None, torch.tensor([1, -1, 0], dtype=torch.int8))
     tensor([ 2., -3., -4.])
     """
+    refuse_transforms()
     result: Tensor = _Effective.apply(values, index, sign)  # type: ignore[no-untyped-call]
     return result

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from sparse_mrnn.ops import kernels
+from sparse_mrnn.ops.torch_modes import refuse_transforms
 
 
 class _Scaled(torch.autograd.Function):
@@ -25,12 +26,14 @@ class _Scaled(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         base, group = ctx.saved_tensors
-        kernel = kernels.load("shared_gains") if grad.device.type == "cpu" else None
+        refuse_transforms(grad)
+        compiled = grad.device.type == "cpu" and not torch.is_grad_enabled()  # enabled by create_graph=True
+        kernel = kernels.load("shared_gains") if compiled else None
         out = grad.new_zeros(ctx.size)
         if kernel is not None:
             kernel.segment_sum(base, group, grad.contiguous(), out)
             return out, None, None
-        return out.index_add_(0, group, base * grad), None, None
+        return out.index_add(0, group, base * grad), None, None
 
 
 def scaled(gains: Tensor, base: Tensor, group: Tensor) -> Tensor:
@@ -49,6 +52,7 @@ def scaled(gains: Tensor, base: Tensor, group: Tensor) -> Tensor:
     >>> w.sum().backward(); w.tolist(), gains.grad.tolist()
     ([1.0, 20.0, 3.0], [2.0, 4.0])
     """
+    refuse_transforms()
     result: Tensor = _Scaled.apply(gains, base, group)  # type: ignore[no-untyped-call]
     return result
 
