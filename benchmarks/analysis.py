@@ -110,7 +110,7 @@ def trained_flip_flop(path: str | None) -> sm.mRNN:
         return net
     figures = runpy.run_path(str(Path(__file__).parent.parent / "docs" / "figures" / "training.py"))
     trained: sm.mRNN = figures["flip_flop_net"]()
-    figures["train"](trained, "exc", 3, lambda batch, k: flip_flop(batch, 100, rng=k), TRAINING)
+    figures["train"](trained, "exc", 3, lambda batch, k: flip_flop(batch, 100, seed=k), TRAINING)
     return trained
 
 
@@ -147,7 +147,7 @@ def states_of(net: sm.mRNN, x: np.ndarray, tol: float = 1e-2) -> int:
 def search(path: str | None) -> list[dict[str, Any]]:
     """All fixed points of the trained flip-flop from the same starts, by both."""
     net = trained_flip_flop(path)
-    trials = flip_flop(64, 100, rng=10**6)
+    trials = flip_flop(64, 100, seed=10**6)
     with torch.no_grad():
         x, _ = net(trials.inp, *net.batched_initial_condition(64))
     start = sample_states(x, STARTS)

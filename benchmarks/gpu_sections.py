@@ -220,11 +220,11 @@ def compare(result: Result, case: Any, entries: list[Any]) -> Any:
 
 def device_memory(device: str) -> float:
     """Bytes of the device's memory."""
+    import psutil
     import torch
 
-    from sparse_mrnn.benchmark import physical_memory
-
-    return physical_memory() if device == "cpu" else torch.cuda.get_device_properties(device).total_memory
+    on_gpu = device != "cpu"
+    return torch.cuda.get_device_properties(device).total_memory if on_gpu else psutil.virtual_memory().total
 
 
 def step(result: Result) -> None:
@@ -335,7 +335,7 @@ def profile(result: Result) -> None:
 
     units, steps = (300, 10) if result.small else (20_000, 100)
     case = b.Case("", partial(b.two_regions, units, None, 100), 32, steps, device=result.device)
-    entry = b.select_entries(["sparse-mrnn"])[0](Problem.of(case))
+    entry = b.select_entries(["sparse-mrnn"])[0](Problem(case))
     for _ in range(3):
         entry.run(True)
     gpu = result.device != "cpu"

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import large_nets
+import library
 import torch
 import training
 from common import arguments, progress
@@ -26,7 +27,8 @@ GPU_MISSING = "no CUDA device here: torch.cuda.is_available() is False. Nothing 
 def crossover(device: str, figure: Path) -> str:
     """Measure two ladders, draw them, and say what they mean."""
     entries, how = b.select_entries(ENTRIES.split()), dict(repeats=7, progress=progress)
-    cases = b.ladder(SIZES, DENSITY, device=device) + b.density_ladder(1000, DENSITIES, device=device)
+    cases = library.ladder(SIZES, DENSITY, device=device)
+    cases += library.density_ladder(1000, DENSITIES, device=device)
     results = [b.measure(case, entries, memory=case.group == "units", **how) for case in cases]
     plot_crossover(results).savefig(figure, dpi=80)
     return advice(results)

@@ -16,11 +16,12 @@ from functools import partial
 
 import numpy as np
 import torch
-from common import arguments, progress, table_head, table_row
+from common import arguments, own_peak, progress, table_head, table_row
+from library import side_by_side
 
 import sparse_mrnn as sm
 from sparse_mrnn import benchmark as b
-from sparse_mrnn.benchmark.memory import resident_peak
+from sparse_mrnn.benchmark.memory import in_fresh_process
 from sparse_mrnn.simulation.simulator import Simulator
 
 REPEATS, STEPS = 7, 100
@@ -173,7 +174,7 @@ def _per_step(nets: dict[str, sm.mRNNBase], batch: int, device: str) -> dict[str
         for steps in (short, long):
             inp = torch.zeros(batch, steps, 0, device=net.device)
             runs[f"{name} {steps}"] = partial(_forward, net, inp, x0)
-    timed = b.side_by_side(runs, REPEATS, random.Random(0), device)
+    timed = side_by_side(runs, REPEATS, random.Random(0), device)
     ms = {name: timing.median for name, timing in timed.items()}
     return {name: (ms[f"{name} {long}"] - ms[f"{name} {short}"]) / (long - short) for name in nets}
 
@@ -199,7 +200,7 @@ def inference(run: Run) -> None:
         }
         if batch == 1:
             runs["vector"] = partial(_products, matrix, h[:, 0].contiguous(), None)
-        timed = b.side_by_side(runs, REPEATS, random.Random(0), run.device)
+        timed = side_by_side(runs, REPEATS, random.Random(0), run.device)
         bare = min(t.median for name, t in timed.items() if name in ("product", "vector"))
         label = f"{units:,} units, 100 synapses each, batch {batch}, inference"
         what = "time of a step of a simulation over that of its bare sparse product"
@@ -220,7 +221,7 @@ def _products(matrix: torch.Tensor, h: torch.Tensor, out: torch.Tensor | None) -
 
 def big(run: Run) -> None:
     """5 million synapses, trained."""
-    gigabytes, losses = b.in_fresh_process(train_big, run.device)
+    gigabytes, losses = in_fresh_process(train_big, run.device)
     label = "50,000 units, 5 million synapses, T = 50, batch 16"
     what = f"peak memory of the process, 3 steps of Adam, loss {losses[0]:.3g} to {losses[-1]:.3g}"
     if losses[-1] >= losses[0]:
@@ -239,7 +240,7 @@ def train_big(device: str) -> tuple[float, list[float]]:
         loss.backward()  # type: ignore[no-untyped-call]
         adam.step()
         losses.append(loss.item())
-    peak = torch.cuda.max_memory_allocated() if torch.device(device).type == "cuda" else resident_peak()
+    peak = torch.cuda.max_memory_allocated() if torch.device(device).type == "cuda" else own_peak()
     return peak / 1e9, losses
 
 

@@ -8,13 +8,15 @@ import os
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from sparse_mrnn.errors import SparseMRNNError, suggest
 
 Error = type[SparseMRNNError]
+Seed: TypeAlias = int | np.random.SeedSequence | np.random.Generator
+"""A seed as numpy's default_rng takes it; a generator is used, and advances, as it is."""
 LARGEST, LARGEST_SEED = 2**63 - 1, 2**128 - 1
 
 

@@ -60,7 +60,7 @@ sys.modules.update(fcntl=None, resource=None)
 import sparse_mrnn as sm, sparse_mrnn.cli, sparse_mrnn.connectome, sparse_mrnn.recording.lock
 from sparse_mrnn.lowering.lower import lower
 g = sm.RegionGraph(); g.add_region("a", 3); g.add_projection("a", "a")
-print(len(lower(g, rng=0).values), sm.simulate(sm.mRNN(g, device="cpu"), 20, progress=False)["h"].shape)"""
+print(len(lower(g, seed=0).values), sm.simulate(sm.mRNN(g, device="cpu"), 20, progress=False)["h"].shape)"""
     assert run(code) == "9 (1, 2, 3)"
 
 

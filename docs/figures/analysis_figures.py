@@ -66,10 +66,10 @@ def read(readout, net, region, h):
 def flip_flop_figure(folder):
     """The cube of fixed points, and the flow on the plane of the first two principal components."""
     def make_trials(batch, k):
-        return flip_flop(batch, 100, rng=k)
+        return flip_flop(batch, 100, seed=k)
 
     net, readout = trained("flip_flop", flip_flop_net, "exc", 3, make_trials, 900, folder)
-    x = without_noise(net, flip_flop(64, 100, rng=TEST_SEED))
+    x = without_noise(net, flip_flop(64, 100, seed=TEST_SEED))
     points = find_fixed_points(net, x0=sample_states(x, 256))
     print(points.diagnostics)
     output = read(readout, net, "exc", points.h)
@@ -103,11 +103,11 @@ def flip_flop_figure(folder):
 def delayed_response_figure(folder):
     """Fixed points of the delay, lesions of each region in each epoch, and where the leading modes are."""
     def make_trials(batch, k):
-        return delayed_response(batch, rng=k)
+        return delayed_response(batch, seed=k)
 
     name, region = "delayed_response", "ALM_exc"
     net, readout = trained(name, delayed_response_net, region, 1, make_trials, 1200, folder)
-    trials = delayed_response(400, rng=TEST_SEED)
+    trials = delayed_response(400, seed=TEST_SEED)
     x = without_noise(net, trials)
     first, stop = (edge.tolist() for edge in trials.epochs["delay"])
     delays = [x[k, first[k] : stop[k]] for k in range(len(x))]

@@ -69,7 +69,7 @@ def training(iterations: int = 200) -> dict[str, matplotlib.axes.Axes]:
     before, curve = net.effective_W_rec.detach().clone(), []
     x0, h0 = net.batched_initial_condition(32)
     for k in range(iterations):
-        trials = flip_flop(32, 60, rng=k)
+        trials = flip_flop(32, 60, seed=k)
         loss = trials.loss(readout(net.get_region_activity(net(trials.inp, x0, h0)[1], "exc")))
         optimizer.zero_grad()
         loss.backward()

@@ -114,9 +114,9 @@ def draw_curve(ax, curve):
 def flip_flop_figure(iterations=900):
     net = flip_flop_net()
     begin = time.perf_counter()
-    readout, curve = train(net, "exc", 3, lambda batch, k: flip_flop(batch, 100, rng=k), iterations)
+    readout, curve = train(net, "exc", 3, lambda batch, k: flip_flop(batch, 100, seed=k), iterations)
     seconds = time.perf_counter() - begin
-    trials = flip_flop(500, 100, rng=TEST_SEED)
+    trials = flip_flop(500, 100, seed=TEST_SEED)
     output, right, _ = evaluate(net, readout, "exc", trials)
     print(f"flip-flop: {net.rec.nnz} synapses, {iterations} iterations, {seconds:.0f} s")
     print(f"  accuracy on 500 new trials {100 * right:.1f}%")
@@ -137,9 +137,9 @@ def flip_flop_figure(iterations=900):
 def delayed_response_figure(iterations=1200):
     net = delayed_response_net()
     begin = time.perf_counter()
-    readout, curve = train(net, "ALM_exc", 1, lambda batch, k: delayed_response(batch, rng=k), iterations)
+    readout, curve = train(net, "ALM_exc", 1, lambda batch, k: delayed_response(batch, seed=k), iterations)
     seconds = time.perf_counter() - begin
-    trials = delayed_response(1000, rng=TEST_SEED)
+    trials = delayed_response(1000, seed=TEST_SEED)
     output, right, h = evaluate(net, readout, "ALM_exc", trials)
     print(f"delayed response: {net.rec.nnz} synapses, {iterations} iterations, {seconds:.0f} s")
     print(f"  accuracy on 1000 new trials {100 * right:.1f}%")

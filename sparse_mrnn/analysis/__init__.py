@@ -5,9 +5,12 @@ inputs count.
 """
 
 from sparse_mrnn.analysis.components import (
+    Plane,
     PrincipalComponents,
     Rotation,
+    axes_plane,
     dimensionality,
+    plane_of,
     principal_components,
     principal_plane,
     rotational_plane,
@@ -19,32 +22,11 @@ from sparse_mrnn.analysis.linear import Linearization, Modes, linearize
 from sparse_mrnn.analysis.lyapunov import LyapunovSpectrum, lyapunov_spectrum
 from sparse_mrnn.analysis.newton import SolverOptions
 from sparse_mrnn.analysis.perturb import Perturbations, perturbation
-from sparse_mrnn.analysis.planes import Plane, axes_plane, plane_of
 from sparse_mrnn.analysis.sampling import run_states, sample_states
 
 __all__ = [
-    "FixedPoints",
-    "FlowField",
-    "Gramian",
-    "Linearization",
-    "LyapunovSpectrum",
-    "Modes",
-    "Perturbations",
-    "Plane",
-    "PrincipalComponents",
-    "Rotation",
-    "SolverOptions",
-    "axes_plane",
-    "dimensionality",
-    "find_fixed_points",
-    "flow_field",
-    "linearize",
-    "lyapunov_spectrum",
-    "perturbation",
-    "plane_of",
-    "principal_components",
-    "principal_plane",
-    "rotational_plane",
-    "run_states",
-    "sample_states",
+    "FixedPoints", "FlowField", "Gramian", "Linearization", "LyapunovSpectrum", "Modes", "Perturbations",
+    "Plane", "PrincipalComponents", "Rotation", "SolverOptions", "axes_plane", "dimensionality",
+    "find_fixed_points", "flow_field", "linearize", "lyapunov_spectrum", "perturbation", "plane_of",
+    "principal_components", "principal_plane", "rotational_plane", "run_states", "sample_states",
 ]

@@ -1,4 +1,4 @@
-"""Statistics of states, out of core: dimensionality, principal components, and the plane of rotation.
+"""Planes in the state space, and statistics of states, out of core: dimensionality, principal components.
 
 Above 1,000 units components come from a randomised range with subspace iterations, in a few passes over the
 states: Halko, Martinsson & Tropp 2011, SIAM Review 53:217.
@@ -8,33 +8,137 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sparse_mrnn.analysis.dynamics import as_tensor
-from sparse_mrnn.analysis.planes import Plane
-from sparse_mrnn.analysis.result import Result
+from sparse_mrnn.analysis.result import Float, Result
+from sparse_mrnn.checks import Seed
 from sparse_mrnn.errors import AnalysisError, ShapeError
 from sparse_mrnn.plot.figure import Axes, axes_or_new
 from sparse_mrnn.recording import open_recording
-
-Float = NDArray[np.float64]
 
 BLOCK_BYTES = 2**26
 """Bytes of a block of states, as float64."""
 
 
-class StateSource:
-    """States of units over trials and time, read block by block, centred on their mean.
+@dataclass(frozen=True, eq=False)
+class Plane:
+    """A plane: ``origin + coordinates @ basis.T``.
 
     Parameters
     ----------
-    states : array, shape (..., time, units); xarray DataArray or Dataset; or path of a recording
-        From a Dataset, the first variable by unit is read, usually h.
+    origin : ndarray, shape (units,)
+    basis : ndarray, shape (units, 2)
+        Orthonormal columns.
+    labels : (str, str)
+        Names of the axes.
+
+    Examples
+    --------
+    >>> plane = Plane(np.zeros(3), np.eye(3)[:, :2], ("a", "b"))
+    >>> plane.project([1.0, 2.0, 3.0]).tolist(), plane.lift([1.0, 2.0]).tolist()
+    ([1.0, 2.0], [1.0, 2.0, 0.0])
+    """
+
+    origin: Float
+    basis: Float
+    labels: tuple[str, str] = ("axis 1", "axis 2")
+
+    def project(self, states: Any) -> Float:
+        """Coordinates of states, shape (..., units), on the plane: (..., 2)."""
+        given = as_tensor(states).cpu().double().numpy()
+        if given.shape[-1:] != self.origin.shape:
+            expected = f"expected {len(self.origin)} units last"
+            raise ShapeError(f"project: states have shape {given.shape}; {expected}.")
+        return np.asarray((given - self.origin) @ self.basis)
+
+    def lift(self, coordinates: Any) -> Float:
+        """States on the plane at some coordinates, shape (..., 2)."""
+        return np.asarray(self.origin + np.asarray(coordinates, dtype=np.float64) @ self.basis.T)
+
+
+def plane_of(origin: Any, basis: Any, labels: tuple[str, str] = ("axis 1", "axis 2")) -> Plane:
+    """The plane through a state that two vectors span, the first along the first axis.
+
+    Parameters
+    ----------
+    origin : array, shape (units,)
+    basis : array, shape (units, 2)
+        Need not be orthonormal; the plane's own basis is.
+    labels : (str, str)
+        Names of the axes, for plots.
+
+    Returns
+    -------
+    Plane
+
+    Raises
+    ------
+    AnalysisError
+        If the vectors are parallel, or one is 0.
+    ShapeError
+        If the basis has another shape.
+
+    Examples
+    --------
+    >>> abs(plane_of([0.0, 0.0, 1.0], [[2.0, 1.0], [0.0, 3.0], [0.0, 0.0]]).basis).tolist()
+    [[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]]
+    """
+    origin, basis = np.asarray(origin, dtype=np.float64), np.asarray(basis, dtype=np.float64)
+    if basis.shape != (len(origin), 2):
+        raise ShapeError(f"a plane needs a basis of shape ({len(origin)}, 2); this one is {basis.shape}.")
+    q, r = np.linalg.qr(basis)
+    size = np.linalg.norm(basis, axis=0)
+    if not np.isfinite(basis).all() or size.min() == 0 or abs(r[1, 1]) <= 1e-9 * size[1]:
+        raise AnalysisError("a plane needs two vectors that are not parallel; this basis has a rank below 2.")
+    return Plane(origin, q * np.sign(np.diag(r)), labels)
+
+
+def axes_plane(origin: Any, axes: Sequence[int], unit_id: Sequence[str] | None = None) -> Plane:
+    """The plane of two units' states.
+
+    Parameters
+    ----------
+    origin : array, shape (units,)
+        State of the other units.
+    axes : (int, int)
+        Numbers of the two units.
+    unit_id : sequence of str, optional
+        A name per unit, for the labels. Default: the numbers.
+
+    Returns
+    -------
+    Plane
+
+    Raises
+    ------
+    AnalysisError
+        If they are one and the same, or no units.
+
+    Examples
+    --------
+    >>> axes_plane([0.0, 0.0, 1.0], (0, 2)).labels
+    ('unit 0', 'unit 2')
+    """
+    origin = np.asarray(origin, dtype=np.float64)
+    first, second = axes
+    if not (0 <= first < len(origin) and 0 <= second < len(origin)):
+        raise AnalysisError(f"axes are {tuple(axes)}; units go from 0 to {len(origin) - 1}.")
+    basis = np.zeros((len(origin), 2))
+    basis[first, 0] = basis[second, 1] = 1
+    names = [str(k) if unit_id is None else unit_id[k] for k in axes]
+    return plane_of(origin, basis, (f"unit {names[0]}", f"unit {names[1]}"))
+
+
+class StateSource:
+    """States of units over trials and time, read block by block, centred on their mean.
+
+    They are an array of shape (..., time, units), an xarray DataArray or Dataset (of which the first variable
+    by unit is read, usually h), or the path of a recording.
     """
 
     def __init__(self, states: Any) -> None:
@@ -72,8 +176,7 @@ class StateSource:
         values = np.asarray(part.values if self.lazy else part, dtype=np.float64)
         if not np.isfinite(values).all():
             raise AnalysisError("the states have NaN or infinite entries; leave out what was not recorded.")
-        centred: Float = values - self.mean
-        return centred
+        return np.asarray(values - self.mean)
 
 
 def dimensionality(states: Any) -> float:
@@ -151,9 +254,7 @@ class PrincipalComponents(Result):
 
     def project(self, states: Any) -> Float:
         """Coordinates of states, shape (..., units): (..., k)."""
-        given = as_tensor(states).cpu().double().numpy()
-        projected: Float = (given - self.mean) @ self.components.T
-        return projected
+        return np.asarray((as_tensor(states).cpu().double().numpy() - self.mean) @ self.components.T)
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the share of variance of each component, and of all up to it."""
@@ -167,7 +268,7 @@ class PrincipalComponents(Result):
 
 
 def principal_components(
-    states: Any, k: int = 10, *, passes: int = 4, rng: np.random.Generator | int = 0
+    states: Any, k: int = 10, *, passes: int = 4, seed: Seed = 0
 ) -> PrincipalComponents:
     """The k leading principal components of states, out of core.
 
@@ -180,7 +281,7 @@ def principal_components(
     k : int
     passes : int
         Readings of the states by which the subspace is improved.
-    rng : numpy Generator or int
+    seed : int, numpy SeedSequence or Generator
 
     Raises
     ------
@@ -203,7 +304,7 @@ def principal_components(
         basis = np.eye(source.n)
     else:
         width = min(k + 10, most)
-        basis = np.linalg.qr(np.random.default_rng(rng).standard_normal((source.n, width)))[0]
+        basis = np.linalg.qr(np.random.default_rng(seed).standard_normal((source.n, width)))[0]
         for _ in range(passes):
             basis = np.linalg.qr(sum(block.T @ (block @ basis) for block in source.blocks()))[0]
     small = sum((part := block @ basis).T @ part for block in source.blocks()) / (source.count - 1)
@@ -273,7 +374,7 @@ class Rotation(Result):
 
 
 def rotational_plane(
-    states: Any, dt: float, *, components: int = 6, rng: np.random.Generator | int = 0
+    states: Any, dt: float, *, components: int = 6, seed: Seed = 0
 ) -> Rotation:
     """The plane of strongest rotation: of a skew-symmetric M fitted to dx/dt = M x in leading components.
 
@@ -284,8 +385,8 @@ def rotational_plane(
         ms between two times.
     components : int
         Principal components to look in.
-    rng : numpy Generator or int
-        Generator of the randomised search for the components, or its seed.
+    seed : int, numpy SeedSequence or Generator
+        Of the randomised search for the components.
 
     Returns
     -------
@@ -310,7 +411,7 @@ def rotational_plane(
     """
     if components < 2 or not dt > 0:
         raise AnalysisError("rotational_plane: needs at least two components and a dt above 0.")
-    pca = principal_components(states, components, rng=rng)
+    pca = principal_components(states, components, seed=seed)
     source = StateSource(states)
     steps = source.array.shape[-2]
     scores = np.concatenate([block @ pca.components.T for block in source.blocks()])

@@ -6,6 +6,7 @@ All states are tensors of shape (units, columns), one column per state. The Jaco
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -13,18 +14,21 @@ from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
+import scipy.sparse as sp
 import torch
 from torch import Tensor
 
+from sparse_mrnn.analysis.result import Float
 from sparse_mrnn.declaration.graph import projection_label
-from sparse_mrnn.errors import AnalysisError, ShapeError, UnknownNameError, suggest
+from sparse_mrnn.errors import AnalysisError, KinkWarning, ShapeError, UnknownNameError, suggest
 from sparse_mrnn.models.delays import has_delays
 from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.models.weights import DENSE_LIMIT, SparseWeights
 from sparse_mrnn.ops.activations import ActivationSegments
-from sparse_mrnn.ops.pattern import Pattern
+from sparse_mrnn.ops.pattern import Pattern, to_scipy
 from sparse_mrnn.ops.step import Step
 
+KINDS = ("step", "flow")
 LU_ENTRIES = 2**22
 """Entries of a batch of dense Jacobians at most."""
 
@@ -37,22 +41,10 @@ class Dynamics:
         ElmanmRNN:  h[t+1] = f(W h[t] + drive),                v(h) = f(W h + drive) - h
 
     The equations are those of the model's `Step`, here in float64; the state is the one it names as its
-    coordinate: the pre-activation x, or the activity h.
-
-    Parameters
-    ----------
-    pattern : Pattern
-    values : Tensor, shape (synapses,)
-        Effective weights.
-    drive : Tensor, shape (units, columns), or (units, 1) for all columns
-        W_inp u + stim, and what held units send.
-    equation : Step
-    parameters : dict of str to Tensor, each of shape (units, 1)
-        Of the equation, tonic input among them.
-    tau : Tensor, shape (units, 1)
-        Time constant, ms (of an Elman net: one step).
-    units : Tensor of int, shape (units,)
-        Their numbers in the network, ascending.
+    coordinate: the pre-activation x, or the activity h. ``values`` are effective weights; ``drive``, shape
+    (units, columns) or (units, 1) for all columns, is W_inp u + stim, and what held units send. Each of the
+    equation's ``parameters``, tonic input among them, has shape (units, 1), as ``tau``, in ms (of an Elman
+    net: one step). ``units`` are their numbers in the network, ascending.
     """
 
     pattern: Pattern
@@ -65,21 +57,10 @@ class Dynamics:
 
     @classmethod
     def of(cls, net: mRNNBase, inputs: Any = None, stim: Any = None, *, what: str = "analysis") -> Dynamics:
-        """The dynamics of a whole network.
+        """The dynamics of a whole network; `AnalysisError` if it has delays, or no dynamics.
 
-        Parameters
-        ----------
-        net : mRNN or ElmanmRNN
-        inputs : see `constant_inputs`
-        stim : array, shape (units,) or (columns, units), or mapping from regions to numbers, optional
-            Current added to the units.
-        what : str
-            What messages call the analysis.
-
-        Raises
-        ------
-        AnalysisError
-            If the network has delays, or no dynamics.
+        ``inputs`` are as for `constant_inputs`; ``stim``, shape (units,) or (columns, units), or a mapping
+        from regions to numbers, is current added to the units. Messages call the analysis ``what``.
         """
         if type(net).step is mRNNBase.step:
             raise AnalysisError(f"{what}: {type(net).__name__} has no dynamics; use mRNN or ElmanmRNN.")
@@ -97,7 +78,6 @@ class Dynamics:
             drive = _per_unit(net, stim, what)
             u = constant_inputs(net, inputs, what=what)
             drive = drive + Pattern.matrix(*effective_weights(inp, what=what)) @ u
-            drive = drive.expand(n, max(drive.shape[1], u.shape[1]))
             pattern, values = effective_weights(rec, what=what)
             given = net.step_parameters().items()
             parameters = {name: p.detach().double().expand(n, 1) for name, p in given}
@@ -140,7 +120,7 @@ class Dynamics:
 
     @property
     def segments(self) -> ActivationSegments:
-        """Which activation applies to which range of units."""
+        """The activation of each range of units."""
         return self.equation.activation
 
     @property
@@ -196,33 +176,48 @@ class Dynamics:
     def tangent(self, state: Tensor) -> Tangent:
         """Products with the Jacobian of v at every column of ``state``."""
         if self.elman:
-            return Tangent(self, -1.0, self.slope(self.preactivation(state)), None)
+            return Tangent(self, -1.0, self.slope(state), None)
         receive = partial(self._current_at, state)
         return Tangent(self, *self.equation.partials((state,), receive, self.parameters))
 
     def _current_at(self, state: Tensor) -> Tensor:
         return self.current(self.activity(state))
 
-    def slope(self, x: Tensor) -> Tensor:
-        """f'(x)."""
-        return self.segments.slope(x)
+    def slope(self, state: Tensor) -> Tensor:
+        """f'(x) at a state."""
+        return self.segments.slope(self.preactivation(state))
 
-    def kinks(self, x: Tensor, width: float = 1e-9) -> Tensor:
-        """Where f' differs on the two sides of x: bool, shaped like x."""
-        return (self.slope(x + width) - self.slope(x - width)).abs() > 1e-3
+    def kinks(self, state: Tensor, width: float = 1e-9) -> Tensor:
+        """Mask of the units for which f' differs on the two sides of x, shaped like the state."""
+        x = self.preactivation(state)
+        return (self.segments.slope(x + width) - self.segments.slope(x - width)).abs() > 1e-3
+
+    def rate(self, kind: str) -> Float:
+        """Change per velocity, shape (units,): alpha in a "step"; 1 / tau in the "flow", per ms."""
+        if kind not in KINDS:
+            raise AnalysisError(f"kind is {kind!r}; use 'step' or 'flow'. {suggest(kind, KINDS)}")
+        rate = self.alpha if kind == "step" else 1 / self.tau
+        return np.asarray(rate.cpu().numpy()[:, 0])
+
+    def jacobian(self, state: Tensor, kind: str = "step", of: str | None = None) -> sp.csr_array:
+        """The Jacobian at a state, shape (units, 1): 1 + alpha (A - 1) of a step, (A - 1) / tau of the flow.
+
+        A is W diag(f') in the coordinates x and diag(f') W in h (``of``; default: those of the state). The
+        eigenvalues are the same: dh = f' dx.
+        """
+        rate, slope = self.rate(kind), self.slope(state)[:, 0]
+        index = self.pattern.col if (of or self.equation.coordinate) == "x" else self.pattern.row
+        a = to_scipy(self.pattern.matrix(self.values * slope[index.long()]))
+        own = (1.0 if kind == "step" else 0.0) - rate
+        return sp.csr_array(sp.diags_array(rate) @ a + sp.diags_array(own))
 
 
 @dataclass(frozen=True, eq=False)
 class Tangent:
     """Products with the Jacobian of v at every state: diag(into) W diag(out) + diag(own).
 
-    A leaky net has own = -1 and out = f'(x), an Elman net own = -1 and into = f'(W h + drive).
-
-    Parameters
-    ----------
-    dynamics : Dynamics
-    own : Tensor, shape (units, columns), or float for all
-    into, out : Tensor, shape (units, columns), or None for 1
+    A leaky net has own = -1 and out = f'(x), an Elman net own = -1 and into = f'(W h + drive). Tensors have
+    shape (units, columns); None stands for 1.
     """
 
     dynamics: Dynamics
@@ -270,10 +265,7 @@ def _scaled(by: Tensor | None, v: Tensor) -> Tensor:
 def effective_weights(weights: SparseWeights, *, what: str = "analysis") -> tuple[Pattern, Tensor]:
     """Weights in float64, parallel projections added, and those of low rank multiplied out.
 
-    Raises
-    ------
-    AnalysisError
-        If there are projections of low rank, and more units than a dense matrix may have.
+    `AnalysisError` if there are projections of low rank, and more units than a dense matrix may have.
     """
     if weights.low_rank is not None:
         if weights.shape[0] * weights.shape[1] > DENSE_LIMIT:
@@ -296,31 +288,23 @@ def effective_weights(weights: SparseWeights, *, what: str = "analysis") -> tupl
 def constant_inputs(net: mRNNBase, inputs: Any, *, what: str = "analysis") -> Tensor:
     """Inputs that do not change, shape (inputs, columns), float64.
 
-    Parameters
-    ----------
-    net : mRNN or ElmanmRNN
-    inputs : array, shape (inputs,) or (columns, inputs), or mapping, optional
-        A mapping goes from input names to a number, or to one per channel. Default: 0.
-
-    Raises
-    ------
-    ShapeError, UnknownNameError
+    They are given as shape (inputs,) or (columns, inputs), or as a mapping from input names to a number, or
+    to one per channel; by default they are 0.
     """
     layout = net.layout("input")
     if isinstance(inputs, Mapping):
-        parts = {region.name: np.zeros((1, region.n)) for region in layout.regions}
-        for name, value in inputs.items():
-            if name not in parts:
-                hint = suggest(name, parts, what="inputs")
+        given = {name: np.atleast_2d(np.asarray(as_tensor(value))) for name, value in inputs.items()}
+        inputs = np.zeros((max(map(len, given.values()), default=1), layout.n))
+        for name, value in given.items():
+            if name not in layout.index:
+                hint = suggest(name, layout.index, what="inputs")
                 raise UnknownNameError(f"{what}: unknown input {name!r}. {hint}")
-            given = np.atleast_2d(np.asarray(as_tensor(value)))
+            part = inputs[:, layout.slice(name)]
             try:
-                parts[name] = np.broadcast_to(given, (len(given), parts[name].shape[1]))
+                part[:] = value
             except ValueError:
-                give = f"give one number, or {parts[name].shape[1]}"
-                raise ShapeError(f"{what}: input {name!r} has shape {given.shape}; {give}.") from None
-        columns = max([len(part) for part in parts.values()], default=1)
-        inputs = np.concatenate([np.broadcast_to(p, (columns, p.shape[1])) for p in parts.values()], axis=1)
+                give = f"give one number, or {part.shape[1]}"
+                raise ShapeError(f"{what}: input {name!r} has shape {value.shape}; {give}.") from None
     u = torch.zeros(1, layout.n) if inputs is None else as_tensor(inputs)
     u = u[None] if u.dim() == 1 else u
     if u.dim() != 2 or u.shape[1] != layout.n:
@@ -361,13 +345,16 @@ def as_tensor(values: Any) -> Tensor:
 
 def _per_unit(net: mRNNBase, values: Any, what: str) -> Tensor:
     """A number for every unit, shape (units, columns or 1)."""
-    n = net.layout().n
-    if values is None:
-        return torch.zeros(n, 1, dtype=torch.float64, device=net.device)
-    if isinstance(values, Mapping):
-        current = torch.zeros(n, dtype=torch.float64)
-        for name, value in values.items():
+    if values is None or isinstance(values, Mapping):
+        current = torch.zeros(net.layout().n, dtype=torch.float64)
+        for name, value in (values or {}).items():
             units = torch.from_numpy(net.layout().indices(name))
             current[units] = torch.as_tensor(value, dtype=torch.float64)
         values = current
     return states(net, values, "stim", what=what)
+
+
+def warn_of_kinks(units: str) -> None:
+    """Warn that some units, named as the subject of a sentence, have no derivative."""
+    one_side = "which has no derivative there; the Jacobian takes the derivative of one side"
+    warnings.warn(f"{units} lie at a kink of their activation, {one_side}.", KinkWarning, stacklevel=3)

@@ -14,19 +14,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sparse_mrnn.analysis.components import principal_plane
-from sparse_mrnn.analysis.dynamics import Dynamics, constant_inputs, selected_units, states
-from sparse_mrnn.analysis.jacobian import sparse_jacobian, warn_of_kinks
+from sparse_mrnn.analysis.components import Plane, principal_plane
+from sparse_mrnn.analysis.dynamics import Dynamics, constant_inputs, selected_units, warn_of_kinks
 from sparse_mrnn.analysis.newton import SolverOptions, find_zeros
-from sparse_mrnn.analysis.planes import Plane
-from sparse_mrnn.analysis.result import Result
-from sparse_mrnn.analysis.sampling import states_around_start
+from sparse_mrnn.analysis.result import Float, Result
+from sparse_mrnn.analysis.sampling import start_states
+from sparse_mrnn.checks import Seed
 from sparse_mrnn.errors import AnalysisError, ShapeError, SpectralConvergenceError
 from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.plot.figure import Axes, axes_or_new
 from sparse_mrnn.spectral import leading_eigenpairs
-
-Float = NDArray[np.float64]
 
 MARGINAL = 1e-6
 """A leading eigenvalue this close to modulus 1 counts as marginal."""
@@ -158,7 +155,7 @@ class FixedPoints(Result):
         Raises
         ------
         AnalysisError
-            If there are no points, or they do not span a plane.
+            If there is nothing to draw, or the points do not span a plane.
         """
         if not len(self):
             raise AnalysisError(f"there is nothing to draw: {self.diagnostics}")
@@ -184,18 +181,9 @@ def draw_points(ax: Any, at: Float, stability: NDArray[np.str_]) -> None:
 
 
 def find_fixed_points(
-    net: mRNNBase,
-    inputs: Any = None,
-    *,
-    x0: Any = None,
-    regions: Any = None,
-    stim: Any = None,
-    starts: int = 64,
-    unique: float = 1e-3,
-    eigenvalues: int = 4,
-    outlier_scale: float = 10.0,
-    options: SolverOptions | None = None,
-    rng: np.random.Generator | int = 0,
+    net: mRNNBase, inputs: Any = None, *, x0: Any = None, regions: Any = None, stim: Any = None,
+    starts: int = 64, unique: float = 1e-3, eigenvalues: int = 4, outlier_scale: float = 10.0,
+    options: SolverOptions | None = None, seed: Seed = 0,
 ) -> FixedPoints:
     """Find fixed points of a network, without noise, under constant input.
 
@@ -228,7 +216,7 @@ def find_fixed_points(
         average.
     options : SolverOptions, optional
         Tolerance (default: |v| < 1e-8) and limits.
-    rng : numpy Generator or int
+    seed : int, numpy SeedSequence or Generator
         Draws the default starts.
 
     Returns
@@ -261,10 +249,7 @@ def find_fixed_points(
         raise AnalysisError(f"{what}: eigenvalues must be at least 0 and starts at least 1.")
     units = selected_units(net, regions, what=what)
     dynamics = Dynamics.of(net, inputs, stim, what=what)
-    if x0 is None:
-        begin = states_around_start(net, dynamics, starts, rng)
-    else:
-        begin = states(net, x0, "x0", what=what)
+    begin = start_states(net, dynamics, x0, starts, seed, what=what)
     u = constant_inputs(net, inputs, what=what)
     columns = max(begin.shape[1], u.shape[1], dynamics.drive.shape[1])
     for name, size in (("x0", begin.shape[1]), ("inputs", u.shape[1]), ("stim", dynamics.drive.shape[1])):
@@ -272,45 +257,31 @@ def find_fixed_points(
             raise ShapeError(f"{what}: {name} has {size} columns, others {columns}; give one, or as many.")
     begin, u = begin.expand(-1, columns), u.expand(-1, columns)
     part = dynamics.restricted(units, begin)
-    zeros = find_zeros(part, begin[units], options)
     state = begin.clone()
-    state[units] = zeros.state
-    chosen, point = _unique(torch.cat([state, u]), zeros.speed, options.tol, unique)
+    state[units], speed, steps, descents = find_zeros(part, begin[units], options)
+    chosen, point = _unique(torch.cat([state, u]), speed, options.tol, unique)
     state, part, dynamics = state[:, chosen], part.columns(chosen), dynamics.columns(chosen)
-    x = dynamics.preactivation(state)
     values = _eigenvalues(part, state[units], min(eigenvalues, len(units)))
-    kinks = part.kinks(part.preactivation(state[units])).sum(0)
+    kinks = part.kinks(state[units]).sum(0)
     if bool(kinks.any()):
         at = torch.nonzero(kinks)[:, 0].tolist()
         points = ", ".join(map(str, at[:5]))
         warn_of_kinks(f"{what}: at fixed point {points}, {int(kinks.max())} units")
     region, unit_id = net.layout().labels()
-    names = [region.name for region in net.layout().regions]
-    speed = zeros.speed[chosen]
+    analysed = set(region[units.cpu().numpy()].tolist())
 
     def rows(tensor: Tensor) -> Any:
         return tensor.t().cpu().numpy()
 
     return FixedPoints(
-        state=rows(state),
-        x=rows(x),
-        h=rows(dynamics.activity(state)),
-        inputs=rows(u[:, chosen]),
-        speed=rows(speed),
-        q=rows(speed**2 / 2),
-        eigenvalues=values,
-        stability=_stability(values),
-        kinks=rows(kinks),
+        state=rows(state), x=rows(dynamics.preactivation(state)), h=rows(dynamics.activity(state)),
+        inputs=rows(u[:, chosen]), speed=rows(speed[chosen]), q=rows(speed[chosen] ** 2 / 2),
+        eigenvalues=values, stability=_stability(values), kinks=rows(kinks),
         outlier=_outliers(state, begin, outlier_scale),
         starts_here=np.bincount(point[point >= 0], minlength=len(chosen)),
-        start_point=point,
-        start_speed=rows(zeros.speed),
-        start_steps=rows(zeros.newton_steps),
-        start_descents=rows(zeros.descents),
-        region=region,
-        unit_id=unit_id,
-        regions=tuple(name for name in names if name in region[rows(units)]),
-        tol=options.tol,
+        start_point=point, start_speed=rows(speed), start_steps=rows(steps), start_descents=rows(descents),
+        region=region, unit_id=unit_id, tol=options.tol,
+        regions=tuple(one.name for one in net.layout().regions if one.name in analysed),
     )
 
 
@@ -335,7 +306,7 @@ def _eigenvalues(dynamics: Dynamics, state: Tensor, k: int) -> NDArray[np.comple
     values = np.full((state.shape[1], k), np.nan + 0j)
     for column in range(state.shape[1]) if k else ():
         index = torch.tensor([column], device=state.device)
-        jacobian = sparse_jacobian(dynamics.columns(index), state[:, index])
+        jacobian = dynamics.columns(index).jacobian(state[:, index])
         try:
             values[column] = leading_eigenpairs(jacobian, k, vectors=False)[0]
         except SpectralConvergenceError:

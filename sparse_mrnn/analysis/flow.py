@@ -11,16 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sparse_mrnn.analysis.components import principal_plane
+from sparse_mrnn.analysis.components import Plane, axes_plane, plane_of, principal_plane
 from sparse_mrnn.analysis.dynamics import Dynamics, as_tensor, selected_units, states
 from sparse_mrnn.analysis.fixed_points import FixedPoints, draw_points
-from sparse_mrnn.analysis.planes import Plane, axes_plane, plane_of
-from sparse_mrnn.analysis.result import Result
+from sparse_mrnn.analysis.result import Float, Result
 from sparse_mrnn.errors import AnalysisError, ShapeError
 from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.plot.figure import Axes, axes_or_new
-
-Float = NDArray[np.float64]
 
 COLUMNS = 2**22
 """Entries of a batch of states at most."""
@@ -70,13 +67,8 @@ class FlowField(Result):
         return Plane(self.origin, self.basis, self.labels)
 
     def plot(
-        self,
-        ax: Axes | None = None,
-        field: int = 0,
-        *,
-        kind: Literal["stream", "quiver"] = "stream",
-        linear: bool = False,
-        fixed_points: FixedPoints | None = None,
+        self, ax: Axes | None = None, field: int = 0, *, kind: Literal["stream", "quiver"] = "stream",
+        linear: bool = False, fixed_points: FixedPoints | None = None,
     ) -> Axes:
         """Draw one field with the trajectories, and fixed points on the plane of all regions.
 
@@ -115,18 +107,10 @@ class FlowField(Result):
 
 
 def flow_field(
-    net: mRNNBase,
-    trajectories: Any,
-    inputs: Any = None,
-    *,
-    regions: Any = None,
-    plane: str | Plane | Sequence[int] | Any = "pca",
-    grid: int | tuple[int, int] = 20,
-    margin: float = 0.2,
-    others: Literal["fixed", "following"] | Any = "fixed",
-    times: Sequence[int] | None = None,
-    about: Any = None,
-    stim: Any = None,
+    net: mRNNBase, trajectories: Any, inputs: Any = None, *, regions: Any = None,
+    plane: str | Plane | Sequence[int] | Any = "pca", grid: int | tuple[int, int] = 20, margin: float = 0.2,
+    others: Literal["fixed", "following"] | Any = "fixed", times: Sequence[int] | None = None,
+    about: Any = None, stim: Any = None,
 ) -> FlowField:
     """The velocity of a network, without noise, on a plane through its state space.
 
@@ -204,19 +188,9 @@ def flow_field(
     fields = [_field(whole, units, on, mesh, state, around) for state in held]
     velocity, linear, speed, middle = (np.stack(part) for part in zip(*fields, strict=True))
     return FlowField(
-        axis1=axes[0],
-        axis2=axes[1],
-        velocity=velocity,
-        linear=linear,
-        speed=speed,
-        about=middle,
-        time=steps,
-        trajectories=coordinates,
-        origin=on.origin,
-        basis=on.basis,
-        units=chosen,
-        region=region[chosen],
-        labels=on.labels,
+        axis1=axes[0], axis2=axes[1], velocity=velocity, linear=linear, speed=speed, about=middle,
+        time=steps, trajectories=coordinates, origin=on.origin, basis=on.basis, units=chosen,
+        region=region[chosen], labels=on.labels,
     )
 
 

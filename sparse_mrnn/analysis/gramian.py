@@ -15,10 +15,8 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from scipy.linalg import solve_discrete_lyapunov
 
-from sparse_mrnn.analysis.result import Result
+from sparse_mrnn.analysis.result import Float, Result
 from sparse_mrnn.errors import AnalysisError
-
-Float = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -54,10 +52,7 @@ def low_rank_gramian(
 ) -> Gramian:
     """The solution of ``P = J P J^T + B B^T`` within ``rtol``.
 
-    Raises
-    ------
-    AnalysisError
-        If a step is not stable, or the subspace would have more than ``rank`` dimensions.
+    `AnalysisError` if a step is not stable, or the subspace would have more than ``rank`` dimensions.
     """
     n, size = jacobian.shape[0], float(np.linalg.norm(source.T @ source))
     if size == 0:

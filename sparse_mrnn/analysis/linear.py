@@ -14,24 +14,22 @@ from torch import Tensor
 
 from sparse_mrnn.analysis.dynamics import (
     Dynamics,
-    constant_inputs,
     effective_weights,
     selected_units,
     states,
+    warn_of_kinks,
 )
+from sparse_mrnn.analysis.gmres import solve_shifted
 from sparse_mrnn.analysis.gramian import Gramian, low_rank_gramian
-from sparse_mrnn.analysis.jacobian import KINDS, solve_shifted, sparse_jacobian, to_torch, warn_of_kinks
-from sparse_mrnn.analysis.result import Result
+from sparse_mrnn.analysis.result import Complex, Float, Result
 from sparse_mrnn.analysis.sampling import input_currents
-from sparse_mrnn.errors import AnalysisError, ShapeError, suggest
+from sparse_mrnn.errors import AnalysisError, ShapeError
 from sparse_mrnn.models.delays import longest_delay
 from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.ops.pattern import to_scipy
 from sparse_mrnn.plot.figure import Axes, axes_or_new
 from sparse_mrnn.spectral import leading_eigenpairs
-
-Float = NDArray[np.float64]
-Complex = NDArray[np.complex128]
+from sparse_mrnn.spectral.krylov import to_torch
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -74,11 +72,10 @@ class Modes(Result):
         """Draw the regions' shares in each mode, with eigenvalues and time constants beside them."""
         ax = axes_or_new(ax, (3 + 0.5 * len(self.region), 2.4 + 0.3 * len(self.eigenvalues)))
         drawn = ax.imshow(self.participation, cmap="cividis", vmin=0, aspect="auto")
+        values = [value if value.imag else value.real for value in self.eigenvalues.tolist()]
         rows = [
             f"{value:.3g}, {time:.3g} ms{f', {f:.2g} Hz' if f else ''}{' (grows)' if grows else ''}"
-            for value, time, grows, f in zip(
-                _tidy(self.eigenvalues), self.timescale, self.grows, self.frequency, strict=True
-            )
+            for value, time, grows, f in zip(values, self.timescale, self.grows, self.frequency, strict=True)
         ]
         ax.set_yticks(range(len(rows)), rows, fontsize=8)
         ax.set_xticks(range(len(self.region)), self.region, rotation=45, ha="right", fontsize=8)
@@ -135,7 +132,7 @@ class Linearization:
 
     def jacobian(self, kind: str = "step") -> sp.csr_array:
         """The Jacobian, shape (units, units): of one time step (dimensionless), or of the flow (per ms)."""
-        return sparse_jacobian(self.dynamics, self.state, kind, self.of)
+        return self.dynamics.jacobian(self.state, kind, self.of)
 
     def torch_jacobian(self, kind: str = "step") -> Tensor:
         """The Jacobian as a torch CSR tensor."""
@@ -169,12 +166,13 @@ class Linearization:
 
     def _rate(self, kind: str) -> Float:
         """Change per current to each unit, shape (units,): of x, alpha or 1 / tau; of h, f' times as much."""
-        if kind not in KINDS:
-            raise AnalysisError(f"kind is {kind!r}; use 'step' or 'flow'. {suggest(kind, KINDS)}")
-        rate = self.dynamics.alpha if kind == "step" else 1 / self.dynamics.tau
-        if self.of == "h":
-            rate = rate * self.dynamics.slope(self.dynamics.preactivation(self.state))
-        return np.asarray(rate.cpu().numpy()[:, 0])
+        rate = self.dynamics.rate(kind)
+        return rate * self._slope[:, 0] if self.of == "h" else rate
+
+    @property
+    def _slope(self) -> Float:
+        """f' of each unit, shape (units, 1)."""
+        return np.asarray(self.dynamics.slope(self.state).cpu().numpy())
 
     # ---------------------------------------------------------------- modes
 
@@ -325,8 +323,7 @@ class Linearization:
         if isinstance(target, str):
             readout = readout / np.sqrt(np.count_nonzero(readout))
             if self.of == "x":  # a deviation of x changes the activity by f' of it
-                slope = self.dynamics.slope(self.dynamics.preactivation(self.state))
-                readout = readout * slope.cpu().numpy()
+                readout = readout * self._slope
         transposed = sp.csr_array(self.jacobian("step").T)
         return low_rank_gramian(transposed, readout, self.region, rtol, rank)
 
@@ -366,13 +363,8 @@ class Linearization:
 
 
 def linearize(
-    net: mRNNBase,
-    state: Any,
-    inputs: Any = None,
-    *,
-    regions: Any = None,
-    of: str | None = None,
-    stim: Any = None,
+    net: mRNNBase, state: Any, inputs: Any = None, *,
+    regions: Any = None, of: str | None = None, stim: Any = None,
 ) -> Linearization:
     """Linearise a network, without noise, at a state under constant input.
 
@@ -427,28 +419,15 @@ def linearize(
     whole = Dynamics.of(net, inputs, stim, what="linearize")
     at = states(net, state, "state", what="linearize")
     if at.shape[1] != 1 or whole.drive.shape[1] != 1:
-        columns = max(at.shape[1], constant_inputs(net, inputs).shape[1], whole.drive.shape[1])
+        columns = max(at.shape[1], whole.drive.shape[1])
         raise ShapeError(f"linearize: takes one state and one input; got {columns}. Call it for each.")
     dynamics, own = whole.restricted(units, at), at[units]
-    kinks = dynamics.kinks(dynamics.preactivation(own))[:, 0].cpu().numpy()
+    kinks = dynamics.kinks(own)[:, 0].cpu().numpy()
     region = net.layout().labels()[0][units.cpu().numpy()]
     if kinks.any():
         counts = {name: (kinks & (region == name)).sum() for name in dict.fromkeys(region[kinks].tolist())}
         names = ", ".join(f"{name} ({count})" for name, count in list(counts.items())[:5])
         names += f" and {len(counts) - 5} regions more" if len(counts) > 5 else ""
         warn_of_kinks(f"linearize: units of {names}")
-    return Linearization(
-        dynamics=dynamics,
-        state=own,
-        of=of or ("h" if dynamics.elman else "x"),
-        speed=float(dynamics.velocity(own).norm()),
-        kinks=kinks,
-        region=region,
-        dt=net.dt,
-        net=net,
-    )
-
-
-def _tidy(values: Complex) -> list[complex | float]:
-    """Numbers without an imaginary part as real ones, for labels."""
-    return [value if value.imag else float(value.real) for value in values.tolist()]
+    speed = float(dynamics.velocity(own).norm())
+    return Linearization(dynamics, own, of or dynamics.equation.coordinate, speed, kinks, region, net.dt, net)

@@ -11,18 +11,15 @@ from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
 from sparse_mrnn.analysis.dynamics import Dynamics, as_tensor, constant_inputs, states
-from sparse_mrnn.analysis.result import Result
+from sparse_mrnn.analysis.result import Float, Result
 from sparse_mrnn.analysis.sampling import initial_state, input_currents
+from sparse_mrnn.checks import Seed
 from sparse_mrnn.errors import AnalysisError, DivergenceError, ShapeError
 from sparse_mrnn.models.delays import longest_delay
 from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.plot.figure import Axes, axes_or_new
-
-Float = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -91,16 +88,8 @@ class LyapunovSpectrum(Result):
 
 @torch.no_grad()
 def lyapunov_spectrum(
-    net: mRNNBase,
-    k: int = 1,
-    inputs: Any = None,
-    *,
-    x0: Any = None,
-    steps: int = 10_000,
-    transient: int = 2_000,
-    interval: int = 10,
-    stim: Any = None,
-    rng: np.random.Generator | int = 0,
+    net: mRNNBase, k: int = 1, inputs: Any = None, *, x0: Any = None, steps: int = 10_000,
+    transient: int = 2_000, interval: int = 10, stim: Any = None, seed: Seed = 0,
 ) -> LyapunovSpectrum:
     """The k largest Lyapunov exponents of a network without noise.
 
@@ -123,7 +112,7 @@ def lyapunov_spectrum(
     interval : int
         Steps from one QR to the next; smaller for exponents far apart.
     stim : array, shape (units,), or mapping from regions to numbers, optional
-    rng : numpy Generator or int
+    seed : int, numpy SeedSequence or Generator
         Draws the start and the first tangent vectors.
 
     Returns
@@ -150,9 +139,14 @@ def lyapunov_spectrum(
     n = net.layout().n
     if not 1 <= k <= n or steps < 10 or transient < 0 or interval < 1:
         raise AnalysisError(f"{what}: needs 1 <= k <= {n}, steps >= 10, transient >= 0 and interval >= 1.")
-    generator = np.random.default_rng(rng)
+    generator = np.random.default_rng(seed)
     dynamics, u = Dynamics.of(net, None, stim, what=what), constant_inputs(net, inputs, what=what)
-    state = _start(net, dynamics, x0, generator)
+    if x0 is None:
+        state = initial_state(net, dynamics, generator.standard_normal((n, 1)))
+    elif as_tensor(x0).dim() == 1:
+        state = states(net, x0, "x0", what=what)
+    else:
+        raise ShapeError(f"{what}: x0 has shape {tuple(as_tensor(x0).shape)}; expected one state.")
     vectors = torch.linalg.qr(torch.from_numpy(generator.standard_normal((n, k))).to(state.device))[0]
     period = math.lcm(dynamics.drive.shape[1], u.shape[1])
     late = longest_delay(net.weights("input"), net.dt) - 1
@@ -184,12 +178,3 @@ def lyapunov_spectrum(
     stored = np.unique(np.linspace(0, rounds - 1, min(rounds, 1000)).astype(int))
     history = history[:, order]
     return LyapunovSpectrum(history[-1], error[order], history[stored], time[stored], float(net.dt), n)
-
-
-def _start(net: mRNNBase, dynamics: Dynamics, x0: Any, generator: np.random.Generator) -> Tensor:
-    if x0 is not None:
-        if as_tensor(x0).dim() != 1:
-            got = tuple(as_tensor(x0).shape)
-            raise ShapeError(f"lyapunov_spectrum: x0 has shape {got}; expected one state.")
-        return states(net, x0, "x0", what="lyapunov_spectrum")
-    return initial_state(net, dynamics, generator.standard_normal((dynamics.n, 1)))

@@ -50,24 +50,16 @@ class SolverOptions:
     rounds: int = 2
 
 
-@dataclass(frozen=True, eq=False)
-class Zeros:
-    """States at the end of the search, shape (units, columns), their speed, and the work done."""
+def find_zeros(
+    dynamics: Dynamics, start: Tensor, options: SolverOptions
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Look for a zero of the velocity from every column of ``start``; see `SolverOptions`.
 
-    state: Tensor
-    speed: Tensor
-    newton_steps: Tensor
-    descents: Tensor
-    """Times that each column was handed to gradient descent."""
-
-
-def find_zeros(dynamics: Dynamics, start: Tensor, options: SolverOptions) -> Zeros:
-    """Look for a zero of the velocity from every column of ``start``; see `SolverOptions`."""
+    Returns the states at the end, their speeds, and each column's Newton steps and gradient descents.
+    """
     state = start.clone()
-    columns = state.shape[1]
     speed = dynamics.velocity(state).norm(dim=0)
-    steps = torch.zeros(columns, dtype=torch.int64, device=state.device)
-    descents = torch.zeros_like(steps)
+    steps, descents = torch.zeros(2, len(speed), dtype=torch.int64, device=state.device)
     for round_ in range(options.rounds + 1):
         todo = torch.nonzero(~(speed <= options.tol))[:, 0]
         if len(todo) == 0:
@@ -80,7 +72,7 @@ def find_zeros(dynamics: Dynamics, start: Tensor, options: SolverOptions) -> Zer
             break
         state[:, todo], speed[todo], taken = _newton(part, state[:, todo], options)
         steps[todo] += taken
-    return Zeros(state, speed, steps, descents)
+    return state, speed, steps, descents
 
 
 def _newton(dynamics: Dynamics, state: Tensor, options: SolverOptions) -> tuple[Tensor, Tensor, Tensor]:

@@ -12,13 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sparse_mrnn.analysis.dynamics import Dynamics, as_tensor, states
-from sparse_mrnn.analysis.result import Result
+from sparse_mrnn.analysis.result import Float, Result
 from sparse_mrnn.analysis.sampling import initial_state, input_currents
 from sparse_mrnn.errors import AnalysisError, ShapeError
 from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.plot.figure import Axes, axes_or_new
-
-Float = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -90,15 +88,9 @@ class Perturbations(Result):
 
 @torch.no_grad()
 def perturbation(
-    net: mRNNBase,
-    inputs: Any,
-    *,
-    x0: Any = None,
-    regions: Sequence[str] | None = None,
-    kind: Literal["lesion", "hold"] = "lesion",
-    window: tuple[Any, Any] | None = None,
-    measures: Mapping[str, Callable[[Tensor], Any]] | None = None,
-    stim: Any = None,
+    net: mRNNBase, inputs: Any, *, x0: Any = None, regions: Sequence[str] | None = None,
+    kind: Literal["lesion", "hold"] = "lesion", window: tuple[Any, Any] | None = None,
+    measures: Mapping[str, Callable[[Tensor], Any]] | None = None, stim: Any = None,
 ) -> Perturbations:
     """Perturb every region in turn, without noise, and tabulate the effect.
 
@@ -153,8 +145,7 @@ def perturbation(
     targets = net.hid_regions if regions is None else list(regions)
     inside = run.window(window)
     control = run.activity(None, None, inside)
-    power = {name: float(part.square().mean()) for name, part in run.by_region(control).items()}
-    named = dict(measures or {})
+    power, named = run.power(control), dict(measures or {})
     whole = run.measured(control, named)
     value, change = np.empty((len(targets), len(named))), np.empty((len(targets), len(power)))
     for row, target in enumerate(targets):
@@ -162,20 +153,10 @@ def perturbation(
         level = control[:, units].mean(dim=(0, 2)) if kind == "hold" else control.new_zeros(len(units))
         h = run.activity(units, level, inside)
         value[row] = run.measured(h, named)
-        difference = run.by_region(h - control)
-        off = [float(part.square().mean()) for part in difference.values()]
         with np.errstate(divide="ignore", invalid="ignore"):
-            ratio = np.array(off) / np.array(list(power.values()))
-        change[row] = np.nan_to_num(np.sqrt(ratio), posinf=np.inf)
-    return Perturbations(
-        target=np.array(targets),
-        region=np.array(list(power)),
-        activity_change=change,
-        measure=np.array(list(named), dtype=np.str_),
-        control=np.array(whole),
-        value=value,
-        kind=kind,
-    )
+            change[row] = np.nan_to_num(np.sqrt(run.power(h - control) / power), posinf=np.inf)
+    region, measure = np.array(net.hid_regions), np.array(list(named), dtype=np.str_)
+    return Perturbations(np.array(targets), region, change, measure, np.array(whole), value, kind)
 
 
 class _Run:
@@ -232,10 +213,10 @@ class _Run:
             found[:, units] = torch.where(inside[:, None], level[:, None], found[:, units])
         return found
 
-    def by_region(self, h: Tensor) -> dict[str, Tensor]:
-        """The activity of each region."""
-        layout = self.net.layout()
-        return {region.name: h[:, layout.slice(region.name)] for region in layout.regions}
+    def power(self, h: Tensor) -> Float:
+        """Mean square of the activity of each region, shape (regions,)."""
+        parts = (h[:, self.net.layout().slice(name)] for name in self.net.hid_regions)
+        return np.array([float(part.square().mean()) for part in parts])
 
     def measured(self, h: Tensor, measures: Mapping[str, Callable[[Tensor], Any]]) -> list[float]:
         """Every measure of an activity laid out as ``forward`` returns it."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Self, get_origin, get_type_hints
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sparse_mrnn.errors import AnalysisError
 from sparse_mrnn.files.atomic import reason, replacing_folder
@@ -16,6 +17,9 @@ from sparse_mrnn.recording.reading import need
 
 if TYPE_CHECKING:
     import xarray
+
+Float = NDArray[np.float64]
+Complex = NDArray[np.complex128]
 
 
 class Result:

@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 
 from sparse_mrnn.analysis.dynamics import Dynamics, as_tensor, constant_inputs, states
+from sparse_mrnn.checks import Seed
 from sparse_mrnn.errors import AnalysisError, ShapeError
 from sparse_mrnn.models.delays import delayed_inputs, longest_delay
 from sparse_mrnn.models.network import mRNNBase
 
 
 def sample_states(
-    trajectories: Any, n: int, *, noise: float = 0.0, rng: np.random.Generator | int = 0
+    trajectories: Any, n: int, *, noise: float = 0.0, seed: Seed = 0
 ) -> Tensor:
     """Draw ``n`` states from trajectories, as starts of a search.
 
@@ -26,7 +27,7 @@ def sample_states(
     n : int
     noise : float
         Standard deviation of Gaussian noise to add.
-    rng : numpy Generator or int
+    seed : int, numpy SeedSequence or Generator
 
     Returns
     -------
@@ -39,21 +40,21 @@ def sample_states(
     """
     flat = as_tensor(trajectories)
     flat = flat.reshape(-1, flat.shape[-1])
-    generator = np.random.default_rng(rng)
+    generator = np.random.default_rng(seed)
     drawn = flat[torch.from_numpy(generator.integers(0, len(flat), n)).to(flat.device)]
     return drawn + noise * torch.from_numpy(generator.standard_normal(tuple(drawn.shape))).to(drawn)
 
 
-def states_around_start(
-    net: mRNNBase, dynamics: Dynamics, count: int, rng: np.random.Generator | int
+def start_states(
+    net: mRNNBase, dynamics: Dynamics, x0: Any, count: int, seed: Seed, *, what: str
 ) -> Tensor:
-    """Draw states around the initial condition, each at a distance of its own, of up to 3 per unit.
+    """States to start from, shape (units, columns): those given, or ``count`` around the initial condition.
 
-    Returns
-    -------
-    Tensor, shape (units, count)
+    Each of these is at a distance of its own, of up to 3 per unit.
     """
-    generator = np.random.default_rng(rng)
+    if x0 is not None:
+        return states(net, x0, "x0", what=what)
+    generator = np.random.default_rng(seed)
     distance = generator.uniform(0, 3, count)
     return initial_state(net, dynamics, distance * generator.standard_normal((dynamics.n, count)))
 
@@ -69,15 +70,7 @@ def initial_state(net: mRNNBase, dynamics: Dynamics, noise: Any = 0.0) -> Tensor
 def input_currents(net: mRNNBase, inputs: Tensor) -> Tensor:
     """Current that inputs bring to the units over time, after the delays of their projections.
 
-    Parameters
-    ----------
-    net : mRNN or ElmanmRNN
-    inputs : Tensor of float64, shape (time, inputs, columns)
-        Before the start they are 0.
-
-    Returns
-    -------
-    Tensor of float64, shape (time, units, columns)
+    From shape (time, inputs, columns) to (time, units, columns), float64; before the start inputs are 0.
     """
     weights = net.weights("input")
     currents = inputs.new_zeros(len(inputs), weights.shape[0], inputs.shape[2])
@@ -92,14 +85,8 @@ def input_currents(net: mRNNBase, inputs: Tensor) -> Tensor:
 
 @torch.no_grad()
 def run_states(
-    net: mRNNBase,
-    steps: int,
-    inputs: Any = None,
-    *,
-    x0: Any = None,
-    trials: int = 16,
-    stim: Any = None,
-    rng: np.random.Generator | int = 0,
+    net: mRNNBase, steps: int, inputs: Any = None, *, x0: Any = None, trials: int = 16, stim: Any = None,
+    seed: Seed = 0,
 ) -> Tensor:
     """States of runs without noise under constant input, for `sample_states` and `flow_field`.
 
@@ -115,7 +102,7 @@ def run_states(
         x of an mRNN, h of an ElmanmRNN. Default: states around the initial condition, as there.
     trials : int
         Number of trials, if ``x0`` is not given.
-    rng : numpy Generator or int
+    seed : int, numpy SeedSequence or Generator
 
     Returns
     -------
@@ -140,10 +127,7 @@ def run_states(
     if steps < 1 or trials < 1:
         raise AnalysisError(f"{what}: steps is {steps} and trials {trials}; both must be at least 1.")
     dynamics, u = Dynamics.of(net, None, stim, what=what), constant_inputs(net, inputs, what=what)
-    if x0 is None:
-        state = states_around_start(net, dynamics, trials, rng)
-    else:
-        state = states(net, x0, "x0", what=what)
+    state = start_states(net, dynamics, x0, trials, seed, what=what)
     columns = max(dynamics.drive.shape[1], u.shape[1])
     if {dynamics.drive.shape[1], u.shape[1]} - {1, state.shape[1]}:
         raise ShapeError(f"{what}: {columns} inputs for {state.shape[1]} trials.")

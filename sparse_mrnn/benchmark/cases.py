@@ -1,4 +1,4 @@
-"""What is measured: a network, how it is run, and its variants of other sizes and densities."""
+"""Cases to measure: a network, how it is run, and its variants of other sizes and densities."""
 
 from __future__ import annotations
 
@@ -16,9 +16,6 @@ from sparse_mrnn.errors import BenchmarkError
 from sparse_mrnn.models.elman import ElmanmRNN
 from sparse_mrnn.models.leaky import mRNN
 from sparse_mrnn.models.network import mRNNBase
-
-REGION_FIELDS = ("sign", "base_firing", "init", "tau", "activation", "learnable_bias", "learnable_tau")
-"""What a variant keeps of a region."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +39,7 @@ class Case:
         Makes synapses, weights, inputs and the initial state.
     device : str
     group : {"network", "units", "density"}
-        What the case is for: itself, or a point of a ladder over units or over density.
+        Purpose of the case: the network itself, or a point of a ladder over units or over density.
     """
 
     label: str
@@ -66,8 +63,8 @@ class Case:
     def network(self, backend: str = "csr", graph: RegionGraph | None = None) -> mRNNBase:
         """The network on a backend; the same synapses and weights on each."""
         graph = self.make() if graph is None else graph
-        same = ("activation", "spectral_radius", "seed", "device")
-        common: dict[str, Any] = {"backend": backend, **{name: getattr(self, name) for name in same}}
+        common: dict[str, Any] = dict(activation=self.activation, spectral_radius=self.spectral_radius)
+        common |= dict(seed=self.seed, device=self.device, backend=backend)
         if self.model == "elman":
             return ElmanmRNN(graph, **common)
         return mRNN(graph, dt=self.dt, tau=self.tau, **common)
@@ -135,20 +132,22 @@ class BlockModel:
 
     @classmethod
     def of(cls, graph: RegionGraph) -> BlockModel:
-        """The model of a graph; exact where the projections say how many synapses they have."""
-        count: dict[tuple[str, str], float] = {}
+        """The model of a graph; exact if the projections say how many synapses they have."""
+        density: dict[tuple[str, str], float] = {}
         for p in graph.projections():
-            count[p.source, p.target] = count.get((p.source, p.target), 0.0) + p.expected_synapses
-        bare = RegionGraph(name=graph.name)
-        for region in map(graph.region, graph):
-            bare.set_region(region)
-        return cls(bare, {pair: min(1.0, n / _pairs_of_units(graph, *pair)) for pair, n in count.items()})
+            pair = p.source, p.target
+            density[pair] = density.get(pair, 0.0) + p.expected_synapses / _pairs_of_units(graph, *pair)
+        bare = RegionGraph(name=graph.name)  # a process that measures memory is sent no synapses
+        for name in graph:
+            bare.set_region(graph.region(name))
+        return cls(bare, {pair: min(1.0, d) for pair, d in density.items()})
 
     @property
     def mean_density(self) -> float:
         """Synapses over units squared."""
-        recurrent = (pair for pair in self.density if self._recurrent(pair[0]))
-        synapses = sum(self.density[pair] * _pairs_of_units(self.graph, *pair) for pair in recurrent)
+        inside = {r.name for r in self.graph.regions()}
+        recurrent = ((pair, d) for pair, d in self.density.items() if pair[0] in inside)
+        synapses = sum(d * _pairs_of_units(self.graph, *pair) for pair, d in recurrent)
         return synapses / self.graph.n_units**2
 
     def make(self, units: int | None = None, density: float | None = None) -> RegionGraph:
@@ -157,86 +156,30 @@ class BlockModel:
         Regions keep their share of the units, and at least one. A lower density thins every projection alike;
         a higher one fills what is missing, also between regions that were not connected, until at 1 all are.
         """
-        old = self.graph
+        old, mean = self.graph, self.mean_density
         factor = 1.0 if units is None else units / old.n_units
-        mean = self.mean_density
         g = RegionGraph(name=old.name)
         for r in old.regions():
             n = max(1, round(r.n * factor))
-            kept_units = np.arange(n) * r.n // n
-            fields: dict[str, Any] = {name: getattr(r, name) for name in REGION_FIELDS}
-            per_unit = {name: v[kept_units] for name, v in fields.items() if isinstance(v, np.ndarray)}
-            g.add_region(r.name, n, **{**fields, **per_unit})
+            g.set_region(replace(r, unit_ids=None, positions=None).cut(np.arange(n) * r.n // n))
         for r in old.regions("input"):
-            g.add_input(r.name, r.n, sign=r.sign)
-        regions = [r.name for r in old.regions()]
+            g.set_region(r)
         fan_in = max(1.0, g.n_units * (mean if density is None else density))
         initializer = Uniform(0.0, 1 / fan_in)  # sums to less than 1: activity stays finite
-        for source in [*regions, *(r.name for r in old.regions("input"))]:
-            for target in regions:
-                d = self.density.get((source, target), 0.0)
-                if density is not None and self._recurrent(source):
+        for source in map(g.region, g):
+            for target in g.regions():
+                d = self.density.get((source.name, target.name), 0.0)
+                if density is not None and source.kind == "recurrent":
                     thinner = density <= mean
                     d = d * density / mean if thinner else d + (1 - d) * (density - mean) / (1 - mean)
                 if d > 0:
-                    g.add_projection(source, target, rule=Bernoulli(min(1.0, d)), initializer=initializer)
+                    rule = Bernoulli(min(1.0, d))
+                    g.add_projection(source.name, target.name, rule=rule, initializer=initializer)
         return g
-
-    def _recurrent(self, name: str) -> bool:
-        return self.graph.region(name).kind == "recurrent"
 
 
 def _pairs_of_units(graph: RegionGraph, source: str, target: str) -> int:
     return graph.region(source).n * graph.region(target).n
-
-
-def ladder(sizes: list[int], density: float | None, fan_in: int | None = None, **run: Any) -> list[Case]:
-    """Random two-region networks of several sizes; see `two_regions`.
-
-    Parameters
-    ----------
-    sizes : list of int
-        Units.
-    density : float or None
-    fan_in : int, optional
-        One of the two is the same for all.
-    **run
-        Fields of `Case`, such as ``batch``.
-
-    Raises
-    ------
-    BenchmarkError
-        If a size, the density or the fan-in is impossible.
-
-    Examples
-    --------
-    >>> [case.label for case in ladder([100, 2000], None, fan_in=10, batch=4, steps=5)]
-    ['100 units, 10 synapses a unit', '2,000 units, 10 synapses a unit']
-    """
-    kind = f"density {density:g}" if density is not None else f"{fan_in} synapses a unit"
-    makers = {n: partial(two_regions, n, density, fan_in) for n in sizes}
-    for make in makers.values():
-        make()  # raises before anything is measured
-    return [Case(f"{n:,} units, {kind}", make, group="units", **run) for n, make in makers.items()]
-
-
-def density_ladder(units: int, densities: list[float], **run: Any) -> list[Case]:
-    """Random two-region networks of several densities; see `two_regions`.
-
-    Parameters
-    ----------
-    units : int
-    densities : list of float
-    **run
-        Fields of `Case`, such as ``batch``.
-
-    Examples
-    --------
-    >>> [case.label for case in density_ladder(100, [0.1, 0.5], batch=4, steps=5)]
-    ['100 units, density 0.1', '100 units, density 0.5']
-    """
-    label = f"{units:,} units, density"
-    return [Case(f"{label} {d:g}", partial(two_regions, units, d), group="density", **run) for d in densities]
 
 
 def variants(case: Case, sizes: list[int], densities: list[float]) -> list[Case]:

@@ -1,9 +1,8 @@
-"""Is this installation sound? What is installed, whether every backend is right, and how fast it is."""
+"""Is this installation sound? Its packages, the correctness of every backend, and its speed."""
 
 from __future__ import annotations
 
 import importlib.util
-import os
 from dataclasses import dataclass
 from functools import partial
 
@@ -12,9 +11,8 @@ import torch
 from sparse_mrnn.benchmark.cases import Case, two_regions
 from sparse_mrnn.benchmark.entries import LibraryEntry, entries, select_entries
 from sparse_mrnn.benchmark.machine import describe_machine, version_of
-from sparse_mrnn.benchmark.measure import Limits, measure
-from sparse_mrnn.benchmark.problem import Problem
-from sparse_mrnn.benchmark.reference import check, reference
+from sparse_mrnn.benchmark.measure import Limits, check, measure
+from sparse_mrnn.benchmark.problem import Problem, reference
 from sparse_mrnn.benchmark.timing import Ratio
 from sparse_mrnn.errors import BenchmarkError, MissingExtraError
 from sparse_mrnn.runtime import POLICY
@@ -34,7 +32,7 @@ USUAL = 2.5
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the doctor: what was looked at, what was found, and "ok", "note" or "problem"."""
+    """One line of the doctor: the thing looked at, what was found, and "ok", "note" or "problem"."""
 
     what: str
     found: str
@@ -50,13 +48,11 @@ def environment(device: str = "cpu") -> list[Finding]:
     'sparse-mrnn'
     """
     machine = describe_machine(device)
-    versions = ("python", "torch", "numpy", "scipy")
-    found = [Finding("sparse-mrnn", _own_version())]
-    found += [Finding(name.replace("python", "Python"), str(machine[name])) for name in versions]
+    versions = ("sparse-mrnn", "python", "torch", "numpy", "scipy")
+    found = [Finding(name.replace("python", "Python"), machine[name] or "a checkout") for name in versions]
     found.append(Finding("processor", f"{machine['cpu']}, {machine['memory_gb']:.0f} GB of memory"))
-    cores = f"{machine['threads']} of {os.cpu_count()} cores"
-    fewer = machine["threads"] < (os.cpu_count() or 1)
-    found.append(Finding("threads", cores, "note" if fewer else "ok"))
+    threads, cores = machine["threads"], machine["cores"] or 1
+    found.append(Finding("threads", f"{threads} of {cores} cores", "note" if threads < cores else "ok"))
     found.append(Finding("idle threads", POLICY))
     mkl = "yes" if machine["mkl"] else "no: sparse products on the CPU are slower without it"
     found.append(Finding("MKL", mkl, "ok" if machine["mkl"] else "note"))
@@ -71,18 +67,12 @@ def environment(device: str = "cpu") -> list[Finding]:
     return found
 
 
-def _own_version() -> str:
-    import sparse_mrnn
-
-    return sparse_mrnn.__version__
-
-
 def self_check(device: str = "cpu") -> list[Finding]:
     """States and gradients of every backend against the float64 reference, on a small network."""
     found = []
     for model in ("leaky", "elman"):
         make = partial(two_regions, 200, 0.1)
-        problem = Problem.of(Case("self-check", make, batch=4, steps=10, model=model, device=device))
+        problem = Problem(Case("self-check", make, batch=4, steps=10, model=model, device=device))
         expected = reference(problem, True)
         for entry in entries().values():
             if not issubclass(entry, LibraryEntry):
@@ -114,7 +104,5 @@ def speed_check(device: str = "cpu") -> Finding:
         between = f"{ratio.low:.2g} to {ratio.high:.2g} times as fast as the dense loop"
         return Finding(what, f"{took}, {between}: the machine is too busy to tell", "note")
     times = f"{took}, {ratio.median:.2g} times as fast as the dense loop"
-    if ratio.median >= USUAL:
-        return Finding(what, times)
-    why = "is numba or MKL missing, or is one thread used?"
-    return Finding(what, f"{times}; at least {USUAL:g} is usual: {why}", "note")
+    why = f"; at least {USUAL:g} is usual: is numba or MKL missing, or is one thread used?"
+    return Finding(what, times) if ratio.median >= USUAL else Finding(what, times + why, "note")

@@ -13,38 +13,21 @@ from __future__ import annotations
 import importlib.util
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, ClassVar
 
-import numpy as np
 import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-from sparse_mrnn.benchmark.problem import CaseInputs, CsrWeights, Problem
+from sparse_mrnn.benchmark.cases import Case
+from sparse_mrnn.benchmark.problem import CsrWeights, Problem
 from sparse_mrnn.errors import BenchmarkError, suggest
 from sparse_mrnn.models.network import BACKENDS
 from sparse_mrnn.ops.products.torch_sparse import package
 
-
-@dataclass(frozen=True)
-class RunSize:
-    """What the memory of a run depends on; float32 throughout."""
-
-    units: int
-    synapses: float
-    batch: int
-    steps: int
-    training: bool
-
-    def states(self, copies: int) -> float:
-        """Bytes of so many values for every unit, trial and step."""
-        return 4.0 * self.units * self.batch * self.steps * copies
-
-    def matrices(self, copies: int) -> float:
-        """Bytes of so many dense weight matrices."""
-        return 4.0 * self.units**2 * copies
+Product = Callable[[Tensor], Tensor]
 
 
 class Entry(ABC):
@@ -52,12 +35,15 @@ class Entry(ABC):
 
     name: ClassVar[str]
     about: ClassVar[str]
-    kind: ClassVar[str]
+    kind: ClassVar[str] = "other"
     """"dense" or "sparse", by which the two are compared; "other" for neither."""
     trains: ClassVar[bool] = True
+    needs: ClassVar[tuple[tuple[float, float, float], tuple[float, float, float]]]
+    """Roughly the memory of a run forward, and of a training run: copies of the dense weight matrix, copies
+    of a state of every unit, trial and step, and bytes a synapse."""
 
     build_s: float
-    inputs: CaseInputs
+    problem: Problem
 
     @abstractmethod
     def __init__(self, problem: Problem) -> None:
@@ -69,9 +55,10 @@ class Entry(ABC):
         return None
 
     @classmethod
-    @abstractmethod
-    def bytes_needed(cls, size: RunSize) -> float:
-        """Roughly how much memory a run takes, so that one which would not fit is never started."""
+    def bytes_needed(cls, case: Case, units: int, synapses: float, training: bool) -> float:
+        """Roughly how much memory a run takes in float32, so that one which would not fit is not started."""
+        matrices, states, per_synapse = cls.needs[training and cls.trains]
+        return 4.0 * units * (matrices * units + states * case.batch * case.steps) + per_synapse * synapses
 
     @abstractmethod
     def states(self, steps: int) -> Tensor:
@@ -79,49 +66,42 @@ class Entry(ABC):
 
     @abstractmethod
     def parameters(self) -> list[Tensor]:
-        """What is differentiated."""
+        """Tensors that a training run differentiates by."""
 
     @abstractmethod
     def gradients(self) -> dict[str, Tensor]:
         """After a training run, the derivative by each effective weight, of "recurrent" and "input".
 
-        NaN where the entry does not differentiate (a frozen projection).
+        NaN if the entry does not differentiate by it (a frozen projection).
         """
 
     def run(self, training: bool, steps: int | None = None) -> Tensor:
         """One forward, or one forward and backward of the loss; h, detached."""
-        steps = self.inputs.case.steps if steps is None else steps
+        steps = self.problem.case.steps if steps is None else steps
         if not training:
             with torch.no_grad():
                 return self.states(steps)
         for p in self.parameters():
             p.grad = None
         h = self.states(steps)
-        mean_square(h).backward()  # type: ignore[no-untyped-call]
+        # One pass each way: h.square().mean() takes as long as a sparse network.
+        (torch.linalg.vector_norm(h).square() / h.numel()).backward()  # type: ignore[no-untyped-call]
         return h.detach()
-
-
-def mean_square(h: Tensor) -> Tensor:
-    """The loss of a training run, one pass each way: h.square().mean() takes as long as a sparse network."""
-    loss: Tensor = torch.linalg.vector_norm(h).square() / h.numel()
-    return loss
 
 
 class _Loop(Entry):
     """A Python loop over the steps."""
 
-    kind = "other"
-
     def __init__(self, problem: Problem) -> None:
-        self.inputs = self.problem = problem
+        self.problem = problem
         start = time.perf_counter()
+        self.bias = problem.bias.clone().requires_grad_(problem.learns_bias)
         self.build()
         self.build_s = problem.build_s + time.perf_counter() - start
 
     def build(self) -> None:
-        """Make the parameters, and what else the entry keeps between runs."""
+        """Make the weights, and what else the entry keeps between runs."""
         self.weight = {name: s.weight.clone().requires_grad_() for name, s in self.problem.synapses.items()}
-        self.bias = self.problem.bias.clone().requires_grad_(self.problem.learns_bias)
 
     def parameters(self) -> list[Tensor]:
         return [*self.weight.values(), self.bias]
@@ -130,8 +110,8 @@ class _Loop(Entry):
         found = {}
         for kind, s in self.problem.synapses.items():
             grad = self.weight[kind].grad
-            grad = torch.zeros_like(self.weight[kind]) if grad is None else grad
-            grad = grad if grad.dim() == 1 else grad[s.coordinates()]
+            assert grad is not None
+            grad = grad if grad.dim() == 1 else grad[s.coordinates]
             found[kind] = grad * torch.where(s.sign == 0, 1, s.sign)
         return found
 
@@ -139,63 +119,49 @@ class _Loop(Entry):
 class _SparseLoop(_Loop):
     """A loop with state (units, batch), and weights as a flat vector of CSR entries."""
 
-    @abstractmethod
-    def matrix(self, synapses: CsrWeights, values: Tensor) -> Any:
-        """What ``product`` multiplies with, from effective weights."""
+    needs = (0, 1, 60), (0, 6, 60)
 
-    def product(self, matrix: Any, h: Tensor) -> Tensor:
-        result: Tensor = matrix @ h
-        return result
+    @abstractmethod
+    def product(self, weights: CsrWeights, values: Tensor) -> Product:
+        """Make the function that multiplies a state by the weights of these effective values."""
 
     def states(self, steps: int) -> Tensor:
         p = self.problem
-        w = {name: self.matrix(s, s.effective(self.weight[name])) for name, s in p.synapses.items()}
+        w = {name: self.product(s, s.effective(self.weight[name])) for name, s in p.synapses.items()}
         x, h, bias = p.x0.t().contiguous(), p.h0.t().contiguous(), self.bias[:, None]
         u = p.u.permute(1, 2, 0).contiguous()
         out = []
         for t in range(steps):
             total = bias
             if "recurrent" in w:
-                total = total + self.product(w["recurrent"], h)
+                total = total + w["recurrent"](h)
             if "input" in w:
-                total = total + self.product(w["input"], u[t])
+                total = total + w["input"](u[t])
             x = x + p.alpha * (total - x)
-            h = p.activation(x)
+            h = p.activations.apply(x)
             out.append(h)
         return torch.stack(out).permute(2, 0, 1)
-
-    @classmethod
-    def bytes_needed(cls, size: RunSize) -> float:
-        return 60 * size.synapses + size.states(6 if size.training else 1)
 
 
 class LoopCSR(_SparseLoop):
     name, about = "loop-csr", "torch.sparse CSR product a step"
 
-    def matrix(self, synapses: CsrWeights, values: Tensor) -> Tensor:
-        return synapses.pattern.matrix(values)
+    def product(self, weights: CsrWeights, values: Tensor) -> Product:
+        return weights.pattern.matrix(values).matmul
 
 
 class LoopCOO(_SparseLoop):
     name, about = "loop-coo", "torch.sparse COO product a step"
+    needs = (0, 1, 60), (1, 6, 60)  # a COO product's gradient is made dense first
 
     def build(self) -> None:
         super().build()
-        self.index = {name: torch.stack(s.coordinates()) for name, s in self.problem.synapses.items()}
+        self.index = {id(s): torch.stack(s.coordinates) for s in self.problem.synapses.values()}
 
-    def matrix(self, synapses: CsrWeights, values: Tensor) -> Tensor:
-        index = self.index["recurrent" if synapses is self.problem.rec else "input"]
-        shape = synapses.pattern.shape
-        return torch.sparse_coo_tensor(index, values, shape, is_coalesced=True, check_invariants=False)
-
-    def product(self, matrix: Any, h: Tensor) -> Tensor:
-        result: Tensor = torch.sparse.mm(matrix, h)
-        return result
-
-    @classmethod
-    def bytes_needed(cls, size: RunSize) -> float:
-        dense = size.matrices(1) if size.training else 0  # a COO product's gradient is made dense first
-        return dense + super().bytes_needed(size)
+    def product(self, weights: CsrWeights, values: Tensor) -> Product:
+        known: dict[str, Any] = dict(is_coalesced=True, check_invariants=False)
+        index, shape = self.index[id(weights)], weights.pattern.shape
+        return partial(torch.sparse.mm, torch.sparse_coo_tensor(index, values, shape, **known))
 
 
 class LoopTorchSparse(_SparseLoop):
@@ -207,13 +173,14 @@ class LoopTorchSparse(_SparseLoop):
 
     def build(self) -> None:
         super().build()
-        synapses = self.problem.synapses.items()
-        self.index = {name: (s.pattern.crow.long(), *s.coordinates()) for name, s in synapses}
+        synapses = self.problem.synapses.values()
+        self.index = {id(s): (s.pattern.crow.long(), *s.coordinates) for s in synapses}
 
-    def matrix(self, synapses: CsrWeights, values: Tensor) -> Any:
-        ptr, row, col = self.index["recurrent" if synapses is self.problem.rec else "input"]
-        known = dict(sparse_sizes=synapses.pattern.shape, is_sorted=True, trust_data=True)
-        return package().SparseTensor(row=row, rowptr=ptr, col=col, value=values, **known)
+    def product(self, weights: CsrWeights, values: Tensor) -> Product:
+        ptr, row, col = self.index[id(weights)]
+        known = dict(sparse_sizes=weights.pattern.shape, is_sorted=True, trust_data=True)
+        matrix = package().SparseTensor(row=row, rowptr=ptr, col=col, value=values, **known)
+        return lambda h: matrix @ h
 
 
 class LoopScipy(_SparseLoop):
@@ -223,13 +190,10 @@ class LoopScipy(_SparseLoop):
     def missing(cls, device: str) -> str | None:
         return None if torch.device(device).type == "cpu" else "scipy runs on the CPU only"
 
-    def matrix(self, synapses: CsrWeights, values: Tensor) -> Any:
-        pattern = synapses.pattern
-        arrays = (values.detach().numpy(), pattern.col.numpy(), pattern.crow.numpy())
-        return sp.csr_array(arrays, shape=pattern.shape)
-
-    def product(self, matrix: Any, h: Tensor) -> Tensor:
-        return torch.from_numpy(matrix @ h.numpy())
+    def product(self, weights: CsrWeights, values: Tensor) -> Product:
+        arrays = values.detach().numpy(), weights.pattern.col.numpy(), weights.pattern.crow.numpy()
+        matrix = sp.csr_array(arrays, shape=weights.pattern.shape)
+        return lambda h: torch.from_numpy(matrix @ h.numpy())
 
 
 class LoopDense(_Loop):
@@ -239,14 +203,14 @@ class LoopDense(_Loop):
     """
 
     name, about, kind = "loop-dense", "mRNNTorch's masked dense loop, states stacked at the end", "dense"
+    needs = (5, 1, 0), (10, 6, 0)
 
     def build(self) -> None:
-        self.bias = self.problem.bias.clone().requires_grad_(self.problem.learns_bias)
         self.alpha = self.problem.alpha.t()
         self.weight, self.mask, self.sign = {}, {}, {}
         for name, s in self.problem.synapses.items():
             w, mask, sign = (s.weight.new_zeros(s.pattern.shape) for _ in range(3))
-            at = s.coordinates()
+            at = s.coordinates
             w[at], mask[at], sign[at] = s.weight, 1.0, s.sign
             self.weight[name], self.mask[name], self.sign[name] = w.requires_grad_(), mask, sign
 
@@ -260,13 +224,13 @@ class LoopDense(_Loop):
 
     def step(self, w: dict[str, Tensor], x: Tensor, h: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
         """x and h after one step, with effective weights."""
-        total = -x
+        total, f = -x, self.problem.activations
         if "recurrent" in w:
             total = total + (w["recurrent"] @ h.T).T
         if "input" in w:
             total = total + (w["input"] @ u.T).T
-        x, f = x + self.alpha * (total + self.bias), self.problem.activation
-        return x, f(x) if len(self.problem.activations.parts) == 1 else f(x.t()).t()
+        x = x + self.alpha * (total + self.bias)
+        return x, f.apply(x) if len(f.parts) == 1 else f.apply(x.t()).t()
 
     def run_steps(self, steps: int) -> Iterator[tuple[Tensor, Tensor]]:
         """x and h after each step."""
@@ -278,13 +242,9 @@ class LoopDense(_Loop):
     def states(self, steps: int) -> Tensor:
         return torch.stack([h for _, h in self.run_steps(steps)], 1)
 
-    @classmethod
-    def bytes_needed(cls, size: RunSize) -> float:
-        return size.matrices(10 if size.training else 5) + size.states(6 if size.training else 1)
-
 
 class MRNNTorch(LoopDense):
-    """As `LoopDense`, and x and h are written into arrays made beforehand, as mRNNTorch 0.1 does."""
+    """The same loop, but x and h are written into arrays made beforehand, as mRNNTorch 0.1 does."""
 
     name, about = "mrnntorch", "the same, states written step by step as mRNNTorch 0.1 does"
 
@@ -302,16 +262,15 @@ class LibraryEntry(Entry):
 
     backend: ClassVar[str]
 
-    def __init__(self, problem: Problem | CaseInputs) -> None:
-        self.inputs = problem
-        graph = problem.case.make()
+    def __init__(self, problem: Problem) -> None:
+        self.problem, graph = problem, problem.case.make()
         start = time.perf_counter()
         self.net = problem.case.network(self.backend, graph)
         self.build_s = time.perf_counter() - start
 
     def states(self, steps: int) -> Tensor:
-        result = self.net(self.inputs.u[:, :steps], self.inputs.x0)
-        h: Tensor = result if self.inputs.case.model == "elman" else result[1]
+        result = self.net(self.problem.u[:, :steps], self.problem.x0)
+        h: Tensor = result if self.problem.case.model == "elman" else result[1]
         return h
 
     def parameters(self) -> list[Tensor]:
@@ -319,34 +278,25 @@ class LibraryEntry(Entry):
 
     def gradients(self) -> dict[str, Tensor]:
         found = {}
-        synapses = self.inputs.synapses if isinstance(self.inputs, Problem) else {}
-        for weights in self.net.weight_matrices():
-            if not weights.nnz:
-                continue
+        for kind, s in self.problem.synapses.items():
+            weights = self.net.weights(kind)
             grad = weights.values.grad
             grad = torch.zeros_like(weights.values) if grad is None else grad
             grad = torch.cat([grad, torch.full_like(weights.frozen, torch.nan)])
             grad = grad if weights.perm is None else grad[weights.perm.long()]
             sign, raw = weights.csr_signs(), weights.csr_values(effective_weights=False).detach()
             grad = grad * torch.where(sign == 0, 1, torch.where(raw < 0, -sign, sign))
-            first = synapses[weights.kind].first if synapses else None
-            found[weights.kind] = grad if first is None else grad[first]
+            found[kind] = grad if s.first is None else grad[s.first]
         return found
-
-    @classmethod
-    def bytes_needed(cls, size: RunSize) -> float:
-        states = size.states(4 if size.training else 2)
-        if cls.kind == "dense":
-            return states + size.matrices(5 if size.training else 2)
-        return states + (80 if size.training else 40) * size.synapses
 
 
 def _library_entry(backend: str) -> type[LibraryEntry]:
     name = "sparse-mrnn" if backend == "auto" else f"backend-{backend}"
     kind = {"auto": "other", "dense": "dense"}.get(backend, "sparse")
     about = "sparse-mrnn, " + ("the backend it chooses" if backend == "auto" else f"backend={backend!r}")
-    fields = dict(name=name, about=about, kind=kind, backend=backend, __doc__=about, __module__=__name__)
-    return type(f"LibraryEntry_{backend}", (LibraryEntry,), fields)
+    needs = ((2, 2, 0), (5, 4, 0)) if kind == "dense" else ((0, 2, 40), (0, 4, 80))
+    fields = dict(name=name, about=about, kind=kind, backend=backend, needs=needs, __doc__=about)
+    return type(f"LibraryEntry_{backend}", (LibraryEntry,), {**fields, "__module__": __name__})
 
 
 LOOPS: tuple[type[Entry], ...] = (MRNNTorch, LoopDense, LoopCOO, LoopCSR, LoopTorchSparse, LoopScipy)
@@ -354,8 +304,7 @@ LOOPS: tuple[type[Entry], ...] = (MRNNTorch, LoopDense, LoopCOO, LoopCSR, LoopTo
 
 def entries() -> dict[str, type[Entry]]:
     """Every entry by name: this library's backends first."""
-    found: list[type[Entry]] = [_library_entry(b) for b in BACKENDS]
-    return {e.name: e for e in [*found, *LOOPS]}
+    return {e.name: e for e in [*map(_library_entry, BACKENDS), *LOOPS]}
 
 
 def select_entries(names: list[str] | None) -> list[type[Entry]]:
@@ -373,7 +322,7 @@ def select_entries(names: list[str] | None) -> list[type[Entry]]:
     Raises
     ------
     BenchmarkError
-        If there is no entry of a name.
+        If no entry has one of the names.
 
     Examples
     --------
@@ -384,9 +333,4 @@ def select_entries(names: list[str] | None) -> list[type[Entry]]:
     for name in names or ():
         if name not in known:
             raise BenchmarkError(f"no entry {name!r}; there are {', '.join(known)}. {suggest(name, known)}")
-    return [known[n] for n in dict.fromkeys(names)] if names else list(known.values())
-
-
-def as_numpy(tensor: Tensor) -> np.ndarray[Any, Any]:
-    """A detached copy on the CPU in float64."""
-    return tensor.detach().to("cpu", torch.float64).numpy()
+    return [known[n] for n in dict.fromkeys(names or known)]

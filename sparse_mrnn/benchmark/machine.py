@@ -1,4 +1,4 @@
-"""What was measured on: hardware and versions, without anything that names the machine or its files."""
+"""Hardware and versions that were measured on, without anything that names the machine or its files."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 
 from sparse_mrnn.errors import BenchmarkError
@@ -21,7 +22,7 @@ def describe_machine(device: str | torch.device = "cpu") -> dict[str, Any]:
     Parameters
     ----------
     device : str or torch.device
-        What is measured on.
+        Device that is measured on.
 
     Returns
     -------
@@ -38,7 +39,7 @@ def describe_machine(device: str | torch.device = "cpu") -> dict[str, Any]:
         "cpu": _processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "memory_gb": round(physical_memory() / 1e9, 1),
+        "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "mkl": bool(torch.backends.mkl.is_available()),  # type: ignore[no-untyped-call]
@@ -81,7 +82,7 @@ def usable_device(name: str | None) -> str:
 
 
 def machine_line(machine: dict[str, Any]) -> str:
-    """What `describe_machine` found, as one line for a page.
+    """Write the findings of `describe_machine` as one line for a page.
 
     Parameters
     ----------
@@ -101,21 +102,11 @@ def machine_line(machine: dict[str, Any]) -> str:
     return ", ".join(words)
 
 
-def physical_memory() -> int:
-    """Bytes of memory the machine has; 8 GB where the system does not say."""
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        return 8 * 10**9
-
-
 def _processor() -> str:
     cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines() if cpuinfo.exists() else []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.processor() or platform.machine())
 
 
 def version_of(name: str) -> str | None:

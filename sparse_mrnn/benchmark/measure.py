@@ -6,31 +6,33 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+
+import numpy as np
+import psutil
 
 from sparse_mrnn.benchmark.cases import Case
-from sparse_mrnn.benchmark.entries import Entry, RunSize
-from sparse_mrnn.benchmark.machine import physical_memory
+from sparse_mrnn.benchmark.entries import Entry
 from sparse_mrnn.benchmark.memory import peak_memory
-from sparse_mrnn.benchmark.problem import Problem
-from sparse_mrnn.benchmark.reference import check, reference
+from sparse_mrnn.benchmark.problem import Array, Problem, Reference, as_numpy, reference
 from sparse_mrnn.benchmark.timing import Ratio, SideBySide, Timing, stopwatch
 from sparse_mrnn.errors import BenchmarkError, SparseMRNNError
 
+TOLERANCE = 1e-3
+"""States and gradients may differ by this part of the largest."""
 MORE_ROUNDS = 3
-"""Of two entries, between two looks at whether the rounds tell which is faster."""
+"""Rounds of two entries between two looks at the question if they tell which is faster."""
 
 
 @dataclass
 class EntryResult:
-    """What was measured of one entry; None where it was not.
+    """Figures of one entry; None for one that was not measured.
 
     Parameters
     ----------
     entry : str
         Its name.
     about : str
-        What it is, in a sentence.
+        Description in a sentence.
     kind : {"sparse", "dense"}
     build_s : float or None
         Time to build the network, s.
@@ -39,7 +41,7 @@ class EntryResult:
     memory_mb : float or None
         Peak memory, as of `peak_memory`, MB.
     skipped : str or None
-        Why it, or a part of it, was left out.
+        Reason why it, or a part of it, was left out.
     """
 
     entry: str
@@ -78,18 +80,18 @@ class CaseResult:
     entries: list[EntryResult] = field(default_factory=list)
 
     def __getitem__(self, entry: str) -> EntryResult:
-        for result in self.entries:
-            if result.entry == entry:
-                return result
-        raise BenchmarkError(f"{self.label}: entry {entry!r} was not among those measured.")
+        found = next((result for result in self.entries if result.entry == entry), None)
+        if found is None:
+            raise BenchmarkError(f"{self.label}: entry {entry!r} was not among those measured.")
+        return found
 
     @property
     def trained(self) -> bool:
-        """Whether forward and backward was measured; if so, entries are compared by it."""
+        """True if forward and backward was measured; if so, entries are compared by it."""
         return any(e.training for e in self.entries)
 
     def timing(self, entry: EntryResult) -> Timing | None:
-        """What an entry is compared by; None if that was not measured."""
+        """Timing that an entry is compared by; None if that was not measured."""
         return entry.training if self.trained else entry.forward
 
     def median(self, entry: EntryResult) -> float:
@@ -102,7 +104,7 @@ class CaseResult:
 
 @dataclass(frozen=True)
 class Limits:
-    """An entry of which one run would take more seconds or bytes is left out.
+    """Largest seconds and bytes of one run; an entry that would take more is left out.
 
     A case is timed for ``patience`` seconds more while its rounds do not tell the fastest sparse and the
     fastest dense entry apart.
@@ -110,7 +112,7 @@ class Limits:
 
     seconds: float = 10.0
     patience: float = 0.0
-    bytes: float = field(default_factory=lambda: physical_memory() / 4)
+    bytes: float = field(default_factory=lambda: psutil.virtual_memory().total / 4)
 
 
 def measure(
@@ -139,7 +141,7 @@ def measure(
     repeats : int
     limits : Limits, optional
     progress : callable
-        Called with what is being done.
+        Called with a text about each part of the work.
 
     Raises
     ------
@@ -158,10 +160,15 @@ def measure(
     if repeats < 1:
         raise BenchmarkError(f"repeats is {repeats}; it must be at least 1.")
     limits = limits or Limits()
-    results = _without_those_too_large(case, entries, training=training, limit=limits.bytes)
     progress(f"{case.label}: synapses and reference")
-    problem = Problem.of(case)
-    n, synapses = problem.units, problem.rec.pattern.nnz
+    results = {e: EntryResult(e.name, e.about, e.kind) for e in entries}
+    graph = case.make()
+    n, synapses = graph.n_units, sum(p.expected_synapses for p in graph.projections("recurrent"))
+    for e, result in results.items():
+        needed = e.bytes_needed(case, n, synapses, training)
+        too_large = f"would take about {needed / 1e9:.3g} GB of memory" if needed > limits.bytes else None
+        result.skipped = e.missing(case.device) or too_large
+    problem = Problem(case)
     expected = reference(problem, training)
     ready: dict[type[Entry], Entry] = {}
     for e, result in results.items():
@@ -180,15 +187,23 @@ def measure(
             continue
         check(entry, expected, training and e.trains)
         ready[e] = entry
-    how: dict[str, Any] = dict(repeats=repeats, order=random.Random(case.seed))
-    for training_run in (False, True) if training else (False,):
-        what = "training" if training_run else "forward"
+    order = random.Random(case.seed)
+    for with_backward in (False, True) if training else (False,):
+        what = "training" if with_backward else "forward"
         progress(f"{case.label}: timing {what}")
-        patience = limits.patience if training_run == training else 0.0
-        timings = _time_entries(case, ready, training_run, patience=patience, **how)
+        patience = limits.patience if with_backward == training else 0.0
+        able = [entry for entry in ready.values() if entry.trains or not with_backward]
+        runs = {entry.name: partial(entry.run, with_backward) for entry in able}
+        timed = SideBySide(runs, order, stopwatch(case.device))
+        timed.run(repeats)
+        kinds = {entry.name: entry.kind for entry in able}
+        while patience > 0 and (names := undecided(kinds, timed.timings())):
+            patience -= timed.run(MORE_ROUNDS, names)
+        timings = timed.timings()
         for e in ready:
             setattr(results[e], what, timings.get(e.name))
     measured = [e for e in ready if memory and (e.trains or not training)]
+    nnz = problem.synapses["recurrent"].pattern.nnz if "recurrent" in problem.synapses else 0
     del ready, problem, expected
     for e in measured:
         progress(f"{case.label}: memory of {e.name}")
@@ -197,36 +212,40 @@ def measure(
         except BenchmarkError as error:
             results[e].skipped = f"memory: {error}"
     run = (case.batch, case.steps, case.model, case.activation)
-    return CaseResult(case.label, case.group, n, synapses, synapses / n**2, *run, list(results.values()))
+    return CaseResult(case.label, case.group, n, nnz, nnz / n**2, *run, list(results.values()))
 
 
-def _without_those_too_large(
-    case: Case, entries: Sequence[type[Entry]], *, training: bool, limit: float
-) -> dict[type[Entry], EntryResult]:
-    """A result for every entry; it says so where one cannot run here, or needs more bytes than the limit."""
-    graph = case.make()
-    synapses = sum(p.expected_synapses for p in graph.projections("recurrent"))
-    results = {e: EntryResult(e.name, e.about, e.kind) for e in entries}
-    for e, result in results.items():
-        size = RunSize(graph.n_units, synapses, case.batch, case.steps, training and e.trains)
-        result.skipped = e.missing(case.device)
-        if result.skipped is None and (needed := e.bytes_needed(size)) > limit:
-            result.skipped = f"would take about {needed / 1e9:.3g} GB of memory"
-    return results
+def check(entry: Entry, expected: Reference, training: bool) -> None:
+    """Run an entry once and compare.
+
+    Raises
+    ------
+    BenchmarkError
+        If states or gradients differ by more than rounding.
+    """
+    label = f"{entry.name} on {entry.problem.case.label}"
+    _compare(f"{label}: h", as_numpy(entry.run(training)), expected.h)
+    if training:
+        found = entry.gradients()
+        for kind, entries in expected.entries.items():
+            gradient = as_numpy(found[kind])[entries]
+            known = ~np.isnan(gradient)
+            what = f"{label}: gradient of the {kind} weights"
+            _compare(what, gradient[known], expected.gradient[kind][known])
 
 
-def _time_entries(
-    case: Case, ready: Mapping[type[Entry], Entry], training: bool,
-    *, repeats: int, order: random.Random, patience: float,
-) -> dict[str, Timing]:
-    """Time the entries, then the fastest sparse and dense one until they differ or patience ends."""
-    runs = {e.name: partial(entry.run, training) for e, entry in ready.items() if e.trains or not training}
-    timed = SideBySide(runs, order, stopwatch(case.device))
-    timed.run(repeats)
-    kinds = {e.name: e.kind for e in ready if e.name in runs}
-    while patience > 0 and (names := undecided(kinds, timed.timings())):
-        patience -= timed.run(MORE_ROUNDS, names)
-    return timed.timings()
+def _compare(what: str, found: Array, expected: Array) -> None:
+    if found.shape != expected.shape:
+        raise BenchmarkError(f"{what} has shape {found.shape}, the reference {expected.shape}.")
+    if not expected.size:
+        return
+    worst, scale = float(np.abs(found - expected).max()), float(np.abs(expected).max())
+    if not np.isfinite(scale):
+        what_to_do = "lower its weights (spectral_radius) or the steps"
+        raise BenchmarkError(f"{what}: the network's activity is not finite in float64; {what_to_do}.")
+    if not worst <= TOLERANCE * scale:  # also if something is not a number
+        off = f"by {worst:.3g}, where the largest value is {scale:.3g}"
+        raise BenchmarkError(f"{what} differs from the float64 reference {off}.")
 
 
 def fastest(kinds: Mapping[str, str], timings: Mapping[str, Timing]) -> tuple[str | None, str | None]:
@@ -249,13 +268,10 @@ def _estimate(entry: Entry, training: bool) -> float:
 
     A run before them may compile.
     """
-    case, clock = entry.inputs.case, stopwatch(entry.inputs.case.device)
-
-    def fastest_of_two(steps: int) -> float:
-        return min(clock(partial(entry.run, training, steps), 1) for _ in range(2))
-
+    case = entry.problem.case
+    clock = stopwatch(case.device)
     first = clock(partial(entry.run, training, 1), 1)
     if first * case.steps < 1 or case.steps <= 2:
         return first * case.steps
-    one, two = fastest_of_two(1), fastest_of_two(2)
+    one, two = (min(clock(partial(entry.run, training, n), 1) for _ in range(2)) for n in (1, 2))
     return one + max(0.0, two - one) * (case.steps - 1)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from multiprocessing import get_context
@@ -16,7 +18,7 @@ import torch
 
 from sparse_mrnn.benchmark.cases import Case, two_regions
 from sparse_mrnn.benchmark.entries import LibraryEntry, entries
-from sparse_mrnn.benchmark.problem import CaseInputs, Problem
+from sparse_mrnn.benchmark.problem import Problem
 from sparse_mrnn.declaration.graph import RegionGraph
 from sparse_mrnn.errors import BenchmarkError
 from sparse_mrnn.runtime import resident_memory
@@ -41,20 +43,13 @@ def peak_memory(case: Case, name: str, training: bool) -> int:
     Raises
     ------
     BenchmarkError
-        If the process died, as it does where the system ran out of memory.
+        If the process died, as it does if the system ran out of memory.
     """
     return in_fresh_process(_peak, case, name, training, torch.get_num_threads())
 
 
 def in_fresh_process(function: Callable[..., T], *args: Any) -> T:
     """``function(*args)`` in a new interpreter, which imports what it needs; both are sent to it.
-
-    Parameters
-    ----------
-    function : callable
-        A function of a module; a lambda cannot be sent.
-    *args
-        What it is called with.
 
     Raises
     ------
@@ -79,45 +74,31 @@ class PeakMeter:
     def restart(self) -> int:
         """Forget the peak until now, not what it is measured above; the bytes held now."""
         gc.collect()
-        if self.device.type != "cuda":
-            return _reset_peak()
-        torch.cuda.synchronize(self.device)
-        torch.cuda.reset_peak_memory_stats(self.device)
-        return torch.cuda.memory_allocated(self.device)
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+            torch.cuda.reset_peak_memory_stats(self.device)
+            return torch.cuda.memory_allocated(self.device)
+        with suppress(OSError):  # only Linux can
+            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+            return resident_memory()
+        return _resident_peak()
 
     def bytes(self) -> int:
         """The peak, less the base."""
-        peak = torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else resident_peak()
+        cuda = self.device.type == "cuda"
+        peak = torch.cuda.max_memory_allocated(self.device) if cuda else _resident_peak()
         return max(0, peak - self.before)
 
 
-def resident_peak() -> int:
-    """The process's peak resident memory in bytes."""
-    found = _status("VmHWM")
-    if found is not None:
-        return found
-    import resource
-    import sys
+def _resident_peak() -> int:
+    """The process's peak resident memory in bytes; that of getrusage begins at the peak of its parent."""
+    with suppress(OSError):
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+        return 1024 * int(status.partition("VmHWM:")[2].split()[0])
+    import resource  # not on Windows
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else 1024 * peak
-
-
-def _reset_peak() -> int:
-    """Reset the peak to what is resident now, where the system can (Linux); the bytes that are."""
-    try:
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    except OSError:
-        return resident_peak()
-    return resident_memory()
-
-
-def _status(field: str) -> int | None:
-    try:
-        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return None
-    return next((1024 * int(line.split()[1]) for line in lines if line.startswith(f"{field}:")), None)
 
 
 def _full_and_thin() -> RegionGraph:
@@ -134,15 +115,14 @@ def _peak(case: Case, name: str, training: bool, threads: int) -> int:
     torch.set_num_threads(threads)
     case = replace(case, spectral_radius=None)  # to find it takes memory of its own, once
     entry = entries()[name]
-    small = replace(case, batch=2, steps=2)
     for make in (partial(two_regions, 50, 0.5), partial(two_regions, 300, 0.05), _full_and_thin):
-        entry(Problem.of(replace(small, make=make))).run(training)  # whichever kernels the backend takes
+        small = replace(case, batch=2, steps=2, make=make)
+        entry(Problem(small)).run(training)  # whichever kernels the backend takes
     meter = PeakMeter(case.device)
     if issubclass(entry, LibraryEntry):
-        graph = case.make()
-        entry(CaseInputs.draw(case, graph.n_units, graph.n_inputs)).run(training)
+        entry(Problem(case, inputs_only=True)).run(training)
     else:
-        problem = Problem.of(case)  # the network it was taken from is gone by now
+        problem = Problem(case)  # the network it was taken from is gone by now
         meter.restart()
         entry(problem).run(training)
     return meter.bytes()

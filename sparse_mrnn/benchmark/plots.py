@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
-from sparse_mrnn.benchmark.advice import Comparison, crossover, percent
+from sparse_mrnn.benchmark.advice import crossover, dense_over_sparse, percent
 from sparse_mrnn.benchmark.measure import CaseResult
 from sparse_mrnn.plot.figure import label_decades, new_figure
 
@@ -32,11 +33,11 @@ def plot_crossover(results: Sequence[CaseResult]) -> Any:
     densities = sorted((r for r in results if r.group in ("density", "network")), key=lambda r: r.density)
     panels: list[Any] = []
     if len({r.units for r in sizes}) > 1:
-        panels.append(lambda ax: _over_units(ax, sizes, "time"))
+        panels.append(partial(_over_units, cases=sizes, what="time"))
         if any(e.memory_mb for r in sizes for e in r.entries):
-            panels.append(lambda ax: _over_units(ax, sizes, "memory"))
+            panels.append(partial(_over_units, cases=sizes, what="memory"))
     if len({r.density for r in densities}) > 1:
-        panels.append(lambda ax: _over_density(ax, densities))
+        panels.append(partial(_over_density, cases=densities))
     figure = new_figure((4.6 * max(1, len(panels)), 4.3))
     for k, draw in enumerate(panels):
         draw(figure.add_subplot(1, len(panels), k + 1))
@@ -65,20 +66,17 @@ def plot_entries(case: CaseResult) -> Any:
     doing = "forward and backward" if case.trained else "forward"
     figure = new_figure((9 if with_memory else 6, 1.5 + 0.32 * len(measured)))
     axes = figure.subplots(1, 2 if with_memory else 1, sharey=True, squeeze=False)[0]
-    names = [e.entry for e in measured]
-    colours = [COLOURS.get(name, "0.5") for name in names]
     timings = [t for e in measured if (t := case.timing(e)) is not None]
     quartiles = [[t.median - t.q1 for t in timings], [t.q3 - t.median for t in timings]]
-    axes[0].barh(names, [t.median for t in timings], xerr=quartiles, color=colours, ecolor="0.3", capsize=2)
-    axes[0].set_xlabel(f"{doing}, ms")
-    axes[0].bar_label(axes[0].containers[-1], fmt="{:.3g}", padding=6, fontsize=8)
-    axes[0].margins(x=0.18)
-    if with_memory:
-        axes[1].barh(names, [e.memory_mb or 0.0 for e in measured], color=colours)
-        axes[1].set_xlabel("peak memory, MB")
-        axes[1].bar_label(axes[1].containers[-1], fmt="{:.3g}", padding=3, fontsize=8)
-        axes[1].margins(x=0.15)
-    for ax in axes:
+    bars: list[Any] = [(f"{doing}, ms", [t.median for t in timings], quartiles, 6)]
+    bars += [("peak memory, MB", [e.memory_mb or 0.0 for e in measured], None, 3)]
+    names = [e.entry for e in measured]
+    colours = [COLOURS.get(name, "0.5") for name in names]
+    for ax, (label, widths, error, padding) in zip(axes, bars, strict=False):
+        ax.barh(names, widths, xerr=error, color=colours, ecolor="0.3", capsize=2)
+        ax.set_xlabel(label)
+        ax.bar_label(ax.containers[-1], fmt="{:.3g}", padding=padding, fontsize=8)
+        ax.margins(x=0.18)
         ax.spines[["top", "right"]].set_visible(False)
     size = f"{case.units:,} units, {case.synapses:,} synapses, batch {case.batch}, {case.steps} steps"
     figure.suptitle(f"{case.label}: {size}", fontsize=10)
@@ -87,10 +85,12 @@ def plot_entries(case: CaseResult) -> Any:
 
 def _over_units(ax: Any, cases: Sequence[CaseResult], what: str) -> None:
     """"time" or "memory" of every entry, on logarithmic axes."""
+    from matplotlib.ticker import NullLocator
+
     for name, colour in COLOURS.items():
         timed = [(r, e) for r in cases for e in r.entries if e.entry == name and r.timing(e) is not None]
-        line = [(r.units, r.median(e) if what == "time" else e.memory_mb) for r, e in timed]
-        line = [(units, value) for units, value in line if value is not None]
+        values = ((r.units, r.median(e) if what == "time" else e.memory_mb) for r, e in timed)
+        line = [(units, value) for units, value in values if value is not None]
         if line:
             style = "--" if name in DENSE else "-"
             ax.plot(*zip(*line, strict=True), color=colour, ls=style, marker="o", ms=3.5, lw=1.6, label=name)
@@ -99,7 +99,10 @@ def _over_units(ax: Any, cases: Sequence[CaseResult], what: str) -> None:
     ax.set(xscale="log", yscale="log", xlabel="units", ylabel=ylabel)
     if what == "memory" and ax.get_ylim()[0] < 1 < ax.get_ylim()[1]:
         ax.set_ylim(bottom=1)  # less is the allocator's, not the entry's
-    _unit_ticks(ax, sorted({r.units for r in cases}))
+    units = sorted({r.units for r in cases})
+    label_decades(ax.yaxis, *ax.get_ylim())
+    ax.set_xticks(units, [f"{u:,}" if u < 10_000 else f"{u / 1000:g}k" for u in units], fontsize=8)
+    ax.xaxis.set_minor_locator(NullLocator())
     low, high = min(r.density for r in cases), max(r.density for r in cases)
     density = percent(cases[-1].density) if high < 1.2 * low else f"{percent(low)} to {percent(high)}"
     ax.set_title(f"{what}, density {density}", fontsize=10)
@@ -110,7 +113,7 @@ def _over_units(ax: Any, cases: Sequence[CaseResult], what: str) -> None:
 
 def _over_density(ax: Any, cases: Sequence[CaseResult]) -> None:
     """Speed-up of the fastest sparse over the fastest dense entry."""
-    ratios = {case.density: r for case in cases if (r := Comparison.of(case).ratio) is not None}
+    ratios = {case.density: r for case in cases if (r := dense_over_sparse(case)) is not None}
     x, y = list(ratios), [r.median for r in ratios.values()]
     ax.axhline(1, color="0.4", lw=0.8)
     error = [[r.median - r.low for r in ratios.values()], [r.high - r.median for r in ratios.values()]]
@@ -141,14 +144,6 @@ def _mark_crossover(ax: Any, cases: Sequence[CaseResult], group: str) -> None:
         text, (found.at, 0.03), xycoords=("data", "axes fraction"), xytext=(4 if left else -4, 0),
         textcoords="offset points", ha="left" if left else "right", va="bottom", fontsize=8, color="0.25",
     )
-
-
-def _unit_ticks(ax: Any, units: list[int]) -> None:
-    from matplotlib.ticker import NullLocator
-
-    label_decades(ax.yaxis, *ax.get_ylim())
-    ax.set_xticks(units, [f"{u:,}" if u < 10_000 else f"{u / 1000:g}k" for u in units], fontsize=8)
-    ax.xaxis.set_minor_locator(NullLocator())
 
 
 def _percent_and_ratio_ticks(ax: Any, x: Sequence[float], y: Sequence[float]) -> None:

@@ -1,15 +1,15 @@
-"""Times of functions run side by side, and whether they tell two of them apart."""
+"""Times of functions run side by side, and if they tell two of them apart."""
 
 from __future__ import annotations
 
 import gc
 import math
 import random
-import statistics
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from scipy.special import bdtr
 
@@ -48,9 +48,8 @@ class Timing:
     def of(cls, seconds: Sequence[float | None]) -> Timing:
         """From the seconds of each round."""
         rounds = tuple(None if s is None else 1e3 * s for s in seconds)
-        ms = [r for r in rounds if r is not None]
-        q1, _, q3 = statistics.quantiles(ms, n=4, method="inclusive") if len(ms) > 1 else ms * 3
-        return cls(statistics.median(ms), q1, q3, rounds)
+        q1, median, q3 = np.percentile([r for r in rounds if r is not None], (25, 50, 75)).tolist()
+        return cls(median, q1, q3, rounds)
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ class Ratio:
 
     @classmethod
     def of(cls, over: Timing, under: Timing) -> Ratio:
-        """From two timings of one `side_by_side`.
+        """From two timings of one `SideBySide`.
 
         Examples
         --------
@@ -80,11 +79,11 @@ class Ratio:
         ratios = sorted(a / b for a, b in pairs if a is not None and b is not None)
         n = len(ratios)
         cut = max((k for k in range(n // 2) if bdtr(k, n, 0.5) <= (1 - CONFIDENCE) / 2), default=0)
-        return cls(statistics.median(ratios), ratios[cut], ratios[n - 1 - cut], n)
+        return cls(float(np.median(ratios)), ratios[cut], ratios[n - 1 - cut], n)
 
     @property
     def few(self) -> bool:
-        """Whether there are too few rounds for bounds."""
+        """True if the rounds are too few for bounds."""
         return 2 * 0.5**self.rounds > 1 - CONFIDENCE
 
     @property
@@ -98,16 +97,9 @@ class Ratio:
 
 
 class SideBySide:
-    """Times functions alternately in this process, in a new random order in every round.
+    """Times functions alternately in this process, in a new random order (drawn by ``order``) in every round.
 
-    Parameters
-    ----------
-    runs : mapping of name to function
-        Each runs once first, which says how often it runs in a sample.
-    order : random.Random
-        Draws the order.
-    clock : callable
-        Runs a function so many times, and returns the seconds of one; see `stopwatch`.
+    Each function runs once first, which says how often it runs in a sample.
     """
 
     def __init__(self, runs: Mapping[str, Callable[[], object]], order: random.Random, clock: Clock) -> None:
@@ -123,7 +115,7 @@ class SideBySide:
         gc.disable()
         try:
             for _ in range(rounds):
-                taken = {}
+                taken: dict[str, float] = {}
                 for name in self.order.sample(chosen, len(chosen)):
                     taken[name] = self.clock(self.runs[name], self.counts[name])
                     total += taken[name] * self.counts[name]
@@ -135,40 +127,8 @@ class SideBySide:
         return total
 
     def timings(self) -> dict[str, Timing]:
-        """What was measured so far."""
+        """Timings of the rounds so far."""
         return {name: Timing.of(seconds) for name, seconds in self.samples.items()}
-
-
-def side_by_side(
-    runs: Mapping[str, Callable[[], object]], repeats: int, order: random.Random, device: str = "cpu"
-) -> dict[str, Timing]:
-    """Time functions alternately in this process, in a new random order in every round.
-
-    Parameters
-    ----------
-    runs : mapping of name to function
-        Functions without arguments.
-    repeats : int
-        Rounds; from seven on, `Ratio` tells functions apart.
-    order : random.Random
-        Draws the order.
-    device : str
-        On CUDA, the clock waits for the work to be done.
-
-    Returns
-    -------
-    dict of name to Timing
-
-    Examples
-    --------
-    >>> runs = {"short": lambda: sum(range(10)), "long": lambda: sum(range(10_000))}
-    >>> timings = side_by_side(runs, 7, random.Random(0))
-    >>> Ratio.of(timings["long"], timings["short"]).verdict
-    'slower'
-    """
-    timed = SideBySide(runs, order, stopwatch(device))
-    timed.run(repeats)
-    return timed.timings()
 
 
 def stopwatch(device: str) -> Clock:

@@ -95,7 +95,7 @@ def fixed_points(
         from sparse_mrnn.analysis import SolverOptions, find_fixed_points
 
         setting = Setting(config, seed, save, overwrite, out_path)
-        options: dict[str, Any] = dict(options=SolverOptions(tol=tol), starts=starts, rng=setting.seed)
+        options: dict[str, Any] = dict(options=SolverOptions(tol=tol), starts=starts, seed=setting.seed)
         points = find_fixed_points(setting.net, regions=region or None, **setting.constant(stim), **options)
         say(points.diagnostics)
         if not len(points):
@@ -201,11 +201,11 @@ def flow(
         from sparse_mrnn.analysis import find_fixed_points, flow_field, run_states, sample_states
 
         setting = Setting(config, seed, save, overwrite, out_path)
-        net, drive, rng = setting.net, setting.constant(stim), setting.seed
+        net, drive, seed = setting.net, setting.constant(stim), setting.seed
         steps = max(2, round(duration / net.dt))
-        paths = run_states(net, steps, trials=trials, rng=rng, **drive)
+        paths = run_states(net, steps, trials=trials, seed=seed, **drive)
         field = flow_field(net, paths, regions=region or None, grid=grid, **drive)
-        points = find_fixed_points(net, x0=sample_states(paths, 64, rng=rng), **drive)
+        points = find_fixed_points(net, x0=sample_states(paths, 64, seed=seed), **drive)
         for axis, label, at in ((1, field.labels[0], field.axis1), (2, field.labels[1], field.axis2)):
             say(f"axis {axis}: {label}, {at[0]:.3g} to {at[-1]:.3g}")
         speed = field.speed[0]
@@ -239,7 +239,7 @@ def lyapunov(
         setting = Setting(config, seed, save, overwrite, out_path)
         net, length = setting.net, dict(steps=steps, transient=transient, interval=interval)
         k = min(k, net.layout().n)
-        found = lyapunov_spectrum(net, k, rng=setting.seed, **setting.constant(stim), **length)
+        found = lyapunov_spectrum(net, k, seed=setting.seed, **setting.constant(stim), **length)
         table = Table("exponent", "per second", "standard error", "per time step", **PLAIN)
         for i, (value, error) in enumerate(zip(found.exponents, found.error, strict=True), 1):
             table.add_row(str(i), f"{1000 * value:.4g}", f"{1000 * error:.1g}", f"{value * found.dt:.4g}")

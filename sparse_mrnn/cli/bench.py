@@ -137,14 +137,21 @@ def _random(
     sizes: list[int] | None, densities: list[float] | None, *, density: float | None, fan_in: int | None,
     run: dict[str, Any],
 ) -> list[Case]:
-    from sparse_mrnn.benchmark import density_ladder, ladder
+    """Random networks of several sizes, and one of the sizes at several densities."""
+    from sparse_mrnn.benchmark import Case, two_regions
 
     if density is None and fan_in is None:
         density = DENSITY
     if densities is None:
         densities = DENSITIES if sizes is None else []
     sizes = SIZES if sizes is None else sizes
-    return ladder(sizes, density, fan_in, **run) + density_ladder(sizes[len(sizes) // 2], densities, **run)
+    kind = f"density {density:g}" if density is not None else f"{fan_in} synapses a unit"
+    made = [(f"{n:,} units, {kind}", partial(two_regions, n, density, fan_in), "units") for n in sizes]
+    n = sizes[len(sizes) // 2]
+    made += [(f"{n:,} units, density {d:g}", partial(two_regions, n, d), "density") for d in densities]
+    for _, make, _ in made:
+        make()  # raises before anything is measured
+    return [Case(label, make, group=group, **run) for label, make, group in made]
 
 
 def _network(config: str, run: dict[str, Any]) -> Case:

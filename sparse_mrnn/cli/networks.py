@@ -47,7 +47,7 @@ class NamedNetwork:
         built anew with its weights.
         """
         from sparse_mrnn.declaration.graph import RegionGraph
-        from sparse_mrnn.models.network import chosen_device
+        from sparse_mrnn.models.devices import chosen_device
         from sparse_mrnn.simulation import build_network
 
         settings = self.settings.model_copy(update=changes)
@@ -100,19 +100,13 @@ def _named(source: str, by_rows: bool) -> NamedNetwork:
 
     path = Path(source)
     if path.is_dir():
-        from sparse_mrnn.interop.sonata import (
-            is_network,
-            is_written_here,
-            open_sonata,
-            read_sonata,
-            read_sonata_settings,
-        )
+        from sparse_mrnn.interop.sonata import read_folder
 
-        if not is_network(path):
+        if not (path / "circuit_config.json").is_file():
             what_to_do = "make one with: sparse-mrnn import"
             raise ConfigError(f"{path} is a folder without circuit_config.json, so no network; {what_to_do}")
-        graph = open_sonata(path) if by_rows and is_written_here(path) else read_sonata(path)[0]
-        return NamedNetwork(graph, read_sonata_settings(path) or SimulationConfig())
+        graph, settings = read_folder(path, by_rows=by_rows)
+        return NamedNetwork(graph, settings or SimulationConfig())
     kind = format_of(path)
     if kind == CHECKPOINT.name:
         advice = "load it into your network (load_checkpoint) and save that (net.save)"

@@ -157,7 +157,7 @@ def _on_ranks(
     told: Callable[[str], None],
 ) -> xarray.Dataset | None:
     from sparse_mrnn.distributed import sharded_network
-    from sparse_mrnn.distributed.simulation import run_on_ranks
+    from sparse_mrnn.distributed.streaming import run_on_ranks
 
     net = sharded_network(named.graph, named.settings, partition=partition, device=device)
     report = net.halo_report()

@@ -32,13 +32,7 @@ Matrices = dict[tuple[str, int | None], sp.csr_array]
 
 
 def graph_from_tables(tables: ConnectomeTables, settings: ImportSettings) -> tuple[RegionGraph, ImportReport]:
-    """Turn tables into a graph. O(rows log rows) time; the tables themselves are not copied.
-
-    Raises
-    ------
-    ConnectomeError
-        If a value, an id or an option does not fit; the message says where and what to do.
-    """
+    """Turn tables into a graph. O(rows log rows) time; the tables themselves are not copied."""
     if len(tables.edges) == 0 and tables.neurons is None:
         raise ConnectomeError(f"{tables.edges.name}: there is a header but no rows, and no neuron table.")
     tables.check([c for c in (*settings.region_columns, settings.transmitter, settings.sign) if c])
@@ -95,7 +89,7 @@ def graph_from_tables(tables: ConnectomeTables, settings: ImportSettings) -> tup
     tables_read = [table for table in (tables.neurons, tables.edges) if table is not None]
     notes = [*tables.notes, *regions.notes]
     if tables.weight is None:
-        notes.append("there is no column of weights, so every row is one synapse")
+        notes.append("without a column of weights, every row is one synapse")
     if how == SCALES["none"]:
         raw = "raw counts make activity grow without bound in most models"
         notes.append(f"{raw}; give a spectral radius or a scale to simulate")
@@ -103,8 +97,7 @@ def graph_from_tables(tables: ConnectomeTables, settings: ImportSettings) -> tup
         source=tables.label, rows={table.name: len(table) for table in tables_read}, dropped=dropped,
         neurons=n, isolated=int(isolated.sum()), edges=edges, synapses=synapses,
         merged=sum(m.nnz for m in matrices), density=_pairs(matrices) / n**2, signs=signs.tally, weights=how,
-        regions=region_rows(graph, onto, out_of), projections=graph.number_of_edges(),
-        notes=tuple(notes),
+        regions=region_rows(graph, onto, out_of), projections=graph.number_of_edges(), notes=tuple(notes),
     )  # fmt: skip
     return graph, report
 
@@ -112,7 +105,7 @@ def graph_from_tables(tables: ConnectomeTables, settings: ImportSettings) -> tup
 def _signed_matrices(
     tables: ConnectomeTables, rows: EdgeRows, signs: Signs, of_units: NDArray[np.int8] | None,
     settings: ImportSettings,
-) -> Matrices:  # fmt: skip
+) -> Matrices:
     """Make the matrix of every projection key and sign. Rows between the same neurons are summed."""
     code, labels = None, ["default"]
     if settings.parallel != "sum":

@@ -82,7 +82,7 @@ class ColumnTable:
         if column in self.columns:
             return column
         hint = listed(column, self.known or self.columns)
-        raise ConnectomeError(f"{self.name}: there is no column {column!r}. {hint}")
+        raise ConnectomeError(f"{self.name}: column {column!r} is missing. {hint}")
 
     def ids(self, column: str) -> Ids:
         """Read ids: as integers if each is written like one (no leading zeros), else as trimmed text."""

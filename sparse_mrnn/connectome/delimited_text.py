@@ -98,7 +98,7 @@ def likely_delimiter(lines: Sequence[str]) -> str:
 
 
 def sniff(path: Path, delimiter: str | None = None, columns: Sequence[str] | None = None) -> Dialect:
-    """Find delimiter and column names from the first lines; ``columns`` are names if there is no header."""
+    """Find delimiter and column names from the first lines; ``columns`` names those without header."""
     lines = first_lines(path)
     first = next((k for k, line in enumerate(lines) if line.strip()), None)
     if first is None:

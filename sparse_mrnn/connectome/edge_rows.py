@@ -45,7 +45,7 @@ class ConnectomeTables:
             if not any(column in table.columns for table in tables):
                 known = list(dict.fromkeys(c for table in tables for c in (table.known or table.columns)))
                 where = " and ".join(table.name for table in tables)
-                raise ConnectomeError(f"{where}: there is no column {column!r}. {listed(column, known)}")
+                raise ConnectomeError(f"{where}: column {column!r} is missing. {listed(column, known)}")
 
 
 def indexed_edges(

@@ -148,7 +148,7 @@ def report_of(
     graph: RegionGraph, source: str, weights: str = "as in the file", notes: tuple[str, ...] = ()
 ) -> ImportReport:
     """Report a graph with explicit synapses, as if it had just been imported from ``source``."""
-    matrix = lower(graph, rng=0, dtype=np.float64).to_scipy()
+    matrix = lower(graph, seed=0, dtype=np.float64).to_scipy()
     n, edges = graph.n_units, matrix.nnz
     onto, out_of = np.diff(matrix.indptr), np.bincount(matrix.indices, minlength=n)
     row = np.repeat(np.arange(n, dtype=np.int64), onto)

@@ -20,22 +20,12 @@ BINARY = (".parquet", ".feather", ".arrow")
 
 @dataclass(frozen=True, eq=False)
 class TableSource:
-    """A table whose columns are known and whose rows are not read yet.
+    """A table whose columns are known and whose rows are not read yet."""
 
-    Parameters
-    ----------
-    source : path, DataFrame, mapping of columns or pyarrow.Table
-    name : str
-        Name of the table where errors locate a value: the file's, or the caller's for a table in memory.
-    columns : tuple of str
-    dialect : Dialect, optional
-        Of a text file.
-    """
-
-    source: Any
-    name: str
+    source: Any  # path, DataFrame, mapping of columns or pyarrow.Table
+    name: str  # in errors: the file's, or the caller's for a table in memory
     columns: tuple[str, ...]
-    dialect: Dialect | None = None
+    dialect: Dialect | None = None  # of a text file
 
     @classmethod
     def of(
@@ -67,7 +57,7 @@ class TableSource:
         """Return the column ``wanted``, or the first of the ``usual`` names found in any case, or None."""
         if wanted is not None:
             if wanted not in self.columns:
-                problem = f"there is no column {wanted!r} ({argument}=). {listed(wanted, self.columns)}"
+                problem = f"column {wanted!r} ({argument}=) is missing. {listed(wanted, self.columns)}"
                 raise ConnectomeError(f"{self.label}: {problem}")
             return wanted
         lower = {column.strip().lower(): column for column in reversed(self.columns)}
@@ -85,7 +75,7 @@ class TableSource:
         """Refuse a table without a column that its format has."""
         for column in needed:
             if column not in self.columns:
-                problem = f"there is no column {column!r}. The columns are {self._names()}."
+                problem = f"column {column!r} is missing. The columns are {self._names()}."
                 raise ConnectomeError(f"{self.label}: {problem}")
 
     def _names(self) -> str:

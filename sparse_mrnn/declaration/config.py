@@ -23,7 +23,6 @@ from sparse_mrnn.declaration.graph import RegionGraph
 from sparse_mrnn.declaration.initializers import INITIALIZERS, Initializer
 from sparse_mrnn.declaration.projections import PROJECTION_FIELDS, Projection
 from sparse_mrnn.declaration.regions import INPUT_FIELDS, REGION_FIELDS, Region
-from sparse_mrnn.declaration.sharing import Sharing
 from sparse_mrnn.declaration.simulation_config import (
     INTERVENTION_MODELS,
     STIMULUS_MODELS,
@@ -159,15 +158,10 @@ def load_config(source: str | os.PathLike[str] | dict[str, Any]) -> NetworkConfi
     >>> load_config({"recurrent_regions": [{"num_units": 3}]}).recurrent_regions[0].name
     'region_0'
     """
-    where = "config" if isinstance(source, dict) else str(source)
-    data = source if isinstance(source, dict) else read_json(Path(source), ConfigError)
-    if not isinstance(data, dict):
-        what = f"a JSON {type(data).__name__}"
-        raise ConfigError(f"{where}: the file holds {what}; a configuration is an object {{...}}.")
-    try:
-        config = NetworkConfig.model_validate(_without_comments(data))
-    except ValidationError as error:
-        raise ConfigError(_explain(where, error)) from None
+    if isinstance(source, dict):
+        config = _checked("config", source)
+    else:
+        config = _checked(source, read_json(Path(source), ConfigError))
     taken = {r.name for r in config.recurrent_regions} | {r.name for r in config.input_regions}
     for k, region in enumerate(config.recurrent_regions):
         region.name = region.name or f"region_{k}"
@@ -190,14 +184,19 @@ def load_simulation(source: str | os.PathLike[str]) -> SimulationConfig:
         As `load_config`.
     """
     data = read_json(Path(source), ConfigError)
+    if isinstance(data, dict):
+        data = {"simulation": data.get("simulation", data)}
+    return _checked(source, data).simulation or SimulationConfig()
+
+
+def _checked(where: str | os.PathLike[str], data: Any) -> NetworkConfig:
     if not isinstance(data, dict):
-        raise ConfigError(f"{source}: the file holds a JSON {type(data).__name__}, not an object {{...}}.")
-    section = data.get("simulation", data)
+        what = f"a JSON {type(data).__name__}"
+        raise ConfigError(f"{where}: the file holds {what}; a configuration is an object {{...}}.")
     try:
-        config = NetworkConfig.model_validate({"simulation": _without_comments(section)})
+        return NetworkConfig.model_validate(_without_comments(data))
     except ValidationError as error:
-        raise ConfigError(_explain(str(source), error)) from None
-    return config.simulation or SimulationConfig()
+        raise ConfigError(_explain(str(where), error)) from None
 
 
 def read_config(source: str | os.PathLike[str] | dict[str, Any] | NetworkConfig) -> RegionGraph:
@@ -222,47 +221,38 @@ def read_config(source: str | os.PathLike[str] | dict[str, Any] | NetworkConfig)
     config = source if isinstance(source, NetworkConfig) else load_config(source)
     where = str(source) if isinstance(source, (str, os.PathLike)) else "config"
     graph = RegionGraph(name=config.name)
-    for section, k, step in _steps(config):
-        try:
-            _apply(graph, section, step)
-        except SparseMRNNError as error:
-            raise ConfigError(f"{where}: {section}[{k}]: {error}") from error
+    for section in SECTIONS:
+        for k, step in enumerate(getattr(config, section)):
+            try:
+                _apply(graph, section, step)
+            except SparseMRNNError as error:
+                raise ConfigError(f"{where}: {section}[{k}]: {error}") from error
     return graph
 
 
-def _steps(config: NetworkConfig) -> list[tuple[str, int, Any]]:
-    return [(section, k, step) for section in SECTIONS for k, step in enumerate(getattr(config, section))]
-
-
 def _apply(graph: RegionGraph, section: str, step: Any) -> None:
-    if section == "recurrent_regions":
-        graph.add_region(step.name, step.num_units, **step.model_dump(exclude={"name", "num_units"}))
-    elif section == "input_regions":
-        graph.add_input(step.name, step.num_units, **step.model_dump(exclude={"name", "num_units"}))
-    else:
-        kind = "recurrent" if section == "recurrent_connections" else "input"
-        if step.src_region not in graph or graph.nodes[step.src_region]["kind"] != kind:
-            hint = suggest(step.src_region, [region.name for region in graph.regions(kind)], what="regions")
-            raise ConfigError(f"src_region {step.src_region!r} is not a {kind} region. {hint}")
-        ways = [w for w in ("sparsity", "density") if getattr(step, w) is not None]
-        if len(ways) == 2:
-            raise ConfigError("sparsity and density are the same number; give one.")
-        graph.add_projection(
-            step.src_region,
-            step.dst_region,
-            density=getattr(step, ways[0]) if ways else None,
-            fan_in=step.fan_in,
-            rule=None if step.rule is None else make_part(step.rule, RULES, "rule"),
-            weights=None if step.weights is None else _explicit(graph, step),
-            key=step.key,
-            initializer=(
-                None if step.initializer is None else make_part(step.initializer, INITIALIZERS, "initializer")
-            ),
-            share=step.share if not isinstance(step.share, list) else _row_major_labels(step),
-            gain=step.gain,
-            bounds=step.bounds,
-            **{name: getattr(step, name) for name in PROJECTION_FIELDS},
-        )
+    kind, _, entries = section.partition("_")
+    if entries == "regions":
+        add = graph.add_region if kind == "recurrent" else graph.add_input
+        add(step.name, step.num_units, **step.model_dump(exclude={"name", "num_units"}))
+        return
+    if step.src_region not in graph or graph.nodes[step.src_region]["kind"] != kind:
+        hint = suggest(step.src_region, [region.name for region in graph.regions(kind)], what="regions")
+        raise ConfigError(f"src_region {step.src_region!r} is not a {kind} region. {hint}")
+    if step.sparsity is not None and step.density is not None:
+        raise ConfigError("sparsity and density are the same number; give one.")
+    given = {name: getattr(step, name) for name in ("fan_in", "key", "gain", "bounds", *PROJECTION_FIELDS)}
+    for what, kinds in (("rule", RULES), ("initializer", INITIALIZERS)):
+        if getattr(step, what) is not None:
+            given[what] = make_part(getattr(step, what), kinds, what)
+    graph.add_projection(
+        step.src_region,
+        step.dst_region,
+        density=step.density if step.sparsity is None else step.sparsity,
+        weights=None if step.weights is None else _explicit(graph, step),
+        share=_row_major_labels(step) if isinstance(step.share, list) else step.share,
+        **given,
+    )
 
 
 def _explicit(graph: RegionGraph, step: Connection) -> sp.coo_array:
@@ -382,15 +372,6 @@ def write_config(
         raise ConfigError(f"cannot write the configuration {path}: {error.strerror}.") from error
 
 
-def _share_entry(share: Sharing) -> dict[str, Any]:
-    entry: dict[str, Any] = {"share": share.by}
-    if share.labels is not None:
-        entry["share"] = [share.labels.names[code] for code in share.labels.codes]
-    if share.gain != 1:
-        entry["gain"] = share.gain
-    return entry if share.bounds == (None, None) else {**entry, "bounds": list(share.bounds)}
-
-
 def spec_of(part: ConnectionRule | Initializer) -> dict[str, Any]:
     """A rule or an initialiser as JSON, from which `make_part` makes it.
 
@@ -422,7 +403,12 @@ def _projection_entry(p: Projection) -> dict[str, Any]:
     elif p.rule is not None and p.rule.kind != "all_to_all":
         entry["rule"] = spec_of(p.rule)
     if p.share is not None:
-        entry |= _share_entry(p.share)
+        labels = p.share.labels
+        entry["share"] = p.share.by if labels is None else [labels.names[code] for code in labels.codes]
+        if p.share.gain != 1:
+            entry["gain"] = p.share.gain
+        if p.share.bounds != (None, None):
+            entry["bounds"] = list(p.share.bounds)
     if p.initializer is not None:
         entry["initializer"] = spec_of(p.initializer)
     if p.key != "default":
@@ -432,12 +418,8 @@ def _projection_entry(p: Projection) -> dict[str, Any]:
 
 def _not_at_default(declared: Region | Projection, fields: Mapping[str, Field]) -> dict[str, Any]:
     """Declared fields as JSON, other than those at their default."""
-    values = {name: getattr(declared, name) for name in fields}
-    return {
-        name: _plain(value)
-        for name, value in values.items()
-        if isinstance(value, np.ndarray) or value != fields[name].default
-    }
+    found = ((name, getattr(declared, name), field.default) for name, field in fields.items())
+    return {name: _plain(v) for name, v, usual in found if isinstance(v, np.ndarray) or v != usual}
 
 
 def _plain(value: Any) -> Any:

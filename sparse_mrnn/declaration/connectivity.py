@@ -23,7 +23,8 @@ Synapses = tuple[NDArray[np.int32], NDArray[np.int32]]
 SynapseBatch = tuple[IntArray, NDArray[np.int32], NDArray[np.int32]]
 """Number of synapses of each projection, then rows and columns of all synapses, projection after projection
 and row-major inside each."""
-Stream = Callable[[int, int], np.random.Generator]
+Rng = np.random.Generator
+Stream = Callable[[int, int], Rng]
 """The random stream of what bands first to last of a projection have in common."""
 
 NUMPY_SLOTS = 10**9
@@ -69,6 +70,10 @@ class RegionPair:
         return self.n_source - int(self.exclude_self)
 
 
+Bands = Iterator[tuple["ConnectionRule", RegionPair]]
+"""A rule and a pair of regions for each band of rows."""
+
+
 @dataclass(frozen=True)
 class ConnectionRule:
     """Base class. A rule of your own overrides ``expected`` and ``sample``.
@@ -92,14 +97,12 @@ class ConnectionRule:
         """Expected number of synapses (exact for the exact rules)."""
         raise ConnectivityError(f"{type(self).__name__} does not say how many synapses to expect.")
 
-    def sample(self, rng: np.random.Generator, pair: RegionPair) -> Synapses:
+    def sample(self, rng: Rng, pair: RegionPair) -> Synapses:
         """Draw the synapses of one projection."""
         _, rows, cols = self.sample_batch(rng, [self], [pair])
         return rows, cols
 
-    def bands(
-        self, pair: RegionPair, cuts: Sequence[int], wanted: Sequence[int], stream: Stream
-    ) -> Iterator[tuple[ConnectionRule, RegionPair]]:
+    def bands(self, pair: RegionPair, cuts: Sequence[int], wanted: Sequence[int], stream: Stream) -> Bands:
         """Divide a projection into bands of target rows; drawn apart they are as if drawn together.
 
         Parameters
@@ -118,13 +121,12 @@ class ConnectionRule:
             yield GivenPairs(rows[part] - cuts[k], cols[part]), pair.rows(cuts[k], cuts[k + 1])
 
     @classmethod
-    def sample_batch(
-        cls, rng: np.random.Generator, rules: Sequence[Any], pairs: Sequence[RegionPair]
-    ) -> SynapseBatch:
+    def sample_batch(cls, rng: Rng, rules: Sequence[Any], pairs: Sequence[RegionPair]) -> SynapseBatch:
         """Draw the synapses of many projections that share this rule class."""
         each = [rule.sample(rng, pair) for rule, pair in zip(rules, pairs, strict=True)]
-        lengths = np.array([len(rows) for rows, _ in each], dtype=np.int64)
-        return lengths, _join([rows for rows, _ in each]), _join([cols for _, cols in each])
+        parts = ([np.asarray(part, dtype=np.int32) for part in side] for side in zip(*each, strict=True))
+        rows, cols = map(np.concatenate, parts)
+        return np.array([len(rows) for rows, _ in each], dtype=np.int64), rows, cols
 
     def to_spec(self) -> dict[str, Any]:
         """The rule as it is written in a configuration file."""
@@ -134,9 +136,7 @@ class ConnectionRule:
 class IndependentRows(ConnectionRule):
     """A rule that draws each target unit independently, so a band of rows is a smaller pair of regions."""
 
-    def bands(
-        self, pair: RegionPair, cuts: Sequence[int], wanted: Sequence[int], stream: Stream
-    ) -> Iterator[tuple[ConnectionRule, RegionPair]]:
+    def bands(self, pair: RegionPair, cuts: Sequence[int], wanted: Sequence[int], stream: Stream) -> Bands:
         return ((self, pair.rows(cuts[k], cuts[k + 1])) for k in wanted)
 
 
@@ -147,12 +147,8 @@ class GivenPairs(ConnectionRule):
     rows: NDArray[Any]
     cols: NDArray[Any]
 
-    def sample(self, rng: np.random.Generator, pair: RegionPair) -> Synapses:
+    def sample(self, rng: Rng, pair: RegionPair) -> Synapses:
         return self.rows.astype(np.int32), self.cols.astype(np.int32)
-
-
-def _join(parts: list[Any]) -> NDArray[np.int32]:
-    return np.concatenate([np.asarray(p, dtype=np.int32) for p in parts] or [np.empty(0, np.int32)])
 
 
 def _dims(pairs: Sequence[RegionPair]) -> tuple[IntArray, IntArray]:
@@ -161,7 +157,7 @@ def _dims(pairs: Sequence[RegionPair]) -> tuple[IntArray, IntArray]:
     return rows, np.array([pair.columns for pair in pairs], dtype=np.int64)
 
 
-def sample_distinct(rng: np.random.Generator, counts: IntArray, sizes: IntArray) -> IntArray:
+def sample_distinct(rng: Rng, counts: IntArray, sizes: IntArray) -> IntArray:
     """Draw ``counts[k]`` distinct integers from ``range(sizes[k])``, for every k at once.
 
     Returns them range after range, sorted inside each. Every subset of the given size is equally likely:
@@ -188,7 +184,7 @@ def sample_distinct(rng: np.random.Generator, counts: IntArray, sizes: IntArray)
     return local
 
 
-def _draw(rng: np.random.Generator, counts: IntArray, start: IntArray, sizes: IntArray) -> IntArray:
+def _draw(rng: Rng, counts: IntArray, start: IntArray, sizes: IntArray) -> IntArray:
     have: IntArray = np.empty(0, dtype=np.int64)
     need = counts
     while need.any():
@@ -235,7 +231,7 @@ def _other_than_self(
     return partners + (np.repeat(exclude, lengths) & (partners >= own))
 
 
-def share_of(rng: np.random.Generator, number: int, left: int, right: int) -> int:
+def share_of(rng: Rng, number: int, left: int, right: int) -> int:
     """How many of ``number`` distinct slots among left + right are among the left: hypergeometric.
 
     Where numpy's range ends, every slot is taken with one probability, which leaves the taken ones uniform
@@ -266,9 +262,7 @@ class AllToAll(IndependentRows):
         return pair.n_target * pair.columns
 
     @classmethod
-    def sample_batch(
-        cls, rng: np.random.Generator, rules: Sequence[Any], pairs: Sequence[RegionPair]
-    ) -> SynapseBatch:
+    def sample_batch(cls, rng: Rng, rules: Sequence[Any], pairs: Sequence[RegionPair]) -> SynapseBatch:
         rows, columns = _dims(pairs)
         lengths = rows * columns
         return _pairs(ranges(np.zeros_like(lengths), lengths), lengths, columns, pairs)
@@ -292,9 +286,7 @@ class Bernoulli(IndependentRows):
         return self.density * pair.n_target * pair.columns
 
     @classmethod
-    def sample_batch(
-        cls, rng: np.random.Generator, rules: Sequence[Any], pairs: Sequence[RegionPair]
-    ) -> SynapseBatch:
+    def sample_batch(cls, rng: Rng, rules: Sequence[Any], pairs: Sequence[RegionPair]) -> SynapseBatch:
         rows, columns = _dims(pairs)
         lengths = rng.binomial(rows * columns, np.array([rule.density for rule in rules])).astype(np.int64)
         return _pairs(sample_distinct(rng, lengths, rows * columns), lengths, columns, pairs)
@@ -313,14 +305,12 @@ class FixedNumber(ConnectionRule):
     def expected(self, pair: RegionPair) -> float:
         return self.number
 
-    def bands(
-        self, pair: RegionPair, cuts: Sequence[int], wanted: Sequence[int], stream: Stream
-    ) -> Iterator[tuple[ConnectionRule, RegionPair]]:
+    def bands(self, pair: RegionPair, cuts: Sequence[int], wanted: Sequence[int], stream: Stream) -> Bands:
         """The number in each band is hypergeometric, drawn by halving the bands, each half from its own
         stream."""
         slots = [cut * pair.columns for cut in cuts]
 
-        def halve(rng: np.random.Generator, k: int, first: int, middle: int, last: int) -> tuple[int, int]:
+        def halve(rng: Rng, k: int, first: int, middle: int, last: int) -> tuple[int, int]:
             left = share_of(rng, k, slots[middle] - slots[first], slots[last] - slots[middle])
             return left, k - left
 
@@ -328,9 +318,7 @@ class FixedNumber(ConnectionRule):
             yield FixedNumber(number), pair.rows(cuts[k], cuts[k + 1])
 
     @classmethod
-    def sample_batch(
-        cls, rng: np.random.Generator, rules: Sequence[Any], pairs: Sequence[RegionPair]
-    ) -> SynapseBatch:
+    def sample_batch(cls, rng: Rng, rules: Sequence[Any], pairs: Sequence[RegionPair]) -> SynapseBatch:
         rows, columns = _dims(pairs)
         lengths = np.array([rule.number for rule in rules], dtype=np.int64)
         return _pairs(sample_distinct(rng, lengths, rows * columns), lengths, columns, pairs)
@@ -350,9 +338,7 @@ class FixedFanIn(IndependentRows):
         return self.fan_in * pair.n_target
 
     @classmethod
-    def sample_batch(
-        cls, rng: np.random.Generator, rules: Sequence[Any], pairs: Sequence[RegionPair]
-    ) -> SynapseBatch:
+    def sample_batch(cls, rng: Rng, rules: Sequence[Any], pairs: Sequence[RegionPair]) -> SynapseBatch:
         rows, columns = _dims(pairs)
         count = np.array([rule.fan_in for rule in rules], dtype=np.int64)
         lengths, of_row = rows * count, np.repeat(count, rows)
@@ -376,9 +362,7 @@ class FixedFanOut(ConnectionRule):
     def expected(self, pair: RegionPair) -> float:
         return self.fan_out * pair.n_source
 
-    def bands(
-        self, pair: RegionPair, cuts: Sequence[int], wanted: Sequence[int], stream: Stream
-    ) -> Iterator[tuple[ConnectionRule, RegionPair]]:
+    def bands(self, pair: RegionPair, cuts: Sequence[int], wanted: Sequence[int], stream: Stream) -> Bands:
         """Draw each source's number of targets in a band, hypergeometric, by halving the bands."""
         source = np.arange(pair.n_source)
 
@@ -386,9 +370,7 @@ class FixedFanOut(ConnectionRule):
             inside = pair.exclude_self & (source >= cuts[first]) & (source < cuts[last])
             return cuts[last] - cuts[first] - inside.astype(np.int64)
 
-        def halve(
-            rng: np.random.Generator, count: IntArray, first: int, middle: int, last: int
-        ) -> tuple[IntArray, IntArray]:
+        def halve(rng: Rng, count: IntArray, first: int, middle: int, last: int) -> tuple[IntArray, IntArray]:
             left = rng.hypergeometric(targets(first, middle), targets(middle, last), count)
             return left, count - left
 
@@ -397,9 +379,7 @@ class FixedFanOut(ConnectionRule):
             yield _FanOutOfBand(count), pair.rows(cuts[k], cuts[k + 1])
 
     @classmethod
-    def sample_batch(
-        cls, rng: np.random.Generator, rules: Sequence[Any], pairs: Sequence[RegionPair]
-    ) -> SynapseBatch:
+    def sample_batch(cls, rng: Rng, rules: Sequence[Any], pairs: Sequence[RegionPair]) -> SynapseBatch:
         count = np.array([rule.fan_out for rule in rules], dtype=np.int64)
         sources = np.array([pair.n_source for pair in pairs], dtype=np.int64)
         return _fan_out(rng, np.repeat(count, sources), pairs)
@@ -411,12 +391,12 @@ class _FanOutOfBand(ConnectionRule):
 
     count: IntArray
 
-    def sample(self, rng: np.random.Generator, pair: RegionPair) -> Synapses:
+    def sample(self, rng: Rng, pair: RegionPair) -> Synapses:
         _, rows, cols = _fan_out(rng, self.count, [pair])  # a batch at once would draw other synapses
         return rows, cols
 
 
-def _fan_out(rng: np.random.Generator, count: IntArray, pairs: Sequence[RegionPair]) -> SynapseBatch:
+def _fan_out(rng: Rng, count: IntArray, pairs: Sequence[RegionPair]) -> SynapseBatch:
     """Draw ``count`` distinct targets for each source unit of all pairs."""
     facts = [(pair.n_source, pair.n_target, pair.first_row, pair.exclude_self) for pair in pairs]
     sources, targets, first, exclude = np.array(facts, dtype=np.int64).T
@@ -460,23 +440,18 @@ class OneToOne(IndependentRows):
 
     def check(self, pair: RegionPair) -> None:
         if pair.n_target != pair.n_source:
-            raise ConnectivityError(
-                f"{pair.label}: one-to-one needs regions of one size, but the source has {pair.n_source} "
-                f"units "
-                f"and the target {pair.n_target}. Resize a region or use fan_in=1."
-            )
+            sizes = f"the source has {pair.n_source} units and the target {pair.n_target}"
+            need = f"one-to-one needs regions of one size, but {sizes}"
+            raise ConnectivityError(f"{pair.label}: {need}. Resize a region or use fan_in=1.")
         if pair.exclude_self:
-            raise ConnectivityError(
-                f"{pair.label}: one-to-one within a region is self-connections; set self_connections=True."
-            )
+            problem = "one-to-one within a region is self-connections; set self_connections=True"
+            raise ConnectivityError(f"{pair.label}: {problem}.")
 
     def expected(self, pair: RegionPair) -> float:
         return pair.n_target
 
     @classmethod
-    def sample_batch(
-        cls, rng: np.random.Generator, rules: Sequence[Any], pairs: Sequence[RegionPair]
-    ) -> SynapseBatch:
+    def sample_batch(cls, rng: Rng, rules: Sequence[Any], pairs: Sequence[RegionPair]) -> SynapseBatch:
         lengths, _ = _dims(pairs)
         first = np.array([pair.first_row for pair in pairs], dtype=np.int64)
         unit = ranges(np.zeros_like(lengths), lengths).astype(np.int32)
@@ -527,7 +502,7 @@ class DistanceDependent(IndependentRows):
         _, _, distance = self._candidates(pair)
         return float(self._probability(distance).sum())
 
-    def sample(self, rng: np.random.Generator, pair: RegionPair) -> Synapses:
+    def sample(self, rng: Rng, pair: RegionPair) -> Synapses:
         rows, cols, distance = self._candidates(pair)
         order = np.lexsort((cols, rows))
         keep = order[rng.random(len(order)) < self._probability(distance[order])]
@@ -581,7 +556,7 @@ class Explicit(IndependentRows):
     def expected(self, pair: RegionPair) -> float:
         return len(self.rows)
 
-    def sample(self, rng: np.random.Generator, pair: RegionPair) -> Synapses:
+    def sample(self, rng: Rng, pair: RegionPair) -> Synapses:
         rows, cols = np.array(self.rows, dtype=np.int32) - pair.first_row, np.array(self.cols, dtype=np.int32)
         keep = (rows >= 0) & (rows < pair.n_target)
         if pair.exclude_self:
@@ -596,33 +571,27 @@ def _bounded(value: int, most: int, name: str, of: str, pair: RegionPair) -> Non
         raise ConnectivityError(f"{pair.label}: {name} is {value}, but there are {most} {of}. Use 0..{most}.")
 
 
-RULES: dict[str, type[ConnectionRule]] = {
-    rule.kind: rule
-    for rule in (
-        AllToAll, Bernoulli, FixedNumber, FixedFanIn, FixedFanOut, OneToOne, DistanceDependent, Explicit
-    )
-}
+EVERY = (AllToAll, Bernoulli, FixedNumber, FixedFanIn, FixedFanOut, OneToOne, DistanceDependent, Explicit)
+RULES: dict[str, type[ConnectionRule]] = {rule.kind: rule for rule in EVERY}
 
 
-def sample_many(
-    rng: np.random.Generator, rules: Sequence[ConnectionRule], pairs: Sequence[RegionPair]
-) -> SynapseBatch:
+def sample_many(rng: Rng, rules: Sequence[ConnectionRule], pairs: Sequence[RegionPair]) -> SynapseBatch:
     """Draw the synapses of projections, or of bands of their rows, rule class by rule class, in order."""
     groups: dict[type[ConnectionRule], list[int]] = {}
     for position, rule in enumerate(rules):
         groups.setdefault(type(rule), []).append(position)
-    drawn = [
-        (np.array(members), kind.sample_batch(rng, [rules[m] for m in members], [pairs[m] for m in members]))
+    drawn = {
+        kind: kind.sample_batch(rng, [rules[m] for m in members], [pairs[m] for m in members])
         for kind, members in groups.items()
-    ]
+    }
     if len(drawn) == 1:
-        return drawn[0][1]
+        return next(iter(drawn.values()))
     lengths = np.zeros(len(rules), dtype=np.int64)
-    for members, (of_members, _, _) in drawn:
-        lengths[members] = of_members
+    for kind, members in groups.items():
+        lengths[members] = drawn[kind][0]
     start = np.cumsum(lengths) - lengths
     rows, cols = np.empty((2, int(lengths.sum())), dtype=np.int32)
-    for members, (of_members, some_rows, some_cols) in drawn:
-        slots = ranges(start[members], of_members)
-        rows[slots], cols[slots] = some_rows, some_cols
+    for kind, members in groups.items():
+        slots = ranges(start[members], drawn[kind][0])
+        rows[slots], cols[slots] = drawn[kind][1:]
     return lengths, rows, cols

@@ -38,23 +38,20 @@ class Kind:
     json: Any
     columns: tuple[str, ...] = ("",)
     unit = ""
+    optional = True
 
     def check(self, what: str, value: Any, n: int) -> Any:
-        """Return the value as a graph keeps it.
-
-        Parameters
-        ----------
-        what : str
-            The field and where it is, as errors name it.
-        value
-        n : int
-            Units of the region.
+        """Return the value as a graph keeps it; ``what`` names it, and n is the number of units.
 
         Raises
         ------
         GraphError
             If the field cannot have this value.
         """
+        return None if value is None and self.optional else self.checked(what, value, n)
+
+    def checked(self, what: str, value: Any, n: int) -> Any:
+        """Return a value that is given, as `check` does."""
         raise NotImplementedError
 
     def cells(self, value: Any) -> Sequence[Cell]:
@@ -91,9 +88,7 @@ class Number(Kind):
         plain: Any = float | list[float] if self.by_unit else float
         return plain | None if self.optional else plain
 
-    def check(self, what: str, value: Any, n: int) -> Any:
-        if value is None and self.optional:
-            return None
+    def checked(self, what: str, value: Any, n: int) -> Any:
         try:
             array = np.array(value, dtype=np.float64)
         except (TypeError, ValueError):
@@ -133,9 +128,7 @@ class Whole(Kind):
 
     json = int | None
 
-    def check(self, what: str, value: Any, n: int) -> Any:
-        if value is None:
-            return None
+    def checked(self, what: str, value: Any, n: int) -> Any:
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
             raise GraphError(f"{what} is {shown(value)}; it must be a whole number of at least 1.")
         return int(value)
@@ -149,8 +142,9 @@ class Flag(Kind):
     """True or False."""
 
     json = bool
+    optional = False
 
-    def check(self, what: str, value: Any, n: int) -> Any:
+    def checked(self, what: str, value: Any, n: int) -> Any:
         return bool(value)
 
     def cells(self, value: Any) -> Sequence[Cell]:
@@ -166,8 +160,9 @@ class Learnable(Kind):
 
     true: str = "unit"
     json = bool | Literal["unit", "region"]
+    optional = False
 
-    def check(self, what: str, value: Any, n: int) -> Any:
+    def checked(self, what: str, value: Any, n: int) -> Any:
         if isinstance(value, bool | np.bool_ | int) and value in (0, 1):
             return bool(value)
         meaning = f", True ({self.true!r}) or False"
@@ -192,9 +187,7 @@ class Text(Kind):
     def json(self) -> Any:  # type: ignore[override]
         return str | None if self.optional else str
 
-    def check(self, what: str, value: Any, n: int) -> Any:
-        if value is None and self.optional:
-            return None
+    def checked(self, what: str, value: Any, n: int) -> Any:
         if not isinstance(value, str):
             raise GraphError(f"{what} is {shown(value)}; it must be text.")
         return value.lower() if self.lower else value
@@ -208,12 +201,13 @@ class Choice(Kind):
     """One of some names, matched without case."""
 
     options: tuple[str, ...]
+    optional = False
 
     @property
     def json(self) -> Any:  # type: ignore[override]
         return Literal[self.options]
 
-    def check(self, what: str, value: Any, n: int) -> Any:
+    def checked(self, what: str, value: Any, n: int) -> Any:
         return option(value, self.options, what, GraphError)
 
     def parse(self, column: str, cells: Sequence[Cell], by_unit: ByUnit) -> Any:
@@ -228,9 +222,7 @@ class Signs(Kind):
 
     json = Literal["pos", "neg"] | list[Literal[-1, 0, 1]] | None
 
-    def check(self, what: str, value: Any, n: int) -> Any:
-        if value is None:
-            return None
+    def checked(self, what: str, value: Any, n: int) -> Any:
         if isinstance(value, str):
             otherwise = ", None or +1, -1, 0 for each unit"
             return option(value, ("pos", "neg"), what, GraphError, otherwise=otherwise)
@@ -263,9 +255,7 @@ class Bounds(Kind):
     json = tuple[float | None, float | None] | None
     columns = ("_low", "_high")
 
-    def check(self, what: str, value: Any, n: int) -> Any:
-        if value is None:
-            return None
+    def checked(self, what: str, value: Any, n: int) -> Any:
         try:
             low, high = (None if end is None else float(end) for end in value)
         except (TypeError, ValueError):
@@ -289,9 +279,7 @@ class UnitIds(Kind):
 
     json = list[str] | None
 
-    def check(self, what: str, value: Any, n: int) -> Any:
-        if value is None:
-            return None
+    def checked(self, what: str, value: Any, n: int) -> Any:
         ids = tuple(str(unit) for unit in value)
         if len(ids) != n or len(set(ids)) != n:
             got = f"got {len(ids)}, {len(set(ids))} different"
@@ -314,9 +302,7 @@ class Positions(Kind):
 
     json = list[list[float]] | None
 
-    def check(self, what: str, value: Any, n: int) -> Any:
-        if value is None:
-            return None
+    def checked(self, what: str, value: Any, n: int) -> Any:
         where = np.array(value, dtype=np.float64)
         if where.ndim != 2 or len(where) != n or not np.isfinite(where).all():
             raise GraphError(f"{what} must be finite, of shape ({n}, dimensions); got {where.shape}.")
@@ -359,21 +345,7 @@ def _unless_needed(optional: bool) -> None:
 
 @dataclass(frozen=True)
 class Field:
-    """A declared field.
-
-    Parameters
-    ----------
-    name : str
-    default : object
-    kind : Kind
-        The values it takes.
-    doc : str
-        What it means, in a phrase.
-    inputs : bool
-        If an input region has it, too.
-    column : str
-        What tables call it.
-    """
+    """A declared field: its values, its meaning in a phrase, if inputs have it, and what tables call it."""
 
     name: str
     default: Any
@@ -422,16 +394,9 @@ def fields_of(declaration: type[Any]) -> dict[str, Field]:
 
 
 def checked(fields: Mapping[str, Field], where: str, given: Mapping[str, Any], n: int = 0) -> dict[str, Any]:
-    """Check the values of fields; those that are not given have their defaults.
+    """Check the values of fields of a region of n units; those that are not given have their defaults.
 
-    Parameters
-    ----------
-    fields : mapping from name to Field
-    where : str
-        The region or projection, as errors name it.
-    given : mapping from name to value
-    n : int
-        Units of a region.
+    ``where`` is the region or projection, as errors name it.
 
     Raises
     ------

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import wraps
+from typing import Any, TypeVar
 
 import networkx as nx
 import numpy as np
@@ -24,12 +25,33 @@ from sparse_mrnn.declaration.projections import (
     rule_of,
     source_signs,
 )
-from sparse_mrnn.declaration.regions import INPUT_FIELDS, MOST_UNITS, REGION_FIELDS, Region
+from sparse_mrnn.declaration.regions import FIELDS_OF_KIND, MOST_UNITS, REGION_FIELDS, Region
 from sparse_mrnn.declaration.sharing import Sharing, check_sharing
 from sparse_mrnn.display import SummaryTable
 from sparse_mrnn.errors import FinalizeError, GraphError, UnknownNameError, WeightError, suggest
 
 __all__ = ["MOST_UNITS", "PROJECTION_SIGNS", "Projection", "Region", "RegionGraph", "projection_label"]
+
+
+ONE_WEIGHT = (
+    "a projection has a weight for each synapse; use add_projection(source, target, weights=...), or "
+    "initializer=Constant(weight)."
+)
+KNOWN = frozenset(Region.__dataclass_fields__) - {"name"}
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def _past_networkx(method: Method) -> Method:
+    """Leave networkx its own method if it is the caller: its copies move what was checked before."""
+    own = getattr(nx.MultiDiGraph, method.__name__)
+
+    @wraps(method)
+    def checked_unless_moved(*args: Any, **given: Any) -> Any:
+        caller = inspect.currentframe().f_back  # type: ignore[union-attr]
+        moved = caller is not None and str(caller.f_globals.get("__name__")).startswith("networkx.")
+        return (own if moved else method)(*args, **given)
+
+    return checked_unless_moved  # type: ignore[return-value]
 
 
 class RegionGraph(nx.MultiDiGraph):
@@ -154,15 +176,6 @@ class RegionGraph(nx.MultiDiGraph):
         """
         self._declare(Region.checked(name, n, "input", {"sign": sign, **more}))
 
-    def _declare(self, region: Region) -> None:
-        self._check_open()
-        name, parent = region.name, region.parent_region
-        if name in self:
-            raise GraphError(f"region {name!r} exists already; names are unique among regions and inputs.")
-        if parent is not None:
-            self._check_parent(name, parent)
-        super().add_node(name, **region.attributes())
-
     def set_region(self, region: Region) -> None:
         """Add a region, or replace the one of its name; its fields are checked as `add_region` checks them.
 
@@ -171,22 +184,24 @@ class RegionGraph(nx.MultiDiGraph):
         GraphError
             If a field does not fit, or the replaced one has projections and another kind or size.
         """
-        name, fields = region.name, REGION_FIELDS if region.kind == "recurrent" else INPUT_FIELDS
-        given = {field: getattr(region, field) for field in fields}
-        region = Region.checked(name, region.n, region.kind, given)
-        if name not in self:
-            self._declare(region)
-            return
+        given = {name: getattr(region, name) for name in FIELDS_OF_KIND[region.kind]}
+        self._declare(Region.checked(region.name, region.n, region.kind, given), replace=True)
+
+    def _declare(self, region: Region, *, replace: bool = False) -> None:
         self._check_open()
-        old = self.region(name)
-        if (old.n, old.kind) != (region.n, region.kind) and self.degree(name):
-            what = f"by a region of kind {old.kind!r} and {old.n} units"
-            raise GraphError(f"region {name!r} has projections; replace it {what}.")
-        if region.parent_region is not None:
-            self._check_parent(name, region.parent_region)
-        attrs = self.nodes[name]
-        attrs.clear()
-        attrs.update(region.attributes())
+        name, parent, known = region.name, region.parent_region, region.name in self
+        if known and not replace:
+            raise GraphError(f"region {name!r} exists already; names are unique among regions and inputs.")
+        if known:
+            old = self.region(name)
+            if (old.n, old.kind) != (region.n, region.kind) and self.degree(name):
+                what = f"by a region of kind {old.kind!r} and {old.n} units"
+                raise GraphError(f"region {name!r} has projections; replace it {what}.")
+        if parent is not None:
+            self._check_parent(name, parent)
+        if known:
+            self.nodes[name].clear()
+        super().add_node(name, **region.attributes())
 
     def add_projection(
         self,
@@ -315,15 +330,8 @@ class RegionGraph(nx.MultiDiGraph):
         super().add_edge(source, target, key=key, **attrs)
 
     def add_projections(
-        self,
-        weights: Any,
-        *,
-        key: str = "default",
-        sign: str = "inherit",
-        trainable: bool = True,
-        share: str | None = None,
-        gain: float = 1.0,
-        bounds: tuple[float | None, float | None] | None = None,
+        self, weights: Any, *, key: str = "default", sign: str = "inherit", trainable: bool = True,
+        share: str | None = None, gain: float = 1.0, bounds: tuple[float | None, float | None] | None = None,
     ) -> None:
         """Add explicit synapses between all recurrent units: a projection for each pair of regions with any.
 
@@ -372,6 +380,7 @@ class RegionGraph(nx.MultiDiGraph):
 
     # ---------------------------------------------------------------- networkx
 
+    @_past_networkx
     def add_node(self, node_for_adding: str, **attr: Any) -> None:
         """Add or change a region by networkx's name: `add_region` or `add_input`, with ``n`` and ``kind``.
 
@@ -380,30 +389,26 @@ class RegionGraph(nx.MultiDiGraph):
         GraphError
             As these, and if a new region has no number of units.
         """
-        if _called_by_networkx():
-            super().add_node(node_for_adding, **attr)
-            return
         kind = attr.pop("kind", "recurrent")
         if node_for_adding in self:
             old = self.region(node_for_adding)
             kept_fields = {name: value for name, value in old.attributes().items() if name in REGION_FIELDS}
             n, given = attr.pop("n", old.n), {"sign": old.sign, **kept_fields, **attr}
-            self.set_region(Region.checked(old.name, n, old.kind, given))
+            self._declare(Region.checked(old.name, n, old.kind, given), replace=True)
         elif "n" not in attr:
             advice = "use add_region(name, n) or add_input(name, n)"
             raise GraphError(f"region {node_for_adding!r} has no number of units; {advice}.")
         else:
             self._declare(Region.checked(node_for_adding, attr.pop("n"), kind, attr))
 
+    @_past_networkx
     def add_nodes_from(self, nodes_for_adding: Iterable[Any], **attr: Any) -> None:
         """Add or change regions by networkx's name, as `add_node`."""
-        if _called_by_networkx():
-            super().add_nodes_from(nodes_for_adding, **attr)
-            return
         for node in nodes_for_adding:
             name, own = node if isinstance(node, tuple) else (node, {})
             self.add_node(name, **{**attr, **own})
 
+    @_past_networkx
     def add_edge(self, u_for_edge: str, v_for_edge: str, key: str | None = None, **attr: Any) -> str:
         """Add a projection by networkx's name: `add_projection`, whose key is "default" without one.
 
@@ -412,20 +417,15 @@ class RegionGraph(nx.MultiDiGraph):
         GraphError
             As `add_projection`: if it exists already, or there is no such setting.
         """
-        if _called_by_networkx():
-            found: str = super().add_edge(u_for_edge, v_for_edge, key=key, **attr)
-            return found
         if "weight" in attr:
-            raise GraphError(f"a projection has a weight for each synapse; {ONE_WEIGHT}.")
+            raise GraphError(ONE_WEIGHT)
         key = "default" if key is None else key
         self.add_projection(u_for_edge, v_for_edge, key=key, **attr)
         return key
 
+    @_past_networkx
     def add_edges_from(self, ebunch_to_add: Iterable[Any], **attr: Any) -> list[str]:
         """Add projections by networkx's name, as `add_edge`: (source, target[, key][, settings])."""
-        if _called_by_networkx():
-            found: list[str] = super().add_edges_from(ebunch_to_add, **attr)
-            return found
         keys = []
         for source, target, *rest in ebunch_to_add:
             settings = rest.pop() if rest and isinstance(rest[-1], Mapping) else {}
@@ -439,13 +439,11 @@ class RegionGraph(nx.MultiDiGraph):
         ------
         GraphError
         """
-        raise GraphError(f"a projection has a weight for each synapse; {ONE_WEIGHT}.")
+        raise GraphError(ONE_WEIGHT)
 
+    @_past_networkx
     def update(self, edges: Any = None, nodes: Any = None) -> None:
         """Add regions and projections by networkx's name, as `add_nodes_from` and `add_edges_from`."""
-        if _called_by_networkx():
-            super().update(edges, nodes)
-            return
         if isinstance(edges, nx.Graph):
             edges, nodes = edges.edges(keys=True, data=True), edges.nodes(data=True)
         self.add_nodes_from(() if nodes is None else nodes)
@@ -582,10 +580,7 @@ class RegionGraph(nx.MultiDiGraph):
             raise FinalizeError(text)
 
     def _check_shared_name(
-        self,
-        name: tuple[str, str, str],
-        sharing: Sharing,
-        trainable: bool,
+        self, name: tuple[str, str, str], sharing: Sharing, trainable: bool,
         signs: NDArray[np.int8] | None = None,
     ) -> None:
         """Check that projections of one shared name agree, for they have one gain: its start, its bounds, its
@@ -596,27 +591,25 @@ class RegionGraph(nx.MultiDiGraph):
         if first == name:
             return
         attrs, other = self.edges[first], self.region(first[0])
-        same: list[tuple[str, Any, Any]] = [
-            ("gain", sharing.gain, attrs["gain"]),
-            ("bounds", sharing.bounds, (attrs.get("gain_low"), attrs.get("gain_high"))),
-            ("trainable", trainable, attrs["trainable"]),
-            ("kind of source", self.region(name[0]).kind, other.kind),
-        ]
+        same: dict[str, tuple[Any, Any]] = {
+            "gain": (sharing.gain, attrs["gain"]),
+            "bounds": (sharing.bounds, (attrs.get("gain_low"), attrs.get("gain_high"))),
+            "trainable": (trainable, attrs["trainable"]),
+            "kind of source": (self.region(name[0]).kind, other.kind),
+        }
         if signs is not None:
             theirs = source_signs(attrs.get("sign", "inherit"), other)
-            same.append(("source signs", sorted(set(signs.tolist())), sorted(set(theirs.tolist()))))
-        for what, mine, their in same:
+            same["source signs"] = np.unique(signs).tolist(), np.unique(theirs).tolist()
+        for what, (mine, their) in same.items():
             if mine != their:
-                raise GraphError(
-                    f"{projection_label(*name)}: shares the gain {sharing.name!r} with "
-                    f"{projection_label(*first)}, but {what} differ: {mine} and {their}. Make them equal, or "
-                    "give another name."
-                )
+                shares = f"shares the gain {sharing.name!r} with {projection_label(*first)}"
+                differ = f"but {what} differ: {mine} and {their}. Make them equal, or give another name"
+                raise GraphError(f"{projection_label(*name)}: {shares}, {differ}.")
 
     def _first_of_name(self, shared: str, name: tuple[str, str, str]) -> tuple[str, str, str]:
-        """The first projection that shares the gain of a name; ``name`` if there is none.
+        """Find the first projection that shares the gain of a name, which may be ``name`` itself.
 
-        Names are kept, and looked up anew in a copy: of 100,000 projections none looks through the others.
+        Names are kept, and looked up anew in a copy: among 100,000 projections none looks through the others.
         """
         names: dict[str, tuple[str, str, str]] | None = self.__dict__.get("_shared_names")
         if names is None:
@@ -636,8 +629,6 @@ class RegionGraph(nx.MultiDiGraph):
         return chain
 
     def _check_parent(self, name: str, parent: str) -> None:
-        if parent == name:
-            raise GraphError(f"region {name!r} cannot be its own parent_region; use the name of the group.")
         if parent in self and self.nodes[parent]["kind"] == "input":
             raise GraphError(f"region {name!r}: parent_region {parent!r} is an input; parents group regions.")
         chain = [parent, *self._ancestors(parent)]
@@ -665,13 +656,3 @@ class RegionGraph(nx.MultiDiGraph):
             source_positions=src.get("positions"),
         )
 
-
-ONE_WEIGHT = "use add_projection(source, target, weights=...), or initializer=Constant(weight)"
-KNOWN = frozenset(Region.__dataclass_fields__) - {"name"}
-
-
-def _called_by_networkx() -> bool:
-    """True if a method's caller is networkx: its copies and conversions move what was checked before."""
-    method = inspect.currentframe().f_back  # type: ignore[union-attr]
-    caller = None if method is None else method.f_back
-    return caller is not None and str(caller.f_globals.get("__name__")).startswith("networkx.")

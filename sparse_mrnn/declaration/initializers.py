@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from sparse_mrnn.declaration.connectivity import ranges
 from sparse_mrnn.errors import WeightError
 
+Rng = np.random.Generator
 Values = NDArray[np.float32]
 
 
@@ -60,8 +61,7 @@ class Synapses:
     @property
     def fan_in(self) -> NDArray[np.int64]:
         """Synapses onto the target unit of each synapse, over the whole weight matrix."""
-        found: NDArray[np.int64] = self.unit_fan_in[self.rows]
-        return found
+        return self.unit_fan_in.take(self.rows)
 
     @property
     def source_size(self) -> NDArray[np.int64]:
@@ -94,7 +94,7 @@ class Initializer:
 
     kind: ClassVar[str] = "custom"
 
-    def __call__(self, rng: np.random.Generator, synapses: Synapses) -> Values:
+    def __call__(self, rng: Rng, synapses: Synapses) -> Values:
         """Return one float32 value per synapse."""
         raise WeightError(f"{type(self).__name__} does not implement __call__(rng, synapses).")
 
@@ -120,7 +120,7 @@ class Default(Initializer):
     def keeps_sign(self, signed: bool) -> bool:
         return signed
 
-    def __call__(self, rng: np.random.Generator, synapses: Synapses) -> Values:
+    def __call__(self, rng: Rng, synapses: Synapses) -> Values:
         width = synapses.n_units + (synapses.n_inputs if synapses.inputs else synapses.n_units)
         free = synapses.sign == 0
         if not free.any():
@@ -137,7 +137,7 @@ class XavierNormal(Initializer):
     gain: float = 1.0
     kind: ClassVar[str] = "xavier_normal"
 
-    def __call__(self, rng: np.random.Generator, synapses: Synapses) -> Values:
+    def __call__(self, rng: Rng, synapses: Synapses) -> Values:
         std = self.gain * np.sqrt(2 / (synapses.source_size + synapses.target_size))
         return rng.standard_normal(len(synapses), dtype=np.float32) * std.astype(np.float32)
 
@@ -157,7 +157,7 @@ class Uniform(Initializer):
     def keeps_sign(self, signed: bool) -> bool:
         return self.low >= 0 or self.high <= 0
 
-    def __call__(self, rng: np.random.Generator, synapses: Synapses) -> Values:
+    def __call__(self, rng: Rng, synapses: Synapses) -> Values:
         uniform = rng.random(len(synapses), dtype=np.float32)
         return np.float32(self.low) + np.float32(self.high - self.low) * uniform
 
@@ -173,13 +173,26 @@ class Normal(Initializer):
     g: float = 1.0
     kind: ClassVar[str] = "normal"
 
-    def __call__(self, rng: np.random.Generator, synapses: Synapses) -> Values:
+    def __call__(self, rng: Rng, synapses: Synapses) -> Values:
         std = (self.g / np.sqrt(np.maximum(synapses.fan_in, 1))).astype(np.float32)
         return rng.standard_normal(len(synapses), dtype=np.float32) * std
 
 
+class Magnitudes(Initializer):
+    """Base of initialisers with values above 0, and all settings above 0."""
+
+    def keeps_sign(self, signed: bool) -> bool:
+        return True
+
+    def __post_init__(self) -> None:
+        for f in fields(self):
+            if not getattr(self, f.name) > 0:
+                given = f"{f.name} is {getattr(self, f.name)!r}"
+                raise WeightError(f"{self.kind}: {given}; it must be positive.")
+
+
 @dataclass(frozen=True)
-class LogNormal(Initializer):
+class LogNormal(Magnitudes):
     """Log-normal magnitudes (Song et al. 2005).
 
     Parameters
@@ -194,13 +207,7 @@ class LogNormal(Initializer):
     sigma: float = 1.0
     kind: ClassVar[str] = "log_normal"
 
-    def keeps_sign(self, signed: bool) -> bool:
-        return True
-
-    def __post_init__(self) -> None:
-        _positive(self, "mean", "sigma")
-
-    def __call__(self, rng: np.random.Generator, synapses: Synapses) -> Values:
+    def __call__(self, rng: Rng, synapses: Synapses) -> Values:
         mu = np.float32(np.log(self.mean) - 0.5 * self.sigma**2)
         normal = rng.standard_normal(len(synapses), dtype=np.float32)
         values: Values = np.exp(mu + np.float32(self.sigma) * normal)
@@ -217,25 +224,19 @@ class Constant(Initializer):
     def keeps_sign(self, signed: bool) -> bool:
         return True
 
-    def __call__(self, rng: np.random.Generator, synapses: Synapses) -> Values:
+    def __call__(self, rng: Rng, synapses: Synapses) -> Values:
         return np.full(len(synapses), self.value, dtype=np.float32)
 
 
 @dataclass(frozen=True)
-class Gamma(Initializer):
+class Gamma(Magnitudes):
     """Gamma-distributed magnitudes with the given mean and shape (Song, Yang & Wang 2016)."""
 
     mean: float = 0.1
     shape: float = 2.0
     kind: ClassVar[str] = "gamma"
 
-    def keeps_sign(self, signed: bool) -> bool:
-        return True
-
-    def __post_init__(self) -> None:
-        _positive(self, "mean", "shape")
-
-    def __call__(self, rng: np.random.Generator, synapses: Synapses) -> Values:
+    def __call__(self, rng: Rng, synapses: Synapses) -> Values:
         draws = rng.standard_gamma(self.shape, len(synapses), dtype=np.float32)
         values: Values = draws * np.float32(self.mean / self.shape)
         return values
@@ -262,7 +263,7 @@ class BalancedEI(Initializer):
     def keeps_sign(self, signed: bool) -> bool:
         return signed
 
-    def __call__(self, rng: np.random.Generator, synapses: Synapses) -> Values:
+    def __call__(self, rng: Rng, synapses: Synapses) -> Values:
         normal = Normal(self.g)(rng, synapses)
         sign, rows, fan_in = synapses.sign, synapses.rows, synapses.fan_in
         free = sign == 0
@@ -286,14 +287,5 @@ class BalancedEI(Initializer):
         return np.where(sign < 0, values * scale, values).astype(np.float32)
 
 
-def _positive(initializer: Any, *names: str) -> None:
-    for name in names:
-        if not getattr(initializer, name) > 0:
-            value = getattr(initializer, name)
-            raise WeightError(f"{initializer.kind}: {name} is {value!r}; it must be positive.")
-
-
-INITIALIZERS: dict[str, type[Initializer]] = {
-    kind.kind: kind
-    for kind in (Default, XavierNormal, Uniform, Normal, LogNormal, Constant, Gamma, BalancedEI)
-}
+EVERY = (Default, XavierNormal, Uniform, Normal, LogNormal, Constant, Gamma, BalancedEI)
+INITIALIZERS: dict[str, type[Initializer]] = {kind.kind: kind for kind in EVERY}

@@ -56,9 +56,7 @@ class Projection:
     synapses: ExplicitSynapses | None = field(default=None, repr=False)
     initializer: Initializer | None = None
     share: Sharing | None = None
-    sign: str = declared(
-        "inherit", Choice(("inherit", *PROJECTION_SIGNS)), "Overrides the source's sign."
-    )
+    sign: str = declared("inherit", Choice(("inherit", *PROJECTION_SIGNS)), "Overrides the source's sign.")
     trainable: bool = declared(True, Flag(), "False keeps the weights as they are.")
     self_connections: bool = declared(True, Flag(), "Let a unit project to itself, within one region.")
     delay: float | None = declared(
@@ -134,9 +132,7 @@ def check_low_rank(label: str, settings: Mapping[str, Any], shape: tuple[int, in
         limit = f"1 to {min(shape)}, the units of the smaller region"
         raise GraphError(f"{label}: rank is {rank!r}; use {limit}.")
     if signed:
-        raise GraphError(
-            f"{label}: U V^T has entries of both signs, so a low-rank projection cannot obey Dale's law; "
-            "give it sign='free', or its source no sign."
-        )
+        why = "U V^T has entries of both signs, so a low-rank projection cannot obey Dale's law"
+        raise GraphError(f"{label}: {why}; give it sign='free', or its source no sign.")
     if not settings["self_connections"]:
         raise GraphError(f"{label}: a low-rank projection has no synapses; leave out self_connections.")

@@ -111,8 +111,9 @@ class Region:
             raise GraphError(f"{where}: the number of units is {n!r}; use an integer of at least 1.")
         if n >= MOST_UNITS:
             raise GraphError(f"{where}: {n:,} units are too many; it can have {MOST_UNITS - 1:,}.")
-        fields = REGION_FIELDS if kind == "recurrent" else INPUT_FIELDS
-        region = cls(name, int(n), kind, **checked(fields, where, given, int(n)))
+        if given.get("parent_region") == name:  # every name stands for its own region anyway
+            given = {**given, "parent_region": None}
+        region = cls(name, int(n), kind, **checked(FIELDS_OF_KIND[kind], where, given, int(n)))
         for learnable, value in LEARNT_FROM.items():
             if region.learnt_by(learnable) == "region" and np.ndim(getattr(region, value)):
                 problem = f"{learnable}='region' needs one {value} for the region, not one a unit"
@@ -122,8 +123,7 @@ class Region:
 
     def attributes(self) -> dict[str, Any]:
         """The region as attributes of a networkx node; without None, which networkx writers do not take."""
-        fields = REGION_FIELDS if self.kind == "recurrent" else INPUT_FIELDS
-        values = {name: getattr(self, name) for name in ("kind", "n", *fields)}
+        values = {name: getattr(self, name) for name in ("kind", "n", *FIELDS_OF_KIND[self.kind])}
         return {name: value for name, value in values.items() if value is not None}
 
     @property
@@ -173,3 +173,4 @@ class Region:
 
 REGION_FIELDS = fields_of(Region)
 INPUT_FIELDS = {name: field for name, field in REGION_FIELDS.items() if field.inputs}
+FIELDS_OF_KIND = {"recurrent": REGION_FIELDS, "input": INPUT_FIELDS}

@@ -5,7 +5,7 @@ from sparse_mrnn.distributed.estimate import Estimate, RankEstimate, estimate
 from sparse_mrnn.distributed.network import HaloReport, ShardedRNN, sharded_network
 from sparse_mrnn.distributed.partition import Partition, partition
 from sparse_mrnn.distributed.ranks import Ranks, is_started_by_torchrun, joined
-from sparse_mrnn.distributed.simulation import simulate
+from sparse_mrnn.distributed.streaming import simulate
 
 __all__ = [
     "Estimate",

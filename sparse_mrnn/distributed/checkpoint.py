@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from sparse_mrnn.distributed.entries import Alike, Entries
+from sparse_mrnn.distributed.entries import Alike, WholeTensor, description, whole_parameters
 from sparse_mrnn.distributed.network import ShardedRNN
 from sparse_mrnn.distributed.optimizer_state import OptimizerState, groups_of, load_state, state_of
-from sparse_mrnn.distributed.parameters import WholeParameter, description, whole_parameters
 from sparse_mrnn.distributed.ranks import Ranks
 from sparse_mrnn.errors import SavedFileError, SparseMRNNError
 from sparse_mrnn.files.digest import digest
@@ -26,14 +24,13 @@ from sparse_mrnn.state.checkpoint import damaged_if_malformed, nothing_changed, 
 from sparse_mrnn.state.differences import differences, first_of
 from sparse_mrnn.training.checkpoint import check_noise
 
-T = TypeVar("T")
 Optimizer = torch.optim.Optimizer | None
 VALUE, MOMENT, NOISE = "parameter.", "optimizer.", "noise."
 """What the names of tensors in a file begin with."""
 
 
 class SavedNoise(BaseModel):
-    """Where the noise is that all ranks draw alike; the states of its generators are tensors."""
+    """The place in the noise that all ranks draw alike; the states of its generators are tensors."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -100,48 +97,34 @@ def save_checkpoint(
     """
     sharded, parameters = _network_of(net), _parameters(net)
     ranks, units = sharded.ranks, sharded.units
-    state: OptimizerState | None = None
-    tensors = {f"{VALUE}{p.name}": _Stored(p.entries, p.parts, p.dtype) for p in parameters}
-    if optimizer is not None:
-        state = state_of(ranks, optimizer, parameters)
-        for p in parameters:
-            for key, dtype in state.moments(p.name).items():
-                own = [optimizer.state[part][key] for part in p.parts if part.numel()]
-                tensors[f"{MOMENT}{p.name}.{key}"] = _Stored(p.entries, own, dtype)
-    noise = units.noise_state()
-    for name, generator in (("inputs", noise.inputs), ("units", noise.units)):
-        alike = Alike(ranks, tuple(generator.shape))
-        tensors[f"{NOISE}{name}"] = _Stored(alike, [generator], generator.dtype)
+    state = None if optimizer is None else state_of(ranks, optimizer, parameters)
+    tensors = _tensors(sharded, parameters, optimizer, state)
     _check_alike(ranks, tensors)
     header = {
         "versions": software_versions(),
         "step": int(step),
         "ranks": ranks.size,
         "network": description(sharded),
-        "noise": {"device": units.device.type, "seeds": noise.seeds},
+        "noise": {"device": units.device.type, "seeds": units.noise_state().seeds},
         "optimizer": None if state is None else state.model_dump(),
     }
     waiting = sorted(tensors)
 
-    def whole(name: str) -> Tensor | None:
+    def whole(name: str) -> Tensor:
         waiting.remove(name)
-        stored = tensors[name]
-        return stored.entries.gather(stored.own, stored.dtype)
-
-    def on_rank_0(name: str) -> Tensor:
-        found = whole(name)
+        found = tensors[name].entries.gather(tensors[name].parts, tensors[name].dtype)
         return torch.empty(0) if found is None else found
 
     def write() -> None:
         try:
             if ranks.rank == 0:
-                sizes = {name: (stored.dtype, stored.entries.shape) for name, stored in tensors.items()}
-                write_each(Path(path), SHARDED_CHECKPOINT, header, sizes, on_rank_0)
+                sizes = {name: (tensor.dtype, tensor.entries.shape) for name, tensor in tensors.items()}
+                write_each(Path(path), SHARDED_CHECKPOINT, header, sizes, whole)
         finally:
             for name in list(waiting):  # on rank 0 after a failure: the others send all the same
                 whole(name)
 
-    _together(ranks, write)
+    ranks.run_on_all(write, SavedFileError)
 
 
 def load_checkpoint(path: str | os.PathLike[str], net: nn.Module, optimizer: Optimizer = None) -> int:
@@ -181,34 +164,28 @@ def load_checkpoint(path: str | os.PathLike[str], net: nn.Module, optimizer: Opt
         with damaged_if_malformed(where):
             return ShardedCheckpointHeader.model_validate(header).model_dump()
 
-    header = _together(ranks, read)
+    header = ranks.run_on_all(read, SavedFileError)
     saved = ShardedCheckpointHeader.model_validate(ranks.broadcast(lambda: header))
     with nothing_changed(where):
         _compare("network", saved.network, json.loads(json.dumps(description(sharded))))
-        wanted = {f"{VALUE}{p.name}": _Stored(p.entries, p.parts, p.dtype) for p in parameters}
         if optimizer is not None:
             if saved.optimizer is None:
                 raise SavedFileError("it has no optimiser; load it without one")
             _compare("optimiser", saved.optimizer.identity(), groups_of(ranks, optimizer, parameters))
-            for p in parameters:
-                for key, dtype in saved.optimizer.moments(p.name).items():
-                    wanted[f"{MOMENT}{p.name}.{key}"] = _Stored(p.entries, p.parts, dtype)
-        present = units.noise_state()
-        for name, state in (("inputs", present.inputs), ("units", present.units)):
-            wanted[f"{NOISE}{name}"] = _Stored(Alike(ranks, tuple(state.shape)), [state], state.dtype)
-        _together(ranks, lambda: None if stored is None else _check_stored(stored, wanted))
+        wanted = _tensors(sharded, parameters, optimizer, saved.optimizer)
+        ranks.run_on_all(lambda: None if stored is None else _check_stored(stored, wanted), SavedFileError)
         found = {
-            name: wanted[name].entries.scatter(None if stored is None else stored[name], wanted[name].dtype)
-            for name in sorted(wanted)
+            name: tensor.entries.scatter(None if stored is None else stored[name], tensor.dtype)
+            for name, tensor in sorted(wanted.items())
         }
         noise = NoiseState(saved.noise.seeds, found[f"{NOISE}inputs"][0], found[f"{NOISE}units"][0])
-        _together(ranks, lambda: check_noise(units, saved.noise.device, noise))
+        ranks.run_on_all(lambda: check_noise(units, saved.noise.device, noise), SavedFileError)
         if optimizer is not None and saved.optimizer is not None:
             moments = {n.removeprefix(MOMENT): own for n, own in found.items() if n.startswith(MOMENT)}
             load = partial(load_state, optimizer, parameters, saved.optimizer, moments)
             before = dict(vars(optimizer))  # torch replaces what is in it, and changes none of it
             try:
-                _together(ranks, load)
+                ranks.run_on_all(load, SavedFileError)
             except SparseMRNNError:
                 vars(optimizer).clear()
                 vars(optimizer).update(before)
@@ -221,11 +198,21 @@ def load_checkpoint(path: str | os.PathLike[str], net: nn.Module, optimizer: Opt
     return saved.step
 
 
-class _Stored:
-    """A tensor of the file: how the ranks have it, what this one has of it, and its type."""
-
-    def __init__(self, entries: Entries | Alike, own: list[Tensor], dtype: torch.dtype) -> None:
-        self.entries, self.own, self.dtype = entries, own, dtype
+def _tensors(
+    net: ShardedRNN, parameters: list[WholeTensor], optimizer: Optimizer, state: OptimizerState | None
+) -> dict[str, WholeTensor]:
+    """Tensors of the file by name; moments that an optimiser has not yet are of the shapes of parameters."""
+    found = {f"{VALUE}{p.name}": p for p in parameters}
+    if optimizer is not None and state is not None:
+        for p in parameters:
+            for key, dtype in state.moments(p.name).items():
+                own = [optimizer.state.get(part, {}).get(key, part) for part in p.parts]
+                name = f"{MOMENT}{p.name}.{key}"
+                found[name] = WholeTensor(name, own, p.entries, dtype)
+    noise = net.units.noise_state()
+    for name, generator in ((f"{NOISE}inputs", noise.inputs), (f"{NOISE}units", noise.units)):
+        found[name] = WholeTensor.alike(net.ranks, name, generator)
+    return found
 
 
 def _network_of(root: nn.Module) -> ShardedRNN:
@@ -236,7 +223,7 @@ def _network_of(root: nn.Module) -> ShardedRNN:
     return found[0]
 
 
-def _parameters(root: nn.Module) -> list[WholeParameter]:
+def _parameters(root: nn.Module) -> list[WholeTensor]:
     """Parameters of the network, and all else that is in the state of the module, which ranks have alike."""
     net = _network_of(root)
     prefix = next(name for name, part in root.named_modules() if part is net)
@@ -244,18 +231,14 @@ def _parameters(root: nn.Module) -> list[WholeParameter]:
     for name, tensor in root.state_dict(keep_vars=True).items() if prefix else ():
         if not name.startswith(f"{prefix}."):
             if not isinstance(tensor, Tensor):
-                raise SavedFileError(f"{name} of net is no tensor, which a file of ranks cannot hold.")
-            alike = Alike(net.ranks, tuple(tensor.shape))
-            found.append(WholeParameter(f"module.{name}", [tensor], alike, tensor.dtype))
+                raise SavedFileError(f"{name} of net is not a tensor; a file of ranks cannot hold it.")
+            found.append(WholeTensor.alike(net.ranks, f"module.{name}", tensor))
     return found
 
 
-def _check_alike(ranks: Ranks, tensors: dict[str, _Stored]) -> None:
+def _check_alike(ranks: Ranks, tensors: dict[str, WholeTensor]) -> None:
     """Refuse what all ranks should have alike and do not."""
-    own = {
-        name: digest(stored.own[0])
-        for name, stored in tensors.items() if isinstance(stored.entries, Alike)
-    }  # fmt: skip
+    own = {name: digest(t.parts[0]) for name, t in tensors.items() if isinstance(t.entries, Alike)}
     every = ranks.gather(own)
     for rank, other in enumerate(every):
         differing = [name for name, digest in every[0].items() if other.get(name) != digest]
@@ -269,7 +252,7 @@ def _compare(what: str, then: dict[str, Any], now: dict[str, Any]) -> None:
         raise SavedFileError(f"this is another {what}: {first_of(found)}")
 
 
-def _check_stored(stored: StoredTensors, wanted: dict[str, _Stored]) -> None:
+def _check_stored(stored: StoredTensors, wanted: dict[str, WholeTensor]) -> None:
     """Refuse a file without these tensors, or with others of their names."""
     for name, want in wanted.items():
         if name not in stored:
@@ -278,19 +261,3 @@ def _check_stored(stored: StoredTensors, wanted: dict[str, _Stored]) -> None:
         if tuple(tensor.shape) != want.entries.shape or tensor.dtype != want.dtype:
             there = f"{tensor.dtype} of shape {tuple(tensor.shape)}"
             raise SavedFileError(f"its {name} is {there}, and here {want.dtype} of {want.entries.shape}")
-
-
-def _together(ranks: Ranks, function: Callable[[], T]) -> T:
-    """What a function returns here, unless it raises an error on any rank: then every rank raises one."""
-    failure: SparseMRNNError | None = None
-    try:
-        result = function()
-    except SparseMRNNError as error:
-        failure = error
-    texts = ranks.gather(None if failure is None else str(failure))
-    if failure is not None:
-        raise failure
-    for rank, text in enumerate(texts):
-        if text is not None:
-            raise SavedFileError(f"rank {rank}: {text}")
-    return result

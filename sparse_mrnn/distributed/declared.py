@@ -23,13 +23,9 @@ def digest_number(described: Any) -> int:
 
 
 def synapse_sum(weights: SparseWeights, rows: Tensor, columns: Tensor) -> int:
-    """A sum over synapses of a hash of target, source and weight: that of a matrix is that of its parts.
+    """A sum over synapses of a hash of target, source and weight; the sum of a matrix is that of its parts.
 
-    Parameters
-    ----------
-    weights : SparseWeights
-    rows, columns : Tensor of int64
-        Numbers in the network of its targets and sources.
+    The ``rows`` and ``columns`` are the numbers in the network of its targets and sources.
     """
     target = rows[weights.pattern.row.long().cpu()].numpy()
     source = columns[weights.col.long().cpu()].numpy()

@@ -96,12 +96,7 @@ class Estimate:
 
 
 def estimate(
-    graph: RegionGraph,
-    size: int,
-    how: str | ArrayLike = "balanced",
-    *,
-    dt: float = 10.0,
-    batch: int = 1,
+    graph: RegionGraph, size: int, how: str | ArrayLike = "balanced", *, dt: float = 10.0, batch: int = 1,
     itemsize: int = 4,
 ) -> Estimate:
     """Estimate what each rank of a network will hold and exchange; nothing is drawn.

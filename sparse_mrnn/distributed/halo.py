@@ -16,22 +16,11 @@ Int64 = NDArray[np.int64]
 
 
 class Halo:
-    """What a rank receives and sends in each step, worked out once from the sources of its synapses.
+    """The units that a rank receives and sends in each step, from the sources of its synapses.
 
-    Parameters
-    ----------
-    ranks : Ranks
-    partition : Partition
-    needed : ndarray of int64
-        Units of other ranks that units of this one have synapses from, ascending.
-    device : torch.device
-
-    Attributes
-    ----------
-    received, sent : list of int
-        Units received from, and sent to, each rank.
-    send : Tensor of int64
-        The own units sent, rank after rank: once for each rank that needs it.
+    The units ``needed``, ascending, are those of other ranks that own units have synapses from. ``received``
+    and ``sent`` count units by rank; ``send`` has the own units sent, rank after rank: once for each rank
+    that needs it.
     """
 
     def __init__(self, ranks: Ranks, partition: Partition, needed: Int64, device: torch.device) -> None:
@@ -42,14 +31,11 @@ class Halo:
         arrival = np.argsort(order)
         self._arrival = None if in_order else torch.from_numpy(arrival).to(device)
         self.received = np.bincount(owner, minlength=ranks.size).tolist()
-        counts = torch.zeros(ranks.size, dtype=torch.int64, device=ranks.device)
-        own_counts = torch.tensor(self.received, dtype=torch.int64, device=ranks.device)
+        counts = torch.tensor(self.received, dtype=torch.int64, device=ranks.device)
         ones = [1] * ranks.size
-        ranks.exchange(counts, own_counts, (ones, ones)).wait()
-        self.sent = counts.tolist()
+        self.sent = ranks.exchange(torch.zeros_like(counts), counts, (ones, ones)).wait().tolist()
         asked = torch.from_numpy(needed[order]).to(ranks.device)
-        wanted = asked.new_empty(sum(self.sent))
-        ranks.exchange(wanted, asked, (self.sent, self.received)).wait()
+        wanted = ranks.exchange(asked.new_empty(sum(self.sent)), asked, (self.sent, self.received)).wait()
         own = partition.units(ranks.rank)
         self.send = torch.from_numpy(np.searchsorted(own, wanted.cpu().numpy())).to(device)
 
@@ -58,58 +44,28 @@ class Halo:
         """Units whose activity this rank sends in a step, counted once for each rank that needs it."""
         return len(self.send)
 
-    def begin(self, activities: Sequence[Tensor]) -> Arrival:
-        """Send activity to the ranks that need it, and begin to receive the halo's: one message to each rank.
+    def begin(self, activities: Sequence[Tensor]) -> Exchange:
+        """Send activity of some steps, each (own units, batch), to the ranks that need it: a message to each.
 
-        Parameters
-        ----------
-        activities : sequence of Tensor, each of shape (own units, batch)
-            Of some steps.
+        The halo's activity arrives with shape (steps, halo units, batch).
         """
         sent = torch.stack([activity.index_select(0, self.send) for activity in activities], dim=1)
         received = sent.new_empty(self.n, *sent.shape[1:])
-        return Arrival(self.ranks.exchange(received, sent, (self.received, self.sent)), received, self)
+        return self.ranks.exchange(received, sent, (self.received, self.sent), self._by_step)
 
-    def begin_back(self, gradients: Tensor) -> Return:
-        """Send gradients of the halo's activity back to its owners.
+    def begin_back(self, gradients: Tensor) -> Exchange:
+        """Send gradients of the halo's activity, (steps, halo units, batch), back to its owners.
 
-        Parameters
-        ----------
-        gradients : Tensor, shape (steps, halo units, batch)
+        Those of the activity that was sent arrive with shape (sent units, steps, batch); see ``send``.
         """
         by_unit = gradients.transpose(0, 1)
         if self._arrival is not None:
             in_order = by_unit.new_empty(by_unit.shape)
             by_unit = in_order.index_copy_(0, self._arrival, by_unit)
         received = by_unit.new_empty(len(self.send), *by_unit.shape[1:])
-        exchange = self.ranks.exchange(received, by_unit.contiguous(), (self.sent, self.received))
-        return Return(exchange, received)
+        return self.ranks.exchange(received, by_unit.contiguous(), (self.sent, self.received))
 
-    def by_step(self, received: Tensor) -> Tensor:
-        """What arrived, (halo units, steps, batch), as (steps, halo units, batch), in the order of units."""
+    def _by_step(self, received: Tensor) -> Tensor:
+        """Order what arrived, (halo units, steps, batch), as (steps, halo units, batch)."""
         found = received if self._arrival is None else received.index_select(0, self._arrival)
         return found.transpose(0, 1).contiguous()
-
-
-class Arrival:
-    """Activity of the halo on its way."""
-
-    def __init__(self, exchange: Exchange, received: Tensor, halo: Halo) -> None:
-        self._exchange, self._received, self._halo = exchange, received, halo
-
-    def wait(self) -> Tensor:
-        """The activity of the halo, shape (steps, halo units, batch)."""
-        self._exchange.wait()
-        return self._halo.by_step(self._received)
-
-
-class Return:
-    """Gradients of activity on their way back to the owners of the units."""
-
-    def __init__(self, exchange: Exchange, received: Tensor) -> None:
-        self._exchange, self._received = exchange, received
-
-    def wait(self) -> Tensor:
-        """Gradients of the activity that was sent, shape (sent units, steps, batch); see `Halo.send`."""
-        self._exchange.wait()
-        return self._received

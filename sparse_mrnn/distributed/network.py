@@ -36,7 +36,7 @@ FORWARD_PARAMETERS = ("own.gains", "inputs.gains", "units.bias", "units.tau_logi
 
 @dataclass(frozen=True)
 class HaloReport:
-    """What the ranks of a network exchange in a step, in units (times trials and bytes of a number).
+    """The exchange of a network's ranks in a step, in units (times trials and bytes of a number).
 
     Parameters
     ----------
@@ -100,7 +100,7 @@ class ShardedRNN(FixedTensors):
     Raises
     ------
     DistributedError
-        If there is no process group, the partition does not fit, or the ranks were given different arguments.
+        If a process group is missing, the partition does not fit, or the ranks' arguments differ.
     ConfigError
         If the network has projections of low rank, an activation of your own, or a spectral radius to scale
         to, which need the whole network.
@@ -148,8 +148,7 @@ class ShardedRNN(FixedTensors):
         options = {**settings, "seed": seed, "dtype": dtype, "device": device}
         laws = {"rec_constrained": rec_constrained, "inp_constrained": inp_constrained}
         self._arguments: tuple[type[mRNNBase], dict[str, Any]] = MODELS[model], {**options, **laws}
-        shard_arguments = self.graph, self.partition, self.ranks, MODELS[model], options, constrained
-        self.shard = Shard(*shard_arguments)
+        self.shard = Shard(self.graph, self.partition, self.ranks, MODELS[model], options, constrained)
         self.own_units: NDArray[np.int64] = self.partition.units(self.ranks.rank)
         self.layout, self.n_inputs = Layout.of(self.graph), self.graph.n_inputs
         self._sizes = np.bincount(self.partition.ranks, minlength=self.ranks.size).tolist()
@@ -184,12 +183,13 @@ class ShardedRNN(FixedTensors):
 
     def fingerprint(self) -> dict[str, Any]:
         """Digests of what the dynamics depend on, alike for any number of ranks; every rank calls it."""
-        shard, own = self.shard, torch.from_numpy(self.own_units)
+        shard, own, net = self.shard, torch.from_numpy(self.own_units), self.units
+        units = [net.tonic_inp, net.initial_condition, net.unit_alpha()[:, 0]]
         sums = [
             synapse_sum(shard.own, own, own),
             synapse_sum(shard.cut, own, torch.from_numpy(shard.halo_units)),
             synapse_sum(shard.inputs, own, torch.arange(self.n_inputs)),
-            unit_sum(own, [self.units.tonic_inp, self.units.initial_condition, self.units.alpha[:, 0]]),
+            unit_sum(own, units),
         ]
         found = self.ranks.sum(torch.tensor(sums, device=self.ranks.device)).tolist()
         totals = {"recurrent weights": found[0] + found[1], "input weights": found[2], "units": found[3]}
@@ -202,7 +202,7 @@ class ShardedRNN(FixedTensors):
         return f"{self.layout.n:,} units, {len(self.own_units):,} of them on {where}"
 
     def halo_report(self) -> HaloReport:
-        """What the ranks exchange in a step; every rank calls it."""
+        """Report what the ranks exchange in a step; every rank calls it."""
         shard = self.shard
         own = [shard.halo.volume, shard.halo.n, shard.own.nnz + shard.cut.nnz, shard.cut.nnz]
         sent, received, synapses, cut = (tuple(c) for c in zip(*self.ranks.gather(own), strict=True))
@@ -212,7 +212,7 @@ class ShardedRNN(FixedTensors):
     # ---------------------------------------------------------------- own units and all
 
     def take(self, states: Tensor) -> Tensor:
-        """What is this rank's of states of all units, the last dimension."""
+        """Select the own units of states of all units, the last dimension."""
         return states.index_select(-1, self.shard.index)
 
     def gather(self, own: Tensor) -> Tensor:
@@ -238,14 +238,8 @@ class ShardedRNN(FixedTensors):
     # ---------------------------------------------------------------- running
 
     def forward(
-        self,
-        inp: Tensor,
-        x0: Start = None,
-        h0: Tensor | None = None,
-        stim_input: Tensor | None = None,
-        noise: bool = False,
-        *,
-        checkpoint_steps: int | str | None = None,
+        self, inp: Tensor, x0: Start = None, h0: Tensor | None = None, stim_input: Tensor | None = None,
+        noise: bool = False, *, checkpoint_steps: int | str | None = None,
         regions: str | Sequence[str] | None = None,
     ) -> Any:
         """Run the dynamics over a sequence, on all ranks together.

@@ -9,7 +9,7 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
-from sparse_mrnn.distributed.parameters import WholeParameter
+from sparse_mrnn.distributed.entries import WholeTensor
 from sparse_mrnn.distributed.ranks import Ranks
 from sparse_mrnn.errors import SavedFileError
 from sparse_mrnn.files.nested import pack, unpack
@@ -17,25 +17,15 @@ from sparse_mrnn.files.tensors import DTYPES
 from sparse_mrnn.state.differences import differences
 
 Optimizer = torch.optim.Optimizer
-OF_A_RANK = ("params", "param_names")
-"""Entries of a parameter group that are of a rank's own parameters."""
 TYPES = {str(dtype): dtype for dtype in DTYPES}
 
 
 class OptimizerState(BaseModel):
-    """Class, groups and numbers of an optimiser; tensors like a parameter are apart.
+    """Class and groups of an optimiser, and its numbers without the tensors that are like a parameter.
 
-    Parameters
-    ----------
-    kind : str
-        Name of the class.
-    parameters : list of list of str
-        Names of the whole network's parameters in each group.
-    options : list
-        Of each group, as of `pack`.
-    state : dict
-        Of each parameter that has a state, by name and entry: {"like": type} of a tensor like the parameter,
-        {"number": value, "dtype": type} of a tensor of one number, or {"value": as of `pack`}.
+    Parameters of groups are the names of the whole network's; options of groups are as of `pack`. The state
+    of a parameter has by entry {"like": type} of a tensor like the parameter, {"number": value, "dtype":
+    type} of a tensor of one number, or {"value": as of `pack`}.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -46,41 +36,28 @@ class OptimizerState(BaseModel):
     state: dict[str, dict[str, dict[str, Any]]]
 
     def identity(self) -> dict[str, Any]:
-        """What `groups_of` says of an optimiser like this one."""
+        """The description that `groups_of` gives of such an optimiser."""
         return {"class": self.kind, "parameters": self.parameters}
 
     def moments(self, name: str) -> dict[str, torch.dtype]:
-        """Types of the tensors like a parameter, by entry.
-
-        Raises
-        ------
-        SavedFileError
-            If there is no such type.
-        """
-        entries = self.state.get(name, {})
-        found = {key: entry["like"] for key, entry in entries.items() if "like" in entry}
-        return {key: _type(dtype, f"entry {key!r} of {name}") for key, dtype in found.items()}
+        """Types of the tensors like a parameter, by entry; an unknown one is refused."""
+        entries = self.state.get(name, {}).items()
+        return {key: _type(e["like"], f"entry {key!r} of {name}") for key, e in entries if "like" in e}
 
 
-def groups_of(ranks: Ranks, optimizer: Optimizer, parameters: Sequence[WholeParameter]) -> dict[str, Any]:
+def groups_of(ranks: Ranks, optimizer: Optimizer, parameters: Sequence[WholeTensor]) -> dict[str, Any]:
     """Class of an optimiser and the names of the parameters in each group; every rank calls it.
 
-    Raises
-    ------
-    SavedFileError
-        On every rank, if it has parameters of something else, or ranks differ.
+    Every rank refuses an optimiser with parameters of something else, or ranks that differ.
     """
     return _identity(ranks.gather(_own_groups(optimizer, parameters)))
 
 
-def state_of(ranks: Ranks, optimizer: Optimizer, parameters: Sequence[WholeParameter]) -> OptimizerState:
-    """What an optimiser has of the whole network's parameters; every rank calls it.
+def state_of(ranks: Ranks, optimizer: Optimizer, parameters: Sequence[WholeTensor]) -> OptimizerState:
+    """The state that an optimiser has of the whole network's parameters; every rank calls it.
 
-    Raises
-    ------
-    SavedFileError
-        On every rank, as `groups_of`, or if the state is of another kind than of tensors like the parameter
-        and numbers, or numbers differ between ranks.
+    Every rank refuses it as `groups_of`, if it is of something else than tensors like the parameter and
+    numbers, or if numbers differ between ranks.
     """
     every = ranks.gather({**_own_groups(optimizer, parameters), **_own_state(optimizer, parameters)})
     identity = _identity(every)
@@ -91,35 +68,19 @@ def state_of(ranks: Ranks, optimizer: Optimizer, parameters: Sequence[WholeParam
         for name, state in own["state"].items():
             if found := differences(merged.setdefault(name, state), state, name):
                 raise SavedFileError(f"the optimiser's state differs between ranks: {found[0]}.")
-    return OptimizerState(
-        kind=identity["class"],
-        parameters=identity["parameters"],
-        options=every[0]["options"],
-        state={name: state for name, state in sorted(merged.items()) if state},
-    )
+    state = {name: state for name, state in sorted(merged.items()) if state}
+    common = {"kind": identity["class"], "parameters": identity["parameters"]}
+    return OptimizerState(**common, options=every[0]["options"], state=state)
 
 
 def load_state(
-    optimizer: Optimizer,
-    parameters: Sequence[WholeParameter],
-    saved: OptimizerState,
+    optimizer: Optimizer, parameters: Sequence[WholeTensor], saved: OptimizerState,
     moments: Mapping[str, Sequence[Tensor]],
 ) -> None:
-    """Load what an optimiser has of this rank's parameters.
+    """Load what an optimiser, with the groups of the saved one, has of this rank's parameters.
 
-    Parameters
-    ----------
-    optimizer : torch.optim.Optimizer
-    parameters : sequence of WholeParameter
-    saved : OptimizerState
-        With the groups of this one.
-    moments : mapping of str to sequence of Tensor
-        By "parameter.entry", a tensor for each of the parameter's parts.
-
-    Raises
-    ------
-    SavedFileError
-        If torch cannot load it.
+    The ``moments`` have by "parameter.entry" a tensor for each of the parameter's parts. A SavedFileError
+    says what torch cannot load.
     """
     order = [part for group in optimizer.param_groups for part in group["params"]]
     number = {id(part): k for k, part in enumerate(order)}
@@ -138,8 +99,8 @@ def load_state(
         optimizer.load_state_dict({"state": state, "param_groups": groups})
     except SavedFileError:
         raise
-    except Exception as error:  # torch raises anything for a state that is none of its own
-        raise SavedFileError(f"its state of a {saved.kind} is none: {error!r}") from error
+    except Exception as error:  # torch raises anything for a state that is not its own
+        raise SavedFileError(f"its state of a {saved.kind} cannot be loaded: {error!r}") from error
 
 
 def _number(entry: Mapping[str, Any]) -> Any:
@@ -171,8 +132,8 @@ def _identity(every: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {"class": kinds.pop(), "parameters": [sorted(names) for names in groups]}
 
 
-def _own_groups(optimizer: Optimizer, parameters: Sequence[WholeParameter]) -> dict[str, Any]:
-    """Of this rank: class, names of the parameters in each group, and what is wrong."""
+def _own_groups(optimizer: Optimizer, parameters: Sequence[WholeTensor]) -> dict[str, Any]:
+    """Class, names of this rank's parameters in each group, and what is wrong."""
     names = {id(part): p.name for p in parameters for part in p.parts}
     kind, groups, failure = type(optimizer).__name__, [], None
     for k, group in enumerate(optimizer.param_groups):
@@ -181,16 +142,17 @@ def _own_groups(optimizer: Optimizer, parameters: Sequence[WholeParameter]) -> d
         unknown = [n for n, (name, part) in enumerate(zip(known, group["params"], strict=True))
                    if name is None and part.numel()]  # fmt: skip
         if unknown:
-            failure = f"parameter {unknown[0]} in group {k} of {kind} is none of net's; give all it trains"
+            failure = f"parameter {unknown[0]} in group {k} of {kind} is not in net; give all it trains"
             failure += " as one module"
     return {"class": kind, "parameters": groups, "failure": failure}
 
 
-def _own_state(optimizer: Optimizer, parameters: Sequence[WholeParameter]) -> dict[str, Any]:
-    """Of this rank: options of groups, and entries of each parameter of which it has something."""
+def _own_state(optimizer: Optimizer, parameters: Sequence[WholeTensor]) -> dict[str, Any]:
+    """Options of groups, and entries of each parameter of which this rank has something."""
+    of_a_rank = "params", "param_names"  # of the rank's own parameters
     try:
         options = [
-            _packed({name: value for name, value in group.items() if name not in OF_A_RANK}, f"group {k}")
+            _packed({name: value for name, value in group.items() if name not in of_a_rank}, f"group {k}")
             for k, group in enumerate(optimizer.param_groups)
         ]
         state = {}

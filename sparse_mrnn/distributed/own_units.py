@@ -11,22 +11,15 @@ from torch import Tensor
 
 from sparse_mrnn.distributed.partition import Partition
 from sparse_mrnn.distributed.ranks import Ranks
-from sparse_mrnn.ops.stream import HeldStates, Units
+from sparse_mrnn.ops.step import Units
+from sparse_mrnn.ops.stream import HeldStates
 
 Int64 = NDArray[np.int64]
 
 
 class OwnUnits:
-    """Selection of a rank's own units, and their numbers on the rank.
+    """Selection of a rank's own ``units``, ascending, and their numbers on the rank.
 
-    Parameters
-    ----------
-    units : ndarray of int64
-        Own units, ascending.
-    device : torch.device
-
-    Examples
-    --------
     >>> own = OwnUnits(np.array([2, 3, 7]), torch.device("cpu"))
     >>> [(units.tolist(), values.tolist()) for units, values in
     ...  own.currents([(slice(3, 9), torch.arange(6.0)[:, None])])]
@@ -64,16 +57,7 @@ class OwnUnits:
 
 
 class Gathering:
-    """Exchange that brings states of units to the ranks that want them.
-
-    Parameters
-    ----------
-    ranks : Ranks
-    partition : Partition
-    wanted : sequence of ndarray of int64
-        Units that each rank wants, in their order there.
-    device : torch.device
-    """
+    """Exchange that brings states of units to the ranks that want them: of each, in their order there."""
 
     def __init__(
         self, ranks: Ranks, partition: Partition, wanted: Sequence[Int64], device: torch.device
@@ -90,5 +74,5 @@ class Gathering:
     def __call__(self, own: Tensor) -> Tensor | None:
         """Send states of own units, (own units, ...); return the states this rank wants, None without any."""
         received = own.new_empty(len(self._order), *own.shape[1:])
-        self.ranks.exchange(received, own.index_select(0, self._local), self._counts).wait()
-        return received.index_select(0, self._order) if self.wanted else None
+        arrived = self.ranks.exchange(received, own.index_select(0, self._local), self._counts).wait()
+        return arrived.index_select(0, self._order) if self.wanted else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -10,12 +11,16 @@ from numpy.typing import ArrayLike, NDArray
 
 from sparse_mrnn.checks import option
 from sparse_mrnn.declaration.explicit_synapses import StoredBlock, StoredSynapses
-from sparse_mrnn.declaration.graph import RegionGraph
-from sparse_mrnn.distributed.metis import ranks_by_metis
-from sparse_mrnn.errors import DistributedError
+from sparse_mrnn.declaration.graph import Projection, RegionGraph
+from sparse_mrnn.errors import DistributedError, MissingExtraError
 from sparse_mrnn.lowering.layout import Layout
 
+Float = NDArray[np.float64]
 METHODS = ("balanced", "metis", "regions")
+PIECES = 8
+"""Pieces that a rank's work is cut into for METIS if rules draw the synapses."""
+LARGEST_SUM = 2**30
+"""METIS adds weights in 32 bits."""
 UNIT_LOAD = 10.0
 """Work of a unit in a step, in synapses: state, noise and activation beside the synapses onto it."""
 
@@ -79,7 +84,7 @@ def partition(graph: RegionGraph, size: int, how: str | ArrayLike = "balanced") 
         if layout.n < size:
             raise DistributedError(f"{size} ranks for {layout.n} units; use at most {layout.n}.")
         if how == "metis":
-            return Partition(ranks_by_metis(graph, layout, unit_work(graph, layout), size), size)
+            return Partition(_by_metis(graph, layout, unit_work(graph, layout), size), size)
         ranks = _by_regions(graph, layout, size) if how == "regions" else _balanced(graph, layout, size)
         return Partition(ranks, size)
     given = np.asarray(how)
@@ -181,6 +186,89 @@ def _between_regions(graph: RegionGraph, layout: Layout) -> sp.csr_array:
         for p in graph.projections("recurrent")
     ]
     rows, cols, counts = (np.array(part) for part in zip(*found, strict=True)) if found else ([], [], [])
-    n = len(layout.regions)
+    return _either_way(rows, cols, counts, len(layout.regions))
+
+
+def _either_way(rows: Any, cols: Any, counts: Any, n: int) -> sp.csr_array:
+    """Add the synapses between each two of ``n`` regions or vertices, from either to the other."""
     one_way = sp.coo_array((counts, (rows, cols)), shape=(n, n)).tocsr()
     return (one_way + one_way.T).tocsr()
+
+
+def _by_metis(graph: RegionGraph, layout: Layout, work: Float, size: int) -> NDArray[np.int32]:
+    """Choose the rank of every unit, so that few synapses are remote and work is equal within a few percent.
+
+    Vertices are units, except in regions whose synapses a rule draws: these are cut into equal ranges of
+    units, up to `PIECES` for the work of a rank. Edges are the synapses between two vertices, either way:
+    explicit ones are counted, those of a rule expected. Nothing is drawn. The seed is fixed.
+    """
+    try:
+        import pymetis
+    except ImportError:
+        hint = "install it with: pip install 'sparse-mrnn[metis]', or use partition='balanced'"
+        raise MissingExtraError(f"partition='metis' needs pymetis; {hint}.") from None
+    if size == 1:
+        return np.zeros(layout.n, dtype=np.int32)
+    vertex = _vertices(graph, layout, work, size)
+    between = _between_vertices(graph, layout, vertex)
+    of_vertices, of_edges = _whole_numbers(np.bincount(vertex, weights=work)), _whole_numbers(between.data)
+    edges, options = pymetis.CSRAdjacency(between.indptr, between.indices), pymetis.Options(seed=0, ncuts=4)
+    _, found = pymetis.part_graph(size, edges, vweights=of_vertices, eweights=of_edges, options=options)
+    return _without_empty(np.asarray(found, dtype=np.int32)[vertex], size)
+
+
+def _vertices(graph: RegionGraph, layout: Layout, work: Float, size: int) -> NDArray[np.int32]:
+    """Return the vertex of every unit."""
+    sizes = np.diff(layout.ptr)
+    drawn = np.zeros(len(sizes), dtype=bool)
+    for projection in graph.projections("recurrent"):
+        if projection.synapses is None:
+            drawn[[layout.index[projection.source], layout.index[projection.target]]] = True
+    shares = np.add.reduceat(work, layout.ptr[:-1]) * size / work.sum()
+    pieces = np.minimum(np.where(drawn, np.ceil(shares * PIECES).astype(np.int64), sizes), sizes)
+    first = np.cumsum(pieces) - pieces
+    of_region = [start + np.arange(n) * k // n for start, k, n in zip(first, pieces, sizes, strict=True)]
+    return np.concatenate(of_region).astype(np.int32)
+
+
+def _between_vertices(graph: RegionGraph, layout: Layout, vertex: NDArray[np.int32]) -> sp.csr_array:
+    """Count the synapses between each two different vertices, either way."""
+    n = int(vertex.max()) + 1
+    parts = [_between(p, layout, vertex) for p in graph.projections("recurrent")]
+    if not parts:
+        return sp.csr_array((n, n))
+    rows, cols, counts = (np.concatenate(part) for part in zip(*parts, strict=True))
+    apart = rows != cols
+    return _either_way(rows[apart], cols[apart], counts[apart], n)
+
+
+def _between(
+    projection: Projection, layout: Layout, vertex: NDArray[np.int32]
+) -> tuple[NDArray[np.int32], NDArray[np.int32], Float]:
+    """Return target and source vertices of a projection, and the number of synapses between them."""
+    targets, sources = (vertex[layout.slice(name)] for name in (projection.target, projection.source))
+    weights = projection.weights
+    if weights is not None:
+        rows = np.repeat(targets, np.diff(weights.indptr))
+        return rows, sources[weights.indices], np.ones(len(rows))
+    (rows, units_onto), (cols, units_from) = (np.unique(v, return_counts=True) for v in (targets, sources))
+    pairs = np.outer(units_onto / len(targets), units_from / len(sources))
+    counts = projection.expected_synapses * pairs.ravel()
+    return np.repeat(rows, len(cols)), np.tile(cols, len(rows)), counts
+
+
+def _whole_numbers(values: NDArray[Any]) -> NDArray[np.int32]:
+    """Scale values to positive whole numbers in the same proportions."""
+    scale = LARGEST_SUM / max(float(values.sum()), 1.0)
+    return np.maximum(values * scale, 1).astype(np.int32)
+
+
+def _without_empty(ranks: NDArray[np.int32], size: int) -> NDArray[np.int32]:
+    """Give a rank that METIS left empty a unit of the largest one."""
+    counts = np.bincount(ranks, minlength=size)
+    for rank in np.flatnonzero(counts == 0):
+        most = counts.argmax()
+        ranks[np.flatnonzero(ranks == most)[-1]] = rank
+        counts[rank] += 1
+        counts[most] -= 1
+    return ranks

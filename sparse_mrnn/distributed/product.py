@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sparse_mrnn.distributed.halo import Halo, Return
-from sparse_mrnn.ops.delays import DelayGroup
-from sparse_mrnn.ops.sequence.delays import DelayedProduct, GradientRing, PastActivity
+from sparse_mrnn.distributed.halo import Halo
+from sparse_mrnn.distributed.ranks import Exchange
+from sparse_mrnn.ops.delays import DelayedProduct, DelayGroup, GradientRing, PastActivity
 
 FETCH_BYTES = 2**26
 """Bytes of the halo's activity that the backward pass asks for at once."""
@@ -25,39 +25,22 @@ FETCH_BYTES = 2**26
 class HaloSynapses:
     """The synapses of a rank from units of others.
 
-    Parameters
-    ----------
-    halo : Halo
-    groups : sequence of DelayGroup
-        Over the halo's units.
-    stored : int
-        Stored values of the synapses from own units, which come first among all.
-    longest : int
-        Longest delay of any synapse from another rank's unit, on any rank.
-    largest : int
-        Halo units of the rank that has most.
-    every : int
-        Steps between two exchanges, each with the activity of so many steps: the shortest delay of a synapse
-        from another rank's unit, on any rank.
+    An exchange has the activity of ``every`` steps: as many as the shortest delay of a synapse from another
+    rank's unit, on any rank.
     """
 
     halo: Halo
-    groups: Sequence[DelayGroup]
-    stored: int
-    longest: int
-    largest: int
+    groups: Sequence[DelayGroup]  # over the halo's units
+    stored: int  # stored values of the synapses from own units, which come first among all
+    longest: int  # delay of any synapse from another rank's unit, on any rank
+    largest: int  # halo of all ranks, in units
     every: int
 
 
 class HaloActivity:
-    """Activity of the halo at the latest steps.
+    """Activity of the halo at the latest steps, from the ``first`` on.
 
-    Parameters
-    ----------
-    first : int
-        Step of the first of them.
-    activity : Tensor, shape (steps, halo units, batch)
-        A ring: that of step s is at (s - first) modulo its length.
+    It is a ring, shape (steps, halo units, batch): that of step s is at (s - first) modulo its length.
     """
 
     def __init__(self, first: int, activity: Tensor) -> None:
@@ -76,13 +59,7 @@ class HaloActivity:
 class ShardedProduct(DelayedProduct):
     """The products of all delays, from own units and from the halo's; a message to each rank every few steps.
 
-    Parameters
-    ----------
-    groups : sequence of DelayGroup
-        Over own units.
-    others : HaloSynapses
-    weights : Tensor
-        Stored values from own units, then from the halo's.
+    The ``groups`` are over own units; ``weights`` are stored values from own units, then from the halo's.
     """
 
     def __init__(self, groups: Sequence[DelayGroup], others: HaloSynapses, weights: Tensor) -> None:
@@ -155,7 +132,7 @@ class ShardedGradients(GradientRing):
         if self._returned:
             out.index_add_(0, self.halo.send, self._returned[step - self._first])
 
-    def _send(self, g: Tensor, step: int) -> Return | None:
+    def _send(self, g: Tensor, step: int) -> Exchange | None:
         """Send W^T g from a step to the halo's activity; every so many steps, the message to its owners."""
         if self.every == 1:
             self._first = step

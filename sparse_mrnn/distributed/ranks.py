@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from sparse_mrnn.errors import DistributedError
+from sparse_mrnn.errors import DistributedError, SparseMRNNError
 
 T = TypeVar("T")
 TIMEOUT = 300.0
@@ -77,20 +77,21 @@ class Ranks:
     Raises
     ------
     DistributedError
-        If there is no process group, or this process is not in it.
+        If a process group is missing, or this process is not in it.
     """
 
     def __init__(self, group: Any = None) -> None:
         if not (dist.is_available() and dist.is_initialized()):
             advice = "start with torchrun and sparse_mrnn.distributed.joined()"
-            raise DistributedError(f"there is no process group; {advice}, or torch's init_process_group.")
+            raise DistributedError(f"a process group is missing; {advice}, or torch's init_process_group.")
         self.group = group
         self.rank, self.size = dist.get_rank(group), dist.get_world_size(group)
         if self.rank < 0:
             raise DistributedError("this process is not in the group given.")
 
     def exchange(
-        self, received: Tensor, sent: Tensor, sizes: tuple[Sequence[int], Sequence[int]]
+        self, received: Tensor, sent: Tensor, sizes: tuple[Sequence[int], Sequence[int]],
+        then: Callable[[Tensor], Tensor] | None = None,
     ) -> Exchange:
         """Begin to send rows to every rank and to receive from every rank.
 
@@ -100,13 +101,17 @@ class Ranks:
             Rank after rank along the first dimension.
         sizes : (sequence of int, sequence of int)
             Rows received from, and sent to, each rank.
+        then : callable, optional
+            What is done with the rows received once they are there.
         """
+        work = None
         if self.size == 1:
             received.copy_(sent)
-            return Exchange(self, None)
-        with self._reporting():
-            arguments = received, sent, list(sizes[0]), list(sizes[1])
-            return Exchange(self, dist.all_to_all_single(*arguments, group=self.group, async_op=True))
+        else:
+            with self._reporting():
+                arguments = received, sent, list(sizes[0]), list(sizes[1])
+                work = dist.all_to_all_single(*arguments, group=self.group, async_op=True)
+        return Exchange(self, work, received, then)
 
     def sum(self, values: Tensor) -> Tensor:
         """Sum over all ranks, in place."""
@@ -161,25 +166,29 @@ class Ranks:
         result: T = found[0]
         return result
 
-    def run_on_all(self, function: Callable[[], None]) -> None:
-        """Call a function on every rank.
+    def run_on_all(self, function: Callable[[], T], refusal: type[SparseMRNNError] | None = None) -> T:
+        """Call a function on every rank and return its value, unless it raises an error on any.
 
         Raises
         ------
         DistributedError
-            On the other ranks, if the function raises an error on one, which raises that.
+            On the other ranks, if the function raises an error on one, which raises that; with a ``refusal``
+            that error instead, after which the ranks can go on.
         """
         failure: BaseException | None = None
         try:
-            function()
+            result = function()
         except BaseException as error:
             failure = error
-        found = self.gather(None if failure is None else f"{type(failure).__name__}: {failure}")
+        found = self.gather(None if failure is None else (type(failure).__name__, str(failure)))
         if failure is not None:
             raise failure
-        for rank, text in enumerate(found):
-            if text is not None:
-                raise DistributedError(f"rank {self.rank} ends, for rank {rank} did: {text}")
+        for rank, said in enumerate(found):
+            if said is not None and refusal is not None:
+                raise refusal(f"rank {rank}: {said[1]}")
+            if said is not None:
+                raise DistributedError(f"rank {self.rank} ends, for rank {rank} did: {': '.join(said)}")
+        return result
 
     def broadcast_tensors(self, tensors: dict[str, Tensor] | None) -> dict[str, Tensor]:
         """Return the tensors of rank 0 on every rank; the others give None."""
@@ -209,8 +218,7 @@ class Ranks:
         received = rows.new_empty(sum(sizes) if here else 0, *rows.shape[1:])
         sent = torch.cat([rows for there in wanted if there] or [rows[:0]])
         row_counts = [len(rows) if there else 0 for there in wanted]
-        self.exchange(received, sent, (list(sizes) if here else [0] * self.size, row_counts)).wait()
-        return received
+        return self.exchange(received, sent, (sizes if here else [0] * self.size, row_counts)).wait()
 
     def agree(self, digests: dict[str, int]) -> None:
         """Check that all ranks have the same numbers, by name.
@@ -251,22 +259,19 @@ class Ranks:
 class Exchange:
     """Messages on their way."""
 
-    def __init__(self, ranks: Ranks, work: Any) -> None:
-        self._ranks, self._work = ranks, work
+    def __init__(
+        self, ranks: Ranks, work: Any, received: Tensor, then: Callable[[Tensor], Tensor] | None
+    ) -> None:
+        self._ranks, self._work, self._received, self._then = ranks, work, received, then
 
-    def wait(self) -> None:
-        """Wait until they have arrived.
-
-        Raises
-        ------
-        DistributedError
-            If another rank has ended.
-        """
+    def wait(self) -> Tensor:
+        """Return what arrived, once it has; a DistributedError says that another rank has ended."""
         if self._work is not None:
             try:
                 self._work.wait()
             except RuntimeError as error:
                 self._ranks.lost(error)
+        return self._received if self._then is None else self._then(self._received)
 
 
 def _first_line(error: Exception) -> str:

@@ -14,15 +14,8 @@ def replicated(ranks: Ranks, slots: list[Tensor], size: int, tensors: list[Tenso
     """Return the tensors, with gradients summed over all ranks, and an empty tensor as the last.
 
     All ranks must use the empty tensor in what they differentiate: their backward passes then meet here once.
-
-    Parameters
-    ----------
-    ranks : Ranks
-    slots : list of Tensor of int64
-        Shared number, below ``size``, of each entry of each tensor: entries of the same number, on any rank,
-        are one parameter; -1: the rank's own.
-    size : int
-    tensors : list of Tensor
+    The ``slots`` have the shared number, below ``size``, of each entry of each tensor: entries of the same
+    number, on any rank, are one parameter; -1 is the rank's own.
     """
     anchor = tensors[0].new_empty(0) if tensors else torch.empty(0)
     anchor.requires_grad_()
@@ -70,16 +63,10 @@ class _Gathered(torch.autograd.Function):
 
 
 def gathered(ranks: Ranks, sizes: list[int], order: Tensor, own: Tensor) -> Tensor:
-    """Return the states of all units, in unit order, on every rank.
+    """Return the states of all units, in unit order, on every rank, from the own ones, (..., own units).
 
-    Parameters
-    ----------
-    ranks : Ranks
-    sizes : list of int
-        Units of each rank.
-    order : Tensor of int64, shape (units,)
-        Position of each unit among the units of rank 0, rank 1, ....
-    own : Tensor, shape (..., own units)
+    The ``sizes`` are the ranks' numbers of units; ``order``, shape (units,), is the position of each unit
+    among the units of rank 0, rank 1, ....
     """
     found: Tensor = _Gathered.apply(ranks, sizes, order, own)  # type: ignore[no-untyped-call]
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from functools import partial
@@ -14,7 +15,6 @@ from torch import Tensor
 
 from sparse_mrnn.declaration.graph import Region, RegionGraph
 from sparse_mrnn.distributed.halo import Halo
-from sparse_mrnn.distributed.noise import ShardedNoise
 from sparse_mrnn.distributed.partition import Partition
 from sparse_mrnn.distributed.product import HaloSynapses, ShardedProduct
 from sparse_mrnn.distributed.ranks import Ranks
@@ -35,36 +35,30 @@ UNIT_FIELDS = tuple(f.name for f in fields(Region) if f.name not in ("name", "n"
 
 @dataclass(frozen=True, eq=False)
 class CommonParameter:
-    """A parameter some of whose entries other ranks have, too.
-
-    Parameters
-    ----------
-    name : str
-        Empty where this rank has none.
-    numbers : Tensor of int64, shape (entries,)
-        What each entry is among ``count`` of the whole network; -1: this rank's alone.
-    count : int
-    """
+    """A parameter some of whose entries other ranks have, too; ``name`` is empty if this rank has none."""
 
     name: str
-    numbers: Tensor
+    numbers: Tensor  # of each entry among ``count`` of the whole network; -1: this rank's alone
     count: int
 
 
-class Shard(FixedTensors):
-    """Units, synapses and halo of one rank.
+@dataclass(frozen=True)
+class ShardedNoise(Noise):
+    """The noise of a rank's ``units`` among ``n_units``: it draws that of all units and keeps its own."""
 
-    Parameters
-    ----------
-    graph : RegionGraph
-        Of the whole network.
-    partition : Partition
-    ranks : Ranks
-    model : class of the network
-    settings : dict
-        Arguments of it, seed and dtype among them.
-    constrained : dict
-        Whether Dale's law holds for "recurrent" and "input" weights.
+    units: Tensor = dataclasses.field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
+    n_units: int = 0
+
+    def on_units(self, out: Tensor) -> Tensor:
+        drawn = out.new_empty(self.n_units, out.shape[1]).normal_(generator=self.unit_generator)
+        return torch.index_select(drawn, 0, self.units, out=out)
+
+
+class Shard(FixedTensors):
+    """Units, synapses and halo of one rank of the whole network's graph.
+
+    The ``settings`` are arguments of the model, seed and dtype among them; ``constrained`` says if Dale's law
+    holds for "recurrent" and "input" weights.
 
     Attributes
     ----------
@@ -79,13 +73,8 @@ class Shard(FixedTensors):
     index: Tensor
 
     def __init__(
-        self,
-        graph: RegionGraph,
-        partition: Partition,
-        ranks: Ranks,
-        model: type[mRNNBase],
-        settings: dict[str, Any],
-        constrained: dict[str, bool],
+        self, graph: RegionGraph, partition: Partition, ranks: Ranks, model: type[mRNNBase],
+        settings: dict[str, Any], constrained: dict[str, bool],
     ) -> None:
         super().__init__()
         layout, rows = Layout.of(graph), partition.units(ranks.rank)
@@ -141,7 +130,7 @@ class Shard(FixedTensors):
         return method(*args)
 
     def border(self, batch_first: bool) -> Border:
-        """What a forward pass takes and returns here."""
+        """The border of a forward pass here."""
         return Border(self.units, self.inputs, batch_first, "own units")
 
     def initial(self, batch: int, anchor: Tensor | None = None) -> tuple[Tensor, ...]:
@@ -157,14 +146,8 @@ class Shard(FixedTensors):
     ) -> tuple[Tensor, ...]:
         """The recurrence: all states and the activity after each step, shape (time, own units, batch).
 
-        Parameters
-        ----------
-        border : Border
-        call : ForwardCall
-        anchor : Tensor of no entries, optional
-            Ties the pass to `replicated`.
-        train_weights : bool
-            True if any rank needs gradients of its weights.
+        The ``anchor``, of no entries, ties the pass to `replicated`; ``train_weights`` says if any rank needs
+        gradients of its weights.
         """
         operand, cut_operand = self.own.operand("csr"), self.cut.operand("csr")
         own, cut = self.own.stored_values(operand), self.cut.stored_values(cut_operand)
@@ -193,9 +176,8 @@ class Shard(FixedTensors):
     def noise(self) -> Noise:
         """The network's noise for the own units, where the last run has left it."""
         n = self.units.make_noise()
-        return ShardedNoise(
-            n.input_std, n.unit_std, n.input_generator, n.unit_generator, self.index, self.n_units
-        )
+        drawn = n.input_std, n.unit_std, n.input_generator, n.unit_generator
+        return ShardedNoise(*drawn, self.index, self.n_units)
 
 
 def _without_projections(layout: Layout) -> RegionGraph:

@@ -1,56 +1,45 @@
-"""A rank's part of a simulation: one step after another, without gradients."""
+"""Simulation on several ranks: each steps its units and records; rank 0 makes checkpoints and reports."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sparse_mrnn.distributed.halo import Arrival
 from sparse_mrnn.distributed.network import ShardedRNN
 from sparse_mrnn.distributed.own_units import Gathering, OwnUnits
 from sparse_mrnn.distributed.product import HaloSynapses
+from sparse_mrnn.distributed.ranks import Exchange
+from sparse_mrnn.errors import ConfigError
 from sparse_mrnn.lowering.random_streams import trial_noise_seeds
 from sparse_mrnn.models.delays import delay_groups
-from sparse_mrnn.ops.delays import DelayGroup
-from sparse_mrnn.ops.stream import (
-    HeldStates,
-    NormalStreams,
-    Stepper,
-    StreamingNoise,
-    StreamingProduct,
-    Units,
-)
+from sparse_mrnn.ops.delays import DelayGroup, StreamingProduct
+from sparse_mrnn.ops.noise import NormalStreams, StreamingNoise
+from sparse_mrnn.ops.step import Units
+from sparse_mrnn.ops.stream import HeldStates, Stepper
 from sparse_mrnn.recording.recorder import Arrays
 from sparse_mrnn.simulation.fingerprint import setting_attributes
+from sparse_mrnn.simulation.options import SimulationOptions
+from sparse_mrnn.simulation.plan import SimulationPlan
+from sparse_mrnn.simulation.run import run_simulation
 from sparse_mrnn.simulation.simulator import RunningNetwork, StreamingWeights
+
+if TYPE_CHECKING:
+    import xarray
 
 Int64 = NDArray[np.int64]
 
 
 class ShardedStreamingProduct(StreamingProduct):
-    """`StreamingProduct` of a rank's units: from own units, and from the halo.
+    """`StreamingProduct` of a rank's units: from own units, with ``groups`` of delays, and from the halo.
 
     Every D steps, as often as delays allow (`HaloSynapses.every`), a message brings the halo's activity of
-    the last D steps.
-
-    Parameters
-    ----------
-    groups : sequence of DelayGroup
-        Over own units.
-    others : HaloSynapses
-    source : Tensor, shape (own units, batch)
-    event_driven : bool
-
-    Attributes
-    ----------
-    cut : StreamingProduct
-        Of the halo's activity.
+    the last D steps; ``cut`` is the product of that.
     """
 
     def __init__(
@@ -63,7 +52,7 @@ class ShardedStreamingProduct(StreamingProduct):
         self.cut = StreamingProduct(others.groups, self.of_halo, event_driven=event_driven)
         self.recent = source.expand(self.kept, *source.shape).clone()  # activity by step: a ring
         self.pushed = 0
-        self._arriving: Arrival | None = None
+        self._arriving: Exchange | None = None
 
     def advance(self) -> None:
         """Put the present activity into the history before each step; send it, or the last steps' at once."""
@@ -111,14 +100,7 @@ class ShardedStreamingProduct(StreamingProduct):
 
 @dataclass(frozen=True, eq=False)
 class ShardedStreamingNoise(StreamingNoise):
-    """The noise of some units, which is that of the whole network for them.
-
-    Parameters
-    ----------
-    units : Tensor of int64, shape (own units,)
-    n_units : int
-        Of the whole network.
-    """
+    """The noise of some ``units`` among ``n_units``, the same as in the whole network."""
 
     units: Tensor
     n_units: int
@@ -139,17 +121,9 @@ class _SomeStreams(NormalStreams):
 
 
 class ShardedSimulator(RunningNetwork):
-    """The units that a rank has of a network, and how gains change its weights.
+    """The units that a rank has of a network, in ``batch`` trials, and how gains change its weights.
 
-    Parameters
-    ----------
-    net : ShardedRNN
-    batch : int
-        Trials.
-    noise_seed : int, optional
-        With noise, of this seed.
-    event_driven : bool
-        Skip silent units where that can pay.
+    Noise is drawn if there is a ``noise_seed``; ``event_driven`` skips silent units where that can pay.
     """
 
     check_every = 16
@@ -205,7 +179,7 @@ class ShardedSimulator(RunningNetwork):
         return {name: t.cpu().numpy() for name, t in found.items() if t is not None} or None
 
     def state(self) -> dict[str, Tensor]:
-        """What `load` needs: on rank 0, states of all units, in their order."""
+        """The states that `load` needs: on rank 0, those of all units, in their order."""
         found: dict[str, Tensor] = {}
         for name, tensor in self.stepper.state().items():
             axis = self._divided.get(name)
@@ -228,3 +202,56 @@ class ShardedSimulator(RunningNetwork):
 
     def settings(self) -> dict[str, Any]:
         return {**setting_attributes(self.net.declared), "ranks": self.net.ranks.size}
+
+
+def simulate(net: ShardedRNN, duration: float | None = None, **options: Any) -> xarray.Dataset | None:
+    """Simulate a network on all its ranks, from its initial condition; every rank calls it.
+
+    The result is that of `sparse_mrnn.simulate` of the undivided network, to rounding: noise, random stimuli
+    and interventions are the same for any number of ranks. Rank 0 returns the recording. With ``out``, every
+    rank writes a part of it, if all of them reach that folder, else rank 0 writes all; and rank 0 makes
+    checkpoints, from which any number of ranks can go on: bit for bit on as many.
+
+    Parameters
+    ----------
+    net : ShardedRNN
+    duration, **options
+        As for `sparse_mrnn.simulate`; ``out`` is the same on all ranks, ``log`` a file of rank 0.
+
+    Returns
+    -------
+    xarray.Dataset on rank 0, None on the others
+
+    Raises
+    ------
+    DistributedError
+        If another rank has ended, or the ranks were given different arguments.
+    StimulusError, InterventionError, UnknownNameError, RecordingError, ResumeError
+        As for `sparse_mrnn.simulate`; errors of files on the rank that meets them, a DistributedError on the
+        others.
+    SimulationStopped, DivergenceError
+        As for `sparse_mrnn.simulate`, on every rank, which look for them every 16 steps.
+
+    Examples
+    --------
+    >>> import sparse_mrnn as sm, torch.distributed as dist
+    >>> dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    >>> g = sm.RegionGraph(); g.add_region("a", 3)
+    >>> recording = simulate(ShardedRNN(g, seed=0, device="cpu"), 50, stimulus=sm.Stimulus("a", 1.0))
+    >>> recording.h.shape
+    (1, 5, 3)
+    >>> dist.destroy_process_group()
+    """
+    if not isinstance(net, ShardedRNN):
+        raise ConfigError(f"net is of type {type(net).__name__}; give a ShardedRNN.")
+    return run_on_ranks(net, SimulationOptions(duration, **options))
+
+
+def run_on_ranks(net: ShardedRNN, options: SimulationOptions) -> xarray.Dataset | None:
+    """Run a simulation on all ranks of a network; see `simulate`."""
+
+    def start(plan: SimulationPlan) -> ShardedSimulator:
+        net.agree({"options of the run": plan.spec, "mode": options.mode})
+        return ShardedSimulator(net, options.batch, options.noise_seed, event_driven=options.event_driven)
+
+    return run_simulation(net.declared, options, net.ranks, start)

@@ -95,9 +95,7 @@ class FlowDecoder(FixedTensors):
     slots: Tensor
     columns: Tensor
 
-    def __init__(
-        self, net: mRNNBase, *regions: str, hidden: Sequence[int] = (8,), radius: int = 2
-    ) -> None:
+    def __init__(self, net: mRNNBase, *regions: str, hidden: Sequence[int] = (8,), radius: int = 2) -> None:
         super().__init__()
         if radius < 0 or any(channels < 1 for channels in hidden):
             what = f"radius {radius!r} and hidden {tuple(hidden)!r}"

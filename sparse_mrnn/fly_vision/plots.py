@@ -112,12 +112,8 @@ DISTINCT = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#
 
 
 def plot_tuning(
-    directions: ArrayLike,
-    curves: Mapping[str, ArrayLike],
-    ax: Axes | None = None,
-    *,
-    preferred: Mapping[str, float] | None = None,
-    label: str = "response",
+    directions: ArrayLike, curves: Mapping[str, ArrayLike], ax: Axes | None = None, *,
+    preferred: Mapping[str, float] | None = None, label: str = "response",
 ) -> Axes:
     """Draw tuning curves on polar axes: direction as the angle, 0 to the right and 90 up, response as radius.
 

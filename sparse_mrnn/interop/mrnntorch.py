@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import pickle
 from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -14,7 +17,7 @@ from torch import Tensor
 from sparse_mrnn.declaration.config import NetworkConfig
 from sparse_mrnn.declaration.explicit_synapses import SynapseArrays, SynapseBlock
 from sparse_mrnn.declaration.graph import PROJECTION_SIGNS, Region, RegionGraph, projection_label
-from sparse_mrnn.errors import ConversionError
+from sparse_mrnn.errors import ConversionError, suggest
 from sparse_mrnn.interop.mrnntorch_config import (
     MEANINGS,
     Meaning,
@@ -24,7 +27,6 @@ from sparse_mrnn.interop.mrnntorch_config import (
     to_mrnntorch_config,
     warn_of_sparsity,
 )
-from sparse_mrnn.interop.mrnntorch_state import MATRICES, PARTS, DenseMatrix, StateDict, read_matrices
 from sparse_mrnn.lowering.layout import Layout
 from sparse_mrnn.models.elman import ElmanmRNN
 from sparse_mrnn.models.leaky import mRNN
@@ -34,16 +36,29 @@ from sparse_mrnn.models.weights import check_dense
 __all__ = ["from_mrnntorch", "graph_from_mrnntorch", "to_mrnntorch", "to_mrnntorch_config"]
 
 Config = str | os.PathLike[str] | dict[str, Any] | NetworkConfig | RegionGraph
+StateDict = Mapping[str, Any] | str | os.PathLike[str]
+MATRICES = {"recurrent": "W_rec", "input": "W_inp"}
+PARTS = ("", "_mask", "_sign_matrix")
+"""Ends of the names of a weight matrix, of its mask and of its signs."""
+
+
+@dataclass(frozen=True, eq=False)
+class DenseMatrix:
+    """One of mRNNTorch's weight matrices (target, source); a False ``mask`` means no synapse."""
+
+    name: str
+    weight: Tensor
+    mask: NDArray[np.bool_]
+    sign: NDArray[np.int8]
+
+    def block(self, block: tuple[slice, slice]) -> DenseMatrix:
+        """Some rows and columns."""
+        return DenseMatrix(self.name, self.weight[block], self.mask[block], self.sign[block])
 
 
 def from_mrnntorch(
-    state: StateDict,
-    config: Config | None = None,
-    *,
-    prefix: str | None = None,
-    model: Literal["leaky", "elman"] = "leaky",
-    sparsity: Meaning = "zeroed",
-    **options: Any,
+    state: StateDict, config: Config | None = None, *, prefix: str | None = None,
+    model: Literal["leaky", "elman"] = "leaky", sparsity: Meaning = "zeroed", **options: Any,
 ) -> mRNN | ElmanmRNN:
     """A network with the synapses and weights of a dense mRNNTorch network.
 
@@ -81,7 +96,7 @@ def from_mrnntorch(
     """
     check_choice("sparsity", sparsity, MEANINGS)
     check_choice("model", model, ("leaky", "elman"))
-    matrices = read_matrices(state, prefix)
+    matrices = _matrices(state, prefix)
     if config is None:
         declared = _one_region(matrices, options)
     elif isinstance(config, RegionGraph):
@@ -229,7 +244,7 @@ def _own_sign(
 def _check_size(matrix: DenseMatrix | None, targets: Layout, sources: Layout, kind: str) -> None:
     if matrix is None:
         if sources.n:
-            raise ConversionError(f"the config has {sources.n} input channels, but there is no W_inp.")
+            raise ConversionError(f"the config has {sources.n} input channels, but W_inp is missing.")
         return
     size = f"{matrix.mask.shape[0]} x {matrix.mask.shape[1]}"
     of_columns = "units" if kind == "recurrent" else "inputs"
@@ -241,3 +256,84 @@ def _check_size(matrix: DenseMatrix | None, targets: Layout, sources: Layout, ki
 
 def _constrained(kind: str, options: Mapping[str, Any]) -> bool:
     return bool(options.get("rec_constrained" if kind == "recurrent" else "inp_constrained", True))
+
+
+def _matrices(state: StateDict, prefix: str | None) -> dict[str, DenseMatrix]:
+    """The "recurrent" and, if it has one, the "input" matrix of a state dict or file."""
+    tensors, where = _tensors(state)
+    prefixes = [name[:-5] for name in tensors if f".{name}".endswith(".W_rec")]
+    if not prefixes:
+        shown = ", ".join(list(tensors)[:6]) or "no tensor"
+        raise ConversionError(f"{where} is not of mRNNTorch: it has no W_rec, but {shown}.")
+    if prefix is None:
+        if len(prefixes) > 1:
+            names = ", ".join(repr(name.rstrip(".")) for name in prefixes)
+            raise ConversionError(f"{where}: there are several networks, under {names}; give prefix=.")
+        chosen = prefixes[0]
+    else:
+        chosen = prefix if not prefix or prefix.endswith(".") else f"{prefix}."
+        if chosen not in prefixes:
+            hint = suggest(chosen, [name.rstrip(".") for name in prefixes], what="prefixes")
+            raise ConversionError(f"{where}: {chosen}W_rec is missing. {hint}")
+    n = tensors[f"{chosen}W_rec"].shape[0] if tensors[f"{chosen}W_rec"].dim() else 0
+    found = {"recurrent": _matrix(tensors, f"{chosen}W_rec", where, (n, n))}
+    if any(f"{chosen}W_inp{part}" in tensors for part in PARTS):
+        found["input"] = _matrix(tensors, f"{chosen}W_inp", where, (n, None))
+    return found
+
+
+def _tensors(state: StateDict) -> tuple[dict[str, Tensor], str]:
+    """All tensors by their names joined with dots, and what they are from."""
+    if isinstance(state, Mapping):
+        return _flat(state), "the state dict"
+    path = Path(state)
+    if not path.is_file():
+        raise ConversionError(f"{path} does not exist.")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:  # torch's advice, weights_only=False, would run code
+        raise ConversionError(
+            f"{path} holds more than tensors. A pickled module or other code in it is not run; save "
+            "net.state_dict() where the network was made."
+        ) from None
+    except Exception as error:  # damage of a pickle or archive raises anything
+        reason = str(error).partition("\n")[0] or "it is cut short"
+        raise ConversionError(f"{path} cannot be read as a file of torch.save: {reason}") from None
+    if not isinstance(content, Mapping):
+        raise ConversionError(f"{path} holds a {type(content).__name__}, not a state dict.")
+    return _flat(content), str(path)
+
+
+def _flat(state: Mapping[Any, Any], prefix: str = "") -> dict[str, Tensor]:
+    found: dict[str, Tensor] = {}
+    for name, value in state.items():
+        if isinstance(value, Tensor):
+            found[f"{prefix}{name}"] = value
+        elif isinstance(value, Mapping):
+            found |= _flat(value, f"{prefix}{name}.")
+    return found
+
+
+def _matrix(tensors: dict[str, Tensor], name: str, where: str, shape: tuple[int, int | None]) -> DenseMatrix:
+    for part in PARTS:
+        if name + part not in tensors:
+            raise ConversionError(f"{where}: {name}{part} is missing.")
+        tensor = tensors[name + part]
+        size = tuple(tensor.shape)
+        if len(size) != 2 or size[0] != shape[0] or shape[1] not in (None, size[1]):
+            expected = f"{shape[0]} x {'inputs' if shape[1] is None else shape[1]}"
+            raise ConversionError(f"{where}: {name}{part} has shape {size}; it must be {expected}.")
+        numeric = tensor.is_floating_point() or (part and not tensor.is_complex())
+        if tensor.layout != torch.strided or tensor.is_quantized or not numeric:
+            raise ConversionError(f"{where}: {name}{part} is not a dense matrix of floating-point numbers.")
+        shape = size
+    weight, mask, sign = (tensors[name + part].detach().cpu() for part in PARTS)
+    mask, sign = (part.to(torch.int8) if part.dtype == torch.bool else part for part in (mask, sign))
+    for part, tensor, known in (("_mask", mask, (0, 1)), ("_sign_matrix", sign, (-1, 0, 1))):
+        if not torch.isin(tensor, torch.tensor(known, dtype=tensor.dtype)).all():
+            expected = ", ".join(map(str, known))
+            raise ConversionError(f"{where}: {name}{part} has other values than {expected}.")
+    if not torch.isfinite(weight[mask != 0]).all():
+        raise ConversionError(f"{where}: {name} has synapses whose weight is not finite.")
+    dtype = torch.float64 if weight.dtype == torch.float64 else torch.float32
+    return DenseMatrix(name, weight.to(dtype), (mask != 0).numpy(), sign.to(torch.int8).numpy())

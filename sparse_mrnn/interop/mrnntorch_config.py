@@ -97,7 +97,7 @@ def to_mrnntorch_config(net: mRNN | ElmanmRNN, *, sparsity: Meaning = "zeroed") 
 
 
 def check_choice(name: str, value: str, known: tuple[str, ...]) -> None:
-    """Refuse an argument that is none of the known ones."""
+    """Refuse an argument that is not one of the known ones."""
     if value not in known:
         choices = " or ".join(map(repr, known))
         raise ConversionError(f"{name} is {value!r}; use {choices}. {suggest(value, known)}")
@@ -134,19 +134,7 @@ def warn_of_sparsity(config: Config, graph: RegionGraph, sparsity: Meaning) -> N
 
 
 def check_convertible(net: mRNN | ElmanmRNN) -> None:
-    """Refuse a network that mRNNTorch cannot be.
-
-    Raises
-    ------
-    ConversionError
-        If it has what mRNNTorch does not; the message names all of it.
-    """
-    reasons = _reasons(net)
-    if reasons:
-        raise ConversionError(f"mRNNTorch has no {'; no '.join(reasons)}.")
-
-
-def _reasons(net: mRNN | ElmanmRNN) -> list[str]:
+    """Refuse a network that mRNNTorch cannot be; the message names all that it does not have."""
     found = []
     for region in net.layout().regions:
         own = [name for name in ("tau", "activation", "noise_level") if getattr(region, name) is not None]
@@ -158,7 +146,8 @@ def _reasons(net: mRNN | ElmanmRNN) -> list[str]:
         found.append(f"activation {net.activation.name!r}")
     for weights in net.weight_matrices():
         found += _reasons_of(weights)
-    return found
+    if found:
+        raise ConversionError(f"mRNNTorch has no {'; no '.join(found)}.")
 
 
 def _reasons_of(weights: SparseWeights) -> list[str]:

@@ -37,16 +37,8 @@ def check_numbering(group: Any, name: str, part: slice = slice(None)) -> None:
 EDGE_FIELDS = {name: field for name, field in PROJECTION_FIELDS.items() if name != "rank"}
 
 
-def parsed(
-    fields: Mapping[str, Field], row: Row, by_unit: ByUnit, before: str, after: str
-) -> dict[str, Any]:
-    """Read declared fields from the cells of a types CSV and, for regions, the attributes of their nodes.
-
-    Raises
-    ------
-    ConnectomeError
-        If a cell cannot be what its field is.
-    """
+def parsed(fields: Mapping[str, Field], row: Row, by_unit: ByUnit, before: str, after: str) -> dict[str, Any]:
+    """Read declared fields from the cells of a types CSV and, for regions, the attributes of their nodes."""
     found = {}
     for name, field in fields.items():
         cells = [row[column] for column in field.columns]
@@ -59,20 +51,7 @@ def parsed(
 
 
 class EdgeTypes:
-    """The types of a population's edges, one for each projection, and the regions that they connect.
-
-    Parameters
-    ----------
-    files : NetworkFiles
-    rows : list of dict
-        Of the types CSV.
-    targets, sources : Layout
-
-    Raises
-    ------
-    ConnectomeError
-        If a region does not exist.
-    """
+    """The types of a population's edges, rows of the types CSV: one for each projection, with its regions."""
 
     def __init__(self, files: NetworkFiles, rows: list[Row], targets: Layout, sources: Layout) -> None:
         self.files, self.rows, self.targets, self.sources = files, rows, targets, sources
@@ -106,17 +85,10 @@ class EdgeTypes:
 
 @dataclass(frozen=True, eq=False)
 class Edges:
-    """Edges of a population that fit their types, sorted by type.
-
-    Parameters
-    ----------
-    arrays : SynapseArrays
-    start, stop : ndarray of int64, shape (types,)
-        The range of each type.
-    """
+    """Edges of a population that fit their types, sorted by type."""
 
     arrays: SynapseArrays
-    start: Int64
+    start: Int64  # and stop, shape (types,): the range of each type
     stop: Int64
 
     def blocks(self, types: EdgeTypes) -> list[SynapseBlock]:
@@ -128,10 +100,7 @@ class Edges:
 def read_edges(group: Any, types: EdgeTypes, part: slice = slice(None)) -> Edges:
     """Read the edges of a population, or a part of them, and sort them by type.
 
-    Raises
-    ------
-    ConnectomeError
-        If an edge does not fit its type, or their order is wrong.
+    An edge that does not fit its type is refused, and so is another order than by target and source.
     """
 
     def refuse(problem: str) -> NoReturn:
@@ -172,24 +141,8 @@ class StoredEdges:
     """The edges of a population in their file, read for one band of target units at a time.
 
     All are read once, band by band, to check and to count them. Then one band is in memory, until each of
-    its edges has been asked for (docs/decisions/0011).
-
-    Parameters
-    ----------
-    file : h5py.File
-        Open now; it is opened again when edges are needed.
-    population : str
-    types : EdgeTypes
-
-    Attributes
-    ----------
-    counts, fan_in, dtype, digest
-        See `StoredSynapses`.
-
-    Raises
-    ------
-    ConnectomeError
-        As `read_edges`, or if the edges are not sorted by their targets.
+    its edges has been asked for (docs/decisions/0011). The ``file`` is open now, and is opened again when
+    edges are needed. ``counts``, ``fan_in``, ``dtype`` and ``digest`` are those of `StoredSynapses`.
     """
 
     def __init__(self, file: Any, population: str, types: EdgeTypes) -> None:

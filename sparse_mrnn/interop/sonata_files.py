@@ -193,7 +193,7 @@ def read_types(path: Path, identity: str, needed: Sequence[str] = ()) -> list[Ro
     for name in (identity, *needed):
         if columns.count(name) != 1:
             listed = ", ".join(map(repr, columns))
-            raise ConnectomeError(f"{path}, line 1: there is no column {name!r}. The columns are {listed}.")
+            raise ConnectomeError(f"{path}, line 1: column {name!r} is missing. The columns are {listed}.")
     for k, row in enumerate(rows, start=2):
         if None in row or None in row.values() or not re.fullmatch("[0-9]{1,18}", row[identity]):
             problem = f"a {identity} and as many columns as in line 1 are needed."

@@ -44,10 +44,7 @@ EDGE_COLUMNS = (
 
 
 def write_sonata(
-    graph: RegionGraph | mRNNBase,
-    folder: str | os.PathLike[str],
-    *,
-    seed: int | None = None,
+    graph: RegionGraph | mRNNBase, folder: str | os.PathLike[str], *, seed: int | None = None,
     overwrite: bool = False,
 ) -> None:
     """Write a graph or a network as a SONATA network that libsonata, BMTK and `read_sonata` read.
@@ -71,7 +68,7 @@ def write_sonata(
     Raises
     ------
     ConnectomeError
-        If the folder exists, or a projection has no synapses yet and there is no seed.
+        If the folder exists, or a projection has no synapses yet and no seed is given.
     ConversionError
         If a projection of a graph shares gains (of a network, they are multiplied in), or one has low rank.
     ConfigError
@@ -193,14 +190,11 @@ def _unit_columns(regions: Sequence[Region], fields: Mapping[str, Field]) -> dic
     return found
 
 
-def _node_type(
-    type_id: int, population: str, region: Region, fields: Mapping[str, Field]
-) -> Sequence[object]:
-    """Make a region's row; NULL if its units have values of their own, or there is no value."""
-    model = "virtual" if region.kind == "input" else "rate_neuron"
+def _node_type(type_id: int, population: str, region: Region, fields: Mapping[str, Field]) -> list[str]:
+    """Make a region's row; NULL if its units have values of their own, or it has none."""
     row: dict[str, str | None] = dict.fromkeys(NODE_COLUMNS)
     row |= {"node_type_id": str(type_id), "population": population, "region": region.name}
-    row["model_type"] = model
+    row["model_type"] = "virtual" if region.kind == "input" else "rate_neuron"
     for name, field in fields.items():
         row |= field.cells(getattr(region, name))
     return _cells(row)

@@ -18,16 +18,9 @@ from sparse_mrnn.lowering.layout import Int64, Layout
 class Gains:
     """Gains that the shared synapses of a weight matrix have in common (see `sharing`).
 
-    Parameters
-    ----------
-    names : tuple of (source, target, key, what)
-        What each gain is for: the projection (of several, the first one), and the unit, label or name.
-    initial : ndarray of float, shape (gains,)
-    low, high : ndarray of float, shape (gains,)
-        Bounds; infinite if there are none.
-    trainable : ndarray of bool, shape (gains,)
-    of_block : dict of block to slice
-        The gains of each shared block.
+    ``names`` says what each gain is for: the projection (of several, the first one), and the unit, label or
+    name. Arrays have shape (gains,); the bounds, ``low`` and ``high``, are infinite if there are none.
+    ``of_block`` has the gains of each shared block.
     """
 
     names: tuple[tuple[str, str, str, str], ...]
@@ -61,10 +54,8 @@ class Gains:
             if share.name in named:
                 of_block[k] = of_block[named[share.name]]
                 if own != settings[of_block[k].start]:
-                    raise GraphError(
-                        f"{projection_label(*whose)}: gain, bounds or trainable differ among the projections "
-                        f"of {share.name!r}."
-                    )
+                    differ = f"gain, bounds or trainable differ among the projections of {share.name!r}"
+                    raise GraphError(f"{projection_label(*whose)}: {differ}.")
                 continue
             what = [share.name] if share.name else share.gain_names(block.pair.n_source, block.pair.n_target)
             of_block[k] = slice(len(names), len(names) + len(what))

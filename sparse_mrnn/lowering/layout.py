@@ -142,15 +142,7 @@ class Layout:
 
 
 class UnitNames:
-    """Every name in a network, and the units it stands for.
-
-    Parameters
-    ----------
-    graph : RegionGraph
-
-    Attributes
-    ----------
-    layouts : dict of {"recurrent", "input"} to Layout
+    """Every name in a network, and the units it stands for, among its "recurrent" and its "input" units.
 
     Examples
     --------
@@ -185,13 +177,7 @@ class UnitNames:
     def find(self, name: str | int, what: str = "") -> tuple[str, Int64]:
         """Find the kind ("recurrent" or "input") and the units of a region, parent, input, or unit id.
 
-        A region goes before a unit of the same name.
-
-        Parameters
-        ----------
-        name : str or int
-        what : str, optional
-            What asks, for messages.
+        A region goes before a unit of the same name. ``what`` is what asks, for messages.
 
         Raises
         ------
@@ -205,19 +191,7 @@ class UnitNames:
         return kind, np.array([unit])
 
     def unit(self, unit_id: str | int, what: str = "") -> tuple[str, int]:
-        """Find the kind and the number of one unit by its id.
-
-        Parameters
-        ----------
-        unit_id : str or int
-        what : str, optional
-            What asks, for messages.
-
-        Raises
-        ------
-        UnknownNameError
-            If no unit has this id, or units of several regions have it; the message says where it looked.
-        """
+        """Find the kind and the number of one unit by its id; arguments and errors are those of `find`."""
         text, prefix = name_text(unit_id) or "", f"{what}: " if what else ""
         found = [(kind, k) for kind, y in self.layouts.items() for k in y.units_by_id.get(text, ())]
         if len(found) == 1:
@@ -238,15 +212,7 @@ class UnitNames:
 def find_ids(
     wanted: Iterable[str | int], ids: NDArray[np.str_], what: str, error: type[SparseMRNNError]
 ) -> Int64:
-    """Find the places of some unit ids among others.
-
-    Parameters
-    ----------
-    wanted : iterable of str or int
-    ids : ndarray of str
-    what : str
-        What has these ids, for messages.
-    error : type of SparseMRNNError
+    """Find the places of some unit ids among others; ``what`` has these, as messages name it.
 
     Raises
     ------

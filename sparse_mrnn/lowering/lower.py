@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sparse_mrnn.checks import Seed
 from sparse_mrnn.declaration.connectivity import ranges
 from sparse_mrnn.declaration.graph import RegionGraph
 from sparse_mrnn.errors import GraphError
@@ -20,13 +21,8 @@ from sparse_mrnn.ops.csr_order import index_type
 
 
 def lower(
-    graph: RegionGraph,
-    kind: str = "recurrent",
-    rng: np.random.Generator | int | None = None,
-    *,
-    constrained: bool = True,
-    dtype: type[np.floating] = np.float32,
-    rows: ArrayLike | None = None,
+    graph: RegionGraph, kind: str = "recurrent", seed: Seed | None = None, *, constrained: bool = True,
+    dtype: type[np.floating] = np.float32, rows: ArrayLike | None = None,
 ) -> BlockSparse:
     """Lower the projections of ``graph`` whose sources are "recurrent" or "input" regions.
 
@@ -36,8 +32,7 @@ def lower(
     ----------
     graph : RegionGraph
     kind : {"recurrent", "input"}
-    rng : numpy Generator, int or None
-        Source of randomness, or its seed.
+    seed : int, numpy SeedSequence or Generator, or None
     constrained : bool
         If Dale's law applies; it decides the default initial values.
     dtype : numpy floating type
@@ -61,13 +56,13 @@ def lower(
     Examples
     --------
     >>> g = RegionGraph(); g.add_region("a", 4); g.add_projection("a", "a", fan_in=2)
-    >>> block_sparse = lower(g, rng=0)
+    >>> block_sparse = lower(g, seed=0)
     >>> block_sparse.crow.tolist()
     [0, 2, 4, 6, 8]
     """
     plan = SamplingPlan.of(graph, kind, constrained, dtype)
     units = None if rows is None else _check_rows(rows, plan.targets.n)
-    bands = sample_bands(plan, SynapseStreams(rng), units)
+    bands = sample_bands(plan, SynapseStreams(seed), units)
     in_order = deque(sampled.in_csr_order(plan.sources.n) for sampled in bands)
     return _joined(plan, in_order, plan.targets if units is None else plan.targets.cut(units))
 
@@ -91,11 +86,7 @@ class Shard(NamedTuple):
 
 
 def lower_shard(
-    graph: RegionGraph,
-    rng: np.random.Generator | int | None,
-    rows: ArrayLike,
-    *,
-    constrained: bool = True,
+    graph: RegionGraph, seed: Seed | None, rows: ArrayLike, *, constrained: bool = True,
     dtype: type[np.floating] = np.float32,
 ) -> Shard:
     """Lower some rows of the recurrent matrix, as `lower` with ``rows`` does, divided by their sources.
@@ -114,7 +105,7 @@ def lower_shard(
     own: deque[CsrRows] = deque()
     halo: deque[CsrRows] = deque()
     used = np.zeros(n, dtype=bool)
-    for sampled in sample_bands(plan, SynapseStreams(rng), units):
+    for sampled in sample_bands(plan, SynapseStreams(seed), units):
         local = number[sampled.cols]
         inside = local >= 0
         own.append(replace(sampled, cols=local).select(inside).in_csr_order(len(units)))
@@ -131,10 +122,7 @@ def lower_shard(
 
 
 def without_synapses(
-    graph: RegionGraph,
-    kind: str = "recurrent",
-    *,
-    constrained: bool = True,
+    graph: RegionGraph, kind: str = "recurrent", *, constrained: bool = True,
     dtype: type[np.floating] = np.float32,
 ) -> BlockSparse:
     """Lower ``graph`` with all its projections, but without drawing any synapse.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from sparse_mrnn.checks import Seed
+
 RUN_KEY, LOW_RANK_KEY = 7, 8
 """Keep the streams of a simulation's stimuli and of low-rank projections apart from those of the synapses."""
 
@@ -21,10 +23,7 @@ def synapse_stream(seed: int, kind: str) -> np.random.Generator:
 class SynapseStreams:
     """Streams of one weight matrix: one for each band of target rows, and others for whole projections.
 
-    Parameters
-    ----------
-    rng : numpy Generator, int or None
-        The stream of the first band, or its seed; the others follow from that seed.
+    The seed is that of the first band; the streams of the others follow from it.
 
     Examples
     --------
@@ -36,12 +35,12 @@ class SynapseStreams:
     True
     """
 
-    def __init__(self, rng: np.random.Generator | int | None) -> None:
-        self._first = np.random.default_rng(rng)
-        seed = self._first.bit_generator.seed_seq
-        if not isinstance(seed, np.random.SeedSequence):  # of a legacy generator
-            seed = np.random.SeedSequence(int(self._first.integers(2**63)))
-        self._root = seed.spawn(1)[0]  # another one for each use of a generator
+    def __init__(self, seed: Seed | None) -> None:
+        self._first = np.random.default_rng(seed)
+        source = self._first.bit_generator.seed_seq
+        if not isinstance(source, np.random.SeedSequence):  # of a legacy generator
+            source = np.random.SeedSequence(int(self._first.integers(2**63)))
+        self._root = source.spawn(1)[0]  # another one for each use of a generator
 
     def band(self, number: int) -> np.random.Generator:
         """Stream that draws the synapses and initial weights of a band of rows."""

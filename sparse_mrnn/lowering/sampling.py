@@ -35,24 +35,12 @@ BAND_ROWS = 2**14
 Int32 = NDArray[np.int32]
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False)
 class SamplingPlan:
     """A weight matrix as it is declared, before its synapses are drawn.
 
-    Parameters
-    ----------
-    kind : {"recurrent", "input"}
-        What the sources are.
-    constrained : bool
-        If Dale's law applies.
-    dtype : numpy floating type
-        Of the values.
-    targets, sources : Layout
-    blocks : tuple of Projection
-        All but those of low rank, in the order of the values.
-    gains : Gains
-    n_units, n_inputs : int
-        Units and input channels of the network.
+    ``blocks`` are all projections but those of low rank, in the order of the values; ``n_units`` and
+    ``n_inputs`` are those of the network. Without ``constrained``, Dale's law does not apply.
     """
 
     kind: str
@@ -66,9 +54,7 @@ class SamplingPlan:
     n_inputs: int
 
     @classmethod
-    def of(
-        cls, graph: RegionGraph, kind: str, constrained: bool, dtype: type[np.floating]
-    ) -> SamplingPlan:
+    def of(cls, graph: RegionGraph, kind: str, constrained: bool, dtype: type[np.floating]) -> SamplingPlan:
         """Plan the weight matrix of a graph's "recurrent" or "input" sources."""
         targets, sources = Layout.of(graph), Layout.of(graph, kind)
         for layout in (targets, sources):
@@ -76,17 +62,8 @@ class SamplingPlan:
                 raise GraphError(f"{layout.n:,} units are more than a network can have, {MOST_UNITS - 1:,}.")
         sparse = (p for p in graph.projections(kind) if p.rank is None)
         blocks = tuple(sorted(sparse, key=order_in_values))  # stable: else as they are declared
-        return cls(
-            kind=kind,
-            constrained=constrained,
-            dtype=dtype,
-            targets=targets,
-            sources=sources,
-            blocks=blocks,
-            gains=Gains.of(blocks),
-            n_units=targets.n,
-            n_inputs=graph.n_inputs,
-        )
+        gains = Gains.of(blocks)
+        return cls(kind, constrained, dtype, targets, sources, blocks, gains, targets.n, graph.n_inputs)
 
     @cached_property
     def rows(self) -> Int64:
@@ -210,15 +187,7 @@ def numbering(units: Int64, n: int) -> Int32:
 def sample_bands(
     plan: SamplingPlan, streams: SynapseStreams, rows: Int64 | None = None
 ) -> Iterator[SampledSynapses]:
-    """Draw every band that has some of the rows, in their order, and keep those rows.
-
-    Parameters
-    ----------
-    plan : SamplingPlan
-    streams : SynapseStreams
-    rows : ndarray of int64, optional
-        Target units, ascending. Default: all.
-    """
+    """Draw every band that has some of the rows (target units, ascending; default: all), and keep those."""
     cuts = np.append(np.arange(0, plan.n_units, BAND_ROWS), plan.n_units)
     numbers = range(len(cuts) - 1) if rows is None else np.unique(rows // BAND_ROWS).tolist()
     for block in plan.blocks:
@@ -258,8 +227,7 @@ def _sample(
     given = {k: coordinates(blocks[k].synapses, here) for k, here in entries.items()}
     first_rows = np.array([block.pair.first_row for block in blocks], dtype=np.int32)
     rules = [
-        block.rule or GivenPairs(given[k][0] - first_rows[k], given[k][1])
-        for k, block in enumerate(blocks)
+        block.rule or GivenPairs(given[k][0] - first_rows[k], given[k][1]) for k, block in enumerate(blocks)
     ]
     lengths, rows, cols = sample_many(rng, rules, [block.pair for block in blocks])
     parts = [slice(stop - length, stop) for stop, length in zip(np.cumsum(lengths), lengths, strict=True)]
@@ -333,3 +301,17 @@ def _initialize(
         else:
             slots, part = synapses.of_projections(members)
             values[slots] = initializer(rng, part)
+
+
+def draw_factors(
+    projection: Projection, rng: np.random.Generator
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Draw the factors of W = U V^T (Mastrogiuseppe & Ostojic 2018): U, shape (target units,
+    rank), and V, shape (source units, rank).
+
+    Entries are normal, of standard deviation 1 / sqrt(rank) and 1 / (source units), so that an input of order
+    1 to every source unit gives one of order 1 or less to the target units.
+    """
+    rank, n_source, n_target = projection.rank or 0, projection.pair.n_source, projection.pair.n_target
+    left = rank**-0.5 * rng.standard_normal((n_target, rank))
+    return left, 1 / n_source * rng.standard_normal((n_source, rank))

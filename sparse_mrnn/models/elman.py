@@ -91,7 +91,7 @@ class ElmanmRNN(mRNNBase):
 
     def step_parameters(self) -> dict[str, Tensor]:
         """alpha, which is 1, and, unless it is 0 everywhere, the tonic input, as `LeakyStep` takes them."""
-        return {"alpha": self.alpha, **super().step_parameters()}
+        return {"alpha": self.unit_alpha(), **super().step_parameters()}
 
     def forward(
         self,

@@ -86,13 +86,13 @@ class LeakyStep(Step):
         return (*states, "change") if "alpha" in needed else states
 
     def sequence(self, parameters: Parameters, unit_std: float | Tensor | None, like: Tensor) -> Advance:
-        return LeakySequence(self, parameters, unit_std, like, self.rate)
+        return LeakySequence(self, parameters, unit_std, like)
 
     def stream(self, parameters: Parameters, unit_std: float | Tensor | None, like: Tensor) -> Advance:
-        return LeakyStream(self, parameters, unit_std, like, self.rate)
+        return LeakyStream(self, parameters, unit_std, like)
 
     def adjoint(self, parameters: Parameters, needed: Collection[str], like: Tensor) -> Adjoint:
-        return LeakyAdjoint(self, parameters, needed, like, self.rate)
+        return LeakyAdjoint(self, parameters, needed, like)
 
 
 class mRNN(mRNNBase):  # noqa: N801
@@ -218,7 +218,7 @@ class mRNN(mRNNBase):  # noqa: N801
 
         Rounded to the digits that are sure: 6 in float32, 12 in float64.
         """
-        alpha = self.alpha.detach().cpu().double().expand(self.layout().n, 1)[:, 0].numpy()
+        alpha = self.unit_alpha().detach().cpu().double().expand(self.layout().n, 1)[:, 0].numpy()
         tau = self.dt / alpha if self.integrator == "euler" else -self.dt / np.log1p(-alpha)
         digits = 6 if self.dtype == torch.float32 else 12
         found: dict[str, float | NDArray[np.float64]] = {}
@@ -251,7 +251,7 @@ class mRNN(mRNNBase):  # noqa: N801
 
     def step_parameters(self) -> dict[str, Tensor]:
         """alpha and, unless it is 0 everywhere, the tonic input, as `LeakyStep` takes them."""
-        return {"alpha": self.alpha, **super().step_parameters()}
+        return {"alpha": self.unit_alpha(), **super().step_parameters()}
 
     def unit_time_constants(self) -> Tensor:
         """Time constant of each unit in ms, shape (units, 1), float64."""

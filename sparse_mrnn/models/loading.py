@@ -12,10 +12,10 @@ from torch import Tensor
 
 from sparse_mrnn.declaration.sharing import SynapseLabels
 from sparse_mrnn.errors import ConfigError, SavedFileError
+from sparse_mrnn.models.devices import chosen_device
 from sparse_mrnn.models.elman import ElmanmRNN
 from sparse_mrnn.models.explicit_graph import synapse_blocks
 from sparse_mrnn.models.leaky import mRNN
-from sparse_mrnn.models.network import chosen_device
 from sparse_mrnn.models.state_checks import check_state
 from sparse_mrnn.ops.products import torch_sparse
 from sparse_mrnn.ops.torch_modes import ordinary_tensors

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from sparse_mrnn.declaration.graph import Projection, projection_label
 from sparse_mrnn.errors import UnknownNameError
 from sparse_mrnn.lowering.layout import Layout
-from sparse_mrnn.lowering.low_rank import draw_factors
+from sparse_mrnn.lowering.sampling import draw_factors
 from sparse_mrnn.models.fixed_tensors import FixedTensors
 from sparse_mrnn.models.synapse_table import ProjectionKey
 from sparse_mrnn.ops.products import LowRankBlock

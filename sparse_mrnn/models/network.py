@@ -6,7 +6,7 @@ import math
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -40,11 +40,12 @@ from sparse_mrnn.lowering.random_streams import (
     synapse_stream,
 )
 from sparse_mrnn.models.delays import delay_groups, has_delays
+from sparse_mrnn.models.devices import check_runnable, chosen_device
 from sparse_mrnn.models.explicit_graph import explicit_graph
 from sparse_mrnn.models.exports import to_networkx, to_scipy, to_torch_geometric
 from sparse_mrnn.models.low_rank import LowRankProjections
+from sparse_mrnn.models.mrnntorch_names import MRNNTorchNames
 from sparse_mrnn.models.prepare import Border, Start, check_tensor, prepare
-from sparse_mrnn.models.queries import RegionQueries
 from sparse_mrnn.models.weights import DENSE_LIMIT, SparseWeights
 from sparse_mrnn.ops.activations import (
     Activation,
@@ -53,13 +54,12 @@ from sparse_mrnn.ops.activations import (
     get_activation,
     linear,
 )
-from sparse_mrnn.ops.delays import DelayGroup
+from sparse_mrnn.ops.delays import DelayedProduct, DelayGroup
 from sparse_mrnn.ops.noise import Noise, global_generator
 from sparse_mrnn.ops.pattern import split_sparse
 from sparse_mrnn.ops.products import CsrOperator, DenseOperator, torch_sparse
 from sparse_mrnn.ops.sequence import recurrence
 from sparse_mrnn.ops.sequence.backward import gathered_steps
-from sparse_mrnn.ops.sequence.delays import DelayedProduct
 from sparse_mrnn.ops.step import Step
 from sparse_mrnn.ops.torch_modes import ordinary_tensors
 from sparse_mrnn.runtime import release_unused_memory
@@ -103,7 +103,7 @@ class MemoryEstimate:
         return self.weights + self.pattern + self.states + self.training
 
 
-class mRNNBase(RegionQueries):  # noqa: N801
+class mRNNBase(MRNNTorchNames):  # noqa: N801
     """The base of the leaky and the Elman network; see `mRNN` for the parameters.
 
     Examples
@@ -185,7 +185,6 @@ class mRNNBase(RegionQueries):  # noqa: N801
         # Without a seed the noise is torch's: manual_seed, DataLoader, torch.utils.checkpoint govern it
         self._noise_seeds = None if seed is None else network_noise_seeds(self.seed)
         self._generators: tuple[torch.Generator, torch.Generator] | None = None
-        self.rec_finalized = self.inp_finalized = False
         self._draw = True  # False: synapses come from a saved state
         self.bias: nn.Parameter | None = None
         self.init: nn.Parameter | None = None
@@ -196,119 +195,11 @@ class mRNNBase(RegionQueries):  # noqa: N801
         if config is not None and config_finalize:
             self.finalize_connectivity()
 
-    # ---------------------------------------------------------------- declaring
-
-    def add_recurrent_region(
-        self,
-        name: str,
-        num_units: int,
-        sign: str | Any = "pos",
-        base_firing: float | Any = 0,
-        init: float | Any = 0,
-        parent_region: str | None = None,
-        learnable_bias: bool | str = False,
-        **more: Any,
-    ) -> None:
-        """Add a recurrent region; ``more`` as in `RegionGraph.add_region`.
-
-        Raises
-        ------
-        FinalizeError
-            After finalising.
-        GraphError
-            As `RegionGraph.add_region`.
-        """
-        self._still_open("recurrent region", name, self.rec_finalized or self.inp_finalized)
-        given: dict[str, Any] = {"sign": sign, "base_firing": base_firing, "init": init}
-        given |= {"parent_region": parent_region, "learnable_bias": learnable_bias, **more}
-        for field, value in given.items():
-            if isinstance(value, Tensor):
-                given[field] = value.detach().cpu().numpy()
-        self.graph.add_region(name, num_units, **given)
-        self._names = None
-
-    def add_input_region(self, name: str, num_units: int, sign: str | Any = "pos") -> None:
-        """Add an input region of ``num_units`` channels."""
-        self._still_open("input region", name, self.inp_finalized)
-        self.graph.add_input(name, num_units, sign=sign)
-        self._names = None
-
-    def add_recurrent_connection(
-        self,
-        src_region: str,
-        dst_region: str,
-        sparsity: float | None = None,
-        *,
-        density: float | None = None,
-        **more: Any,
-    ) -> None:
-        """Connect two recurrent regions.
-
-        Parameters
-        ----------
-        src_region, dst_region : str
-        sparsity, density : float in [0, 1], optional
-            Fraction of the connections that exist, by mRNNTorch's name or a clear one; give one. None: all.
-        **more
-            As in `RegionGraph.add_projection`: fan_in, rule, weights, key, initializer, trainable, ...
-        """
-        self._connect("recurrent", src_region, dst_region, sparsity, density, more)
-
-    def add_input_connection(
-        self,
-        src_region: str,
-        dst_region: str,
-        sparsity: float | None = None,
-        *,
-        density: float | None = None,
-        **more: Any,
-    ) -> None:
-        """Connect an input region to a recurrent one; arguments as `add_recurrent_connection`."""
-        self._connect("input", src_region, dst_region, sparsity, density, more)
-
-    def _connect(
-        self,
-        kind: str,
-        src: str,
-        dst: str,
-        sparsity: float | None,
-        density: float | None,
-        more: dict[str, Any],
-    ) -> None:
-        closed = self.rec_finalized if kind == "recurrent" else self.inp_finalized
-        self._still_open(f"{kind} connection", f"{src} -> {dst}", closed)
-        if src in self.graph and self.graph.region(src).kind != kind:
-            other = "add_input_connection" if kind == "recurrent" else "add_recurrent_connection"
-            raise ConfigError(f"{src!r} is not a {kind} region; use {other}.")
-        if sparsity is not None and density is not None:
-            raise ConfigError(f"{src} -> {dst}: sparsity and density are the same number; give one.")
-        self.graph.add_projection(src, dst, density=density if sparsity is None else sparsity, **more)
-
-    def __setitem__(self, name: str, region: Region) -> None:
-        """Add the region ``region`` under ``name``, or replace one, before finalising."""
-        if not isinstance(region, Region):
-            raise TypeError(f"net[{name!r}] = ... takes a Region, not {type(region).__name__}.")
-        self._still_open("region", name, self.rec_finalized or self.inp_finalized)
-        self.graph.set_region(replace(region, name=name))
-        self._names = None
-
-    def _still_open(self, what: str, name: str, closed: bool) -> None:
-        if closed:
-            raise FinalizeError(
-                f"cannot add {what} {name!r}: the connectivity is finalised; add everything before, or build "
-                "a new network."
-            )
-
-    # ---------------------------------------------------------------- finalising
-
-    def finalize_connectivity(self) -> None:
-        """Finalise the recurrent and the input connectivity; ``net.graph`` is read-only from then on."""
-        self.finalize_rec_connectivity()
-        self.finalize_inp_connectivity()
+    # ---------------------------------------------------------------- building
 
     @ordinary_tensors()
-    def finalize_rec_connectivity(self) -> None:
-        """Sample the recurrent synapses and make the parameters; a second call does nothing.
+    def build(self, kind: str) -> None:
+        """Sample the "recurrent" or "input" synapses and make the parameters; a second call does nothing.
 
         Raises
         ------
@@ -317,18 +208,29 @@ class mRNNBase(RegionQueries):  # noqa: N801
         SpectralError
             If a spectral radius is asked for and the net has none to scale.
         """
-        if self.rec_finalized:
+        if self.rec_finalized if kind == "recurrent" else self.inp_finalized:
             return
-        self._check_regions()
+        if not self.graph.regions():
+            raise FinalizeError("the network has no recurrent region; add one before finalising.")
+        if kind == "recurrent":
+            self._build_recurrent()
+        else:
+            self.inp = self._lowered("input")
+        if self.rec_finalized and self.inp_finalized:
+            nx.freeze(self.graph)
+            if self.weights("recurrent").nnz >= MANY_SYNAPSES:
+                release_unused_memory()
+
+    def _build_recurrent(self) -> None:
         regions = self.layout().regions
         for region in regions:
             if region.activation is not None:
                 get_activation(region.activation, f"region {region.name!r}")
-        alpha = list(map(self._region_alpha, regions))
+        self._prepare_alpha()  # first: it refuses time constants that do not fit
         rec = self._lowered("recurrent")
         if self.spectral_radius is not None and self._draw:
             with torch.no_grad():
-                rec.scale_(self._scale(rec.matrix(), rec.pattern))
+                rec.scale_(self.spectral_factor(rec.matrix(), rec.pattern))
         tonic = self._by_unit([region.base_firing for region in regions])
         initial = self._by_unit([region.init for region in regions])
         self.fix("base_firing", tonic)
@@ -336,27 +238,13 @@ class mRNNBase(RegionQueries):  # noqa: N801
         first_bias, first_init = self._learnt("bias"), self._learnt("init")
         self.bias = nn.Parameter(tonic[first_bias].clone()) if first_bias else None
         self.init = nn.Parameter(initial[first_init].clone()) if first_init else None
-        self._prepare_alpha(alpha)
-        self.rec, self.rec_finalized = rec, True
-        self._end_building()
-
-    @ordinary_tensors()
-    def finalize_inp_connectivity(self) -> None:
-        """Sample the input synapses and make the parameters; a second call does nothing."""
-        if self.inp_finalized:
-            return
-        self._check_regions()
-        self.inp, self.inp_finalized = self._lowered("input"), True
-        self._end_building()
-
-    def _check_regions(self) -> None:
-        if not self.graph.regions():
-            raise FinalizeError("the network has no recurrent region; add one before finalising.")
+        self.rec = rec
 
     def allocate(self) -> None:
         """Finalise without drawing anything: there are no synapses yet; `load_state_dict` brings them."""
         self._draw = False
-        self.finalize_connectivity()
+        self.build("recurrent")
+        self.build("input")
 
     def _lowered(self, kind: str) -> SparseWeights:
         constrained = self._constrained[kind]
@@ -375,16 +263,10 @@ class mRNNBase(RegionQueries):  # noqa: N801
         )
         return SparseWeights(blocks, self.dtype, self.device, low_rank)
 
-    def _end_building(self) -> None:
-        if self.rec_finalized and self.inp_finalized:
-            nx.freeze(self.graph)
-            if self.weights("recurrent").nnz >= MANY_SYNAPSES:
-                release_unused_memory()
-
     def _by_unit(self, values: Sequence[float | np.ndarray[Any, Any]]) -> Tensor:
         """Values of the regions, each one number or one per unit, as a tensor, shape (units,)."""
         parts = [np.broadcast_to(v, r.n) for v, r in zip(values, self.layout().regions, strict=True)]
-        return torch.from_numpy(np.concatenate(parts)).to(self.device, self.dtype)
+        return torch.from_numpy(np.concatenate([np.empty(0), *parts])).to(self.device, self.dtype)
 
     def _learnt(self, name: str, learnable: str | None = None) -> list[int]:
         """Number the parameters of a value that is learnt, one a unit or one a region.
@@ -421,19 +303,25 @@ class mRNNBase(RegionQueries):  # noqa: N801
             self.fix(f"{name}_{what}", index, persistent=False)
         return first
 
-    def _prepare_alpha(self, alpha: list[Any]) -> None:
-        """Register alpha as declared (one number if all have one, and it is fixed), and a parameter for what
-        is trained of it."""
-        first, by_unit = self._learnt("alpha", "learnable_tau"), self._by_unit(alpha)
+    def _declared_alpha(self) -> Tensor:
+        """alpha as declared: one number if all have one and it is fixed, else of each unit."""
+        regions = self.layout().regions
+        alpha: list[Any] = [self._region_alpha(region) for region in regions] or [self._net_alpha]
         # By region, so that ranks, which have some of the units each, decide alike.
-        same = not first and not any(map(np.ndim, alpha)) and len(set(alpha)) == 1
-        one = torch.tensor(alpha[:1], dtype=self.dtype, device=self.device) if same else by_unit
-        self.fix("base_alpha", one[:, None])
+        fixed = not any(region.learnable_tau for region in regions)
+        if fixed and not any(map(np.ndim, alpha)) and len(set(alpha)) == 1:
+            return torch.tensor([alpha[:1]], dtype=self.dtype, device=self.device)
+        return self._by_unit(alpha)[:, None]
+
+    def _prepare_alpha(self) -> None:
+        """Register alpha as declared, and a parameter for what is trained of it."""
+        first, alpha = self._learnt("alpha", "learnable_tau"), self._declared_alpha()
+        self.fix("base_alpha", alpha)
         low, high = (end[self.alpha_region] for end in self._alpha_bounds(self.layout().regions))
         self.fix("alpha_low", low, persistent=False)
         self.fix("alpha_high", high, persistent=False)
         # A parameter at its bound has no gradient: it starts a millionth of the range inside.
-        share = ((by_unit[first] - low) / (high - low)).clamp(1e-6, 1 - 1e-6)
+        share = ((alpha[first, 0] - low) / (high - low)).clamp(1e-6, 1 - 1e-6)
         self.tau_logit = nn.Parameter(torch.log1p(-share) - torch.log(share)) if first else None
 
     def settings(self) -> dict[str, Any]:
@@ -704,20 +592,21 @@ class mRNNBase(RegionQueries):  # noqa: N801
     @property
     def tonic_inp(self) -> Tensor:
         """Tonic input of every unit, shape (units,), in unit order; differentiable where it is learnt."""
-        self.weights("recurrent")
+        if self.rec is None:
+            return self._by_unit([region.base_firing for region in self.layout().regions])
         if self.bias is None:
             return self.base_firing
         return self.base_firing.index_copy(0, self.bias_units, self.bias[self.bias_of])
 
-    @property
-    def alpha(self) -> Tensor:
+    def unit_alpha(self) -> Tensor:
         """Share of the state replaced in a step: of each unit, shape (units, 1), or one for all, shape (1,
         1).
 
         Of regions with ``learnable_tau`` it is low + (high - low) (1 - sigmoid(tau_logit)), one parameter a
         region or unit, which stays between 0 and 1 whatever an optimiser does; differentiable.
         """
-        self.weights("recurrent")
+        if self.rec is None:
+            return self._declared_alpha()
         if self.tau_logit is None:
             return self.base_alpha
         learnt = self.alpha_low + (self.alpha_high - self.alpha_low) * torch.sigmoid(-self.tau_logit)
@@ -726,7 +615,8 @@ class mRNNBase(RegionQueries):  # noqa: N801
     @property
     def initial_condition(self) -> Tensor:
         """Initial pre-activation of every unit, shape (units,); differentiable where it is learnt."""
-        self.weights("recurrent")
+        if self.rec is None:
+            return self._by_unit([region.init for region in self.layout().regions])
         if self.init is None:
             return self.initial_x
         return self.initial_x.index_copy(0, self.init_units, self.init[self.init_of])
@@ -753,28 +643,6 @@ class mRNNBase(RegionQueries):  # noqa: N801
             else:
                 parts.append((start, start + region.n, activation))
         return ActivationSegments(tuple(parts))
-
-    @property
-    def hid_noise_const(self) -> float | Tensor:
-        """Standard deviation of the unit noise, sqrt(2 alpha) noise_level_act / alpha; a tensor of shape
-        (units,) if units differ.
-
-        Not differentiated: a learnt alpha gets no gradient from how much noise it lets in.
-        """
-        alpha, rate = self.alpha.detach(), self._fixed_rate()
-        regions = self.layout().regions
-        if rate is not None and all(r.noise_level is None for r in regions):
-            return math.sqrt(2 * rate) * self.noise_level_act / rate
-        levels = [self.noise_level_act if r.noise_level is None else r.noise_level for r in regions]
-        level = self._by_unit(levels)[:, None]
-        return (torch.sqrt(2 * alpha) * level / alpha)[:, 0]
-
-    @property
-    def inp_noise_const(self) -> float:
-        """Standard deviation of the input noise, sqrt(2 alpha) noise_level_inp / alpha of the network's
-        alpha."""
-        alpha = self._net_alpha
-        return math.sqrt(2 * alpha) * self.noise_level_inp / alpha
 
     @property
     def _net_alpha(self) -> float:
@@ -849,9 +717,18 @@ class mRNNBase(RegionQueries):  # noqa: N801
         return first, second
 
     def noise_levels(self) -> tuple[float, float | Tensor]:
-        """Standard deviations of the input noise, and of the unit noise: one, or of shape (units, 1)."""
-        std = self.hid_noise_const
-        return self.inp_noise_const, std[:, None] if isinstance(std, Tensor) else std
+        """Standard deviations of the input noise, and of the unit noise: one, or of shape (units, 1).
+
+        They are sqrt(2 alpha) level / alpha, of the network's alpha and of each unit's. Not differentiated: a
+        learnt alpha gets no gradient from how much noise it lets in.
+        """
+        inputs = math.sqrt(2 * self._net_alpha) * self.noise_level_inp / self._net_alpha
+        rate, regions = self._fixed_rate(), self.layout().regions
+        if rate is not None and all(r.noise_level is None for r in regions):
+            return inputs, math.sqrt(2 * rate) * self.noise_level_act / rate
+        levels = [self.noise_level_act if r.noise_level is None else r.noise_level for r in regions]
+        alpha = self.unit_alpha().detach()
+        return inputs, torch.sqrt(2 * alpha) * self._by_unit(levels)[:, None] / alpha
 
     # ---------------------------------------------------------------- running
 
@@ -956,8 +833,7 @@ class mRNNBase(RegionQueries):  # noqa: N801
 
     def _fixed_rate(self) -> float | None:
         """alpha as a number where it is one for all; read from the device once."""
-        alpha = self.base_alpha
-        if alpha.numel() != 1 or self.tau_logit is not None:
+        if self.tau_logit is not None or (alpha := self.unit_alpha()).numel() != 1:
             return None
         rate: float = self._read("rate", alpha, float)
         return rate
@@ -1049,50 +925,3 @@ def _level(value: float, what: str) -> float:
     if number < 0:
         raise ConfigError(f"{what} is {number!r}; it must not be negative.")
     return number
-
-
-def check_runnable(dtype: torch.dtype, device: torch.device) -> None:
-    """Refuse a precision or a device that networks do not run in.
-
-    Raises
-    ------
-    ConfigError
-    """
-    if dtype not in (torch.float32, torch.float64):
-        raise ConfigError(
-            f"networks do not run in dtype {dtype}, for sparse products have no such precision; use "
-            "torch.float32 or torch.float64, under autocast if the code around is in another."
-        )
-    if device.type == "meta":
-        raise ConfigError(
-            "networks do not run on the meta device, which holds no values; give device='cpu' or another."
-        )
-
-
-def chosen_device(device: str | torch.device | None) -> torch.device:
-    """The device meant; by default torch's default device if that is set, else CUDA if there is one.
-
-    Raises
-    ------
-    ConfigError
-        If there is no such device.
-    """
-    if device is None and torch.get_default_device().type != "cpu":
-        device = torch.get_default_device()
-    if device is None:
-        found = torch.cuda.is_available()
-        return torch.device("cuda", torch.cuda.current_device()) if found else torch.device("cpu")
-    try:
-        chosen = torch.device(device)
-    except (RuntimeError, TypeError):
-        raise ConfigError(f"device {device!r} is no torch device; use 'cpu', 'cuda' or 'cuda:0'.") from None
-    if chosen.type == "cuda":
-        if not torch.cuda.is_available():
-            raise ConfigError(f"device {device!r}: this torch sees no CUDA device; use 'cpu', or None.")
-        return torch.device("cuda", torch.cuda.current_device() if chosen.index is None else chosen.index)
-    try:
-        torch.empty(0, device=chosen)
-    except Exception as error:  # torch raises almost anything for a device it was built without
-        text = f"device {device!r}: this torch has none ({str(error).splitlines()[0]})"
-        raise ConfigError(f"{text}; use 'cpu', or None.") from None
-    return chosen

@@ -20,10 +20,10 @@ from sparse_mrnn.errors import ConfigError, ShapeError
 from sparse_mrnn.lowering.layout import Layout
 from sparse_mrnn.models.delays import delayed_inputs, has_delays
 from sparse_mrnn.models.weights import SparseWeights
+from sparse_mrnn.ops.delays import DelayedProduct
 from sparse_mrnn.ops.noise import Noise
 from sparse_mrnn.ops.products import Operator
 from sparse_mrnn.ops.sequence import RecurrenceSpec, RecurrenceTensors
-from sparse_mrnn.ops.sequence.delays import DelayedProduct
 from sparse_mrnn.ops.step import States, Step
 
 Start = Tensor | tuple[Tensor, ...] | None

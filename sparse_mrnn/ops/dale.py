@@ -15,7 +15,7 @@ class _Effective(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, values: Tensor, index: Tensor | None, sign: Tensor | None) -> Tensor:
         compiled = index is not None and sign is not None and values.device.type == "cpu"
-        ctx.kernel = kernels.load("signed_gather") if compiled else None
+        ctx.kernel = kernels.load("weights") if compiled else None
         ctx.index, ctx.size = index, values.shape
         if ctx.kernel is not None:
             weights = values.new_empty(len(index))  # type: ignore[arg-type]

@@ -1,12 +1,20 @@
-"""The synapses of one delay, as the recurrence over a sequence and a simulation step both take them."""
+"""Delayed products: W h[t] is the sum over delays d, in steps, of W_d h[t + 1 - d].
+
+A sequence has the activity of all its steps anyway (`ActivityHistory`); gradients on their way back to
+earlier steps wait in a ring (`GradientRing`). A simulation keeps the latest activity of units that delayed
+projections come from (`RingHistory`). Activity before the start is the initial one.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
+import torch
 from torch import Tensor
 
-from sparse_mrnn.ops.products.base import Operator
+from sparse_mrnn.ops.products import CsrOperator, EventDrivenProduct, Operator, Product, events_pay
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,3 +41,246 @@ class DelayGroup:
     def select(self, stored: Tensor) -> Tensor:
         """Their values among all stored ones."""
         return stored if self.entries is None else stored[self.entries]
+
+
+# ---------------------------------------------------------------- sequences, with gradients
+
+
+class PastActivity(Protocol):
+    """Anything that knows the activity at past steps."""
+
+    def at(self, step: int) -> Tensor:
+        """Activity at a step, shape (units, batch)."""
+
+
+class ActivityHistory:
+    """Activity by step relative to a segment: 0 is its start, 1 after its first step, -1 one step before.
+
+    Parameters
+    ----------
+    start : Tensor, shape (units, batch)
+    hs : Tensor, shape (steps, units, batch)
+        Filled while the segment runs.
+    before : Tensor, shape (longest - 1, units, batch)
+        Activity before the start, the latest last.
+    """
+
+    def __init__(self, start: Tensor, hs: Tensor, before: Tensor) -> None:
+        self.start, self.before, self.states = start, before, hs.unbind(0)
+
+    def at(self, step: int) -> Tensor:
+        """Activity at a step."""
+        if step > 0:
+            return self.states[step - 1]
+        return self.start if step == 0 else self.before[step]
+
+    def tail(self, steps: int) -> Tensor:
+        """What is ``before`` for a segment that follows after ``steps`` steps."""
+        longest = len(self.before)
+        if longest == 0:
+            return self.before
+        return torch.stack([self.at(step) for step in range(steps - longest, steps)])
+
+
+class DelayedProduct:
+    """The products of all delays; each group takes its values from ``weights``, those of all synapses."""
+
+    def __init__(self, groups: Sequence[DelayGroup], weights: Tensor) -> None:
+        self.weights = weights
+        self.parts: list[tuple[DelayGroup, Product]] = [
+            (group, group.operator.bind(group.select(weights.detach()))) for group in groups
+        ]
+        self.longest = max((group.delay for group in groups), default=1)
+        self.source_sizes = [group.operator.shape[1] for group in groups]  # units that `sources` have
+
+    def before(self, h0: Tensor) -> Tensor:
+        """The activity before a sequence, as `ActivityHistory` takes it."""
+        return h0.expand(self.longest - 1, *h0.shape)
+
+    def addmm(self, y: Tensor, history: PastActivity, step: int, *, beta: float, alpha: float) -> None:
+        """y = beta y + alpha sum_d W_d h[step + 1 - d], in place."""
+        for group, product in self.parts:
+            product.addmm(y, history.at(step + 1 - group.delay), beta=beta, alpha=alpha, out=y)
+            beta = 1.0
+
+    def sources(self, history: PastActivity, step: int) -> list[Tensor]:
+        """The activity each delay transmits in a step."""
+        return [history.at(step + 1 - group.delay) for group, _ in self.parts]
+
+    def gradients(self, like: Tensor) -> GradientRing:
+        """The way of gradients back to the activity, which is like ``like``."""
+        return GradientRing(self, like)
+
+    def grad(self) -> Tensor:
+        """The gradient of ``weights``."""
+        if len(self.parts) == 1 and self.parts[0][0].entries is None:
+            return self.parts[0][1].grad()
+        grad = torch.zeros_like(self.weights)
+        for group, product in self.parts:
+            if group.entries is not None:
+                grad.index_copy_(0, group.entries.long(), product.grad())
+        return grad
+
+
+class GradientRing:
+    """Gradients on their way back to the activity of earlier steps: a ring as long as the longest delay."""
+
+    def __init__(self, product: DelayedProduct, like: Tensor) -> None:
+        self.product = product
+        without_delays = product.longest == 1 and len(product.parts) == 1
+        self.ring = like.new_zeros((0 if without_delays else product.longest, *like.shape))
+        self.scratch = None if without_delays else torch.empty_like(like)
+
+    def back(self, g: Tensor, step: int, out: Tensor, *, last: bool) -> None:
+        """Send W_d^T g from a step to the activity it read, and take what reached the activity at ``step``.
+
+        Before the start, that activity is h0, the one at step 0. ``last``: nothing is sent.
+        """
+        if self.scratch is None:
+            if not last:
+                self.product.parts[0][1].rmatmul(g, out=out)
+            return
+        if not last:
+            self.send(g, step)
+        self.take(step, out)
+
+    def send(self, g: Tensor, step: int) -> None:
+        """Add W_d^T g to the gradient of the activity that each delay d read in a step."""
+        for group, product in self.product.parts:
+            self._slot(step + 1 - group.delay).add_(product.rmatmul(g, out=self.scratch))
+
+    def take(self, step: int, out: Tensor) -> None:
+        """Write the gradient of the activity at a step to ``out``, and forget it."""
+        slot = self._slot(step)
+        out.copy_(slot)
+        slot.zero_()
+
+    def _slot(self, step: int) -> Tensor:
+        """Where the gradient of the activity at a step is gathered."""
+        return self.ring[max(step, 0) % len(self.ring)]
+
+
+# ---------------------------------------------------------------- simulation, without gradients
+
+
+class RingHistory:
+    """The last activities of ranges of units: a ring buffer per range, each as long as its own longest delay.
+
+    Parameters
+    ----------
+    lengths : dict of (start, stop) to int
+        Units ``start:stop`` are kept for so many steps. Ranges do not overlap.
+    h : Tensor, shape (units, batch)
+        Activity at the start, which also stands for all time before.
+
+    Examples
+    --------
+    >>> h = torch.tensor([[1.0], [2.0], [3.0]])
+    >>> past = RingHistory({(1, 3): 2}, h)
+    >>> past.push(10 * h); past.push(20 * h)
+    >>> out = torch.zeros(3, 1)
+    >>> past.gather([(1, 3)], 2, out)
+    >>> out.ravel().tolist()
+    [0.0, 20.0, 30.0]
+    """
+
+    def __init__(self, lengths: dict[tuple[int, int], int], h: Tensor) -> None:
+        self.rings = {
+            (start, stop): h[start:stop].expand(length, -1, -1).contiguous()
+            for (start, stop), length in sorted(lengths.items())
+        }
+        self.count = 0  # steps pushed
+
+    def push(self, h: Tensor) -> None:
+        """Add the newest activity."""
+        self.count += 1
+        self.put([h])
+
+    def put(self, latest: Sequence[Tensor]) -> None:
+        """Write the activity of the latest steps, the newest last: `count` has them already.
+
+        Ranges must be kept for as many steps at least.
+        """
+        for step, h in enumerate(latest, self.count - len(latest)):
+            for (start, stop), ring in self.rings.items():
+                ring[step % len(ring)].copy_(h[start:stop])
+
+    def gather(self, ranges: Sequence[tuple[int, int]], delay: int, out: Tensor) -> None:
+        """Write the activity of ranges ``delay`` steps ago (1: the newest) into their rows of ``out``."""
+        for start, stop in ranges:
+            ring = self.rings[start, stop]
+            out[start:stop].copy_(ring[(self.count - delay) % len(ring)])
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the rings."""
+        return sum(ring.nbytes for ring in self.rings.values())
+
+
+class StreamingProduct:
+    """sum_d W_d source[d steps ago], without gradients.
+
+    The source, shape (sources, batch), is the present activity, which its owner updates in place; it also
+    stands for all time before the start. ``event_driven``: skip silent sources where that can pay.
+    """
+
+    def __init__(self, groups: Sequence[DelayGroup], source: Tensor, *, event_driven: bool = True) -> None:
+        self.groups, self.source, self.event_driven = groups, source, event_driven
+        lengths: dict[tuple[int, int], int] = {}
+        for group in groups:
+            for units in group.sources if group.delay > 1 else ():
+                lengths[units] = max(lengths.get(units, 0), group.delay)
+        self.history = RingHistory(lengths, source) if lengths else None
+        # (sources, batch): read by delayed groups
+        self.past = torch.zeros_like(source) if lengths else source
+        self.products: list[tuple[DelayGroup, Product]] = []
+
+    @property
+    def longest(self) -> int:
+        """Longest delay, in steps."""
+        return max((group.delay for group in self.groups), default=1)
+
+    def set_values(self, stored: Tensor) -> None:
+        """Use these stored values, of all groups together, from now on."""
+        batch, device = self.source.shape[1], self.source.device
+        self.products = []
+        for group in self.groups:
+            operator, values = group.operator, group.select(stored)
+            if not values.numel():
+                continue
+            csr = operator if isinstance(operator, CsrOperator) else None
+            if self.event_driven and csr is not None and events_pay(csr.pattern, batch, device):
+                self.products.append((group, EventDrivenProduct(csr, values)))
+            else:
+                self.products.append((group, operator.bind(values)))
+
+    def advance(self) -> None:
+        """Put the present activity into the history, before each step."""
+        if self.history is not None:
+            self.history.push(self.source)
+
+    def addmm(self, y: Tensor, *, beta: float, alpha: float) -> None:
+        """y = beta * y + alpha * (the sum), in place."""
+        for group, product in self.products:
+            source = self.source
+            if group.delay > 1 and self.history is not None:
+                source = self.past
+                self.history.gather(group.sources, group.delay, source)
+            product.addmm(y, source, beta=beta, alpha=alpha, out=y)
+            beta = 1.0
+        if beta == 0:
+            y.zero_()
+        elif beta != 1:
+            y.mul_(beta)
+
+    def state(self) -> dict[str, Tensor]:
+        """The past, by name."""
+        rings = [] if self.history is None else self.history.rings.values()
+        return {f"past_{k}": ring for k, ring in enumerate(rings)}
+
+    def load(self, state: dict[str, Tensor], steps: int) -> None:
+        """Take over the past after ``steps`` steps."""
+        if self.history is not None:
+            self.history.count = steps
+            for name, ring in self.state().items():
+                ring.copy_(state[name])

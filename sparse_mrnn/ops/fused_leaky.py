@@ -10,7 +10,7 @@ The equation is that of `models.leaky.LeakyStep`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -23,13 +23,12 @@ from sparse_mrnn.ops.step import (
     Adjoint,
     Advance,
     Columns,
-    Draw,
-    Multiply,
+    Currents,
+    Drive,
     Parameters,
     SavedStep,
     States,
     Step,
-    Units,
     add_current,
 )
 
@@ -51,24 +50,13 @@ def _codes(
 
 
 class LeakyAdvance(Advance):
-    """What both passes forward have: the parameters as a step uses them.
-
-    Parameters
-    ----------
-    rate : float, optional
-        alpha, where it is one fixed number.
-    """
+    """What both passes forward have: the parameters as a step uses them."""
 
     def __init__(
-        self,
-        step: Step,
-        parameters: Parameters,
-        unit_std: float | Tensor | None,
-        like: Tensor,
-        rate: float | None,
+        self, step: Step, parameters: Parameters, unit_std: float | Tensor | None, like: Tensor
     ) -> None:
-        super().__init__(step, parameters, unit_std, like.new_empty(0) if rate is not None else like)
-        self.alpha, self.rate = parameters["alpha"], rate
+        super().__init__(step, parameters, unit_std, like if step.rate is None else like.new_empty(0))
+        self.alpha, self.rate = parameters["alpha"], step.rate
         self.keep = 1 - self.alpha  # share of the state that a step leaves
         self.bias = parameters.get("bias")
         self.tonic = None if self.bias is None else self.alpha * self.bias  # added to x in each step
@@ -83,16 +71,12 @@ class LeakySequence(LeakyAdvance):
     """
 
     def __init__(
-        self,
-        step: Step,
-        parameters: Parameters,
-        unit_std: float | Tensor | None,
-        like: Tensor,
-        rate: float | None,
+        self, step: Step, parameters: Parameters, unit_std: float | Tensor | None, like: Tensor
     ) -> None:
-        super().__init__(step, parameters, unit_std, like, rate)
-        one_pass = rate is None and like.device.type == "cpu" and like.numel() >= ONE_PASS_STATES
-        self.kernel = kernels.load("forward_step") if one_pass else None
+        super().__init__(step, parameters, unit_std, like)
+        one_pass = self.rate is None and like.device.type == "cpu" and like.numel() >= ONE_PASS_STATES
+        noisy = unit_std is not None
+        self.kernel = kernels.load("leaky") if one_pass and not noisy else None
         if self.kernel is not None:
             self.forward_step = self.kernel.forward_step.of(like.numel())
             code, self.by_torch = _codes(step.activation, self.kernel.ACTIVATIONS, -1)
@@ -105,19 +89,11 @@ class LeakySequence(LeakyAdvance):
             self.no_change = like.new_empty(0, like.shape[1])
 
     def advance(
-        self,
-        before: States,
-        after: States,
-        h: Tensor,
-        multiply: Multiply,
-        draw: Draw | None = None,
-        currents: Sequence[tuple[Units, Tensor]] = (),
-        kept: Tensor | None = None,
-        hold: Callable[[], None] | None = None,
+        self, before: States, after: States, h: Tensor, drive: Drive, currents: Currents, kept: Tensor | None
     ) -> bool | None:
         x, new, rate = before[0], after[0], self.rate
-        if self.kernel is not None and draw is None and not currents:
-            multiply(self.current, 0.0, 1.0)
+        if self.kernel is not None and not currents:
+            drive.multiply(self.current, 0.0, 1.0)
             change = self.no_change if kept is None else kept
             arrays = x.contiguous().numpy(), new.numpy(), h.numpy(), change.numpy()
             self.forward_step(*self.fixed, *arrays)
@@ -130,17 +106,17 @@ class LeakySequence(LeakyAdvance):
         else:
             torch.addcmul(self.tonic, x, self.keep, out=new)
         if rate is not None:
-            multiply(new, 1.0, rate)
+            drive.multiply(new, 1.0, rate)
         else:
-            multiply(self.current, 0.0, 1.0)
+            drive.multiply(self.current, 0.0, 1.0)
             new.addcmul_(self.current, self.alpha)
         if kept is not None:
             torch.sub(self.current, x, out=kept)
             if self.bias is not None:
                 kept += self.bias
         std = self.unit_std
-        if draw is not None and self.scaled_std is not None and std is not None:
-            drawn = draw()
+        if std is not None and self.scaled_std is not None:
+            drawn = drive.draw()
             new.addcmul_(drawn, self.scaled_std)
             if kept is not None and isinstance(std, Tensor):
                 kept.addcmul_(drawn, std)
@@ -158,45 +134,33 @@ class LeakyStream(LeakyAdvance):
     """The leaky step of a simulation, in place."""
 
     def __init__(
-        self,
-        step: Step,
-        parameters: Parameters,
-        unit_std: float | Tensor | None,
-        like: Tensor,
-        rate: float | None,
+        self, step: Step, parameters: Parameters, unit_std: float | Tensor | None, like: Tensor
     ) -> None:
-        super().__init__(step, parameters, unit_std, like, rate)
+        super().__init__(step, parameters, unit_std, like)
         relu = [a for _, _, a in step.activation.parts] == [get_activation("relu")]
         one_pass = relu and like.device.type == "cpu" and like.numel() >= ONE_PASS_STATES
-        self.kernel = kernels.load("relu_step") if one_pass else None
+        self.kernel = kernels.load("leaky") if one_pass else None
+        self.tonic_row = like.new_empty(0) if self.tonic is None else self.tonic[:, 0]
 
     def advance(
-        self,
-        before: States,
-        after: States,
-        h: Tensor,
-        multiply: Multiply,
-        draw: Draw | None = None,
-        currents: Sequence[tuple[Units, Tensor]] = (),
-        kept: Tensor | None = None,
-        hold: Callable[[], None] | None = None,
+        self, before: States, after: States, h: Tensor, drive: Drive, currents: Currents, kept: Tensor | None
     ) -> bool | None:
         (x,), rate = after, self.rate
         if rate is not None:
-            multiply(x, 1 - rate, rate)
+            drive.multiply(x, 1 - rate, rate)
         else:
-            multiply(self.current, 0.0, 1.0)
+            drive.multiply(self.current, 0.0, 1.0)
             x.mul_(self.keep).addcmul_(self.alpha, self.current)
-        if draw is not None and self.scaled_std is not None:
-            x.addcmul_(draw(), self.scaled_std)
+        if self.scaled_std is not None:
+            x.addcmul_(drive.draw(), self.scaled_std)
         for units, values in currents:
             add_current(x, units, values * (rate if rate is not None else self.alpha[units]))
-        if self.kernel is not None and hold is None:
-            return bool(self.kernel.finish(x, self.tonic, h))
+        if self.kernel is not None and not drive.held_x:
+            return bool(self.kernel.relu_step(x, self.tonic_row, h))
         if self.tonic is not None:
             x.add_(self.tonic)
-        if hold is not None:
-            hold()
+        for units, value in drive.held_x:
+            x[units] = value
         self.step.activation.apply_to(x, h)
         return None
 
@@ -209,24 +173,17 @@ class LeakyAdjoint(Adjoint):
         alpha   : back (current + b - x[t])
     """
 
-    def __init__(
-        self,
-        step: Step,
-        parameters: Parameters,
-        needed: Collection[str],
-        like: Tensor,
-        rate: float | None,
-    ) -> None:
+    def __init__(self, step: Step, parameters: Parameters, needed: Collection[str], like: Tensor) -> None:
         super().__init__(step, parameters, needed, like)
-        self.alpha, self.rate = self.parameters["alpha"], rate
+        self.alpha, self.rate = self.parameters["alpha"], step.rate
         self.grad_x, units = self.grad_states[0], len(like)
         # Sums over time and trials, of every unit; empty where none are needed.
         self.of_bias, self.of_alpha = (
             like.new_zeros(units if name in needed else 0) for name in ("bias", "alpha")
         )
-        self.none = like.new_empty(0, like.shape[1]).numpy() if like.device.type == "cpu" else None
         on_cpu = like.device.type == "cpu"
-        self.kernel = kernels.load("backward_step") if on_cpu else None
+        self.none = like.new_empty(0, like.shape[1]).numpy() if on_cpu else None
+        self.kernel = kernels.load("leaky") if on_cpu else None
         self.by_torch = step.activation
         if self.kernel is None:
             self.product, self.of_unit = torch.empty_like(like), like.new_empty(units)

@@ -1,7 +1,12 @@
-"""Gaussian noise on inputs and units, drawn step by step from two separate streams."""
+"""Gaussian noise on inputs and units, drawn step by step from two separate streams.
+
+A sequence draws the noise of all its trials from one generator each (`Noise`); a simulation has two streams
+for each trial, so that a trial's noise does not depend on how many there are (`StreamingNoise`).
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -13,13 +18,8 @@ class Noise:
     """Standard deviations, and the generators the noise is drawn from.
 
     Two separate generators, drawn step by step, give a run in pieces the noise of one long run. Both may be
-    torch's global one; then what is drawn depends on the pieces, as any other use of that generator.
-
-    Parameters
-    ----------
-    input_std : float
-    unit_std : float or Tensor of shape (units, 1)
-    input_generator, unit_generator : torch.Generator
+    torch's global one; then what is drawn depends on the pieces, as any other use of that generator. The
+    standard deviation of the units is a number or of shape (units, 1).
     """
 
     input_std: float
@@ -54,6 +54,57 @@ class Noise:
         # One generator for both goes on after the inputs' noise, not from the same state again.
         units = inputs if second is first else torch.Generator(second.device).set_state(state[1])
         return replace(self, input_generator=inputs, unit_generator=units)
+
+
+@dataclass(frozen=True, eq=False)
+class StreamingNoise:
+    """Standard deviations of the noise of a simulation, and the seeds of its streams, one for each trial."""
+
+    input_std: float
+    unit_std: float | Tensor
+    input_seeds: Sequence[int]
+    unit_seeds: Sequence[int]
+
+    def unit_streams(self, like: Tensor) -> NormalStreams:
+        """The streams of units whose states are like ``like``."""
+        return NormalStreams(self.unit_seeds, like)
+
+
+class NormalStreams:
+    """Standard normal numbers, step by step, from a random stream for each trial.
+
+    On a GPU, where every call has its price, the first stream is that of all trials. What is drawn is like
+    ``like``, of shape (rows, trials).
+
+    Examples
+    --------
+    >>> one, two = NormalStreams([5], torch.zeros(3, 1)), NormalStreams([5, 6], torch.zeros(3, 2))
+    >>> torch.equal(one.draw()[:, 0], two.draw()[:, 0])
+    True
+    """
+
+    def __init__(self, seeds: Sequence[int], like: Tensor) -> None:
+        own = like.device.type == "cpu" and like.shape[1] > 1
+        self._buffer = like.new_empty(like.shape[::-1] if own else like.shape)
+        self._drawn = self._buffer.t() if own else self._buffer
+        self._parts = self._buffer.unbind(0) if own else (self._buffer,)
+        used = seeds[: len(self._parts)]
+        self._generators = [torch.Generator(like.device).manual_seed(seed) for seed in used]
+
+    def draw(self) -> Tensor:
+        """Those of the next step, shape (rows, trials), until the next call."""
+        for part, generator in zip(self._parts, self._generators, strict=True):
+            part.normal_(generator=generator)
+        return self._drawn
+
+    def state(self) -> Tensor:
+        """State of the streams, shape (streams, bytes)."""
+        return torch.stack([generator.get_state() for generator in self._generators])
+
+    def load(self, state: Tensor) -> None:
+        """Take over a state."""
+        for generator, own in zip(self._generators, state, strict=True):
+            generator.set_state(own.clone())  # torch crashes on a view
 
 
 def global_generator(device: torch.device) -> torch.Generator:

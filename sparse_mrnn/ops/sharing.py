@@ -16,7 +16,7 @@ class _Scaled(torch.autograd.Function):
     def forward(ctx: Any, gains: Tensor, base: Tensor, group: Tensor) -> Tensor:
         ctx.size = gains.shape
         ctx.save_for_backward(base, group)
-        kernel = kernels.load("shared_gains") if base.device.type == "cpu" else None
+        kernel = kernels.load("weights") if base.device.type == "cpu" else None
         if kernel is None:
             return base * gains.index_select(0, group)
         out = torch.empty_like(base)
@@ -28,7 +28,7 @@ class _Scaled(torch.autograd.Function):
         base, group = ctx.saved_tensors
         refuse_transforms(grad)
         compiled = grad.device.type == "cpu" and not torch.is_grad_enabled()  # enabled by create_graph=True
-        kernel = kernels.load("shared_gains") if compiled else None
+        kernel = kernels.load("weights") if compiled else None
         out = grad.new_zeros(ctx.size)
         if kernel is not None:
             kernel.segment_sum(base, group, grad.contiguous(), out)

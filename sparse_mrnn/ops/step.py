@@ -33,10 +33,8 @@ Parameters = Mapping[str, Tensor]
 """What a step is differentiable in besides states and current, by name; each broadcasts to a state."""
 Units = Tensor | slice
 """A range of units, or their numbers without repeats."""
-Multiply = Callable[[Tensor, float, float], None]
-"""``multiply(y, beta, alpha)``: y = beta y + alpha (W h + W_inp u), in place."""
-Draw = Callable[[], Tensor]
-"""Standard normal numbers for the units in this step, shape (units, batch); valid until the next call."""
+Currents = Sequence[tuple[Units, Tensor]]
+"""Direct currents: values have shape (those units or 1, batch or 1)."""
 
 
 class Step(ABC):
@@ -65,6 +63,8 @@ class Step(ABC):
     """Names of the states a unit carries; the first is the one that an initial condition sets."""
     coordinate: ClassVar[str] = "x"
     """"h" if the activity alone decides what follows, as without a leak; then it is the state to analyse."""
+    rate: float | None = None
+    """`rates`, where it is one fixed number."""
 
     def __init__(self, activation: ActivationSegments) -> None:
         self.activation = activation
@@ -96,19 +96,8 @@ class Step(ABC):
     ) -> tuple[Tensor | float, Tensor | None, Tensor | None]:
         """Derivatives of a step of one state, each of its shape, for the Jacobian of a network.
 
-        Parameters
-        ----------
-        states : States
-            A single one.
-        current : callable
-            Computes the current, if it is needed.
-        parameters : Parameters
-
-        Returns
-        -------
-        own, into, out : Tensor
-            Of the velocity by the state and by the current, and of the activity by the state. A number stands
-            for one of all units, None for 1.
+        They are those of the velocity by the state and by the current, which is computed if it is needed, and
+        that of the activity by the state. A number stands for one of all units, None for 1.
         """
         with torch.enable_grad():
             (x,) = (state.detach().requires_grad_() for state in states)
@@ -147,17 +136,26 @@ class Step(ABC):
         return Adjoint(self, parameters, needed, like)
 
 
+class Drive(ABC):
+    """What drives the steps of a pass: products, noise of the units, and values that a state is held at."""
+
+    held_x: Sequence[tuple[Units, float]] = ()
+    """Units whose first state is set to a value in each step, before the activity is computed."""
+
+    @abstractmethod
+    def multiply(self, y: Tensor, beta: float, alpha: float) -> None:
+        """y = beta y + alpha (W h + W_inp u) in the present step, in place."""
+
+    @abstractmethod
+    def draw(self) -> Tensor:
+        """Return the step's standard normal numbers, shape (units, batch); valid until the next call."""
+
+
 class Advance:
     """Steps forward, one after another, without gradients.
 
-    Parameters
-    ----------
-    step : Step
-    parameters : Parameters
-    unit_std : float or Tensor of shape (units, 1), optional
-        Standard deviation of the noise of the units; None without noise.
-    like : Tensor, shape (units, batch)
-        A state.
+    ``unit_std`` is the standard deviation of the noise of the units, a number or of shape (units, 1), or None
+    without noise; ``like`` is a state.
     """
 
     def __init__(
@@ -167,48 +165,24 @@ class Advance:
         self.current = torch.empty_like(like)
 
     def advance(
-        self,
-        before: States,
-        after: States,
-        h: Tensor,
-        multiply: Multiply,
-        draw: Draw | None = None,
-        currents: Sequence[tuple[Units, Tensor]] = (),
-        kept: Tensor | None = None,
-        hold: Callable[[], None] | None = None,
+        self, before: States, after: States, h: Tensor, drive: Drive, currents: Currents, kept: Tensor | None
     ) -> bool | None:
         """Write the states one time step after ``before`` to ``after``, and their activity to ``h``.
 
-        Parameters
-        ----------
-        before, after : States
-            They may be the same tensors.
-        h : Tensor, shape (units, batch)
-        multiply : Multiply
-        draw : Draw, optional
-            The noise of the units.
-        currents : sequence of (units, values)
-            Direct currents: values have shape (those units or 1, batch or 1).
-        kept : Tensor, shape (units, batch), optional
-            Where to write the array that `Step.keeps` names besides states.
-        hold : callable, optional
-            Sets states that are held at a value, before the activity is computed.
-
-        Returns
-        -------
-        bool or None
-            True if the first state is finite, where the pass has found out on its way.
+        ``before`` and ``after`` may be the same tensors. The array that `Step.keeps` names besides states is
+        written to ``kept``. Returns True if the first state is finite, False if not, and None if the pass has
+        not found out on its way.
         """
         current = self.current if kept is None else kept
-        multiply(current, 0.0, 1.0)
-        if draw is not None and self.unit_std is not None:
-            current += draw() * self.unit_std
+        drive.multiply(current, 0.0, 1.0)
+        if self.unit_std is not None:
+            current += drive.draw() * self.unit_std
         for units, values in currents:
             add_current(current, units, values)
         for out, new in zip(after, self.step.step(before, current, self.parameters), strict=True):
             out.copy_(new)
-        if hold is not None:
-            hold()
+        for units, value in drive.held_x:
+            after[0][units] = value
         h.copy_(self.step.activity(after))
         return None
 
@@ -222,16 +196,9 @@ def add_current(to: Tensor, units: Units, values: Tensor) -> None:
 
 
 class SavedStep(NamedTuple):
-    """One time step as the forward pass has left it.
+    """One time step as the forward pass has left it: states before and after, and the activity after it.
 
-    Parameters
-    ----------
-    before, after : States
-        None in place of each state that `Step.keeps` does not name.
-    h : Tensor, shape (units, batch)
-        Activity after the step.
-    kept : Tensor, shape (units, batch), or None
-        The array that `Step.keeps` names besides states.
+    None stands in place of each state that `Step.keeps` does not name; ``kept`` is what it names besides.
     """
 
     before: tuple[Tensor | None, ...]
@@ -243,18 +210,9 @@ class SavedStep(NamedTuple):
 class Columns:
     """Where the next SDDMM reads, for a pass that writes there on its way: column ``filled`` of either array.
 
-    Parameters
-    ----------
-    gradient : Tensor, shape (units, steps, batch)
-        Gradients of the current; of no steps if nothing is to be written.
-    activity : Tensor, shape (sources, steps, batch)
-        The activity that was multiplied; likewise.
-
-    Attributes
-    ----------
-    source : Tensor, shape (sources, batch)
-        The activity that was multiplied in the present step.
-    filled : int
+    ``gradient`` gathers gradients of the current, shape (units, steps, batch), and ``activity`` what was
+    multiplied, shape (sources, steps, batch); they have no steps if nothing is to be written. ``source`` is
+    the activity that was multiplied in the present step, shape (sources, batch).
     """
 
     def __init__(self, gradient: Tensor, activity: Tensor) -> None:
@@ -277,18 +235,8 @@ class Columns:
 class Adjoint:
     """Steps backward, one after another: by torch's autograd of each step, which is computed again.
 
-    Parameters
-    ----------
-    step : Step
-    parameters : Parameters
-    needed : collection of str
-        Parameters that need a gradient.
-    like : Tensor, shape (units, batch)
-
-    Attributes
-    ----------
-    grad_states : list of Tensor, grad_h : Tensor, each of shape (units, batch)
-        Gradients that reach the states and the activity after the step to go back through next.
+    ``needed`` names the parameters that need a gradient. ``grad_states`` and ``grad_h``, each (units, batch),
+    are the gradients that reach the states and the activity after the step to go back through next.
     """
 
     def __init__(self, step: Step, parameters: Parameters, needed: Collection[str], like: Tensor) -> None:
@@ -308,7 +256,9 @@ class Adjoint:
             self.grad_h += given
         with torch.enable_grad():
             states = tuple(s.detach().requires_grad_() for s in saved.before if s is not None)
-            current = _needed(saved.kept).detach().requires_grad_()
+            if saved.kept is None:
+                raise ValueError("the current of a step was not kept; Step.keeps must name it.")
+            current = saved.kept.detach().requires_grad_()
             learnt = {name: self.parameters[name].detach().requires_grad_() for name in self.sums}
             learnt |= {name: tensor for name, tensor in self.step.learnt.items() if name in learnt}
             after = self.step.step(states, current, {**self.parameters, **learnt})
@@ -330,9 +280,3 @@ class Adjoint:
     def gradients(self) -> dict[str, Tensor]:
         """Return the gradients of the parameters, over all steps gone back through."""
         return self.sums
-
-
-def _needed(kept: Tensor | None) -> Tensor:
-    if kept is None:
-        raise ValueError("the current of a step was not kept; Step.keeps must name it.")
-    return kept

@@ -4,12 +4,10 @@ Every function takes a network, a graph, a recording or an array, whichever has 
 axes (or new ones) and returns them. Large nets are binned first, so no picture needs a dense matrix.
 """
 
-from sparse_mrnn.plot.activity import plot_activity, plot_traces
+from sparse_mrnn.plot.activity import plot_activity, plot_traces, plot_trajectory
 from sparse_mrnn.plot.regions import plot_connectivity, plot_regions
-from sparse_mrnn.plot.spectrum import plot_spectrum
 from sparse_mrnn.plot.training import plot_training
-from sparse_mrnn.plot.trajectory import plot_trajectory
-from sparse_mrnn.plot.weights import plot_degrees, plot_weight_change, plot_weights
+from sparse_mrnn.plot.weights import plot_degrees, plot_spectrum, plot_weight_change, plot_weights
 
 __all__ = [
     "plot_activity", "plot_connectivity", "plot_degrees", "plot_regions", "plot_spectrum",

@@ -1,4 +1,4 @@
-"""Recorded activity over time: a heat map, or lines."""
+"""Recorded activity: a heat map or lines over time, or a trajectory through principal components."""
 
 from __future__ import annotations
 
@@ -14,24 +14,19 @@ from sparse_mrnn.plot.figure import PIXELS, Axes, axes_or_new, height_for, name_
 from sparse_mrnn.plot.sources import Activity, ActivitySource, Mark
 
 LINES = 10
-"""Regions of which lines are drawn if none are chosen."""
+"""Regions that get a line if none are chosen."""
 NAMED_UNITS = 60
 """Units up to which a heat map of a choice names each of them."""
 MARKED = 8
 """Rows of stimuli and interventions above the axes."""
+MOST_SAMPLES = 2_000
+"""Trials times times of which components are found; more are thinned evenly in time."""
 
 
 def plot_activity(
-    source: ActivitySource,
-    trial: int = 0,
-    ax: Axes | None = None,
-    *,
-    regions: Sequence[str] | None = None,
-    units: Sequence[str] | None = None,
-    start: float | None = None,
-    stop: float | None = None,
-    variable: str | None = None,
-    net: mRNNBase | None = None,
+    source: ActivitySource, trial: int = 0, ax: Axes | None = None, *,
+    regions: Sequence[str] | None = None, units: Sequence[str] | None = None, start: float | None = None,
+    stop: float | None = None, variable: str | None = None, net: mRNNBase | None = None,
 ) -> Axes:
     """Draw activity as a heat map: units by region, or means of regions, over time; bars above are stimuli.
 
@@ -65,7 +60,7 @@ def plot_activity(
     >>> plot_activity(np.random.default_rng(0).random((50, 20))).get_xlabel()
     'time (ms)'
     """
-    found = Activity.of(source, net=net, variable=variable).select(regions, units, start, stop)
+    found = Activity.of(source, net, variable).select(regions, units, start, stop)
     _check_trial(found, trial)
     n = found.values.shape[2]
     by_unit = n <= NAMED_UNITS and found.per_unit and not (regions is None and units is None)
@@ -92,16 +87,9 @@ def plot_activity(
 
 
 def plot_traces(
-    source: ActivitySource,
-    trial: int | None = None,
-    ax: Axes | None = None,
-    *,
-    regions: Sequence[str] | None = None,
-    units: Sequence[str] | None = None,
-    start: float | None = None,
-    stop: float | None = None,
-    variable: str | None = None,
-    net: mRNNBase | None = None,
+    source: ActivitySource, trial: int | None = None, ax: Axes | None = None, *,
+    regions: Sequence[str] | None = None, units: Sequence[str] | None = None, start: float | None = None,
+    stop: float | None = None, variable: str | None = None, net: mRNNBase | None = None,
 ) -> Axes:
     """Draw lines over time: means of regions, in a band that holds 80% of their units, or single units.
 
@@ -130,7 +118,7 @@ def plot_traces(
     >>> ax.get_legend_handles_labels()[1]
     ['3', '7']
     """
-    found = Activity.of(source, net=net, variable=variable).select(regions, units, start, stop)
+    found = Activity.of(source, net, variable).select(regions, units, start, stop)
     if trial is not None:
         _check_trial(found, trial)
     if units is not None and not found.per_unit:
@@ -150,6 +138,69 @@ def plot_traces(
     ax.legend(loc="center left", title=what, alignment="left", **style)
     most = "" if len(shown) == len(names) else f", the {len(shown)} of {len(names)} regions that vary most"
     _draw_marks(ax, found.marks, _title(found, trial) + most)
+    return ax
+
+
+def plot_trajectory(
+    source: ActivitySource, ax: Axes | None = None, *, regions: Sequence[str] | None = None,
+    start: float | None = None, stop: float | None = None, variable: str | None = None,
+    net: mRNNBase | None = None,
+) -> Axes:
+    """Draw the first two principal components of activity over time, a line for each trial, coloured by time.
+
+    A circle marks where a trial begins, crosses where a stimulus begins or ends.
+
+    Parameters
+    ----------
+    source, regions, start, stop, variable, net
+        See `plot_activity`.
+    ax : Axes, optional
+
+    Raises
+    ------
+    RecordingError
+        If there are fewer than two times or columns, or if nothing changes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> plot_trajectory(np.random.default_rng(0).random((50, 20))).get_xlabel()[:5]
+    'PC 1 '
+    """
+    found = Activity.of(source, net, variable).select(regions, None, start, stop)
+    trials, steps, n = found.values.shape
+    if steps < 2 or n < 2:
+        raise RecordingError(f"{steps} times of {n} units have no trajectory; record more of both.")
+    every = -(-trials * steps // MOST_SAMPLES)
+    time = found.time[::every]
+    values = np.asarray(found.values[:, ::every]).astype(np.float64)
+    centred = (values - values.mean(axis=(0, 1))).reshape(-1, n)
+    if not np.isfinite(centred).all() or not centred.any():
+        raise RecordingError("activity that does not change, or is not finite, has no principal components.")
+    left, scale, _ = np.linalg.svd(centred, full_matrices=False)
+    share = scale**2 / (scale**2).sum()
+    scores = (left[:, :2] * scale[:2]).reshape(trials, len(time), -1)
+    if scores.shape[2] < 2:
+        scores = np.concatenate([scores, np.zeros_like(scores)], axis=2)
+        share = np.append(share, 0.0)
+    ax = axes_or_new(ax, (6.4, 5))
+    from matplotlib.collections import LineCollection
+
+    for trial in scores:
+        pieces = np.stack([trial[:-1], trial[1:]], axis=1)
+        lines = LineCollection(list(pieces), array=time[1:], cmap="viridis", lw=1.4)
+        lines.set_clim(time[0], time[-1])
+        ax.add_collection(lines)
+        ax.plot(*trial[0], "o", color="0.2", ms=4)
+        for moment in {t for mark in found.marks for t in (mark.start, mark.stop)}:
+            if time[0] < moment < time[-1]:
+                ax.plot(*trial[int(np.searchsorted(time, moment))], "x", color="0.2", ms=6)
+    ax.autoscale_view()
+    where = "" if regions is None else f" of {', '.join(regions)}"
+    many = "" if trials == 1 else f", {trials} trials"
+    ax.set_title(f"activity{where}{many}: principal components")
+    ax.set(xlabel=f"PC 1 ({share[0]:.0%} of variance)", ylabel=f"PC 2 ({share[1]:.0%} of variance)")
+    ax.figure.colorbar(lines, ax=ax, label="time (ms)")
     return ax
 
 

@@ -25,10 +25,7 @@ TALLEST, SMALLEST_FONT, LONGEST_NAME = 20.0, 5.0, 32
 def new_figure(size: tuple[float, float]) -> Any:
     """An empty figure for a file, inches wide and high; pyplot does not know of it.
 
-    Raises
-    ------
-    MissingExtraError
-        Without matplotlib.
+    `MissingExtraError` without matplotlib.
     """
     try:
         from matplotlib.figure import Figure
@@ -39,13 +36,7 @@ def new_figure(size: tuple[float, float]) -> Any:
 
 
 def without_display() -> None:
-    """Draw to files only from now on, also without a display.
-
-    Raises
-    ------
-    MissingExtraError
-        Without matplotlib.
-    """
+    """Draw to files only from now on, also without a display; `MissingExtraError` without matplotlib."""
     new_figure((1, 1))
     import matplotlib
 
@@ -85,10 +76,11 @@ def spread(positions: ArrayLike, apart: float, low: float, high: float) -> NDArr
     >>> spread([0.0, 1.0, 9.0], 2.0, -5.0, 12.0).tolist()
     [-0.5, 1.5, 9.0]
     """
-    steps: NDArray[np.float64] = apart * np.arange(len(np.asarray(positions)), dtype=float)
-    if not len(steps):
-        return steps
-    found = isotonic_regression(np.asarray(positions, dtype=float) - steps).x
+    ascending = np.asarray(positions, dtype=float)
+    if not len(ascending):
+        return ascending
+    steps = apart * np.arange(len(ascending))
+    found = isotonic_regression(ascending - steps).x
     moved: NDArray[np.float64] = np.clip(found, low, low + max(high - low - steps[-1], 0.0)) + steps
     return moved
 

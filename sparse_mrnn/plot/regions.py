@@ -16,9 +16,7 @@ from sparse_mrnn.plot.figure import EXCITATORY, INHIBITORY, UNSIGNED, Axes, axes
 from sparse_mrnn.plot.sources import NetworkSource, graph_of
 
 VALUES = {
-    "synapses": "synapses",
-    "density": "fraction of possible synapses",
-    "fan_in": "synapses onto a unit",
+    "synapses": "synapses", "density": "fraction of possible synapses", "fan_in": "synapses onto a unit",
 }
 NUMBERS = 14
 """Regions up to which every cell holds its number."""
@@ -57,10 +55,7 @@ def _by_sign(graph: RegionGraph, projection: Projection) -> NDArray[np.float64]:
 
 
 def plot_connectivity(
-    source: NetworkSource,
-    value: str = "synapses",
-    ax: Axes | None = None,
-    *,
+    source: NetworkSource, value: str = "synapses", ax: Axes | None = None, *,
     regions: Sequence[str] | None = None,
 ) -> Axes:
     """Draw how strongly every region is connected to every other, rows = targets, columns = sources.

@@ -41,19 +41,10 @@ def network_of(source: NetworkSource) -> mRNNBase:
 
 @dataclass(frozen=True, eq=False)
 class Weights:
-    """A recurrent weight matrix with its regions.
+    """A recurrent weight matrix, shape (targets, sources), with its regions.
 
-    Parameters
-    ----------
-    matrix : scipy CSR array, shape (targets, sources)
-    ptr : ndarray of int, shape (regions + 1,)
-        First unit of each region, and the number of units.
-    names : tuple of str
-        Names of the regions.
-    label : str
-        Name of the whole.
-    synapses : int
-        Parallel ones counted each.
+    ``ptr`` has the first unit of each region and the number of units, ``names`` those of the regions,
+    ``label`` that of the whole; parallel ``synapses`` are counted each.
     """
 
     matrix: sp.csr_array
@@ -64,15 +55,7 @@ class Weights:
 
     @classmethod
     def of(cls, source: MatrixSource, regions: Sequence[str] | None = None) -> Weights:
-        """Effective weights of a network, those a graph gets with seed 0, or a square matrix.
-
-        Raises
-        ------
-        ShapeError
-            If a matrix is not square.
-        UnknownNameError
-            If a region does not exist.
-        """
+        """Effective weights of a network, those a graph gets with seed 0, or a square matrix."""
         if not isinstance(source, mRNNBase | RegionGraph):
             matrix = to_scipy(source)
             if matrix.shape[0] != matrix.shape[1]:
@@ -103,24 +86,11 @@ class Mark:
 
 @dataclass(frozen=True, eq=False)
 class Activity:
-    """Recorded activity with what names its columns.
+    """Recorded activity and what names its columns: units or, unless ``per_unit``, statistics of regions.
 
-    Parameters
-    ----------
-    values : array or xarray.DataArray, shape (trial, time, column)
-        It is read piece by piece, when it is needed.
-    time : ndarray of float, shape (time,)
-        ms.
-    region, label : ndarray of str, shape (columns,)
-        A column's region, and its unit's id or, of statistics, its region again.
-    name : str
-        Name of the variable.
-    per_unit : bool
-        True if columns are units; False if they are statistics of regions.
-    marks : tuple of Mark
-    variance : array or xarray.DataArray, optional
-        Over the units of a region, where the values are means over them.
-    parents : tuple of (region, parent)
+    ``values``, an array or xarray.DataArray of shape (trial, time, column), are read piece by piece, when
+    they are needed; ``time`` is in ms. ``label`` is a unit's id or, of statistics, the region again. Means
+    may come with the ``variance`` over the units of a region. ``parents`` are pairs (region, parent).
     """
 
     values: Any
@@ -134,26 +104,8 @@ class Activity:
     parents: tuple[tuple[str, str], ...] = ()
 
     @classmethod
-    def of(
-        cls, source: ActivitySource, *, net: mRNNBase | None = None, variable: str | None = None
-    ) -> Activity:
-        """A recording, one on disk, or states as ``forward`` returns them.
-
-        Parameters
-        ----------
-        source : Dataset, path, or array of shape (trial, time, units) or (time, units)
-        net : mRNN or ElmanmRNN, optional
-            Names the units of an array, and gives its time step.
-        variable : str, optional
-            Variable of a Dataset. Default: the first.
-
-        Raises
-        ------
-        RecordingError
-            If the variable does not exist, or nothing is recorded.
-        ShapeError
-            If an array has another shape.
-        """
+    def of(cls, source: ActivitySource, net: mRNNBase | None = None, variable: str | None = None) -> Activity:
+        """A recording, one on disk, or states as ``forward`` returns them; see `plot_activity`."""
         if isinstance(source, str | os.PathLike):
             source = open_recording(Path(source))
         if isinstance(source, Tensor | np.ndarray):
@@ -177,11 +129,7 @@ class Activity:
             return cls(values, time, np.full(n, "units"), np.arange(n).astype(str), "activity")
         if net.layout().n != n:
             raise ShapeError(f"activity of {n} units is not of a network of {net.layout().n} units.")
-        region, label = [], []
-        for r in net.layout().regions:
-            region += [r.name] * r.n
-            label += list(r.unit_ids or [f"{r.name}[{k}]" for k in range(r.n)])
-        return cls(values, time, np.array(region), np.array(label), "activity")
+        return cls(values, time, *net.layout().labels(), "activity")
 
     @classmethod
     def _of_dataset(cls, recording: xarray.Dataset, variable: str | None) -> Activity:
@@ -198,8 +146,8 @@ class Activity:
         other = variable.removesuffix("_mean") + "_variance"
         variance = recording.get(other) if variable.endswith("_mean") else None
         end = float(time[-1]) if len(time) else 0.0
-        more: dict[str, Any] = dict(marks=_marks(attrs, end), variance=variance, parents=_parents(attrs))
-        return cls(values, time, region, label, variable, per_unit, **more)
+        parents = tuple(_json(attrs.get("parents")).items())
+        return cls(values, time, region, label, variable, per_unit, _marks(attrs, end), variance, parents)
 
     @property
     def step(self) -> float:
@@ -207,23 +155,11 @@ class Activity:
         return float(self.time[1] - self.time[0] if len(self.time) > 1 else self.time[0])
 
     def select(
-        self,
-        regions: Sequence[str] | None = None,
-        units: Sequence[str] | None = None,
-        start: float | None = None,
-        stop: float | None = None,
+        self, regions: Sequence[str] | None, units: Sequence[str] | None,
+        start: float | None, stop: float | None,
     ) -> Activity:
-        """Only some regions (or parents) or units, and times from ``start`` to ``stop``, ms.
-
-        Raises
-        ------
-        UnknownNameError
-            If a region or unit is not in the recording.
-        RecordingError
-            If no time lies between.
-        """
-        low = -np.inf if start is None else start
-        high = np.inf if stop is None else stop
+        """Only some regions (or parents) or units, and times from ``start`` to ``stop``, ms."""
+        low, high = -np.inf if start is None else start, np.inf if stop is None else stop
         times = np.flatnonzero((self.time > low) & (self.time <= high))
         if not len(times):
             until = f"the recording ends at {self.time[-1]:g} ms"
@@ -236,9 +172,9 @@ class Activity:
             return found
         columns = self._columns(self.region, regions, "regions") + self._columns(self.label, units, "units")
         columns = list(dict.fromkeys(columns))
+        found = replace(found, values=found.values[:, :, columns], region=found.region[columns])
         variance = None if found.variance is None else found.variance[:, :, columns]
-        values, region, label = found.values[:, :, columns], found.region[columns], found.label[columns]
-        return replace(found, values=values, variance=variance, region=region, label=label)
+        return replace(found, label=found.label[columns], variance=variance)
 
     def _columns(self, names: NDArray[Any], chosen: Sequence[str] | None, what: str) -> list[int]:
         found: list[int] = []
@@ -264,11 +200,6 @@ def _marks(attrs: dict[str, Any], end: float) -> tuple[Mark, ...]:
             between = f"{spec.get('source') or 'all'} to {spec.get('target') or 'all'}"
             found.append(Mark(kind, str(spec.get("region") or between), start, stop))
     return tuple(mark for mark in found if mark.start < mark.stop)
-
-
-def _parents(attrs: dict[str, Any]) -> tuple[tuple[str, str], ...]:
-    """(region, parent) of the network of a recording."""
-    return tuple(_json(attrs.get("parents")).items())
 
 
 def _json(text: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Weights: the matrix, what training changed, and how many synapses units have."""
+"""Weights: the matrix, what training changed, how many synapses units have, and the eigenvalues."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from sparse_mrnn.declaration.graph import RegionGraph
 from sparse_mrnn.errors import ShapeError
+from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.plot.figure import PIXELS, Axes, axes_or_new, height_for, label_decades, name_rows
-from sparse_mrnn.plot.sources import MatrixSource, Weights
+from sparse_mrnn.plot.sources import MatrixSource, Weights, network_of
+from sparse_mrnn.spectral import disc_radius, leading_eigenpairs
 
 
 def plot_weights(
@@ -41,13 +45,17 @@ def plot_weights(
     """
     weights = Weights.of(source, regions)
     ax = axes_or_new(ax, (8, height_for(len(weights.names))))
+    from matplotlib.colors import FuncNorm
+
     matrix, n = weights.matrix.tocoo(), weights.matrix.shape[0]
     bins = min(n, PIXELS)
     row, col = (index.astype(np.int64) * bins // n for index in (matrix.row, matrix.col))
     image = np.bincount(row * bins + col, matrix.data, minlength=bins**2).reshape(bins, bins)
     limit = float(np.quantile(np.abs(image[image != 0]), 0.98)) if image.any() else 1.0
     extent = (0, n, n, 0)
-    style: dict[str, Any] = dict(cmap="RdBu_r", norm=_signed_root(limit), interpolation="nearest")
+    root, square = (lambda x: np.sign(x) * np.sqrt(np.abs(x))), (lambda x: np.sign(x) * np.square(x))
+    norm = FuncNorm((root, square), -limit, limit)
+    style: dict[str, Any] = dict(cmap="RdBu_r", norm=norm, interpolation="nearest")
     drawn = ax.imshow(image, aspect="auto", extent=extent, **style)
     for border in weights.ptr[1:-1] if len(weights.names) < 100 else ():
         ax.axhline(border, color="0.6", lw=0.4)
@@ -62,18 +70,6 @@ def plot_weights(
     ticks = [largest * share for share in (-1, -0.5, -0.1, 0, 0.1, 0.5, 1)]
     bar.set_ticks(ticks, labels=[f"{tick:.6g}" for tick in ticks])
     return ax
-
-
-def _signed_root(limit: float) -> Any:
-    from matplotlib.colors import FuncNorm
-
-    def forward(x: Any) -> Any:
-        return np.sign(x) * np.sqrt(np.abs(x))
-
-    def inverse(x: Any) -> Any:
-        return np.sign(x) * np.square(x)
-
-    return FuncNorm((forward, inverse), -limit, limit)
 
 
 def plot_weight_change(before: MatrixSource, after: MatrixSource, ax: Axes | None = None) -> Axes:
@@ -156,4 +152,59 @@ def plot_degrees(
     ax.grid(True, which="major", color="0.92", lw=0.6)
     ax.legend(frameon=False, fontsize=8)
     ax.set_title(f"{weights.label}: degrees of {n:,} units")
+    return ax
+
+
+def plot_spectrum(
+    source: mRNNBase | RegionGraph | ArrayLike, disc: float | None = None, radius: float | None = None,
+    ax: Axes | None = None, *, k: int = 60,
+) -> Axes:
+    """Draw eigenvalues in the complex plane: the leading ones of a network or a graph, or those given.
+
+    Parameters
+    ----------
+    source : mRNN, ElmanmRNN, RegionGraph, or array of complex
+        A graph gets the weights of seed 0.
+    disc : float, optional
+        Radius of the disc that theory expects, drawn filled; see `sparse_mrnn.spectral.disc_radius`. Of a
+        network it is found.
+    radius : float, optional
+        Spectral radius, drawn as a dashed circle. Of a network it is found.
+    ax : Axes, optional
+    k : int
+        Eigenvalues that are found of a network.
+
+    Raises
+    ------
+    SpectralError
+        If the eigenvalues of a network cannot be certified.
+
+    Examples
+    --------
+    >>> plot_spectrum([0.5, 0.2 + 0.3j, 0.2 - 0.3j], radius=0.5).get_xlabel()
+    'real part'
+    """
+    values, title = source, ""
+    if isinstance(source, mRNNBase | RegionGraph):
+        net = network_of(source)
+        layout = net.layout()
+        values, _ = leading_eigenpairs(net, min(k, layout.n), vectors=False)
+        disc = disc_radius(net, layout.ptr) if disc is None else disc
+        radius = float(np.abs(values).max(initial=0.0)) if radius is None else radius
+        title = f"{net.graph.name or 'network'}: {len(values)} leading eigenvalues of {layout.n:,}"
+    points = np.asarray(values)
+    ax = axes_or_new(ax, (5.4, 6.2))
+    from matplotlib.patches import Circle
+
+    if disc is not None:
+        look: dict[str, Any] = dict(color="#dfe6e9", lw=0, zorder=0)
+        ax.add_patch(Circle((0, 0), disc, label=f"disc of theory, {disc:.4g}", **look))
+    if radius is not None:
+        look = dict(fill=False, ls="--", color="0.4")
+        ax.add_patch(Circle((0, 0), radius, label=f"spectral radius, {radius:.4g}", **look))
+    ax.plot(points.real, points.imag, "o", ms=3, color="#2c6fbb", label=f"{len(points)} eigenvalues")
+    reach = 1.1 * max(float(np.abs(points).max(initial=0)), disc or 0, radius or 0) or 1.0
+    ax.set(xlim=(-reach, reach), ylim=(-reach, 1.3 * reach), aspect="equal", title=title)
+    ax.set(xlabel="real part", ylabel="imaginary part")
+    ax.legend(loc="upper center", ncols=2, fontsize=7, frameon=False)
     return ax

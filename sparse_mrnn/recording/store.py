@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sparse_mrnn.errors import RecordingError
+from sparse_mrnn.errors import RecordingError, SavedFileError
 from sparse_mrnn.files.atomic import reason, replacing_folder, sync
 from sparse_mrnn.recording.axes import Axes
 from sparse_mrnn.recording.chunks import ChunkFiles, codecs
@@ -114,8 +114,8 @@ class ZarrStore:
             with replacing_folder(self.path) as new:
                 self._make(new, attrs)
                 first_checkpoint(new / CHECKPOINT)
-        except OSError as error:
-            what = f"cannot write the recording {self.path}: {reason(error)}"
+        except (OSError, SavedFileError) as error:
+            what = f"cannot write the recording {self.path}: {reason(error.__cause__ or error)}"
             raise RecordingError(f"{what}. Nothing was left half-written.") from error
         self.open(Metadata.read(self.path))
 

@@ -1,4 +1,4 @@
-"""What a run depends on, and what a recording says of its network, both from one description."""
+"""Fingerprint of a run, and the attributes of its recording, both from one description of the network."""
 
 from __future__ import annotations
 

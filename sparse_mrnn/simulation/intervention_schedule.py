@@ -11,7 +11,8 @@ import torch
 
 from sparse_mrnn.errors import InterventionError, suggest
 from sparse_mrnn.models.network import mRNNBase
-from sparse_mrnn.ops.stream import HeldStates, Units
+from sparse_mrnn.ops.step import Units
+from sparse_mrnn.ops.stream import HeldStates
 from sparse_mrnn.simulation.targets import as_index, find_units
 from sparse_mrnn.stimulus import Clamp, Gain, Intervention, Lesion
 
@@ -115,7 +116,7 @@ def _projections(net: mRNNBase, gain: Gain) -> tuple[str, tuple[int, ...]]:
         raise InterventionError(f"{gain.label}: {what}.")
     kind, between = net.projections(gain.source, gain.target)
     if not between:
-        raise InterventionError(f"{gain.label}: there is no such projection.")
+        raise InterventionError(f"{gain.label}: such a projection does not exist.")
     found = net.projections(gain.source, gain.target, gain.key)[1]
     if not found:
         known = suggest(gain.key, [net.weights(kind).all_projections[k][2] for k in between], what="keys")

@@ -10,7 +10,6 @@ import numpy as np
 
 from sparse_mrnn.errors import RecordingError, ShapeError, suggest
 from sparse_mrnn.models.network import mRNNBase
-from sparse_mrnn.recording import Record
 from sparse_mrnn.recording.axes import Axes
 from sparse_mrnn.recording.recorder import Statistics
 from sparse_mrnn.runtime import free_memory
@@ -27,17 +26,9 @@ LONGEST_CHUNK = 4096
 
 @dataclass(frozen=True, eq=False)
 class SimulationPlan:
-    """Options of a run, with the length and the recording they mean for a network.
+    """Options of a run, with the time steps and the axes of the recording that they mean for a network.
 
-    Parameters
-    ----------
-    options : SimulationOptions
-    steps : int
-        Time steps of the run.
-    axes : Axes
-        Labels and sizes of the recording.
-    spec : dict
-        Options as JSON: a run that is resumed must have the same.
+    ``spec`` are the options as JSON: a run that is resumed must have the same.
     """
 
     options: SimulationOptions
@@ -59,24 +50,18 @@ def plan_simulation(net: mRNNBase, options: SimulationOptions) -> SimulationPlan
     RecordingError
         If a variable to record is not one that the network's units have.
     """
-    known = ("h", *net.step.states)
-    for name in options.record.variables:
+    record, known = options.record, ("h", *net.step.states)
+    for name in record.variables:
         if name not in known:
             hint = suggest(name, known, what="variables")
             raise RecordingError(f"record: variables has no {name!r}. {hint}")
     steps = options.count_steps(net.dt)
-    axes = _axes(net, options.record, options.batch, steps)
-    return SimulationPlan(options, steps, axes, options.to_spec(net.dt, steps))
-
-
-def _axes(net: mRNNBase, record: Record, batch: int, steps: int) -> Axes:
-    """Return labels and sizes of the recording: regions in the order asked for, each in unit order."""
     region, unit_id = net.layout().labels()
-    units = recorded_units(net, record)
+    units = recorded_units(net, record)  # regions in the order asked for, each in unit order
     groups = tuple(net.hid_regions if record.regions is None else record.regions)
-    return Axes(
+    axes = Axes(
         record=record,
-        trials=batch,
+        trials=options.batch,
         samples=steps // record.every,
         interval=float(record.every * net.dt),
         units=units if "units" in record.what else units[:0],
@@ -85,6 +70,7 @@ def _axes(net: mRNNBase, record: Record, batch: int, steps: int) -> Axes:
         groups=groups if set(record.what) - {"units"} else (),
         dtype=np.dtype(record.dtype or str(net.dtype).removeprefix("torch.")),
     )
+    return SimulationPlan(options, steps, axes, options.to_spec(net.dt, steps))
 
 
 def statistics(net: mRNNBase, axes: Axes) -> Statistics | None:
@@ -128,12 +114,9 @@ def check_size(plan: SimulationPlan) -> None:
         raise RecordingError(f"one recorded time takes {size}, which no chunk holds: record less of each.")
     needed = axes.time_bytes + (0 if allow_large else axes.nbytes)
     if out is None:
-        free, where = free_memory(), "memory"
-        advice = "write it to disk (out=)"
+        free, where, advice = free_memory(), "memory", "write it to disk (out=)"
     else:
-        folder = out
-        while not folder.exists():
-            folder = folder.parent
+        folder = next(parent for parent in (out, *out.parents) if parent.exists())
         free, where = shutil.disk_usage(folder).free, str(folder)
         advice = "compression may make it fit (allow_large=True, --yes)"
     if needed > free:

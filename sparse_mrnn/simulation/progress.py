@@ -28,7 +28,7 @@ class Progress:
     Parameters
     ----------
     bar : bool
-        Draw a bar on the terminal's standard error; nothing where that is no terminal.
+        Draw a bar on the terminal's standard error; nothing if that is not a terminal.
     log : path, optional
         Append JSON lines: an object with time, event, step, ms, steps_per_s, rss_bytes.
     """

@@ -16,8 +16,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sparse_mrnn.errors import ConfigError, DivergenceError, RecordingError, ResumeError, SimulationStopped
-from sparse_mrnn.files.atomic import restore_folder
+from sparse_mrnn.errors import (
+    ConfigError,
+    DivergenceError,
+    RecordingError,
+    ResumeError,
+    SavedFileError,
+    SimulationStopped,
+)
+from sparse_mrnn.files.atomic import reason, restore_folder
+from sparse_mrnn.files.tensors import RUN, read_tensors, write_tensors
 from sparse_mrnn.lowering.random_streams import run_streams
 from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.recording import Record, open_recording
@@ -25,7 +33,6 @@ from sparse_mrnn.recording.lock import WriterLock
 from sparse_mrnn.recording.reading import check_chunks, is_recording, need, read_metadata
 from sparse_mrnn.recording.recorder import Arrays, Recorder
 from sparse_mrnn.recording.store import ZarrStore, dataset, part_of_process
-from sparse_mrnn.simulation import checkpoint as checkpoints
 from sparse_mrnn.simulation.fingerprint import software_versions
 from sparse_mrnn.simulation.intervention_schedule import InterventionSchedule
 from sparse_mrnn.simulation.options import Mode, SimulationOptions
@@ -92,7 +99,7 @@ def simulate(
     out : path, optional
         Write a Zarr store here, while the run goes on. Default: keep the recording in memory.
     mode : {"create", "overwrite", "resume"}
-        Refuse, replace, or go on with a recording that is in ``out`` already; each begins if there is none.
+        Refuse, replace, or go on with a recording that is in ``out`` already; each begins if ``out`` is free.
     checkpoint_seconds : float
         Seconds between two checkpoints.
     allow_large : bool
@@ -152,26 +159,13 @@ def run_in_one_process(net: mRNNBase, options: SimulationOptions) -> xarray.Data
 
 
 def run_simulation(
-    net: mRNNBase,
-    options: SimulationOptions,
-    processes: Processes,
+    net: mRNNBase, options: SimulationOptions, processes: Processes,
     start: Callable[[SimulationPlan], RunningNetwork],
 ) -> xarray.Dataset | None:
     """Run a simulation to its end, on all processes together.
 
-    Parameters
-    ----------
-    net : mRNN or ElmanmRNN
-        Regions, dt and settings of the network.
-    options : SimulationOptions
-    processes : Processes
-    start : callable
-        Makes the running network, once the run is planned and its recording fits.
-
-    Returns
-    -------
-    xarray.Dataset, or None
-        The recording, on the first process.
+    ``start`` makes the running network, once the run is planned and its recording fits. The first process
+    returns the recording.
     """
     need("xarray", "recordings")
     plan = plan_simulation(net, options)
@@ -204,13 +198,6 @@ class Run:
 
     In memory, the first process records. On disk, each process writes the chunks of some of the units, if
     all of them reach the store; else the first one writes all.
-
-    Parameters
-    ----------
-    net : mRNN or ElmanmRNN
-    plan : SimulationPlan
-    processes : Processes
-    running : RunningNetwork
     """
 
     def __init__(
@@ -244,14 +231,8 @@ class Run:
 
         It reads every synapse, so only runs that are written ask for it.
         """
-        return {
-            "options": self.plan.spec,
-            "fingerprint": self.running.fingerprint(),
-            "versions": software_versions(),
-        }
-
-    def _keep(self, start: int, arrays: Arrays) -> None:
-        self.kept = arrays
+        known = {"options": self.plan.spec, "fingerprint": self.running.fingerprint()}
+        return {**known, "versions": software_versions()}
 
     # ---------------------------------------------------------------- beginning
 
@@ -269,7 +250,11 @@ class Run:
             tensors = self.processes.broadcast_tensors(self._read)
             self._read = None
             self.step = self.saved = found["step"]
-            self._load_part(found["recorded"], _with_prefix(tensors, "part_"))
+            if self.recorder is not None:
+                kept, own = self.recorder.axes.variables, self._parts[self.processes.rank]
+                part = {n: t.numpy() for n, t in _with_prefix(tensors, "part_").items() if n in kept}
+                part = {n: p[:, :, own] if kept[n][2] == "unit" else p for n, p in part.items()}
+                self.recorder.load(found["recorded"], part)
             self._intervene(first=True)
             self.running.load(_with_prefix(tensors, "state_"), self.step)
             self.drive.load({name: tensor.numpy() for name, tensor in tensors.items()}, found["stimuli"])
@@ -293,9 +278,8 @@ class Run:
         if self.store is not None:
             self.store.own = own
         if rank == 0 or own.start < own.stop:
-            write = self._keep if self.store is None else self.store.append
-            of_groups = found if rank == 0 else None
-            part = axes.part(own, groups=rank == 0)
+            write = self.store.append if self.store is not None else lambda _, all_: self.kept.update(all_)
+            of_groups, part = found if rank == 0 else None, axes.part(own, groups=rank == 0)
             self.recorder = Recorder(part, self._length, of_groups, write, rows=rows)
 
     def _finds(self, digest: str | None) -> bool:
@@ -303,26 +287,11 @@ class Run:
         store = cast(ZarrStore, self.store)
         try:
             metadata = read_metadata(store.path)
-            if metadata.digest != digest:
-                return False
-            store.open(metadata)
+            if found := metadata.digest == digest:
+                store.open(metadata)
         except (RecordingError, OSError):
             return False
-        return True
-
-    def _load_part(self, recorded: int, whole: dict[str, Tensor]) -> None:
-        """Go on recording after so many samples, given the begun chunk of all units."""
-        if self.recorder is not None:
-            own = self._parts[self.processes.rank]
-            variables = self.plan.axes.variables
-            self.recorder.load(
-                recorded,
-                {
-                    name: (values[:, :, own] if variables[name][2] == "unit" else values).numpy()
-                    for name, values in whole.items()
-                    if name in self.recorder.axes.variables
-                },
-            )
+        return found
 
     def _open(self, state: Saved | None) -> dict[str, Any]:
         """On the first process, find or make the store; say where to go on, if there is a checkpoint."""
@@ -336,11 +305,11 @@ class Run:
                 "resume it (mode='resume', --resume)."
             )
         if out.exists() and not is_recording(out):
-            what = "resumed" if mode == "resume" else "overwritten"
-            raise RecordingError(f"{out} is not a recording; it is not {what}. Choose another path.")
+            done = "resumed" if mode == "resume" else "overwritten"
+            raise RecordingError(f"{out} is not a recording; it is not {done}. Choose another path.")
         if out.exists() and mode == "resume":
             return self._resume(store)
-        store.create(self._attributes(), lambda path: checkpoints.save(path, *state))
+        store.create(self._attributes(), lambda path: write_tensors(path, RUN, *state))
         return {"ended": False, "store": store.metadata.digest}
 
     def _resume(self, store: ZarrStore) -> dict[str, Any]:
@@ -356,12 +325,16 @@ class Run:
             check_chunks(metadata)
             store.checkpoint.unlink(missing_ok=True)  # of a run killed at its very end
             return {"ended": True}
-        saved, tensors = checkpoints.load(store.checkpoint)
+        try:
+            saved, tensors = read_tensors(store.checkpoint, RUN)
+        except SavedFileError as error:
+            advice = "Restore it, or start the run anew with mode='overwrite' (--overwrite)."
+            raise ResumeError(f"cannot read the checkpoint: {error} {advice}") from error
         self._compare(saved["identity"])
         check_chunks(metadata)
         recorded = int(saved["recorded"])
         store.reopen(metadata, recorded - recorded % self._length)
-        self._read = tensors
+        self._read = dict(tensors)
         changed = "; ".join(differences(saved["identity"]["versions"], self.identity["versions"]))
         where = {"step": int(saved["step"]), "recorded": recorded, "stimuli": saved["stimuli"]}
         return {"ended": False, "store": store.metadata.digest, "changed": changed, **where}
@@ -387,18 +360,11 @@ class Run:
         net, spec = self.net, self.plan.spec
         running = self.running.settings() if self.out is None else self.running.attributes()
         identity = {"options": spec, "versions": software_versions()} if self.out is None else self.identity
-        return {
-            "complete": int(complete),
-            "recorded": 0,
-            "dt": net.dt,
-            "seed": self.plan.options.seed,
-            **running,
-            "model": type(net).__name__,
-            "network_seed": str(net.seed),
-            "noise": int(self.plan.options.noise),
-            **{part: json.dumps(spec[part]) for part in ("stimulus", "interventions")},
-            **{part: json.dumps(value) for part, value in identity.items()},
-        }
+        found: dict[str, Any] = {"complete": int(complete), "recorded": 0, "dt": net.dt}
+        found |= {"seed": self.plan.options.seed, **running, "model": type(net).__name__}
+        found |= {"network_seed": str(net.seed), "noise": int(self.plan.options.noise)}
+        found |= {part: json.dumps(spec[part]) for part in ("stimulus", "interventions")}
+        return {**found, **{part: json.dumps(value) for part, value in identity.items()}}
 
     # ---------------------------------------------------------------- running
 
@@ -493,8 +459,7 @@ class Run:
 
     def _save(self, reporter: Progress, *, partial: bool = False) -> None:
         """Make a checkpoint; with ``partial``, the samples of the begun chunk can be read, too."""
-        state = self._state()
-        self._write(state, partial=partial)
+        self._write(self._state(), partial=partial)
         self.saved = self.step
         reporter.event("checkpoint", self.step)
 
@@ -514,9 +479,9 @@ class Run:
         store, recorder = cast(ZarrStore, self.store), cast(Recorder, self.recorder)
         if state is not None:
             try:
-                checkpoints.save(store.checkpoint, *state)
-            except OSError as error:
-                what = f"cannot write a checkpoint of {self.out}: {error.strerror}"
+                write_tensors(store.checkpoint, RUN, *state)
+            except SavedFileError as error:
+                what = f"cannot write a checkpoint of {self.out}: {reason(error.__cause__ or error)}"
                 last = f"What is recorded until the last one, at {self.saved * self.net.dt:g} ms, is whole"
                 raise RecordingError(f"{what}. {last}; make room and resume the run.") from error
         store.mark(recorded=recorder.recorded - (0 if partial else recorder.filled))
@@ -533,18 +498,15 @@ class Run:
         reporter.event("done", self.step)
         return self._so_far(complete=True)
 
-    def _in_memory(self, recorder: Recorder, *, complete: bool) -> xarray.Dataset:
-        arrays = self.kept if complete else recorder.part()
-        attributes = {**self._attributes(complete=complete), "recorded": recorder.recorded}
-        return dataset(self.plan.axes, arrays, attributes)
-
     def _so_far(self, *, complete: bool = False) -> xarray.Dataset | None:
         """Return the recording when the run stops or ends, on the first process."""
         if self.processes.rank > 0 or self.recorder is None:
             return None
         if self.store is not None:
             return open_recording(self.store.path)
-        return self._in_memory(self.recorder, complete=complete)
+        arrays = self.kept if complete else self.recorder.part()
+        attributes = {**self._attributes(complete=complete), "recorded": self.recorder.recorded}
+        return dataset(self.plan.axes, arrays, attributes)
 
     def _stopped(self, reporter: Progress) -> None:
         if self.out is not None:
@@ -571,13 +533,11 @@ class Run:
             self._write(None, partial=True)
         saved = f"{self.saved * self.net.dt:g} ms"
         last = "" if self.out is None else f" The last good checkpoint of {self.out} is at {saved}."
-        raise DivergenceError(
+        text = (
             f"the network diverged: at {when:g} ms, {count} units are not finite, the first of them "
-            f"in region {region!r}.{last} Use a smaller dt or spectral radius, or weaker drive.",
-            when,
-            region,
-            self._so_far(),
+            f"in region {region!r}.{last} Use a smaller dt or spectral radius, or weaker drive."
         )
+        raise DivergenceError(text, when, region, self._so_far())
 
 
 def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

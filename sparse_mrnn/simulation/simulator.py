@@ -16,7 +16,10 @@ from sparse_mrnn.lowering.random_streams import trial_noise_seeds
 from sparse_mrnn.models.delays import delay_groups, has_delays
 from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.models.weights import Operand, SparseWeights
-from sparse_mrnn.ops.stream import HeldStates, Stepper, StreamingNoise, StreamingProduct, Units
+from sparse_mrnn.ops.delays import StreamingProduct
+from sparse_mrnn.ops.noise import StreamingNoise
+from sparse_mrnn.ops.step import Units
+from sparse_mrnn.ops.stream import HeldStates, Stepper
 from sparse_mrnn.recording.recorder import Arrays
 from sparse_mrnn.simulation.fingerprint import network_attributes, network_fingerprint, setting_attributes
 from sparse_mrnn.simulation.intervention_schedule import Factors
@@ -45,7 +48,7 @@ class StreamingWeights:
 
 
 class RunningNetwork(ABC):
-    """What a run steps, records and saves: a network, or the part of it that one of several processes has.
+    """A network in a run, which steps, records and saves it, or the part that one of several processes has.
 
     Parameters
     ----------
@@ -111,7 +114,7 @@ class RunningNetwork(ABC):
         """States to record, such as "x" and "h", each (units, trials), where this process records."""
 
     def state(self) -> dict[str, Tensor]:
-        """What `load` needs to go on exactly: of all units of the network, where this process saves."""
+        """All that `load` needs to go on exactly: of all units of the network, if this process saves."""
         return self.stepper.state()
 
     def load(self, state: dict[str, Tensor], step: int) -> None:

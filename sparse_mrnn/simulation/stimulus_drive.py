@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sparse_mrnn.errors import StimulusError
 from sparse_mrnn.models.network import mRNNBase
-from sparse_mrnn.ops.stream import Units
+from sparse_mrnn.ops.step import Units
 from sparse_mrnn.simulation.targets import as_index, find_units
 from sparse_mrnn.stimulus import RandomWaveform, Stimulus, Waveform
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sparse_mrnn.errors import RecordingError, StimulusError
 from sparse_mrnn.lowering.layout import find_ids
 from sparse_mrnn.models.network import mRNNBase
-from sparse_mrnn.ops.stream import Units
+from sparse_mrnn.ops.step import Units
 from sparse_mrnn.recording import Record
 from sparse_mrnn.stimulus import UnitSelection
 

@@ -7,7 +7,6 @@ that they have no eigenvalue but 0.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, TypedDict, Unpack
 
@@ -35,17 +34,9 @@ class SearchOptions(TypedDict, total=False):
 
 
 def spectral_search(
-    W: Any,  # noqa: N803
-    which: str = "LM",
-    k: int = 1,
-    *,
-    vectors: bool = False,
-    rtol: float = 1e-4,
-    regions: str | Sequence[str] | None = None,
-    seed: int = 0,
-    max_products: int | None = None,
-    max_seconds: float | None = None,
-    progress: Progress | None = None,
+    W: Any, which: str = "LM", k: int = 1, *, vectors: bool = False, rtol: float = 1e-4,  # noqa: N803
+    regions: str | Sequence[str] | None = None, seed: int = 0, max_products: int | None = None,
+    max_seconds: float | None = None, progress: Progress | None = None,
 ) -> SpectralResult:
     """Leading eigenvalues of a weight matrix with bounds, residual, method and cost: certified, or an error.
 
@@ -102,8 +93,7 @@ def spectral_search(
     >>> round(result.value, 6), result.method
     (2.0, 'cycle')
     """
-    budget = Budget(max_products, math.inf if max_seconds is None else max_seconds, progress)
-    settings = SearchSettings(which, k, rtol, seed, budget, vectors)
+    settings = SearchSettings(which, k, rtol, seed, Budget(max_products, max_seconds, progress), vectors)
     weights = as_weights(W, regions, seed)
     n = (weights.synapses if isinstance(weights, LowRankMatrix) else weights).shape[0]
     if k > n:

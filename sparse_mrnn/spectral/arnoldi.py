@@ -19,7 +19,7 @@ import scipy.sparse as sp
 import torch
 from scipy.sparse.linalg import ArpackError, ArpackNoConvergence, LinearOperator, eigs
 
-from sparse_mrnn.spectral.krylov import KrylovSearch, SparseProduct
+from sparse_mrnn.spectral.krylov import KrylovSearch, sparse_product
 from sparse_mrnn.spectral.result import ComponentResult, UncertifiedError
 from sparse_mrnn.spectral.settings import (
     SCORES,
@@ -30,9 +30,6 @@ from sparse_mrnn.spectral.settings import (
     leading_order,
 )
 
-REACH = 20.0
-"""First growth, as a logarithm, of the polynomial from the middle of the spectrum to its edge; it doubles."""
-
 
 class FilteredSearch(KrylovSearch):
     """`KrylovSearch` for eigenvalues of largest modulus or of largest or smallest real part.
@@ -41,7 +38,8 @@ class FilteredSearch(KrylovSearch):
     spectrum lies: within ``radius`` of ``middle``.
     """
 
-    reach = REACH
+    reach = 20.0
+    """Growth, as a logarithm, of the polynomial from the middle of the spectrum to its edge; it doubles."""
     attempts = 0
     middle, radius = 0.0, math.inf
 
@@ -119,9 +117,7 @@ class FilteredSearch(KrylovSearch):
 
     def _rayleigh_ritz(self, x: Complex) -> None:
         """Eigenpairs of W from eigenvectors of the polynomial."""
-        u, s, _ = np.linalg.svd(np.concatenate([x.real, x.imag], axis=1), full_matrices=False)
-        q = torch.from_numpy(np.ascontiguousarray(u[:, s > 1e-7 * s[0]].T))
-        image = torch.stack([self.product(row) for row in q])
+        q, image = self._subspace(x)
         values, small = np.linalg.eig((q @ image.t()).numpy())
         order = leading_order(values.astype(complex), self.which)
         values, small = values[order].astype(complex), small[:, order]
@@ -145,14 +141,15 @@ class TwoSidedSearch:
     """
 
     def __init__(self, factors: list[sp.csr_array], settings: SearchSettings, normal: bool = False) -> None:
-        self.product = product = SparseProduct(factors, settings.budget)
-        self.settings, self.normal, self.k = settings, normal, min(settings.k, product.n)
+        n, budget = factors[0].shape[0], settings.budget
+        self.settings, self.normal, self.k = settings, normal, min(settings.k, n)
         self.method = "Lanczos" if normal else "Arnoldi"
         streams = [np.random.default_rng(s) for s in np.random.SeedSequence(settings.seed).spawn(2)]
-        adjoint = product.forward if normal else product.adjoint
+        forward = sparse_product(factors, budget)
+        adjoint = forward if normal else sparse_product([f.T.tocsr() for f in reversed(factors)], budget)
         search = KrylovSearch if settings.which == "LI" else FilteredSearch
-        self.right = search(product.forward, product.n, settings.which, streams[0])
-        self.left = search(adjoint, product.n, settings.which, streams[1])
+        self.right = search(forward, n, settings.which, streams[0])
+        self.left = search(adjoint, n, settings.which, streams[1])
 
     def run(self) -> ComponentResult:
         """Search until both sides agree; raise `UncertifiedError` if they do not."""
@@ -207,7 +204,7 @@ class TwoSidedSearch:
         error, residual = 0.0, 0.0
         for i, value in enumerate(values):
             parts = (torch.from_numpy(np.ascontiguousarray(part)) for part in (x[:, i].real, x[:, i].imag))
-            real, imag = (self.product.forward(part).numpy() for part in parts)
+            real, imag = (self.right.product(part).numpy() for part in parts)
             off = float(np.linalg.norm(real + 1j * imag - value * x[:, i])) / scale
             j = int(np.argmin(np.abs(theta[: self.left.vectors.shape[1]] - value)))
             y[:, i] = self.left.vectors[:, j]

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import scipy.linalg as sla
 import scipy.sparse as sp
-from scipy.linalg import null_space
 
 from sparse_mrnn.spectral.arnoldi import TwoSidedSearch
 from sparse_mrnn.spectral.perron import perron
@@ -28,10 +27,7 @@ EPS = float(np.finfo(np.float64).eps)
 def dense_search(w: sp.csr_array, settings: SearchSettings, *, normal: bool) -> ComponentResult:
     """The k leading eigenpairs: a backward error of a few ulp of the norm, times ``1 / |y^H x|``.
 
-    Raises
-    ------
-    UncertifiedError
-        If the eigenvalues are too ill-conditioned; with an upper bound.
+    `UncertifiedError`, with an upper bound, if the eigenvalues are too ill-conditioned.
     """
     dense = w.toarray()
     values, y, x = sla.eig(dense, left=True, right=True)
@@ -74,12 +70,8 @@ def power_bound(dense: Float) -> float:
 def cyclic_search(block: sp.csr_array, cycles: Cycles, settings: SearchSettings) -> ComponentResult | None:
     """The k leading eigenvalues of a matrix of period h, from the product over its smallest class.
 
-    None if that class is large and more than the radius is asked for, or if roots are missing.
-
-    Raises
-    ------
-    UncertifiedError
-        If the radius alone is asked for and cannot be certified.
+    None if that class is large and more than the radius is asked for, or if roots are missing;
+    `UncertifiedError` if the radius alone is asked for and cannot be certified.
     """
     h, budget = cycles.period, settings.budget
     budget.unit = 0.0
@@ -232,7 +224,7 @@ class FrobeniusForm:
         for s, factor in enumerate(self.factors):
             if not wanted or max(factor.shape) > DENSE_COMPONENT:
                 break
-            for null in null_space(factor.toarray()).T[: len(wanted)]:
+            for null in sla.null_space(factor.toarray()).T[: len(wanted)]:
                 vectors[self.members[(s + 1) % h], wanted.pop()] = null
         if wanted:
             return None

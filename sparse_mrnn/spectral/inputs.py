@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from sparse_mrnn.declaration.graph import RegionGraph
 from sparse_mrnn.errors import SpectralInputError
 from sparse_mrnn.lowering.layout import Layout
-from sparse_mrnn.lowering.low_rank import draw_factors
 from sparse_mrnn.lowering.lower import lower
 from sparse_mrnn.lowering.random_streams import low_rank_stream, synapse_stream
+from sparse_mrnn.lowering.sampling import draw_factors
 from sparse_mrnn.ops.pattern import to_scipy
 
 LOW_RANK_UNITS = 4096
@@ -25,13 +25,7 @@ LOW_RANK_UNITS = 4096
 
 @dataclass(frozen=True, eq=False)
 class LowRankMatrix:
-    """``synapses + left @ right.T``: a weight matrix with projections of low rank.
-
-    Parameters
-    ----------
-    synapses : csr_array, shape (units, units)
-    left, right : csr_array, shape (units, ranks of all projections)
-    """
+    """``synapses + left @ right.T``: weights (units, units), factors (units, ranks of all projections)."""
 
     synapses: sp.csr_array
     left: sp.csr_array
@@ -50,13 +44,8 @@ class LowRankMatrix:
 def as_matrix(weights: Any, regions: str | Sequence[str] | None = None, seed: int = 0) -> sp.csr_array:
     """The weight matrix to analyse, a copy without stored zeros or repeats; U V^T is multiplied out.
 
-    Raises
-    ------
-    SpectralInputError
-        If it is not a square matrix of finite floats, is empty, or has low-rank projections among more than
-        4,096 units.
-    UnknownNameError
-        If a region does not exist.
+    `SpectralInputError` if it is not a square matrix of finite floats, is empty, or has low-rank projections
+    among more than 4,096 units.
     """
     found = as_weights(weights, regions, seed)
     return _checked(found.multiplied_out()) if isinstance(found, LowRankMatrix) else found
@@ -98,9 +87,14 @@ def _checked(matrix: sp.csr_array) -> sp.csr_array:
         raise SpectralInputError(f"the matrix has {len(bad)} NaN or infinite entries, {first}.")
     w.sum_duplicates()
     w.eliminate_zeros()
-    if w.nnz < 2**31 and w.indices.dtype != np.int32:
-        w.indices, w.indptr = w.indices.astype(np.int32), w.indptr.astype(np.int32)
-    return w
+    return with_small_indices(w)
+
+
+def with_small_indices(matrix: sp.csr_array) -> sp.csr_array:
+    """Give a matrix indices of 32 bits, which MKL takes without converting them at every product."""
+    if matrix.nnz < 2**31 and matrix.indices.dtype != np.int32:
+        matrix.indices, matrix.indptr = matrix.indices.astype(np.int32), matrix.indptr.astype(np.int32)
+    return matrix
 
 
 def region_names(regions: str | Sequence[str] | None) -> tuple[str, ...]:
@@ -135,13 +129,7 @@ def _check_kind(weights: Any) -> None:
 
 
 def check_low_rank(units: int) -> None:
-    """Refuse U V^T of so many units: it is added to the synapses as a dense matrix.
-
-    Raises
-    ------
-    SpectralInputError
-        If there are more than `LOW_RANK_UNITS` units.
-    """
+    """Refuse U V^T of more than `LOW_RANK_UNITS` units: it is added to the synapses as a dense matrix."""
     if units > LOW_RANK_UNITS:
         raise SpectralInputError(
             f"this needs the projections of low rank multiplied out, which is done up to {LOW_RANK_UNITS:,} "
@@ -153,7 +141,7 @@ def _of_graph(graph: RegionGraph, names: Sequence[str], seed: int) -> sp.csr_arr
     """The effective weights that ``mRNN(graph, seed=seed)`` starts with, from the same random streams."""
     if not graph.regions():
         raise SpectralInputError("the graph has no recurrent region; add one with add_region.")
-    matrix, layout = lower(graph, rng=synapse_stream(seed, "recurrent")).to_scipy(), Layout.of(graph)
+    matrix, layout = lower(graph, seed=synapse_stream(seed, "recurrent")).to_scipy(), Layout.of(graph)
     units = layout.indices(*names) if names else np.arange(layout.n)
     low_rank = [projection for projection in graph.projections("recurrent") if projection.rank is not None]
     if not low_rank:
@@ -173,21 +161,16 @@ def _of_low_rank_network(net: Any, names: Sequence[str]) -> LowRankMatrix:
     low_rank, n = rec.low_rank, rec.shape[0]
     with torch.no_grad():
         synapses = _checked(to_scipy(rec.pattern.matrix(rec.csr_values())))
-        left, right = (
-            _columns([factor.cpu().numpy() for factor in factors], first, n)
-            for factors, first in (
-                (low_rank.left, [block.rows.start for block in low_rank.blocks]),
-                (low_rank.right, [block.cols.start for block in low_rank.blocks]),
-            )
-        )
+        left, right = ([f.cpu().numpy() for f in factors] for factors in (low_rank.left, low_rank.right))
     units = np.sort(net.layout().indices(*names)) if names else np.arange(n)
-    return LowRankMatrix(synapses, left, right).among(units)
+    targets, sources = zip(*((block.rows.start, block.cols.start) for block in low_rank.blocks), strict=True)
+    return LowRankMatrix(synapses, _columns(left, targets, n), _columns(right, sources, n)).among(units)
 
 
 def _columns(factors: Sequence[NDArray[Any]], first: Sequence[int], n: int) -> sp.csr_array:
     """Factors side by side, each from its first unit on, shape (n units, ranks of all)."""
     parts = []
-    for factor, start in zip(factors, first, strict=True):
-        above, below = (sp.csr_array((k, factor.shape[1])) for k in (start, n - start - len(factor)))
-        parts.append(sp.vstack([above, sp.csr_array(factor), below]))
+    for factor, start in zip(map(sp.coo_array, factors), first, strict=True):
+        index = factor.row + start, factor.col
+        parts.append(sp.coo_array((factor.data, index), shape=(n, factor.shape[1])))
     return sp.csr_array(sp.hstack(parts), dtype=np.float64)

@@ -10,7 +10,6 @@ Arnoldi 16 m bytes a unit, twice if it has to orthogonalise again. At 50,000 uni
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cached_property
 
 import numpy as np
 import scipy.sparse as sp
@@ -20,8 +19,6 @@ from torch import Tensor
 from sparse_mrnn.ops.pattern import csr
 from sparse_mrnn.spectral.settings import SCORES, Budget, Complex, Float, leading_order
 
-Product = Callable[[Tensor], Tensor]
-
 BASIS = 300
 """Most Arnoldi vectors."""
 BASIS_BYTES = 512 * 2**20
@@ -30,37 +27,24 @@ FAILURE = 1e-6
 """Probability that the start vector hides the growth of the matrix."""
 
 
-class SparseProduct:
-    """``y = F_1 F_2 ... F_h x`` and its transpose for sparse factors: torch CSR, int32 indices, MKL."""
+Product = Callable[[Tensor], Tensor]
 
-    def __init__(self, factors: Sequence[sp.csr_array], budget: Budget) -> None:
-        self.factors, self.budget = list(factors), budget
-        self.n = self.factors[0].shape[0]
 
-    @cached_property
-    def _forward(self) -> list[Tensor]:
-        return [_tensor(f) for f in reversed(self.factors)]
+def sparse_product(factors: Sequence[sp.csr_array], budget: Budget) -> Product:
+    """``y = F_1 F_2 ... F_h x`` for sparse factors, paid for by the budget: torch CSR, int32 indices, MKL."""
+    tensors = [to_torch(factor) for factor in reversed(factors)]
 
-    @cached_property
-    def _adjoint(self) -> list[Tensor]:
-        return [_tensor(f.T.tocsr()) for f in self.factors]
-
-    def forward(self, x: Tensor) -> Tensor:
-        """W x."""
-        return self._apply(self._forward, x)
-
-    def adjoint(self, x: Tensor) -> Tensor:
-        """W^T x."""
-        return self._apply(self._adjoint, x)
-
-    def _apply(self, factors: list[Tensor], x: Tensor) -> Tensor:
-        self.budget.spend()
-        for factor in factors:
-            x = torch.mv(factor, x)
+    def product(x: Tensor) -> Tensor:
+        budget.spend()
+        for tensor in tensors:
+            x = torch.mv(tensor, x)
         return x
 
+    return product
 
-def _tensor(w: sp.csr_array) -> Tensor:
+
+def to_torch(w: sp.csr_array) -> Tensor:
+    """A scipy CSR matrix as a torch one, which shares its memory."""
     return csr(torch.from_numpy(w.indptr), torch.from_numpy(w.indices), torch.from_numpy(w.data), w.shape)
 
 
@@ -77,12 +61,7 @@ class KrylovSearch:
         self.values: Complex = np.empty(0, dtype=complex)
         self.residuals: Float = np.empty(0)
         self.vectors: Complex = np.empty((n, 0), dtype=complex)
-        self._forget()
         self._restart()
-
-    def _forget(self) -> None:
-        self._basis: Tensor = torch.empty(0, self.n, dtype=torch.float64)
-        self._small: Complex = np.empty((0, 0), dtype=complex)
 
     def _restart(self) -> None:
         self.v = self._fresh(self.locked)
@@ -136,15 +115,8 @@ class KrylovSearch:
     def expand(self, limit: int, k: int, tol: float, patient: bool) -> bool:
         """Run Arnoldi from the filtered start; True if the ``k`` leading Ritz pairs have settled.
 
-        Parameters
-        ----------
-        limit : int
-            Basis vectors at most.
-        k : int
-        tol : float
-            Residual asked for, relative to the largest modulus.
-        patient : bool
-            False gives up early if a better filtered start would be the quicker way.
+        The basis has at most ``limit`` vectors; ``tol`` is the residual asked for, relative to the largest
+        modulus. Unless ``patient``, give up early if a better filtered start would be the quicker way.
         """
         kept = len(self.inside)
         size = min(max(limit, 2 * k + 20) + kept, self.n)
@@ -172,25 +144,24 @@ class KrylovSearch:
                 else:  # an invariant subspace: go on in a new direction
                     basis[j + 1] = self._fresh(head)
             if j + 1 == check or j + 1 == size:
-                self._ritz(basis, h, j + 1)
-                settled = self.settled(k, tol)
-                if settled or j + 1 == size:
-                    self._keep(k)
-                    return settled
+                small, settled = self._ritz(h, j + 1), self.settled(k, tol)
                 worst = float(self.residuals[:k].max())
-                if not patient and j + 1 >= kept + 50 and worst > 0.01 and worst > previous / 3:
-                    self._keep(k)
-                    return False
+                slow = j + 1 >= kept + 50 and worst > 0.01 and worst > previous / 3
+                if settled or j + 1 == size or (slow and not patient):
+                    self._keep(basis[: j + 1], small[:, : k + 8])
+                    return settled
                 previous = worst
                 check = kept + int(1.4 * (check - kept)) + 1
         return False
 
-    def _ritz(self, basis: Tensor, h: Float, j: int) -> None:
+    def _ritz(self, h: Float, j: int) -> Complex:
+        """Find Ritz values and residuals from j basis vectors; in their coordinates, the Ritz vectors."""
         values, vectors = np.linalg.eig(h[:j, :j])
         values, vectors = values.astype(complex), vectors.astype(complex)
         order = leading_order(values, self.which)
-        self.values, self._small, self._basis = values[order], vectors[:, order], basis[:j]
+        self.values = values[order]
         self.residuals = h[j, j - 1] * np.abs(vectors[-1, order]) / max(self.scale, 1e-300)
+        return vectors[:, order]
 
     def settled(self, k: int, tol: float) -> bool:
         """Tell if the k leading pairs have converged and no other Ritz value may still overtake them."""
@@ -200,13 +171,11 @@ class KrylovSearch:
         reach = score[rest] + 2 * self.residuals[rest] * self.scale
         return bool(((self.residuals[rest] < 1e-3) | (reach < score[k - 1])).all())
 
-    def _keep(self, k: int) -> None:
-        """Ritz vectors of the leading values, of unit length; the basis is let go."""
-        small = self._small[:, : k + 8]
-        x = (self._basis.t() @ torch.from_numpy(np.concatenate([small.real, small.imag], axis=1))).numpy()
+    def _keep(self, basis: Tensor, small: Complex) -> None:
+        """Keep Ritz vectors of the leading values, of unit length."""
+        x = (basis.t() @ torch.from_numpy(np.concatenate([small.real, small.imag], axis=1))).numpy()
         pairs = x[:, : small.shape[1]] + 1j * x[:, small.shape[1] :]
         self.vectors = pairs / np.linalg.norm(pairs, axis=0)
-        self._forget()
 
     def lock(self, k: int, degree: int) -> None:
         """Set aside converged values so dominant that a filter of this degree leaves nothing else."""
@@ -225,10 +194,12 @@ class KrylovSearch:
             count += bool(last.imag != 0 and after == last.conj())
         if count <= len(self.inside):
             return
-        x = self.vectors[:, :count]
-        real = np.concatenate([x.real, x.imag], axis=1)
-        u, s, _ = np.linalg.svd(real, full_matrices=False)
-        q = torch.from_numpy(np.ascontiguousarray(u[:, s > 1e-7 * s[0]].T))
-        self.inside = (q @ torch.stack([self.product(row) for row in q]).t()).numpy()
-        self.locked = q
+        self.locked, image = self._subspace(self.vectors[:, :count])
+        self.inside = (self.locked @ image.t()).numpy()
         self._restart()
+
+    def _subspace(self, x: Complex) -> tuple[Tensor, Tensor]:
+        """Orthonormal rows that span the real and imaginary parts of some vectors, and their images."""
+        u, s, _ = np.linalg.svd(np.concatenate([x.real, x.imag], axis=1), full_matrices=False)
+        q = torch.from_numpy(np.ascontiguousarray(u[:, s > 1e-7 * s[0]].T))
+        return q, torch.stack([self.product(row) for row in q])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NoReturn
 
 import numpy as np
@@ -14,6 +14,7 @@ from scipy.sparse.linalg import gmres, splu
 from sparse_mrnn.errors import SpectralConvergenceError
 from sparse_mrnn.spectral.arnoldi import TwoSidedSearch
 from sparse_mrnn.spectral.component import DENSE_COMPONENT, solve_component
+from sparse_mrnn.spectral.inputs import with_small_indices
 from sparse_mrnn.spectral.result import ComponentResult, SpectralResult, UncertifiedError, not_converged
 from sparse_mrnn.spectral.settings import Complex, SearchSettings, leading_order
 from sparse_mrnn.spectral.structure import Components, norm_bound
@@ -45,24 +46,14 @@ def extend_downstream(w: sp.csr_array, units: NDArray[np.integer], value: comple
 def _solve(inner: sp.csr_array, value: complex, feed: Complex) -> Complex:
     if not feed.any():
         return feed
-    n = len(feed)
-    system = sp.csc_array(value * sp.identity(n, dtype=complex, format="csc") - inner)
-    if n <= DIRECT:
-        try:
-            direct: Complex = splu(sp.csc_matrix(system)).solve(feed)
-            return direct
-        except RuntimeError:  # exactly singular
-            return 0 * feed
-    solution: Complex = gmres(sp.csr_array(system), feed, rtol=1e-11, restart=60, maxiter=30)[0]
-    return solution
+    system = sp.csc_matrix(value * sp.identity(len(feed), dtype=complex, format="csc") - inner)
+    if len(feed) > DIRECT:
+        return np.asarray(gmres(sp.csr_array(system), feed, rtol=1e-11, restart=60, maxiter=30)[0])
+    try:
+        return np.asarray(splu(system).solve(feed))
+    except RuntimeError:  # exactly singular
+        return 0 * feed
 
-
-NAMES = {
-    "LM": "the spectral radius",
-    "LR": "the spectral abscissa",
-    "SR": "the smallest real part",
-    "LI": "the largest imaginary part",
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +75,8 @@ class MatrixSearch:
         self.failed: list[tuple[UncertifiedError, int]] = []
         self.upper, self.pruned = -np.inf, -np.inf
         self._lone_units()
-        bounds = {part: norm_bound(self.parts.block(part)) for part in self.parts.nontrivial()}
+        several = np.flatnonzero(self.parts.sizes > 1).tolist()
+        bounds = {part: norm_bound(self.parts.block(part)) for part in several}
         for part in sorted(bounds, key=lambda p: (self.parts.sizes[p] > DENSE_COMPONENT, -bounds[p])):
             if len(self.leading) == settings.k and bounds[part] <= self._lowest_score:
                 self.pruned = max(self.pruned, bounds[part])  # it cannot hold any of them
@@ -132,22 +124,17 @@ class MatrixSearch:
         method = first.method if first is not None else "acyclic" if acyclic else "diagonal"
         upper = max([self.upper, min(self.pruned, value), *(error.best.upper for error, _ in self.failed)])
         lowers = [value] if first is None else [f.lower for f in found if f.lower is not None]
-        return SpectralResult(
-            value=value,
-            eigenvalues=values,
-            method=method,
-            residual=0.0 if first is None else first.residual,
-            error=max((f.error for f in found), default=0.0),
-            lower=min(max(lowers), value) if lowers else None,
-            upper=max(upper, value) if np.isfinite(upper) else None,
-            matvecs=self.settings.budget.products,
-            vectors=self._vectors() if self.settings.vectors else None,
-            seconds=self.settings.budget.seconds,
-        )
+        vectors = self._vectors() if self.settings.vectors else None
+        off = max((f.error for f in found), default=0.0)
+        lower = min(max(lowers), value) if lowers else None
+        bounds = lower, max(upper, value) if np.isfinite(upper) else None
+        residual = 0.0 if first is None else first.residual
+        products, seconds = self.settings.budget.products, self.settings.budget.seconds
+        return SpectralResult(value, values, method, residual, off, *bounds, products, seconds, vectors)
 
     def fail(self, error: UncertifiedError, part: int) -> NoReturn:
         """Raise with bounds of the whole matrix: other components count too."""
-        found, score, k = error.best, self.settings.score, self.settings.k
+        found, score = error.best, self.settings.score
         lower, upper = found.lower, max(found.upper, self.upper)
         best = score(found.values) if len(found.values) else None
         if self.leading:
@@ -156,10 +143,11 @@ class MatrixSearch:
             best = known if best is None else max(best, known)
         if best is not None and not (-np.inf if lower is None else lower) <= best <= upper:
             best = None  # the bounds refute it
-        which, size, n = self.settings.which, self.parts.sizes[part], self.w.shape[0]
-        what = NAMES[which] if k == 1 else f"the {k} leading eigenvalues ({which})"
-        where = f" (component of {size:,} of {n:,} units)" if size < n else ""
-        raise not_converged(what + where, error.why, lower=lower, upper=upper, best=best, error=found.error)
+        size, n = self.parts.sizes[part], self.w.shape[0]
+        place = f" (component of {size:,} of {n:,} units)" if size < n else ""
+        raise not_converged(
+            self.settings, error.why, replace(found, lower=lower, upper=upper), best, place
+        )
 
     def _vectors(self) -> Complex:
         """Eigenvectors of the matrix: a component's, extended to the units it reaches."""
@@ -188,11 +176,6 @@ def low_rank_search(
     """Leading eigenvalues of ``synapses + left @ right.T``, which is never multiplied out.
 
     It is searched as the product of ``[synapses, left]`` and ``[1, right]^T``, which has the same products.
-
-    Raises
-    ------
-    SpectralConvergenceError
-        If the eigenvalues cannot be certified.
     """
     n, budget, ones = synapses.shape[0], settings.budget, np.ones(synapses.shape[0])
     rows = abs(synapses) @ ones + abs(left) @ (abs(right).T @ ones)
@@ -201,36 +184,12 @@ def low_rank_search(
     budget.unit = size
     factors = sp.hstack([synapses / size, left / size]), sp.vstack([sp.eye_array(n), right.T])
     try:
-        search = TwoSidedSearch([_with_small_indices(sp.csr_array(factor)) for factor in factors], settings)
+        search = TwoSidedSearch([with_small_indices(sp.csr_array(factor)) for factor in factors], settings)
         found = search.run().times(size).within(None, size)
     except UncertifiedError as error:
         best = error.best.times(size).within(None, size)
         value = settings.score(best.values) if len(best.values) else None
-        raise not_converged(
-            NAMES[settings.which] if settings.k == 1 else f"the {settings.k} leading eigenvalues",
-            error.why,
-            lower=best.lower,
-            upper=best.upper,
-            best=value,
-            error=best.error,
-        ) from None
-    value = settings.score(found.values)
-    return SpectralResult(
-        value=value,
-        eigenvalues=found.values,
-        method=found.method,
-        residual=found.residual,
-        error=found.error,
-        lower=found.lower,
-        upper=max(found.upper, value),
-        matvecs=budget.products,
-        seconds=budget.seconds,
-        vectors=found.right if settings.vectors else None,
-    )
-
-
-def _with_small_indices(matrix: sp.csr_array) -> sp.csr_array:
-    """Indices of 32 bits, which MKL takes without converting them at every product."""
-    if matrix.nnz < 2**31:
-        matrix.indices, matrix.indptr = matrix.indices.astype(np.int32), matrix.indptr.astype(np.int32)
-    return matrix
+        raise not_converged(settings, error.why, best, value) from None
+    value, vectors = settings.score(found.values), found.right if settings.vectors else None
+    cost = found.residual, found.error, found.lower, max(found.upper, value), budget.products, budget.seconds
+    return SpectralResult(value, found.values, found.method, *cost, vectors)

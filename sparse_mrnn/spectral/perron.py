@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.sparse.csgraph import reverse_cuthill_mckee
 from scipy.sparse.linalg import splu
 
-from sparse_mrnn.spectral.krylov import KrylovSearch, SparseProduct
+from sparse_mrnn.spectral.krylov import KrylovSearch, Product, sparse_product
 from sparse_mrnn.spectral.result import ComponentResult, UncertifiedError
 from sparse_mrnn.spectral.settings import BudgetSpentError, SearchSettings
 from sparse_mrnn.spectral.structure import norm_bound
@@ -30,13 +30,13 @@ TINY = 1e-290
 class _Bracket:
     """The bounds so far and the vector behind them."""
 
-    def __init__(self, product: SparseProduct, upper: float) -> None:
+    def __init__(self, product: Product, n: int, upper: float) -> None:
         self.product, self.lower, self.upper = product, 0.0, upper
-        self.x = torch.ones(product.n, dtype=torch.float64)
+        self.x = torch.ones(n, dtype=torch.float64)
 
     def improve(self, shift: float) -> None:
         """One product: better bounds and a smoother vector."""
-        y = self.product.forward(self.x)
+        y = self.product(self.x)
         ratio = y / self.x
         self.lower = max(self.lower, float(ratio.min()))
         self.upper = min(self.upper, float(ratio.max()))
@@ -63,13 +63,12 @@ class _Bracket:
 
 def perron(block: sp.csr_array, settings: SearchSettings) -> ComponentResult:
     """The Perron root of an irreducible non-negative matrix; `UncertifiedError` has the bounds reached."""
-    rtol = settings.rtol
-    bracket = _Bracket(SparseProduct([block], settings.budget), norm_bound(block))
+    rtol, n, product = settings.rtol, block.shape[0], sparse_product([block], settings.budget)
+    bracket = _Bracket(product, n, norm_bound(block))
     try:
         if bracket.powers(rtol, POWERS) or _noda(block, bracket, rtol):
             return bracket.result()
-        rng = np.random.default_rng(settings.seed)
-        search = KrylovSearch(bracket.product.forward, block.shape[0], "LM", rng)
+        search = KrylovSearch(product, n, "LM", np.random.default_rng(settings.seed))
         for attempt in range(5):
             search.filter(256 * 2**attempt)
             search.expand(search.limit, 1, 1e-3 * rtol, patient=True)

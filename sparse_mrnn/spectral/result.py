@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from sparse_mrnn.errors import SpectralConvergenceError
-from sparse_mrnn.spectral.settings import Complex, Float
+from sparse_mrnn.spectral.settings import Complex, Float, SearchSettings
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,14 +98,22 @@ class UncertifiedError(Exception):
         self.why, self.best = why, best
 
 
+NAMES = {
+    "LM": "the spectral radius", "LR": "the spectral abscissa", "SR": "the smallest real part",
+    "LI": "the largest imaginary part",
+}
+
+
 def not_converged(
-    what: str, why: str, *, lower: float | None, upper: float, best: float | None, error: float
+    settings: SearchSettings, why: str, known: ComponentResult, best: float | None, place: str = ""
 ) -> SpectralConvergenceError:
-    """The error of a search that certified nothing, with what it knows."""
-    known = f"is at most {upper:.6g}" if lower is None else f"lies between {lower:.6g} and {upper:.6g}"
+    """The error of a search that certified nothing, with the bounds that are known and the best value."""
+    which, k, lower, upper, error = settings.which, settings.k, known.lower, known.upper, known.error
+    what = (NAMES[which] if k == 1 else f"the {k} leading eigenvalues ({which})") + place
+    bounds = f"is at most {upper:.6g}" if lower is None else f"lies between {lower:.6g} and {upper:.6g}"
     guess = ""
     if best is not None:
         off = f"estimated relative error {error:.2g}" if np.isfinite(error) else "error unknown"
         guess = f" The best value found is {best:.6g} ({off}), not certified."
-    message = f"{what} is not certified: {why}; it {known}.{guess}"
+    message = f"{what} is not certified: {why}; it {bounds}.{guess}"
     return SpectralConvergenceError(message, lower=lower, upper=upper, best=best)

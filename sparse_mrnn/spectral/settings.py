@@ -15,8 +15,6 @@ Float = NDArray[np.float64]
 Complex = NDArray[np.complex128]
 Progress = Callable[[int, float], None]
 
-MAX_PRODUCTS = 100_000
-"""Products with the matrix a search may make unless ``max_products`` says otherwise."""
 SCORES: dict[str, Callable[[Complex], Float]] = {
     "LM": np.abs,
     "LR": np.real,
@@ -41,10 +39,10 @@ class Budget:
     """Counts products, keeps the clock, and reports how far a search is; see `spectral_search`."""
 
     def __init__(
-        self, max_products: int | None = None, max_seconds: float = np.inf, progress: Progress | None = None
+        self, products: int | None = None, seconds: float | None = None, progress: Progress | None = None
     ) -> None:
-        self.max_products = MAX_PRODUCTS if max_products is None else max_products
-        self.max_seconds = max_seconds
+        self.max_products = 100_000 if products is None else products
+        self.max_seconds = np.inf if seconds is None else seconds
         for name in ("max_products", "max_seconds"):
             if not getattr(self, name) > 0:
                 raise SpectralInputError(f"{name} is {getattr(self, name)!r}; it must be positive.")

@@ -51,11 +51,6 @@ class Components:
             return self.matrix
         return self.matrix[a:b, a:b]
 
-    def nontrivial(self) -> list[int]:
-        """Components of more than one unit."""
-        found: list[int] = np.flatnonzero(self.sizes > 1).tolist()
-        return found
-
 
 def rows_of(w: sp.csr_array) -> NDArray[np.integer]:
     """Row of every stored entry."""
@@ -64,10 +59,7 @@ def rows_of(w: sp.csr_array) -> NDArray[np.integer]:
 
 def norm_bound(w: sp.csr_array) -> float:
     """An upper bound of the spectral radius: the smaller of the largest absolute row and column sum."""
-    magnitude = np.abs(w.data)
-    rows = np.bincount(rows_of(w), magnitude, minlength=w.shape[0])
-    columns = np.bincount(w.indices, magnitude, minlength=w.shape[1])
-    return float(min(rows.max(), columns.max()))
+    return float(min(abs(w).sum(axis=axis).max() for axis in (0, 1)))
 
 
 def trace_bound(w: sp.csr_array, which: str) -> float | None:
@@ -82,27 +74,18 @@ def trace_bound(w: sp.csr_array, which: str) -> float | None:
 def symmetry(w: sp.csr_array) -> int:
     """1 if the matrix is symmetric, -1 if skew-symmetric (both are normal), else 0."""
     other = w.T.tocsr()
-    other.sort_indices()
-    w.sort_indices()
-    if not (np.array_equal(w.indptr, other.indptr) and np.array_equal(w.indices, other.indices)):
-        return 0
-    return 1 if np.array_equal(w.data, other.data) else -1 if np.array_equal(w.data, -other.data) else 0
+    return 1 if not (w - other).nnz else -1 if not (w + other).nnz else 0
 
 
 @dataclass(frozen=True, eq=False)
 class Cycles:
     """The cycles of a strongly connected matrix.
 
-    Parameters
-    ----------
-    period : int
-        Greatest common divisor of the lengths of all cycles.
-    level : ndarray of int, shape (units,)
-        Cyclic class of each unit, 0 .. period - 1: an entry (i, j) has class(j) = class(i) + 1.
-    one_signed : int
-        1 if the product of the weights along every cycle is positive (of a period's odd multiples: -1 if
-        negative, while that along even ones is positive); then the absolute values have the same radius
-        (Wielandt's theorem; Horn & Johnson, Matrix Analysis, 8.4.5). 0 if neither.
+    ``period`` is the greatest common divisor of their lengths, ``level`` the cyclic class of each unit, shape
+    (units,), 0 .. period - 1: an entry (i, j) has class(j) = class(i) + 1. ``one_signed`` is 1 if the product
+    of the weights along every cycle is positive (of a period's odd multiples: -1 if negative, while that
+    along even ones is positive); then the absolute values have the same radius (Wielandt's theorem; Horn &
+    Johnson, Matrix Analysis, 8.4.5). It is 0 if neither.
     """
 
     period: int

@@ -46,11 +46,6 @@ class Lesion(Intervention, UnitSelection):
     kind: ClassVar[str] = "lesion"
     region: str
 
-    @property
-    def label(self) -> str:
-        """Name in messages."""
-        return f"lesion of {self.region!r}"
-
 
 @dataclass(frozen=True)
 class Clamp(Intervention, UnitSelection):
@@ -83,11 +78,6 @@ class Clamp(Intervention, UnitSelection):
         self.make_plain("value")
         if self.variable not in ("h", "x"):
             raise InterventionError(f"{self.label}: variable is {self.variable!r}; use 'h' or 'x'.")
-
-    @property
-    def label(self) -> str:
-        """Name in messages."""
-        return f"clamp of {self.region!r}"
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,7 @@ class Stimulus(UnitSelection):
     """
 
     number: ClassVar[str | None] = "amplitude"
+    preposition: ClassVar[str] = "on"
     region: str
     waveform: Waveform | float
 
@@ -59,13 +60,7 @@ class Stimulus(UnitSelection):
         if isinstance(self.waveform, Samples) and self.stop is None:
             object.__setattr__(self, "stop", self.start + self.waveform.duration)
 
-    @property
-    def label(self) -> str:
-        """Name in messages."""
-        return f"stimulus on {self.region!r}"
-
     def to_spec(self) -> dict[str, Any]:
         """Return the settings, as a configuration has them."""
         spec = super().to_spec()
-        waveform = spec.pop("waveform")
-        return {**spec, **waveform.to_spec()}
+        return {**spec, **spec.pop("waveform").to_spec()}

@@ -71,6 +71,11 @@ class Waveform(ABC):
         if not right:
             raise StimulusError(f"{type(self).__name__}: {what}.")
 
+    def _need_rate(self, frequency: float, dt: float) -> None:
+        longest = 500 / frequency if frequency else dt
+        text = f"{frequency:g} Hz needs time steps of at most {longest:g} ms; dt is {dt:g} ms"
+        self._need(dt <= longest, text)
+
 
 class RandomWaveform(Waveform):
     """A current drawn step by step, so the numbers do not depend on how a run is cut into pieces.
@@ -210,7 +215,7 @@ class Sine(Waveform):
 
     def check(self, dt: float, length: float, units: int, batch: int) -> None:
         """Refuse a frequency above half the sampling rate, the highest that a time step can carry."""
-        _nyquist(self, self.frequency, dt)
+        self._need_rate(self.frequency, dt)
 
 
 @dataclass(frozen=True)
@@ -250,7 +255,7 @@ class Chirp(Waveform):
 
     def check(self, dt: float, length: float, units: int, batch: int) -> None:
         """Refuse a frequency above half the sampling rate, the highest that a time step can carry."""
-        _nyquist(self, max(self.first, self.last), dt)
+        self._need_rate(max(self.first, self.last), dt)
 
 
 @dataclass(frozen=True)
@@ -493,9 +498,3 @@ WAVEFORMS: dict[str, type[Waveform]] = {
 
 def _drawn(shape: tuple[int, int], shared: bool) -> tuple[int, int]:
     return (1, shape[1]) if shared else shape
-
-
-def _nyquist(waveform: Waveform, frequency: float, dt: float) -> None:
-    longest = 500 / frequency if frequency else dt
-    text = f"{frequency:g} Hz needs time steps of at most {longest:g} ms; dt is {dt:g} ms"
-    waveform._need(dt <= longest, text)

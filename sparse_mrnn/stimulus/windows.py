@@ -38,6 +38,8 @@ class TimeWindow:
     error: ClassVar[type[StimulusError]] = StimulusError
     number: ClassVar[str | None] = None
     """Name of the number in the form of the command line, if it is not that of its field."""
+    preposition: ClassVar[str] = "of"
+    """Word between the class and the region in messages."""
     start: float = 0.0
     stop: float | None = None
 
@@ -71,7 +73,8 @@ class TimeWindow:
     @property
     def label(self) -> str:
         """Name in messages."""
-        return type(self).__name__.lower()
+        region = getattr(self, "region", None)
+        return type(self).__name__.lower() + ("" if region is None else f" {self.preposition} {region!r}")
 
     def steps(self, dt: float, total: int) -> tuple[int, int]:
         """Return the first step, and the one after the last, in a run of ``total`` steps of ``dt`` ms.

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
+from sparse_mrnn.checks import Seed
 from sparse_mrnn.errors import TrainingError
-from sparse_mrnn.tasks.trials import Rng, Trials, random_generator
+from sparse_mrnn.tasks.trials import Trials, random_generator
 
 
 def context_integration(
     batch: int, *, steps: int = 60, evidence: int = 40,
-    coherences: tuple[float, ...] = (-0.5, -0.2, -0.05, 0.05, 0.2, 0.5), noise: float = 1.0, rng: Rng = None,
+    coherences: tuple[float, ...] = (-0.5, -0.2, -0.05, 0.05, 0.2, 0.5), noise: float = 1.0,
+    seed: Seed | None = None,
 ) -> Trials:
     """Trials in which the sign of one of two noisy inputs is reported, and a context says of which.
 
@@ -28,8 +30,8 @@ def context_integration(
         Means of a stream, drawn for each stream and trial; none is 0.
     noise : float
         Standard deviation of a stream at one time step.
-    rng : numpy Generator or int, optional
-        Default: seeded by torch's global generator.
+    seed : int, numpy SeedSequence or Generator, optional
+        Default: one from torch's global generator.
 
     Returns
     -------
@@ -49,7 +51,7 @@ def context_integration(
 
     Examples
     --------
-    >>> trials = context_integration(4, rng=0)
+    >>> trials = context_integration(4, seed=0)
     >>> trials.inp.shape, trials.target.shape, sorted(trials.epochs)
     (torch.Size([4, 60, 4]), torch.Size([4, 60, 1]), ['evidence', 'response'])
     """
@@ -63,7 +65,7 @@ def context_integration(
         raise TrainingError(f"context_integration: coherences are {coherences!r}; none may be 0.")
     if not noise >= 0:
         raise TrainingError(f"context_integration: noise is {noise!r}; it must be at least 0.")
-    generator = random_generator(rng)
+    generator = random_generator(seed)
     context, trial = generator.integers(0, 2, batch), np.arange(batch)
     means = generator.choice(np.asarray(coherences, dtype=float), (batch, 2))
     end = start + evidence

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
+from sparse_mrnn.checks import Seed
 from sparse_mrnn.errors import TrainingError
-from sparse_mrnn.tasks.trials import Rng, Trials, random_generator
+from sparse_mrnn.tasks.trials import Trials, random_generator
 
 
 def delayed_response(
     batch: int, *, steps: int = 60, sample: int = 10, delay: tuple[int, int] = (15, 30),
-    distractor: float = 0.5, distractor_probability: float = 0.5, noise: float = 0.05, rng: Rng = None,
+    distractor: float = 0.5, distractor_probability: float = 0.5, noise: float = 0.05,
+    seed: Seed | None = None,
 ) -> Trials:
     """Trials in which a cue says left or right, the answer waits for go, and distractors come between.
 
@@ -31,8 +33,8 @@ def delayed_response(
     distractor_probability : float in [0, 1]
     noise : float
         Standard deviation of the noise on the cues.
-    rng : numpy Generator or int, optional
-        Default: seeded by torch's global generator.
+    seed : int, numpy SeedSequence or Generator, optional
+        Default: one from torch's global generator.
 
     Returns
     -------
@@ -52,7 +54,7 @@ def delayed_response(
 
     Examples
     --------
-    >>> trials = delayed_response(4, rng=0)
+    >>> trials = delayed_response(4, seed=0)
     >>> trials.inp.shape, trials.target.shape
     (torch.Size([4, 60, 3]), torch.Size([4, 60, 1]))
     >>> begin, end = trials.epochs["delay"]
@@ -68,7 +70,7 @@ def delayed_response(
         raise TrainingError(f"delayed_response: the longest trial takes {least} steps; steps is {steps!r}.")
     if not 0 <= distractor_probability <= 1:
         raise TrainingError("delayed_response: distractor_probability must be a probability.")
-    generator = random_generator(rng)
+    generator = random_generator(seed)
     side, end = generator.integers(0, 2, batch), start + sample
     go = end + generator.integers(delay[0], delay[1] + 1, batch)
     there = generator.random(batch) < distractor_probability

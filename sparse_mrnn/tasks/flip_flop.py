@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
+from sparse_mrnn.checks import Seed
 from sparse_mrnn.errors import TrainingError
-from sparse_mrnn.tasks.trials import Rng, Trials, random_generator
+from sparse_mrnn.tasks.trials import Trials, random_generator
 
 
 def flip_flop(
     batch: int, steps: int, *, bits: int = 3, rate: float = 0.04, width: int = 3, settle: int = 10,
-    rng: Rng = None,
+    seed: Seed | None = None,
 ) -> Trials:
     """Trials of the flip-flop task: every output holds the sign of the last pulse on its input.
 
@@ -26,8 +27,8 @@ def flip_flop(
         Time steps of a pulse, of +1 or -1.
     settle : int
         Time steps from the beginning of a pulse on, for which its output does not count.
-    rng : numpy Generator or int, optional
-        Default: seeded by torch's global generator.
+    seed : int, numpy SeedSequence or Generator, optional
+        Default: one from torch's global generator.
 
     Returns
     -------
@@ -44,7 +45,7 @@ def flip_flop(
 
     Examples
     --------
-    >>> trials = flip_flop(2, 50, rng=0)
+    >>> trials = flip_flop(2, 50, seed=0)
     >>> trials.inp.shape, trials.target.unique().tolist()
     (torch.Size([2, 50, 3]), [-1.0, 1.0])
     """
@@ -54,7 +55,7 @@ def flip_flop(
             raise TrainingError(f"flip_flop: {name} is {value!r}; it must be at least {least}.")
     if not 0 <= rate <= 1:
         raise TrainingError(f"flip_flop: rate is {rate!r}; it must be a probability.")
-    generator = random_generator(rng)
+    generator = random_generator(seed)
     begins = generator.random((batch, steps, bits)) < rate
     signs = generator.choice(np.array([-1.0, 1.0], dtype=np.float32), (batch, steps, bits))
     begins[:, 0] = True

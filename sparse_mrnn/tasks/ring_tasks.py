@@ -7,8 +7,9 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from sparse_mrnn.checks import Seed
 from sparse_mrnn.errors import TrainingError, suggest
-from sparse_mrnn.tasks.trials import Rng, Trials, random_generator
+from sparse_mrnn.tasks.trials import Trials, random_generator
 
 RULES = (
     "go", "reaction go", "delay go", "anti", "reaction anti", "delay anti", "decision", "match", "non-match",
@@ -22,7 +23,7 @@ RESPONSE, REACTION = 500.0, 100.0
 
 
 def ring_task(
-    rule: str, batch: int, *, dt: float = 20.0, units: int = 32, noise: float = 0.1, rng: Rng = None
+    rule: str, batch: int, *, dt: float = 20.0, units: int = 32, noise: float = 0.1, seed: Seed | None = None
 ) -> Trials:
     """Trials of one rule: respond to, or away from, a direction shown, at once or from memory.
 
@@ -48,8 +49,8 @@ def ring_task(
         Units of a ring.
     noise : float
         Standard deviation of the noise on the inputs at a time step.
-    rng : numpy Generator or int, optional
-        Default: seeded by torch's global generator.
+    seed : int, numpy SeedSequence or Generator, optional
+        Default: one from torch's global generator.
 
     Returns
     -------
@@ -69,7 +70,7 @@ def ring_task(
 
     Examples
     --------
-    >>> trials = ring_task("delay go", 3, rng=0)
+    >>> trials = ring_task("delay go", 3, seed=0)
     >>> trials.inp.shape[2], trials.target.shape[2]    # 1 + 32 + 9 and 1 + 32
     (42, 33)
     """
@@ -79,7 +80,7 @@ def ring_task(
         raise TrainingError(f"ring_task: batch {batch!r} must be at least 1 and units {units!r} at least 4.")
     if not 0 < dt <= 100 or not noise >= 0:
         raise TrainingError(f"ring_task: dt {dt!r} must be in (0, 100] ms, and noise {noise!r} at least 0.")
-    generator = random_generator(rng)
+    generator = random_generator(seed)
     comparing, remembered = rule in COMPARING, rule in COMPARING or rule.startswith("delay")
     reaction = rule.startswith("reaction")
     on = _time_steps(generator, batch, (300, 700), dt)

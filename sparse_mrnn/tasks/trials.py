@@ -13,9 +13,8 @@ from torch import Tensor
 from torch.nn.functional import pad
 from torch.utils.data import Dataset
 
+from sparse_mrnn.checks import Seed
 from sparse_mrnn.errors import TrainingError
-
-Rng = np.random.Generator | int | None
 
 
 @dataclass(frozen=True)
@@ -39,10 +38,7 @@ class Trials:
 
     @classmethod
     def of(
-        cls,
-        inp: NDArray[np.float32],
-        target: NDArray[np.float32],
-        mask: NDArray[np.bool_],
+        cls, inp: NDArray[np.float32], target: NDArray[np.float32], mask: NDArray[np.bool_],
         **epochs: tuple[NDArray[np.int64] | int, NDArray[np.int64] | int],
     ) -> Trials:
         """Make a batch of arrays; the bounds of an epoch are numbers, or one per trial."""
@@ -59,9 +55,9 @@ class Trials:
         return (output - self.target)[self.mask].square().mean()
 
 
-def random_generator(rng: Rng) -> np.random.Generator:
+def random_generator(seed: Seed | None) -> np.random.Generator:
     """A generator as it is, from a seed, or (None) seeded by torch's global generator."""
-    return np.random.default_rng(int(torch.randint(2**62, ()).item()) if rng is None else rng)
+    return np.random.default_rng(int(torch.randint(2**62, ()).item()) if seed is None else seed)
 
 
 class TrialDataset(Dataset[tuple[Tensor, Tensor, Tensor]]):
@@ -74,7 +70,7 @@ class TrialDataset(Dataset[tuple[Tensor, Tensor, Tensor]]):
     Parameters
     ----------
     task : callable
-        ``task(batch, rng=..., **options)`` returns `Trials`; `flip_flop`, `delayed_response`, or your own.
+        ``task(batch, seed=..., **options)`` returns `Trials`; `flip_flop`, `delayed_response`, or your own.
     length : int
         Number of items.
     seed : int
@@ -113,7 +109,7 @@ class TrialDataset(Dataset[tuple[Tensor, Tensor, Tensor]]):
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
         if not 0 <= index < self.length:
             raise IndexError(f"item {index} of {self.length} trials")
-        trials = self.task(1, rng=np.random.default_rng([self.seed, index]), **self.options)
+        trials = self.task(1, seed=np.random.default_rng([self.seed, index]), **self.options)
         parts = trials.inp[0], trials.target[0], trials.mask[0]
         if self.pad_to is None:
             return parts

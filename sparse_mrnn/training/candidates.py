@@ -85,13 +85,8 @@ class CandidateSlots:
         A drawn number r stands for the r-th free slot. Before the i-th kept slot a_i there are a_i - i free
         ones, so the slot is r plus the kept ones with a_i - i <= r: no draw fails, however full a projection.
 
-        Parameters
-        ----------
-        rng : numpy Generator
-        kept : ndarray of int64
-            Slots that are taken, in the common numbering, sorted.
-        kept_count, count : ndarray of int64, shape (projections,)
-            How many of them each projection has, and how many to draw.
+        ``kept`` has the slots that are taken, in the common numbering, sorted; ``kept_count`` and ``count``
+        say how many of them each projection has, and how many to draw.
         """
         free = self.size - kept_count
         free_start = np.cumsum(free) - free
@@ -114,11 +109,7 @@ class LossProbe:
     (`transmitted`). A current added to the units enters the dynamics where the weights do, so the gradient by
     ``stim_input`` is the gradient by each unit's summed input.
 
-    Parameters
-    ----------
-    net : mRNN or ElmanmRNN
-    loss : callable
-        Runs the network at least once and returns the loss.
+    ``loss`` runs the network at least once and returns the loss.
     """
 
     def __init__(self, net: mRNNBase, loss: Callable[[], Tensor]) -> None:

@@ -15,11 +15,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from sparse_mrnn.declaration.graph import projection_label
 from sparse_mrnn.errors import SkippedWarning, TrainingError, UnknownNameError, suggest
 from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.models.synapse_table import ProjectionKey
-from sparse_mrnn.training.select import owned_parameters, select, slices, trainable_only
+from sparse_mrnn.training.select import labels, owned_parameters, select, slices, trainable_only
 
 
 @torch.no_grad()
@@ -105,7 +104,7 @@ def limit_norm_(
 
 def _own_values(
     net: mRNNBase, function: str, source: str | None, target: str | None, key: str | None
-) -> Iterator[tuple[ProjectionKey, torch.Tensor]]:
+) -> Iterator[tuple[ProjectionKey, Tensor]]:
     """Pair each projection with a view of its weights; warn of those without a weight per synapse."""
     weights, names = select(net, source, target, key)
     kept = trainable_only(weights, names, function)
@@ -114,14 +113,9 @@ def _own_values(
         trained.update(compress(weights.low_rank.names, weights.low_rank.trained.tolist()))
     skipped = [name for name in names if name in trained and name not in kept]
     if skipped:
-        shown = ", ".join(projection_label(*name) for name in skipped[:3])
-        more = f" and {len(skipped) - 3} more" if len(skipped) > 3 else ""
-        warnings.warn(
-            f"{function}: {shown}{more} share gains or have low rank, not a parameter per synapse: their "
-            "weights are not limited. Limit the gains or factors themselves, or name other projections.",
-            SkippedWarning,
-            stacklevel=4,
-        )
+        what = "share gains or have low rank, not a parameter per synapse: their weights are not limited"
+        advice = "Limit the gains or factors themselves, or name other projections"
+        warnings.warn(f"{function}: {labels(skipped)} {what}. {advice}.", SkippedWarning, stacklevel=4)
     return ((name, weights.values[part]) for name, part in slices(weights, kept))
 
 

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
 from sparse_mrnn.declaration.graph import projection_label
@@ -16,7 +16,7 @@ from sparse_mrnn.errors import DivergenceError, ShapeError
 from sparse_mrnn.lowering.layout import Layout
 from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.models.weights import SparseWeights
-from sparse_mrnn.training.select import OwnedParameter, owned_parameters
+from sparse_mrnn.training.select import OwnedParameter, labels, owned_parameters
 
 
 @torch.no_grad()
@@ -134,9 +134,7 @@ NOT_FINITE_LOSS = "The loss made it so: \
 look for a division by zero, or a square root or logarithm at zero."
 
 
-def _check_arguments(net: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    if not isinstance(net, mRNNBase):
-        return
+def _check_arguments(net: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     for part in net.weight_matrices():
         values = part.all_values().detach()
         _check_projections(part, "the weights of", "An earlier step made them so.", values)
@@ -154,9 +152,7 @@ def _check_arguments(net: nn.Module, args: tuple[Any, ...], kwargs: dict[str, An
             raise DivergenceError(f"inp is not finite {where}.", region=name, step=step)
 
 
-def _check_outputs(net: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-    if not isinstance(net, mRNNBase):
-        return
+def _check_outputs(net: Any, args: tuple[Any, ...], output: Any) -> None:
     named = {"x": output[0], "h": output[1]} if isinstance(output, tuple) else {"h": output}
     for name, states in named.items():
         check_finite(net, states.detach(), name, hint=GROWING)
@@ -173,8 +169,7 @@ def _check_projections(part: SparseWeights, what: str, cause: str, values: Tenso
         return
     found = torch.unique(torch.searchsorted(part.ptr[1:], bad, right=True)).tolist()
     names = [part.projections[k] for k in found]
-    shown = ", ".join(projection_label(*name) for name in names[:3])
-    shown += f" and {len(names) - 3} more" if len(names) > 3 else ""
+    shown = labels(names)
     are = "is" if what.startswith("the gradient") else "are"
     raise DivergenceError(
         f"{what} {shown} {are} not finite ({len(bad)} of {len(values)} synapses). {cause}",

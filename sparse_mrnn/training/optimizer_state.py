@@ -38,14 +38,8 @@ def rewrite_synapses(
 ) -> None:
     """Give ``weights`` the synapses of ``table``; an optimiser's moments go along, those of new ones are 0.
 
-    Parameters
-    ----------
-    weights : SparseWeights
-    table : SynapseTable
-        Made from ``weights.table()``.
-    optimizer : torch.optim.Optimizer or several, optional
-    trained_gains : Tensor of bool, shape (gains,), optional
-        Which shared gains are trained from now on. Default: as before.
+    ``table`` is made from ``weights.table()``. ``trained_gains``, of shape (gains,), says which shared gains
+    are trained from now on; by default, as before.
 
     Raises
     ------
@@ -78,10 +72,9 @@ def rewrite_synapses(
 
 
 def _refusal(optimizer: torch.optim.Optimizer, what: str) -> OptimizerError:
-    return OptimizerError(
-        f"{type(optimizer).__name__} keeps {what}, which is not one number per synapse, so it cannot follow "
-        "a change of the synapses; make a new optimiser afterwards and leave out optimizer=."
-    )
+    why = f"keeps {what}, which is not one number per synapse, so it cannot follow a change of the synapses"
+    advice = "make a new optimiser afterwards and leave out optimizer="
+    return OptimizerError(f"{type(optimizer).__name__} {why}; {advice}.")
 
 
 def _moved(value: Tensor, origin: Tensor, old: tuple[int, int], new: tuple[int, int]) -> Tensor:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from sparse_mrnn.errors import TrainingError
 from sparse_mrnn.models.network import mRNNBase
+from sparse_mrnn.models.synapse_table import ProjectionKey, SynapseTable
 from sparse_mrnn.training.optimizer_state import Optimizers, rewrite_synapses
 from sparse_mrnn.training.select import nothing_to_change, select
 
@@ -76,10 +79,7 @@ def prune(
         raise nothing_to_change(weights, names, "prune")
     table = weights.table()
     lengths = table.lengths.numpy()
-    inside = np.array([name in chosen for name in table.projections], dtype=bool)
-    group = np.repeat(np.where(inside, np.arange(len(lengths)) if scope == "projection" else 0, -1), lengths)
-    magnitude = weights.all_values().detach().abs().cpu().numpy()
-    gone = weakest(magnitude, group, fraction, len(lengths))
+    gone = weakest_of(table, weights.all_values(), chosen, fraction, together=scope == "network")
     if not gone.any():
         return 0
     left = np.bincount(np.repeat(np.arange(len(lengths)), lengths)[~gone], minlength=len(lengths))
@@ -93,6 +93,22 @@ def check_fraction(function: str, fraction: float) -> None:
     """Raise `TrainingError` unless 0 <= fraction <= 1."""
     if not 0 <= fraction <= 1:
         raise TrainingError(f"{function}: fraction is {fraction!r}; it must be between 0 and 1.")
+
+
+def chosen_synapses(table: SynapseTable, chosen: Collection[ProjectionKey]) -> NDArray[np.bool_]:
+    """Mask of the synapses of some projections."""
+    return np.repeat([name in chosen for name in table.projections], table.lengths.numpy()).astype(bool)
+
+
+def weakest_of(
+    table: SynapseTable, values: Tensor, chosen: Collection[ProjectionKey], fraction: float, *,
+    together: bool = False,
+) -> NDArray[np.bool_]:
+    """Mark the weakest synapses of each of some projections, or of all of them together, by their values."""
+    lengths = table.lengths.numpy()
+    number = np.zeros(len(values), np.int64) if together else np.repeat(np.arange(len(lengths)), lengths)
+    group = np.where(chosen_synapses(table, chosen), number, -1)
+    return weakest(values.detach().abs().cpu().numpy(), group, fraction, len(lengths))
 
 
 def weakest(

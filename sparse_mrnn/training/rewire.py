@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sparse_mrnn.checks import Seed
 from sparse_mrnn.errors import TrainingError
 from sparse_mrnn.models.delays import steps_of
 from sparse_mrnn.models.network import mRNNBase
@@ -18,7 +19,7 @@ from sparse_mrnn.models.synapse_table import ProjectionKey, SynapseTable, gradie
 from sparse_mrnn.models.weights import SparseWeights
 from sparse_mrnn.training.candidates import CandidateSlots, Int64, LossProbe
 from sparse_mrnn.training.optimizer_state import Optimizers, rewrite_synapses
-from sparse_mrnn.training.prune import check_fraction, weakest
+from sparse_mrnn.training.prune import check_fraction, chosen_synapses, weakest_of
 from sparse_mrnn.training.select import select, trainable_only
 
 METHODS = ("set", "rigl", "deepr")
@@ -35,7 +36,7 @@ def rewire(
     loss: Callable[[], Tensor] | None = None,
     candidates: int = 10,
     optimizer: Optimizers = None,
-    rng: np.random.Generator | int | None = None,
+    seed: Seed | None = None,
 ) -> int:
     """Move trainable synapses to other pairs of units (slots); each projection keeps its number of synapses.
 
@@ -66,8 +67,8 @@ def rewire(
         Slots looked at for each synapse to come; all of the projection if there are fewer.
     optimizer : torch.optim.Optimizer or several, optional
         Whose moments follow the synapses that stay; those of new ones are 0. Needed if one has made a step.
-    rng : numpy Generator or int, optional
-        Default: seeded by torch's global generator.
+    seed : int, numpy SeedSequence or Generator, optional
+        Default: one from torch's global generator.
 
     Returns
     -------
@@ -89,15 +90,18 @@ def rewire(
     >>> g = sm.RegionGraph(); g.add_region("a", 50); g.add_projection("a", "a", density=0.1)
     >>> net = sm.mRNN(g, device="cpu", seed=0)
     >>> before = net.rec.nnz
-    >>> rewire(net, 0.3, rng=0) == round(0.3 * before), net.rec.nnz == before
+    >>> rewire(net, 0.3, seed=0) == round(0.3 * before), net.rec.nnz == before
     (True, True)
     """
     _check(fraction, method, loss, candidates)
     weights, names = select(net, source, target, key)
     chosen = set(trainable_only(weights, names, "rewire"))
-    rng = np.random.default_rng(int(torch.randint(2**62, ()).item()) if rng is None else rng)
+    rng = np.random.default_rng(int(torch.randint(2**62, ()).item()) if seed is None else seed)
     table = weights.table()
-    gone = _crossed(weights, table, chosen) if method == "deepr" else _weakest(table, chosen, fraction or 0.0)
+    if method == "deepr":
+        gone = _crossed(weights, table, chosen)
+    else:
+        gone = weakest_of(table, table.values, chosen, fraction or 0.0)
     if not gone.any():
         return 0
     move = _Move(weights, table, CandidateSlots.of(net, weights, table), gone)
@@ -130,18 +134,6 @@ def _check(fraction: float | None, method: str, loss: object, candidates: int) -
         raise TrainingError(f"rewire: candidates is {candidates!r}; it must be at least 1.")
 
 
-def _selected(table: SynapseTable, chosen: set[ProjectionKey]) -> NDArray[np.bool_]:
-    """Mask of the synapses of the chosen projections."""
-    inside = np.array([name in chosen for name in table.projections], dtype=bool)
-    return np.repeat(inside, table.lengths.numpy())
-
-
-def _weakest(table: SynapseTable, chosen: set[ProjectionKey], fraction: float) -> NDArray[np.bool_]:
-    lengths = table.lengths.numpy()
-    group = np.where(_selected(table, chosen), np.repeat(np.arange(len(lengths)), lengths), -1)
-    return weakest(table.values.abs().cpu().numpy(), group, fraction, len(lengths))
-
-
 def _crossed(weights: SparseWeights, table: SynapseTable, chosen: set[ProjectionKey]) -> NDArray[np.bool_]:
     """Synapses whose parameter has the other sign than when they came."""
     now = torch.sign(table.values).to(torch.int8)
@@ -150,8 +142,8 @@ def _crossed(weights: SparseWeights, table: SynapseTable, chosen: set[Projection
         return np.zeros(len(now), dtype=bool)
     fresh = weights.orientation == 0  # a value of exactly 0 had no sign to lose
     weights.orientation = torch.where(fresh, now, weights.orientation)
-    crossed: NDArray[np.bool_] = (now * weights.orientation < 0).cpu().numpy() & _selected(table, chosen)
-    return crossed
+    crossed: NDArray[np.bool_] = (now * weights.orientation < 0).cpu().numpy()
+    return crossed & chosen_synapses(table, chosen)
 
 
 class _Move:

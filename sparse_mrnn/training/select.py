@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -52,15 +52,19 @@ def trainable_only(weights: SparseWeights, names: list[ProjectionKey], what: str
     return kept
 
 
+def labels(names: Sequence[ProjectionKey]) -> str:
+    """The first three of some projections, as messages name them, and how many more there are."""
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(projection_label(*name) for name in names[:3]) + more
+
+
 def nothing_to_change(weights: SparseWeights, names: list[ProjectionKey], what: str) -> TrainingError:
     """The error that says why none of some projections can be changed synapse by synapse."""
-    shown = ", ".join(projection_label(*name) for name in names[:3]) + (", ..." if len(names) > 3 else "")
+    shown = labels(names)
     one = len(names) == 1
     if any(weights.is_shared(name) and weights.is_trainable(name) for name in names):
-        why = (
-            f"{'has gains that its' if one else 'have gains that their'} synapses share, not a parameter each"
-        )
-        return TrainingError(f"{what}: {shown} {why}.")
+        has = "has gains that its" if one else "have gains that their"
+        return TrainingError(f"{what}: {shown} {has} synapses share, not a parameter each.")
     if any(name not in weights.projections for name in names):
         return TrainingError(f"{what}: {shown} {'has' if one else 'have'} low rank, and no synapses.")
     return TrainingError(f"{what}: {shown} {'is' if one else 'are'} frozen; call unfreeze first.")
@@ -77,16 +81,9 @@ def slices(weights: SparseWeights, names: list[ProjectionKey]) -> Iterator[tuple
 
 @dataclass(frozen=True, eq=False)
 class OwnedParameter:
-    """A parameter, and the projection or region that each of its entries belongs to.
+    """A parameter, and the projection or region that owns each of its entries.
 
-    Parameters
-    ----------
-    what : str
-        Name of the parameter in messages.
-    parameter : nn.Parameter
-    owners : list of (source, target, key) or (region,)
-    index : Tensor of int, shape (entries,)
-        Number of the owner of each entry.
+    ``what`` names it in messages. Entry k belongs to ``owners[index[k]]``: a projection, or (region,).
     """
 
     what: str

@@ -16,14 +16,8 @@ from sparse_mrnn.models.prepare import Start
 
 
 def truncated(
-    net: mRNNBase,
-    inp: Tensor,
-    x0: Tensor | tuple[Tensor, Tensor],
-    window: int,
-    *,
-    h0: Tensor | None = None,
-    stim_input: Tensor | None = None,
-    noise: bool = False,
+    net: mRNNBase, inp: Tensor, x0: Tensor | tuple[Tensor, Tensor], window: int, *, h0: Tensor | None = None,
+    stim_input: Tensor | None = None, noise: bool = False,
 ) -> Iterator[Any]:
     """Run a network window by window; the state goes on, the gradient does not.
 

@@ -268,16 +268,16 @@ def test_a_delay_of_one_step_is_none():
 
 def test_sample_states():
     states = torch.arange(24.0).reshape(2, 3, 4)
-    drawn = sample_states(states, 5, rng=1)
+    drawn = sample_states(states, 5, seed=1)
     assert {tuple(row) for row in drawn.tolist()} <= {tuple(row) for row in states.reshape(-1, 4).tolist()}
-    assert torch.equal(drawn, sample_states(states, 5, rng=1))
-    assert not torch.equal(drawn, sample_states(states, 5, noise=0.1, rng=1))
+    assert torch.equal(drawn, sample_states(states, 5, seed=1))
+    assert not torch.equal(drawn, sample_states(states, 5, noise=0.1, seed=1))
 
 
 @pytest.mark.parametrize("model", MODELS)
 def test_run_states_are_those_of_the_network(model):
     net, u = regions_net(model), [0.5, -0.3, 1.0]
-    found = run_states(net, 6, u, trials=3, stim={"b": 0.2}, rng=1)
+    found = run_states(net, 6, u, trials=3, stim={"b": 0.2}, seed=1)
     assert found.shape == (3, 7, 15)
     state, stim = found[:, 0], np.where(np.isin(np.arange(15), range(6, 10)), 0.2, 0.0)
     for t in range(1, 7):

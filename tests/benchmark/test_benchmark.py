@@ -1,5 +1,6 @@
 """The comparison of dense and sparse: it compares the same thing, measures it, and concludes rightly."""
 
+import copy
 import csv
 import json
 import os
@@ -20,11 +21,11 @@ from helpers import ROOT
 from sparse_mrnn import benchmark as b
 from sparse_mrnn.benchmark import advice, report
 from sparse_mrnn.benchmark.entries import LoopCSR
-from sparse_mrnn.benchmark.measure import undecided
+from sparse_mrnn.benchmark.measure import check, undecided
+from sparse_mrnn.benchmark.memory import PeakMeter, in_fresh_process
 from sparse_mrnn.benchmark.plots import plot_crossover, plot_entries
-from sparse_mrnn.benchmark.problem import Problem
-from sparse_mrnn.benchmark.reference import check, reference
-from sparse_mrnn.benchmark.timing import Ratio, SideBySide, Timing, side_by_side
+from sparse_mrnn.benchmark.problem import Problem, reference
+from sparse_mrnn.benchmark.timing import Ratio, SideBySide, Timing
 from sparse_mrnn.cli import app
 from sparse_mrnn.errors import BenchmarkError
 
@@ -68,7 +69,7 @@ def installed(name):
 @pytest.mark.parametrize("name", b.entries())
 def test_every_entry_agrees_with_the_reference(name, network, model):
     entry = installed(name)
-    problem = Problem.of(b.Case(network, NETWORKS[network], batch=3, steps=6, model=model))
+    problem = Problem(b.Case(network, NETWORKS[network], batch=3, steps=6, model=model))
     made = entry(problem)
     check(made, reference(problem, entry.trains), entry.trains)
     check(made, reference(problem, False), False)
@@ -77,16 +78,17 @@ def test_every_entry_agrees_with_the_reference(name, network, model):
 
 def test_the_reference_is_the_derivative():
     """By finite differences of its own loss."""
-    problem = Problem.of(b.Case("", awkward, batch=2, steps=4))
+    problem = Problem(b.Case("", awkward, batch=2, steps=4))
     expected = reference(problem, True)
-    for name, synapses in (("recurrent", problem.rec), ("input", problem.inp)):
+    for name, synapses in problem.synapses.items():
         for k in (0, 5, 11):
             where, losses = expected.entries[name][k], []
             for step in (1e-3, -1e-3):
                 moved = synapses.weight.clone()
                 moved[where] += step * (synapses.sign[where] or 1)
-                changed = {"rec" if name == "recurrent" else "inp": replace(synapses, weight=moved)}
-                losses.append((reference(replace(problem, **changed), False).h ** 2).mean())
+                changed = copy.copy(problem)
+                changed.synapses = {**problem.synapses, name: replace(synapses, weight=moved)}
+                losses.append((reference(changed, False).h ** 2).mean())
             slope = (losses[0] - losses[1]) / 2e-3
             assert slope == pytest.approx(expected.gradient[name][k], rel=2e-3, abs=1e-9)
 
@@ -96,8 +98,8 @@ class Wrong(LoopCSR):
 
     name = "wrong"
 
-    def product(self, matrix, h):
-        return 1.01 * super().product(matrix, h)
+    def product(self, weights, values):
+        return super().product(weights, 1.01 * values)
 
 
 class WrongGradient(LoopCSR):
@@ -152,18 +154,6 @@ def test_scipy_is_not_asked_to_train_and_forward_only_measures_no_training():
     assert result["loop-scipy"].forward is not None
     assert result["loop-scipy"].training is None
     assert b.measure(case, which, training=False, memory=False, repeats=2)["sparse-mrnn"].training is None
-
-
-def test_timing_is_interleaved_in_random_order():
-    import random
-
-    calls = []
-    runs = {name: partial(calls.append, name) for name in "abc"}
-    timed = side_by_side(runs, 20, random.Random(0))
-    order = "".join(name for name, after in zip(calls, [*calls[1:], ""], strict=True) if name != after)[3:]
-    assert len({order[k : k + 3] for k in range(0, len(order) - 2, 3)}) > 3
-    assert set(timed) == {"a", "b", "c"}
-    assert timed["a"].q1 <= timed["a"].median <= timed["a"].q3
 
 
 def noisy_clock(times, seed, busy=0.0, factor=1.0):
@@ -231,7 +221,7 @@ def test_confidence_of_the_ratio():
 
 
 def test_peak_meter():
-    meter = b.PeakMeter()
+    meter = PeakMeter()
     held = np.ones(8_000_000)
     del held
     assert 60e6 < meter.bytes() < 90e6
@@ -249,7 +239,7 @@ def test_memory_of_an_entry_in_its_own_process():
 
 def test_a_process_that_dies_is_said():
     with pytest.raises(BenchmarkError, match="stopped by the system"):
-        b.in_fresh_process(os._exit, 1)
+        in_fresh_process(os._exit, 1)
 
 
 def test_block_models_keep_what_they_should():

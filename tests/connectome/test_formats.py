@@ -92,7 +92,7 @@ def test_flywire_folders_that_are_not_right(codex, tmp_path):
         read_flywire(codex)
     assert read_flywire(codex, connections="connections_princeton.csv.gz")[1].merged == 4
     (codex / "empty").mkdir()
-    with refused(r"no connections.csv.gz .* the folder has nothing"):
+    with refused(r"connections.csv.gz is missing .* the folder has nothing"):
         read_flywire(codex / "empty")
 
 
@@ -262,7 +262,7 @@ def test_tvb(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"weights.txt": None}, "there is no weights.txt"),
+        ({"weights.txt": None}, "weights.txt is missing"),
         ({"weights.txt": "0 1\n1 0\n"}, "weights.txt is 2 x 2, but centres.txt has 3 areas"),
         ({"weights.txt": "0 2 0\n1 nan 0\n0 3 0\n"}, "weights.txt, line 2, column 2: nan is not finite"),
         ({"weights.txt": "0 2 0\n1 -4 0\n0 3 0\n"}, "weights.txt, line 2, column 2: -4 is negative"),

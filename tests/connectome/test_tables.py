@@ -224,7 +224,7 @@ def test_bad_files_are_refused_with_file_line_and_column(tmp_path, name):
 def test_other_bad_input(files, tmp_path):
     with refused(r"edges.cvs does not exist.*Did you mean 'edges.csv'"):
         read_table(tmp_path / "edges.cvs")
-    with refused(r"there is no column 'syncount' \(weight=\). Did you mean 'syn_count'"):
+    with refused(r"column 'syncount' \(weight=\) is missing. Did you mean 'syn_count'"):
         read_table(files[0], weight="syncount")
     with refused("no column 'suprclass'. Did you mean 'super_class'"):
         fly(files, regions="suprclass")

@@ -50,7 +50,7 @@ def test_round_trip_keeps_everything(tmp_path):
     again = sm.read_config(path)
     assert sm.to_config(again) == sm.to_config(g)
     for kind in ("recurrent", "input"):
-        one, two = lower(g, kind, rng=4), lower(again, kind, rng=4)
+        one, two = lower(g, kind, seed=4), lower(again, kind, seed=4)
         assert one.col.tolist() == two.col.tolist()
         np.testing.assert_array_equal(one.values, two.values)
     assert list(tmp_path.iterdir()) == [path]

@@ -357,7 +357,7 @@ def test_info_estimates_ranks(tmp_path):
 
 
 def test_without_a_process_group():
-    with pytest.raises(DistributedError, match="there is no process group; start with torchrun"):
+    with pytest.raises(DistributedError, match="a process group is missing; start with torchrun"):
         ShardedRNN(regions([3]))
     with pytest.raises(DistributedError, match="start it with torchrun"), joined():
         pass

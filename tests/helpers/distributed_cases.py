@@ -427,7 +427,8 @@ def refused_checkpoints(rank, size, folder):
         (folder / "cut").write_bytes(content[:-100])
         sm.mRNN(trained.graph, seed=0, device="cpu").save(folder / "network")
         for name, change in FORGED.items():
-            header, tensors = read_tensors(path, SHARDED_CHECKPOINT)
+            header, stored = read_tensors(path, SHARDED_CHECKPOINT)
+            tensors = dict(stored)
             change(header, tensors)
             write_tensors(folder / name, SHARDED_CHECKPOINT, {k: v for k, v in header.items() if k not in ("format", "version")}, tensors)
     dist.barrier()
@@ -450,8 +451,8 @@ def refused_checkpoints(rank, size, folder):
     refused("does not exist", load("nowhere"))
     refused("is damaged: optimizer.state", load("no state"))
     refused("is of unknown type 'float'", load("type"))
-    refused("its state of a Adam is none", load("number"))
-    refused("its state of a Adam is none", load("options"))
+    refused("its state of a Adam cannot be loaded", load("number"))
+    refused("its state of a Adam cannot be loaded", load("options"))
     refused("it has no parameter.recurrent.values", load("tensor"))
     refused("its parameter.recurrent.values is torch.float64 of shape (1,), and here", load("shape"))
     refused("the noise cannot go on", load("noise"))
@@ -463,7 +464,7 @@ def refused_checkpoints(rank, size, folder):
     changed = Trained(0)
     changed.net.shard.own.frozen.mul_(1.001)
     refused("fixed recurrent weights", load(other=changed), changed)
-    refused("is none of net's", lambda: save_checkpoint(path, trained.net, trained.optimizer))
+    refused("is not in net", lambda: save_checkpoint(path, trained.net, trained.optimizer))
     changed.optimizer.state[changed.decoder.bias]["factors"] = torch.zeros(2, 2)
     refused("has shape (2, 2) for a parameter of (2,)", lambda: save_checkpoint(path, changed.module, changed.optimizer))
     refused("with 0 sharded networks", lambda: save_checkpoint(path, trained.decoder))
@@ -587,9 +588,9 @@ def counted(ranks):
     """The exchanges within the block, one entry each."""
     exchange, calls = ranks.exchange, []
 
-    def counting(received, sent, sizes):
+    def counting(received, sent, sizes, *then):
         calls.append(len(sent))
-        return exchange(received, sent, sizes)
+        return exchange(received, sent, sizes, *then)
 
     ranks.exchange = counting
     yield calls

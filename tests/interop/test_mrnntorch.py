@@ -134,7 +134,7 @@ def test_under_a_prefix_and_in_a_dictionary(tmp_path):
     two = nn.ModuleDict({"first": DenseMRNN(CBGTCL), "second": DenseMRNN(CBGTCL, seed=1)})
     with pytest.raises(ConversionError, match="several networks, under 'first', 'second'; give prefix="):
         from_mrnntorch(two.state_dict(), CBGTCL)
-    with pytest.raises(ConversionError, match="no secondd.W_rec. Did you mean 'second'"):
+    with pytest.raises(ConversionError, match="secondd.W_rec is missing. Did you mean 'second'"):
         from_mrnntorch(two.state_dict(), CBGTCL, prefix="secondd")
     for prefix in ("second", "second."):
         net = from_mrnntorch(two.state_dict(), CBGTCL, prefix=prefix, device="cpu")
@@ -216,21 +216,21 @@ def put(index, value):
 
 
 REFUSED = [
-    ("is none of mRNNTorch: it has no W_rec, but out.weight, out.bias", lambda: nn.ModuleDict({"out": nn.Linear(2, 2)}).state_dict(), CBGTCL),
+    ("is not of mRNNTorch: it has no W_rec, but out.weight, out.bias", lambda: nn.ModuleDict({"out": nn.Linear(2, 2)}).state_dict(), CBGTCL),
     ("has no W_rec, but no tensor", lambda: {}, CBGTCL),
     ("W_rec_mask is missing", lambda: state_of(W_rec_mask=None), CBGTCL),
     ("W_inp_sign_matrix is missing", lambda: state_of(W_inp_sign_matrix=None), CBGTCL),
     (r"W_rec_mask has shape \(350, 349\); it must be 350 x 350", lambda: state_of(W_rec_mask=lambda t: t[:, 1:]), CBGTCL),
     (r"W_rec has shape \(350,\)", lambda: state_of(W_rec=lambda t: t[0]), CBGTCL),
     (r"W_rec has shape \(\)", lambda: state_of(W_rec=torch.tensor(1.0)), CBGTCL),
-    ("W_rec is no dense matrix", lambda: state_of(W_rec=lambda t: t.to_sparse()), CBGTCL),
-    ("W_rec is no dense matrix", lambda: state_of(W_rec=lambda t: t.int()), CBGTCL),
+    ("W_rec is not a dense matrix", lambda: state_of(W_rec=lambda t: t.to_sparse()), CBGTCL),
+    ("W_rec is not a dense matrix", lambda: state_of(W_rec=lambda t: t.int()), CBGTCL),
     ("W_rec_mask has other values than 0, 1", lambda: state_of(W_rec_mask=put((0, 0), 0.5)), CBGTCL),
     ("W_rec_sign_matrix has other values than -1, 0, 1", lambda: state_of(W_rec_sign_matrix=put((0, 0), 2)), CBGTCL),
     ("W_rec has synapses whose weight is not finite", lambda: state_of(W_rec=lambda t: t.fill_(float("nan"))), CBGTCL),
     ("W_rec is 350 x 350, but the config has 300 units", state_of, {**CBGTCL, "recurrent_regions": CBGTCL["recurrent_regions"][:-2] , "recurrent_connections": [], "input_connections": []}),
     (r"W_inp is 350 x 25, but the config has 24 inputs \(iti 24\)", state_of, {**CBGTCL, "input_regions": [{"name": "iti", "num_units": 24}]}),
-    ("the config has 25 input channels, but there is no W_inp", lambda: state_of(W_inp=None, W_inp_mask=None, W_inp_sign_matrix=None), CBGTCL),
+    ("the config has 25 input channels, but W_inp is missing", lambda: state_of(W_inp=None, W_inp_mask=None, W_inp_sign_matrix=None), CBGTCL),
     ("W_rec_sign_matrix: projection 'd1' -> 'd1' is not 'pos', as the configuration says", state_of, {**CBGTCL, "recurrent_regions": [{**CBGTCL["recurrent_regions"][0], "sign": "pos"}, *CBGTCL["recurrent_regions"][1:]]}),
     ("unit 0 has synapses of both signs; give a config", lambda: state_of(W_rec_sign_matrix=lambda t: put((int(t[:, 0].nonzero()[0]), 0), 1)(t)), None),
     ("is declared 2 times", state_of, {**CBGTCL, "recurrent_connections": [*CBGTCL["recurrent_connections"], {"src_region": "d1", "dst_region": "d1", "key": "b"}]}),

@@ -130,7 +130,7 @@ def test_damaged_networks(tmp_path):
         read_sonata(net)
     write_sonata(g, net, overwrite=True)
     (net / "node_types.csv").write_text("node_type_id population\n0 units\n")
-    with refused("node_types.csv, line 1: there is no column 'region'"):
+    with refused("node_types.csv, line 1: column 'region' is missing"):
         read_sonata(net)
     write_sonata(g, net, overwrite=True)
     (net / "nodes.h5").write_bytes((net / "nodes.h5").read_bytes()[:500])

@@ -35,7 +35,7 @@ def test_projections_are_contiguous_views_of_one_parameter():
 
 
 def test_pattern_is_int32_sorted_and_row_major_within_a_projection():
-    block = lower(chain(density=0.7), rng=1)
+    block = lower(chain(density=0.7), seed=1)
     assert block.crow.dtype == block.col.dtype == np.int32
     for row in range(block.shape[0]):
         assert (np.diff(block.col[block.crow[row] : block.crow[row + 1]]) > 0).all()
@@ -47,7 +47,7 @@ def test_identity_permutation_is_not_stored():
     g = sm.RegionGraph()
     g.add_region("a", 6)
     g.add_projection("a", "a", density=0.5)
-    assert lower(g, rng=0).perm is None
+    assert lower(g, seed=0).perm is None
 
 
 def test_one_seed_makes_the_network_in_either_precision():
@@ -69,7 +69,7 @@ def test_many_small_projections_lower_together():
     for k in range(100):
         for j in range(100):
             big.add_projection(f"r{k}", f"r{j}", density=0.5)
-    block = lower(big, rng=0)
+    block = lower(big, seed=0)
     assert len(block.blocks) == 10_000
     assert len(block.values) == pytest.approx(20_000, rel=0.05)
     assert len(lower(g).values) == 400
@@ -101,7 +101,7 @@ def values(init, *, signs=("pos",), n=60, rec_constrained=True, **projection):
     for k in range(len(signs)):
         for j in range(len(signs)):
             g.add_projection(f"r{k}", f"r{j}", initializer=init, **projection)
-    return lower(g, rng=0, constrained=rec_constrained)
+    return lower(g, seed=0, constrained=rec_constrained)
 
 
 def test_default_initialisation_is_the_seeds():
@@ -116,7 +116,7 @@ def test_default_initialisation_is_the_seeds():
     g.add_region("a", 30)
     g.add_input("i", 10)
     g.add_projection("i", "a")
-    v = lower(g, "input", rng=0).values
+    v = lower(g, "input", seed=0).values
     assert 0.95 * np.sqrt(1 / 40) < v.max() <= np.sqrt(1 / 40)
 
 

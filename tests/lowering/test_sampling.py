@@ -63,7 +63,7 @@ def everything_else():
 def test_a_net_of_one_band_is_drawn_as_it_always_was():
     digests = []
     for kind in ("recurrent", "input"):
-        b = lower(everything(), kind, rng=3)
+        b = lower(everything(), kind, seed=3)
         found = hashlib.blake2b(digest_size=8)
         for array in (b.ptr, b.values, b.group, b.crow, b.col, b.perm, b.synapse_sign):
             if array is not None:
@@ -91,7 +91,7 @@ def test_rows_alone_are_those_of_the_whole(band, rows, seed):
     g, rows = everything_else(), np.array(sorted(rows), dtype=np.int64)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sampling, "BAND_ROWS", band)
-        whole, part = lower(g, rng=seed), lower(g, rng=seed, rows=rows)
+        whole, part = lower(g, seed=seed), lower(g, seed=seed, rows=rows)
     chosen = set(rows.tolist())
     assert synapses(part, rows) == [s for s in synapses(whole, np.arange(75)) if s[0] in chosen]
     assert part.shape == (len(rows), 75)
@@ -111,7 +111,7 @@ def test_a_shard_has_its_rows_apart_by_source(band, rows):
     g, rows = everything_else(), np.array(sorted(rows), dtype=np.int64)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sampling, "BAND_ROWS", band)
-        part, shard = lower(g, rng=2, rows=rows), lower_shard(g, 2, rows)
+        part, shard = lower(g, seed=2, rows=rows), lower_shard(g, 2, rows)
     own = [(s[0], rows[s[1]], *s[2:]) for s in synapses(shard.own, rows)]
     halo = [(s[0], shard.halo_units[s[1]], *s[2:]) for s in synapses(shard.halo, rows)]
     assert sorted(own + halo) == synapses(part, rows)
@@ -126,7 +126,7 @@ def test_a_shard_has_its_rows_apart_by_source(band, rows):
 @pytest.mark.parametrize("band", [7, 100])
 def test_values_are_row_major_within_a_projection(band, monkeypatch):
     monkeypatch.setattr(sampling, "BAND_ROWS", band)
-    block = lower(everything_else(), rng=1)
+    block = lower(everything_else(), seed=1)
     order = np.argsort(block.perm)
     row = np.repeat(np.arange(75), np.diff(block.crow))[order]
     place = row * 75 + block.col[order]
@@ -140,10 +140,10 @@ def test_a_single_projection_of_several_bands_needs_no_permutation(monkeypatch):
     g = sm.RegionGraph()
     g.add_region("a", 11)
     g.add_projection("a", "a", density=0.5)
-    assert lower(g, rng=0).perm is None
+    assert lower(g, seed=0).perm is None
     g.add_region("b", 3)
     g.add_projection("a", "b", density=0.5)
-    assert lower(g, rng=0).perm is None  # its rows all come after
+    assert lower(g, seed=0).perm is None  # its rows all come after
 
 
 def counted(rule, *, n=9, m=6, exclude=False, band=4, draws=600):
@@ -157,7 +157,7 @@ def counted(rule, *, n=9, m=6, exclude=False, band=4, draws=600):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sampling, "BAND_ROWS", band)
         for seed in range(draws):
-            matrix = lower(g, rng=seed).to_scipy()[:n] != 0
+            matrix = lower(g, seed=seed).to_scipy()[:n] != 0
             times += matrix.toarray()
             by_row.append(matrix.sum(axis=1))
             by_col.append(matrix.sum(axis=0))
@@ -214,4 +214,4 @@ def test_shares_of_more_slots_than_numpy_draws_from(monkeypatch):
 def test_rows_that_are_no_units_are_refused():
     for rows in ([3, 1], [0, 75], [-1], [[1]], [2, 2]):
         with pytest.raises(GraphError, match=r"ascending, within 0..74"):
-            lower(everything(), rng=0, rows=rows)
+            lower(everything(), seed=0, rows=rows)

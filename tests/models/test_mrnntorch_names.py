@@ -93,7 +93,7 @@ def test_add_recurrent_region():
 
 def test_add_input_region():
     net = sm.mRNN(device="cpu")
-    assert arguments(net.add_input_region) == ["name", "num_units", "sign"]
+    assert arguments(net.add_input_region) == ["name", "num_units", "sign", "device"]
     net.add_input_region("i", 3, "neg")
     assert net["i"].kind == "input"
 

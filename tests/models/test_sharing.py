@@ -64,7 +64,7 @@ def shared_nets(draw):
 def dense_run(net, declared, inp, x0):
     """The equations with dense matrices made from the declaration and the parameters; differentiable."""
     ptr = dict(zip("abc", net.layout().ptr.tolist(), strict=False))
-    alpha, n = net.alpha, net.layout().n
+    alpha, n = net.unit_alpha(), net.layout().n
     by_delay = {1: torch.zeros(n, n, dtype=torch.float64), 2: torch.zeros(n, n, dtype=torch.float64)}
     for (source, target, key), (kind, weights, options) in declared.items():
         base = torch.from_numpy(np.asarray(weights, dtype=np.float64))
@@ -253,7 +253,7 @@ def test_pruning_weighs_by_base_times_gain_and_rewiring_leaves_shared_ones():
     assert torch.equal(kept[12:, 6:12], dense[12:, 6:12])  # b -> c has the largest weights
     assert not kept[12:, :6].any()  # a -> c the smallest
     pattern = (kept[12:, 6:12] != 0).clone()
-    assert training.rewire(net, 0.5, rng=0) > 0
+    assert training.rewire(net, 0.5, seed=0) > 0
     assert torch.equal(net.rec.dense()[12:, 6:12] != 0, pattern)
     train(net, torch.optim.Adam(net.parameters()))
 

@@ -6,7 +6,7 @@ import torch
 
 import sparse_mrnn as sm
 from sparse_mrnn.errors import ConfigError, GraphError, RoundingWarning
-from sparse_mrnn.ops.stream.delays import RingHistory
+from sparse_mrnn.ops.delays import RingHistory
 from sparse_mrnn.simulation import simulate
 from sparse_mrnn.simulation.simulator import Simulator
 from sparse_mrnn.stimulus import Constant, Sine, Stimulus

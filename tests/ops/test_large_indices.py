@@ -83,7 +83,7 @@ def test_training_tools_spectra_and_files_with_64_bit_indices(narrow, tmp_path):
         optimiser = torch.optim.Adam(net.parameters(), lr=0.01)
         outcome(net)
         prune(net, 0.3, optimizer=optimiser)
-        rewire(net, 0.2, optimizer=optimiser, rng=0)
+        rewire(net, 0.2, optimizer=optimiser, seed=0)
         write_sonata(net, folder)
         back = sm.mRNN(read_sonata(folder)[0], device="cpu", dtype=torch.float64, dt=10, tau=50)
         assert (back.rec.dense() == net.rec.dense()).all()

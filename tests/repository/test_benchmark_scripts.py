@@ -1,13 +1,15 @@
 """Every benchmark script imports, and runs on networks small enough for a test."""
 
 import importlib
+import random
+from functools import partial
 
 import pytest
 
 from helpers import ROOT
 
 FOLDER = ROOT / "benchmarks"
-SCRIPTS = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != "common")
+SCRIPTS = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in ("common", "library"))
 
 
 @pytest.fixture
@@ -29,6 +31,26 @@ def load(monkeypatch):
 def test_script_imports(load, name):
     module = load(name)
     assert callable(getattr(module, "main", None) or getattr(module, "table", None))
+
+
+def test_ladders(load):
+    library = load("library")
+    assert [case.label for case in library.ladder([100, 2000], 0.1, batch=4)] == [
+        "100 units, density 0.1", "2,000 units, density 0.1"
+    ]
+    assert [(case.label, case.group) for case in library.density_ladder(100, [0.5], steps=5)] == [
+        ("100 units, density 0.5", "density")
+    ]
+
+
+def test_timing_is_interleaved_in_random_order(load):
+    calls = []
+    runs = {name: partial(calls.append, name) for name in "abc"}
+    timed = load("library").side_by_side(runs, 20, random.Random(0))
+    order = "".join(name for name, after in zip(calls, [*calls[1:], ""], strict=True) if name != after)[3:]
+    assert len({order[k : k + 3] for k in range(0, len(order) - 2, 3)}) > 3
+    assert set(timed) == {"a", "b", "c"}
+    assert timed["a"].q1 <= timed["a"].median <= timed["a"].q3
 
 
 def lines(table):

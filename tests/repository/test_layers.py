@@ -36,9 +36,7 @@ LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 VERSION = "reads __version__, which is at the top"
 LAZY = "matplotlib is optional and slow to import"
 IMPORTS_IN_FUNCTIONS = {
-    ("benchmark.doctor", ""): VERSION,
     ("state.checkpoint", ""): VERSION,
-    ("benchmark.report", "benchmark.plots"): LAZY,
 }
 """Module and what a function of it imports. The command line, which starts fast because it loads late, needs no entry."""
 
@@ -180,7 +178,7 @@ from sparse_mrnn.declaration.graph import RegionGraph
 from sparse_mrnn.lowering.layout import UnitNames
 from sparse_mrnn.lowering.lower import lower
 g = RegionGraph(); g.add_region("a", 3); g.add_projection("a", "a")
-print(lower(g, rng=0).to_scipy().nnz, UnitNames(g).find("a[2]"))"""
+print(lower(g, seed=0).to_scipy().nnz, UnitNames(g).find("a[2]"))"""
     command = [sys.executable, "-c", code]
     found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
     assert found == "9 ('recurrent', array([2]))"

@@ -250,7 +250,7 @@ def test_trained_frozen_pruned_and_rewired(tmp_path):
         optimizer.step()
         if step == 1:
             freeze(net, "inh", "inh", optimizer=optimizer)
-            rewire(net, 0.4, "a b", "a b", optimizer=optimizer, rng=0)
+            rewire(net, 0.4, "a b", "a b", optimizer=optimizer, seed=0)
             prune(net, 0.2, "free", "inh", optimizer=optimizer)
     net.bias.requires_grad_(False)
     back = round_trip(net, tmp_path)

@@ -12,7 +12,7 @@ from sparse_mrnn.tasks import RULES, TrialDataset, context_integration, delayed_
 
 
 def test_flip_flop_holds_the_last_pulse():
-    trials = flip_flop(8, 120, bits=2, rate=0.05, width=3, settle=6, rng=0)
+    trials = flip_flop(8, 120, bits=2, rate=0.05, width=3, settle=6, seed=0)
     assert trials.inp.shape == trials.target.shape == trials.mask.shape == (8, 120, 2)
     pulses = 0
     parts = (t.permute(0, 2, 1).reshape(-1, 120).tolist() for t in (trials.inp, trials.target, trials.mask))
@@ -28,11 +28,11 @@ def test_flip_flop_holds_the_last_pulse():
 
 
 def test_delayed_response_epochs():
-    trials = delayed_response(200, rng=0)
+    trials = delayed_response(200, seed=0)
     inp, target, mask = trials.inp, trials.target[..., 0], trials.mask[..., 0]
     side = target[:, -1]
     assert set(side.tolist()) == {-1.0, 1.0}
-    quiet = delayed_response(200, noise=0.0, rng=0)
+    quiet = delayed_response(200, noise=0.0, seed=0)
     distracted = 0
     for k in range(200):
         bounds = {name: (int(a[k]), int(b[k])) for name, (a, b) in trials.epochs.items()}
@@ -66,8 +66,8 @@ def test_delayed_response_epochs():
 
 @pytest.mark.parametrize("task", [partial(flip_flop, 3, 40), partial(delayed_response, 3)])
 def test_seeds(task):
-    def make(rng):
-        return task(rng=rng)
+    def make(seed):
+        return task(seed=seed)
 
     assert torch.equal(make(1).inp, make(1).inp)
     assert not torch.equal(make(1).inp, make(2).inp)
@@ -79,7 +79,7 @@ def test_seeds(task):
 
 
 def test_loss_counts_only_what_counts():
-    trials = delayed_response(2, rng=0)
+    trials = delayed_response(2, seed=0)
     output = trials.target.clone()
     output[~trials.mask] = 100
     assert trials.loss(output) == 0
@@ -115,7 +115,7 @@ def test_a_small_net_learns_one_bit_with_plain_adam():
     optimizer = torch.optim.Adam([*net.parameters(), *readout.parameters()], lr=5e-3)
     start = net.batched_initial_condition(32)
     for step in range(60):
-        trials = flip_flop(32, 30, bits=1, settle=5, rng=step)
+        trials = flip_flop(32, 30, bits=1, settle=5, seed=step)
         out = readout(net(trials.inp, *start)[1])
         optimizer.zero_grad()
         trials.loss(out).backward()
@@ -124,7 +124,7 @@ def test_a_small_net_learns_one_bit_with_plain_adam():
 
 
 def test_context_integration_reports_the_stream_that_counts():
-    trials = context_integration(300, noise=0.0, rng=0)
+    trials = context_integration(300, noise=0.0, seed=0)
     inp, target = trials.inp, trials.target[..., 0]
     context = inp[:, 0, 2:].argmax(1)
     assert set(context.tolist()) == {0, 1}
@@ -137,7 +137,7 @@ def test_context_integration_reports_the_stream_that_counts():
     other = inp[torch.arange(300), 20, 1 - context]
     assert 0.3 < (other.sign() == counts.sign()).float().mean() < 0.7
     assert trials.mask[0, :, 0].nonzero()[:, 0].tolist() == [*range(5), *range(50, 60)]
-    noisy = context_integration(400, coherences=(0.5,), rng=1)
+    noisy = context_integration(400, coherences=(0.5,), seed=1)
     assert abs(float(noisy.inp[:, 5:45, :2].mean()) - 0.5) < 0.03
 
 
@@ -155,7 +155,7 @@ def apart(a, b):
 
 @pytest.mark.parametrize("rule", RULES)
 def test_ring_tasks_are_answered_as_their_rule_says(rule):
-    trials = ring_task(rule, 60, noise=0.0, rng=3)
+    trials = ring_task(rule, 60, noise=0.0, seed=3)
     inp, target, mask = trials.inp, trials.target, trials.mask
     rule_input = torch.zeros(len(RULES))
     rule_input[RULES.index(rule)] = 1
@@ -222,7 +222,7 @@ def test_a_dataset_of_trials_depends_on_seed_and_index_only():
     batch = next(iter(DataLoader(data, batch_size=3, sampler=order)))
     for part, one in zip(batch, (inp, target, mask), strict=True):
         assert torch.equal(part[0], one)
-    shorter = ring_task("delay go", 1, rng=np.random.default_rng([5, 7]))
+    shorter = ring_task("delay go", 1, seed=np.random.default_rng([5, 7]))
     assert torch.equal(inp[: shorter.inp.shape[1]], shorter.inp[0])
     assert not mask[shorter.inp.shape[1] :].any()
     assert not torch.equal(data[7][0], TrialDataset(partial(ring_task, "delay go"), 12, seed=6, pad_to=150)[7][0])

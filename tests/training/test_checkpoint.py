@@ -143,7 +143,7 @@ def seeded():
 def freeze_rewire(run):
     net = run.module.rnn
     freeze(net, "exc", "inh", optimizer=run.optimizer)
-    rewire(net, 0.3, "exc", "exc", "default", optimizer=run.optimizer, rng=run.batches)
+    rewire(net, 0.3, "exc", "exc", "default", optimizer=run.optimizer, seed=run.batches)
     unfreeze(net, "exc", "exc", "slow", optimizer=run.optimizer)
 
 
@@ -221,7 +221,7 @@ def test_deep_r_goes_on(tmp_path):
             h = net(torch.ones(2, 5, 3), net.batched_initial_condition(2)[0])[1]
             (h.square().mean() + 0.05 * net.rec.values.sum()).backward()
             optimizer.step()
-            rewire(net, None, None, None, method="deepr", optimizer=optimizer, rng=rng)
+            rewire(net, None, None, None, method="deepr", optimizer=optimizer, seed=rng)
 
     def fresh(seed):
         net = sm.mRNN(graph(), device="cpu", seed=seed)

@@ -129,7 +129,7 @@ def test_gradients_go_with_the_synapses():
     [
         lambda n, o: freeze(n, "a", "b", optimizer=o),
         lambda n, o: prune(n, 0.5, optimizer=o),
-        lambda n, o: rewire(n, 0.5, optimizer=o, rng=0),
+        lambda n, o: rewire(n, 0.5, optimizer=o, seed=0),
     ],
 )
 def test_lbfgs_is_refused_before_anything_changes(change):
@@ -168,7 +168,7 @@ def test_signs_of_a_projection_survive():
     freeze(net, "a", "a", "gap")
     # Parallel synapses are added in another order.
     torch.testing.assert_close(net.effective_W_rec.to_dense(), before)
-    rewire(net, 1.0, rng=0)
+    rewire(net, 1.0, seed=0)
     table = net.rec.table()
     signs = torch.empty(net.rec.nnz)
     signs[net.rec.perm.long()] = net.rec.csr_signs().float()

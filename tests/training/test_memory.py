@@ -61,10 +61,10 @@ def test_no_square_array_while_training():
             None,
             lambda: training.freeze(net, "a", "b", optimizer=optimizer),
             lambda: training.prune(net, 0.2, optimizer=optimizer),
-            lambda: training.rewire(net, 0.3, optimizer=optimizer, rng=0),
-            lambda: training.rewire(net, 0.3, method="rigl", loss=loss, optimizer=optimizer, rng=0),
-            lambda: training.rewire(net, method="deepr", optimizer=optimizer, rng=0),
-            lambda: training.rewire(net, method="deepr", optimizer=optimizer, rng=0),
+            lambda: training.rewire(net, 0.3, optimizer=optimizer, seed=0),
+            lambda: training.rewire(net, 0.3, method="rigl", loss=loss, optimizer=optimizer, seed=0),
+            lambda: training.rewire(net, method="deepr", optimizer=optimizer, seed=0),
+            lambda: training.rewire(net, method="deepr", optimizer=optimizer, seed=0),
             lambda: training.unfreeze(net, "a", "b", optimizer=optimizer),
         ):
             if change is not None:

@@ -85,7 +85,7 @@ def test_rewiring_invariants(net, method, fraction, inputs, seed):
     names = part.projections
     if names and part.trainable_projections == 0:
         with pytest.raises(TrainingError, match="frozen; call unfreeze first"):
-            rewire(net, fraction, source, rng=seed)
+            rewire(net, fraction, source, seed=seed)
         return
     for turn in range(2):
         optimizer.zero_grad()
@@ -105,7 +105,7 @@ def test_rewiring_invariants(net, method, fraction, inputs, seed):
             options["loss"] = lambda: run(net)
             if not part.nnz and not value.requires_grad:
                 continue
-        moved = rewire(net, source=source, method=method, optimizer=optimizer, rng=seed + turn, **options)
+        moved = rewire(net, source=source, method=method, optimizer=optimizer, seed=seed + turn, **options)
         check_pattern(net)
         assert torch.diff(part.ptr).tolist() == lengths
         assert part.projections == names
@@ -137,7 +137,7 @@ def test_set_removes_the_weakest_and_keeps_the_magnitudes():
     net = sm.mRNN(g, device="cpu", seed=0)
     slots_of = pairs(net, net.rec)
     before = {name: (slots, values_of(net.rec, name).detach().clone()) for name, slots in slots_of.items()}
-    rewire(net, 0.25, rng=1)
+    rewire(net, 0.25, seed=1)
     for name, (slots, values) in before.items():
         n = int(0.25 * len(values) + 0.5)
         stayed = {p for p, m in zip(slots, values.abs().argsort().argsort().tolist(), strict=True) if m >= n}
@@ -155,7 +155,7 @@ def test_rewiring_is_reproducible_and_uniform():
         g.add_region("a", 6)
         g.add_projection("a", "a", weights=np.eye(6))
         net = sm.mRNN(g, device="cpu", seed=0)
-        rewire(net, 1.0, rng=rng)
+        rewire(net, 1.0, seed=rng)
         return pairs(net, net.rec)["a", "a", "default"]
 
     assert drawn(3) == drawn(3) != drawn(4)
@@ -231,7 +231,7 @@ def test_rigl_grows_where_the_loss_falls_most_steeply(model, batch_first, steps)
         kept[weak] = False
         slope = np.where(kept, -1, gradient.abs().numpy().flatten())
         expected = set(np.argsort(-slope)[: len(weak)].tolist()) | set(np.flatnonzero(kept).tolist())
-        rewire(net, 0.5, source, "a", method="rigl", loss=lambda net=net: value(net), candidates=1000, rng=0)
+        rewire(net, 0.5, source, "a", method="rigl", loss=lambda net=net: value(net), candidates=1000, seed=0)
         part = net.rec if source == "a" else net.inp
         table = part.table()
         assert set((table.row * w.shape[1] + table.col).tolist()) == expected
@@ -251,7 +251,7 @@ def test_rigl_respects_the_direction_dales_law_allows():
         _, h = net(torch.zeros(1, 3, 0, dtype=torch.float64), torch.ones(1, 4, dtype=torch.float64))
         return 5 * h[..., 2].sum() - h[..., 3].sum()  # unit 0 of b should fall (steep), unit 1 rise
 
-    rewire(net, 0.5, method="rigl", loss=value, rng=0)
+    rewire(net, 0.5, method="rigl", loss=value, seed=0)
     assert pairs(net, net.rec)["a", "b", "default"] == [(3, 0), (3, 1)]
 
 
@@ -260,11 +260,11 @@ def test_deep_r_moves_what_changed_sign():
     g.add_region("a", 5, sign="neg")
     g.add_projection("a", "a", weights=-np.eye(5))  # negative parameters from the start are no change of sign
     net = sm.mRNN(g, device="cpu")
-    assert rewire(net, method="deepr", rng=0) == 0
-    assert rewire(net, method="deepr", rng=0) == 0
+    assert rewire(net, method="deepr", seed=0) == 0
+    assert rewire(net, method="deepr", seed=0) == 0
     with torch.no_grad():
         net.rec.values[2] = 0.5
-    assert rewire(net, method="deepr", rng=0) == 1
+    assert rewire(net, method="deepr", seed=0) == 1
     slots = pairs(net, net.rec)["a", "a", "default"]
     assert {(0, 0), (1, 1), (3, 3), (4, 4)} <= set(slots)
     table = net.rec.table()
@@ -273,9 +273,9 @@ def test_deep_r_moves_what_changed_sign():
         net.rec.values[k] = -0.1  # a new one counts as positive, so it has crossed at once
     freeze(net, "a", "a")
     with pytest.raises(TrainingError, match="'a' -> 'a' is frozen"):
-        rewire(net, method="deepr", rng=0)
+        rewire(net, method="deepr", seed=0)
     unfreeze(net, "a", "a")
-    assert rewire(net, method="deepr", rng=0) == 1
+    assert rewire(net, method="deepr", seed=0) == 1
 
 
 def test_a_rewired_net_loads_into_a_fresh_one_and_trains_on():
@@ -286,7 +286,7 @@ def test_a_rewired_net_loads_into_a_fresh_one_and_trains_on():
         value = loss(net)
         value.backward()
         optimizer.step()
-        rewire(net, 0.4, optimizer=optimizer, rng=0)
+        rewire(net, 0.4, optimizer=optimizer, seed=0)
         prune(net, 0.1, "i", optimizer=optimizer)
     fresh.load_state_dict(net.state_dict())
     torch.testing.assert_close(loss(fresh), loss(net))
@@ -357,6 +357,6 @@ def test_rigl_takes_every_start_of_a_run(model, start):
             out = net(inp, *options)
             return (out if model is sm.ElmanmRNN else out[1]).square().sum()
 
-        rewire(net, 0.5, method="rigl", loss=value, rng=0)
+        rewire(net, 0.5, method="rigl", loss=value, seed=0)
         moved.append(pairs(net, net.rec))
     assert moved[0] == moved[1]

@@ -39,10 +39,9 @@ def read_celegans(*, spectral_radius: float | None = None) -> tuple[RegionGraph,
     how = "electron-microscopy sections"
     if spectral_radius is not None:
         factor = positive("spectral_radius", spectral_radius)
-        factor /= measure(lower(graph, rng=0, dtype=np.float64).to_scipy())
+        factor /= measure(lower(graph, seed=0, dtype=np.float64).to_scipy())
         for _, _, edge in graph.edges(data=True):
             edge["weights"] = edge["weights"] * factor
         how += f", scaled to a spectral radius of {spectral_radius:g} (times {factor:.6g})"
     note = "docs/celegans.md says how it was made from the published tables, and what was left out"
     return graph, report_of(graph, "the shipped C. elegans connectome (Cook et al. 2019)", how, (note,))
-

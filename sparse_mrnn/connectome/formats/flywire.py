@@ -62,8 +62,8 @@ def read_flywire(
     if any("nt_type_score" in table.columns for table in of_neurons):
         defaults["confidence"] = "nt_type_score"
     if not files and "regions" not in options:
-        wanted = "neurons, classification or consolidated_cell_types table"
-        raise ConnectomeError(f"{root}: there is no {wanted}; add one, or say regions='neuropil'.")
+        wanted = "a neurons, classification or consolidated_cell_types table"
+        raise ConnectomeError(f"{root}: {wanted} is missing; add one, or say regions='neuropil'.")
     settings = ImportSettings.of(options, **defaults)
     table = TableSource.of(edges_file, edges_file.name)
     table.require(SOURCE, TARGET, WEIGHT)
@@ -81,7 +81,7 @@ def _connections(root: Path, name: str | None) -> Path:
         return root / name
     files = sorted(path for path in root.glob("connections*") if path.name.endswith(SUFFIXES))
     if not files:
-        nothing = "there is no connections.csv.gz (nor .csv, .parquet, .feather)"
+        nothing = "connections.csv.gz is missing (and .csv, .parquet, .feather)"
         raise ConnectomeError(f"{root}: {nothing}; the folder has {listing(root)}.")
     if len(files) > 1:
         listed = ", ".join(path.name for path in files)
@@ -90,9 +90,7 @@ def _connections(root: Path, name: str | None) -> Path:
     return files[0]
 
 
-def joined(
-    sources: Sequence[TableSource], columns: Sequence[str]
-) -> tuple[ColumnTable | None, list[str]]:
+def joined(sources: Sequence[TableSource], columns: Sequence[str]) -> tuple[ColumnTable | None, list[str]]:
     """Join columns of the other tables to the first table of neurons; return notes on what was left out."""
     if not sources:
         return None, []

@@ -21,6 +21,7 @@ from sparse_mrnn.errors import ConnectomeError
 
 Orientation = Literal["target_source", "source_target"]
 
+
 def read_matrix(
     path: str | os.PathLike[str],
     *,
@@ -74,11 +75,8 @@ def read_matrix(
     else:
         table, identity = read_neurons(neurons, neuron, settings)
     tables = ConnectomeTables(
-        label=str(file),
-        edges=indexed_edges(file.name, names, source, target, weight),
-        neurons=table,
-        neuron=identity,
-        notes=(f"rows of the matrix are {rows_are.partition('_')[0]}s ({evidence})",),
+        label=str(file), edges=indexed_edges(file.name, names, source, target, weight), neurons=table,
+        neuron=identity, notes=(f"rows of the matrix are {rows_are.partition('_')[0]}s ({evidence})",),
     )
     return graph_from_tables(tables, settings)
 

@@ -187,7 +187,7 @@ def _sparse(arrays: dict[str, NDArray[Any]]) -> sp.coo_array:
         raise DamageError(f"the format of the sparse matrix is {name!r:.80}; save it as csr, csc or coo")
     for part in needed[name]:
         if part not in arrays:
-            raise DamageError(f"there is no array {part!r}")
+            raise DamageError(f"the array {part!r} is missing")
     data = arrays["data"]
     if name == "coo":
         ends = arrays["coords"] if "coords" in arrays else [arrays.get("row"), arrays.get("col")]
@@ -210,7 +210,7 @@ def _choose(file: Path, names: list[str], variable: str | None) -> str:
     if variable is not None:
         if variable not in names:
             listed = ", ".join(names) or "none"
-            raise ConnectomeError(f"{file}: there is no matrix {variable!r}; there are {listed}.")
+            raise ConnectomeError(f"{file}: matrix {variable!r} is missing; there are {listed}.")
         return variable
     if len(names) != 1:
         problem = f"there are {len(names)} matrices ({', '.join(names)}); choose one with variable=."
@@ -222,7 +222,8 @@ def _choose(file: Path, names: list[str], variable: str | None) -> str:
 
 MARKET = re.compile(
     rb"%%MatrixMarket[ \t]+matrix[ \t]+(coordinate|array)[ \t]+(real|integer|pattern)[ \t]+"
-    rb"(general|symmetric|skew-symmetric)[ \t]*\r?\n?", re.IGNORECASE,
+    rb"(general|symmetric|skew-symmetric)[ \t]*\r?\n?",
+    re.IGNORECASE,
 )
 
 
@@ -296,8 +297,7 @@ def _number_table(text: bytes, names: list[str]) -> dict[str, NDArray[Any]]:
     if not lines:
         return {name: np.empty(0, kind.to_pandas_dtype()) for name, kind in types.items()}
     options = (
-        pa.csv.ReadOptions(column_names=names),
-        pa.csv.ParseOptions(delimiter=" ", quote_char=False),
+        pa.csv.ReadOptions(column_names=names), pa.csv.ParseOptions(delimiter=" ", quote_char=False),
         pa.csv.ConvertOptions(column_types=types, null_values=[]),
     )
     try:

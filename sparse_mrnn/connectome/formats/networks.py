@@ -116,11 +116,8 @@ def _import(
         columns[weight] = _numbers(weight, attributes, label)
     of_nodes = [data for _, data in graph.nodes(data=True)]
     tables = ConnectomeTables(
-        label=label,
-        edges=indexed_edges("edges", names, source, target, columns),
-        weight=weight,
-        neurons=node_table("nodes", names, _columns(settings.neuron_columns(), of_nodes)),
-        notes=notes,
+        label=label, edges=indexed_edges("edges", names, source, target, columns), weight=weight,
+        neurons=node_table("nodes", names, _columns(settings.neuron_columns(), of_nodes)), notes=notes,
     )
     return graph_from_tables(tables, settings)
 

@@ -68,6 +68,6 @@ def read_neuprint(
 def _file(root: Path, *names: str) -> Path:
     path = first_file(root, [start + name for name in names for start in ("traced-", "")])
     if path is None:
-        first = f"there is no traced-{names[0]}.csv (nor {names[0]}.csv)"
+        first = f"traced-{names[0]}.csv (or {names[0]}.csv) is missing"
         raise ConnectomeError(f"{root}: {first}; the folder has {listing(root)}.")
     return path

@@ -20,13 +20,8 @@ from sparse_mrnn.errors import ConnectomeError, suggest
 
 
 def read_tvb(
-    path: str | os.PathLike[str],
-    *,
-    units: int | Mapping[str, int] = 100,
-    fan_in: int = 10,
-    speed: float = 3.0,
-    gain: float = 1.0,
-    name: str | None = None,
+    path: str | os.PathLike[str], *, units: int | Mapping[str, int] = 100, fan_in: int = 10,
+    speed: float = 3.0, gain: float = 1.0, name: str | None = None,
 ) -> tuple[RegionGraph, ImportReport]:
     """Import a TVB connectivity: one region per area, one projection per connection.
 
@@ -89,7 +84,7 @@ def read_tvb(
     of_units = np.zeros((2, total), dtype=np.int64)
     of_units[:, first] = onto, out_of
     each = f"{len(sources):,} connections of areas, each {fan_in} synapses onto every target unit"
-    delays = "there is no tract_lengths.txt, so no delays"
+    delays = "without tract_lengths.txt, nothing has a delay"
     if areas.lengths is not None:
         delays = f"delays are length / {speed:g} mm/ms"
     report = ImportReport(
@@ -158,7 +153,7 @@ def _files(root: Path) -> dict[str, str]:
     for needed in ("weights", "centres"):
         if needed not in stems:
             listed = ", ".join(sorted(names)[:10]) or "nothing"
-            raise ConnectomeError(f"{root}: there is no {needed}.txt; the archive has {listed}.")
+            raise ConnectomeError(f"{root}: {needed}.txt is missing; the archive has {listed}.")
     return stems
 
 
@@ -214,7 +209,7 @@ def _units(units: int | Mapping[str, int], labels: list[str]) -> list[int]:
         for name in units:
             if name not in labels:
                 hint = suggest(name, labels, what="areas")
-                raise ConnectomeError(f"units: there is no area {name!r}. {hint}")
+                raise ConnectomeError(f"units: area {name!r} does not exist. {hint}")
         without = [label for label in labels if label not in units]
         if without:
             raise ConnectomeError(f"units: area {without[0]!r} has none ({len(without)} areas have none).")

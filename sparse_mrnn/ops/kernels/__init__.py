@@ -1,4 +1,4 @@
-"""Compiled CPU kernels (numba, the extra ``fast``), one a file; used where numba is installed.
+"""Compiled CPU kernels (numba, the extra ``fast``); used where numba is installed.
 
 A kernel file imports numba when it is imported itself, by `load`, on first use: numba takes longer to import
 than torch. Arrays are C-contiguous and of one dtype. ``fastmath`` keeps NaN and infinities, so a net that

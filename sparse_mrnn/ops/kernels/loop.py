@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import update_wrapper
 from types import FunctionType
 from typing import Any
 
 from numba import njit
+from torch import Tensor
 
 from sparse_mrnn.ops.kernels import may_use_threads
 
@@ -18,11 +20,8 @@ SERIAL_WORK = 2**15
 class Loop:
     """A function with a ``prange`` loop, compiled over threads and for one thread, each on its first use.
 
-    Parameters
-    ----------
-    function : function
-    fastmath : set of str, optional
-        As in ``numba.njit``.
+    It is called with tensors; `of` returns the compiled function, which takes arrays. ``fastmath`` is that of
+    ``numba.njit``.
     """
 
     def __init__(self, function: Any, fastmath: set[str] | None = None) -> None:
@@ -32,7 +31,12 @@ class Loop:
         options: dict[str, Any] = {"cache": True, "fastmath": fastmath or False}
         self.serial: Callable[..., Any] = njit(**options)(serial)
         self.threaded: Callable[..., Any] = njit(parallel=True, **options)(function)
-        self.__doc__ = function.__doc__
+        update_wrapper(self, function)
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Run on tensors of the CPU; the largest has as many entries as there are multiplications."""
+        work = max(a.numel() for a in arguments if isinstance(a, Tensor))
+        return self.of(work)(*(a.numpy() if isinstance(a, Tensor) else a for a in arguments))
 
     def of(self, work: int) -> Callable[..., Any]:
         """Return the form for so many multiplications, with as many threads as torch has."""

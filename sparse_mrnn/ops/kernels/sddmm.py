@@ -7,23 +7,24 @@ A training step spends most of its time here. Columns are taken in bands whose r
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from numba import prange
 from torch import Tensor, stack
 
 from sparse_mrnn.ops.kernels.loop import loop
 
+TILE = 256
+"""Units of a tile."""
+TOGETHER = 4
+"""Steps that `put` takes at most: four trials of four steps, in float32, fill a cache line, which is then
+written once and not four times."""
+
 
 def accumulate(first: Tensor, col: Tensor, g: Tensor, h: Tensor, grad: Tensor) -> None:
     """Add sum_k g[i, k] h[j, k] to ``grad`` for each entry (i, j). Repeated entries each get the full sum.
 
-    Parameters
-    ----------
-    first : Tensor, shape (bands + 1, rows)
-        Of `bands`.
-    col : Tensor of int, shape (entries,)
-    g : Tensor, shape (rows, width)
-    h : Tensor, shape (columns, width)
-    grad : Tensor, shape (entries,)
+    ``first`` is made by `bands`; g has shape (rows, width), h (columns, width), col and grad (entries,).
 
     Examples
     --------
@@ -49,7 +50,7 @@ def bands(crow: Tensor, col: Tensor, *, columns: int, height: int) -> Tensor:
     """
     if columns > height:
         first = crow.new_empty(-(-columns // height) + 1, len(crow) - 1)
-        if _split.of(len(col))(crow.numpy(), col.numpy(), height, first.numpy()):
+        if _split(crow, col, height, first):
             return first
     return stack([crow[:-1], crow[1:]])
 
@@ -117,3 +118,39 @@ def _split(crow, col, height, first):  # pragma: no cover - compiled
         for later in range(band + 1, len(first)):
             first[later, i] = crow[i + 1]
     return backward == 0
+
+
+def put(steps: Sequence[Tensor], columns: Tensor, k: int) -> None:
+    """Gather states by unit, as an SDDMM reads them: columns[:, k + n] = steps[n].
+
+    One to `TOGETHER` steps of shape (units, batch) are put at a time.
+
+    Examples
+    --------
+    >>> import torch
+    >>> columns = torch.zeros(2, 3, 1)
+    >>> put([torch.ones(2, 1), torch.full((2, 1), 2.0)], columns, 1)
+    >>> columns[:, :, 0].tolist()
+    [[0.0, 1.0, 2.0], [0.0, 1.0, 2.0]]
+    """
+    given = [states.contiguous().numpy() for states in steps]
+    first, second, third, fourth = given + given[-1:] * (TOGETHER - len(given))
+    _put.of(first.size * len(given))(first, second, third, fourth, columns.numpy(), k, len(given))
+
+
+@loop()
+def _put(first, second, third, fourth, columns, k, count):  # pragma: no cover - compiled
+    units, batch = first.shape
+    for tile in prange((units + TILE - 1) // TILE):
+        for i in range(tile * TILE, min(units, (tile + 1) * TILE)):
+            for b in range(batch):
+                columns[i, k, b] = first[i, b]
+            if count > 1:
+                for b in range(batch):
+                    columns[i, k + 1, b] = second[i, b]
+            if count > 2:
+                for b in range(batch):
+                    columns[i, k + 2, b] = third[i, b]
+            if count > 3:
+                for b in range(batch):
+                    columns[i, k + 3, b] = fourth[i, b]

@@ -62,7 +62,7 @@ class CsrProduct(Product):
 
     def __init__(self, operator: CsrOperator, values: Tensor) -> None:
         self.operator, self.values = operator, values.detach()
-        self.pattern = operator.pattern
+        self.pattern, self.empty = operator.pattern, operator.pattern.nnz == 0  # which MKL refuses
         self.matrix = self.pattern.matrix(self.values)
         self.kernel = kernels.load("sddmm") if values.device.type == "cpu" else None
         self._transposed: Tensor | None = None
@@ -70,7 +70,7 @@ class CsrProduct(Product):
         self._grad: Tensor | None = None
 
     def addmm(self, y: Tensor, h: Tensor, *, beta: float, alpha: float, out: Tensor) -> None:
-        if self.pattern.nnz == 0:  # MKL refuses an empty matrix
+        if self.empty:
             out.zero_() if beta == 0 else torch.mul(y, beta, out=out)
         else:
             multiply_add(self.matrix, y, h, beta=beta, alpha=alpha, out=out)
@@ -78,7 +78,7 @@ class CsrProduct(Product):
     def rmatmul(self, g: Tensor, out: Tensor | None = None) -> Tensor:
         if out is None:
             out = g.new_zeros(self.pattern.shape[1], g.shape[1])
-        if self.pattern.nnz == 0:
+        if self.empty:
             return out.zero_()
         if self._transposed is None:
             pattern, order = self.pattern.transposed

@@ -36,7 +36,7 @@ class EventDrivenProduct(CsrProduct):
     def __init__(self, operator: CsrOperator, values: Tensor) -> None:
         super().__init__(operator, values)
         n_sources = operator.pattern.shape[1]
-        self.kernels = kernels.load("column_products")
+        self.kernels = kernels.load("products")
         self.columns: tuple[Any, ...] | None = None
         self.active = np.empty(n_sources + 1, dtype=np.int32)
         self.fan_out = np.bincount(operator.pattern.col.numpy(), minlength=n_sources).astype(np.int32)
@@ -52,14 +52,14 @@ class EventDrivenProduct(CsrProduct):
             self.columns = by_column(self.pattern, self.values)
         scalar = sources.dtype.type
         active, target = self.active[:count], out.numpy()[:, 0]
-        multiply = self.kernels.multiply.of(self.pattern.nnz)
+        multiply = self.kernels.multiply_columns.of(self.pattern.nnz)
         multiply(*self.columns, active, sources, target, scalar(beta), scalar(alpha))
 
 
 def events_pay(pattern: Pattern, batch: int, device: torch.device) -> bool:
     """Whether `EventDrivenProduct` is available for a product and could make it faster."""
     fits = pattern.nnz >= FEWEST and pattern.col.dtype == torch.int32
-    return fits and batch == 1 and device.type == "cpu" and kernels.load("column_products") is not None
+    return fits and batch == 1 and device.type == "cpu" and kernels.load("products") is not None
 
 
 def by_column(pattern: Pattern, values: Tensor) -> tuple[Any, ...]:
@@ -72,5 +72,5 @@ def by_column(pattern: Pattern, values: Tensor) -> tuple[Any, ...]:
     pointers = np.zeros((bands, columns + 1), dtype=np.int64)
     row_of = np.empty(len(col), dtype=np.uint16 if narrow else np.int32)
     sorted_values = np.empty(len(col), dtype=value.dtype)
-    kernels.load("column_products").build(limits, crow, col, value, pointers, row_of, sorted_values)
+    kernels.load("products").by_column(limits, crow, col, value, pointers, row_of, sorted_values)
     return limits, pointers, row_of, sorted_values

@@ -194,7 +194,7 @@ class HybridProduct(Product):
         nnz = operator.rest.pattern.nnz
         self.rest = operator.rest.bind(self.values[:nnz])
         self.blocks = [self.values[g.store].view(g.shape) for g in operator.groups]
-        self.kernel = kernels.load("block_products") if values.device.type == "cpu" else None
+        self.kernel = kernels.load("products") if values.device.type == "cpu" else None
         ones = operator.sum_rows.values().to(values.dtype)
         self.sum_rows = _revalued(operator.sum_rows, ones)
         self.sum_cols = _revalued(operator.sum_cols, ones.new_ones(len(operator.cols)))

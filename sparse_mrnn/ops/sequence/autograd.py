@@ -8,11 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sparse_mrnn.ops.sequence.backward import BackwardLoop, needed_parameters
-from sparse_mrnn.ops.sequence.delays import ActivityHistory, before_start
-from sparse_mrnn.ops.sequence.forward import ForwardLoop
-from sparse_mrnn.ops.sequence.spec import Products, RecurrenceSpec, RecurrenceTensors, StateBuffers
-from sparse_mrnn.ops.step import States
+from sparse_mrnn.ops.delays import ActivityHistory
+from sparse_mrnn.ops.sequence.backward import BackwardLoop
+from sparse_mrnn.ops.sequence.forward import ForwardLoop, StateBuffers
+from sparse_mrnn.ops.sequence.spec import RecurrenceSpec, RecurrenceTensors
 from sparse_mrnn.ops.torch_modes import refuse_transforms
 
 UNSAVED_BYTES, UNSAVED_STEPS = 2**20, 64
@@ -45,9 +44,8 @@ def _without_trials(spec: RecurrenceSpec, tensors: RecurrenceTensors) -> tuple[T
     def one(t: Tensor) -> Tensor:
         return torch.cat([t, t.new_zeros(*t.shape[:-1], 1)], -1)
 
-    stim = None if tensors.stim is None else one(tensors.stim)
-    start, states = (one(tensors.inputs), one(tensors.h0)), tuple(map(one, tensors.states))
-    given = replace(tensors, inputs=start[0], h0=start[1], states=states, stim=stim)
+    stim, states = None if tensors.stim is None else one(tensors.stim), tuple(map(one, tensors.states))
+    given = replace(tensors, inputs=one(tensors.inputs), h0=one(tensors.h0), states=states, stim=stim)
     return tuple(each[..., :0] for each in recurrence(replace(spec, noise=None), given))
 
 
@@ -66,17 +64,16 @@ def _forward(
     spec: RecurrenceSpec, tensors: RecurrenceTensors, needed: frozenset[str] | None
 ) -> tuple[tuple[Tensor, ...], _Saved]:
     """States and activity after each step, and what is saved: little, if ``needed`` is None."""
-    inputs, stim, h0, units = tensors.inputs, tensors.stim, tensors.h0, spec.units
+    inputs, h0, units = tensors.inputs, tensors.h0, spec.units
     steps = len(inputs)
     if needed is not None:
         every = spec.checkpoint_steps
     else:
         step_bytes = (spec.largest or h0.shape[0]) * h0.shape[1] * h0.element_size()
-        fitting = UNSAVED_BYTES // step_bytes
-        every = None if units is None else max(1, min(fitting, UNSAVED_STEPS))
+        every = None if units is None else max(1, min(UNSAVED_BYTES // step_bytes, UNSAVED_STEPS))
     every = min(every or steps, steps)
     whole = every == steps
-    products = Products(spec, tensors)
+    products = spec.products(tensors)
     loop = ForwardLoop(spec, tensors, products)
     buffers = StateBuffers(spec.step, every, h0, needed if whole else None)
     found = (*buffers.states, buffers.h)
@@ -84,21 +81,18 @@ def _forward(
     shape = steps, h0.shape[0] if units is None else len(units), h0.shape[1]
     out = found if returned else tuple(h0.new_empty(shape) for _ in found)
     saved = _Saved(every, buffers if whole else None, inputs)
-    states, h, before = tensors.states, h0, before_start(h0, products.recurrent.longest)
+    states, h, before = tensors.states, h0, products.recurrent.before(h0)
     for begin in range(0, steps, every):
-        end = min(begin + every, steps)
+        part = slice(begin, min(begin + every, steps))
         if needed is not None and not whole:
             saved.starts += [*(s.clone() for s in states), h.clone(), before]
             if spec.noise is not None:
                 saved.noise.append(spec.noise.state())
-        n = end - begin
-        history = ActivityHistory(h, buffers.h[:n], before)
-        into = tuple(s[:n] for s in buffers.states)
-        given = inputs[begin:end], None if stim is None else stim[begin:end]
-        noisy = loop.run(states, history, *given, into, buffers.kept)
-        if end < steps:
+        n = part.stop - begin
+        history, noisy = loop.run(part, states, h, before, buffers)
+        if part.stop < steps:
             before = history.tail(n)
-            states, h = tuple(s[-1] for s in into), history.states[-1]
+            states, h = tuple(s[n - 1] for s in buffers.states), history.states[-1]
             if len(before):
                 states, h = tuple(s.clone() for s in states), h.clone()
         if whole:
@@ -106,9 +100,9 @@ def _forward(
         if not returned:
             for each, to in zip(found, out, strict=True):
                 if units is None:
-                    to[begin:end].copy_(each[:n])
+                    to[part].copy_(each[:n])
                 else:
-                    torch.index_select(each[:n], 1, units, out=to[begin:end])
+                    torch.index_select(each[:n], 1, units, out=to[part])
     return out, saved
 
 
@@ -117,14 +111,16 @@ class _Recurrence(torch.autograd.Function):
     def forward(
         ctx: Any, spec: RecurrenceSpec, names: tuple[str, ...], *flat: Any
     ) -> tuple[Tensor, ...]:
-        ctx.needed = ctx.needs_input_grad[2:]
-        tensors = RecurrenceTensors.of(list(flat), len(spec.step.states), names)
-        out, saved = _forward(spec, tensors, needed_parameters(tensors, ctx.needed))
+        count, ctx.needed = len(spec.step.states), ctx.needs_input_grad[2:]
+        tensors = RecurrenceTensors.of(flat, count, names)
+        of_parameters = zip(names, ctx.needed[5 + count :], strict=True)
+        ctx.learnt = frozenset(name for name, need in of_parameters if need)
+        out, saved = _forward(spec, tensors, ctx.learnt)
         kept = replace(tensors, inputs=saved.inputs)
         sequences: list[Tensor | None] = []
         if saved.whole is not None:  # stim is needed to compute steps again, and for nothing else
             kept = replace(kept, stim=None)
-            sequences = [saved.whole.h, saved.whole.kept, *saved.whole.backward_states()]
+            sequences = [saved.whole.h, saved.whole.kept, *saved.whole.of_backward]
         ctx.spec, ctx.names, ctx.every, ctx.noise = spec, names, saved.every, saved.noise
         ctx.steps, ctx.whole = len(saved.inputs), saved.whole is not None
         ctx.save_for_backward(*kept.flat(), *sequences, *saved.starts)
@@ -141,32 +137,23 @@ class _Recurrence(torch.autograd.Function):
         spec: RecurrenceSpec = ctx.spec
         count, n = len(spec.step.states), len(ctx.needed)
         saved = ctx.saved_tensors  # once: torch.utils.checkpoint hands each tensor out one time
-        tensors = RecurrenceTensors.of(list(saved[:n]), count, ctx.names)
-        *grad_states, grad_h = grads
-        products = Products(spec, tensors)
-        back = BackwardLoop(spec, tensors, ctx.needed, products, ctx.steps)
-        longest = products.recurrent.longest
+        tensors = RecurrenceTensors.of(saved[:n], count, ctx.names)
+        products = spec.products(tensors)
+        back = BackwardLoop(spec, tensors, ctx.needed, ctx.learnt, products, grads, ctx.steps)
         if ctx.whole:
             hs, kept, *states = saved[n:]
-            history = ActivityHistory(tensors.h0, hs, before_start(tensors.h0, longest))
-            back.run(0, states, kept, history, tensors.inputs, tensors.states, grad_states, grad_h)
+            before = products.recurrent.before(tensors.h0)
+            back.run(0, ActivityHistory(tensors.h0, hs, before), states, kept, tensors.inputs, tensors.states)
         else:
             loop = ForwardLoop(spec, tensors, products)
-            buffers = StateBuffers(
-                spec.step, ctx.every, tensors.h0, needed_parameters(tensors, ctx.needed)
-            )
+            buffers = StateBuffers(spec.step, ctx.every, tensors.h0, ctx.learnt)
             starts, size = saved[n:], count + 2
             for k in reversed(range(len(starts) // size)):
                 *begun, h, before = starts[k * size : (k + 1) * size]
-                start: States = tuple(begun)
-                part = slice(k * ctx.every, min((k + 1) * ctx.every, ctx.steps))
-                steps = part.stop - part.start
+                begin, start = k * ctx.every, tuple(begun)
                 if spec.noise is not None:
                     loop.noise = spec.noise.replay(ctx.noise[k])
-                history = ActivityHistory(h, buffers.h[:steps], before)
-                into = tuple(s[:steps] for s in buffers.states)
-                given = tensors.inputs[part], None if tensors.stim is None else tensors.stim[part]
-                noisy = loop.run(start, history, *given, into, buffers.kept)
-                states = [None if s is None else s[:steps] for s in buffers.backward_states()]
-                back.run(part.start, states, buffers.kept, history, noisy, start, grad_states, grad_h)
+                part = slice(begin, min(begin + ctx.every, ctx.steps))
+                history, noisy = loop.run(part, start, h, before, buffers)
+                back.run(begin, history, buffers.of_backward, buffers.kept, noisy, start)
         return None, None, *back.result()

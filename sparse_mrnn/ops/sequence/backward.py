@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sparse_mrnn.ops import kernels
-from sparse_mrnn.ops.sequence.delays import ActivityHistory
+from sparse_mrnn.ops.delays import ActivityHistory
 from sparse_mrnn.ops.sequence.spec import Products, RecurrenceSpec, RecurrenceTensors
 from sparse_mrnn.ops.step import Columns, SavedStep, States
 
@@ -37,15 +37,9 @@ def gathered_steps(steps: int, batch: int, units: int, size: int) -> int:
 class BackwardLoop:
     """Backpropagation through time, segment by segment from the last.
 
-    Parameters
-    ----------
-    spec : RecurrenceSpec
-    tensors : RecurrenceTensors
-    needed : sequence of bool
-        Which of the tensors need a gradient, in the order of `RecurrenceTensors.flat`.
-    products : Products
-    steps : int
-        Time steps of the whole sequence.
+    ``needed`` says which tensors need a gradient, in the order of `RecurrenceTensors.flat`, and ``learnt``
+    which parameters do. ``grads`` are the gradients of all states and of the activity that were returned, of
+    shape (steps, returned units, batch); steps are those of the whole sequence.
     """
 
     def __init__(
@@ -53,16 +47,17 @@ class BackwardLoop:
         spec: RecurrenceSpec,
         tensors: RecurrenceTensors,
         needed: Sequence[bool],
+        learnt: frozenset[str],
         products: Products,
+        grads: Sequence[Tensor | None],
         steps: int,
     ) -> None:
-        self.spec, self.products, self.recurrent = spec, products, products.recurrent
+        self.spec, self.products, self.recurrent, self.grads = spec, products, products.recurrent, grads
         like, inputs, count = tensors.h0, tensors.inputs, len(spec.step.states)
         units, batch = like.shape
         self.needs_weights, input_weights, needs_inputs, needs_stim, self.needs_h0 = needed[:5]
         self.needs_states = needed[5 : 5 + count]
         self.needs_input_weights = input_weights and products.inputs is not None
-        learnt = needed_parameters(tensors, needed)
         self.adjoint = spec.step.adjoint(tensors.parameters, learnt, like)
         self.names = tuple(tensors.parameters)
         self.ring = self.recurrent.gradients(like)
@@ -80,7 +75,7 @@ class BackwardLoop:
         self.filled = 0  # steps gathered
         on_cpu = like.device.type == "cpu"
         # Columns of many states are put by a kernel of their own, which is faster; of few, within the step.
-        self.gather = kernels.load("gather_columns") if on_cpu and like.numel() >= APART_STATES else None
+        self.gather = kernels.load("sddmm") if on_cpu and like.numel() >= APART_STATES else None
         apart = self.gather is not None
         none = like.new_empty(units, 0, batch)
         within = none if apart or len(self.activity) != 1 else self.activity[0]
@@ -93,36 +88,23 @@ class BackwardLoop:
     def run(
         self,
         begin: int,
+        history: ActivityHistory,
         states: Sequence[Tensor | None],
         kept: Tensor | None,
-        history: ActivityHistory,
         inputs: Tensor,
         start: States,
-        grad_states: Sequence[Tensor | None],
-        grad_h: Tensor | None,
     ) -> None:
         """Go back over the steps of a segment, which began at step ``begin`` in the states ``start``.
 
-        Parameters
-        ----------
-        begin : int
-        states : sequence of Tensor or None, each of shape (time, units, batch)
-            Those that `Step.keeps` names.
-        kept : Tensor, shape (time, units, batch), or None
-        history : ActivityHistory
-        inputs : Tensor, shape (time, inputs, batch)
-        start : States
-        grad_states : sequence of Tensor or None
-            Gradients of all states returned, each of shape (time of the sequence, returned units, batch).
-        grad_h : Tensor or None
-            Likewise of the activity.
+        Sequences have shape (time, units, batch). The states that `Step.keeps` names are given; what it names
+        besides is ``kept``.
         """
         adjoint, recurrent, steps = self.adjoint, self.recurrent, len(history.states)
         part = slice(begin, begin + steps)
-        given_h, *given = (None if g is None else g[part].unbind(0) for g in (grad_h, *grad_states))
+        *given, given_h = (None if g is None else g[part].unbind(0) for g in self.grads)
         us, columns = inputs.unbind(0), self.columns
-        after = [None if s is None else s.unbind(0) for s in states]
-        none, reading = (None,) * len(after), any(s is not None for s in after)
+        read = ((None,) * steps if s is None else s[:steps].unbind(0) for s in states)
+        after = list(zip(*read, strict=True))
         keep = None if kept is None else kept.unbind(0)
         for t in reversed(range(steps)):
             within = None
@@ -136,13 +118,8 @@ class BackwardLoop:
             scaled = self.scaled[len(self.waiting)]
             sources = recurrent.sources(history, t) if self.needs_weights else [adjoint.grad_h]
             columns.source, columns.filled = sources[0], self.filled
-            saved = SavedStep(
-                none if not reading else _at(after, t - 1) if t else start,
-                none if not reading else _at(after, t),
-                history.states[t],
-                None if keep is None else keep[t],
-            )
-            adjoint.back(saved, within, scaled, columns)
+            before, kept_here = after[t - 1] if t else start, None if keep is None else keep[t]
+            adjoint.back(SavedStep(before, after[t], history.states[t], kept_here), within, scaled, columns)
             if self.grad_stim is not None:
                 self.grad_stim[begin + t] = scaled
             if self.grad_u is not None and self.products.inputs is not None:
@@ -199,7 +176,7 @@ class BackwardLoop:
 
     def _sddmm(self, g: Tensor, u: Tensor, hs: list[Tensor]) -> None:
         for part, h in enumerate(hs if self.needs_weights else ()):
-            self.recurrent.sddmm(part, g, h)
+            self.recurrent.parts[part][1].sddmm(g, h)
         if self.needs_input_weights and self.products.inputs is not None:
             self.products.inputs.sddmm(g, u)
 
@@ -218,14 +195,3 @@ class BackwardLoop:
             *(grad if needed else None for grad, needed in of_states),
             *(of_parameters.get(name) for name in self.names),
         ]
-
-
-def _at(sequences: Sequence[tuple[Tensor, ...] | None], t: int) -> tuple[Tensor | None, ...]:
-    """States at a time step."""
-    return tuple(None if s is None else s[t] for s in sequences)
-
-
-def needed_parameters(tensors: RecurrenceTensors, needed: Sequence[bool]) -> frozenset[str]:
-    """Names of the parameters that need a gradient."""
-    of_parameters = needed[5 + len(tensors.states) :]
-    return frozenset(name for name, need in zip(tensors.parameters, of_parameters, strict=True) if need)

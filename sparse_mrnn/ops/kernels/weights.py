@@ -1,4 +1,4 @@
-"""Gains that many synapses share: base values times gains, and the gradient of the gains."""
+"""Weights of values: Dale's law, and gains that many synapses share, in one pass each way."""
 # mypy: disable-error-code="no-untyped-def, untyped-decorator"
 
 from __future__ import annotations
@@ -10,14 +10,39 @@ from torch import Tensor, get_num_threads
 from sparse_mrnn.ops.kernels.loop import loop
 
 
-def scale(gains: Tensor, base: Tensor, group: Tensor, out: Tensor) -> None:
-    """out[e] = base[e] gains[group[e]].
+@loop()
+def gather(values, index, sign, weights):  # pragma: no cover - compiled
+    """weights[e] = values[index[e]] with the sign sign[e]; as it is where the sign is 0.
 
-    Parameters
-    ----------
-    gains : Tensor, shape (groups,)
-    base, out : Tensor, shape (entries,)
-    group : Tensor of int32, shape (entries,)
+    Examples
+    --------
+    >>> import torch
+    >>> weights = torch.zeros(2)
+    >>> index, sign = torch.tensor([1, 0]), torch.tensor([-1, 1], dtype=torch.int8)
+    >>> gather(torch.tensor([-1.0, 2.0]), index, sign, weights)
+    >>> weights.tolist()
+    [-2.0, 1.0]
+    """
+    for e in prange(len(weights)):
+        v = values[index[e]]
+        if (sign[e] > 0 and v < 0) or (sign[e] < 0 and not v < 0):
+            v = -v
+        weights[e] = v
+
+
+@loop()
+def scatter(values, index, sign, grad, out):  # pragma: no cover - compiled
+    """Backward of `gather`: out[index[e]] = grad[e] times the slope, which at 0 is that of v > 0."""
+    for e in prange(len(grad)):
+        v, g = values[index[e]], grad[e]
+        if sign[e] != 0 and (np.signbit(v) if sign[e] > 0 else not np.signbit(v)):
+            g = -g
+        out[index[e]] = g
+
+
+@loop()
+def scale(gains, base, group, out):  # pragma: no cover - compiled
+    """out[e] = base[e] gains[group[e]], for gains of shape (groups,) and the others of shape (entries,).
 
     Examples
     --------
@@ -27,17 +52,12 @@ def scale(gains: Tensor, base: Tensor, group: Tensor, out: Tensor) -> None:
     >>> out.tolist()
     [2.0, 30.0]
     """
-    _scale.of(len(out))(gains.numpy(), base.numpy(), group.numpy(), out.numpy())
+    for e in prange(len(out)):
+        out[e] = base[e] * gains[group[e]]
 
 
 def segment_sum(base: Tensor, group: Tensor, grad: Tensor, out: Tensor) -> None:
     """out[k] = sum of base[e] grad[e] over the entries e of group k, in float64 inside.
-
-    Parameters
-    ----------
-    base, grad : Tensor, shape (entries,)
-    group : Tensor of int32, shape (entries,)
-    out : Tensor, shape (groups,)
 
     Examples
     --------
@@ -51,13 +71,7 @@ def segment_sum(base: Tensor, group: Tensor, grad: Tensor, out: Tensor) -> None:
     entries, groups = len(group), len(out)
     # Each part has sums of its own, which pays where groups are few.
     parts = 4 * get_num_threads() if entries > 100_000 and groups < entries // 64 else 1
-    _segment_sum.of(entries)(base.numpy(), group.numpy(), grad.numpy(), out.numpy(), parts)
-
-
-@loop()
-def _scale(gains, base, group, out):  # pragma: no cover - compiled
-    for e in prange(len(out)):
-        out[e] = base[e] * gains[group[e]]
+    _segment_sum(base, group, grad, out, parts)
 
 
 @loop()

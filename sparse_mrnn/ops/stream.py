@@ -1,4 +1,4 @@
-"""One time step after another without gradients: preallocated buffers, states updated in place.
+"""Simulation: one time step after another without gradients, in preallocated buffers.
 
 Cost of a step: one product per distinct delay (bytes of the matrix) and about six passes over the states.
 """
@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sparse_mrnn.ops.step import Parameters, States, Step, Units
-from sparse_mrnn.ops.stream.delays import StreamingProduct
-from sparse_mrnn.ops.stream.noise import NormalStreams, StreamingNoise
+from sparse_mrnn.ops.delays import StreamingProduct
+from sparse_mrnn.ops.noise import NormalStreams, StreamingNoise
+from sparse_mrnn.ops.step import Currents, Drive, Parameters, States, Step, Units
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,22 +25,12 @@ class HeldStates:
     silent: Sequence[Units] = ()
 
 
-class Stepper:
+class Stepper(Drive):
     """The states of a network and how to advance them.
 
-    Parameters
-    ----------
-    step : Step
-    parameters : Parameters
-        Of the step.
-    states : States
-        In the order of `Step.states`, each of shape (units, batch); updated in place, as is ``h``.
-    h : Tensor, shape (units, batch)
-    recurrent : StreamingProduct
-        Its source is h.
-    inputs : StreamingProduct
-        Its source is u, shape (inputs, batch), which its owner fills before each step.
-    noise : StreamingNoise, optional
+    States, in the order of `Step.states`, and h are updated in place, each of shape (units, batch). The
+    source of ``recurrent`` is h; that of ``inputs`` is u, shape (inputs, batch), which its owner fills before
+    each step.
     """
 
     def __init__(
@@ -78,22 +68,15 @@ class Stepper:
     @torch.no_grad()
     def hold(self, held: HeldStates) -> None:
         """Apply interventions to the present state, and keep doing so; what is no longer held recovers."""
-        self.held, self._finite = held, None
-        self._hold_states()
+        self.held, self.held_x, self._finite = held, held.x, None
+        for units, value in held.x:
+            self.x[units] = value
         self.h.copy_(self.equation.activity(self._states))
         self._hold_activity()
 
     @torch.no_grad()
-    def step(self, currents: Sequence[tuple[Units, Tensor]] = (), *, inputs: bool = True) -> None:
-        """Advance by one time step.
-
-        Parameters
-        ----------
-        currents : sequence of (units, values)
-            Direct currents: values have shape (those units or 1, batch or 1).
-        inputs : bool
-            False: the inputs are all zero now, and were for as long as any delay.
-        """
+    def step(self, currents: Currents = (), *, inputs: bool = True) -> None:
+        """Advance by one time step; without ``inputs`` if they are 0 now and for as long as any delay."""
         noise = self.noise
         self.recurrent.advance()
         if noise is not None:
@@ -103,24 +86,18 @@ class Stepper:
         for units in self.silent_inputs:
             self.inputs.source[units] = 0
         self.inputs.advance()
-        states, held = self._states, self.held
-        multiply = self._multiply if inputs else self._multiply_recurrent
-        draw = None if noise is None else self.unit_noise.draw
-        hold = self._hold_states if held.x else None
-        self._finite = self._pass.advance(states, states, self.h, multiply, draw, currents, None, hold)
-        if held.h or held.silent:
+        self._with_inputs = inputs
+        self._finite = self._pass.advance(self._states, self._states, self.h, self, currents, None)
+        if self.held.h or self.held.silent:
             self._hold_activity()
 
-    def _multiply(self, y: Tensor, beta: float, alpha: float) -> None:
+    def multiply(self, y: Tensor, beta: float, alpha: float) -> None:
         self.recurrent.addmm(y, beta=beta, alpha=alpha)
-        self.inputs.addmm(y, beta=1.0, alpha=alpha)
+        if self._with_inputs:
+            self.inputs.addmm(y, beta=1.0, alpha=alpha)
 
-    def _multiply_recurrent(self, y: Tensor, beta: float, alpha: float) -> None:
-        self.recurrent.addmm(y, beta=beta, alpha=alpha)
-
-    def _hold_states(self) -> None:
-        for units, value in self.held.x:
-            self.x[units] = value
+    def draw(self) -> Tensor:
+        return self.unit_noise.draw()
 
     def _hold_activity(self) -> None:
         for units, value in self.held.h:
