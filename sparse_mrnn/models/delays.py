@@ -16,6 +16,7 @@ from sparse_mrnn.models.weights import SparseWeights
 from sparse_mrnn.ops.delays import DelayGroup
 from sparse_mrnn.ops.pattern import Pattern
 from sparse_mrnn.ops.products import CsrOperator, LowRankBlock, LowRankSum, Operator
+from sparse_mrnn.ops.torch_modes import ordinary_tensors
 
 
 def delay_steps(
@@ -105,6 +106,7 @@ def delayed_inputs(weights: SparseWeights, inputs: Tensor, dt: float) -> tuple[T
     return torch.cat(shifted, dim=1), operator
 
 
+@ordinary_tensors()
 def _grouped(weights: SparseWeights, steps: NDArray[np.int64]) -> tuple[DelayGroup, ...]:
     device, layout = weights.col.device, weights.sources
     delay_of_entry = torch.from_numpy(steps).to(device).index_select(0, weights.projection_of_entry())

@@ -20,17 +20,19 @@ def check_runnable(dtype: torch.dtype, device: torch.device) -> None:
             "torch.float32 or torch.float64, under autocast if the code around is in another."
         )
     if device.type == "meta":
-        raise ConfigError("networks do not run on the meta device, which holds no values; use another.")
+        raise ConfigError("networks do not run on the meta device, which holds no values; give device='cpu'.")
 
 
 def chosen_device(device: str | torch.device | None) -> torch.device:
-    """The device meant; by default CUDA where there is one, else the CPU.
+    """The device meant; by default torch's default device if that is set, else CUDA if there is one.
 
     Raises
     ------
     ConfigError
         If there is no such device.
     """
+    if device is None and torch.get_default_device().type != "cpu":
+        device = torch.get_default_device()
     if device is None:
         found = torch.cuda.is_available()
         return torch.device("cuda", torch.cuda.current_device()) if found else torch.device("cpu")

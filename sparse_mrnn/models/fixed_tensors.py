@@ -8,6 +8,8 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from sparse_mrnn.ops.torch_modes import ordinary_tensors
+
 
 class FixedTensors(nn.Module):
     """A module whose structure and constants are plain tensor attributes instead of buffers.
@@ -48,6 +50,7 @@ class FixedTensors(nn.Module):
         found = {name: getattr(self, name) for name, persistent in self._fixed.items() if persistent}
         return {name: tensor for name, tensor in found.items() if tensor is not None}
 
+    @ordinary_tensors()
     def _load_fixed(
         self,
         state_dict: dict[str, Any],

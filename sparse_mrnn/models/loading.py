@@ -21,6 +21,7 @@ from sparse_mrnn.models.fixed_tensors import FixedTensors
 from sparse_mrnn.models.leaky import mRNN
 from sparse_mrnn.models.state_checks import check_state
 from sparse_mrnn.ops.products import torch_sparse
+from sparse_mrnn.ops.torch_modes import ordinary_tensors
 from sparse_mrnn.state.checkpoint import damaged_if_malformed
 from sparse_mrnn.state.describe import LABELS
 from sparse_mrnn.state.network_file import SavedNetwork, read_network
@@ -80,10 +81,11 @@ def load(
     if dtype not in (None, *DTYPES.values()):
         raise ConfigError(f"dtype {dtype} is not supported; use torch.float32 or torch.float64.")
     where, file = chosen_device(device), Path(path)
-    saved = read_network(file)
-    with damaged_if_malformed(file):
-        net = _network(saved, _settings(saved.settings, file, activation))
-    return net.to(where, dtype or net.dtype)
+    with ordinary_tensors():
+        saved = read_network(file)
+        with damaged_if_malformed(file):
+            net = _network(saved, _settings(saved.settings, file, activation))
+        return net.to(where, dtype or net.dtype)
 
 
 def _settings(

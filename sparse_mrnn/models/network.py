@@ -62,6 +62,7 @@ from sparse_mrnn.ops.products import CsrOperator, DenseOperator, torch_sparse
 from sparse_mrnn.ops.sequence import recurrence
 from sparse_mrnn.ops.sequence.backward import gathered_steps
 from sparse_mrnn.ops.step import Step
+from sparse_mrnn.ops.torch_modes import ordinary_tensors
 from sparse_mrnn.runtime import release_unused_memory
 from sparse_mrnn.state.describe import Arrays, Description, declared, describe
 from sparse_mrnn.state.differences import declared_differences, encode, first_of
@@ -212,7 +213,7 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
         self.device, self.dtype = chosen_device(device), dtype
         check_runnable(self.dtype, self.device)
         self.activation = _activation(activation)
-        drawn = int(torch.randint(2**62, ()).item()) if seed is None else seed
+        drawn = int(torch.randint(2**62, (), device="cpu").item()) if seed is None else seed
         self.seed = seed_number(drawn, ConfigError)
         # Without a seed the noise is torch's: manual_seed, DataLoader, torch.utils.checkpoint govern it
         self._noise_seeds = None if seed is None else network_noise_seeds(self.seed)
@@ -253,6 +254,7 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
 
     # ---------------------------------------------------------------- building
 
+    @ordinary_tensors()
     def build(self, kind: str) -> None:
         """Sample the "recurrent" or "input" synapses and make the parameters; a second call does nothing.
 
@@ -474,6 +476,7 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
         """alpha of a region, one number or one per unit; 1 without a time constant."""
         return 1.0
 
+    @ordinary_tensors()
     def _apply(self, fn: Any, recurse: bool = True) -> mRNNBase:
         if self.rec is not None:
             converted = fn(self.rec.values.detach().new_empty(0))
@@ -824,9 +827,8 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
         regions: str | Sequence[str] | None = None,
     ) -> Any:
         """Check the arguments, run, and return the sequences of all states and of the activity."""
-        if torch.compiler.is_exporting():
-            what = "the recurrence of a whole network, a function of sparse matrices, cannot be exported"
-            raise ConversionError(f"{what}; export one step: sparse_mrnn.interop.step_module(net).")
+        if torch.compiler.is_exporting() or torch._C._get_tracing_state() is not None:
+            self.__prepare_scriptable__()
         # sparse tensors cannot be traced; disabling at import costs seconds
         if torch.compiler.is_compiling():
             around = torch.compiler.disable(self._run)  # type: ignore[no-untyped-call]
@@ -843,12 +845,16 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
         if W_rec is not None:
             check_tensor("W_rec", W_rec)
             W_rec = border.cast(W_rec)  # noqa: N806
-        with border.full_precision():
+        with border.full_precision(), ordinary_tensors():
             groups, weights = self._recurrent_groups(border, W_rec)
             drawn = self.make_noise() if call.noise else None
             return border.back(
                 recurrence(*prepare(border, call, partial(DelayedProduct, groups), weights, drawn))
             )
+
+    def __prepare_scriptable__(self) -> None:  # torch.jit.script asks for it
+        what = "the recurrence of a whole network, a function of sparse matrices, cannot be exported"
+        raise ConversionError(f"{what}; export one step: sparse_mrnn.interop.step_module(net).")
 
     def _recurrent_groups(
         self, border: Border, given: Tensor | None

@@ -26,6 +26,7 @@ from sparse_mrnn.ops.products import (
     Operator,
     TorchSparseOperator,
 )
+from sparse_mrnn.ops.torch_modes import ordinary_tensors
 from sparse_mrnn.ops.weights import bounded, effective, scaled, unbounded
 
 DENSE_LIMIT = 4096 * 4096
@@ -138,10 +139,11 @@ class SparseWeights(FixedTensors):
         self._prepare_gains(blocks, tensor, dtype)
         self.views: ParameterViews | None = None
         self.gain_views: ParameterViews | None = None
-        self._pattern: Pattern | None = None
-        self._operands: dict[str, Operand] = {}
-        self._dense_synapses: int | None = None
-        self.derived: dict[tuple[Any, ...], Any] = {}  # derived from the pattern by others; dropped with it
+        self._pattern: Pattern | None
+        self._operands: dict[str, Operand]
+        self._dense_synapses: int | None
+        self.derived: dict[tuple[Any, ...], Any]  # derived from the pattern by others; dropped with it
+        self._reset_caches()
 
     def _prepare_gains(self, blocks: BlockSparse, tensor: Callable[..., Tensor], dtype: torch.dtype) -> None:
         """Make the gains: trained ones a parameter, the others fixed; ``gain_index`` finds each in both."""
@@ -228,6 +230,8 @@ class SparseWeights(FixedTensors):
 
     def all_values(self) -> Tensor:
         """Value of every synapse before Dale's law, in projection order: trainable, shared, frozen ones."""
+        for hook in self._forward_pre_hooks.values():  # of torch.nn.utils.prune: makes ``values`` anew
+            hook(self, ())
         if self.views is not None:
             self.views.follow(self.values)
         n = self.group.numel()
@@ -407,6 +411,7 @@ class SparseWeights(FixedTensors):
             self._operands[backend] = operand
         return self._operands[backend]
 
+    @ordinary_tensors()
     def _prepare(self, backend: str) -> Operand:
         n = self.values.numel() + self._trained_shared()
         if backend == "hybrid":
@@ -473,10 +478,20 @@ class SparseWeights(FixedTensors):
 
     def _reset_caches(self) -> None:
         """Forget what is derived from the pattern."""
-        self._pattern = None
-        self._operands = {}
-        self._dense_synapses = None
-        self.derived = {}
+        self.__dict__.update(_pattern=None, _operands={}, _dense_synapses=None, derived={})
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Copies and pickles make anew what is derived: torch cannot copy the sparse matrices in it
+        return {**self.__dict__, "_pattern": None, "_operands": {}, "_dense_synapses": None, "derived": {}}
+
+    def __delattr__(self, name: str) -> None:
+        if name == "values" and name in self._parameters:  # the first thing that torch's parametrize does
+            raise WeightError(
+                "torch.nn.utils.parametrize cannot replace a parameter called 'values' (its ModuleDict has a "
+                "method of that name). Run the net with weights of yours: torch.func.functional_call(net, "
+                "{'rec.values': f(net.rec.values)}, inp), or mask them with torch.nn.utils.prune."
+            )
+        super().__delattr__(name)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> SparseWeights:
         self._reset_caches()
@@ -491,6 +506,7 @@ class SparseWeights(FixedTensors):
         rank = {name: k for k, name in enumerate(sorted(self.projections))}
         return torch.tensor([rank[name] for name in self.projections], dtype=torch.int64)
 
+    @ordinary_tensors()
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         """Take over the saved pattern, whose synapses may be others than the ones drawn here."""
         saved = {k[len(prefix) :]: v for k, v in state_dict.items() if k.startswith(prefix)}

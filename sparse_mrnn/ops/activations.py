@@ -11,6 +11,7 @@ from torch.func import functional_call
 
 from sparse_mrnn.checks import option
 from sparse_mrnn.errors import ActivationError
+from sparse_mrnn.ops.torch_modes import ordinary_tensors
 
 
 def linear(x: Tensor) -> Tensor:
@@ -107,6 +108,7 @@ def _by_autograd(name: str, function: Callable[[Tensor], Tensor], learnt: tuple[
     return Activation(name, function, lambda x, out: out.copy_(function(x)), None, learnt)
 
 
+@ordinary_tensors()
 def custom_activation(function: Callable[[Tensor], Tensor]) -> Activation:
     """Wrap a function or module of the user's, which must be pointwise and differentiable by autograd.
 

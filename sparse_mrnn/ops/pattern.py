@@ -16,6 +16,7 @@ from torch import Tensor
 
 from sparse_mrnn.errors import ShapeError
 from sparse_mrnn.ops.csr_order import counting_sort, csr_order, index_type
+from sparse_mrnn.ops.torch_modes import ordinary_tensors
 
 
 class Pattern:
@@ -94,6 +95,7 @@ class Pattern:
         return numbers
 
     @cached_property
+    @ordinary_tensors()
     def unique(self) -> tuple[Pattern, Tensor | None]:
         """The pattern without repeats, and which of its entries each of this pattern's is (None: no repeats).
 
@@ -109,6 +111,7 @@ class Pattern:
         return self.select(torch.nonzero(first)[:, 0]), (torch.cumsum(first, 0) - 1).to(self.col.dtype)
 
     @cached_property
+    @ordinary_tensors()
     def transposed(self) -> tuple[Pattern, Tensor]:
         """The transposed pattern, and which entry of this pattern each of its entries is."""
         order = stable_order(self.col, self.shape[1])

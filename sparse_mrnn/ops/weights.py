@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from sparse_mrnn.ops import kernels
+from sparse_mrnn.ops.torch_modes import refuse_transforms
 
 
 class _Effective(torch.autograd.Function):
@@ -19,30 +20,38 @@ class _Effective(torch.autograd.Function):
         if ctx.kernel is not None:
             weights = values.new_empty(len(index))  # type: ignore[arg-type]
             ctx.kernel.gather(values.detach(), index, sign, weights)
-            ctx.slope = sign
+            ctx.sign = sign
             ctx.save_for_backward(values)
             return weights
         weights = values.clone() if index is None else values.index_select(0, index)
         if sign is None:
             ctx.slope = None
             return weights
-        # At v = 0 the slope is that of v > 0, so a synapse that starts at 0 can grow; at -0.0, which a
-        # negative base value makes of a gain of 0, that of v < 0. A free one has slope 1.
-        slope = torch.where(torch.signbit(weights), -sign, sign).masked_fill_(sign == 0, 1)
+        slope = _slope(weights, sign)
         ctx.slope = slope if values.requires_grad else None
         return weights.mul_(slope)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        if ctx.kernel is not None:
+        refuse_transforms(grad)
+        if ctx.kernel is not None and not torch.is_grad_enabled():
             out = grad.new_empty(ctx.size)
-            ctx.kernel.scatter(ctx.saved_tensors[0].detach(), ctx.index, ctx.slope, grad.contiguous(), out)
+            ctx.kernel.scatter(ctx.saved_tensors[0].detach(), ctx.index, ctx.sign, grad.contiguous(), out)
             return out, None, None
+        if ctx.kernel is not None:  # create_graph=True: the gradient is differentiated itself
+            ctx.slope = _slope(ctx.saved_tensors[0].detach().index_select(0, ctx.index), ctx.sign)
         if ctx.slope is not None:
             grad = grad * ctx.slope
         if ctx.index is not None:
-            grad = grad.new_empty(ctx.size).scatter_(0, ctx.index.long(), grad)
+            grad = grad.new_zeros(ctx.size).scatter(0, ctx.index.long(), grad)
         return grad, None, None
+
+
+def _slope(weights: Tensor, sign: Tensor) -> Tensor:
+    """Derivative of ``|v| * sign``; 1 of a free synapse."""
+    # At v = 0 the slope is that of v > 0, so a synapse that starts at 0 can grow; at -0.0, which a
+    # negative base value makes of a gain of 0, that of v < 0.
+    return torch.where(torch.signbit(weights), -sign, sign).masked_fill_(sign == 0, 1)
 
 
 def effective(values: Tensor, index: Tensor | None = None, sign: Tensor | None = None) -> Tensor:
@@ -61,6 +70,7 @@ def effective(values: Tensor, index: Tensor | None = None, sign: Tensor | None =
     >>> effective(torch.tensor([-2.0, 3.0, -4.0]), None, torch.tensor([1, -1, 0], dtype=torch.int8))
     tensor([ 2., -3., -4.])
     """
+    refuse_transforms()
     result: Tensor = _Effective.apply(values, index, sign)  # type: ignore[no-untyped-call]
     return result
 
@@ -83,12 +93,14 @@ class _Scaled(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         base, group = ctx.saved_tensors
-        kernel = kernels.load("weights") if grad.device.type == "cpu" else None
+        refuse_transforms(grad)
+        compiled = grad.device.type == "cpu" and not torch.is_grad_enabled()  # enabled by create_graph=True
+        kernel = kernels.load("weights") if compiled else None
         out = grad.new_zeros(ctx.size)
         if kernel is not None:
             kernel.segment_sum(base, group, grad.contiguous(), out)
             return out, None, None
-        return out.index_add_(0, group, base * grad), None, None
+        return out.index_add(0, group, base * grad), None, None
 
 
 def scaled(gains: Tensor, base: Tensor, group: Tensor) -> Tensor:
@@ -103,6 +115,7 @@ def scaled(gains: Tensor, base: Tensor, group: Tensor) -> Tensor:
     >>> w.sum().backward(); w.tolist(), gains.grad.tolist()
     ([1.0, 20.0, 3.0], [2.0, 4.0])
     """
+    refuse_transforms()
     result: Tensor = _Scaled.apply(gains, base, group)  # type: ignore[no-untyped-call]
     return result
 

@@ -94,7 +94,10 @@ def decode(state: Any) -> dict[str, Any]:
             return found
     except (AttributeError, TypeError, ValueError, RecursionError, RuntimeError):
         pass
-    raise StateDictError("the state dict is damaged: its _extra_state does not describe a network.")
+    raise StateDictError(
+        "the state dict is damaged or computed: its _extra_state does not describe a network. To average "
+        "networks, average named_parameters(), or use torch.optim.swa_utils.AveragedModel."
+    )
 
 
 def _short(value: Any) -> str:

@@ -11,6 +11,7 @@ from torch import Tensor
 from sparse_mrnn.ops.delays import ActivityHistory
 from sparse_mrnn.ops.sequence.backward import BackwardLoop
 from sparse_mrnn.ops.sequence.forward import ForwardLoop, RecurrenceSpec, RecurrenceTensors, StateBuffers
+from sparse_mrnn.ops.torch_modes import refuse_transforms
 
 UNSAVED_BYTES, UNSAVED_STEPS = 2**20, 64
 """States kept at a time where only some units are returned and no gradient is needed: they stay in cache."""
@@ -24,6 +25,7 @@ def recurrence(spec: RecurrenceSpec, tensors: RecurrenceTensors) -> tuple[Tensor
     tuple of Tensor, each of shape (time, units or returned units, batch)
         The states in the order of `Step.states`, and then the activity, after each step.
     """
+    refuse_transforms()
     if tensors.h0.shape[1] == 0:
         return _without_trials(spec, tensors)
     flat = tensors.flat()
@@ -126,6 +128,7 @@ class _Recurrence(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        refuse_transforms(*grads)
         if torch.is_grad_enabled():  # create_graph=True: a second derivative would silently miss terms
             raise RuntimeError("the recurrence is differentiable once; leave out create_graph=True.")
         if all(grad is None for grad in grads):
