@@ -103,7 +103,7 @@ class ResumeError(RecordingError):
     """A simulation cannot be continued: what is on disk belongs to another network or other options."""
 
 
-class SimulationStopped(SparseMRNNError, RuntimeError):  # noqa: N818 - stopping is no error of anyone's
+class SimulationStopped(SparseMRNNError, RuntimeError):  # noqa: N818 - stopping is not anyone's error
     """A simulation was interrupted at ``done`` ms; ``recording`` is what was recorded, an xarray Dataset."""
 
     def __init__(self, done: float, duration: float, recording: object = None, hint: str = "") -> None:
@@ -183,7 +183,7 @@ class SkippedWarning(UserWarning):
 
 
 class ConversionWarning(UserWarning):
-    """What two sources say of a network that is converted differs; the message says which one counts."""
+    """Two descriptions of a converted network differ; the message says which one counts."""
 
 
 class StepSizeWarning(UserWarning):

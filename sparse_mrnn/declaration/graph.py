@@ -25,12 +25,12 @@ from sparse_mrnn.declaration.projections import (
     rule_of,
     source_signs,
 )
-from sparse_mrnn.declaration.regions import FIELDS_OF_KIND, MOST_UNITS, REGION_FIELDS, Region
+from sparse_mrnn.declaration.regions import FIELDS_OF_KIND, REGION_FIELDS, Region
 from sparse_mrnn.declaration.sharing import Sharing, check_sharing
 from sparse_mrnn.display import SummaryTable
 from sparse_mrnn.errors import FinalizeError, GraphError, UnknownNameError, WeightError, suggest
 
-__all__ = ["MOST_UNITS", "PROJECTION_SIGNS", "Projection", "Region", "RegionGraph", "projection_label"]
+__all__ = ["PROJECTION_SIGNS", "Projection", "Region", "RegionGraph", "projection_label"]
 
 
 ONE_WEIGHT = (

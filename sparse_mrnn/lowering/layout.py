@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from sparse_mrnn.checks import name_text
 from sparse_mrnn.declaration.graph import Region, RegionGraph
+from sparse_mrnn.declaration.regions import MOST_UNITS
 from sparse_mrnn.errors import GraphError, SparseMRNNError, UnknownNameError, suggest
 
 Int64 = NDArray[np.int64]
@@ -46,6 +47,8 @@ class Layout:
     def of(cls, graph: RegionGraph, kind: str = "recurrent") -> Layout:
         """Lay out the "recurrent" or "input" regions of a graph."""
         regions = tuple(graph.regions(kind))
+        if (n := sum(region.n for region in regions)) >= MOST_UNITS:
+            raise GraphError(f"{n:,} units are more than a network can have, {MOST_UNITS - 1:,}.")
         names = [r.name for r in regions]
         known = set(names)
         groups: dict[str, tuple[str, ...]] = {name: (name,) for name in names}

@@ -16,14 +16,13 @@ from numpy.typing import NDArray
 from sparse_mrnn.declaration.connectivity import GivenPairs, IndependentRows, sample_many
 from sparse_mrnn.declaration.explicit_synapses import coordinates, entries_onto
 from sparse_mrnn.declaration.graph import (
-    MOST_UNITS,
     PROJECTION_SIGNS,
     Projection,
     RegionGraph,
     projection_label,
 )
 from sparse_mrnn.declaration.initializers import Default, Initializer, Synapses
-from sparse_mrnn.errors import GraphError, WeightError
+from sparse_mrnn.errors import WeightError
 from sparse_mrnn.lowering.block_sparse import Gains, order_in_values
 from sparse_mrnn.lowering.layout import Int64, Layout
 from sparse_mrnn.lowering.random_streams import SynapseStreams
@@ -57,9 +56,6 @@ class SamplingPlan:
     def of(cls, graph: RegionGraph, kind: str, constrained: bool, dtype: type[np.floating]) -> SamplingPlan:
         """Plan the weight matrix of a graph's "recurrent" or "input" sources."""
         targets, sources = Layout.of(graph), Layout.of(graph, kind)
-        for layout in (targets, sources):
-            if layout.n >= MOST_UNITS:
-                raise GraphError(f"{layout.n:,} units are more than a network can have, {MOST_UNITS - 1:,}.")
         sparse = (p for p in graph.projections(kind) if p.rank is None)
         blocks = tuple(sorted(sparse, key=order_in_values))  # stable: else as they are declared
         gains = Gains.of(blocks)

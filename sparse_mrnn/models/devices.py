@@ -39,7 +39,8 @@ def chosen_device(device: str | torch.device | None) -> torch.device:
     try:
         chosen = torch.device(device)
     except (RuntimeError, TypeError):
-        raise ConfigError(f"device {device!r} is no torch device; use 'cpu', 'cuda' or 'cuda:0'.") from None
+        text = f"device {device!r} is not a torch device; use 'cpu', 'cuda' or 'cuda:0'."
+        raise ConfigError(text) from None
     if chosen.type == "cuda":
         if not torch.cuda.is_available():
             raise ConfigError(f"device {device!r}: this torch sees no CUDA device; use 'cpu', or None.")

@@ -414,7 +414,7 @@ class MRNNTorchNames(RegionQueries):
 
     @property
     def rec_constrained(self) -> bool:
-        """Whether Dale's law holds for recurrent weights; may be set."""
+        """Flag: Dale's law holds for recurrent weights; may be set."""
         return self._constrained["recurrent"]
 
     @rec_constrained.setter
@@ -425,7 +425,7 @@ class MRNNTorchNames(RegionQueries):
 
     @property
     def inp_constrained(self) -> bool:
-        """Whether Dale's law holds for input weights; may be set."""
+        """Flag: Dale's law holds for input weights; may be set."""
         return self._constrained["input"]
 
     @inp_constrained.setter

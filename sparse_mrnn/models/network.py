@@ -692,7 +692,7 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
 
     @property
     def activation_segments(self) -> ActivationSegments:
-        """Which activation applies to which range of units."""
+        """List the activations and the range of units each applies to."""
         parts: list[tuple[int, int, Activation]] = []
         own = self.activation.bound()
         for region in self.layout().regions:
@@ -718,7 +718,7 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
         self.set_noise_seeds(seeds if seed is None else noise_seeds(seed_number(seed, ConfigError)))
 
     def noise_state(self) -> NoiseState:
-        """Where the network's noise is: what `set_noise_state` goes on from."""
+        """Describe where the network's noise is, for `set_noise_state` to go on from."""
         return NoiseState(self._noise_seeds, *self.make_noise().state())
 
     def set_noise_state(self, state: NoiseState) -> None:
@@ -798,7 +798,7 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
         raise TypeError("mRNNBase has no dynamics; use mRNN or ElmanmRNN.")
 
     def step_parameters(self) -> dict[str, Tensor]:
-        """What the step has besides states and current, by name, each of shape (units, 1) or (1, 1).
+        """Collect the step's tensors besides states and current, by name, each of shape (units, 1) or (1, 1).
 
         Here it is the tonic input, "bias", unless that is 0 everywhere.
         """
@@ -899,7 +899,7 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
         return rate
 
     def _read(self, name: str, tensor: Tensor, read: Callable[[Tensor], Any]) -> Any:
-        """What ``read`` finds in a tensor: asked once, because it waits for the device, until it changes."""
+        """Read a tensor by ``read``: once, because it waits for the device, until it changes."""
         found = self._on_host.get(name)
         if found is None or found[0] is not tensor or found[1] != tensor._version:
             found = self._on_host[name] = tensor, tensor._version, read(tensor)
@@ -917,7 +917,7 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
         Raises
         ------
         ShapeError
-            If batch or steps is no whole number of at least 1.
+            If batch or steps is not a whole number of at least 1.
 
         Notes
         -----

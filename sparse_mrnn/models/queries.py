@@ -1,4 +1,4 @@
-"""What a network answers by name: units, weights, projections; and what scales its spectral radius."""
+"""Queries by name: a network's units, weights and projections; and the scaling of its spectral radius."""
 
 from __future__ import annotations
 

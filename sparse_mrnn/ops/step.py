@@ -141,8 +141,10 @@ class Step(ABC):
 class Drive(ABC):
     """The drive of the steps of a pass: products, noise of the units, and values that a state is held at."""
 
-    held_x: Sequence[tuple[Units, float]] = ()
-    """Units whose first state is set to a value in each step, before the activity is computed."""
+    @property
+    def held_x(self) -> Sequence[tuple[Units, float]]:
+        """Units whose first state is set to a value in each step, before the activity is computed."""
+        return ()
 
     @abstractmethod
     def multiply(self, y: Tensor, beta: float, alpha: float) -> None:

@@ -61,6 +61,10 @@ class Stepper(Drive):
         return self._states[0]
 
     @property
+    def held_x(self) -> Sequence[tuple[Units, float]]:
+        return self.held.x
+
+    @property
     def recorded(self) -> dict[str, Tensor]:
         """The arrays that a recording can have: every state and h, by name."""
         return {**self.states, "h": self.h}
@@ -68,7 +72,7 @@ class Stepper(Drive):
     @torch.no_grad()
     def hold(self, held: HeldStates) -> None:
         """Apply interventions to the present state, and keep doing so; what is no longer held recovers."""
-        self.held, self.held_x, self._finite = held, held.x, None
+        self.held, self._finite = held, None
         for units, value in held.x:
             self.x[units] = value
         self.h.copy_(self.equation.activity(self._states))

@@ -1,4 +1,4 @@
-"""What PyTorch has switched on around a call: inference mode, a default device, transforms of functions."""
+"""Modes that PyTorch has switched on around a call: inference, a default device, transforms of functions."""
 
 from __future__ import annotations
 
