@@ -84,8 +84,10 @@ class GuardedSettings(nn.Module):
         try:
             return super().__getattr__(name)
         except AttributeError as error:
+            if name.startswith("_"):  # torch asks for some in every zero_grad
+                raise
             known = [*self.setting_names, *vars(self), *dir(type(self))]
             near = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
-            if name.startswith("_") or not near:
+            if not near:
                 raise
             raise AttributeError(f"{error}. Did you mean {near[0]!r}?", name=name, obj=self) from None
