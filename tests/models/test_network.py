@@ -88,7 +88,7 @@ def test_wrong_tensors(net, change, message):
         (dict(dtype=torch.float16), ConfigError, "float16"),
         (dict(dt=0), ConfigError, "dt is 0"),
         (dict(tau=-1), ConfigError, "tau is -1"),
-        (dict(device="nowhere"), ConfigError, "'nowhere' is no torch device"),
+        (dict(device="nowhere"), ConfigError, "'nowhere' is not a torch device"),
     ],
 )
 def test_wrong_options(options, error, message):
