@@ -96,7 +96,7 @@ def test_precisions_and_devices_without_products_are_refused_and_change_nothing(
         (dict(dtype=torch.float16), "do not run in dtype torch.float16"),
         (dict(device="meta"), "meta device"),
         (dict(device="mps"), "device 'mps': this torch has none"),
-        (dict(device=[1]), "no torch device"),
+        (dict(device=[1]), "not a torch device"),
         (dict(dt="a"), "dt is 'a'; it must be a finite number"),
         (dict(dt=float("inf")), "dt is inf"),
         (dict(tau=None), "tau is None"),

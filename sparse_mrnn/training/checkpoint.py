@@ -167,8 +167,11 @@ def load_checkpoint(
         saved = CheckpointHeader.model_validate(header)
         state: dict[str, Any] = under(tensors, STATE)
         _compare_networks(root, saved.networks, state)
-        own = {name: value for name, value in root.state_dict().items() if isinstance(value, Tensor)}
+        every = root.state_dict()
+        own = {name: value for name, value in every.items() if isinstance(value, Tensor)}
         check_state(root, own, state)
+        if unlike := saved.extra.keys() ^ (every.keys() - own.keys()):
+            raise SavedFileError(f"extra state: {min(unlike)!r} is not in both the file and the network")
         state |= {name: unpack(value, tensors) for name, value in saved.extra.items()}
         orientations = _orientations(root, state, tensors)
         optimizers, schedulers = _listed(optimizer, "optimizer"), _listed(scheduler, "scheduler")

@@ -101,7 +101,7 @@ def test_schema():
         (("simulate", "CONFIG", "--duration", -5), "--duration"),
         (("simulate", "CONFIG", "--stim", "ccue:1"), "Did you mean 'cue'"),
         (("simulate", "CONFIG", "--stim", "cue=1"), "REGION:AMPLITUDE"),
-        (("simulate", "CONFIG", "--device", "tpu9"), "no torch device"),
+        (("simulate", "CONFIG", "--device", "tpu9"), "not a torch device"),
         (("simulate", "CONFIG", "--what", "means"), "--what"),
         (("simulate", "CONFIG", "--resume"), "say which with --out"),
         (("plot", "weights", "CONFIG", "--out", "x.gif"), ".png, .svg or .pdf"),

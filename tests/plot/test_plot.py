@@ -22,12 +22,6 @@ from sparse_mrnn.plot.figure import EXCITATORY, INHIBITORY, short, spread
 from sparse_mrnn.plot.regions import synapses_by_sign
 
 
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
-
-
 def graph(n_regions=4, size=6):
     g = sm.RegionGraph(name="net")
     for k in range(n_regions):

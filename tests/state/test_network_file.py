@@ -317,7 +317,7 @@ def test_another_dtype_and_device(tmp_path):
     assert torch.equal(double.rec.values.float(), net.rec.values)
     with pytest.raises(ConfigError, match="dtype"):
         sm.load(tmp_path / "net.safetensors", dtype=torch.float16)
-    with pytest.raises(ConfigError, match="no torch device"):
+    with pytest.raises(ConfigError, match="not a torch device"):
         sm.load(tmp_path / "net.safetensors", device="tpu9")
 
 

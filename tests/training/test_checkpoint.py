@@ -514,6 +514,7 @@ def forged(path, change):
         lambda h, t: h["generators"]["batches"].update({"dict": [["kind", "PCG64"], ["state", 3]]}),
         lambda h, t: h.update(rng={"dict": [["torch", 1]]}),
         lambda h, t: h["networks"].append("another"),
+        lambda h, t: h["extra"].update({"dict": 3}),
         lambda h, t: h.update(networks={}),
         lambda h, t: h["optimizers"][0]["state"]["dict"][0][1]["dict"][0][1]["dict"].pop(0),
         lambda h, t: h["optimizers"][0]["state"]["dict"][0][1]["dict"][0][1]["dict"][0].__setitem__(1, [1]),
