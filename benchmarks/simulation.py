@@ -20,6 +20,7 @@ from common import arguments, progress, run_in_new_process, table_head, table_ro
 
 import sparse_mrnn as sm
 from sparse_mrnn.benchmark import describe_machine, machine_line
+from sparse_mrnn.ops.stream import HeldStates
 from sparse_mrnn.recording import Record
 from sparse_mrnn.simulation import simulate
 from sparse_mrnn.simulation.simulator import Simulator
@@ -55,14 +56,17 @@ def in_turn(calls: dict[str, Callable[[], object]], each: int) -> dict[str, floa
     return {name: statistics.median(times) for name, times in found.items()}
 
 
-def set_active(simulator: Simulator, fraction: float) -> None:
+def simulators_at(net: sm.mRNN, fraction: float) -> dict[str, Simulator]:
     """Make a fraction of the units active, kept there by their tonic input; the others stay below zero."""
-    stepper, rng = simulator.stepper, np.random.default_rng(1)
-    active = torch.from_numpy(rng.choice(UNITS, round(fraction * UNITS), replace=False))
-    stepper.x.fill_(-1.0)
-    stepper.x[active] = 1.0
-    stepper.tonic = stepper.alpha * stepper.x
-    stepper.activation.apply_to(stepper.x, stepper.h)
+    active = np.random.default_rng(1).choice(UNITS, round(fraction * UNITS), replace=False)
+    net.base_firing.fill_(-1.0)
+    net.base_firing[torch.from_numpy(active)] = 1.0
+    found = {name: Simulator(net, 1, None, event_driven=name == "events") for name in ("rows", "events")}
+    for simulator in found.values():
+        simulator.set_factors({"recurrent": {}, "input": {}})
+        simulator.stepper.x.copy_(net.base_firing[:, None])
+        simulator.stepper.hold(HeldStates())  # computes the activity
+    return found
 
 
 def step_table(net: sm.mRNN) -> list[str]:
@@ -70,13 +74,9 @@ def step_table(net: sm.mRNN) -> list[str]:
     matrix = net.effective_W_rec.detach()
     times = ("bare product, ms", "step by rows, ms", "event-driven step, ms")
     rows = table_head("active units", *times, "rows / bare", "rows / event-driven")
-    simulators = {name: Simulator(net, 1, None, event_driven=name == "events") for name in ("rows", "events")}
-    for simulator in simulators.values():
-        simulator.set_factors({"recurrent": {}, "input": {}})
     y = torch.zeros(UNITS)
     for fraction in (0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 1.0):
-        for simulator in simulators.values():
-            set_active(simulator, fraction)
+        simulators = simulators_at(net, fraction)
         h = simulators["rows"].stepper.h[:, 0].clone()
 
         def run(simulator: Simulator) -> None:
@@ -85,8 +85,8 @@ def step_table(net: sm.mRNN) -> list[str]:
 
         calls = {
             "bare": lambda h=h: torch.addmv(y, matrix, h, beta=0.9, alpha=0.1, out=y),
-            "rows": lambda: run(simulators["rows"]),
-            "events": lambda: run(simulators["events"]),
+            "rows": lambda s=simulators: run(s["rows"]),
+            "events": lambda s=simulators: run(s["events"]),
         }
         t = {name: 1e3 * seconds for name, seconds in in_turn(calls, 40).items()}
         ratios = t["rows"] / t["bare"], t["rows"] / t["events"]
