@@ -334,7 +334,7 @@ def test_a_disk_that_is_really_full(tmp_path):
         kept.mkdir()
         script = f"mount -t tmpfs -o size={size}k tmpfs {disk} && \"$@\"; cp -r {disk}/. {kept}"
         command = ["unshare", "-rm", "sh", "-c", script, "sh", sys.executable, "-c", CHILD.format(before=""), str(disk / "run.zarr")]
-        environment = {**os.environ, "PYTHONPATH": f"{TESTS}{os.pathsep}{ROOT}"}
+        environment = {**os.environ, "PYTHONPATH": f"{TESTS}{os.pathsep}{ROOT}", "OMP_NUM_THREADS": "1"}
         said = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, check=False).stdout
         assert re.match(r"RecordingError .*No space left|done", said), said
         out = kept / "run.zarr"
@@ -359,7 +359,7 @@ def test_signals_at_random_moments_of_the_command(tmp_path):
     config = tmp_path / "net.json"
     config.write_text(json.dumps(CONFIG))
     out = tmp_path / "runs" / "run.zarr"
-    command = [sys.executable, "-m", "sparse_mrnn.cli", "simulate", str(config), "--duration", "20000", "--out", str(out), "--resume", "--checkpoint-seconds", "0.05", "--quiet"]
+    command = [sys.executable, "-m", "sparse_mrnn", "simulate", str(config), "--duration", "20000", "--out", str(out), "--resume", "--checkpoint-seconds", "0.05", "--quiet"]
     rng = np.random.default_rng(0)
     interrupted = 0
     for _ in range(40):
