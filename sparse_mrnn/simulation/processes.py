@@ -70,11 +70,13 @@ class OneProcess:
 class Interrupt:
     """End a run between two steps: the first SIGINT or SIGTERM only sets ``requested``.
 
-    A second SIGINT stops at once. A SIGTERM takes effect after the block, if the run ended without an error.
+    A second SIGINT stops at once, if ``running``: before, modules are imported, some of which turn an
+    interruption into an ImportError. A SIGTERM takes effect after the block, if the run ended without an
+    error.
     """
 
     def __init__(self) -> None:
-        self.requested = self._terminate = False
+        self.requested = self.running = self._terminate = False
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Interrupt:
@@ -92,7 +94,7 @@ class Interrupt:
             signal.raise_signal(signal.SIGTERM)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.requested and number == signal.SIGINT:
+        if self.requested and self.running and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.requested = True
         self._terminate |= number == signal.SIGTERM

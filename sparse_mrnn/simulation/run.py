@@ -172,6 +172,7 @@ def run_simulation(
     processes.broadcast(lambda: check_size(plan))
     run, first = Run(net, plan, processes, start(plan)), processes.rank == 0
     with ExitStack() as stack:
+        interrupt = stack.enter_context(Interrupt())
 
         def lock() -> None:
             if run.out is not None and not _has_ended(options):
@@ -183,7 +184,7 @@ def run_simulation(
         log = options.log if first else None
         reporter = Progress(plan.steps, net.dt, run.step, bar=options.progress and first, log=log)
         stack.enter_context(reporter)
-        return run.go(reporter, stack.enter_context(Interrupt()))
+        return run.go(reporter, interrupt)
 
 
 def _has_ended(options: SimulationOptions) -> bool:
@@ -372,6 +373,7 @@ class Run:
         """Run to the end; return the recording, on the first process."""
         out = None if self.out is None else str(self.out)
         reporter.event("resume" if self.step else "start", self.step, steps=self.plan.steps, out=out)
+        interrupt.running = True
         try:
             self._loop(reporter, interrupt)
         except DivergenceError as error:

@@ -355,30 +355,29 @@ def holds(process, out):
 
 
 @pytest.mark.slow
-@pytest.mark.skip(reason="open fault: an interruption while the command starts or ends can print a traceback")
 def test_signals_at_random_moments_of_the_command(tmp_path):
     config = tmp_path / "net.json"
     config.write_text(json.dumps(CONFIG))
     out = tmp_path / "runs" / "run.zarr"
-    command = [sys.executable, "-m", "sparse_mrnn", "simulate", str(config), "--duration", "20000", "--out", str(out), "--resume", "--checkpoint-seconds", "0.05", "--quiet"]
+    command = [sys.executable, "-m", "sparse_mrnn", "simulate", str(config), "--duration", "500000", "--out", str(out), "--resume", "--checkpoint-seconds", "0.05", "--quiet"]
     rng = np.random.default_rng(0)
     interrupted = 0
-    for _ in range(40):
+    for _ in range(15):
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         while not holds(process, out) and process.poll() is None:
             time.sleep(0.002)
-        time.sleep(rng.uniform(0, 0.4))
+        time.sleep(rng.uniform(0, 1.2))  # kernels are imported for a second after the lock is taken
         process.send_signal(signal.SIGINT if rng.random() < 0.7 else signal.SIGTERM)
         if rng.random() < 0.3:
             process.send_signal(signal.SIGINT)
         text = process.communicate()[0]
         assert "Traceback" not in text, text
-        if out.exists():
-            open_recording(out).load()
+        assert open_recording(out).load().sizes["time"] > 0  # each start goes on by a step at least
         if process.returncode == 0:
             break
         interrupted += 1
     assert interrupted > 3
+    subprocess.run(command, check=True)
     again = [*command[:5], *command[5:7], "--out", str(tmp_path / "again.zarr"), "--quiet"]
     subprocess.run(again, check=True)
     xr.testing.assert_identical(open_recording(out).load().drop_attrs(), open_recording(tmp_path / "again.zarr").load().drop_attrs())
