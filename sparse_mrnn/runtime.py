@@ -41,7 +41,7 @@ def set_policy() -> str:
 
 
 POLICY = set_policy()
-"""What was done when this process imported the package."""
+"""Policy that was set when this process imported the package."""
 
 
 def release_unused_memory() -> None:

@@ -15,7 +15,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import scipy.sparse as sp
 import torch
@@ -109,8 +109,7 @@ class _Loop(Entry):
     def gradients(self) -> dict[str, Tensor]:
         found = {}
         for kind, s in self.problem.synapses.items():
-            grad = self.weight[kind].grad
-            assert grad is not None
+            grad = cast(Tensor, self.weight[kind].grad)
             grad = grad if grad.dim() == 1 else grad[s.coordinates]
             found[kind] = grad * torch.where(s.sign == 0, 1, s.sign)
         return found

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sparse_mrnn.declaration.graph import RegionGraph
 
 SIZES, DENSITY, DENSITIES = [250, 500, 1000, 2000, 4000], 0.05, [0.01, 0.03, 0.1, 0.3, 1]
-"""What is measured without a network; the densities at the middle one of the sizes."""
+"""Sizes and densities that are measured without a network; the densities at the middle one of the sizes."""
 CONFIG_HELP = "A JSON configuration or a shipped example; without one, random networks."
 
 

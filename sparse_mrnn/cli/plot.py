@@ -22,7 +22,7 @@ OPTIONS = {
     "traces": {"regions", "units", "start", "stop", "variable", "trial"},
     "trajectory": {"regions", "start", "stop", "variable"},
 }
-"""What each kind of picture takes; the last three draw a recording, the others a network."""
+"""Options of each kind of picture; the last three draw a recording, the others a network."""
 KIND_HELP = "activity, traces and trajectory draw a recording, the others a network."
 
 

@@ -33,8 +33,11 @@ SIGNS: dict[str, dict[str, int]] = {
     "fly": {"acetylcholine": 1, "gaba": -1, "glutamate": -1, "histamine": -1, **MODULATORS},
     "vertebrate": {"glutamate": 1, "acetylcholine": 1, "gaba": -1, "glycine": -1, **MODULATORS},
 }
-"""What transmitters do. In the fly's central brain glutamate inhibits through GluCl channels (Liu & Wilson,
-PNAS 2013, 110:10294), histamine through HisCl; in vertebrates glutamate excites. Modulators have no sign."""
+"""Signs of transmitters, by kind of animal.
+
+In the fly's central brain glutamate inhibits through GluCl channels (Liu & Wilson, PNAS 2013, 110:10294),
+histamine through HisCl; in vertebrates glutamate excites. Modulators have no sign.
+"""
 
 SIGN_WORDS = {
     **dict.fromkeys(("1", "+1", "1.0", "pos", "exc", "excitatory"), 1),

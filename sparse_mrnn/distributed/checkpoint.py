@@ -27,7 +27,7 @@ from sparse_mrnn.training.checkpoint import check_noise
 
 Optimizer = torch.optim.Optimizer | None
 VALUE, MOMENT, NOISE = "parameter.", "optimizer.", "noise."
-"""What the names of tensors in a file begin with."""
+"""Beginnings of the names of tensors in a file."""
 
 
 class SavedNoise(BaseModel):

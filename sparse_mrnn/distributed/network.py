@@ -31,7 +31,7 @@ from sparse_mrnn.models.prepare import ForwardCall, Start
 from sparse_mrnn.state.describe import MAY_DIFFER, synapse_digests
 
 FORWARD_PARAMETERS = ("own.gains", "inputs.gains", "units.bias", "units.tau_logit")
-"""What ranks may have in common and a forward pass uses."""
+"""Parameters of a forward pass that ranks may have in common."""
 
 
 @dataclass(frozen=True)

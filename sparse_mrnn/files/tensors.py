@@ -22,7 +22,7 @@ from sparse_mrnn.files.atomic import reason, replacing
 from sparse_mrnn.files.digest import Digest, add_part
 
 KEY = "sparse_mrnn"
-"""Where the header is in the metadata of the file."""
+"""Name of the header in the metadata of the file."""
 UNCHANGED = "What was there before is unchanged."
 
 Header = dict[str, Any]

@@ -27,7 +27,7 @@ class LowRankProjections(FixedTensors):
     """
 
     trained: Tensor
-    """Whether each projection is trained, shape (projections,); it is in the state dict."""
+    """Flag of each projection: it is trained; shape (projections,); it is in the state dict."""
 
     def __init__(
         self,

@@ -944,9 +944,8 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
         return MemoryEstimate(weights, pattern, states, training_bytes)
 
 
-def _keep_parameters(net: nn.Module, _: Any) -> None:
+def _keep_parameters(net: Any, _: Any) -> None:
     """After ``load_state_dict(assign=True)``: the parameters stay the objects that optimisers know."""
-    assert isinstance(net, mRNNBase)
     for name, parameter in net._known.items():
         module = net.get_submodule(name.rpartition(".")[0])
         new = module._parameters[name.rpartition(".")[2]]

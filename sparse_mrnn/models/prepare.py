@@ -27,7 +27,7 @@ from sparse_mrnn.ops.sequence import RecurrenceSpec, RecurrenceTensors
 from sparse_mrnn.ops.step import States, Step
 
 Start = Tensor | tuple[Tensor, ...] | None
-"""Where a run starts: the first state; all states and the activity; or the network's initial condition."""
+"""Start of a run: the first state; all states and the activity; or the network's initial condition."""
 
 
 class UnitModel(Protocol):

@@ -51,7 +51,7 @@ class GuardedSettings(nn.Module):
 
     setting_names: ClassVar[tuple[str, ...]] = ()
     checks: ClassVar[Mapping[str, Callable[[Any, str], Any]]] = {}
-    """Of a setting: takes a value and the setting's name, returns the value to keep, or raises."""
+    """Check of a setting by its name: takes a value and the name, returns the value to keep, or raises."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         found = getattr(type(self), name, None)

@@ -50,7 +50,7 @@ class Operand:
     offset: Tensor | None = None
     """Offset at which each stored value is added in a dense matrix, for the dense backend."""
     padded: bool = False
-    """Whether some stored values are 0, of no synapse."""
+    """Flag: some stored values are 0, of no synapse."""
 
 
 class SparseWeights(FixedTensors):

@@ -30,7 +30,7 @@ from sparse_mrnn.ops.activations import ActivationSegments
 States = tuple[Tensor, ...]
 """The states of the units in the order of `Step.states`, each of shape (units, batch)."""
 Parameters = Mapping[str, Tensor]
-"""What a step is differentiable in besides states and current, by name; each broadcasts to a state."""
+"""Tensors besides states and current that a step is differentiable in, by name; they broadcast to a state."""
 Units = Tensor | slice
 """A range of units, or their numbers without repeats."""
 Currents = Sequence[tuple[Units, Tensor]]

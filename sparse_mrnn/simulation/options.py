@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, TypeVar, cast, get_args
 
 from sparse_mrnn.checks import path_of, real_number, seed_number, whole_number
 from sparse_mrnn.errors import (
@@ -122,8 +122,7 @@ class SimulationOptions:
         RecordingError
             If the run is too short for a recorded time.
         """
-        count = self.steps if self.duration is None else self._rounded(self.duration, dt)
-        assert count is not None  # one of the two is given
+        count = cast(int, self.steps) if self.duration is None else self._rounded(self.duration, dt)
         if self.record.every > count:
             raise RecordingError(f"record: every {self.record.every} steps, but the run has {count}.")
         return count

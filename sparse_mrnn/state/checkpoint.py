@@ -16,7 +16,7 @@ STATE = "state."
 MALFORMED = (
     ArithmeticError, AttributeError, LookupError, MemoryError, TypeError, ValueError, SparseMRNNError
 )  # fmt: skip
-"""What a header that was put together by hand may raise; errors of pydantic are ValueErrors."""
+"""Errors that a header put together by hand may raise; those of pydantic are ValueErrors."""
 
 
 def software_versions() -> dict[str, str]:

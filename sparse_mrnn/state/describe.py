@@ -34,7 +34,7 @@ Edge = tuple[str, str, str]
 
 FORMAT = 1
 NAMED_PROJECTIONS = 500
-"""Of more projections, what is compared is only a digest."""
+"""Projections up to which each is compared by name; of more, only a digest is."""
 EXPLICIT = "explicit"
 """Marks a projection whose synapses are those of the state, not of a rule."""
 LABELS = "share_labels"

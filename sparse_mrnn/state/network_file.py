@@ -18,10 +18,10 @@ from sparse_mrnn.state.checkpoint import STATE, damaged_if_malformed, software_v
 from sparse_mrnn.state.describe import Arrays, DescriptionModel, Edge, describe, graph_of
 
 GRAPH = "graph."
-"""What the names of arrays of regions begin with."""
+"""Beginning of the names of arrays of regions."""
 EXTRA_STATE = "_extra_state"
 PARTS = {"recurrent": "rec", "input": "inp"}
-"""What the names of a weight matrix' tensors begin with in a state dict."""
+"""Beginning of the names of a weight matrix' tensors in a state dict."""
 
 
 class NetworkHeader(BaseModel):

@@ -29,7 +29,7 @@ Optimizers = torch.optim.Optimizer | Sequence[torch.optim.Optimizer] | None
 Schedulers = torch.optim.lr_scheduler.LRScheduler | Sequence[torch.optim.lr_scheduler.LRScheduler] | None
 
 ORIENTATION = "orientation."
-"""What the names of signs at the start of "deepr" rewiring begin with."""
+"""Beginning of the names of signs at the start of "deepr" rewiring."""
 LONGEST = 20
 """Projections that a parameter's name lists."""
 

@@ -26,12 +26,10 @@ def strings(tree):
 
 
 def unnamed(source):
-    """Lines of docstrings that do not name their thing."""
+    """Lines of docstrings, of constants too, that do not name their thing."""
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            found = ast.get_docstring(node)
-            if found and UNNAMED.match(found):
-                yield getattr(node, "lineno", 1), found.partition("\n")[0]
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and UNNAMED.match(str(node.value.value)):
+            yield node.lineno, node.value.value.partition("\n")[0]
 
 
 def negated(source):
@@ -64,7 +62,8 @@ def test_prose(check):
 
 
 def test_what_is_found():
-    assert list(unnamed('def f():\n    """Those of some units."""')) == [(1, "Those of some units.")]
+    assert list(unnamed('def f():\n    """Those of some units."""')) == [(2, "Those of some units.")]
+    assert list(unnamed('X = 1\n\"\"\"What it is.\"\"\"')) == [(2, "What it is.")]
     assert not list(unnamed('def f():\n    """Select units."""'))
     assert list(negated('x = f"{p} is no file"')) == [(1, "is no file")]
     assert not list(negated('x = "it is no longer than"'))
