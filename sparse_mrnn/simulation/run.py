@@ -28,6 +28,7 @@ from sparse_mrnn.files.atomic import reason, restore_folder
 from sparse_mrnn.files.tensors import RUN, read_tensors, write_tensors
 from sparse_mrnn.lowering.random_streams import run_streams
 from sparse_mrnn.models.network import mRNNBase
+from sparse_mrnn.ops.idle_threads import share_cores
 from sparse_mrnn.recording import Record, open_recording
 from sparse_mrnn.recording.lock import WriterLock
 from sparse_mrnn.recording.reading import check_chunks, is_recording, need, read_metadata
@@ -403,6 +404,7 @@ class Run:
             if (on_cpu or agree) and self._not_finite is None and not stepper.finite():
                 self._not_finite = self._find_not_finite()
             reporter.update(self.step)
+            share_cores()
             stop = save = False
             if agree:
                 save = self.store is not None and time.monotonic() >= due

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from sparse_mrnn.ops.delays import ActivityHistory
+from sparse_mrnn.ops.idle_threads import share_cores
 from sparse_mrnn.ops.sequence.backward import BackwardLoop
 from sparse_mrnn.ops.sequence.forward import ForwardLoop, RecurrenceSpec, RecurrenceTensors, StateBuffers
 from sparse_mrnn.ops.torch_modes import refuse_transforms
@@ -26,6 +27,7 @@ def recurrence(spec: RecurrenceSpec, tensors: RecurrenceTensors) -> tuple[Tensor
         The states in the order of `Step.states`, and then the activity, after each step.
     """
     refuse_transforms()
+    share_cores()
     if tensors.h0.shape[1] == 0:
         return _without_trials(spec, tensors)
     flat = tensors.flat()
