@@ -363,8 +363,8 @@ def write_config(
     """
     path = Path(path)
     text = json.dumps(to_config(graph, simulation), indent=1)
-    # One line for a list without lists inside.
-    text = re.sub(r"\[([^\[\]{}]*)\]", lambda flat: f"[{' '.join(flat[1].split())}]", text)
+    # One line for a list without lists inside: line breaks lie between values, never in text.
+    text = re.sub(r"\[[^\[\]{}]*\]", lambda flat: re.sub(r"\n *", "", re.sub(r",\n *", ", ", flat[0])), text)
     try:
         with replacing(path) as partial:
             partial.write_text(text + "\n", encoding="utf-8")

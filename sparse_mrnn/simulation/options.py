@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast, get_args
 
-from sparse_mrnn.checks import path_of, real_number, seed_number, whole_number
+from sparse_mrnn.checks import path_of, real_number, seed_number, true_or_false, whole_number
 from sparse_mrnn.errors import (
     ConfigError,
     InterventionError,
@@ -92,7 +92,6 @@ class SimulationOptions:
             **length,
             "batch": whole_number(self.batch, "batch", ShapeError),
             "seed": seed_number(self.seed, ConfigError),
-            "noise": bool(self.noise),
             "stimulus": _all_of(Stimulus, self.stimulus, f"stimulus: {{}} is not {form}.", StimulusError),
             "interventions": _all_of(
                 Intervention,
@@ -104,6 +103,8 @@ class SimulationOptions:
             "checkpoint_seconds": seconds,
             **paths,
         }
+        for name in ("noise", "allow_large", "event_driven", "progress"):
+            checked[name] = true_or_false(getattr(self, name), name, ConfigError)
         for name, value in checked.items():
             object.__setattr__(self, name, value)
 

@@ -56,6 +56,16 @@ def test_round_trip_keeps_everything(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_names_are_written_as_they_are(tmp_path):
+    names = ("x  y", "[ p", "q  ]", "a, \n b")
+    g = sm.RegionGraph()
+    g.add_region("[b  c]", 4, unit_ids=names, base_firing=[1, 2, 3.0, 4])
+    sm.write_config(g, tmp_path / "net.json")
+    (again,) = sm.read_config(tmp_path / "net.json").regions()
+    assert (again.name, again.unit_ids) == ("[b  c]", names)
+    assert '"base_firing": [1.0, 2.0, 3.0, 4.0]' in (tmp_path / "net.json").read_text()
+
+
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.json")), ids=lambda p: p.stem)
 def test_shipped_configs(path):
     if path.stem == "schema":
