@@ -75,8 +75,12 @@ class SimulationOptions:
             name: None if getattr(self, name) is None else path_of(getattr(self, name), name, RecordingError)
             for name in ("out", "log")
         }
-        if paths["out"] is not None and not paths["out"].name:
-            raise RecordingError(f"{paths['out']} cannot be a recording; give the path of a folder to make.")
+        out, log = paths.values()
+        if out is not None and not out.name:
+            raise RecordingError(f"{out} cannot be a recording; give the path of a folder to make.")
+        if out is not None and log is not None and log.is_relative_to(out):
+            where = f"the log {log} lies within the recording {out}"
+            raise RecordingError(f"{where}, which is replaced as a whole; write it elsewhere.")
         form = "a Stimulus; write Stimulus(region, waveform, ...)"
         record = Record() if self.record is None else self.record
         if not isinstance(record, Record):
