@@ -32,7 +32,7 @@ from sparse_mrnn.declaration.simulation_config import (
     without_case,
 )
 from sparse_mrnn.errors import ConfigError, SparseMRNNError, suggest
-from sparse_mrnn.files.atomic import replacing
+from sparse_mrnn.files.atomic import reason, replacing
 from sparse_mrnn.files.json import read_json
 
 __all__ = [
@@ -369,7 +369,7 @@ def write_config(
         with replacing(path) as partial:
             partial.write_text(text + "\n", encoding="utf-8")
     except OSError as error:
-        raise ConfigError(f"cannot write the configuration {path}: {error.strerror}.") from error
+        raise ConfigError(f"cannot write the configuration {path}: {reason(error)}.") from error
 
 
 def spec_of(part: ConnectionRule | Initializer) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """JSON configurations: the seed's schema, our extensions, errors that say where and what."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pydantic
@@ -108,6 +109,20 @@ def broken(**changes):
 def test_bad_configs(config, message):
     with pytest.raises(ConfigError, match=message):
         sm.read_config(config)
+
+
+def test_errors_without_a_number_of_the_system(tmp_path, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise OSError("the share is gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", refuse)
+        with pytest.raises(ConfigError, match="cannot write the configuration .*net.json: the share is gone"):
+            sm.write_config(sm.read_config(SEED), tmp_path / "net.json")
+    assert not list(tmp_path.iterdir())
+    monkeypatch.setattr(Path, "read_text", refuse)
+    with pytest.raises(ConfigError, match="net.json: cannot read the file: the share is gone"):
+        sm.read_config(tmp_path / "net.json")
 
 
 def test_bad_files(tmp_path):
