@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import fcntl
+import itertools
 import json
 import os
 import re
@@ -116,21 +117,28 @@ def test_a_disk_full_at_every_write(tmp_path, monkeypatch, lasting, every):
 
 
 @EVERY
-def test_a_disk_full_while_a_recording_is_replaced_leaves_the_old_one(tmp_path, monkeypatch, every):
+def test_a_disk_full_before_a_recording_is_replaced_leaves_the_old_one(tmp_path, monkeypatch, every):
     out = tmp_path / "run.zarr"
     old = tiny(out, seed=7).load()
     whole = tiny(None)
-    for at in range(every, 87, every):
-        with faulty(monkeypatch, Fault(at, OSError(errno.ENOSPC, "No space left on device"), False)):
+    for at in itertools.count(every, every):
+        replaced = False
+        fault = Fault(at, OSError(errno.ENOSPC, "No space left on device"), False)
+        with faulty(monkeypatch, fault):
             try:
                 run(out, "overwrite")
+                assert fault.count >= at
             except RecordingError as error:
                 if "Nothing was left half-written" in str(error):
                     xr.testing.assert_identical(open_recording(out).load(), old)
                 else:
+                    replaced = True
                     is_whole(out, whole)
         assert [p.name for p in tmp_path.iterdir()] == ["run.zarr"]
+        if replaced:
+            break
         tiny(out, "overwrite", seed=7)
+    assert at > 100
 
 
 @EVERY
