@@ -65,8 +65,10 @@ def test_python_blocks_run(page, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
 def test_relative_links_resolve(page):
-    broken = []
-    for link in LINK.findall(FENCE.sub("", page.read_text(encoding="utf-8"))):
+    prose, broken = FENCE.sub("", page.read_text(encoding="utf-8")), []
+    for number, path in re.findall(r"ecision (\d+)\]\((\S+)\)", prose):
+        assert Path(path).name.startswith(f"{number:>04}-"), f"decision {number} is not in {path}"
+    for link in LINK.findall(prose):
         if re.match(r"[a-z]+:", link):
             continue
         path, _, anchor = link.partition("#")
