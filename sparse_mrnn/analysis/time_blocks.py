@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ class TimeBlocks:
 
     Parameters
     ----------
-    source : array, shape (trial, time, unit); xarray DataArray or Dataset with its dimensions; or a path
+    source : array, shape (trial, time, unit) or (time, unit); xarray DataArray or Dataset; or a path
         Of a Dataset, or a recording on disk, its variable ``variable``.
     variable : str
 
@@ -34,6 +34,8 @@ class TimeBlocks:
         ms, if the source has times.
     labels : (ndarray, ndarray) or None
         Region and id of each unit, if the source has them.
+    itemsize : int
+        Bytes of a number.
     attributes : mapping
         Of a recording.
 
@@ -74,16 +76,25 @@ class TimeBlocks:
                 self.labels = region, unit_id
         else:
             source = np.asarray(source)
+            source = source[None] if source.ndim == 2 else source
             if source.ndim != 3 or source.dtype.kind not in "fiub":
                 shape = f"shape {source.shape} and type {source.dtype}"
                 raise ShapeError(f"activity has {shape}; expected numbers, (trial, time, unit).")
-        self._values = source
+        self._values, self.itemsize = source, source.dtype.itemsize
         trials, steps, units = source.shape
         self.shape = int(trials), int(steps), int(units)
         if 0 in self.shape:
             raise ShapeError(f"activity of shape {self.shape} is empty.")
         self._chunk = int(chunk or self.shape[1])
         self._have: tuple[int, NDArray[Any]] | None = None
+
+    def ranges(self, step_bytes: int, size: int = BLOCK_BYTES) -> Iterator[tuple[int, int]]:
+        """Ranges of times of about ``size`` bytes, of whole chunks on disk; one time has ``step_bytes``."""
+        length = max(1, size // max(step_bytes, 1))
+        if length > self._chunk:
+            length -= length % self._chunk
+        for start in range(0, self.shape[1], length):
+            yield start, min(start + length, self.shape[1])
 
     def read(self, start: int, stop: int) -> NDArray[Any]:
         """Activity at times ``start:stop``, shape (trial, times, unit); ask for them in order.

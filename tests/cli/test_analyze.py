@@ -113,7 +113,7 @@ def test_currents(bistable, tmp_path):
     run("simulate", bistable, "--out", recording, "--stim", "cue:1", "--duration", 300, "--quiet")
     text = run("analyze", "currents", recording, "--save", save, "--out", picture, "--split")
     lines = [line.split() for line in narrow(text).splitlines()]
-    assert lines[:2] == [["into", "from"], "pair cue exc 0.5, pair exc 0.35, pair inh 0.087".split()]
+    assert " ".join(lines[1]) == "pair cue exc 0.5, pair exc 0.35, pair inh 0.087"
     assert picture.stat().st_size > 5000
     found = xr.open_zarr(save, chunks=None)["current"]
     assert found.sel(source="cue", sign="excitatory").values[0, :, 0].tolist() == [1.0] * 30
