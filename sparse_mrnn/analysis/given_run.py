@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -27,8 +26,8 @@ class GivenRun:
 
     def __init__(self, net: mRNNBase, activity: Any, inputs: Any, stim: Any, h0: Any) -> None:
         self.net = net
-        labelled = hasattr(activity, "dims") or isinstance(activity, str | os.PathLike)
-        self.blocks = TimeBlocks(activity if labelled else self._laid_out(activity, "activity"))
+        plain = isinstance(activity, Tensor | np.ndarray | list | tuple)
+        self.blocks = TimeBlocks(self._laid_out(activity, "activity") if plain else activity)
         self.trials, steps, _ = self.blocks.shape
         self.units = self._units()
         before = self._steps_before()
@@ -119,7 +118,7 @@ class GivenRun:
 
     @property
     def drive(self) -> set[str]:
-        """What there is besides activity: "inputs", "stim"."""
+        """Name the currents that are known besides those of activity: "inputs", "stim"."""
         if self.replayed is None:
             return set(self.arrays)
         return {"inputs", *(("stim",) if self.replayed.has_currents else ())}

@@ -24,8 +24,8 @@ class TimeBlocks:
     Parameters
     ----------
     source : array, shape (trial, time, unit) or (time, unit); xarray DataArray or Dataset; or a path
-        Of a Dataset, or a recording on disk, its variable ``variable``.
-    variable : str
+    variable : str or None
+        Of a Dataset, or a recording on disk. None: the first by unit.
 
     Attributes
     ----------
@@ -47,7 +47,7 @@ class TimeBlocks:
         If an array has other dimensions.
     """
 
-    def __init__(self, source: Any, variable: str = "h") -> None:
+    def __init__(self, source: Any, variable: str | None = "h") -> None:
         if isinstance(source, str | os.PathLike):
             source = open_recording(source)
         self.attributes: Mapping[str, Any] = {}
@@ -58,12 +58,16 @@ class TimeBlocks:
             source = source.detach().cpu().numpy()
         if hasattr(source, "data_vars"):
             self.attributes = source.attrs
-            if variable not in source.data_vars or source[variable].dims != ("trial", "time", "unit"):
+            by_unit = [name for name, one in source.data_vars.items() if one.dims[-1:] == ("unit",)]
+            chosen = by_unit[:1] if variable is None else [name for name in by_unit if name == variable]
+            if not chosen:
                 has = ", ".join(map(str, source.data_vars)) or "nothing"
-                advice = f"record what=['units'], variables=['{variable}']"
-                raise RecordingError(f"the recording has no {variable} of units, but {has}; {advice}.")
-            source = source[variable]
+                what, advice = f"no {variable or 'variable'} by unit, but {has}", "record what=['units']"
+                raise RecordingError(f"the recording has {what}; {advice}, variables=['{variable or 'h'}'].")
+            source = source[chosen[0]]
         if hasattr(source, "dims"):
+            if set(source.dims) == {"time", "unit"}:
+                source = source.expand_dims("trial")
             if set(source.dims) != {"trial", "time", "unit"}:
                 have = ", ".join(map(str, source.dims))
                 raise ShapeError(f"an array has the dimensions {have}; expected trial, time, unit.")

@@ -1,4 +1,4 @@
-"""What drove a recorded run, computed again from what its recording says: start, inputs and currents."""
+"""ReplayedDrive: start, inputs and currents of a recorded run, made again from its attributes."""
 
 from __future__ import annotations
 
