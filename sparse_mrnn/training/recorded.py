@@ -382,7 +382,7 @@ class Recorded:
 def _values(given: ArrayLike) -> NDArray[np.float64]:
     """Values as an array of its own, shape (trials, samples, channels)."""
     try:
-        values = np.array(given.detach().cpu() if isinstance(given, Tensor) else given, dtype=np.float64)
+        values = np.array(given.numpy(force=True) if isinstance(given, Tensor) else given, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise TrainingError(f"Recorded: values are not an array of numbers: {error}") from None
     values = values[None] if values.ndim == 2 else values
