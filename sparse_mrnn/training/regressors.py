@@ -14,7 +14,7 @@ from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.training.recorded import Recorded
 
 BLOCK_BYTES, BLOCK_STEPS = 2**23, 1024
-"""Bytes of activity of partners, and time steps of it, that are gathered at a time: about what a cache holds."""
+"""Bytes of activity of partners, and time steps of it, that are gathered at a time: about a cache."""
 INVERSES: dict[str, Callable[[Tensor], Tensor]] = {
     "linear": lambda h: h,
     "relu": lambda h: torch.where(h > 0, h, torch.nan),
