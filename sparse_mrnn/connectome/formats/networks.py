@@ -18,6 +18,7 @@ from sparse_mrnn.connectome.report import ImportReport
 from sparse_mrnn.connectome.settings import ImportOptions, ImportSettings
 from sparse_mrnn.declaration.graph import RegionGraph
 from sparse_mrnn.errors import ConnectomeError
+from sparse_mrnn.files.atomic import reason
 
 
 def from_networkx(
@@ -176,7 +177,7 @@ class GraphmlCheck:
             where = f"{self.file}, line {error.lineno}, column {error.offset}"
             raise ConnectomeError(f"{where}: not valid XML: {expat.ErrorString(error.code)}.") from None
         except OSError as error:
-            raise ConnectomeError(f"{self.file}: cannot be read: {error.strerror}.") from None
+            raise ConnectomeError(f"{self.file}: cannot be read: {reason(error)}.") from None
         except (ValueError, LookupError) as error:
             raise ConnectomeError(f"{self.file}: its encoding cannot be read: {error}.") from None
         for name in sorted(self.ends - self.nodes)[:1]:
