@@ -19,7 +19,7 @@ OPTIONS_OF_KIND = {
     Kind.celegans: {"spectral_radius"},
     Kind.flyvis: {"extent", "fill"},
     Kind.matrix: {"orientation", "labels", "neurons", "neuron", "variable"},
-    Kind.graphml: {"weight"},
+    Kind.graphml: {"weight", "neuron"},
     Kind.tvb: {"units", "fan_in", "speed", "gain", "name"},
     Kind.sonata: {"edges", "node_types", "edge_types"},
 }
@@ -58,7 +58,7 @@ def import_(
     source: Annotated[str | None, Option(help="table: column with the source.")] = None,
     target: Annotated[str | None, Option(help="table: column with the target.")] = None,
     weight: Annotated[str | None, Option(help="table, graphml: column with the weight.")] = None,
-    neuron: Annotated[str | None, Option(help="table, matrix: column with the neurons' ids.")] = None,
+    neuron: Annotated[str | None, Option(help="table, matrix, graphml: column with the ids.")] = None,
     delimiter: Annotated[str | None, Option(help="table: between columns.")] = None,
     connections: Annotated[str | None, Option(help="flywire: file of the connections.")] = None,
     extent: Annotated[int | None, Option(help="flyvis: radius in columns; 15 by default.")] = None,
