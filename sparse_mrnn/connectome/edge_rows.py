@@ -33,6 +33,7 @@ class ConnectomeTables:
     neuron: str = "(neuron)"  # column of ``neurons`` with ids
     positions: NDArray[np.float64] | None = None  # shape (rows of ``neurons``, dimensions)
     notes: tuple[str, ...] = ()
+    not_read: Mapping[str, tuple[str, ...]] | None = None  # as in the report; None: as the tables know
 
     def has(self, column: str) -> bool:
         """Say whether the neuron table has a column."""

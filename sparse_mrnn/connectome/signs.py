@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sparse_mrnn.connectome.column_table import ColumnTable
+from sparse_mrnn.connectome.column_table import ColumnTable, arrow
 from sparse_mrnn.connectome.delimited_text import is_number
 from sparse_mrnn.connectome.edge_rows import ConnectomeTables, EdgeRows
 from sparse_mrnn.connectome.settings import ImportSettings
@@ -152,7 +152,7 @@ def _of_column(
     tally: dict[str, int] = {}
     low = np.zeros(len(codes), dtype=bool)
     if settings.confidence is not None and settings.confidence in table.columns:
-        value = np.nan_to_num(_numbers_or_nan(table, settings.confidence), nan=-np.inf)
+        value = np.nan_to_num(numbers_or_nan(table, settings.confidence, "confidence"), nan=-np.inf)
         low = (value < settings.min_confidence) & (codes >= 0)
         signs[low] = UNKNOWN
         why = f"{settings.confidence} below {settings.min_confidence:g}, so the sign is unknown"
@@ -167,14 +167,18 @@ def _of_column(
     return signs, tally
 
 
-def _numbers_or_nan(table: ColumnTable, column: str) -> NDArray[np.float64]:
-    """Read the numbers of a column; missing ones are NaN."""
+def numbers_or_nan(table: ColumnTable, column: str, what: str) -> NDArray[np.float64]:
+    """Read the numbers of a column; missing ones are NaN. Errors call one ``what``."""
+    pa, data = arrow(), table.data.column(column)
+    if pa.types.is_floating(data.type) or pa.types.is_integer(data.type):
+        whole: NDArray[np.float64] = data.cast(pa.float64()).to_numpy().copy()
+        return whole
     codes, labels = table.labels(column)
     labels = ["nan" if label.lower() in NO_NUMBER else label for label in labels]
     wrong = next((label for label in labels if not is_number(label)), None)
     if wrong is not None:
         where = f"{table.name}, column {column!r}"
-        raise ConnectomeError(f"{where}: the confidence {wrong!r:.80} is not a number.")
+        raise ConnectomeError(f"{where}: the {what} {wrong!r:.80} is not a number.")
     values = np.array([*map(float, labels), np.nan])
     numbers: NDArray[np.float64] = values[codes]
     return numbers
