@@ -36,8 +36,8 @@ def graph_from_tables(tables: ConnectomeTables, settings: ImportSettings) -> tup
     """Turn tables into a graph. O(rows log rows) time; the tables themselves are not copied."""
     if len(tables.edges) == 0 and tables.neurons is None:
         raise ConnectomeError(f"{tables.edges.name}: there is a header but no rows, and no neuron table.")
-    named = *settings.region_columns, settings.transmitter, settings.sign, settings.delay
-    tables.check([column for column in named if column])
+    of_rows = settings.transmitter, settings.sign, settings.confidence, settings.delay
+    tables.check([column for column in (*settings.region_columns, *of_rows) if column])
     rows = edge_rows(tables, settings)
     regions, delays = regions_of(tables, rows, settings), delays_of(tables, rows, settings)
     signs = signs_of(tables, rows, settings)

@@ -9,6 +9,7 @@ from typing import Any, Literal, TypedDict, get_args, get_origin, get_type_hints
 
 import numpy as np
 
+from sparse_mrnn.checks import real_number
 from sparse_mrnn.errors import ConnectomeError, suggest
 
 Select = Mapping[str, Any] | Iterable[Any]
@@ -65,7 +66,8 @@ class ImportSettings:
     signs : {"fly", "vertebrate"} or mapping of transmitter to +1, -1 or 0, optional
         What transmitters do. They disagree about glutamate, so nothing is assumed.
     confidence, min_confidence : str, float
-        Column of the transmitter's confidence; below the least one the transmitter is unknown.
+        Column of the transmitter's confidence, in the table that has the transmitter; below the least one, or
+        without a value there, the transmitter is unknown.
     sign : str, optional
         Column (neuron or edge table) with +1, -1, 0, "pos" or "neg", instead of transmitters.
     sign_per : {"neuron", "synapse"}
@@ -150,6 +152,10 @@ class ImportSettings:
                 raise ConnectomeError(f"{name} is {value!r}; use {', '.join(map(repr, values))}.")
         if settings.transmitter is not None and settings.sign is not None:
             raise ConnectomeError("transmitter and sign exclude each other; give one.")
+        least = real_number(settings.min_confidence, "min_confidence", ConnectomeError)
+        if settings.transmitter is settings.sign is None and (settings.confidence is not None or least > 0):
+            problem = "confidence and min_confidence are of transmitters"
+            raise ConnectomeError(f"{problem}; name their column with transmitter=.")
         positive("gain", settings.gain)
         for name in ("spectral_radius", "delay_step"):
             if getattr(settings, name) is not None:

@@ -150,17 +150,20 @@ def _of_column(
         of_label[labels.index(label)] = 0
     signs = np.concatenate([of_label, [UNKNOWN]]).astype(np.int8)[codes]
     tally: dict[str, int] = {}
-    low = np.zeros(len(codes), dtype=bool)
-    if settings.confidence is not None and settings.confidence in table.columns:
-        value = np.nan_to_num(numbers_or_nan(table, settings.confidence, "confidence"), nan=-np.inf)
-        low = (value < settings.min_confidence) & (codes >= 0)
-        signs[low] = UNKNOWN
-        why = f"{settings.confidence} below {settings.min_confidence:g}, so the sign is unknown"
-        tally[f"{what}: {why}"] = int((low & counted).sum())
+    unsure = np.zeros(len(codes), dtype=bool)
+    if settings.confidence is not None:
+        value = numbers_or_nan(table, table.need(settings.confidence), "confidence")
+        least = settings.min_confidence
+        unsure = ~(value >= least) & (codes >= 0)
+        signs[unsure] = UNKNOWN
+        counts, missing = unsure & counted, np.isnan(value)
+        why = f"{settings.confidence} below {least:g}, so the sign is unknown"
+        tally[f"{what}: {why}"] = int((counts & ~missing).sum())
+        tally[f"{what} without a {settings.confidence}: sign unknown"] = int((counts & missing).sum())
     elif settings.min_confidence > 0:
         problem = f"{table.name} has no confidence column; name it with confidence=."
         raise ConnectomeError(f"min_confidence is given, but {problem}")
-    count = np.bincount(codes[counted & ~low] + 1, minlength=len(labels) + 1)
+    count = np.bincount(codes[counted & ~unsure] + 1, minlength=len(labels) + 1)
     for k, label in enumerate(labels):
         tally[f"{what}: {column} {label!r}, {MEANING[int(of_label[k])]}"] = int(count[k + 1])
     tally[f"{what} without a {column}: sign unknown"] = int(count[0])

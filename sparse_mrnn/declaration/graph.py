@@ -313,7 +313,9 @@ class RegionGraph(nx.MultiDiGraph):
                 raise GraphError(f"{label}: a low-rank projection has no synapses; leave out share.")
             check_low_rank(label, settings, shape, bool(signs.any()))
         else:
-            rule_of(attrs, label).check(self._pair(source, target, key, attrs))
+            chosen = rule_of(attrs, label)
+            chosen.check(self._pair(source, target, key, attrs))
+            attrs |= {name: vars(chosen)[name] for name in ("density", "fan_in") if name in attrs}
         if initializer is not None:
             attrs["initializer"] = initializer
         if share is not None:

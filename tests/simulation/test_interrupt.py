@@ -176,6 +176,28 @@ def test_a_termination_as_the_run_ends_takes_effect_afterwards(tmp_path, monkeyp
     assert arrived == [1]
 
 
+def test_a_handler_that_python_did_not_set_is_left(monkeypatch):
+    """Of a program around Python: ``signal`` has no object for it, and takes none to set it again."""
+    from sparse_mrnn.simulation.processes import Interrupt
+
+    known, usual = signal.getsignal, signal.signal
+    monkeypatch.setattr(signal, "getsignal", lambda number: None if number == signal.SIGTERM else known(number))
+    replaced = []
+
+    def replace(number, handler):
+        replaced.append(number)
+        before = usual(number, handler)
+        return None if number == signal.SIGTERM else before
+
+    monkeypatch.setattr(signal, "signal", replace)
+    before = known(signal.SIGINT), known(signal.SIGTERM)
+    with Interrupt() as interrupt:
+        os.kill(os.getpid(), signal.SIGINT)
+    assert interrupt.requested
+    assert replaced == [signal.SIGINT] * 2
+    assert (known(signal.SIGINT), known(signal.SIGTERM)) == before
+
+
 def test_a_log_that_cannot_be_written_does_not_end_a_run(tmp_path):
     whole = tiny(None)
     with pytest.warns(UserWarning, match="the log /dev/full ends here: No space left on device. The run goes on."):
