@@ -40,8 +40,8 @@ histamine through HisCl; in vertebrates glutamate excites. Modulators have no si
 """
 
 SIGN_WORDS = {
-    **dict.fromkeys(("1", "+1", "1.0", "pos", "exc", "excitatory"), 1),
-    **dict.fromkeys(("-1", "-1.0", "neg", "inh", "inhibitory"), -1),
+    **dict.fromkeys(("1", "+1", "1.0", "pos", "exc", "excitatory", "e"), 1),
+    **dict.fromkeys(("-1", "-1.0", "neg", "inh", "inhibitory", "i"), -1),
     **dict.fromkeys(("0", "0.0"), 0),
 }
 
@@ -91,7 +91,7 @@ def of_labels(labels: list[str], settings: ImportSettings) -> tuple[Int8, list[s
     if settings.transmitter is None:
         for k, label in enumerate(labels):
             if label.lower() not in SIGN_WORDS:
-                problem = f"{label!r} is not a sign; use 1, -1, 0, pos or neg."
+                problem = f"{label!r} is not a sign; use 1, -1, 0, pos, neg, exc or inh."
                 raise ConnectomeError(f"column {settings.sign!r}: {problem}")
             out[k] = SIGN_WORDS[label.lower()]
         return out, several
