@@ -35,6 +35,8 @@ class ImportOptions(TypedDict, total=False):
     spectral_radius: float | None
     min_count: float
     parallel: str
+    delay: str | None
+    delay_step: float | None
     self_connections: bool
     select: Select | None
     keep_isolated: bool
@@ -88,6 +90,11 @@ class ImportSettings:
         Pairs of neurons with fewer synapses in all are left out.
     parallel : str
         "sum", or a column of the edge table whose values become the keys of parallel projections.
+    delay : str, optional
+        Column of the edge table with conduction delays, ms. Rows of different delays become parallel
+        projections; one without a delay, or of 0, takes one time step.
+    delay_step : float, optional
+        Round delays to multiples of this, ms. Default: as they are, or 0.1 if there are more than 100.
     self_connections : bool
         Keep connections of a neuron with itself.
     select : mapping or iterable, optional
@@ -121,6 +128,8 @@ class ImportSettings:
     spectral_radius: float | None = None
     min_count: float = 0.0
     parallel: str = "sum"
+    delay: str | None = None
+    delay_step: float | None = None
     self_connections: bool = True
     select: Select | None = None
     keep_isolated: bool = True
@@ -148,8 +157,9 @@ class ImportSettings:
             problem = "confidence and min_confidence are of transmitters"
             raise ConnectomeError(f"{problem}; name their column with transmitter=.")
         positive("gain", settings.gain)
-        if settings.spectral_radius is not None:
-            positive("spectral_radius", settings.spectral_radius)
+        for name in ("spectral_radius", "delay_step"):
+            if getattr(settings, name) is not None:
+                positive(name, getattr(settings, name))
         return settings
 
     @property
@@ -168,7 +178,7 @@ class ImportSettings:
     def edge_columns(self) -> list[str]:
         """Columns the edge table may have to give, beside source, target and weight."""
         key = None if self.parallel == "sum" else self.parallel
-        columns = (*self.region_columns, self.transmitter, self.confidence, self.sign, key)
+        columns = (*self.region_columns, self.transmitter, self.confidence, self.sign, key, self.delay)
         return [column for column in columns if column]
 
 
