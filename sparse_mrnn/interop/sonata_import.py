@@ -117,7 +117,7 @@ class _Reading:
     ) -> None:
         self.what, self.nodes = what, nodes
         self.populations: list[Population] = []
-        self.name = ", ".join(file.path.name for file in files)
+        self.name = ", ".join(file.path.name for file in files) or f"no {what}s"
         self.known: dict[str, None] = {}
         self._of_file: dict[str, list[str]] = {}  # attributes, by file
         self._numbers, self._labels = {*numbers}, {*labels}
