@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from sparse_mrnn.declaration.projections import PROJECTION_FIELDS
 from sparse_mrnn.errors import ConnectomeError, MissingExtraError, SparseMRNNError
+from sparse_mrnn.files.atomic import reason
 from sparse_mrnn.files.json import read_json
 
 NULL = "NULL"
@@ -140,6 +141,7 @@ def _of_folder(folder: Path) -> Circuit:
     for config in sorted(folder.glob("*.json")):
         if config.stat().st_size < LARGEST_CONFIGURATION and is_configuration(config):
             found[config] = _of_configuration(config)
+    found = {config: circuit for config, circuit in found.items() if circuit.edges} or found
     if found:
         first, *others = found.values()
         if any((other.nodes, other.edges) != (first.nodes, first.edges) for other in others):
@@ -181,7 +183,7 @@ def _of_configuration(config: Path, depth: int = 0) -> Circuit:
             problem = "has neither networks nor the configuration of a network"
             raise ConnectomeError(f"{config} {problem}; name the configuration of its circuit.")
         networks = content["networks"]
-        entries = {what: [dict(entry) for entry in networks[f"{what}s"]] for what in ("node", "edge")}
+        entries = {w: [dict(entry) for entry in networks.get(f"{w}s") or ()] for w in ("node", "edge")}
         components = dict(content.get("components") or {})
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         problem = f"cannot be read as a SONATA circuit: {type(error).__name__} {error}."
@@ -196,8 +198,8 @@ def _of_configuration(config: Path, depth: int = 0) -> Circuit:
             )
             if path is not None and entry.get("enabled") is not False:
                 files[what].append(TypedFile(path, types, _populations(config, entry)))
-    if not (files["node"] and files["edge"]):
-        raise ConnectomeError(f"{config}: a nodes_file and an edges_file are needed.")
+    if not files["node"]:
+        raise ConnectomeError(f"{config}: a nodes_file is needed.")
     models = components.get("synaptic_models_dir")
     models = None if not models else _resolved(config, "synaptic_models_dir", models, variables, False)
     name = config.resolve().parent.name if config.name == "circuit_config.json" else config.stem
@@ -366,7 +368,7 @@ def read_types(path: Path, identity: str, needed: Sequence[str] = ()) -> list[Ro
             reader = csv.DictReader(file, delimiter=mark, skipinitialspace=True)
             columns, rows = list(reader.fieldnames or []), list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ConnectomeError(f"{path}: cannot be read: {error}.") from None
+        raise ConnectomeError(f"{path}: cannot be read: {reason(error)}.") from None
     for name in (identity, *needed):
         if columns.count(name) != 1:
             listed = ", ".join(map(repr, columns))

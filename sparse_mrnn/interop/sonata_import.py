@@ -24,6 +24,7 @@ from sparse_mrnn.interop.sonata_files import (
     Circuit,
     TypedFile,
     column,
+    h5,
     indices,
     opened,
     read_types,
@@ -31,7 +32,7 @@ from sparse_mrnn.interop.sonata_files import (
 
 Numbers = NDArray[np.float64]
 Labels = tuple[NDArray[np.int32], list[str]]
-"""Which label each node or edge has, -1 without one, and the labels, perhaps repeated."""
+"""Index of the label of each node or edge, -1 without one, and the labels, perhaps repeated."""
 CONDUCTANCES = ("expsyn", "exp1syn", "exp2syn", "exp1isyn", "exp2isyn", "stp1syn", "stp2syn", "stp5syn")
 """Models of synapses (model_template) whose syn_weight is a conductance, which is never negative."""
 INHIBITS = -45.0
@@ -50,7 +51,7 @@ class Population:
     labels: dict[str, Labels]
     node_ids: NDArray[np.int64] | None = None  # of nodes, if the file has them
     ends: Mapping[str, tuple[str, NDArray[np.int64]]] = field(default_factory=dict)
-    """Of edges, by "source" and "target": the population of these nodes, and which ones they are."""
+    """Population and ids of the nodes at the ends of edges, by "source" and "target"."""
 
     def __len__(self) -> int:
         return len(self.type_ids)
@@ -116,7 +117,7 @@ class _Reading:
     ) -> None:
         self.what, self.nodes = what, nodes
         self.populations: list[Population] = []
-        self.name = ", ".join(file.path.name for file in files)
+        self.name = ", ".join(file.path.name for file in files) or f"no {what}s"
         self.known: dict[str, None] = {}
         self._of_file: dict[str, list[str]] = {}  # attributes, by file
         self._numbers, self._labels = {*numbers}, {*labels}
@@ -161,8 +162,8 @@ class _Reading:
             rows = read_types(file.types, f"{what}_type_id")
             self._of_file[file.types.name] = list(dict.fromkeys(name for row in rows for name in row))
         self._of_file[file.path.name] = of_file = []
-        with opened(file.path) as h5:
-            found = h5[f"{what}s"]
+        with opened(file.path) as content:
+            found = content[f"{what}s"]
             wanted = list(found) if file.populations is None else list(file.populations)
             for name in wanted:
                 if name not in found:
@@ -184,7 +185,7 @@ class _Reading:
         what = self.what
         type_ids = column(group, f"{what}_type_id", "iu")
         n = len(type_ids)
-        parts = list(_groups(group, what, n))
+        parts, dataset_type = list(_groups(group, what, n)), h5().Dataset
         present = dict.fromkeys(each for part, *_ in parts for each in part if each != "@library")
         distinct, of_type = np.unique(type_ids, return_inverse=True)
         cells = {int(str(row[f"{what}_type_id"])): row for row in rows}
@@ -203,7 +204,7 @@ class _Reading:
             code = np.array([-1 if text is None else words.index(text) for text in texts], dtype=np.int32)
             code = code[of_type] if n else np.empty(0, dtype=np.int32)
             for part, here, index in parts:
-                if each in part and hasattr(part[each], "shape"):
+                if each in part and isinstance(part[each], dataset_type):
                     code[here], own = _labels(part, each, index, len(words))
                     words += own
             labels[each] = code, words

@@ -196,6 +196,22 @@ def test_populations_that_a_configuration_lists(tmp_path):
         read_sonata(path)
 
 
+def test_nodes_alone(tmp_path):
+    circuit(tmp_path)
+    path = config(tmp_path / "net.json", "network")
+    content = json.loads(path.read_text())
+    for edges in ([], None):
+        content["networks"]["edges"] = edges
+        (tmp_path / "cells.json").write_text(json.dumps(content))
+        graph, report = read_sonata(tmp_path / "cells.json")
+        assert (graph.n_units, graph.number_of_edges(), report.isolated) == (5, 0, 5)
+    check(tmp_path)  # whose other configuration has edges, too
+    content["networks"]["nodes"] = []
+    path.write_text(json.dumps(content))
+    with refused("a nodes_file is needed"):
+        read_sonata(path)
+
+
 def test_the_command_line_takes_such_networks(tmp_path):
     circuit(tmp_path)
     path = config(tmp_path / "net.json", "network")
