@@ -82,7 +82,7 @@ def read_flyvis(
     Lappalainen et al., Nature 634, 1132 (2024).
     """
     file = Path(path)
-    spec: dict[str, Any] = _load(file)
+    spec: dict[str, Any] = load_connectome(file)
     if not isinstance(extent, (int, np.integer)) or not 0 <= extent <= LARGEST_EXTENT:
         problem = f"it must be a whole number of columns, 0..{LARGEST_EXTENT}."
         raise ConnectomeError(f"extent is {extent!r}; {problem}")
@@ -212,6 +212,17 @@ def _unroll_edges(
     return indexed_edges(file.name, cells.ids, source, target, {"weight": weight, "sign": sign}), notes
 
 
+def connected_pairs(spec: dict[str, Any], where: str, extent: int = 15) -> list[tuple[str, str]]:
+    """Pairs of types with at least one synapse group at an extent, in the order of the file, as in flyvis."""
+    cells = _unroll_nodes(Path(where), spec, extent)
+    found = []
+    for edge in spec["edges"]:
+        offsets = np.array([offset for offset, _ in edge["offsets"]], dtype=np.int64).reshape(-1, 2)
+        if len(_unrolled(cells.index[edge["src"]], cells.index[edge["tar"]], offsets)[0]):
+            found.append((edge["src"], edge["tar"]))
+    return found
+
+
 def columns_of(pattern: Any, extent: int, where: str) -> Points:
     """Give the axial coordinates (u, v) of the columns with a cell, shape (cells, 2), by u and then v.
 
@@ -281,8 +292,8 @@ def _unrolled(source: Points, target: Points, offsets: Points) -> tuple[Points, 
     return source[u[cell], v[cell]], reached[cell, which], near[which]
 
 
-def _load(file: Path) -> dict[str, Any]:
-    """Read a file, and check every part of it."""
+def load_connectome(file: Path) -> dict[str, Any]:
+    """Read a flyvis connectome, and check every part of it."""
     spec: dict[str, Any] = read_json(file, ConnectomeError)
     for part in ("nodes", "edges"):
         if not isinstance(spec, dict) or not isinstance(spec.get(part), list) or not spec[part]:

@@ -186,7 +186,7 @@ def edge_responses(
     ((1, 12, 100), 0.0)
     """
     extent = hex_extent(net.layout("input").n)
-    units = _central_units(net, regions)
+    units = central_units(net, regions, "edge_responses")
     centres = hex_centres(hex_columns(extent))
     times = time_steps(before + after, net.dt) - before
     width = check_acceptance(acceptance)
@@ -212,8 +212,8 @@ def edge_responses(
     return EdgeResponses(tuple(units), angles, times + net.dt, x, h, *rest)
 
 
-def _central_units(net: mRNN, regions: Sequence[str] | None) -> dict[str, int]:
-    """The unit of each region in the central column."""
+def central_units(net: mRNN, regions: Sequence[str] | None, what: str) -> dict[str, int]:
+    """Find the unit of each region in the central column; ``what`` needs them, an error says."""
     units, ptr = {}, dict(zip(net.hid_regions, net.layout().ptr.tolist(), strict=False))
     for name in net.hid_regions if regions is None else regions:
         positions = net[name].positions
@@ -222,7 +222,7 @@ def _central_units(net: mRNN, regions: Sequence[str] | None) -> dict[str, int]:
         if len(centre):
             units[name] = ptr[name] + int(centre[0])
         elif regions is not None:
-            raise TrainingError(f"edge_responses: region {name!r} has no unit in the central column, (0, 0).")
+            raise TrainingError(f"{what}: region {name!r} has no unit in the central column, (0, 0).")
     if not units:
-        raise TrainingError("edge_responses: no region has a unit in the central column of the lattice.")
+        raise TrainingError(f"{what}: no region has a unit in the central column of the lattice.")
     return units

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from sparse_mrnn.declaration.config import NetworkConfig
 from sparse_mrnn.declaration.explicit_synapses import SynapseArrays, SynapseBlock
 from sparse_mrnn.declaration.graph import PROJECTION_SIGNS, Region, RegionGraph, projection_label
 from sparse_mrnn.errors import ConversionError, suggest
+from sparse_mrnn.files.torch_file import read_torch_file
 from sparse_mrnn.interop.mrnntorch_config import (
     Meaning,
     check_convertible,
@@ -285,18 +285,7 @@ def _tensors(state: StateDict) -> tuple[dict[str, Tensor], str]:
     if isinstance(state, Mapping):
         return _flat(state), "the state dict"
     path = Path(state)
-    if not path.is_file():
-        raise ConversionError(f"{path} does not exist.")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:  # torch's advice, weights_only=False, would run code
-        raise ConversionError(
-            f"{path} holds more than tensors. A pickled module or other code in it is not run; save "
-            "net.state_dict() where the network was made."
-        ) from None
-    except Exception as error:  # damage of a pickle or archive raises anything
-        reason = str(error).partition("\n")[0] or "it is cut short"
-        raise ConversionError(f"{path} cannot be read as a file of torch.save: {reason}") from None
+    content = read_torch_file(path, ConversionError)
     if not isinstance(content, Mapping):
         raise ConversionError(f"{path} holds a {type(content).__name__}, not a state dict.")
     return _flat(content), str(path)

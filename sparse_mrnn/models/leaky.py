@@ -16,7 +16,7 @@ from torch import Tensor
 from sparse_mrnn.checks import option
 from sparse_mrnn.declaration.config import NetworkConfig
 from sparse_mrnn.declaration.graph import Region, RegionGraph
-from sparse_mrnn.errors import ConfigError, StepSizeWarning
+from sparse_mrnn.errors import ConfigError, StepSizeWarning, UnknownNameError, suggest
 from sparse_mrnn.models.network import mRNNBase, positive_time
 from sparse_mrnn.models.prepare import Start
 from sparse_mrnn.ops.activations import ActivationSegments, linear
@@ -234,6 +234,48 @@ class mRNN(mRNNBase):  # noqa: N801
             own = [float(f"{t:.{digits}g}") for t in own]
             found[region.name] = np.array(own) if by_unit else own[0]
         return found
+
+    @torch.no_grad()
+    def set_time_constants(self, tau: Mapping[str, float]) -> None:
+        """Set the trained time constant of regions, ms.
+
+        Parameters
+        ----------
+        tau : mapping of region to float
+
+        Raises
+        ------
+        UnknownNameError
+            If a region does not exist.
+        ConfigError
+            If its time constant is not trained, or the value is not within its bounds or, for Euler steps,
+            not above ``dt``.
+
+        Examples
+        --------
+        >>> import sparse_mrnn as sm
+        >>> g = sm.RegionGraph(); g.add_region("a", 2, learnable_tau=True)
+        >>> net = sm.mRNN(g, dt=10, tau=50, device="cpu")
+        >>> net.set_time_constants({"a": 20.0})
+        >>> net.time_constants
+        {'a': 20.0}
+        """
+        if unknown := [name for name in tau if name not in self.hid_regions]:
+            raise UnknownNameError(suggest(unknown[0], self.hid_regions, what="regions"))
+        logit = None if self.tau_logit is None else self.tau_logit.clone()
+        for name, value in tau.items():
+            own = torch.nonzero(self.alpha_region == self.hid_regions.index(name))[:, 0]
+            if logit is None or not len(own):
+                raise ConfigError(f"region {name!r}: tau is not trained; declare learnable_tau.")
+            positive_time(value, f"region {name!r}: tau")
+            low, high = self.alpha_low[own].double(), self.alpha_high[own].double()
+            share = (self._alpha_of(value) - low) / (high - low)
+            if not ((share > 0) & (share < 1)).all():
+                problem = f"tau = {value:g} ms is not above dt = {self.dt:g} ms, or not within its bounds"
+                raise ConfigError(f"region {name!r}: {problem}.")
+            logit[own] = (torch.log1p(-share) - torch.log(share)).to(logit.dtype)
+        if self.tau_logit is not None and logit is not None:
+            self.tau_logit.copy_(logit)
 
     @overload
     def _alpha_of(self, tau: float) -> float: ...

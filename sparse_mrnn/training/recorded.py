@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,6 +14,7 @@ from torch import Tensor
 from sparse_mrnn.checks import name_text, names_of, option, path_of, real_number, shown
 from sparse_mrnn.errors import RecordingError, TrainingError, UnknownNameError, suggest
 from sparse_mrnn.files.atomic import reason, replacing
+from sparse_mrnn.files.npz import read_npz
 from sparse_mrnn.lowering.layout import Int64
 from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.recording.reading import need
@@ -288,14 +288,7 @@ class Recorded:
         TrainingError
             If its values do not fit.
         """
-        where = path_of(path, "path", RecordingError)
-        try:
-            with open(where, "rb") as opened, np.load(opened, allow_pickle=False) as file:
-                found = {name: file[name] for name in file.files}
-        except MemoryError:
-            raise
-        except (OSError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
-            raise RecordingError(f"cannot read {path} as an .npz file: {reason(error)}.") from error
+        found = read_npz(path_of(path, "path", RecordingError), RecordingError)
         known = cls.__dataclass_fields__
         for name in found:
             if name not in known:
