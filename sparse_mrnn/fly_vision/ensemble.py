@@ -109,7 +109,7 @@ class FlyvisParameters:
 
 PathLike = str | os.PathLike[str]
 Source = PathLike | Mapping[str, ArrayLike] | Sequence[PathLike] | FlyvisParameters
-"""What trained parameters are read from: see `read_flyvis_parameters`."""
+"""Sources of trained parameters: see `read_flyvis_parameters`."""
 
 
 def _shown(name: str | Pair) -> str:

@@ -56,6 +56,13 @@ POLARITY = {
 def angular_distance(a: ArrayLike, b: ArrayLike) -> Floats:
     """Distance of directions, degrees in [0, 180].
 
+    Parameters
+    ----------
+    a, b : array
+        Degrees; shapes that broadcast.
+
+    Examples
+    --------
     >>> angular_distance([350, 90], [10, 270]).tolist()
     [20.0, 180.0]
     """
