@@ -7,7 +7,7 @@ import torch
 import sparse_mrnn as sm
 from sparse_mrnn import training
 from sparse_mrnn.analysis.dynamics import Dynamics
-from sparse_mrnn.errors import ConfigError, StateDictError, StepSizeWarning
+from sparse_mrnn.errors import ConfigError, StateDictError, StepSizeWarning, UnknownNameError
 from sparse_mrnn.interop import read_sonata, write_sonata
 from sparse_mrnn.simulation import simulate
 
@@ -185,3 +185,19 @@ def test_the_shortest_time_constant_of_a_unit_limits_the_step():
     g.add_node("a", tau=[30, 8, 100])
     with pytest.warns(StepSizeWarning, match="above tau = 8 ms"):
         sm.mRNN(g, device="cpu")
+
+
+@pytest.mark.parametrize("integrator", ["euler", "exponential_euler"])
+def test_set_time_constants(integrator):
+    g = graph(tau=30.0, learnable_tau=True, tau_bounds=(20.0, 60.0))
+    net = sm.mRNN(g, "tanh", dt=10.0, integrator=integrator, device="cpu", seed=0, dtype=torch.float64)
+    net.set_time_constants({"b": 45.0, "a": 25.0})
+    assert net.time_constants == pytest.approx({"a": 25.0, "b": 45.0})
+    kept = net.tau_logit.detach().clone()
+    with pytest.raises(ConfigError, match="region 'b': tau = 70 ms is not above dt = 10 ms, or not within"):
+        net.set_time_constants({"a": 30.0, "b": 70.0})
+    with pytest.raises(ConfigError, match="region 'b': tau must be|region 'b': tau"):
+        net.set_time_constants({"b": -1.0})
+    with pytest.raises(UnknownNameError, match="'c'"):
+        net.set_time_constants({"c": 30.0})
+    assert torch.equal(net.tau_logit, kept)
