@@ -81,12 +81,9 @@ def _named(source: str, by_rows: bool) -> NamedNetwork:
     from sparse_mrnn.files.tensors import CHECKPOINT, NETWORK, format_of
 
     path = Path(source)
-    if path.is_dir():
+    if path.is_dir() or (path.suffix == ".json" and _is_circuit(path)):
         from sparse_mrnn.interop.sonata import read_folder
 
-        if not (path / "circuit_config.json").is_file():
-            what_to_do = "make one with: sparse-mrnn import"
-            raise ConfigError(f"{path} is a folder without circuit_config.json, so no network; {what_to_do}")
         graph, settings = read_folder(path, by_rows=by_rows)
         return NamedNetwork(graph, settings or SimulationConfig())
     kind = format_of(path)
@@ -136,6 +133,13 @@ def _simulation(settings: dict[str, Any]) -> SimulationConfig:
     from sparse_mrnn.declaration.config import SimulationConfig
 
     return SimulationConfig(**{k: v for k, v in settings.items() if k in SimulationConfig.model_fields})
+
+
+def _is_circuit(path: Path) -> bool:
+    """Return True if a JSON file is a configuration of a SONATA network."""
+    from sparse_mrnn.interop.sonata_files import is_configuration
+
+    return path.is_file() and is_configuration(path)
 
 
 def _is_binary(path: Path) -> bool:

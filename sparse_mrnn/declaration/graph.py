@@ -315,7 +315,9 @@ class RegionGraph(nx.MultiDiGraph):
                 raise GraphError(f"{label}: a low-rank projection has no synapses; leave out share.")
             check_low_rank(label, settings, shape, bool(signs.any()))
         else:
-            rule_of(attrs, label).check(self._pair(source, target, key, attrs))
+            chosen = rule_of(attrs, label)
+            chosen.check(self._pair(source, target, key, attrs))
+            attrs |= {name: vars(chosen)[name] for name in ("density", "fan_in") if name in attrs}
         if initializer is not None:
             attrs["initializer"] = initializer
         if share is not None:
@@ -334,6 +336,7 @@ class RegionGraph(nx.MultiDiGraph):
     def add_projections(
         self, weights: Any, *, key: str = "default", sign: str = "inherit", trainable: bool = True,
         share: str | None = None, gain: float = 1.0, bounds: tuple[float | None, float | None] | None = None,
+        delay: float | None = None,
     ) -> None:
         """Add explicit synapses between all recurrent units: a projection for each pair of regions with any.
 
@@ -343,14 +346,15 @@ class RegionGraph(nx.MultiDiGraph):
         ----------
         weights : array or scipy sparse array, shape (units, units)
             Entry (i, j) is from unit j to unit i, in unit order: region after region.
-        key, sign, trainable, share, gain, bounds
+        key, sign, trainable, share, gain, bounds, delay
             Of every projection, as in `add_projection`; so are the errors. Labels are for `add_projection`
             only.
         """
         self._check_open()
         regions, label = self.regions(), f"projections (key {key!r})"
         ptr = np.cumsum([0, *(region.n for region in regions)])
-        settings = checked(PROJECTION_FIELDS, label, {"sign": sign, "trainable": trainable})
+        given = {"sign": sign, "trainable": trainable, "delay": delay}
+        settings = checked(PROJECTION_FIELDS, label, given)
         none = np.empty(0, dtype=np.int8)
         signs = np.concatenate([none, *(source_signs(settings["sign"], region) for region in regions)])
         shape = (int(ptr[-1]), int(ptr[-1]))

@@ -15,7 +15,7 @@ from sparse_mrnn.lowering.random_streams import run_streams
 from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.simulation.intervention_schedule import InterventionSchedule
 from sparse_mrnn.simulation.simulator import Simulator
-from sparse_mrnn.simulation.stimulus_drive import PlacedStimulus, StimulusDrive
+from sparse_mrnn.simulation.stimulus_drive import StimulusDrive, place
 
 
 class ReplayedDrive:
@@ -68,10 +68,7 @@ class ReplayedDrive:
         running = Simulator(net, self.batch, None, event_driven=False)
         running.stepper.hold(self.schedule.held(0))
         self.h0, self.u = running.stepper.h, running.u
-        placed = [
-            PlacedStimulus(net, stimulus, steps=steps, batch=self.batch, seeds=seeds)
-            for stimulus, seeds in zip(stimuli, of_stimuli.spawn(len(stimuli)), strict=True)
-        ]
+        placed = place(net, stimuli, steps, self.batch, of_stimuli)
         self.drive, self.step = StimulusDrive(placed, self.u, 1), 0
         self.has_currents = any(p.kind == "recurrent" for p in placed)
 

@@ -184,6 +184,12 @@ def recorded(net, **options):
     return sm.simulate(net, **{**given, **options})
 
 
+def same(one, two):
+    """The same but for rounding, which differs with the number of columns that are multiplied at a time."""
+    xr.testing.assert_allclose(one, two, rtol=1e-12, atol=1e-14)
+    assert (one.dims, one.attrs, set(one.coords)) == (two.dims, two.attrs, set(two.coords))
+
+
 def test_run_on_disk(tmp_path, monkeypatch):
     """The drive of a run is made again; a result on disk is the one in memory, whatever the chunks and blocks."""
     monkeypatch.setattr("sparse_mrnn.simulation.plan.LONGEST_CHUNK", 5)
@@ -199,10 +205,10 @@ def test_run_on_disk(tmp_path, monkeypatch):
     stored = currents(net, tmp_path / "run.zarr", out=tmp_path / "currents.zarr")
     assert stored.dims == found.dims
     assert not stored._in_memory
-    xr.testing.assert_identical(stored.load(), found)
+    same(stored.load(), found)
     with pytest.raises(AnalysisError, match="exists; pass overwrite=True"):
         currents(net, run, out=tmp_path / "currents.zarr")
-    xr.testing.assert_identical(currents(net, run.isel(trial=[0, 1, 2]), out=tmp_path / "currents.zarr", overwrite=True).load(), found)
+    same(currents(net, run.isel(trial=[0, 1, 2]), out=tmp_path / "currents.zarr", overwrite=True).load(), found)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["currents.zarr", "run.zarr"]
 
 

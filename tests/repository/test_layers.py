@@ -34,7 +34,6 @@ LAYERS = [
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 
 VERSION = "reads __version__, which is at the top"
-LAZY = "matplotlib is optional and slow to import"
 IMPORTS_IN_FUNCTIONS = {
     ("state.checkpoint", ""): VERSION,
 }
@@ -186,7 +185,7 @@ print(lower(g, seed=0).to_scipy().nnz, UnitNames(g).find("a[2]"))"""
 def test_layers_above_the_models_use_public_methods_only():
     """No attribute that begins with an underscore is read from a network or its weights."""
     private = re.compile(r"\b(?:net|weights|rec|inp|part)\._(?!_)\w+")
-    for name in ("simulation", "training", "analysis", "benchmark", "plot", "connectome", "interop", "cli", "distributed"):
+    for name in ("simulation", "training", "analysis", "benchmark", "plot", "connectome", "fly_vision", "interop", "cli", "distributed"):
         path = PACKAGE / name
         for file in path.rglob("*.py") if path.is_dir() else [path.with_suffix(".py")]:
             assert not private.findall(file.read_text()), file
