@@ -256,6 +256,9 @@ def test_recordings_that_do_not_fit(tmp_path):
     gain = recorded(net, interventions=sm.Gain("a", "b", 0.5))
     with pytest.raises(RecordingError, match="gains of projections changed"):
         currents(net, gain)
+    for options in ("", "[]", '{"batch": 3}', '{"stimulus": 1, "interventions": [], "steps": 23, "batch": 3, "seed": 5}', "[" * 100_000):
+        with pytest.raises(RecordingError, match="cannot be made again from its recording"):
+            currents(net, run.assign_attrs(options=options))
     samples = recorded(net, stimulus=sm.Stimulus("a", sm.stimulus.Samples(np.ones(10), 10.0)))
     with pytest.raises(RecordingError, match="pass inputs= and stim="):
         currents(net, samples)
