@@ -36,7 +36,7 @@ class GivenRun:
         self.arrays: dict[str, Tensor] = {}
         if inputs is None and stim is None and "stimulus" in self.blocks.attributes:
             self.replayed = ReplayedDrive(net, self.blocks.attributes, self.trials)
-            self.replayed.take(before)
+            self.replayed.skip(before)
         for name, values, kind in (("inputs", inputs, "input"), ("stim", stim, "recurrent")):
             if values is not None:
                 array = torch.as_tensor(self._laid_out(values, name))

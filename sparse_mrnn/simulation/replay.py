@@ -78,6 +78,12 @@ class ReplayedDrive:
         self.drive, self.step = StimulusDrive(placed, self.u, 1), 0
         self.has_currents = any(p.kind == "recurrent" for p in placed)
 
+    def skip(self, steps: int) -> None:
+        """Go on by some steps."""
+        for _ in range(steps):
+            self.drive.fill(self.step)
+            self.step += 1
+
     def take(self, steps: int) -> tuple[Tensor, Tensor | None]:
         """Return inputs, (steps, inputs, trials), and currents, (steps, units, trials) or None, of the next
         steps."""

@@ -209,6 +209,8 @@ def test_run_on_disk(tmp_path, monkeypatch):
     with pytest.raises(AnalysisError, match="exists; pass overwrite=True"):
         currents(net, run, out=tmp_path / "currents.zarr")
     same(currents(net, run.isel(trial=[0, 1, 2]), out=tmp_path / "currents.zarr", overwrite=True).load(), found)
+    with pytest.raises(AnalysisError, match="run.zarr does not hold currents; it is not replaced"):
+        currents(net, tmp_path / "run.zarr", out=tmp_path / "run.zarr", overwrite=True)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["currents.zarr", "run.zarr"]
 
 
