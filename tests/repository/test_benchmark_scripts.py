@@ -123,3 +123,9 @@ def test_analysis(load):
     assert len(lines(large)) == 6
     rows = script.search(None)
     assert len(lines(script.finders(rows))) == len(rows) == 5
+
+
+def test_recordings(load):
+    script = load("recordings", CASES=[(30, 40, 60, None)])
+    script.CASES[:] = [script.Case(*case) for case in script.CASES]
+    assert lines(script.table())[0].endswith("| OK |")
