@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -67,7 +68,8 @@ def table() -> str:
     rows = table_head("units", "time steps", "synapses", "time", "bound", "peak memory", "bound", "r", "")
     for case in CASES:
         progress(f"{case.units:,} units, {case.steps:,} time steps")
-        code = f"import recordings; recordings.measure({case.units}, {case.steps})"
+        path = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})"
+        code = f"{path}; import recordings; recordings.measure({case.units}, {case.steps})"
         found = run_in_new_process(code)
         met = found["seconds"] < case.seconds and (case.peak is None or found["peak"] < case.peak)
         peak = "" if case.peak is None else f"{case.peak / 1e9:.0f} GB"

@@ -125,7 +125,18 @@ def test_analysis(load):
     assert len(lines(script.finders(rows))) == len(rows) == 5
 
 
+@pytest.mark.slow
 def test_recordings(load):
-    script = load("recordings", CASES=[(30, 40, 60, None)])
-    script.CASES[:] = [script.Case(*case) for case in script.CASES]
+    script = load("recordings")
+    script.CASES[:] = [script.Case(30, 40, 60, None)]
     assert lines(script.table())[0].endswith("| OK |")
+
+
+@pytest.mark.slow
+def test_currents(load):
+    script = load("currents", NEURONS=500, SYNAPSES=5_000, REGIONS=5, UNITS=100, DEGREE=20, STEPS=20, RESERVOIR=300, SAMPLES=80)
+    assert len(script.rows_of("shuffle", script.shuffle())) == 3
+    assert len(script.rows_of("currents", script.currents_part())) == 3
+    found = script.readout()
+    assert found["read"] < 3
+    assert len(script.rows_of("readout", found)) == 4
