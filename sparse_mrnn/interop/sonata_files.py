@@ -281,29 +281,33 @@ def _beside(circuit: Circuit) -> dict[str, tuple[str, ...]]:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Any]:
-    """Open an HDF5 file whose data are all inside of it; damage becomes a ConnectomeError."""
+def opened(path: Path, what: str = "SONATA", *, soft_links: bool = False) -> Iterator[Any]:
+    """Open an HDF5 file whose data are all inside of it; damage becomes a ConnectomeError.
+
+    ``what`` is the format, for messages; ``soft_links`` allows links that stay in the file.
+    """
     h5py = h5()
     try:
         if not path.is_file():
             raise ConnectomeError(f"{path} does not exist.")
         with h5py.File(path, "r") as file:
-            _refuse_outside(file, path)
+            _refuse_outside(file, path, soft_links)
             yield file
     except ConnectomeError:
         raise
     except SparseMRNNError as error:
         raise ConnectomeError(f"{path}: {error}") from None
     except DAMAGE as error:
-        raise ConnectomeError(f"{path}: cannot be read as SONATA (HDF5): {error}.") from None
+        raise ConnectomeError(f"{path}: cannot be read as {what} (HDF5): {error}.") from None
 
 
-def _refuse_outside(file: Any, path: Path) -> None:
+def _refuse_outside(file: Any, path: Path, soft_links: bool) -> None:
     """Refuse links and datasets that may lead out of a file."""
     h5py = h5()
+    inside = (h5py.HardLink, h5py.SoftLink) if soft_links else h5py.HardLink
 
     def link_of(name: bytes | str, link: Any) -> Any:  # what is not None ends the visit
-        return None if isinstance(link, h5py.HardLink) else f"{name!r} is a {type(link).__name__}"
+        return None if isinstance(link, inside) else f"{name!r} is a {type(link).__name__}"
 
     def data_of(name: str, found: Any) -> Any:
         outside = isinstance(found, h5py.Dataset) and (found.external or found.is_virtual)

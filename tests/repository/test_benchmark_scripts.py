@@ -126,6 +126,13 @@ def test_analysis(load):
 
 
 @pytest.mark.slow
+def test_recordings(load):
+    script = load("recordings")
+    script.CASES[:] = [script.Case(30, 40, 60, None)]
+    assert lines(script.table())[0].endswith("| OK |")
+
+
+@pytest.mark.slow
 def test_currents(load):
     script = load("currents", NEURONS=500, SYNAPSES=5_000, REGIONS=5, UNITS=100, DEGREE=20, STEPS=20, RESERVOIR=300, SAMPLES=80)
     assert len(script.rows_of("shuffle", script.shuffle())) == 3
