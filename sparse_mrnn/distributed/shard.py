@@ -130,7 +130,7 @@ class Shard(FixedTensors):
         """Initial states and activity of the own units, such as ``(x0, h0)``, each (batch, own units)."""
         x0 = self.units.initial_condition
         x0 = x0 if anchor is None else torch.cat([x0, anchor])
-        step = self.units.step
+        step = self.units.equation
         states = step.initial(x0.repeat(batch, 1).t())
         return (*(state.t() for state in states), step.activity(states).t())
 

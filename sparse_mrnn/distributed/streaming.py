@@ -207,7 +207,7 @@ class ShardedSimulator(RunningNetwork):
             seeds = trial_noise_seeds(noise_seed, batch)
             noise = ShardedStreamingNoise(*units.noise_levels(), *seeds, shard.index, shard.n_units)
         parameters = units.step_parameters()
-        stepper = Stepper(units.step, parameters, tuple(states), h, recurrent, inputs, noise=noise)
+        stepper = Stepper(units.equation, parameters, tuple(states), h, recurrent, inputs, noise=noise)
         # States of which each rank has its units', and their dimension; others are alike on all ranks.
         self._divided = {**dict.fromkeys(stepper.recorded, 0), "rec_recent": 1}
         products = recurrent, recurrent.cut, inputs

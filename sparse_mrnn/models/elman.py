@@ -85,7 +85,7 @@ class ElmanmRNN(mRNNBase):
         return super()._region_alpha(region)
 
     @property
-    def step(self) -> ElmanStep:
+    def equation(self) -> ElmanStep:
         """The equation of a time step."""
         return ElmanStep(self.activation_segments, self._fixed_rate())
 

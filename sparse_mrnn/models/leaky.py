@@ -251,7 +251,7 @@ class mRNN(mRNNBase):  # noqa: N801
         return self._alpha_of(self.tau)
 
     @property
-    def step(self) -> LeakyStep:
+    def equation(self) -> LeakyStep:
         """The equation of a time step."""
         return LeakyStep(self.activation_segments, self._fixed_rate())
 

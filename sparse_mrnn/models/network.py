@@ -692,8 +692,8 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
 
     def _initial(self, batch: int) -> tuple[Tensor, ...]:
         x0 = self.initial_condition.repeat(batch, 1)
-        states = self.step.initial(x0.t())
-        return (*(state.t() for state in states), self.step.activity(states).t())
+        states = self.equation.initial(x0.t())
+        return (*(state.t() for state in states), self.equation.activity(states).t())
 
     @property
     def activation_segments(self) -> ActivationSegments:
@@ -798,7 +798,7 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
     # ---------------------------------------------------------------- running
 
     @property
-    def step(self) -> Step:
+    def equation(self) -> Step:
         """The equation of a time step; `mRNN` and `ElmanmRNN` define it."""
         raise TypeError("mRNNBase has no dynamics; use mRNN or ElmanmRNN.")
 

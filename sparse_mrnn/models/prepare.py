@@ -38,7 +38,7 @@ class UnitModel(Protocol):
     device: torch.device
 
     @property
-    def step(self) -> Step:
+    def equation(self) -> Step:
         """The equation of a time step."""
 
     def step_parameters(self) -> dict[str, Tensor]:
@@ -80,9 +80,9 @@ class Border:
     owned: str = "units"
 
     @cached_property
-    def step(self) -> Step:
+    def equation(self) -> Step:
         """The equation of a time step of these units."""
-        return self.units.step
+        return self.units.equation
 
     def full_precision(self) -> AbstractContextManager[object]:
         """Switch autocast off while the network runs: sparse kernels have no half precision."""
@@ -109,7 +109,7 @@ class Border:
         ``returned`` are the units to return; ``initial`` makes the network's initial states and activity for
         so many trials, each of shape (batch, units).
         """
-        units, step = self.units, self.step
+        units, step = self.units, self.equation
         if isinstance(start, Tensor) and step.coordinate == "h":
             start = (start,) * (len(step.states) + 1)
         names = [f"{name}0" for name in step.states]
@@ -177,7 +177,7 @@ class Border:
         """
         order = (2, 0, 1) if self.batch_first else (0, 2, 1)
         found = tuple(each.permute(*order) for each in sequences)
-        return found[-1] if self.step.coordinate == "h" else found
+        return found[-1] if self.equation.coordinate == "h" else found
 
 
 def prepare(
@@ -194,7 +194,7 @@ def prepare(
     ``recurrent`` makes the recurrent product from its stored values, which are ``weights``; the noise is that
     of these units and the inputs, and ``largest`` that of `RecurrenceSpec`.
     """
-    units, inputs, step, u = border.units, border.inputs, border.step, call.inputs
+    units, inputs, step, u = border.units, border.inputs, border.equation, call.inputs
     operator: Operator | None = None
     input_weights: Tensor | None = None
     if not inputs.is_empty:

@@ -132,7 +132,7 @@ class Simulator(RunningNetwork):
             noise = StreamingNoise(*net.noise_levels(), *trial_noise_seeds(noise_seed, batch))
         products = recurrent.product, inputs.product
         parameters = {name: p.detach() for name, p in net.step_parameters().items()}
-        stepper = Stepper(net.step, parameters, tuple(states), h, *products, noise=noise)
+        stepper = Stepper(net.equation, parameters, tuple(states), h, *products, noise=noise)
         super().__init__(stepper, u, (recurrent, inputs))
         self._fingerprint: dict[str, Any] | None = None
         on_cpu = h.device.type == "cpu"

@@ -29,7 +29,7 @@ class AdaptingRNN(mRNNBase):
     dt = 10.0
 
     @property
-    def step(self):
+    def equation(self):
         return AdaptingStep(self.activation_segments)
 
     def step_parameters(self):
@@ -58,7 +58,7 @@ def adapting(delay=None, dtype=torch.float64):
 
 def dense(net, inp, states, h, stim, delay=1):
     """The equations over dense matrices, differentiated by torch: (batch, time, units)."""
-    step, parameters, (w, v) = net.step, net.step_parameters(), (net.rec.dense(), net.inp.dense())
+    step, parameters, (w, v) = net.equation, net.step_parameters(), (net.rec.dense(), net.inp.dense())
     late = torch.zeros_like(w)
     if delay > 1:
         late[4:, :4] = 1
@@ -136,8 +136,8 @@ class PlainLeaky(sm.mRNN):
     """mRNN by the passes and the adjoint that any step has."""
 
     @property
-    def step(self):
-        step = super().step
+    def equation(self):
+        step = super().equation
         step.sequence = lambda *args: Advance(step, *args)
         step.stream = lambda *args: Advance(step, *args)
         step.adjoint = lambda *args: Adjoint(step, *args)
