@@ -45,6 +45,7 @@ from sparse_mrnn.models.devices import check_runnable, chosen_device
 from sparse_mrnn.models.exports import explicit_graph, to_networkx, to_scipy, to_torch_geometric
 from sparse_mrnn.models.low_rank import LowRankProjections
 from sparse_mrnn.models.mrnntorch_names import MRNNTorchNames
+from sparse_mrnn.models.network_state import NetworkState
 from sparse_mrnn.models.prepare import Border, Start, check_tensor, prepare
 from sparse_mrnn.models.settings import GuardedSettings
 from sparse_mrnn.models.weights import DENSE_LIMIT, SparseWeights
@@ -690,6 +691,12 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
         """Initial states ``(x0, h0)``, each (batch, units), with h0 = activation(x0)."""
         return self._initial(whole_number(batch_size, "batch_size", ShapeError))
 
+    def initial_state(self, batch_size: int) -> NetworkState:
+        """The state at the start of so many trials, for ``forward``, ``step`` and ``simulate``."""
+        return self.border("initial_state").start(
+            None, None, whole_number(batch_size, "batch_size", ShapeError), self._initial
+        )
+
     def _initial(self, batch: int) -> tuple[Tensor, ...]:
         x0 = self.initial_condition.repeat(batch, 1)
         states = self.equation.initial(x0.t())
@@ -830,32 +837,47 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
         W_rec: Tensor | None = None,  # noqa: N803
         checkpoint_steps: int | str | None = None,
         regions: str | Sequence[str] | None = None,
+        return_state: bool = False,
     ) -> Any:
-        """Check the arguments, run, and return the sequences of all states and of the activity."""
+        """Check the arguments, run, and return the sequences of all states and of the activity.
+
+        With ``return_state``, the state to go on from comes after them.
+        """
         if torch.compiler.is_exporting() or torch._C._get_tracing_state() is not None:
             self.__prepare_scriptable__()
         # sparse tensors cannot be traced; disabling at import costs seconds
         if torch.compiler.is_compiling():
             around = torch.compiler.disable(self._run)  # type: ignore[no-untyped-call]
-            return around(inp, start, h0, stim, noise, W_rec, checkpoint_steps, regions)
+            return around(inp, start, h0, stim, noise, W_rec, checkpoint_steps, regions, return_state)
         if not (self.rec_finalized and self.inp_finalized):
             missing = "recurrent" if not self.rec_finalized else "input"
             raise FinalizeError(
                 f"forward: the {missing} connectivity is not finalised; call finalize_connectivity() first."
             )
-        border = Border(self, self.weights("input"), self.batch_first)
+        border = self.border("forward")
         returned = None if regions is None else self._returned_units(regions)
-        given = inp, start, h0, stim, noise, checkpoint_steps, returned
+        whole = true_or_false(return_state, "return_state", ConfigError)
+        given = inp, start, h0, stim, noise, checkpoint_steps, None if whole else returned
         call = border.check(*given, self._initial)
         if W_rec is not None:
             check_tensor("W_rec", W_rec)
             W_rec = border.cast(W_rec)  # noqa: N806
         with border.full_precision(), ordinary_tensors():
             groups, weights = self._recurrent_groups(border, W_rec)
-            drawn = self.make_noise() if call.noise else None
-            return border.back(
-                recurrence(*prepare(border, call, partial(DelayedProduct, groups), weights, drawn))
-            )
+            call, drawn = border.with_noise(call, self.make_noise() if call.noise else None)
+            found = recurrence(*prepare(border, call, partial(DelayedProduct, groups), weights, drawn))
+            if not whole:
+                return border.back(found)
+            state = border.after(call, found)
+            if returned is not None:
+                found = tuple(each.index_select(1, returned) for each in found)
+            sequences = border.back(found)
+            return (*(sequences if isinstance(sequences, tuple) else (sequences,)), state)
+
+    def border(self, caller: str) -> Border:
+        """The border of a function of this name, which takes and returns states of this network."""
+        longest = longest_delay(self.weights("recurrent"), self.dt)
+        return Border(self, self.weights("input"), self.batch_first, longest=longest, caller=caller)
 
     def __prepare_scriptable__(self) -> None:  # torch.jit.script asks for it
         what = "the recurrence of a whole network, a function of sparse matrices, cannot be exported"
