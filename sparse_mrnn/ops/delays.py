@@ -263,6 +263,22 @@ class StreamingProduct:
         elif beta != 1:
             y.mul_(beta)
 
+    def set_before(self, before: Sequence[Tensor]) -> None:
+        """Take over the past at the start: the source of as many steps as is read, the latest first."""
+        if self.history is not None:
+            self.history.put(before[::-1])
+
+    def before(self) -> list[Tensor]:
+        """Return the past after a step, as `set_before` takes it; 0 where nothing reads it."""
+        found = []
+        for late in range(1, self.longest):
+            past = torch.zeros_like(self.source)
+            if self.history is not None:
+                ranges = [units for units, ring in self.history.rings.items() if len(ring) > late]
+                self.history.gather(ranges, late, past)
+            found.append(past)
+        return found
+
     def state(self) -> dict[str, Tensor]:
         """The past, by name."""
         rings = [] if self.history is None else self.history.rings.values()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast, get_args
 
-from sparse_mrnn.checks import path_of, real_number, seed_number, whole_number
+from sparse_mrnn.checks import path_of, real_number, seed_number, true_or_false, whole_number
 from sparse_mrnn.errors import (
     ConfigError,
     InterventionError,
@@ -19,6 +19,7 @@ from sparse_mrnn.errors import (
     StimulusError,
     suggest,
 )
+from sparse_mrnn.files.digest import digest
 from sparse_mrnn.recording import Record
 from sparse_mrnn.stimulus import Intervention, Stimulus
 
@@ -49,6 +50,7 @@ class SimulationOptions:
     duration: float | None = field(default=None, kw_only=False)
     steps: int | None = None
     batch: int = 1
+    x0: Any = None
     stimulus: tuple[Stimulus, ...] = ()
     interventions: tuple[Intervention, ...] = ()
     record: Record = field(default_factory=Record)
@@ -61,6 +63,7 @@ class SimulationOptions:
     event_driven: bool = True
     progress: bool = True
     log: Path | None = None
+    return_state: bool = False
 
     def __post_init__(self) -> None:
         if self.mode not in get_args(Mode):
@@ -93,6 +96,7 @@ class SimulationOptions:
             "batch": whole_number(self.batch, "batch", ShapeError),
             "seed": seed_number(self.seed, ConfigError),
             "noise": bool(self.noise),
+            "return_state": true_or_false(self.return_state, "return_state", ConfigError),
             "stimulus": _all_of(Stimulus, self.stimulus, f"stimulus: {{}} is not {form}.", StimulusError),
             "interventions": _all_of(
                 Intervention,
@@ -143,7 +147,9 @@ class SimulationOptions:
 
     def to_spec(self, dt: float, steps: int) -> dict[str, Any]:
         """Return what runs, as JSON: a run that is resumed must have the same."""
+        start = {} if self.x0 is None else {"start": digest(self.x0.tensors())}
         return {
+            **start,
             "steps": steps,
             "dt": dt,
             "batch": self.batch,
