@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, cast
 
 import networkx as nx
 import numpy as np
@@ -46,6 +46,8 @@ from sparse_mrnn.models.exports import explicit_graph, to_networkx, to_scipy, to
 from sparse_mrnn.models.low_rank import LowRankProjections
 from sparse_mrnn.models.mrnntorch_names import MRNNTorchNames
 from sparse_mrnn.models.network_state import NetworkState
+from sparse_mrnn.models.one_step import forget_step
+from sparse_mrnn.models.one_step import step as make_step
 from sparse_mrnn.models.prepare import Border, Start, check_tensor, prepare
 from sparse_mrnn.models.settings import GuardedSettings
 from sparse_mrnn.models.weights import DENSE_LIMIT, SparseWeights
@@ -236,6 +238,8 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
     def __setattr__(self, name: str, value: Any) -> None:
         before = vars(self).get(name)
         super().__setattr__(name, value)
+        if (rec := vars(self).get("_modules", {}).get("rec")) is not None:
+            forget_step(cast(SparseWeights, rec))
         if name == "activation":
             self._modules.pop("activation_module", None)
             if isinstance(self.activation.function, nn.Module):  # registered: it trains, moves and is saved
@@ -863,7 +867,7 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
             check_tensor("W_rec", W_rec)
             W_rec = border.cast(W_rec)  # noqa: N806
         with border.full_precision(), ordinary_tensors():
-            groups, weights = self._recurrent_groups(border, W_rec)
+            groups, weights = self.recurrent_groups(border, W_rec)
             call, drawn = border.with_noise(call, self.make_noise() if call.noise else None)
             found = recurrence(*prepare(border, call, partial(DelayedProduct, groups), weights, drawn))
             if not whole:
@@ -874,6 +878,60 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
             sequences = border.back(found)
             return (*(sequences if isinstance(sequences, tuple) else (sequences,)), state)
 
+    def step(
+        self, u: Tensor, state: Start = None, stim_input: Tensor | None = None, noise: bool = False
+    ) -> NetworkState:
+        """Make one time step, for closed loops in which the next input depends on the activity; differentiable.
+
+        Values and gradients are those of ``forward``. What does not change between calls is kept: steps are
+        fast as long as no parameter or setting does. Every change is noticed that PyTorch counts, and those
+        through ``.data`` or numpy, too; only of a tensor of more than 16,384 values, a change of a few of them
+        in that way may not be.
+
+        Parameters
+        ----------
+        u : Tensor, shape (batch, inputs)
+        state : NetworkState, or as ``forward`` takes its start, optional
+            Default: the initial condition.
+        stim_input : Tensor, shape (batch, units), optional
+            Current added to the units.
+        noise : bool
+            Add noise to units and inputs, as ``forward`` does.
+
+        Returns
+        -------
+        NetworkState
+            ``state.h`` and ``state.x`` have shape (batch, units).
+
+        Raises
+        ------
+        FinalizeError
+            If the connectivity is not finalised.
+        ShapeError
+            If a tensor has the wrong shape, dtype or device.
+        ConfigError
+            If ``noise`` is not a bool.
+
+        Examples
+        --------
+        >>> import sparse_mrnn as sm
+        >>> g = sm.RegionGraph(); g.add_region("a", 4); g.add_input("i", 2)
+        >>> g.add_projection("a", "a"); g.add_projection("i", "a")
+        >>> net = sm.mRNN(g, device="cpu", seed=0)
+        >>> state = net.initial_state(1)
+        >>> for _ in range(3):
+        ...     state = net.step(1 - state.h[:, :2], state)
+        >>> state.h.shape
+        torch.Size([1, 4])
+        """
+        if torch.compiler.is_exporting() or torch._C._get_tracing_state() is not None:
+            self.__prepare_scriptable__()
+        if torch.compiler.is_compiling():  # as in `_run`
+            around = torch.compiler.disable(make_step)  # type: ignore[no-untyped-call]
+            found: NetworkState = around(self, u, state, stim_input, noise)
+            return found
+        return make_step(self, u, state, stim_input, noise)
+
     def border(self, caller: str) -> Border:
         """The border of a function of this name, which takes and returns states of this network."""
         longest = longest_delay(self.weights("recurrent"), self.dt)
@@ -883,8 +941,8 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
         what = "the recurrence of a whole network, a function of sparse matrices, cannot be exported"
         raise ConversionError(f"{what}; export one step: sparse_mrnn.interop.step_module(net).")
 
-    def _recurrent_groups(
-        self, border: Border, given: Tensor | None
+    def recurrent_groups(
+        self, border: Border, given: Tensor | None = None
     ) -> tuple[tuple[DelayGroup, ...], Tensor]:
         """The recurrent weights, or those given to ``forward``, by delay; and their stored values."""
         rec = self.weights("recurrent")

@@ -11,6 +11,8 @@ from sparse_mrnn.ops import kernels
 from sparse_mrnn.ops.pattern import Pattern
 from sparse_mrnn.ops.products.base import Operator, Product
 
+VECTOR_ROWS = 1000
+"""Rows from which on one column is multiplied as a vector; below, making vectors of columns costs more."""
 BAND_BYTES = 2**20
 """Bytes of the activity that an SDDMM reads at a time: they should stay in cache (docs/decisions/0001)."""
 
@@ -113,7 +115,7 @@ class CsrProduct(Product):
 
 def multiply_add(matrix: Tensor, y: Tensor, h: Tensor, *, beta: float, alpha: float, out: Tensor) -> None:
     """out = beta * y + alpha * matrix h for a CSR or dense matrix; in place without a copy where y is out."""
-    if h.shape[1] == 1:
+    if h.shape[1] == 1 and y.shape[0] >= VECTOR_ROWS:
         torch.addmv(y[:, 0], matrix, h[:, 0], beta=beta, alpha=alpha, out=out[:, 0])
     else:
         torch.addmm(y, matrix, h, beta=beta, alpha=alpha, out=out)

@@ -28,10 +28,14 @@ def gathered_steps(steps: int, batch: int, units: int, size: int) -> int:
     >>> gathered_steps(40, 4, 50_000, 4)
     20
     """
-    least, most = GRAD_COLUMNS
-    columns = max(least, min(most, GRAD_BYTES // (units * size)))
-    times = -(-steps // max(1, columns // batch))
+    times = -(-steps // max(1, gathered_columns(units, size) // batch))
     return -(-steps // times)
+
+
+def gathered_columns(units: int, size: int) -> int:
+    """Time x batch columns of an SDDMM of so many units, of ``size`` bytes each."""
+    least, most = GRAD_COLUMNS
+    return max(least, min(most, GRAD_BYTES // (units * size)))
 
 
 class BackwardLoop:
