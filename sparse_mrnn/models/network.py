@@ -693,15 +693,16 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
 
     def batched_initial_condition(self, batch_size: int) -> tuple[Tensor, ...]:
         """Initial states ``(x0, h0)``, each (batch, units), with h0 = activation(x0)."""
-        return self._initial(whole_number(batch_size, "batch_size", ShapeError))
+        return self.initial_tensors(whole_number(batch_size, "batch_size", ShapeError))
 
     def initial_state(self, batch_size: int) -> NetworkState:
         """The state at the start of so many trials, for ``forward``, ``step`` and ``simulate``."""
         return self.border("initial_state").start(
-            None, None, whole_number(batch_size, "batch_size", ShapeError), self._initial
+            None, None, whole_number(batch_size, "batch_size", ShapeError), self.initial_tensors
         )
 
-    def _initial(self, batch: int) -> tuple[Tensor, ...]:
+    def initial_tensors(self, batch: int) -> tuple[Tensor, ...]:
+        """Initial states and activity of so many trials, or none, each (batch, units)."""
         x0 = self.initial_condition.repeat(batch, 1)
         states = self.equation.initial(x0.t())
         return (*(state.t() for state in states), self.equation.activity(states).t())
@@ -862,7 +863,7 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
         returned = None if regions is None else self._returned_units(regions)
         whole = true_or_false(return_state, "return_state", ConfigError)
         given = inp, start, h0, stim, noise, checkpoint_steps, None if whole else returned
-        call = border.check(*given, self._initial)
+        call = border.check(*given, self.initial_tensors)
         if W_rec is not None:
             check_tensor("W_rec", W_rec)
             W_rec = border.cast(W_rec)  # noqa: N806
@@ -881,12 +882,12 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
     def step(
         self, u: Tensor, state: Start = None, stim_input: Tensor | None = None, noise: bool = False
     ) -> NetworkState:
-        """Make one time step, for closed loops in which the next input depends on the activity; differentiable.
+        """Make one time step, for closed loops: the next input depends on the activity. Differentiable.
 
-        Values and gradients are those of ``forward``. What does not change between calls is kept: steps are
-        fast as long as no parameter or setting does. Every change is noticed that PyTorch counts, and those
-        through ``.data`` or numpy, too; only of a tensor of more than 16,384 values, a change of a few of them
-        in that way may not be.
+        Values and gradients are those of ``forward``. Products and weights are kept from call to call, until
+        a parameter or setting changes. Changes in place, new data, and writes through ``.data`` or numpy are
+        noticed; but if such a write, which PyTorch does not count, changes a few among more than 16,384
+        values, it may not be: write in place under ``torch.no_grad()``.
 
         Parameters
         ----------

@@ -1,9 +1,9 @@
-"""`net.step`: what a step needs of a network, kept from call to call while nothing that it depends on changes."""
+"""`net.step`: what a step needs of a network, kept between calls while nothing that it depends on changes."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from sparse_mrnn.checks import true_or_false
-from sparse_mrnn.errors import ConfigError, ShapeError
+from sparse_mrnn.errors import ConfigError
 from sparse_mrnn.models.delays import delay_groups
 from sparse_mrnn.models.fixed_tensors import FixedTensors
 from sparse_mrnn.models.network_state import NetworkState
-from sparse_mrnn.models.prepare import Border, Start, check_tensor
+from sparse_mrnn.models.prepare import Start, check_tensor
 from sparse_mrnn.models.weights import SparseWeights
 from sparse_mrnn.ops.sequence.one_step import Matrix, OneStep, Stepped
 from sparse_mrnn.ops.torch_modes import ordinary_tensors, refuse_transforms
@@ -26,13 +26,15 @@ if TYPE_CHECKING:
 COMPARED, SAMPLED = 2**14, 2**10
 """Values up to which all of a tensor are compared in each call, to find changes that PyTorch does not count;
 and how many, evenly spaced, of a larger one."""
+UNUSED = ("initial_x", "alpha_low", "alpha_high")
+"""Fixed tensors that a step does not read, or that are set with the settings of the network."""
 KEY = ("one step",)
-"""Where it is kept: with all that is derived from the synapses, and forgotten with it."""
+"""Key of a `KeptStep` among all that is derived from the synapses, and forgotten with them."""
 _lock = threading.Lock()
 
 
 class Watched:
-    """A tensor that a step depends on, as it was: the object, its version, its data and (some of) its values.
+    """A tensor that a step depends on, as it was: the object, its version, its address and its values.
 
     PyTorch counts changes in place, but not those through ``.data`` or a numpy array, which are frequent in
     reinforcement learning: ``target.data.copy_(...)``.
@@ -70,8 +72,8 @@ class KeptStep:
     """A network ready to step, and what it was made from."""
 
     def __init__(self, net: mRNNBase) -> None:
-        border = net.border("step")
-        self.border, self.rec, self.inp = border, *net.weight_matrices()
+        self.names = net.equation.states
+        self.border, (self.rec, self.inp) = net.border("step"), net.weight_matrices()
         self.derived = self.rec.derived, self.inp.derived
         for weights in (self.rec, self.inp):  # views of parameter groups may have other data
             if weights.views is not None:
@@ -81,8 +83,8 @@ class KeptStep:
         named = {name: p for name, p in net.named_parameters() if p.requires_grad}
         aliases = {name: p.detach().requires_grad_() for name, p in named.items()}
         with torch.enable_grad():
-            found = functional_call(_Derive(net), {f"net.{name}": alias for name, alias in aliases.items()}, ())
-        equation, recurrent, inputs, parameters = found
+            in_place = {f"net.{name}": alias for name, alias in aliases.items()}
+            equation, recurrent, inputs, parameters = functional_call(_Derive(net), in_place, ())
         own = [t for t in equation.learnt.values() if all(t is not alias for alias in aliases.values())]
         leaves = [*named.values(), *own]
         self.one = OneStep(equation, parameters, recurrent, inputs, list(aliases.values()), leaves)
@@ -90,7 +92,7 @@ class KeptStep:
         self.keeps = all(leaf.is_leaf for leaf in leaves) and not _is_transformed(net)
         self.node: Tensor | None = None
         self.sizes = net.layout().n, net.layout("input").n
-        self.names, self.dtype, self.device = equation.states, net.dtype, net.device
+        self.dtype, self.device = net.dtype, net.device
         delays = [group.delay for group in recurrent.groups]
         late_inputs = [group.delay for group in inputs.groups] if inputs is not None else []
         self.delays, self.input_delays = delays, late_inputs
@@ -98,7 +100,8 @@ class KeptStep:
 
     def is_current(self) -> bool:
         """Return True if nothing that it was made from has changed."""
-        if not self.keeps or self.rec.derived is not self.derived[0] or self.inp.derived is not self.derived[1]:
+        derived = self.rec.derived, self.inp.derived
+        if not self.keeps or derived[0] is not self.derived[0] or derived[1] is not self.derived[1]:
             return False
         return all(watched.is_same() for watched in self.watched)
 
@@ -114,7 +117,6 @@ class KeptStep:
         if stim is not None:
             n = self.sizes[0]
             check_tensor("stim_input", stim, "step")
-            stim = self.border.cast(stim)
             self.border.check_shape("stim_input", stim, (batch, n), f"(batch, units) = ({batch}, {n})")
             stim = stim.t().contiguous()
         drawn = None
@@ -133,18 +135,15 @@ class KeptStep:
             past_inputs = (now, *past_inputs)[: self.late_inputs]
         else:
             sources, past_h, past_inputs = ([h, now] if self.input_delays else [h]), (), ()
-        one, states = self.one, state.states
-        if torch.is_grad_enabled() and (
-            one.leaves or any(t.requires_grad for t in (*states, *sources)) or (stim is not None and stim.requires_grad)
-        ):
+        one, tensors = self.one, (*state.states, *sources, *(() if stim is None else (stim,)))
+        if torch.is_grad_enabled() and (one.leaves or any(t.requires_grad for t in tensors)):
             if self.node is None:
                 self.node = one.node()
-            more = (stim,) if stim is not None else ()
-            *after, h = Stepped.apply(  # type: ignore[no-untyped-call]
-                one, drawn, stim is not None, self.node, *states, *sources, *more
-            )
+            given = one, drawn, stim is not None, self.node
+            *after, h = Stepped.apply(*given, *tensors)  # type: ignore[no-untyped-call]
         else:
-            after, h = one.run(states, sources, stim, drawn, torch.empty_like(h) if one.keeps_more else None)
+            kept = torch.empty_like(h) if one.keeps_more else None
+            after, h = one.run(state.states, sources, stim, drawn, kept)
         return NetworkState(self.names, tuple(after), h, past_h, past_inputs)
 
     def _start(self, net: mRNNBase, u: Tensor, start: Start) -> NetworkState:
@@ -156,12 +155,10 @@ class KeptStep:
             self.border.check_shape("u", u, (None, channels), f"(batch, {channels}): {regions}")
         batch = len(u)
         if isinstance(start, NetworkState) and start.names == self.names:
-            if all(
-                each.shape == (n, batch) and self._is_ours(each) and each.is_contiguous()
-                for each in (start.activity, *start.states)
-            ):
+            tensors = start.activity, *start.states
+            if all(t.shape == (n, batch) and self._is_ours(t) and t.is_contiguous() for t in tensors):
                 return start
-        return self.border.start(start, None, batch, net.batched_initial_condition)
+        return self.border.start(start, None, batch, net.initial_tensors)
 
     def _is_ours(self, tensor: Tensor) -> bool:
         return tensor.dtype is self.dtype and tensor.device == self.device
@@ -186,7 +183,7 @@ class _Derive(nn.Module):
         return equation, Matrix(*net.recurrent_groups(net.border("step"))), inputs, parameters
 
 
-def _watched(net: nn.Module) -> Any:
+def _watched(net: nn.Module) -> Iterator[Watched]:
     """Every tensor that a network's step may depend on, apart from its structure."""
     for module in net.modules():
         for holder in (module._parameters, module._buffers):
@@ -197,16 +194,14 @@ def _watched(net: nn.Module) -> Any:
             fixed = vars(module)
             for name in module._fixed:
                 tensor = fixed.get(name)
-                if tensor is not None and tensor.numel() and tensor.is_floating_point() and name not in UNUSED:
+                if tensor is None or name in UNUSED:
+                    continue
+                if tensor.numel() and tensor.is_floating_point():  # another structure is told by `derived`
                     yield Watched(fixed, name, tensor)
         if isinstance(module, SparseWeights):
             for views in (module.views, module.gain_views):
                 for view in () if views is None else views.parameters:
                     yield Watched({"": view}, "", view)
-
-
-UNUSED = ("initial_x", "alpha_low", "alpha_high")
-"""Fixed tensors that a step does not read, or that do not change while their network is one."""
 
 
 def _is_transformed(net: nn.Module) -> bool:
@@ -222,10 +217,16 @@ def step(net: mRNNBase, u: Tensor, start: Start, stim: Tensor | None, noise: boo
     if kept is None or not kept.is_current():
         with _lock, ordinary_tensors():
             kept = rec.derived[KEY] = KeptStep(net)
-    border = kept.border
     if torch.is_autocast_enabled(net.device.type):
+        check_tensor("u", u, "step")
+        border, u = kept.border, kept.border.cast(u)
+        start = border.start(start, None, len(u), net.initial_tensors)
+        stim = stim if stim is None else border.cast(stim)
         with border.full_precision():
-            return kept.step(net, border.cast(u), start, stim, noise)
+            return kept.step(net, u, start, stim, noise)
+    if torch.is_inference_mode_enabled():  # buffers are kept, and used outside of it
+        with ordinary_tensors():
+            return kept.step(net, u, start, stim, noise)
     return kept.step(net, u, start, stim, noise)
 
 

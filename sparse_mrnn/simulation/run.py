@@ -187,7 +187,7 @@ def _with_start(net: mRNNBase, options: SimulationOptions) -> SimulationOptions:
         trials = len(first) if isinstance(first, Tensor) and first.dim() else batch
     if batch not in (1, trials):
         raise ShapeError(f"simulate: batch is {batch}, and x0 has {trials} trials; leave batch out.")
-    begun = net.border("simulate").start(x0, None, trials, net.batched_initial_condition)
+    begun = net.border("simulate").start(x0, None, trials, net.initial_tensors)
     return replace(options, x0=begun.detach(), batch=trials)
 
 

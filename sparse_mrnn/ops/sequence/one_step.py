@@ -1,9 +1,10 @@
 """One time step a call, with gradients: for closed loops, where the next input depends on the activity.
 
-`OneStep` has all that does not change between calls: products with their values, parameters of the model's
-step. A step is an autograd node; what it adds to the gradient of the weights waits in a `BackwardTask`, and
-is put together by one SDDMM for many steps when all steps of a backward pass are done: the steps are above
-one node of the leaves (`Leaves`), which autograd runs last. That node can be run as often as there are losses.
+`OneStep` has all that does not change between calls: products with their values, and the parameters of the
+model's step. Each step is an autograd node (`Stepped`). In a backward pass, gradients of the currents wait in
+a `BackwardTask`, so that one SDDMM serves many steps; the node of the `Leaves`, which all steps lead to and
+autograd therefore runs last, turns them into gradients of the parameters. It has nothing that a backward pass
+frees: each loss may run it again.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ class OneStep:
         self.derived = parameters
         self.aliases, self.leaves = tuple(aliases), tuple(leaves)
         self.needed = frozenset(name for name, p in parameters.items() if p.requires_grad)
-        self.parameters = {name: p if name in equation.learnt else p.detach() for name, p in parameters.items()}
+        self.parameters = {n: p if n in equation.learnt else p.detach() for n, p in parameters.items()}
         self.keeps = equation.keeps(self.needed)
         self.keeps_more = bool(set(self.keeps) - set(equation.states))
         self.tasks: dict[int, BackwardTask] = {}
@@ -76,12 +77,17 @@ class OneStep:
         return found
 
     def run(
-        self, states: States, sources: Sequence[Tensor], stim: Tensor | None, noise: Noise | None,
+        self,
+        states: States,
+        sources: Sequence[Tensor],
+        stim: Tensor | None,
+        noise: Noise | None,
         kept: Tensor | None,
     ) -> tuple[States, Tensor]:
         """Return the states one step later and their activity, without gradients.
 
-        All states are contiguous. ``sources`` are what each delay of the recurrent and then of the input synapses transmits.
+        All states are contiguous. ``sources`` are what each delay of the recurrent synapses transmits, and
+        then each of the input synapses.
         """
         like, scratch = states[0], self.scratch()
         key = like.shape[1], noise is not None
@@ -96,6 +102,7 @@ class OneStep:
         h = torch.empty_like(like)
         currents = () if stim is None else ((EVERY_UNIT, stim),)
         advance.advance(states, after, h, scratch, currents, kept)
+        scratch.sources = ()  # they may have a graph, which leads back here
         return after, h
 
     def node(self) -> Tensor | None:
@@ -117,23 +124,19 @@ class OneStep:
 
     def gradients(self, task: BackwardTask) -> list[Tensor | None]:
         """The gradients of the leaves after a backward pass through some steps."""
-        given = task.result()
+        given, own = task.result(), self.leaves[len(self.aliases) :]
         pairs = [
             (tensor, grad)
             for tensor, grad in given
-            if grad is not None and tensor.requires_grad and not self._is_own_leaf(tensor)
+            if grad is not None and all(tensor is not leaf for leaf in own)
         ]
         found: list[Tensor | None] = [None] * len(self.aliases)
-        if pairs and self.aliases:
+        if pairs:
             outputs, grads = zip(*pairs, strict=True)
-            found = list(
-                torch.autograd.grad(outputs, self.aliases, grads, retain_graph=True, allow_unused=True)
-            )
-        own = {id(tensor): grad for tensor, grad in given}
-        return [*found, *(own.get(id(leaf)) for leaf in self.leaves[len(self.aliases) :])]
-
-    def _is_own_leaf(self, tensor: Tensor) -> bool:
-        return any(tensor is leaf for leaf in self.leaves[len(self.aliases) :])
+            more = {"retain_graph": True, "allow_unused": True}
+            found = list(torch.autograd.grad(outputs, self.aliases, grads, **more))
+        by_tensor = {id(tensor): grad for tensor, grad in given}
+        return [*found, *(by_tensor.get(id(leaf)) for leaf in own)]
 
 
 class Scratch(Drive):
@@ -160,7 +163,7 @@ class Scratch(Drive):
 
 
 class BackwardTask:
-    """What the steps of a backward pass add to the gradients of weights and parameters."""
+    """The gradients of weights and parameters in a backward pass, to which each step adds."""
 
     def __init__(self, one: OneStep) -> None:
         self.one = one
@@ -235,7 +238,7 @@ class Leaves(torch.autograd.Function):
 
 
 class Stepped(torch.autograd.Function):
-    """A step with gradients. Tensors are the states, the sources as of `OneStep.run`, and stim if there is."""
+    """A step with gradients; its tensors are the states, the sources of `OneStep.run`, and stim, if given."""
 
     @staticmethod
     def forward(
