@@ -80,6 +80,7 @@ class KeptStep:
                 weights.views.follow(weights.values)
             if weights.gain_views is not None and weights.gains is not None:
                 weights.gain_views.follow(weights.gains)
+        net.step_parameters()  # a model may make parameters when it is first asked for them
         named = {name: p for name, p in net.named_parameters() if p.requires_grad}
         aliases = {name: p.detach().requires_grad_() for name, p in named.items()}
         with torch.enable_grad():
