@@ -44,7 +44,7 @@ class SimulationPlan:
 
 def plan_simulation(net: mRNNBase, options: SimulationOptions) -> SimulationPlan:
     """Count the steps of a run, and size its recording, of variables that the network's units have."""
-    record, known = options.record, ("h", *net.step.states)
+    record, known = options.record, ("h", *net.equation.states)
     for name in record.variables:
         if name not in known:
             hint = suggest(name, known, what="variables")
