@@ -307,7 +307,8 @@ def test_models_of_synapses_say_what_inhibits(tmp_path, model):
     [
         "node_type_id pop_name \n1 E \n2 I \n", "node_type_id\tpop_name\n1\tE\n2\tI\n",
         "pop_name,node_type_id\r\nE,1\r\nI,2\r\n", 'node_type_id  "pop_name"\n1  "E"\n2 I  \n',
-        "\ufeffnode_type_id pop_name\n2 I\n1 E\n",
+        "\ufeffnode_type_id pop_name\n2 I\n1 E\n", "node_type_id params pop_name\n1  E\n2 a.json I\n",
+        'node_type_id pop_name layer\n1 E "L 4"\n2 I \n\n',
     ],
 )  # fmt: skip
 def test_types_between_blanks_tabs_or_commas(tmp_path, text):
