@@ -11,6 +11,7 @@ import networkx as nx
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sparse_mrnn.checks import Seed
 from sparse_mrnn.declaration.connectivity import ConnectionRule, RegionPair
 from sparse_mrnn.declaration.explicit_synapses import blocks_by_region, explicit_weights
 from sparse_mrnn.declaration.fields import checked
@@ -27,6 +28,7 @@ from sparse_mrnn.declaration.projections import (
 )
 from sparse_mrnn.declaration.regions import FIELDS_OF_KIND, REGION_FIELDS, Region
 from sparse_mrnn.declaration.sharing import Sharing, check_sharing
+from sparse_mrnn.declaration.shuffling import shuffled_edges
 from sparse_mrnn.display import SummaryTable
 from sparse_mrnn.errors import FinalizeError, GraphError, UnknownNameError, WeightError, suggest
 
@@ -535,6 +537,49 @@ class RegionGraph(nx.MultiDiGraph):
             if attrs.get("parent_region") in mapping:
                 attrs["parent_region"] = mapping[attrs["parent_region"]]
         return renamed
+
+    def shuffled(self, keep: str | Iterable[str] = "degrees", seed: Seed = 0) -> RegionGraph:
+        """A copy whose recurrent synapses are shuffled within each projection: a null model of the wiring.
+
+        Projections keep their regions, number of synapses, weights, signs, delays and sharing, and no
+        synapse is doubled. A unit's synapses onto itself stay, and none is made. Projections of inputs are
+        left as they are. O(synapses log synapses).
+
+        Parameters
+        ----------
+        keep : {"degrees", "blocks", "signs", "weights", "geometry"}, or several of them
+            "degrees": each synapse keeps its source and its weight, and each unit, in each projection, the
+            number of synapses it sends and receives. "blocks": no more than the number of synapses in each
+            projection, from sources of each sign, and their weights. The others keep the degrees, and
+            "signs": the number of excitatory and inhibitory synapses that each unit receives; "weights":
+            the weights, one by one, that each unit receives, and so all strengths; for synapse counts;
+            "geometry": how many synapses of about each length (one of 20 bins) each projection has; for
+            regions with positions (Betzel & Bassett 2018, PNAS 115:E4880).
+        seed : int, numpy SeedSequence or Generator
+
+        Returns
+        -------
+        RegionGraph
+
+        Raises
+        ------
+        GraphError
+            If synapses are still to be drawn by a rule, no synapse can be moved, or positions are missing.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> g = RegionGraph(); g.add_region("a", 50)
+        >>> g.add_projection("a", "a", weights=np.random.default_rng(0).random((50, 50)) < 0.1)
+        >>> before, after = (next(graph.projections()).weights for graph in (g, g.shuffled()))
+        >>> bool((before.sum(axis=1) == after.sum(axis=1)).all()), before.multiply(after).nnz < before.nnz / 4
+        (True, True)
+        """
+        found: RegionGraph = self.copy()
+        projections = list(self.projections("recurrent"))
+        for name, attrs in shuffled_edges(projections, self.regions(), keep, seed):
+            found.edges[name].update(attrs)
+        return found
 
     # ---------------------------------------------------------------- showing
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 import warnings
 from contextlib import suppress
@@ -12,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
+from sparse_mrnn.display import progress_bar
 from sparse_mrnn.errors import RecordingError
 from sparse_mrnn.files.atomic import reason
 from sparse_mrnn.runtime import resident_memory
@@ -34,8 +34,7 @@ class Progress:
         self.first, self.begun = 0, time.monotonic()
         self.next_bar = self.next_log = 0.0
         self.log: IO[str] | None = None
-        visible = sys.stderr.isatty() or "ipykernel" in sys.modules
-        self.bar: Any = _bar(steps * dt) if bar and visible else None
+        self.bar: Any = progress_bar(steps * dt, "ms") if bar else None
 
     def __enter__(self) -> Progress:
         return self
@@ -76,7 +75,7 @@ class Progress:
         if self.bar is not None and (now >= self.next_bar or done == self.steps):
             self.next_bar = now + EVERY
             rate = f"{self.rate(done):,.0f} steps/s, {resident_memory() / 2**20:,.0f} MiB"
-            self.bar.update(self.bar.task_ids[0], completed=done * self.dt, rate=rate)
+            self.bar.update(self.bar.task_ids[0], completed=done * self.dt, text=rate)
         if self.log is not None and now >= self.next_log:
             self.next_log = now + LOG_EVERY
             if done > self.first:
@@ -106,19 +105,3 @@ class Progress:
                     log.close()
                 text = f"the log {log.name} ends here: {reason(error)}. The run goes on."
                 warnings.warn(text, stacklevel=2)
-
-
-def _bar(total: float) -> Any:
-    from rich.console import Console
-    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
-
-    columns = (
-        TextColumn("{task.completed:,.0f} of {task.total:,.0f} ms"),
-        BarColumn(20),
-        TextColumn("{task.fields[rate]}"),
-        TextColumn("ETA"), TimeRemainingColumn(),
-    )
-    bar = Bar(*columns, console=Console(stderr=True), transient=True)
-    bar.add_task("", total=total, rate="")
-    return bar
