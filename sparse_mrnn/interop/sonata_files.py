@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -364,27 +365,38 @@ def texts(group: Any, name: str, length: int | None = None) -> list[str]:
 def read_types(path: Path, identity: str, needed: Sequence[str] = ()) -> list[Row]:
     """Read a types CSV (blanks, tabs or commas between columns), sorted by ``identity``; NULL is None."""
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            head = file.readline()
-            file.seek(0)
-            found = re.search(rf'(?:^|([ \t,;]))"?{identity}"?(?:([ \t,;])|$)', head.strip())
-            mark = next(filter(None, found.groups()), " ") if found else " "
-            reader = csv.DictReader(file, delimiter=mark, skipinitialspace=True)
-            columns, rows = list(reader.fieldnames or []), list(reader)
+        text = path.read_text(encoding="utf-8-sig")
+        head = re.split(r"[\r\n]", text.lstrip(), maxsplit=1)[0]
+        found = re.search(rf'(?:^|([ \t,;]))"?{identity}"?(?:([ \t,;])|$)', head)
+        mark = next(filter(None, found.groups()), " ") if found else " "
+        columns, *rows = _cells(text, mark, merge=False) or [[]]
+        if "" in columns or any(len(row) != len(columns) for row in rows):  # aligned by several blanks
+            columns, *rows = _cells(text, mark, merge=True)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ConnectomeError(f"{path}: cannot be read: {reason(error)}.") from None
     for name in (identity, *needed):
         if columns.count(name) != 1:
             listed = ", ".join(map(repr, columns))
             raise ConnectomeError(f"{path}, line 1: column {name!r} is missing. The columns are {listed}.")
-    for k, row in enumerate(rows, start=2):
-        if row.get("", "") in (None, "") and not any(row.get(None) or ()):  # blanks at the end of lines
-            row.pop("", None)
-            row.pop(None, None)
-        if None in row or None in row.values() or not re.fullmatch("[0-9]{1,18}", row[identity]):
+    at, types = columns.index(identity), list[Row]()
+    for k, cells in enumerate(rows, start=2):
+        if len(cells) != len(columns) or not re.fullmatch("[0-9]{1,18}", cells[at]):
             problem = f"a {identity} and as many columns as in line 1 are needed."
             raise ConnectomeError(f"{path}, line {k}: {problem}")
-    if len({(row.get("population"), int(row[identity])) for row in rows}) < len(rows):
+        row = dict(zip(columns, cells, strict=True))
+        types.append({name: None if value == NULL else value for name, value in row.items() if name})
+    if len({(row.get("population"), int(str(row[identity]))) for row in types}) < len(types):
         raise ConnectomeError(f"{path}: a {identity} is there twice.")
-    rows.sort(key=lambda row: int(row[identity]))
-    return [{name: None if value == NULL else value for name, value in row.items()} for row in rows]
+    return sorted(types, key=lambda row: int(str(row[identity])))
+
+
+def _cells(text: str, mark: str, *, merge: bool) -> list[list[str]]:
+    """Split text into rows of cells, without blanks at the end of lines; ``merge`` takes several as one."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=mark, skipinitialspace=merge)
+    rows = [row for row in reader if row]
+    if rows and rows[0][-1] == "":
+        rows[0].pop()
+    for row in rows[1:]:
+        while len(row) > len(rows[0]) and row[-1] == "":
+            row.pop()
+    return rows

@@ -63,6 +63,7 @@ def plan_simulation(net: mRNNBase, options: SimulationOptions) -> SimulationPlan
         unit_id=unit_id[units],
         groups=groups if set(record.what) - {"units"} else (),
         dtype=np.dtype(record.dtype or str(net.dtype).removeprefix("torch.")),
+        columns={name: values[units] for name, values in net.layout().table.items()},
     )
     return SimulationPlan(options, steps, axes, options.to_spec(net.dt, steps))
 
