@@ -367,7 +367,7 @@ class RegionGraph(nx.MultiDiGraph):
             attrs |= sharing.attributes()
         elif gain != 1.0 or bounds is not None:
             raise GraphError(f"{label}: gain and bounds are for shared weights; give share=.")
-        self._add(source, target, key, attrs)
+        self.add_checked(source, target, key, attrs)
 
     def add_projections(
         self, weights: Any, *, key: str = "default", sign: str = "inherit", trainable: bool = True,
@@ -434,8 +434,14 @@ class RegionGraph(nx.MultiDiGraph):
         else:
             declared.extend(columns)
 
-    def _add(self, source: str, target: str, key: str, attrs: dict[str, Any]) -> None:
-        """Add a projection that was checked."""
+    def replace_columns(self, columns: ProjectionColumns) -> None:
+        """Replace all projections by others, which were checked before."""
+        self._adj, self._pred = {}, {}
+        self._declared = DeclaredProjections({name: k for k, name in enumerate(self)})
+        self._declared.extend(columns)
+
+    def add_checked(self, source: str, target: str, key: str, attrs: dict[str, Any]) -> None:
+        """Add a projection whose settings and synapses were checked before."""
         if self._declared is None:
             super().add_edge(source, target, key=key, **attrs)
         else:
@@ -606,6 +612,11 @@ class RegionGraph(nx.MultiDiGraph):
             raise GraphError(f"{label} ends in an input; projections end in recurrent regions.")
         return Projections(regions, columns)
 
+    def projection_attributes(self, source: str, target: str, key: str) -> Mapping[str, Any]:
+        """Settings of a projection, as attributes of its edge; without synapses that it has with others."""
+        found = None if self._declared is None else self._declared.find((source, target, key))
+        return self.edges[source, target, key] if found is None else found
+
     def low_rank_projections(self, kind: str | None = None) -> Projections:
         """Projections of low rank, which have no synapses."""
         every = self.projection_columns(kind)
@@ -712,7 +723,7 @@ class RegionGraph(nx.MultiDiGraph):
         first = self._first_of_name(sharing.name, name)
         if first == name:
             return
-        attrs, other = self._attributes(first), self.region(first[0])
+        attrs, other = self.projection_attributes(*first), self.region(first[0])
         same: dict[str, tuple[Any, Any]] = {
             "gain": (sharing.gain, attrs["gain"]),
             "bounds": (sharing.bounds, (attrs.get("gain_low"), attrs.get("gain_high"))),
@@ -769,8 +780,3 @@ class RegionGraph(nx.MultiDiGraph):
             inside = ", ".join(map(repr, self.members(name)))
             raise UnknownNameError(f"{side} {name!r} is a parent that only groups {inside}; connect those.")
         raise UnknownNameError(f"unknown {side} region {name!r}. {suggest(name, self, what='regions')}")
-
-    def _attributes(self, name: ProjectionKey) -> Mapping[str, Any]:
-        """Settings of a projection, as attributes of its edge."""
-        found = None if self._declared is None else self._declared.find(name)
-        return self.edges[name] if found is None else found

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sparse_mrnn.declaration.graph import PROJECTION_SIGNS, projection_label
-from sparse_mrnn.declaration.projection_columns import Attributes
+from sparse_mrnn.declaration.projection_columns import Attributes, ProjectionNames
 from sparse_mrnn.errors import SizeError, UnknownNameError, WeightError
 from sparse_mrnn.lowering.block_sparse import BlockSparse
 from sparse_mrnn.models.fixed_tensors import FixedTensors
@@ -186,8 +186,13 @@ class SparseWeights(FixedTensors):
         """Name of each projection: source, target, key; trained ones first, in the order of ``values``."""
         key = ("projections",)
         if key not in self.derived:
-            self.derived[key] = self._names.take(self._order).tuples
+            self.derived[key] = self.projection_names.tuples
         return self.derived[key]  # type: ignore[no-any-return]
+
+    @property
+    def projection_names(self) -> ProjectionNames:
+        """`projections` in columns."""
+        return self._names.take(self._order)
 
     @property
     def _number(self) -> dict[ProjectionKey, int]:
@@ -416,16 +421,16 @@ class SparseWeights(FixedTensors):
 
     def extents(self) -> list[Extent]:
         """Range of each projection in the values and in the matrix, in the order of ``values``."""
-        return [Extent(*extent) for extent in self._all_extents().tolist()]
+        return [Extent(*extent) for extent in self.extent_table().tolist()]
 
-    def _all_extents(self) -> NDArray[np.int64]:
+    def extent_table(self) -> NDArray[np.int64]:
         """`extents` as an array, shape (projections, 6)."""
         ptr = self.ptr.cpu().numpy()
         return np.column_stack([ptr[:-1], ptr[1:], self._extents[self._order]])
 
     def _dense_extents(self) -> list[Extent]:
         """Extents of the projections that "hybrid" multiplies densely."""
-        extents = self._all_extents()
+        extents = self.extent_table()
         return [Extent(*extent) for extent in extents[are_dense(extents)].tolist()]
 
     @property
