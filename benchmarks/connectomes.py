@@ -1,7 +1,8 @@
 """Import a data set of FlyWire's size and shape: time and peak memory, from file to ready to simulate.
 
     python benchmarks/connectomes.py [--folder DIRECTORY] [--write docs/decisions/0010-connectome-import.md]
-    python benchmarks/connectomes.py --types [--folder ...] [--write docs/decisions/0032-projection-columns.md]
+    python benchmarks/connectomes.py --types [--folder DIRECTORY] [--write
+        docs/decisions/0032-projection-columns.md]
 
 Writes synthetic Codex downloads (139,255 neurons with 64-bit ids, 15 million rows of connections, 8,453 cell
 types) into DIRECTORY once, about 400 MB, then imports them in a process per case. Peak memory is that of the

@@ -75,6 +75,12 @@ class ProjectionNames:
         """Some of the names, in this order."""
         return replace(self, source=self.source[which], target=self.target[which], key=self.key[which])
 
+    def places_in(self, others: ProjectionNames) -> Int64:
+        """Place of each name among the same names in another order."""
+        found = np.empty(len(self), dtype=np.int64)
+        found[self.alphabetical()] = others.alphabetical()
+        return found
+
     def alphabetical(self) -> Int64:
         """Order that sorts the names as Python sorts their tuples."""
         region, key = _ranks(self.regions), _ranks(self.keys)
@@ -320,6 +326,13 @@ class Projections(Sequence[Projection]):
     def is_explicit(self) -> NDArray[np.bool_]:
         """Tell which projections have explicit synapses."""
         return self.in_arrays | self.has("weights")
+
+    def weight_dtypes(self) -> set[np.dtype[Any]]:
+        """Types of the explicit weights."""
+        columns = self.columns
+        found = {columns.arrays[k].values.dtype for k in np.unique(columns.table).tolist() if k >= 0}
+        single = np.flatnonzero(~self.in_arrays & self.has("weights"))
+        return found | {columns.settings[k][1]["weights"].dtype for k in columns.setting[single].tolist()}
 
     def expected_synapses(self) -> NDArray[np.float64]:
         """Synapses that each will have, as `Projection.expected_synapses`."""

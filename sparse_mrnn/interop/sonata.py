@@ -14,18 +14,19 @@ from sparse_mrnn.connectome.report import ImportReport, report_of
 from sparse_mrnn.connectome.settings import ImportOptions, ImportSettings
 from sparse_mrnn.declaration.config import SimulationConfig
 from sparse_mrnn.declaration.graph import Region, RegionGraph
+from sparse_mrnn.declaration.projection_columns import ProjectionColumns
 from sparse_mrnn.declaration.regions import INPUT_FIELDS, REGION_FIELDS
-from sparse_mrnn.errors import ConnectomeError
-from sparse_mrnn.interop.sonata_edges import (
-    Block,
-    Edge,
-    EdgeTypes,
-    StoredEdges,
-    check_numbering,
-    parsed,
-    read_edges,
+from sparse_mrnn.errors import ConnectomeError, GraphError
+from sparse_mrnn.interop.sonata_edges import EdgeTypes, StoredEdges, check_numbering, parsed, read_edges
+from sparse_mrnn.interop.sonata_files import (
+    NetworkFiles,
+    TypeTable,
+    column,
+    indices,
+    opened,
+    read_types,
+    texts,
 )
-from sparse_mrnn.interop.sonata_files import NetworkFiles, Row, column, indices, opened, read_types, texts
 from sparse_mrnn.interop.sonata_import import import_network
 from sparse_mrnn.interop.sonata_write import (
     EDGE_COLUMNS,
@@ -179,35 +180,39 @@ def _read_back(files: NetworkFiles, *, by_rows: bool = False) -> RegionGraph:
     with opened(files.nodes) as file:
         graph = _graph(file, files.nodes, files.node_types)
     rows = _rows(files.edge_types, EDGE_COLUMNS, ("source_region", "target_region", "key"))
-    if [int(str(row["edge_type_id"])) for row in rows] != list(range(len(rows))):
+    if (rows.ids != np.arange(len(rows))).any():
         raise ConnectomeError(f"{files.edge_types}: the edge_type_ids are not 0..{len(rows) - 1}.")
-    projections: dict[int, Edge] = {}
+    parts: list[ProjectionColumns] = []
+    ids = [np.empty(0, dtype=np.int64)]
     with opened(files.edges) as file:
         kinds = {f"{population}_to_units": kind for kind, population in POPULATIONS.items()}
-        if not set(file.get("edges", ())) == {row["population"] for row in rows} <= set(kinds):
+        used = {rows.labels["population"][code] for code in np.unique(rows.codes["population"])}
+        if not set(file.get("edges", ())) == used <= set(kinds):
             problem = "its populations are not those of the edge types."
             raise ConnectomeError(f"{files.edges}: {problem}")
         for population in file.get("edges", ()):
             layouts = Layout.of(graph), Layout.of(graph, kinds[population])
-            types = EdgeTypes(files, [row for row in rows if row["population"] == population], *layouts)
+            types = EdgeTypes(files, rows.take(rows.equals("population", population)), *layouts)
+            ids.append(types.table.ids)
             if by_rows:
-                blocks: Sequence[Block] = StoredEdges(file, population, types).blocks()
+                parts.append(StoredEdges(file, population, types).columns(graph))
             else:
-                blocks = read_edges(file[f"edges/{population}"], types).blocks(types)
-            projections.update(types.projections(blocks))
-    graph.add_checked(projections[k] for k in range(len(rows)))
-    if graph.number_of_edges() != len(rows):
-        raise ConnectomeError(f"{files.edge_types}: two edge types have the same regions and key.")
+                parts.append(read_edges(file[f"edges/{population}"], types).columns(types, graph))
+    order = np.argsort(np.concatenate(ids), kind="stable")
+    try:
+        graph.add_columns(ProjectionColumns.joined(parts).take(order))
+    except GraphError:
+        problem = "two edge types have the same regions and key."
+        raise ConnectomeError(f"{files.edge_types}: {problem}") from None
     return graph
 
 
-def _rows(path: Path, needed: Sequence[str], names: Sequence[str]) -> list[Row]:
+def _rows(path: Path, needed: Sequence[str], names: Sequence[str]) -> TypeTable:
     """Read a types CSV with the ``needed`` columns, the id first, and never NULL in the ``names``."""
     rows = read_types(path, needed[0], needed[1:])
-    for row in rows:
-        for name in ("population", *names):
-            if not row[name]:
-                raise ConnectomeError(f"{path}: {name} of type {row[needed[0]]} is missing.")
+    for name in ("population", *names):
+        for k in np.flatnonzero(rows.equals(name, None) | rows.equals(name, ""))[:1]:
+            raise ConnectomeError(f"{path}: {name} of type {rows.ids[k]} is missing.")
     return rows
 
 
@@ -223,7 +228,7 @@ def _graph(file: Any, nodes: Path, node_types: Path) -> RegionGraph:
     if not isinstance(name, str):
         raise ConnectomeError(f"{nodes}: the name of the network is {name!r:.80}, which is not text.")
     graph = RegionGraph(name=name)
-    rows = _rows(node_types, NODE_COLUMNS, ("region",))
+    rows = _rows(node_types, NODE_COLUMNS, ("region",)).rows()
     if not set(file["nodes"]) == {row["population"] for row in rows} <= set(POPULATIONS.values()):
         raise ConnectomeError(f"{nodes}: its populations are not those of {node_types.name}.")
     for group in file["nodes"].values():

@@ -5,14 +5,15 @@ from __future__ import annotations
 import csv
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from sparse_mrnn.declaration.projections import PROJECTION_FIELDS
 from sparse_mrnn.errors import ConnectomeError, MissingExtraError, SparseMRNNError
@@ -28,6 +29,9 @@ DAMAGE = (
 """Exceptions of h5py for damaged files."""
 EDGE_FIELDS = {name: field for name, field in PROJECTION_FIELDS.items() if name != "rank"}
 """Fields of a projection that a types CSV has; SONATA has no projections of low rank."""
+TYPES_AT_ONCE = 2**14
+"""Rows of a types CSV that are text at once."""
+TYPE_ID = re.compile("[0-9]{1,18}")
 Row = dict[str, str | None]
 Name = str | os.PathLike[str] | None
 
@@ -185,23 +189,95 @@ def texts(group: Any, name: str, length: int | None = None) -> list[str]:
     return [value.decode("utf-8") for value in column(group, name, "SO", length).tolist()]
 
 
-def read_types(path: Path, identity: str, needed: Sequence[str] = ()) -> list[Row]:
+@dataclass(frozen=True, eq=False)
+class TypeTable:
+    """A types CSV in columns: the id of each row, and its other cells by their number among distinct ones."""
+
+    path: Path
+    identity: str
+    ids: NDArray[np.int64]
+    codes: dict[str, NDArray[np.int32]]
+    labels: dict[str, list[str | None]]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def take(self, which: NDArray[Any]) -> TypeTable:
+        """Some of the rows, by number or mask."""
+        codes = {name: column[which] for name, column in self.codes.items()}
+        return replace(self, ids=self.ids[which], codes=codes)
+
+    def from_labels(self, name: str, read: Callable[[str | None], Any], dtype: DTypeLike) -> NDArray[Any]:
+        """What ``read`` makes of each cell of a column; it is asked once for each distinct one."""
+        return np.array([read(label) for label in self.labels[name]], dtype=dtype)[self.codes[name]]
+
+    def equals(self, name: str, value: str | None) -> NDArray[np.bool_]:
+        """Tell which rows have a value in a column."""
+        return self.from_labels(name, lambda label: label == value, np.bool_)
+
+    def group(self, names: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Number rows by their cells in some columns: the first row of each number, and each row's number."""
+        number = np.zeros(len(self), dtype=np.int64)
+        for name in names:  # numbers stay below rows x labels
+            number = np.unique(number * len(self.labels[name]) + self.codes[name], return_inverse=True)[1]
+        _, first, number = np.unique(number.reshape(-1), return_index=True, return_inverse=True)
+        return first, number.reshape(-1)
+
+    def row(self, k: int) -> Row:
+        """The cells of a row."""
+        cells = {name: self.labels[name][column[k]] for name, column in self.codes.items()}
+        return {**cells, self.identity: str(self.ids[k])}
+
+    def rows(self) -> list[Row]:
+        """The cells of all rows."""
+        return [self.row(k) for k in range(len(self))]
+
+
+def read_types(path: Path, identity: str, needed: Sequence[str] = ()) -> TypeTable:
     """Read a types CSV (blanks between columns), sorted by the integer in ``identity``; NULL is None."""
+    ids: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
+    line = 2
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, delimiter=" ", skipinitialspace=True)
-            columns, rows = list(reader.fieldnames or []), list(reader)
+            reader = csv.reader(file, delimiter=" ", skipinitialspace=True)
+            columns = next(reader, [])
+            for name in (identity, *needed):
+                if columns.count(name) != 1:
+                    listed = ", ".join(map(repr, columns))
+                    problem = f"column {name!r} is missing. The columns are {listed}."
+                    raise ConnectomeError(f"{path}, line 1: {problem}")
+            seen: dict[str, dict[str, int]] = {name: {} for name in columns}
+            codes: dict[str, list[NDArray[np.int32]]] = {name: [np.empty(0, np.int32)] for name in columns}
+            rows = (row for row in reader if row)
+            while chunk := list(islice(rows, TYPES_AT_ONCE)):
+                place = columns.index(identity)
+                for k, row in enumerate(chunk, start=line):
+                    if len(row) != len(columns) or not TYPE_ID.fullmatch(row[place]):
+                        problem = f"a {identity} and as many columns as in line 1 are needed."
+                        raise ConnectomeError(f"{path}, line {k}: {problem}")
+                line += len(chunk)
+                for name, cells in zip(columns, zip(*chunk, strict=True), strict=True):
+                    if name == identity:
+                        ids.append(np.array(list(map(int, cells)), dtype=np.int64))
+                        continue
+                    known = seen[name]
+                    for cell in dict.fromkeys(cells):
+                        known.setdefault(cell, len(known))
+                    codes[name].append(np.fromiter(map(known.__getitem__, cells), np.int32, len(cells)))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ConnectomeError(f"{path}: cannot be read: {error}.") from None
-    for name in (identity, *needed):
-        if columns.count(name) != 1:
-            listed = ", ".join(map(repr, columns))
-            raise ConnectomeError(f"{path}, line 1: column {name!r} is missing. The columns are {listed}.")
-    for k, row in enumerate(rows, start=2):
-        if None in row or None in row.values() or not re.fullmatch("[0-9]{1,18}", row[identity]):
-            problem = f"a {identity} and as many columns as in line 1 are needed."
-            raise ConnectomeError(f"{path}, line {k}: {problem}")
-    if len({(row.get("population"), int(row[identity])) for row in rows}) < len(rows):
+    labels: dict[str, list[str | None]] = {
+        name: [None if cell == NULL else cell for cell in known] for name, known in seen.items()
+    }
+    found = TypeTable(
+        path, identity, np.concatenate(ids),
+        {name: np.concatenate(parts) for name, parts in codes.items() if name != identity},
+        {name: labels[name] for name in labels if name != identity},
+    )  # fmt: skip
+    by = ("population", "ids") if "population" in found.codes else ("ids",)
+    keys = [found.ids if name == "ids" else found.codes[name].astype(np.int64) for name in by]
+    order = np.lexsort(keys)
+    same = np.logical_and.reduce([np.diff(key[order]) == 0 for key in keys])
+    if same.any():
         raise ConnectomeError(f"{path}: a {identity} is there twice.")
-    rows.sort(key=lambda row: int(row[identity]))
-    return [{name: None if value == NULL else value for name, value in row.items()} for row in rows]
+    return found.take(np.argsort(found.ids, kind="stable"))

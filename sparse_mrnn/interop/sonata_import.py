@@ -142,7 +142,8 @@ def _attributes(group: Any, what: str, files: NetworkFiles, population: str, wan
 def _of_types(types: Path, what: str, population: str, wanted: list[str], kind: NDArray[Any]) -> Columns:
     """Read the attributes that every node or edge has by its type."""
     identity = f"{what}_type_id"
-    rows = [row for row in read_types(types, identity) if row.get("population", population) == population]
+    rows = read_types(types, identity).rows()
+    rows = [row for row in rows if row.get("population", population) == population]
     columns = {}
     for name in {name for row in rows for name in row} & set(wanted):
         of_type = {int(str(row[identity])): row[name] for row in rows}

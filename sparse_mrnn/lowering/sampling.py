@@ -80,7 +80,7 @@ class SamplingPlan:
 
     @cached_property
     def own_signs(self) -> NDArray[np.int8] | None:
-        """Sign that each block gives its synapses, and 2 if that is their source's; None if all inherit it."""
+        """Sign that each block gives its synapses, 2 for that of their sources; None if all have that."""
         numbers = {"inherit": 2, **PROJECTION_SIGNS}
         signs = self.blocks.columns.from_settings(lambda attrs: numbers[attrs.get("sign", "inherit")], np.int8)
         return signs if (signs != 2).any() else None
@@ -232,7 +232,8 @@ def _sample(
     # Most blocks may be ranges of arrays, which are copied together; each of the others is looked at.
     whole = plan.blocks.in_arrays[members] & ~np.isin(members, list(cut))
     each = np.flatnonzero(~whole)
-    blocks = {k: cut.get(m) or plan.blocks[m] for k, m in zip(each.tolist(), members[each].tolist(), strict=True)}
+    numbers = zip(each.tolist(), members[each].tolist(), strict=True)
+    blocks = {k: cut.get(member) or plan.blocks[member] for k, member in numbers}
     entries = {k: _entries(block) for k, block in blocks.items() if block.rule is None}
     given = {k: coordinates(blocks[k].synapses, here) for k, here in entries.items()}
     first_rows = np.zeros(len(members), dtype=np.int32)

@@ -60,7 +60,8 @@ def explicit_graph(
         if kind % 4 >= 2:
             kept["sign"] = "free"  # without Dale's law a weight may have any sign
         settings.append((key, {**kept, "trainable": kind % 2 == 1}))
-    graph.add_columns(replace(columns, setting=setting.reshape(-1).astype(np.int32), settings=tuple(settings)))
+    setting = setting.reshape(-1).astype(np.int32)
+    graph.add_columns(replace(columns, setting=setting, settings=tuple(settings)))
     return graph
 
 
@@ -80,12 +81,11 @@ def with_synapses(
     table[low_rank] = -1
     for number, weights in enumerate(matrices):
         own = np.flatnonzero((inputs == (weights.kind == "input")) & ~low_rank)
-        rows = own[names.take(own).alphabetical()]
-        places, ptr = weights.projection_names.alphabetical(), weights.ptr.cpu().numpy()
-        table[rows], start[rows], stop[rows] = number, ptr[places], ptr[places + 1]
+        places, ptr = names.take(own).places_in(weights.projection_names), weights.ptr.cpu().numpy()
+        table[own], start[own], stop[own] = number, ptr[places], ptr[places + 1]
         found, wrong = _arrays(weights, base)
         before = np.append(0, np.cumsum(wrong))
-        against[rows] = before[ptr[places + 1]] > before[ptr[places]]
+        against[own] = before[ptr[places + 1]] > before[ptr[places]]
         arrays.append(found)
     found_columns = replace(columns, table=table, start=start, stop=stop, arrays=tuple(arrays))
     return found_columns, against.astype(bool)

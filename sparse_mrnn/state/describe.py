@@ -180,7 +180,8 @@ def graph_of(described: DescriptionModel, arrays: Arrays) -> RegionGraph:
     of_shared = ProjectionColumns.of_ranges(*parts, tuple(shared), nothing, none, none)
     of_alone = ProjectionColumns.of_edges(alone, {name: k for k, name in enumerate(names)})
     graph.replace_columns(of_alone.take(slice(0, 0)))
-    graph.add_columns(ProjectionColumns.joined([of_shared, of_alone]).take(np.argsort(np.argsort(~explicit, kind="stable"))))
+    order = np.argsort(np.argsort(~explicit, kind="stable"))  # as the table has them
+    graph.add_columns(ProjectionColumns.joined([of_shared, of_alone]).take(order))
     return graph
 
 
