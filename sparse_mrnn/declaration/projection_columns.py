@@ -17,6 +17,7 @@ from numpy.typing import DTypeLike, NDArray
 from sparse_mrnn.declaration.explicit_synapses import SynapseArrays, SynapseBlock
 from sparse_mrnn.declaration.projections import (
     PROJECTION_FIELDS,
+    PROJECTION_SIGNS,
     Projection,
     ProjectionKey,
     pair_of,
@@ -29,6 +30,8 @@ from sparse_mrnn.declaration.sharing import Sharing
 Attributes = dict[str, Any]
 Edge = tuple[str, str, str, Attributes]
 """A projection as networkx has it: source, target, key, attributes."""
+INHERITED = 2
+"""Stands for the sign of the source, among the signs of projections."""
 Int32, Int64 = NDArray[np.int32], NDArray[np.int64]
 
 
@@ -312,6 +315,11 @@ class Projections(Sequence[Projection]):
         """A declared field of each projection."""
         default = PROJECTION_FIELDS[name].default
         return self.columns.from_settings(lambda attrs: attrs.get(name, default), dtype)
+
+    def own_signs(self) -> NDArray[np.int8]:
+        """Sign that each projection gives its synapses: +1, -1, 0 for either, or `INHERITED`."""
+        numbers = {"inherit": INHERITED, **PROJECTION_SIGNS}
+        return self.columns.from_settings(lambda attrs: numbers[attrs.get("sign", "inherit")], np.int8)
 
     def has(self, name: str) -> NDArray[np.bool_]:
         """Tell which projections have an attribute."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sparse_mrnn.connectome.report import ImportReport, report_of
 from sparse_mrnn.connectome.settings import ImportOptions, ImportSettings
@@ -216,11 +217,31 @@ def _rows(path: Path, needed: Sequence[str], names: Sequence[str]) -> TypeTable:
     return rows
 
 
-def _of_units(attributes: Any, units: slice, n: int, name: str, kinds: str) -> Any:
-    """Read an attribute of some of a population's ``n`` nodes; None if it is not there."""
-    if name not in attributes:
-        return None
-    return (texts(attributes, name, n) if kinds == "SO" else column(attributes, name, kinds, n))[units]
+class _NodeAttributes:
+    """Attributes of a population's ``n`` nodes, each read once."""
+
+    def __init__(self, group: Any, n: int) -> None:
+        self._group, self._n = group, n
+        self._read: dict[tuple[str, str], Any] = {}
+
+    def of_units(self, units: slice, name: str, kinds: str) -> Any:
+        """Return an attribute of some nodes; None if it is not there."""
+        if (name, kinds) not in self._read:
+            found = None
+            if name in self._group:
+                read = texts(self._group, name, self._n) if kinds == "SO" else None
+                found = column(self._group, name, kinds, self._n) if read is None else read
+            self._read[name, kinds] = found
+        found = self._read[name, kinds]
+        return None if found is None else found[units]
+
+    def regions(self) -> NDArray[np.object_]:
+        """Return the region of each node."""
+        if ("region", "") not in self._read:
+            labels = np.array(texts(self._group["@library"], "region"), dtype=object)
+            self._read["region", ""] = labels[indices(self._group, "region", len(labels), self._n)]
+        found: NDArray[np.object_] = self._read["region", ""]
+        return found
 
 
 def _graph(file: Any, nodes: Path, node_types: Path) -> RegionGraph:
@@ -236,22 +257,24 @@ def _graph(file: Any, nodes: Path, node_types: Path) -> RegionGraph:
             check_numbering(group, name)
     type_ids = {name: column(group, "node_type_id", "iu") for name, group in file["nodes"].items()}
     count = 0
+    attributes = {name: _NodeAttributes(file[f"nodes/{name}/0"], len(ids)) for name, ids in type_ids.items()}
+    by_type = {name: np.argsort(ids, kind="stable") for name, ids in type_ids.items()}
+    sorted_ids = {name: ids[by_type[name]] for name, ids in type_ids.items()}
     for row in rows:
         type_id, population = int(str(row["node_type_id"])), str(row["population"])
-        members = np.flatnonzero(type_ids[population] == type_id)
+        here = slice(*np.searchsorted(sorted_ids[population], [type_id, type_id + 1]))
+        members = by_type[population][here]
         if not len(members) or members[-1] - members[0] + 1 != len(members):
             problem = "not in one run" if len(members) else "missing"
             raise ConnectomeError(f"{nodes}: the nodes of type {type_id} are {problem}.")
         units = slice(int(members[0]), int(members[-1]) + 1)
         count += len(members)
-        attributes, n = file[f"nodes/{population}/0"], len(type_ids[population])
-        labels = np.array(texts(attributes["@library"], "region"), dtype=object)
-        if (labels[indices(attributes, "region", len(labels), n)[units]] != row["region"]).any():
+        if (attributes[population].regions()[units] != row["region"]).any():
             raise ConnectomeError(f"{nodes}: the nodes of type {type_id} are not all in {row['region']!r}.")
         kind, fields = "recurrent", REGION_FIELDS
         if population == POPULATIONS["input"]:
             kind, fields = "input", INPUT_FIELDS
-        by_unit = partial(_of_units, attributes, units, n)
+        by_unit = partial(attributes[population].of_units, units)
         given = parsed(fields, row, by_unit, f"{node_types}: ", f" of type {type_id}")
         graph.set_region(Region.checked(str(row["region"]), len(members), kind, given))
     if count != sum(map(len, type_ids.values())):

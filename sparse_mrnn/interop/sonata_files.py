@@ -250,14 +250,14 @@ def read_types(path: Path, identity: str, needed: Sequence[str] = ()) -> TypeTab
             codes: dict[str, list[NDArray[np.int32]]] = {name: [np.empty(0, np.int32)] for name in columns}
             rows = (row for row in reader if row)
             while chunk := list(islice(rows, TYPES_AT_ONCE)):
-                place = columns.index(identity)
-                for k, row in enumerate(chunk, start=line):
-                    if len(row) != len(columns) or not TYPE_ID.fullmatch(row[place]):
-                        problem = f"a {identity} and as many columns as in line 1 are needed."
-                        raise ConnectomeError(f"{path}, line {k}: {problem}")
+                for k in (k for k, row in enumerate(chunk) if len(row) != len(columns)):
+                    raise ConnectomeError(f"{path}, line {line + k}: as many cells as in line 1 are needed.")
                 line += len(chunk)
                 for name, cells in zip(columns, zip(*chunk, strict=True), strict=True):
                     if name == identity:
+                        for k in (k for k, cell in enumerate(cells) if not TYPE_ID.fullmatch(cell)):
+                            problem = f"{identity} is {cells[k]!r:.80}; use a whole number."
+                            raise ConnectomeError(f"{path}, line {line - len(cells) + k}: {problem}")
                         ids.append(np.array(list(map(int, cells)), dtype=np.int64))
                         continue
                     known = seen[name]

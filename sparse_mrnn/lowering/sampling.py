@@ -15,14 +15,9 @@ from numpy.typing import NDArray
 
 from sparse_mrnn.declaration.connectivity import GivenPairs, IndependentRows, ranges, sample_many
 from sparse_mrnn.declaration.explicit_synapses import coordinates, entries_onto
-from sparse_mrnn.declaration.graph import (
-    PROJECTION_SIGNS,
-    Projection,
-    RegionGraph,
-    projection_label,
-)
+from sparse_mrnn.declaration.graph import Projection, RegionGraph, projection_label
 from sparse_mrnn.declaration.initializers import Default, Initializer, Synapses
-from sparse_mrnn.declaration.projection_columns import Projections
+from sparse_mrnn.declaration.projection_columns import INHERITED, Projections
 from sparse_mrnn.errors import WeightError
 from sparse_mrnn.lowering.block_sparse import Gains, order_in_values, unit_ranges
 from sparse_mrnn.lowering.layout import Int64, Layout
@@ -80,10 +75,9 @@ class SamplingPlan:
 
     @cached_property
     def own_signs(self) -> NDArray[np.int8] | None:
-        """Sign that each block gives its synapses, 2 for that of their sources; None if all have that."""
-        numbers = {"inherit": 2, **PROJECTION_SIGNS}
-        signs = self.blocks.columns.from_settings(lambda attrs: numbers[attrs.get("sign", "inherit")], np.int8)
-        return signs if (signs != 2).any() else None
+        """Sign that each block gives its synapses, or `INHERITED`; None if all inherit those of sources."""
+        signs = self.blocks.own_signs()
+        return signs if (signs != INHERITED).any() else None
 
     @cached_property
     def source_signs(self) -> NDArray[np.int8]:
@@ -270,7 +264,7 @@ def _sample(
     own_sign = None
     if plan.own_signs is not None:
         own = np.repeat(plan.own_signs[members], lengths)
-        sign = own_sign = np.where(own == 2, sign, own)
+        sign = own_sign = np.where(own == INHERITED, sign, own)
     synapses = Synapses(
         rows=rows,
         sign=sign if plan.constrained else np.zeros_like(sign),  # without Dale's law every synapse is free

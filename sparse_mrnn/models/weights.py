@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sparse_mrnn.declaration.graph import PROJECTION_SIGNS, projection_label
-from sparse_mrnn.declaration.projection_columns import Attributes, ProjectionNames
+from sparse_mrnn.declaration.graph import projection_label
+from sparse_mrnn.declaration.projection_columns import INHERITED, ProjectionNames
 from sparse_mrnn.errors import SizeError, UnknownNameError, WeightError
 from sparse_mrnn.lowering.block_sparse import BlockSparse
 from sparse_mrnn.models.fixed_tensors import FixedTensors
@@ -42,9 +42,6 @@ PATTERN = ("crow", "col", "ptr", "order")
 GAINS = ("gains", "frozen_gains", "gain_index")
 """Entries of a state that say what each other's numbers are of: the synapses' values and their pattern, and
 the shared gains."""
-
-INHERITED = 2
-"""Stands for the sign of the source, among the signs of projections."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +130,7 @@ class SparseWeights(FixedTensors):
         # Of the projections in declared order, and the numbers there of those in the order of the values:
         declared = blocks.blocks
         self._names, self._declared_delays = declared.names, declared.field("delay", np.float64)
-        self._declared_signs = declared.columns.from_settings(_own_sign, np.int8)
+        self._declared_signs = declared.own_signs()
         self._extents, self._gains_of = blocks.extents(), blocks.gains.of_block
         self._order = np.arange(len(declared))
         self.values = _parameter(tensor(blocks.values[:n], dtype))
@@ -430,7 +427,7 @@ class SparseWeights(FixedTensors):
 
     def extent_table(self) -> NDArray[np.int64]:
         """`extents` as an array, shape (projections, 6)."""
-        ptr = self.ptr.cpu().numpy()
+        ptr = np.array(self.ptr.tolist())  # numpy() is not for the tensors of torch.func
         return np.column_stack([ptr[:-1], ptr[1:], self._extents[self._order]])
 
     def _dense_extents(self) -> list[Extent]:
@@ -505,7 +502,7 @@ class SparseWeights(FixedTensors):
             return 0
         first = self.trainable_projections
         ranges = self._gains_of[self._order[first : first + self.shared_projections]]
-        before = np.append(0, np.cumsum(self.trained_gains.cpu().numpy()))
+        before = np.append(0, np.cumsum(self.trained_gains.tolist()))
         trained = int((before[ranges[:, 1]] - before[ranges[:, 0]] == ranges[:, 1] - ranges[:, 0]).sum())
         return int(self.ptr[first + trained] - self.ptr[first])
 
@@ -777,11 +774,6 @@ class SparseWeights(FixedTensors):
         if self.gain_views is not None and self.gains is not None:
             trained = torch.nonzero(self.trained_gains)[:, 0].tolist()
             self.gain_views.bind(self.gains, dict.fromkeys(trained, 1))
-
-
-def _own_sign(attrs: Attributes) -> int:
-    """Sign of a projection, from its attributes."""
-    return PROJECTION_SIGNS.get(attrs.get("sign", "inherit"), INHERITED)
 
 
 def _parameter(values: Tensor) -> nn.Parameter:
