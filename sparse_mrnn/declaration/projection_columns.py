@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, overload
+from typing import Any, TypeAlias, overload
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -28,11 +28,12 @@ from sparse_mrnn.declaration.regions import Region
 from sparse_mrnn.declaration.sharing import Sharing
 
 Attributes = dict[str, Any]
-Edge = tuple[str, str, str, Attributes]
+Edge: TypeAlias = tuple[str, str, str, Attributes]
 """A projection as networkx has it: source, target, key, attributes."""
 INHERITED = 2
 """Stands for the sign of the source, among the signs of projections."""
-Int32, Int64 = NDArray[np.int32], NDArray[np.int64]
+Int32 = NDArray[np.int32]
+Int64 = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,9 +129,10 @@ class ProjectionColumns:
     def of_edges(cls, edges: Iterable[Edge], numbers: Mapping[str, int]) -> ProjectionColumns:
         """Columns of single projections, each with settings of its own; regions by their ``numbers``."""
         listed = list(edges)
-        ends = [np.array([numbers[edge[k]] for edge in listed], dtype=np.int32) for k in (0, 1)]
+        source = np.array([numbers[source] for source, _, _, _ in listed], dtype=np.int32)
+        target = np.array([numbers[target] for _, target, _, _ in listed], dtype=np.int32)
         settings = tuple((key, attrs) for _, _, key, attrs in listed)
-        return cls.of_ranges(*ends, np.arange(len(listed), dtype=np.int32), settings)
+        return cls.of_ranges(source, target, np.arange(len(listed)), settings)
 
     @classmethod
     def of_ranges(
@@ -140,29 +142,40 @@ class ProjectionColumns:
     ) -> ProjectionColumns:
         """Columns whose synapses, if they are given, are ranges of the same arrays."""
         n = len(source)
-        table = np.full(n, -1 if arrays is None else 0, dtype=np.int32)
-        none = np.zeros(n, dtype=np.int64)
-        ends = (none, none) if start is None or stop is None else (start, stop)
-        numbers = (part.astype(np.int32, copy=False) for part in (source, target, setting))
-        return cls(*numbers, settings, table, *ends, () if arrays is None else (arrays,))
+        return cls(
+            source=source.astype(np.int32, copy=False),
+            target=target.astype(np.int32, copy=False),
+            setting=setting.astype(np.int32, copy=False),
+            settings=settings,
+            table=np.full(n, -1 if arrays is None else 0, dtype=np.int32),
+            start=np.zeros(n, dtype=np.int64) if start is None else start,
+            stop=np.zeros(n, dtype=np.int64) if stop is None else stop,
+            arrays=() if arrays is None else (arrays,),
+        )
 
     @classmethod
     def joined(cls, parts: Sequence[ProjectionColumns]) -> ProjectionColumns:
         """All projections of several tables, one after another."""
         if len(parts) == 1:
             return parts[0]
-        settings: list[tuple[str, Attributes]] = []
-        arrays: list[SynapseArrays] = []
-        moved = []
-        for part in parts:
-            table = np.where(part.table < 0, -1, part.table + len(arrays)).astype(np.int32)
-            setting = part.setting + np.int32(len(settings))
-            moved.append((part.source, part.target, setting, table, part.start, part.stop))
-            settings += part.settings
-            arrays += part.arrays
-        none = tuple(np.empty(0, dtype=kind) for kind in (np.int32,) * 4 + (np.int64,) * 2)
-        columns = [np.concatenate(column) for column in zip(none, *moved, strict=True)]
-        return cls(*columns[:3], tuple(settings), *columns[3:], tuple(arrays))
+        before = np.cumsum([0, *(len(part.settings) for part in parts)]).tolist()
+        tables = np.cumsum([0, *(len(part.arrays) for part in parts)]).tolist()
+        none32, none64 = np.empty(0, dtype=np.int32), np.empty(0, dtype=np.int64)
+        setting = [part.setting + np.int32(first) for part, first in zip(parts, before, strict=False)]
+        table = [
+            np.where(part.table < 0, -1, part.table + first).astype(np.int32)
+            for part, first in zip(parts, tables, strict=False)
+        ]
+        return cls(
+            source=np.concatenate([none32, *(part.source for part in parts)]),
+            target=np.concatenate([none32, *(part.target for part in parts)]),
+            setting=np.concatenate([none32, *setting]),
+            settings=tuple(own for part in parts for own in part.settings),
+            table=np.concatenate([none32, *table]),
+            start=np.concatenate([none64, *(part.start for part in parts)]),
+            stop=np.concatenate([none64, *(part.stop for part in parts)]),
+            arrays=tuple(arrays for part in parts for arrays in part.arrays),
+        )
 
     def __len__(self) -> int:
         return len(self.source)
@@ -218,7 +231,7 @@ class ProjectionColumns:
 
     def attributes(self, k: int, sizes: Sequence[int]) -> Attributes:
         """Attributes of the networkx edge of a projection; ``sizes`` are the units of all regions."""
-        attrs = self.settings[self.setting[k]][1]
+        attrs: Attributes = self.settings[self.setting[k]][1]
         if self.table[k] < 0:
             return attrs
         shape = sizes[self.target[k]], sizes[self.source[k]]
@@ -396,7 +409,8 @@ class DeclaredProjections:
                 if name in part:
                     return part[name]
             elif (k := part.find(source, target, name[2])) is not None:
-                return part.settings[part.setting[k]][1]
+                attrs: Attributes = part.settings[part.setting[k]][1]
+                return attrs
         return None
 
     def columns(self) -> ProjectionColumns:

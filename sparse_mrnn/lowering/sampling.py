@@ -237,14 +237,13 @@ def _sample(
     ]
     columns = plan.blocks.columns.take(members)
     lengths = columns.stop - columns.start
-    drawn = np.empty(0, np.int32), np.empty(0, np.int32)
-    if blocks:
-        lengths[each], *drawn = sample_many(rng, rules, [block.pair for block in blocks.values()])
+    own_lengths, own_rows, own_cols = sample_many(rng, rules, [block.pair for block in blocks.values()])
+    lengths[each] = own_lengths
     begin = np.cumsum(lengths) - lengths
     rows, cols = np.empty((2, int(lengths.sum())), dtype=np.int32)
     values = np.zeros(len(rows), dtype=plan.dtype)
     slots = ranges(begin[each], lengths[each]) if whole.any() else slice(None)
-    rows[slots], cols[slots] = drawn
+    rows[slots], cols[slots] = own_rows, own_cols
     for number, arrays in enumerate(columns.arrays):
         here = np.flatnonzero(whole & (columns.table == number))
         to, from_ = (_slots(start[here], lengths[here]) for start in (begin, columns.start))

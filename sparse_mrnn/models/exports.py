@@ -49,8 +49,9 @@ def explicit_graph(
         graph.set_region(replace(region, **now))
     every = declared.projection_columns()
     columns, against = with_synapses(every, matrices)
-    trained = frozenset().union(*(weights.trained_projections for weights in matrices))
-    is_trained = np.array([name in trained for name in every.names.tuples], dtype=bool)
+    is_trained = np.zeros(len(every), dtype=bool)
+    for weights in matrices:
+        is_trained[_declared_rows(every, weights)] = weights.are_trained
     # Settings as of now: each of those declared, perhaps of either sign, trained or not.
     kinds, setting = np.unique(columns.setting * 4 + against * 2 + is_trained, return_inverse=True)
     settings = []
@@ -60,8 +61,8 @@ def explicit_graph(
         if kind % 4 >= 2:
             kept["sign"] = "free"  # without Dale's law a weight may have any sign
         settings.append((key, {**kept, "trainable": kind % 2 == 1}))
-    setting = setting.reshape(-1).astype(np.int32)
-    graph.add_columns(replace(columns, setting=setting, settings=tuple(settings)))
+    numbers = setting.reshape(-1).astype(np.int32)
+    graph.add_columns(replace(columns, setting=numbers, settings=tuple(settings)))
     return graph
 
 
@@ -73,22 +74,28 @@ def with_synapses(
     O(synapses): those of a kind share arrays. With ``base``, the weights of shared synapses are the base
     values, without their gains.
     """
-    columns, names = declared.columns, declared.names
+    columns = declared.columns
     against, table = np.zeros((2, len(columns)), dtype=np.int32)
     start, stop = np.zeros((2, len(columns)), dtype=np.int64)
-    inputs = np.array([region.kind == "input" for region in declared.regions], dtype=bool)[columns.source]
     low_rank, arrays = declared.has("rank"), []
     table[low_rank] = -1
     for number, weights in enumerate(matrices):
-        own = np.flatnonzero((inputs == (weights.kind == "input")) & ~low_rank)
-        places, ptr = names.take(own).places_in(weights.projection_names), weights.ptr.cpu().numpy()
-        table[own], start[own], stop[own] = number, ptr[places], ptr[places + 1]
+        rows, ptr = _declared_rows(declared, weights), weights.ptr.cpu().numpy()
+        table[rows], start[rows], stop[rows] = number, ptr[:-1], ptr[1:]
         found, wrong = _arrays(weights, base)
         before = np.append(0, np.cumsum(wrong))
-        against[own] = before[ptr[places + 1]] > before[ptr[places]]
+        against[rows] = before[ptr[1:]] > before[ptr[:-1]]
         arrays.append(found)
     found_columns = replace(columns, table=table, start=start, stop=stop, arrays=tuple(arrays))
     return found_columns, against.astype(bool)
+
+
+def _declared_rows(declared: Projections, weights: SparseWeights) -> NDArray[np.int64]:
+    """Place among the declared projections of each one of a matrix, in the order of its values."""
+    inputs = np.array([region.kind == "input" for region in declared.regions], dtype=bool)
+    kind = inputs[declared.columns.source] == (weights.kind == "input")
+    own = np.flatnonzero(kind & ~declared.has("rank"))
+    return own[weights.projection_names.places_in(declared.names.take(own))]
 
 
 def refuse_low_rank(matrices: Matrices, what: str) -> None:
@@ -241,11 +248,9 @@ def _of_regions(declared: RegionGraph, matrices: Matrices) -> nx.MultiDiGraph:
         graph.add_node(name, kind=region.kind, units=region.n, sign=sign, **parent)
     every = declared.projection_columns()
     found, _ = with_synapses(every, matrices)
-    sizes = [region.n for region in every.regions]
-    for source, target, key, own in found.edges(tuple(declared), sizes):
-        if "rank" in own:
-            graph.add_edge(source, target, key, rank=own["rank"])
-            continue
+    sizes, names = [region.n for region in every.regions], every.names
+    for k in np.concatenate([_declared_rows(every, weights) for weights in matrices]).tolist():
+        own = found.attributes(k, sizes)
         block = own["weights"]
         values = block.arrays.values[block.start : block.stop].astype(np.float64)
         attrs = {
@@ -254,6 +259,10 @@ def _of_regions(declared: RegionGraph, matrices: Matrices) -> nx.MultiDiGraph:
             "weight": float(values.sum()),
             "mean_weight": float(values.mean()) if len(values) else 0.0,
         }
+        source, target, key = names[k]
         delay = {"delay": own["delay"]} if "delay" in own else {}
         graph.add_edge(source, target, key, **attrs, **delay)
+    for k in np.flatnonzero(every.has("rank")).tolist():
+        source, target, key = names[k]
+        graph.add_edge(source, target, key, rank=every[k].rank)
     return graph

@@ -250,13 +250,19 @@ class SparseWeights(FixedTensors):
         """Projections whose synapses or gains are trained; kept until that changes."""
         key = ("trained projections",)
         if key not in self.derived:
-            trained = self.trained_gains.cpu()
-            shared = (
-                self._names[k] for k in np.flatnonzero(self._gains_of[:, 0] >= 0).tolist()
-                if bool(trained[slice(*self._gains_of[k])].all())
-            )  # fmt: skip
-            self.derived[key] = frozenset([*self.projections[: self.trainable_projections], *shared])
+            which = np.flatnonzero(self.are_trained)
+            self.derived[key] = frozenset(self.projection_names.take(which).tuples)
         return self.derived[key]  # type: ignore[no-any-return]
+
+    @property
+    def are_trained(self) -> NDArray[np.bool_]:
+        """Tell of each projection, in the order of ``values``, if its synapses or gains are trained."""
+        gains = self._gains_of[self._order]
+        before = np.append(0, np.cumsum(self.trained_gains.tolist()))
+        every = before[gains[:, 1]] - before[gains[:, 0]] == gains[:, 1] - gains[:, 0]
+        found: NDArray[np.bool_] = (gains[:, 0] >= 0) & every
+        found[: self.trainable_projections] = True
+        return found
 
     def extra_repr(self) -> str:
         size = f"{self.shape[0]} x {self.shape[1]}"
@@ -501,9 +507,7 @@ class SparseWeights(FixedTensors):
         if self.gains is None:
             return 0
         first = self.trainable_projections
-        ranges = self._gains_of[self._order[first : first + self.shared_projections]]
-        before = np.append(0, np.cumsum(self.trained_gains.tolist()))
-        trained = int((before[ranges[:, 1]] - before[ranges[:, 0]] == ranges[:, 1] - ranges[:, 0]).sum())
+        trained = int(self.are_trained[first : first + self.shared_projections].sum())
         return int(self.ptr[first + trained] - self.ptr[first])
 
     def stored_values(self, operand: Operand, *, gain: Tensor | None = None) -> Tensor:

@@ -176,10 +176,11 @@ def graph_of(described: DescriptionModel, arrays: Arrays) -> RegionGraph:
         alone.append((*ends, key, {**graph.projection_attributes(*ends, key), **attrs}))
     nothing = SynapseArrays(np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0, np.float32))
     none = np.zeros(int(explicit.sum()), dtype=np.int64)
-    parts = (part[explicit] for part in (source, target, place[number]))
-    of_shared = ProjectionColumns.of_ranges(*parts, tuple(shared), nothing, none, none)
+    of_shared = ProjectionColumns.of_ranges(
+        source[explicit], target[explicit], place[number][explicit], tuple(shared), nothing, none, none
+    )
     of_alone = ProjectionColumns.of_edges(alone, {name: k for k, name in enumerate(names)})
-    graph.replace_columns(of_alone.take(slice(0, 0)))
+    graph.replace_columns(ProjectionColumns.joined([]))
     order = np.argsort(np.argsort(~explicit, kind="stable"))  # as the table has them
     graph.add_columns(ProjectionColumns.joined([of_shared, of_alone]).take(order))
     return graph

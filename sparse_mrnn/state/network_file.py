@@ -122,11 +122,11 @@ def topology(graph: RegionGraph, state: Mapping[str, Tensor]) -> dict[str, Any]:
 def _check_sizes(network: DescriptionModel, state: Tensors) -> None:
     """Refuse a header whose sizes are not those of the tensors, before anything is made of its size."""
     regions, table = network.regions, network.projections
-    rank_of = [settings.get("rank") for settings in table.settings]
-    ranked = {k for k, rank in enumerate(rank_of) if rank is not None}
+    ranks_given = enumerate(settings.get("rank") for settings in table.settings)
+    rank_of = {k: rank for k, rank in ranks_given if rank is not None}
     kinds = [entry["kind"] for entry in regions]
     edges = zip(table.source, table.target, table.setting, strict=True)
-    low_rank = [edge for edge in edges if edge[2] in ranked]
+    low_rank = [edge for edge in edges if edge[2] in rank_of]
     for kind, part in PARTS.items():
         own = sum(kinds[source] == kind for source in table.source)
         ranks = [(s, t, rank_of[k]) for s, t, k in low_rank if kinds[s] == kind]

@@ -47,7 +47,8 @@ def are_dense(extents: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Tell which projections are worth a dense block, from their `Extent` as rows."""
     start, stop, _, n_rows, _, n_cols = extents.T
     entries = n_rows * n_cols
-    return (entries >= BLOCK_ENTRIES) & (stop - start >= BLOCK_FILL * entries)
+    found: NDArray[np.bool_] = (entries >= BLOCK_ENTRIES) & (stop - start >= BLOCK_FILL * entries)
+    return found
 
 
 @dataclass(frozen=True)
