@@ -150,7 +150,8 @@ def report_of(
     meaning = dict(inherit="by the source neuron", pos="excitatory", neg="inhibitory", free="unsigned")
     signs: Counter[str] = Counter()
     every = graph.projection_columns("recurrent")
-    number = np.where(every.is_explicit, every.expected_synapses(), 0)
+    number = np.zeros(len(every))
+    number[every.is_explicit] = every.take(every.is_explicit).expected_synapses()
     each = np.bincount(every.columns.setting, number, len(every.columns.settings))
     for k in dict.fromkeys(every.columns.setting.tolist()):
         key, attrs = every.columns.settings[k]

@@ -350,22 +350,37 @@ class SparseWeights(FixedTensors):
         return bool((self._declared_signs != INHERITED).any())
 
     def signs_of(
-        self, projection: Tensor, col: Tensor, names: Sequence[ProjectionKey] | None = None
+        self, projection: Tensor, col: Tensor, order: NDArray[np.int64] | None = None
     ) -> Tensor:
         """Sign (int8) of synapses from units ``col`` in projections of these numbers; 0 for a free one.
 
-        The numbers are those in ``names``, by default in ``projections``.
+        The numbers are those in ``projections``, or in another ``order`` of them (`order_of_state`).
         """
         inherited = self.sign.to(col.device).index_select(0, col)
         if not self.has_own_signs:
             return inherited
-        order = self._order if names is None else self.numbers_of(names)
+        order = self._order if order is None else order
         own_sign = torch.from_numpy(self._declared_signs[order]).to(col.device)[projection]
         return torch.where(own_sign == INHERITED, inherited, own_sign)
 
-    def numbers_of(self, names: Sequence[ProjectionKey]) -> NDArray[np.int64]:
-        """Numbers of projections in the order in which they are declared."""
-        return np.array([self._number[name] for name in names], dtype=np.int64)
+    def order_of_state(self, order: Tensor) -> NDArray[np.int64]:
+        """Number, as declared, of each projection of a state, whose ``order`` has alphabetical ranks."""
+        found: NDArray[np.int64] = self._names.alphabetical()[order.cpu().numpy()]
+        return found
+
+    def declared_name(self, number: int) -> ProjectionKey:
+        """Name of a projection by its number as declared."""
+        return self._names[number]
+
+    @property
+    def declared_extents(self) -> NDArray[np.int64]:
+        """First row, rows, first column, columns of each projection as declared, shape (projections, 4)."""
+        return self._extents
+
+    @property
+    def declared_gains(self) -> NDArray[np.int64]:
+        """First gain of each projection as declared, and the one after its last; -1 if it shares none."""
+        return self._gains_of
 
     def csr_values(self, *, effective_weights: bool = True) -> Tensor:
         """Values in CSR order: weights as the dynamics use them, or the parameters. Differentiable."""
@@ -629,7 +644,7 @@ class SparseWeights(FixedTensors):
             args[-1].extend(misfits)  # torch raises them; nothing of this matrix is loaded
             return
         if "col" in saved:
-            self._order = self._names.alphabetical()[saved["order"].cpu().numpy()]
+            self._order = self.order_of_state(saved["order"])
         for name, parameter in (("values", self.values), ("gains", self.gains)):
             if parameter is not None and name in saved and saved[name].shape != parameter.shape:
                 _resize(parameter, parameter.detach().new_empty(saved[name].shape), None)
@@ -711,7 +726,7 @@ class SparseWeights(FixedTensors):
         self.group = table.group[table.group >= 0]
         self.crow, self.col, self.perm = pattern.crow, pattern.col, perm
         if table.projections is not self.projections:
-            self._order = self.numbers_of(table.projections)
+            self._order = np.array([self._number[name] for name in table.projections], dtype=np.int64)
         ends = torch.cumsum(table.lengths, 0).tolist()
         self.ptr = torch.tensor([0, *ends], dtype=torch.int64, device=device)
         self.order = self._alphabetical_rank().to(device)

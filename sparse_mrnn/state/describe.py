@@ -260,15 +260,16 @@ def synapse_digests(graph: RegionGraph) -> dict[str, str]:
     return {"regions": digest(described["regions"]), "projections": found.hexdigest()}
 
 
-def by_name(described: Description) -> dict[str, Any]:
-    """A description with its regions and projections by name, to be read by people."""
+def by_name(described: Description, *, projections: bool = True) -> dict[str, Any]:
+    """A description with its regions and, unless told not to, projections by name, to be read by people."""
     regions = {e["name"]: {k: v for k, v in e.items() if k != "name"} for e in described["regions"]}
     names, table = list(regions), described["projections"]
-    projections = {}
-    for source, target, k in zip(table["source"], table["target"], table["setting"], strict=True):
+    found: dict[str, Any] = {"settings": described["settings"], "regions": regions, "projections": {}}
+    rows = zip(table["source"], table["target"], table["setting"], strict=True)
+    for source, target, k in rows if projections else ():
         settings = dict(table["settings"][k])
-        projections[f"{names[source]} -> {names[target]} ({settings.pop('key')})"] = settings
-    return {"settings": described["settings"], "regions": regions, "projections": projections}
+        found["projections"][f"{names[source]} -> {names[target]} ({settings.pop('key')})"] = settings
+    return found
 
 
 def _region(k: int, region: Region, arrays: Arrays | None) -> dict[str, Any]:
