@@ -748,10 +748,11 @@ class RegionGraph(nx.MultiDiGraph):
         if names is None:
             names = self.__dict__["_shared_names"] = {}
             columns = self._columns()
+            labels = columns.names(tuple(self))
             for k in np.flatnonzero(columns.from_settings(lambda attrs: "share" in attrs, np.bool_)).tolist():
                 share = columns.settings[columns.setting[k]][1]["share"]
                 if share not in names:
-                    names[share] = columns.names(tuple(self))[k]
+                    names[share] = labels[k]
         if not self.has_edge(*names.setdefault(shared, name)):
             names[shared] = name
         return names[shared]

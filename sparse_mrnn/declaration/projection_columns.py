@@ -209,7 +209,7 @@ class ProjectionColumns:
         return None
 
     def in_networkx_order(self) -> ProjectionColumns:
-        """As networkx lists edges: by source, then in the order in which its targets were declared."""
+        """Sort as networkx lists edges: by source, then in the order in which its targets were declared."""
         if (np.diff(self.pair) > 0).all():
             return self
         _, first, which = np.unique(self.pair, return_index=True, return_inverse=True)
@@ -217,7 +217,7 @@ class ProjectionColumns:
         return self if (np.diff(order) == 1).all() else self.take(order)
 
     def from_settings(self, read: Callable[[Attributes], Any], dtype: DTypeLike) -> NDArray[Any]:
-        """What ``read`` finds in the attributes of each projection, as an array."""
+        """Read something from the attributes of each projection, into an array; once for each setting."""
         found = np.empty(len(self.settings), dtype=dtype)
         for k, (_, attrs) in enumerate(self.settings):
             found[k] = read(attrs)

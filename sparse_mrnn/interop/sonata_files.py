@@ -208,7 +208,7 @@ class TypeTable:
         return replace(self, ids=self.ids[which], codes=codes)
 
     def from_labels(self, name: str, read: Callable[[str | None], Any], dtype: DTypeLike) -> NDArray[Any]:
-        """What ``read`` makes of each cell of a column; it is asked once for each distinct one."""
+        """Read each cell of a column into an array; once for each distinct cell."""
         return np.array([read(label) for label in self.labels[name]], dtype=dtype)[self.codes[name]]
 
     def equals(self, name: str, value: str | None) -> NDArray[np.bool_]:

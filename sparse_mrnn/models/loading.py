@@ -136,9 +136,9 @@ def _give_synapses(net: mRNN | ElmanmRNN) -> None:
     if not every.in_arrays.any():
         return
     found, _ = with_synapses(every, net.weight_matrices(), base=True)
-    settings, setting = list(declared.settings), declared.setting.copy()
+    settings, setting, names = list(declared.settings), declared.setting.copy(), every.names
     for k in np.flatnonzero(every.in_arrays & every.has(LABELS)).tolist():
-        source, target, key = every.names[k]
+        source, target, key = names[k]
         codes = net.weights(net.kind_of(source)).gain_codes((source, target, key)).cpu().numpy()
         attrs = settings[setting[k]][1]
         setting[k] = len(settings)

@@ -105,7 +105,8 @@ def describe(graph: RegionGraph, settings: Mapping[str, Any], arrays: Arrays | N
     >>> describe(g, {"dt": 5})["projections"]["settings"]
     [{'fan_in': 2, 'key': 'default', 'self_connections': True, 'trainable': True}]
     """
-    columns = graph.projection_columns().columns
+    every = graph.projection_columns()
+    columns, names = every.columns, every.names
     # Of a million projections, most have the settings of others: each is described once.
     kinds, first, kind = np.unique(
         columns.setting * 2 + (columns.table >= 0), return_index=True, return_inverse=True
@@ -114,7 +115,7 @@ def describe(graph: RegionGraph, settings: Mapping[str, Any], arrays: Arrays | N
     number = np.empty(len(kinds), dtype=np.int64)
     for k in np.argsort(first).tolist():
         (key, attrs), explicit = columns.settings[kinds[k] // 2], bool(kinds[k] % 2)
-        label = projection_label(*columns.names(tuple(graph))[int(first[k])])
+        label = projection_label(*names[int(first[k])])
         own = _projection(attrs, label, explicit or "weights" in attrs, arrays is None)
         text = json.dumps({"key": key, **own}, sort_keys=True)
         number[k] = distinct.setdefault(text, len(distinct))
