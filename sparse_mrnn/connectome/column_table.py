@@ -71,6 +71,11 @@ class ColumnTable:
         """The names of the columns."""
         return list(self.data.column_names)
 
+    @property
+    def not_read(self) -> tuple[str, ...]:
+        """The names of columns that there are and that were not read."""
+        return tuple(column for column in self.known if column not in self.columns)
+
     def location(self, row: int, column: str) -> str:
         """Say where a value is: file, line (or row) and column."""
         if self.path is not None and self.dialect is not None:

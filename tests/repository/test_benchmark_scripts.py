@@ -123,3 +123,13 @@ def test_analysis(load):
     assert len(lines(large)) == 6
     rows = script.search(None)
     assert len(lines(script.finders(rows))) == len(rows) == 5
+
+
+@pytest.mark.slow
+def test_currents(load):
+    script = load("currents", NEURONS=500, SYNAPSES=5_000, REGIONS=5, UNITS=100, DEGREE=20, STEPS=20, RESERVOIR=300, SAMPLES=80)
+    assert len(script.rows_of("shuffle", script.shuffle())) == 3
+    assert len(script.rows_of("currents", script.currents_part())) == 3
+    found = script.readout()
+    assert found["read"] < 3
+    assert len(script.rows_of("readout", found)) == 4

@@ -59,8 +59,9 @@ def read_flywire(
     defaults: dict[str, Any] = {"regions": "super_class", "signs": "fly", "name": "flywire"}
     if options.get("sign") is None:
         defaults["transmitter"] = "nt_type"
-    if any("nt_type_score" in table.columns for table in of_neurons):
-        defaults["confidence"] = "nt_type_score"
+        known = {column for table in of_neurons for column in table.columns}
+        if options.get("transmitter", "nt_type") == "nt_type" and {"nt_type", "nt_type_score"} <= known:
+            defaults["confidence"] = "nt_type_score"
     if not files and "regions" not in options:
         wanted = "a neurons, classification or consolidated_cell_types table"
         raise ConnectomeError(f"{root}: {wanted} is missing; add one, or say regions='neuropil'.")
