@@ -165,7 +165,7 @@ class _Reading:
         """Read the populations of a file."""
         rows, what = [], self.what
         if file.types is not None:
-            rows = read_types(file.types, f"{what}_type_id")
+            rows = read_types(file.types, f"{what}_type_id").rows()
             self._of_file[file.types.name] = list(dict.fromkeys(name for row in rows for name in row))
         self._of_file[file.path.name] = of_file = []
         with opened(file.path) as content:

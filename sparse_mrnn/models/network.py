@@ -321,7 +321,7 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
             blocks = lower(self.graph, kind, stream, constrained=constrained, dtype=dtype)
         else:
             blocks = without_synapses(self.graph, kind, constrained=constrained, dtype=dtype)
-        projections = [p for p in self.graph.projections(kind) if p.rank is not None]
+        projections = list(self.graph.low_rank_projections(kind))
         if not projections:
             return SparseWeights(blocks, self.dtype, self.device)
         rng = low_rank_stream(self.seed, kind)
