@@ -87,14 +87,14 @@ def graph_from_tables(tables: ConnectomeTables, settings: ImportSettings) -> tup
     n = graph.n_units
     onto, out_of = _degrees(matrices, n)
     tables_read = [table for table in (tables.neurons, tables.edges) if table is not None]
-    notes = [*tables.notes, *regions.notes]
+    notes = [note for table in tables_read for note in table.notes] + [*tables.notes, *regions.notes]
     if tables.weight is None:
         notes.append("without a column of weights, every row is one synapse")
     if how == SCALES["none"]:
         raw = "raw counts make activity grow without bound in most models"
         notes.append(f"{raw}; give a spectral radius or a scale to simulate")
     report = ImportReport(
-        source=tables.label, rows={table.name: len(table) for table in tables_read}, dropped=dropped,
+        source=tables.label, rows={table.name: table.rows_read for table in tables_read}, dropped=dropped,
         neurons=n, isolated=int(isolated.sum()), edges=edges, synapses=synapses,
         merged=sum(m.nnz for m in matrices), density=_pairs(matrices) / n**2, signs=signs.tally, weights=how,
         regions=region_rows(graph, onto, out_of), projections=graph.number_of_edges(), notes=tuple(notes),
@@ -106,7 +106,10 @@ def _signed_matrices(
     tables: ConnectomeTables, rows: EdgeRows, signs: Signs, of_units: NDArray[np.int8] | None,
     settings: ImportSettings,
 ) -> Matrices:
-    """Make the matrix of every projection key and sign. Rows between the same neurons are summed."""
+    """Make the matrix of every projection key and sign. Rows between the same neurons are summed.
+
+    Weights of ``rows`` get their signs.
+    """
     code, labels = None, ["default"]
     if settings.parallel != "sum":
         code, labels = tables.edges.labels(tables.edges.need(settings.parallel))
@@ -130,8 +133,10 @@ def _signed_matrices(
         else:
             sign, key, common = signs.values[part], labels[group // 3], group % 3 - 1
             key = SIGN_KEYS[common] if labels == ["default"] else f"{key} {SIGN_KEYS[common]}"
-        value = np.where(sign == 0, weight, np.abs(weight) * sign)
-        matrices[key, common] = sp.coo_array((value, (target, source)), shape=shape).tocsr()
+        if weight.min(initial=0) < 0:
+            np.abs(weight, out=weight, where=sign != 0)
+        np.multiply(weight, sign, out=weight, where=sign != 0)  # in place: rows may be hundreds of millions
+        matrices[key, common] = sp.coo_array((weight, (target, source)), shape=shape).tocsr()
     return matrices
 
 

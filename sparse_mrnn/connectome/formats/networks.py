@@ -12,7 +12,7 @@ import networkx as nx
 import numpy as np
 
 from sparse_mrnn.connectome.assemble import graph_from_tables
-from sparse_mrnn.connectome.column_table import arrow
+from sparse_mrnn.connectome.column_table import arrow, listed
 from sparse_mrnn.connectome.edge_rows import ConnectomeTables, indexed_edges, node_table
 from sparse_mrnn.connectome.report import ImportReport
 from sparse_mrnn.connectome.settings import ImportOptions, ImportSettings
@@ -30,7 +30,8 @@ def from_networkx(
     graph : networkx graph
         An undirected edge becomes a connection in each direction.
     weight : str, optional
-        Edge attribute with the weight. If it is None or no edge has it, every edge is one synapse.
+        Edge attribute with the weight. None: every edge is one synapse; so it is if edges have no attribute
+        "weight" and no other number.
     **options
         See `ImportSettings`.
 
@@ -107,6 +108,8 @@ def _import(
         attributes += [attributes[k] for k in both.tolist()]
     columns = _columns(settings.edge_columns(), attributes)
     without = [k for k, data in enumerate(attributes) if data.get(weight) is None]
+    if weight is not None and attributes and len(without) == len(attributes):
+        _refuse_no_weight(weight, attributes, label)
     if weight is None or len(without) == len(attributes):
         weight = None
     elif without:
@@ -120,6 +123,18 @@ def _import(
         neurons=node_table("nodes", names, _columns(settings.neuron_columns(), of_nodes)), notes=notes,
     )
     return graph_from_tables(tables, settings)
+
+
+def _refuse_no_weight(weight: str, attributes: list[dict[str, Any]], label: str) -> None:
+    """Refuse a weight that no edge has, unless it is the default and edges have no numbers."""
+    names = list(dict.fromkeys(name for data in attributes for name in data))
+    kinds = {name: {type(data[name]) for data in attributes if name in data} for name in names}
+    numbers = [name for name in names if kinds[name] & {int, float} and name.lower() not in ("id", "suid", "key")]
+    if weight != "weight" or numbers:
+        problem = f"no edge has the attribute {weight!r}. {listed(weight, names)}" if names else (
+            f"no edge has the attribute {weight!r}, nor any other."
+        )
+        raise ConnectomeError(f"{label}: {problem} Name it with weight=, or take each edge as one with weight=None.")
 
 
 def _columns(wanted: list[str], attributes: list[dict[str, Any]]) -> dict[str, Any]:
