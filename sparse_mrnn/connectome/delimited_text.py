@@ -326,7 +326,7 @@ def _columns(
     first_line, first = rows[0]
     widths = Counter(len(cells) for _, cells in rows[1 : SAMPLE + 1]) or Counter([len(first)])
     width = max(widths, key=lambda n: (widths[n], n))
-    where = f"{path}, line {first_line}"
+    where = f"{path}, line {first_line - _lines_of_row(first) + 1}"
     if options.columns is not None:
         names = list(options.columns)
         kept = _without_blank_ends([cells for _, cells in rows])
@@ -409,16 +409,19 @@ def _header_row(
             if not cells[0]:
                 return k
             if len(cells) > 2 or delimiter == ",":
-                raise _no_header(where, cells, " (or like the names that pandas gives to columns)")
+                raise _no_header(where, cells, " (or like the names that pandas gives to columns, which source= and target= take)")
         return None if any(map(is_number, filled)) else k
     return 0
 
 
 def _no_header(where: str, cells: Sequence[str], also: str = "") -> ConnectomeError:
-    names = [*("source", "target", "weight")[: len(cells)], *("...",) * (len(cells) > 3)]
+    names = ["row"] if len(cells) > 3 and cells[0] in ("0", "1") else []
+    names += ["source", "target", "weight", "time", "other"][: len(cells) - len(names)]
+    such = f"columns={names}" if len(names) == len(cells) else f"columns=[{', '.join(map(repr, names))}, ...]"
     return ConnectomeError(
-        f"{where}: the first line, {', '.join(cells)!r:.60}, looks like a row{also}, not like a header. If so, "
-        f"name all columns in their order: columns={names} (on the command line --columns)."
+        f"{where}: the first line, {', '.join(cells)!r:.60}, looks like a row{also}, not like a header. If it is "
+        f"one, name all {len(cells)} columns in the order of the file with columns= (on the command line "
+        f"--columns), with 'source', 'target' and 'weight' where these are: {such}, say."
     )
 
 
@@ -481,7 +484,8 @@ def explain(path: Path, dialect: Dialect, kinds: Mapping[str, str], reason: str)
             value, where = cells[k].strip(), f"{path.name}, line {line}, column {column!r}"
             plain = value.replace(",", ".") if dialect.decimal == "," else value
             if kinds[column] == "number" and value and not is_number(plain):
-                advice = " Give decimal=',' if commas are decimal signs." if "," in value else ""
+                comma = " Write it without a thousands separator, or give decimal=',' if that is a decimal comma."
+                advice = comma if "," in value else ""
                 raise ConnectomeError(f"{where}: {value!r:.80} is not a number.{advice}")
             if "\ufffd" in value:
                 raise ConnectomeError(f"{where}: {value!r:.80} is not UTF-8 text.")

@@ -109,8 +109,9 @@ def edge_rows(tables: ConnectomeTables, settings: ImportSettings) -> EdgeRows:
     if missing is not None:
         rows.dropped["edges whose source or target has no id"] = int(missing.sum())
     if not known.all():
-        unknown = ~known if missing is None else ~known & ~missing
-        rows.dropped["edges with a neuron that the neuron table does not have"] = int(unknown.sum())
+        unknown = int((~known if missing is None else ~known & ~missing).sum())
+        if unknown:
+            rows.dropped["edges with a neuron that the neuron table does not have"] = unknown
     if settings.select is not None:
         outside = known & ~(selected[source] & selected[target])
         rows.drop("edges with a neuron outside the selection", outside)

@@ -104,8 +104,11 @@ def checked(path: Path) -> dict[str, zipfile.ZipInfo]:
     return members
 
 
-def content(path: Path, member: str, limit: int = LARGEST) -> bytes:
-    """Read a folder's file, or a member of an archive that `checked` accepted; at most ``limit`` bytes."""
+def content(path: Path, member: str, limit: int = LARGEST, *, cut: bool = False) -> bytes:
+    """Read a folder's file, or a member of an archive that `checked` accepted.
+
+    It may have ``limit`` bytes, or is ``cut`` to so many.
+    """
     where = f"{path / member}" if path.is_dir() else f"{path}: member {member!r}"
     try:
         if path.is_dir():
@@ -121,6 +124,8 @@ def content(path: Path, member: str, limit: int = LARGEST) -> bytes:
                 raise EOFError("it is cut short")
     except DAMAGE as error:
         raise ConnectomeError(f"{where} cannot be read: {error}. Download it again.") from None
+    if cut:
+        return data[:limit]
     if len(data) > limit:
         raise ConnectomeError(f"{where} holds more than the {limit:,} bytes that it may.")
     return data
