@@ -215,6 +215,7 @@ def likely_delimiter(lines: Sequence[str]) -> str:
     """Find which of comma, tab, semicolon, bar and blank splits most lines into most cells alike."""
     found: dict[str, float] = {}
     some = [line for line in lines if line.strip()][:50]
+    some = some[: max(5, HEAD // max(map(len, some), default=1))]
     for delimiter in DELIMITERS:
         widths = Counter(len(cells_of(line, delimiter)) for line in some)
         found[delimiter] = max(((width - 1) * count for width, count in widths.items()), default=0)

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -14,13 +15,14 @@ from numpy.typing import NDArray
 
 from sparse_mrnn.connectome.column_table import arrow
 from sparse_mrnn.connectome.delimited_text import (
-    Dialect, Preamble, TextOptions, cells_of, decimal_sign, is_number, likely_delimiter, opened, preamble,
+    COMMENTS, Dialect, Preamble, TextOptions, cells_of, decimal_sign, is_number, likely_delimiter, opened, preamble,
 )  # fmt: skip
 from sparse_mrnn.connectome.table_files import GROWTH, SPARED, plain_name
 from sparse_mrnn.errors import ConnectomeError
 
-LOOKED_AT = 40
-"""First lines that say how a matrix is laid out."""
+LOOKED_AT, ENOUGH = 40, 1 << 17
+"""First lines that say how a matrix is laid out; eight do if they have so many characters."""
+COMPRESSED = (".gz", ".bz2", ".zst")
 CORNER_WORDS = {
     "", "id", "name", "names", "neuron", "neurons", "index", "label", "labels", "row", "rows", "cell", "unit", "node",
     "unnamed0", "rownames", "from", "to", "source", "target", "pre", "post", "rootid", "bodyid", "skid",
@@ -63,9 +65,8 @@ def read_text_matrix(file: Path, options: TextOptions) -> TextMatrix:
     dialect = Dialect((), delimiter, 0, comment=above.comment, stated=True, runs=delimiter == " ")
     if dialect.runs and re.search(rb"[ \t][ \t]|^[ \t]|[ \t]\n|\t|[ \t]$", data) is None:
         dialect = replace(dialect, runs=False)
-    data = _trimmed(dialect.plain(data, file), delimiter)
-    table = [cells_of(line, delimiter) for line in itertools.islice(_lines(data), LOOKED_AT)]
-    count = data.count(b"\n") + 1
+    data, count = _trimmed(dialect.plain(data, file), delimiter)
+    table = [cells_of(line, delimiter) for line in itertools.islice(_lines(data), len(lines))]
     layout = _layout(file, table, count)
     decimal = options.decimal
     if decimal is None and delimiter != ",":
@@ -77,15 +78,7 @@ def read_text_matrix(file: Path, options: TextOptions) -> TextMatrix:
 
 def _content(file: Path) -> bytes:
     """Read a file as UTF-8 text with simple ends of lines."""
-    most = max(SPARED, GROWTH * file.stat().st_size)
-    blocks: list[bytes] = []
-    with opened(file) as stream:
-        while block := stream.read(16 << 20):
-            blocks.append(block)
-            if sum(map(len, blocks)) > most:
-                raise ConnectomeError(f"{file}: more than {most:,} bytes; this looks like a decompression bomb.")
-    data = b"".join(blocks)
-    del blocks
+    data = _unpacked(file) if file.suffix in COMPRESSED else file.read_bytes()
     if data[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in data[:4096]:
         raise ConnectomeError(f"{file}: this is not UTF-8 text (UTF-16 or binary). Save it as UTF-8.")
     data = data.removeprefix(b"\xef\xbb\xbf")
@@ -94,6 +87,17 @@ def _content(file: Path) -> bytes:
     if not data.isascii():
         data.decode()  # an error names the byte
     return data
+
+
+def _unpacked(file: Path) -> bytes:
+    most = max(SPARED, GROWTH * file.stat().st_size)
+    blocks: list[bytes] = []
+    with opened(file) as stream:
+        while block := stream.read(16 << 20):
+            blocks.append(block)
+            if sum(map(len, blocks)) > most:
+                raise ConnectomeError(f"{file}: more than {most:,} bytes; this looks like a decompression bomb.")
+    return b"".join(blocks)
 
 
 def _lines(data: bytes) -> Iterator[str]:
@@ -108,12 +112,13 @@ def _lines(data: bytes) -> Iterator[str]:
 def _first_lines(data: bytes) -> list[str]:
     """Return the lines to look at: comments and blank lines, and some more."""
     out: list[str] = []
-    filled = 0
+    filled = length = 0
     for line in _lines(data):
         out.append(line)
-        filled += bool(line.strip()) and not line.lstrip().startswith(("#", "%", "//"))
-        if filled == LOOKED_AT:
-            break
+        if line.strip() and not line.lstrip().startswith(COMMENTS):
+            filled, length = filled + 1, length + len(line)
+            if filled == LOOKED_AT or (filled > 8 and length > ENOUGH):
+                break
     return out
 
 
@@ -123,21 +128,19 @@ def _without_preamble(data: bytes, lines: list[str], above: Preamble) -> tuple[b
     return data[start:], [ln for ln in lines[above.first :] if not (sign and ln.lstrip().startswith(sign))]
 
 
-def _trimmed(data: bytes, delimiter: str) -> bytes:
-    """Cut blank lines, and those at the end that have nothing but delimiters."""
-    if b"\n\n" in data or b"\n \n" in data:
-        data = re.sub(rb"\n[ \t]*(?=\n)", b"", data)
-    end = len(data)
-    while end and data[end - 1 : end] in (b"\n", b" ", b"\t"):
-        end -= 1
-    start = data.rfind(b"\n", 0, end) + 1
-    while start and delimiter != " " and not data[start:end].strip(delimiter.encode() + b' \t"'):
-        end = start - 1
-        start = data.rfind(b"\n", 0, end) + 1
-    if delimiter == "\t":  # an empty last cell may end in a tab
-        while data[end : end + 1] == b"\t":
-            end += 1
-    return data[:end].lstrip(b"\n")
+def _trimmed(data: bytes, delimiter: str) -> tuple[bytes, int]:
+    """Cut blank lines, and those at the end that have nothing but delimiters; return how many lines are left."""
+    ends = np.flatnonzero(np.frombuffer(data, np.uint8) == ord("\n"))
+    if (np.diff(ends, prepend=-1) < 4).any():  # lines that may be blank
+        data = re.sub(rb"(?m)^[ \t]*\n", b"", data) if delimiter != "\t" else re.sub(rb"(?m)^ *\n", b"", data)
+        ends = np.flatnonzero(np.frombuffer(data, np.uint8) == ord("\n"))
+    blank = b" \n" if delimiter == "\t" else b" \t\n"
+    kept = len(data.rstrip(blank))
+    start = data.rfind(b"\n", 0, kept) + 1
+    while start and delimiter != " " and not data[start:kept].strip(delimiter.encode() + b' \t"'):
+        kept = start - 1
+        start = data.rfind(b"\n", 0, kept) + 1
+    return data[:kept], int((ends < kept).sum()) + 1
 
 
 def _layout(file: Path, table: list[list[str]], count: int) -> Layout:
@@ -222,8 +225,8 @@ def _blank_diagonal(rows: Sequence[Sequence[str]]) -> bool:
 class _Cells:
     """The cells of a matrix that are not 0, names of rows, blank cells by column, and the lines read."""
 
-    row: NDArray[np.int64]
-    col: NDArray[np.int64]
+    row: NDArray[Any]
+    col: NDArray[Any]
     value: NDArray[np.float64]
     names: list[str] | None
     blank: NDArray[np.int64]
@@ -253,22 +256,28 @@ def _numbers(
             column_types=types, strings_can_be_null=True, null_values=["", '""'], decimal_point=decimal
         ),
     )
-    parts: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]] = []
+    parts: list[tuple[NDArray[Any], NDArray[Any], NDArray[np.float64]]] = []
     names: list[str] | None = [] if layout.names else None
     blank, lines = np.zeros(width - first, dtype=np.int64), 0
     try:
         for batch in pa.csv.open_csv(pa.BufferReader(pa.py_buffer(body)), *options):
             if names is not None:
                 names += [("" if name is None else name).strip() for name in batch.column(0).to_pylist()]
-            numbers = [batch.column(k) for k in range(first, width)]
-            blank += [column.null_count for column in numbers]
-            filled = (column.fill_null(0) if column.null_count else column for column in numbers)
-            values = np.stack([column.to_numpy() for column in filled], axis=1) if numbers else np.empty((0, 0))
-            row, col = np.nonzero(values)
-            parts.append((row + lines, col, values[row, col]))
+            numbers = batch.columns[first:]
+            nulls = np.array([column.null_count for column in numbers], dtype=np.int64)
+            blank += nulls
+            if nulls.any():
+                numbers = [column.fill_null(0) for column in numbers]
+            if numbers:
+                values = pa.RecordBatch.from_arrays(numbers, columns[first:]).to_tensor().to_numpy().ravel()
+                there = np.flatnonzero(values)
+                row, col = np.divmod(there.astype(np.int32), np.int32(width - first))
+                parts.append((row + np.int32(lines), col, values[there]))
             lines += batch.num_rows
     except pa.ArrowException as error:
         return _by_cells(file, data[start:], layout, delimiter, decimal, above, error)
+    if not parts:
+        raise ConnectomeError(f"{file}: there are names of rows, but no numbers.")
     row, col, value = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     return _Cells(row, col, value, names, blank, lines)
 
