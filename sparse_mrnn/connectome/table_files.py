@@ -207,6 +207,7 @@ def _read_binary(path: Path, kinds: Mapping[str, str]) -> Any:
             columns[column] = values.dictionary_encode() if several else values
         chunks.append(pa.table(columns))
         waiting.clear()
+        pa.default_memory_pool().release_unused()
 
     for batch in _batches(path, list(kinds)):
         batch.validate(full=True)  # before its size is asked for, which reads offsets
@@ -231,11 +232,11 @@ def _batches(path: Path, columns: list[str]) -> Iterator[Any]:
         _refuse_growth(path, file.metadata.num_rows * 8 * len(columns))
         yield from file.iter_batches(batch_size=1 << 18, columns=columns, use_threads=False)
         return
-    with pa.memory_map(str(path)) as mapped:
-        schema = pa.ipc.open_file(mapped).schema
+    with pa.OSFile(str(path)) as stream:  # a memory map would count as memory of the process
+        schema = pa.ipc.open_file(stream).schema
         fields = sorted(schema.get_field_index(column) for column in columns)
         options = pa.ipc.IpcReadOptions(included_fields=fields, use_threads=False)
-        file = pa.ipc.open_file(mapped, options=options)
+        file = pa.ipc.open_file(stream, options=options)
         for k in range(file.num_record_batches):
             yield file.get_batch(k)
 

@@ -189,8 +189,8 @@ def _array(stream: BinaryIO, size: int) -> NDArray[Any]:
         raise DamageError(f"the header of an array is damaged ({error})") from None
 
 
-def _shape_and_type(data: bytes) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """Read the header of an array."""
+def _shape_and_type(data: bytes, size: int) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Read the header of an array, and refuse one that does not agree with its ``size`` in bytes."""
     stream = io.BytesIO(data)
     try:
         with warnings.catch_warnings():
@@ -199,6 +199,8 @@ def _shape_and_type(data: bytes) -> tuple[tuple[int, ...], np.dtype[Any]]:
             shape, _, kind = read(stream)
     except Exception as error:  # of many kinds
         raise DamageError(f"the header of an array is damaged ({error})") from None
+    if kind.kind != "O" and stream.tell() + math.prod(shape) * kind.itemsize != size:
+        raise DamageError(f"the header of an array of {size:,} bytes promises {math.prod(shape):,} values")
     return shape, kind
 
 
@@ -218,13 +220,17 @@ def _npy(file: Path, _: str | None) -> LabelledMatrix:
 
 
 def _npz(file: Path, variable: str | None, labelled: bool) -> LabelledMatrix:
-    members = {name.removesuffix(".npy"): name for name in checked(file) if name.endswith(".npy")}
+    infos = checked(file)
+    members = {name.removesuffix(".npy"): name for name in infos if name.endswith(".npy")}
 
     def array(name: str) -> NDArray[Any]:
         data = content(file, members[name])
         return _array(io.BytesIO(data), len(data))
 
-    heads = {name: _shape_and_type(content(file, members[name], HEADER_BYTES, cut=True)) for name in members}
+    heads = {
+        name: _shape_and_type(content(file, member, HEADER_BYTES, cut=True), infos[member].file_size)
+        for name, member in members.items()
+    }
     texts = {}
     for name in (*(LABELS if labelled else ()), "orientation"):
         if name in members and name != variable:
