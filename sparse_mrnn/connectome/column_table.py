@@ -120,6 +120,7 @@ class ColumnTable:
     def forget(self, columns: Collection[str]) -> None:
         """Let go of columns that were read, and of their memory."""
         self.data = self.data.select([column for column in self.columns if column not in columns])
+        arrow().default_memory_pool().release_unused()
 
     def need(self, column: str) -> str:
         """Return the column's name; if the table lacks it, raise an error that lists the columns."""
@@ -258,16 +259,19 @@ class ColumnTable:
     def numbers(self, column: str) -> NDArray[np.float64]:
         """Read the finite numbers of a column."""
         pa = arrow()
-        values = self.data.column(self.need(column)).combine_chunks()
+        values = self.data.column(self.need(column))
         kind = values.type
         if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
-            text = self._cast(values, column, pa.string())
+            text = self._cast(values.combine_chunks(), column, pa.string())
             number = pa.compute.match_substring_regex(pa.compute.utf8_trim_whitespace(text), NUMBER)
             if pa.compute.any(pa.compute.invert(number)).as_py():
                 row = int(pa.compute.index(number, False).as_py())
                 raise ConnectomeError(f"{self.location(row, column)}: {text[row].as_py()!r} is not a number.")
-            values = text
-        numbers: NDArray[np.float64] = self._cast(values, column, pa.float64()).to_numpy(zero_copy_only=False)
+            values = pa.chunked_array([self._cast(text, column, pa.float64())])
+        numbers, start = np.empty(len(values)), 0
+        for chunk in values.chunks:  # without a copy of them all
+            numbers[start : start + len(chunk)] = chunk.to_numpy(zero_copy_only=False)
+            start += len(chunk)
         bad = np.flatnonzero(~np.isfinite(numbers))
         if len(bad):
             what = "the number is missing or NaN" if np.isnan(numbers[bad[0]]) else "the number is infinite"

@@ -134,8 +134,10 @@ def _matched(
 
     The last array marks the rows without an id at one end; None if there are none.
     """
-    ends = [tables.edges.ids(column, settings.missing_ids) for column in (tables.source, tables.target)]
-    tables.edges.forget({tables.source, tables.target} - set(settings.edge_columns()))
+    ends: list[Ids] = []
+    for column, again in ((tables.source, {tables.target}), (tables.target, set())):
+        ends.append(tables.edges.ids(column, settings.missing_ids))
+        tables.edges.forget({column} - set(settings.edge_columns()) - again)
     missing = (ends[0].codes < 0) | (ends[1].codes < 0)
     without = missing if missing.any() else None
     if tables.neurons is None:
@@ -202,7 +204,7 @@ def _weights(tables: ConnectomeTables, settings: ImportSettings) -> NDArray[np.f
     if tables.weight is None:
         return np.ones(len(tables.edges))
     whole = tables.edges.is_whole(tables.weight)
-    weight = np.require(tables.edges.numbers(tables.weight), requirements="W")  # signs are put into it
+    weight = tables.edges.numbers(tables.weight)
     tables.edges.forget({tables.weight} - set(settings.edge_columns()))
     if settings.counts and not (whole and 0 <= weight.min(initial=0) and weight.max(initial=0) <= 2**53):
         kinds = (
