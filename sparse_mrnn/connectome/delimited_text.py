@@ -284,6 +284,9 @@ def sniff(
     body = [
         line for line in lines[above.first :] if not (above.comment and line.strip().startswith(above.comment))
     ]
+    if body and re.fullmatch(r"\S+ \S+ \{.*\}\s*", body[0]):
+        how = "from_networkx(networkx.read_edgelist(path, create_using=networkx.DiGraph))"
+        raise ConnectomeError(f"{path}: this is an edge list of networkx with attributes; read it with {how}.")
     delimiter = options.delimiter or above.delimiter or likely_delimiter(body)
     if options.delimiter == "" or len(delimiter.encode()) != 1 or delimiter in '"\r\n\0':
         problem = f"the delimiter is {options.delimiter!r}; it must be one character, such as ',' or '\\t'."
@@ -404,7 +407,9 @@ def _header_row(
     """Find the row of the header if none has names that are known; None if there is no header."""
     for k, (_, cells) in enumerate(rows[:50]):
         filled = [cell for cell in cells if cell]
-        if len(rows) > k + 1 and len(filled) < min(2, width) and not any(map(is_number, filled)):
+        nameless = len(cells) == width and not cells[0] and all(cells[1:])  # names of rows, as pandas has them
+        few = len(filled) < min(2, width) and not nameless
+        if len(rows) > k + 1 and few and not any(map(is_number, filled)):
             continue  # a title
         if _counted(cells) and len(rows) > 1 and len(cells) > 1:
             if not cells[0]:

@@ -39,6 +39,7 @@ class ImportOptions(TypedDict, total=False):
     keep_isolated: bool
     unknown: Literal["error", "drop", "keep"]
     missing_ids: Literal["error", "drop", "keep"]
+    repeated_ids: Literal["error", "first", "drop"]
     trainable: bool
     share: bool | str | None
     name: str
@@ -99,6 +100,8 @@ class ImportSettings:
         Rows whose id is blank or a word such as NA, NaN or NULL; "drop" leaves them out and counts them, "keep"
         takes the word for a neuron's name (a blank is left out). CAVE's root id 0, which belongs to no neuron,
         is left out and counted unless "keep".
+    repeated_ids : {"error", "first", "drop"}
+        Neurons with several rows in a neuron table: refused, their first row, or left out; counted.
     trainable : bool
     share : {"cell types", "source", "target"}, optional
         Learn gains of the weights, which stay as they are: one for each pair of regions (which are the cell
@@ -129,6 +132,7 @@ class ImportSettings:
     keep_isolated: bool = True
     unknown: str = "error"
     missing_ids: str = "error"
+    repeated_ids: str = "error"
     trainable: bool = True
     share: str | None = None
     name: str = ""

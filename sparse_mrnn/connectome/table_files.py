@@ -17,7 +17,7 @@ import numpy as np
 
 from sparse_mrnn.connectome.column_table import ColumnTable, arrow, listed
 from sparse_mrnn.connectome.delimited_text import (
-    SAMPLE, Dialect, Named, TextOptions, Unnamed, decimal_sign, explain, sniff,
+    SAMPLE, Dialect, Named, TextOptions, Unnamed, decimal_sign, explain, is_number, sniff,
 )  # fmt: skip
 from sparse_mrnn.errors import ConnectomeError, suggest
 from sparse_mrnn.files.atomic import reason
@@ -101,8 +101,22 @@ class TableSource:
         column = self.pick(wanted, usual, argument)
         if column is None:
             problem = f"no column looks like {what}; name it with {argument}=."
-            raise ConnectomeError(f"{self.label}: {problem} The columns are {self._names()}.")
+            row = " If that is a row and not a header, name the columns with columns=." if self.dialect else ""
+            raise ConnectomeError(f"{self.label}: {problem} The columns are {self._names()}.{row}")
         return column
+
+    def has_numbers(self, column: str) -> bool:
+        """Tell if a column has numbers, by its type or its first rows."""
+        if self.dialect is not None:
+            k, rows = self.columns.index(column), itertools.islice(self.dialect.rows(self.source), SAMPLE)
+            cells = [cells[k].strip() for _, cells in rows if len(cells) > k]
+            return any(cells) and all(map(is_number, filter(None, cells)))
+        if isinstance(self.source, Path):
+            kind = _empty(self.source, [column]).schema.field(0).type
+        else:
+            kind = _from_memory(self.source, self.name, [column]).schema.field(0).type
+        types = arrow().types
+        return bool(types.is_integer(kind) or types.is_floating(kind))
 
     def require(self, *needed: str) -> None:
         """Refuse a table without a column that its format has."""

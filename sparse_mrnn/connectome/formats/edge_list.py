@@ -12,7 +12,7 @@ import numpy as np
 
 from sparse_mrnn.connectome.assemble import graph_from_tables
 from sparse_mrnn.connectome.column_table import ColumnTable, arrow, comparable
-from sparse_mrnn.connectome.delimited_text import Named, TextOptions, is_number
+from sparse_mrnn.connectome.delimited_text import Named, TextOptions, is_nameless, is_number
 from sparse_mrnn.connectome.edge_rows import ConnectomeTables, refuse_repeats
 from sparse_mrnn.connectome.formats.networks import from_networkx
 from sparse_mrnn.connectome.report import ImportReport
@@ -40,6 +40,8 @@ IDS = (
     "cell_id",
 )  # fmt: skip
 """Column names that are recognised, in this order, whatever their case and with or without blanks between words."""
+NUMBERED = ("id", "index", "rownames", "row", "unnamed0", "level0")
+"""Column names, as `plain_name` writes them, of numbers of rows, which are not weights."""
 
 
 def read_table(
@@ -69,7 +71,7 @@ def read_table(
         there are, and the others' columns are joined to it by id.
     source, target, weight, neuron : str, optional
         Columns. Default: recognised by common names (such as pre_root_id, bodyId_post, syn_count). Without a
-        weight column each row is one synapse.
+        weight column, or with weight="", each row is one synapse.
     delimiter : str, optional
         Of text files; found in the first lines by default.
     columns : sequence of str, optional
@@ -104,7 +106,7 @@ def read_table(
         return from_networkx(edges, weight="weight" if weight is None else weight, **options)
     settings = ImportSettings.of(options)
     text = TextOptions(delimiter=delimiter, columns=columns, comment=comment, decimal=decimal)
-    wanted = [column for column in (source, target, weight) if column is not None]
+    wanted = [column for column in (source, target, weight) if column]
 
     def named(cells: Sequence[str]) -> bool:
         plain = {plain_name(cell) for cell in cells}
@@ -114,9 +116,18 @@ def read_table(
     table = TableSource.of(edges, "edges", text, named, edge_columns)
     source = table.recognised(source, SOURCES, "source", "the source")
     target = table.recognised(target, TARGETS, "target", "the target")
-    weight = table.pick(weight, WEIGHTS, "weight")
+    if weight == "":
+        weight = None
+    else:
+        weight = table.pick(weight, WEIGHTS, "weight")
+        others = [column for column in table.columns if column not in (source, target)]
+        numbered = is_nameless(others[0]) or plain_name(others[0]) in NUMBERED if len(others) == 1 else True
+        if weight is None and not numbered and table.has_numbers(others[0]):
+            problem = f"column {others[0]!r} may be the weight; name it with weight="
+            raise ConnectomeError(f"{table.label}: {problem}, or give weight='' if every row is one synapse.")
     numbers = [] if weight is None else [weight]
     edge_table = table.read(ids=[source, target], text=settings.edge_columns(), numbers=numbers)
+    _refuse_row_as_header(edge_table, source, target)
     notes = []
     unused = [column for column in table.columns if column not in edge_table.columns]
     if weight is None and unused:
@@ -143,8 +154,10 @@ def edge_columns(rows: Sequence[Sequence[str]], comments: Sequence[str]) -> list
         raise ConnectomeError(f"{problem}. Write them as different names, and give columns= for the header.")
     names = ["source", "target", "weight", "timestamp"]
     width = len(rows[0])
-    if any(len(cells) > width for cells in rows) or (width == 4 and kind not in (["sym"], ["asym"])):
+    if width == 4 and kind not in (["sym"], ["asym"]):
         return None
+    if any(len(cells) != width for cells in rows) or any("GMT" in comment for comment in comments):
+        return None  # an adjacency list, as networkx writes it
     if width == 2:
         return names[:2]
     if width not in (3, 4) or not all(is_number(cells[2]) for cells in rows if len(cells) > 2):
@@ -165,6 +178,19 @@ def is_whole(text: str) -> bool:
     (True, False)
     """
     return text.isascii() and text.isdigit() and len(text) < 20
+
+
+def _refuse_row_as_header(edges: ColumnTable, source: str, target: str) -> None:
+    """Refuse a header whose names are ids as well, unless they are usual names of columns: it is a row."""
+    if edges.dialect is None or not edges.dialect.header:
+        return
+    usual = {plain_name(name) for name in (*SOURCES, *TARGETS)}
+    pa = arrow()
+    for name in (source, target):
+        ends = (edges.data.column(column).cast(pa.string()) for column in (source, target))
+        if plain_name(name) not in usual and any(pa.compute.any(pa.compute.equal(end, name)).as_py() for end in ends):
+            problem = f"the header has {name!r}, which is a neuron below, too, so it looks like a row"
+            raise ConnectomeError(f"{edges.path}: {problem}. Name all columns with columns=, in their order.")
 
 
 def _is_undirected(table: TableSource, source: str, target: str) -> bool:
@@ -232,19 +258,33 @@ def neuron_columns(rows: Sequence[Sequence[str]], comments: Sequence[str]) -> li
     return ["id"] if max(map(len, rows)) == 1 else None
 
 
+def _of_each_neuron(table: ColumnTable, identity: str, settings: ImportSettings) -> ColumnTable:
+    """Leave out rows without an id, and rows of neurons that have several, as the settings say."""
+    table = table.with_ids(identity, settings.missing_ids)
+    if settings.repeated_ids == "error":
+        return table
+    codes = table.ids(identity, settings.missing_ids).codes
+    if settings.repeated_ids == "first":
+        kept = np.zeros(len(codes), dtype=bool)
+        kept[np.unique(codes, return_index=True)[1]] = True
+    else:
+        kept = np.bincount(codes, minlength=1)[codes] == 1
+    return table.only(kept, f"rows of {table.name} with a neuron's id that is repeated")
+
+
 def joined(
     sources: Sequence[TableSource], settings: ImportSettings, identities: Sequence[str]
 ) -> ColumnTable:
     """Join columns of the other tables to the first table of neurons; notes say what was left out."""
     pa = arrow()
     columns = settings.neuron_columns()
-    first = sources[0].read(ids=[identities[0]], text=columns).with_ids(identities[0], settings.missing_ids)
+    first = _of_each_neuron(sources[0].read(ids=[identities[0]], text=columns), identities[0], settings)
     ids, data, notes = first.ids(identities[0], settings.missing_ids), first.data, list(first.notes)
     for source, identity in zip(sources[1:], identities[1:], strict=True):
         new = [c for c in columns if c in source.columns and c not in data.column_names]
         if not new:
             continue
-        table = source.read(ids=[identity], text=new).with_ids(identity, settings.missing_ids)
+        table = _of_each_neuron(source.read(ids=[identity], text=new), identity, settings)
         other = table.ids(identity, settings.missing_ids)
         refuse_repeats(table, identity, other)
         here, there = (column.rows for column in comparable(ids, other))
