@@ -12,7 +12,9 @@ import numpy as np
 
 from sparse_mrnn.connectome.assemble import graph_from_tables
 from sparse_mrnn.connectome.column_table import ColumnTable, arrow, comparable
-from sparse_mrnn.connectome.delimited_text import Named, TextOptions, is_nameless, is_number
+from sparse_mrnn.connectome.delimited_text import (
+    DELIMITERS, Named, TextOptions, is_nameless, is_number,
+)  # fmt: skip
 from sparse_mrnn.connectome.edge_rows import ConnectomeTables, refuse_repeats
 from sparse_mrnn.connectome.formats.networks import from_networkx
 from sparse_mrnn.connectome.report import ImportReport
@@ -229,6 +231,8 @@ def read_neurons(
     if not several:
         raise ConnectomeError("neurons is an empty list; give a table, or leave it out.")
     text = replace(text or TextOptions(), columns=None)
+    if text.delimiter in DELIMITERS:  # of the edges; this one is found as well
+        text = replace(text, delimiter=None)
     named = known_ids(neuron)
     sources = [TableSource.of(table, "neurons", text, named, neuron_columns) for table in several]
     identities = [_identity(source, neuron, k > 0) for k, source in enumerate(sources)]

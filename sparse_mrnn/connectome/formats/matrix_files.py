@@ -97,8 +97,10 @@ def in_memory(source: Any) -> LabelledMatrix:
     where = f"a {type(source).__name__}"
     try:
         if hasattr(source, "columns") and hasattr(source, "to_numpy"):
-            if hasattr(source, "set_index") and len(source.columns) > 1 and source.dtypes.iloc[0].kind not in "biuf":
-                source = source.set_index(source.columns[0])
+            if hasattr(source, "set_index") and len(source.columns) > 1:
+                firsts, others = source.iloc[:, 0], [str(name) for name in source.columns[1:]]
+                if firsts.dtype.kind not in "biuf" or [str(name) for name in firsts] == others:
+                    source = source.set_index(source.columns[0])
             if hasattr(source, "index"):
                 labels = [str(name) for name in source.index]
                 corner = f"{source.index.name}/{source.columns.name}"
