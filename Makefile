@@ -53,7 +53,7 @@ bench-gpu: .venv/run ## the same on a CUDA device; writes docs/benchmarks-gpu.md
 gpu-report: ## on a machine with a GPU, with its own Python and torch and no network; WHEELS=folder of missing wheels
 	$(PYTHON) benchmarks/gpu_report.py --device cuda --out gpu-report $(if $(WHEELS),--wheels $(WHEELS))
 
-figures: .venv/run ## redraw the figures of the docs from real runs
+figures: .venv/run ## redraw the figures of the docs from real runs; FLYVIS=fib25-fib19_v2.2.json for those of the fly, too
 	$(BIN)/python docs/figures/make_figures.py
 	$(BIN)/python docs/figures/tutorial_figures.py
 	$(BIN)/python docs/figures/gallery_figures.py
@@ -61,6 +61,10 @@ figures: .venv/run ## redraw the figures of the docs from real runs
 	$(BIN)/python docs/figures/simulation_figures.py
 	$(BIN)/python docs/figures/celegans_gains.py
 	$(BIN)/python docs/figures/analysis_figures.py
+	$(BIN)/python docs/figures/spectral_figures.py
+	$(BIN)/python docs/figures/architecture.py
+	$(if $(FLYVIS),$(BIN)/python docs/figures/connectome_figures.py $(FLYVIS))
+	$(if $(FLYVIS),$(BIN)/python docs/figures/hex_motion.py $(FLYVIS))
 
 clean:
 	rm -rf .venv demo site build *.egg-info

@@ -9,11 +9,13 @@ other load on the machine falls on both. It prints medians and the ratio of the 
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import statistics
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 from common import arguments, progress, table_head, table_row
@@ -102,14 +104,27 @@ result = 1e3 * seconds(once)
 }
 
 
-def lines(checkout: Path) -> dict[str, int]:
-    """Count the lines of Python by package."""
-    found: dict[str, int] = {}
+def lines(checkout: Path) -> tuple[Counter[str], Counter[str]]:
+    """Count the lines of Python by package, and how many are code and docstrings."""
+    packages: Counter[str] = Counter()
+    kinds: Counter[str] = Counter()
     for path in (checkout / "sparse_mrnn").rglob("*.py"):
         parts = path.relative_to(checkout / "sparse_mrnn").parts
-        name = parts[0] if len(parts) > 1 else "(top level)"
-        found[name] = found.get(name, 0) + len(path.read_text(encoding="utf-8").splitlines())
-    return found
+        text = path.read_text(encoding="utf-8")
+        whole = text.splitlines()
+        strings = (node.value for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Expr))
+        documented = {
+            number
+            for string in strings
+            if isinstance(string, ast.Constant) and isinstance(string.value, str)
+            for number in range(string.lineno, (string.end_lineno or 0) + 1)
+        }
+        left = (line.strip() for number, line in enumerate(whole, 1) if number not in documented)
+        packages[parts[0] if len(parts) > 1 else "(top level)"] += len(whole)
+        kinds["all"] += len(whole)
+        kinds["code"] += sum(bool(line) and not line.startswith("#") for line in left)
+        kinds["docstrings"] += len(documented)
+    return packages, kinds
 
 
 def measure(checkout: Path, code: str, data: Path) -> float:
@@ -144,11 +159,10 @@ def main() -> None:
                 times.append(measure(checkout, code, options.data))
         before, after = map(statistics.median, found)
         print(table_row([name, f"{before:.3g}", f"{after:.3g}", f"{after / before:.2f}"]), flush=True)
-    old, new = map(lines, checkouts)
     print("\n" + "\n".join(table_head("lines", "before", "after")))
-    for name in sorted(old.keys() | new.keys()):
-        print(table_row([name, f"{old.get(name, 0):,}", f"{new.get(name, 0):,}"]))
-    print(table_row(["all", f"{sum(old.values()):,}", f"{sum(new.values()):,}"]))
+    for old, new in zip(*map(lines, checkouts), strict=True):
+        for name in sorted(old.keys() | new.keys()):
+            print(table_row([name, f"{old[name]:,}", f"{new[name]:,}"]))
 
 
 if __name__ == "__main__":

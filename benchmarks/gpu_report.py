@@ -2,11 +2,11 @@
 
     python benchmarks/gpu_report.py --device cuda --out gpu-report [--wheels DIRECTORY]
 
-It takes this checkout and a Python with torch, numpy, scipy, networkx, pydantic and, for the tests, typer,
-rich, pytest and hypothesis; what is missing is unpacked from the wheels in DIRECTORY, or said, and the rest
-goes on. Sections run in order of value, each in a process of its own, and every result is a file as soon as
-it is there: ``report.md``, and for each section its figures (JSON) and its log. ``--device cpu --small`` is
-a dry run of a minute.
+It takes this checkout and a Python with torch, numpy, scipy, networkx, pydantic, safetensors, psutil,
+filelock and, for the tests, typer, rich, pytest and hypothesis; a missing package is unpacked from the wheels
+in DIRECTORY, or named, and the rest goes on. Sections run in order of value, each in a process of its own,
+and every result is a file as soon as it is there: ``report.md``, and for each section its figures (JSON) and
+its log. ``--device cpu --small`` is a dry run of a minute.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from typing import Any
 from common import arguments, progress
 
 ROOT = Path(__file__).parent.parent
-LIBRARY = ("torch", "numpy", "scipy", "networkx", "pydantic")
+LIBRARY = ("torch", "numpy", "scipy", "networkx", "pydantic", "safetensors", "psutil", "filelock")
 TESTS = ("typer", "rich", "pytest", "hypothesis")
 
 
@@ -65,7 +65,7 @@ def write(path: Path, text: str) -> None:
 
 
 def missing(names: tuple[str, ...]) -> list[str]:
-    """Those that cannot be imported."""
+    """Names of packages that cannot be imported."""
     return [name for name in names if importlib.util.find_spec(name) is None]
 
 

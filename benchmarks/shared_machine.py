@@ -27,15 +27,24 @@ from common import arguments, progress, replace_in_page, table_head, table_row
 BUSY = (0, 1, 2, 4)
 QUIET = 0.05
 """Cores that other processes may use during a sample."""
+NOTICE = 0.5
+"""Seconds of steps before those that are measured: who else computes is noticed meanwhile."""
 SPIN = "GOMP_SPINCOUNT"
-WAYS = {
-    "default (spins 300,000 times)": {SPIN: "300000"},
-    **{f"spins {int(n):,} times": {SPIN: n} for n in ("30000", "10000", "3000", "1000", "300")},
+WAYS: dict[str, dict[str, str]] = {
+    "OpenMP's default (spin 300,000 times)": {SPIN: "300000"},
+    "sparse-mrnn: sleep if others compute": {},
+    "spin 3,000 times": {SPIN: "3000"},
     "OMP_WAIT_POLICY=passive": {"OMP_WAIT_POLICY": "passive"},
-    "spins 1,000 times, numba's workqueue": {SPIN: "1000", "NUMBA_THREADING_LAYER": "workqueue"},
+    "OpenMP's default, numba's workqueue": {SPIN: "300000", "NUMBA_THREADING_LAYER": "workqueue"},
+    "spin 3,000 times, numba's workqueue": {SPIN: "3000", "NUMBA_THREADING_LAYER": "workqueue"},
     "one thread": {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"},
 }
-"""Environment of each process. The OpenMP of torch's Linux wheels, and numba's, is GNU's."""
+"""Environment of each process, which imports torch first. OpenMP, torch's and numba's, is GNU's."""
+TBB = {
+    "OpenMP's default, numba's tbb": {SPIN: "300000", "NUMBA_THREADING_LAYER": "tbb"},
+    "spin 3,000 times, numba's tbb": {SPIN: "3000", "NUMBA_THREADING_LAYER": "tbb"},
+}
+"""The same with numba's loops on Intel's TBB, with ``--tbb``: pip install tbb, LD_LIBRARY_PATH."""
 Found = dict[tuple[str, int, str], list[float]]
 """Seconds of a step in each round, by network, number of busy processes, and way to wait."""
 
@@ -77,6 +86,9 @@ def serve(flyvis: Path | None, units: int) -> None:
     print(json.dumps(list(steps)), flush=True)
     for line in sys.stdin:
         name, count = json.loads(line)
+        begun = time.monotonic()
+        while time.monotonic() < begun + NOTICE:
+            steps[name]()
         start = time.perf_counter()
         for _ in range(count):
             steps[name]()
@@ -210,6 +222,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=3, help="after each start")
     parser.add_argument("--minutes", type=float, default=60, help="after which it ends with what there is")
     parser.add_argument("--keep", type=Path, help="keep what is measured in this JSON file, as it comes in")
+    parser.add_argument("--tbb", action="store_true", help="numba's tbb, too; its library must be found")
     parser.add_argument("--write", type=Path, help="page to refresh")
     parser.add_argument("--serve", action="store_true", help="for the script's own use")
     options = parser.parse_args()
@@ -218,6 +231,8 @@ def main() -> None:
         return
     passed_on = ["--units", str(options.units)]
     passed_on += [] if options.flyvis is None else ["--flyvis", str(options.flyvis)]
+    if options.tbb:
+        WAYS.update(TBB)
     found = measure(options, passed_on)
     from sparse_mrnn.benchmark import describe_machine, machine_line
 

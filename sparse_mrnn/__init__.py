@@ -9,8 +9,6 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from sparse_mrnn import runtime  # noqa: F401 - before anything imports torch
-
 if TYPE_CHECKING:
     from sparse_mrnn import (  # noqa: F401
         analysis,

@@ -1,7 +1,8 @@
-"""A small table for people: as text, in a terminal, in a notebook."""
+"""Tables and progress bars for people: as text, in a terminal, in a notebook."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -86,3 +87,30 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return text == ""
     return True
+
+
+def progress_bar(total: float, unit: str) -> Any:
+    """Make a progress bar of ``total`` units on standard error; None if that is not a terminal.
+
+    Call ``start`` and ``stop`` of it, and ``update(0, completed=, text=)``: how much is done, and what stands
+    beside the bar.
+
+    Examples
+    --------
+    >>> progress_bar(100, "ms") is None or progress_bar(100, "ms").tasks[0].total
+    True
+    """
+    if not (sys.stderr.isatty() or "ipykernel" in sys.modules):
+        return None
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn(f"{{task.completed:,.0f}} of {{task.total:,.0f}} {unit}"),
+        BarColumn(20),
+        TextColumn("{task.fields[text]}"),
+        TextColumn("ETA"), TimeRemainingColumn(),
+    )
+    bar = Progress(*columns, console=Console(stderr=True), transient=True)
+    bar.add_task("", total=total, text="")
+    return bar

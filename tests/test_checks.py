@@ -144,6 +144,10 @@ def test_batch_sizes(batch):
         (dict(duration=100, out="x" * 5000), RecordingError, "cannot be reached: File name too long"),
         (dict(duration=100, log=5.5), RecordingError, "log is 5.5, which is not a path"),
         (dict(duration=100, mode=[1]), RecordingError, r"mode is \[1\]"),
+        (dict(duration=100, noise="no"), ConfigError, "noise is 'no'; use True or False"),
+        (dict(duration=100, allow_large="no"), ConfigError, "allow_large is 'no'"),
+        (dict(duration=100, event_driven=0), ConfigError, "event_driven is 0"),
+        (dict(duration=100, progress=None), ConfigError, "progress is None"),
     ],
 )
 def test_what_simulate_is_given(tmp_path, options, error, message):

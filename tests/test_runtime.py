@@ -1,21 +1,14 @@
-"""How idle threads wait is chosen before torch is imported, and only where a user has not chosen."""
+"""Memory and threads of the process, and what the package imports."""
 
 import os
 import subprocess
 import sys
 
 import numpy as np
-import pytest
 
 from helpers import ROOT
-from sparse_mrnn.runtime import CHOSEN_BY_USERS, SPIN_COUNT, free_memory, resident_memory
-
-SHOW = """import contextlib, os, sys, types
-sys.modules["torch"] = {torch}
-with contextlib.suppress(ImportError, AttributeError):
-    import {first}
-print(os.environ.get("GOMP_SPINCOUNT"), sys.modules["sparse_mrnn.runtime"].POLICY)"""
-"""Importing the package ends where it would import torch, which takes a tenth of the time."""
+from sparse_mrnn.ops.idle_threads import CHOSEN_BY_USERS
+from sparse_mrnn.runtime import free_memory, resident_memory
 
 
 def run(code, **environment):
@@ -23,24 +16,6 @@ def run(code, **environment):
     command = [sys.executable, "-c", code]
     environment = {**others, "PYTHONPATH": str(ROOT), **environment}
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.strip()
-
-
-def show(torch=None, first="sparse_mrnn", **environment):
-    return run(SHOW.format(torch=torch, first=first), **environment)
-
-
-@pytest.mark.parametrize("first", ["sparse_mrnn", "sparse_mrnn.cli", "sparse_mrnn.declaration.graph"])
-def test_chosen_before_torch_is_imported(first):
-    assert show(first=first) == f"{SPIN_COUNT} GOMP_SPINCOUNT={SPIN_COUNT}, chosen by sparse-mrnn"
-
-
-@pytest.mark.parametrize(("name", "value"), [("OMP_WAIT_POLICY", "active"), ("KMP_BLOCKTIME", "0"), ("GOMP_SPINCOUNT", "7")])
-def test_never_against_a_user(name, value):
-    assert show(**{name: value}) == f"{7 if value == '7' else None} left as it is: {name}={value}"
-
-
-def test_too_late_after_torch():
-    assert show(torch="types.ModuleType('torch')") == "None left as it is: torch was imported first"
 
 
 def test_kernels_leave_the_number_of_threads_to_the_user():

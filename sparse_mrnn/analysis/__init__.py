@@ -24,14 +24,17 @@ from sparse_mrnn.analysis.linear import Linearization, Modes, linearize
 from sparse_mrnn.analysis.lyapunov import LyapunovSpectrum, lyapunov_spectrum
 from sparse_mrnn.analysis.newton import SolverOptions
 from sparse_mrnn.analysis.perturb import Perturbations, perturbation
+from sparse_mrnn.analysis.readout import MemoryCapacity, Readout, memory_capacity, ridge_readout
 from sparse_mrnn.analysis.sampling import run_states, sample_states
+from sparse_mrnn.analysis.source_currents import currents
 from sparse_mrnn.errors import check_mrnntorch_class
 
 __all__ = [
-    "FixedPoints", "FlowField", "Gramian", "Linearization", "LyapunovSpectrum", "Modes", "Perturbations",
-    "Plane", "PrincipalComponents", "Rotation", "SolverOptions", "axes_plane", "dimensionality",
-    "find_fixed_points", "flow_field", "linearize", "lyapunov_spectrum", "perturbation", "plane_of",
-    "principal_components", "principal_plane", "rotational_plane", "run_states", "sample_states",
+    "FixedPoints", "FlowField", "Gramian", "Linearization", "LyapunovSpectrum", "MemoryCapacity", "Modes",
+    "Perturbations", "Plane", "PrincipalComponents", "Readout", "Rotation", "SolverOptions", "axes_plane",
+    "currents", "dimensionality", "find_fixed_points", "flow_field", "linearize", "lyapunov_spectrum",
+    "memory_capacity", "perturbation", "plane_of", "principal_components", "principal_plane",
+    "ridge_readout", "rotational_plane", "run_states", "sample_states",
 ]
 
 if not TYPE_CHECKING:  # a type checker would take any name for one of the package

@@ -7,22 +7,19 @@ states: Halko, Martinsson & Tropp 2011, SIAM Review 53:217.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 import numpy as np
+from torch import Tensor
 
 from sparse_mrnn.analysis.dynamics import as_tensor
 from sparse_mrnn.analysis.result import Float, Result
+from sparse_mrnn.analysis.time_blocks import BLOCK_BYTES, TimeBlocks
 from sparse_mrnn.checks import Seed
 from sparse_mrnn.errors import AnalysisError, ShapeError
 from sparse_mrnn.plot.figure import Axes, axes_or_new
-from sparse_mrnn.recording import open_recording
-
-BLOCK_BYTES = 2**26
-"""Bytes of a block of states, as float64."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,41 +139,27 @@ class StateSource:
     """
 
     def __init__(self, states: Any) -> None:
-        if isinstance(states, str | os.PathLike):
-            states = open_recording(states)
-        if hasattr(states, "data_vars"):
-            names = [name for name, one in states.data_vars.items() if one.dims[-1:] == ("unit",)]
-            if not names:
-                raise AnalysisError("the dataset has no variable by unit; record what=('units',).")
-            states = states[names[0]]
-        self.lazy = hasattr(states, "dims") and hasattr(states, "isel")
-        self.array = states if self.lazy else as_tensor(states).cpu().numpy()
-        if self.array.ndim < 2:
-            raise ShapeError(f"states have shape {self.array.shape}; expected at least (time, units).")
-        self.n = int(self.array.shape[-1])
-        self.count = int(np.prod(self.array.shape[:-1]))
+        if isinstance(states, Tensor | np.ndarray | Sequence) and not isinstance(states, str):
+            array = as_tensor(states).cpu().numpy()
+            if array.ndim < 2:
+                raise ShapeError(f"states have shape {array.shape}; expected at least (time, units).")
+            states = array.reshape(-1, *array.shape[-2:])
+        self.states = TimeBlocks(states, None)
+        trials, self.steps, self.n = self.states.shape
+        self.count = trials * self.steps
         if self.count < 2:
             raise AnalysisError(f"{self.count} states have no variance; give at least two.")
         self.mean = np.zeros(self.n)
         self.mean = sum(block.sum(axis=0) for block in self.blocks()) / self.count
 
     def blocks(self) -> Iterator[Float]:
-        """Centred states, shape (some, units), in order."""
-        length = max(1, BLOCK_BYTES // (8 * self.n))
-        if self.array.ndim == 2:
-            for start in range(0, self.array.shape[0], length):
-                yield self._read(self.array[start : start + length])
-        else:
-            steps = self.array.shape[-2]
-            for trial in np.ndindex(self.array.shape[:-2]):
-                for start in range(0, steps, length):
-                    yield self._read(self.array[(*trial, slice(start, start + length))])
+        """Centred states, shape (some, units)."""
+        return (block.reshape(-1, self.n) for block in self.blocks_of_times())
 
-    def _read(self, part: Any) -> Float:
-        values = np.asarray(part.values if self.lazy else part, dtype=np.float64)
-        if not np.isfinite(values).all():
-            raise AnalysisError("the states have NaN or infinite entries; leave out what was not recorded.")
-        return np.asarray(values - self.mean)
+    def blocks_of_times(self) -> Iterator[Float]:
+        """Centred states, shape (trials, some times, units), in order."""
+        for start, stop in self.states.ranges(8 * self.states.shape[0] * self.n):
+            yield self.states.read(start, stop) - self.mean
 
 
 def dimensionality(states: Any) -> float:
@@ -413,10 +396,8 @@ def rotational_plane(
         raise AnalysisError("rotational_plane: needs at least two components and a dt above 0.")
     pca = principal_components(states, components, seed=seed)
     source = StateSource(states)
-    steps = source.array.shape[-2]
-    scores = np.concatenate([block @ pca.components.T for block in source.blocks()])
-    scores = scores.reshape(-1, steps, components)
-    if steps < 3:
+    scores = np.concatenate([part @ pca.components.T for part in source.blocks_of_times()], axis=1)
+    if source.steps < 3:
         raise AnalysisError("rotational_plane: needs at least three times.")
     x = scores[:, 1:-1].reshape(-1, components)
     dx = ((scores[:, 2:] - scores[:, :-2]) / (2 * dt)).reshape(-1, components)

@@ -75,9 +75,8 @@ def input_currents(net: mRNNBase, inputs: Tensor) -> Tensor:
     weights = net.weights("input")
     currents = inputs.new_zeros(len(inputs), weights.shape[0], inputs.shape[2])
     if not weights.is_empty:
-        operand = weights.operand("csr")
-        past, delayed = delayed_inputs(weights, inputs, net.dt)
-        product = (delayed or operand.operator).bind(weights.stored_values(operand).double())
+        past, operand = delayed_inputs(weights, inputs, net.dt)
+        product = operand.operator.bind(weights.stored_values(operand).double())
         for t, u in enumerate(past):
             product.addmm(currents[t], u.contiguous(), beta=0.0, alpha=1.0, out=currents[t])
     return currents

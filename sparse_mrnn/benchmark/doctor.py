@@ -15,7 +15,7 @@ from sparse_mrnn.benchmark.measure import Limits, check, measure
 from sparse_mrnn.benchmark.problem import Problem, reference
 from sparse_mrnn.benchmark.timing import Ratio
 from sparse_mrnn.errors import BenchmarkError, MissingExtraError
-from sparse_mrnn.runtime import POLICY
+from sparse_mrnn.ops.idle_threads import waiting_policy
 
 EXTRAS = {
     "numba": ("numba", "[fast]", "gradients and steps are compiled with it"),
@@ -53,7 +53,7 @@ def environment(device: str = "cpu") -> list[Finding]:
     found.append(Finding("processor", f"{machine['cpu']}, {machine['memory_gb']:.0f} GB of memory"))
     threads, cores = machine["threads"], machine["cores"] or 1
     found.append(Finding("threads", f"{threads} of {cores} cores", "note" if threads < cores else "ok"))
-    found.append(Finding("idle threads", POLICY))
+    found.append(Finding("idle threads", waiting_policy()))
     mkl = "yes" if machine["mkl"] else "no: sparse products on the CPU are slower without it"
     found.append(Finding("MKL", mkl, "ok" if machine["mkl"] else "note"))
     no_gpu = "none that torch sees; the CPU is used"

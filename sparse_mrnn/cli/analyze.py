@@ -9,18 +9,20 @@ import typer
 from typer import Option
 
 from sparse_mrnn.cli.common import Network, app, notes, out, picture_writer, report_errors, say
-from sparse_mrnn.cli.networks import NamedNetwork, load_network, stays_at_zero
+from sparse_mrnn.cli.networks import NamedNetwork, load_network, recorded_network, stays_at_zero
 from sparse_mrnn.errors import AnalysisError, ConfigError, StimulusError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    import xarray
 
     from sparse_mrnn.analysis import Modes
     from sparse_mrnn.analysis.result import Result
     from sparse_mrnn.models.elman import ElmanmRNN
     from sparse_mrnn.models.leaky import mRNN
 
-analyze = typer.Typer(no_args_is_help=True, help="Fixed points, modes, flow, Lyapunov exponents, lesions.")
+analyze = typer.Typer(no_args_is_help=True, help="Fixed points, modes, flow, chaos, lesions, currents.")
 app.add_typer(analyze, name="analyze")
 
 Stim = Annotated[
@@ -305,3 +307,57 @@ def _driven(setting: Setting, duration: float | None, texts: list[str] | None) -
     steps = SimulationOptions(settings.duration if duration is None else duration).count_steps(net.dt)
     u, current = stimulus_sequences(net, stimuli, steps=steps, seed=setting.seed)
     return (u[None], current[None]) if net.batch_first else (u[:, None], current[:, None])
+
+
+@analyze.command()
+def currents(
+    run: Annotated[Path, typer.Argument(help="A recording of h of all units, in every time step.")],
+    net: Annotated[str | None, Option(help="What was recorded, if the recording does not carry it.")] = None,
+    by: Annotated[str, Option(help="Sources: region, or projection (each key apart).")] = "region",
+    split: Annotated[bool, Option("--split", help="Excitatory and inhibitory currents apart.")] = False,
+    target: Annotated[list[str] | None, Option(help="Only into this region or unit; repeatable.")] = None,
+    save: Annotated[Path | None, Option(help="Zarr store for the currents into every unit.")] = None,
+    overwrite: Overwrite = False,
+    out_path: Out = None,
+) -> None:
+    """Show the currents that regions send each other over a recorded run.
+
+    An entry is the rms over time of the mean current into a unit of the target; the strongest come first.
+    """
+    with report_errors(), notes():
+        import numpy as np
+        from rich.table import Table
+
+        from sparse_mrnn.analysis import currents as currents_of
+        from sparse_mrnn.plot import plot_currents
+
+        write = None if out_path is None else picture_writer(out_path)
+        if save is None and overwrite:
+            raise ConfigError("--overwrite is about a result on disk; say which with --save.")
+        if save is not None and save.exists() and not overwrite:
+            raise ConfigError(f"--save {save} exists; add --overwrite to replace it.")
+        network = recorded_network(run, net)
+        options: dict[str, Any] = dict(by=by, sign="split" if split else "total", targets=target or None)
+        found = currents_of(network, run, what="mean", **options)
+        power: xarray.DataArray = (found.astype(float) ** 2).mean(("trial", "time"))
+        table = Table("into", "from", **PLAIN)
+        labels = [str(name) for name in found["source"].values]
+        if by == "projection":
+            keys = found["key"].values.tolist()
+            labels = [n if k in ("", "default") else f"{n} ({k})" for n, k in zip(labels, keys, strict=True)]
+        signs = [" exc", " inh"] if split else [""]
+        room = out.width - 6 - max(map(len, found["region"].values.tolist()))
+        for region in found["region"].values.tolist():
+            size, shown = np.sqrt(power.sel(region=region).values.ravel()), ""
+            for k in size.argsort()[::-1].tolist():
+                name = labels[k // len(signs)] + signs[k % len(signs)]
+                more = f"{', ' if shown else ''}{name} {size[k]:.2g}"
+                if size[k] > 0 and len(shown + more) <= room:
+                    shown += more
+            table.add_row(region, shown or "nothing")
+        out.print(table)
+        if save is not None:
+            currents_of(network, run, out=save, overwrite=overwrite, **options)
+            say(f"wrote {save}", wrap=False)
+        if write is not None:
+            write(plot_currents(found))

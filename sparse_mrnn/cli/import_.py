@@ -21,9 +21,9 @@ OPTIONS_OF_KIND = {
     Kind.celegans: {"spectral_radius"},
     Kind.flyvis: {"extent", "fill"},
     Kind.matrix: {"orientation", "triangle", "labels", "neurons", "neuron", "variable", *TEXT},
-    Kind.graphml: {"weight"},
+    Kind.graphml: {"weight", "neuron"},
     Kind.tvb: {"units", "fan_in", "speed", "gain", "name"},
-    Kind.sonata: {"edges", "node_types", "edge_types"},
+    Kind.sonata: {"edges", "node_types", "edge_types", "weight"},
 }
 """Options of one kind; those of no kind are the shared ones, which celegans and tvb do not take."""
 
@@ -51,6 +51,8 @@ def import_(
     spectral_radius: Annotated[float | None, Option(help="Scale the weights to this.")] = None,
     min_count: Annotated[float | None, Option(help="Leave out pairs with fewer synapses.")] = None,
     parallel: Annotated[str | None, Option(help="sum, or a column that keeps them apart.")] = None,
+    delay: Annotated[str | None, Option(help="Column with delays, ms.")] = None,
+    delay_step: Annotated[float | None, Option(help="Round delays to multiples of this, ms.")] = None,
     self_connections: Annotated[bool | None, Option(help="Keep connections of a neuron with itself.")] = None,
     select: Annotated[list[str] | None, Option(help="COLUMN=VALUE[,VALUE...] to keep; repeatable.")] = None,
     keep_isolated: Annotated[bool | None, Option(help="Keep neurons without connections.")] = None,
@@ -64,8 +66,8 @@ def import_(
     ] = None,
     source: Annotated[str | None, Option(help="table: column with the source.")] = None,
     target: Annotated[str | None, Option(help="table: column with the target.")] = None,
-    weight: Annotated[str | None, Option(help="table, graphml: column with the weight.")] = None,
-    neuron: Annotated[str | None, Option(help="table, matrix: column with the neurons' ids.")] = None,
+    weight: Annotated[str | None, Option(help="table, graphml, sonata: the weight.")] = None,
+    neuron: Annotated[str | None, Option(help="table, matrix, graphml: column with the ids.")] = None,
     columns: Annotated[str | None, Option(help="table: names of columns without a header, comma-separated.")] = None,
     undirected: Annotated[bool | None, Option(help="table: rows are connections in both directions.")] = None,
     delimiter: Annotated[str | None, Option(help="table, matrix: between columns.")] = None,

@@ -81,12 +81,9 @@ def _named(source: str, by_rows: bool) -> NamedNetwork:
     from sparse_mrnn.files.tensors import CHECKPOINT, NETWORK, format_of
 
     path = Path(source)
-    if path.is_dir():
+    if path.is_dir() or (path.suffix == ".json" and _is_circuit(path)):
         from sparse_mrnn.interop.sonata import read_folder
 
-        if not (path / "circuit_config.json").is_file():
-            what_to_do = "make one with: sparse-mrnn import"
-            raise ConfigError(f"{path} is a folder without circuit_config.json, so no network; {what_to_do}")
         graph, settings = read_folder(path, by_rows=by_rows)
         return NamedNetwork(graph, settings or SimulationConfig())
     kind = format_of(path)
@@ -100,6 +97,49 @@ def _named(source: str, by_rows: bool) -> NamedNetwork:
         return NamedNetwork(net, net.simulation_settings())
     config = load_config(example_path(source) if source in EXAMPLES and not path.exists() else source)
     return NamedNetwork(read_config(config), config.simulation or SimulationConfig())
+
+
+def recorded_network(run: Path, source: str | None) -> mRNN | ElmanmRNN:
+    """Find the network that a recording is of, and check that its weights are those of the recorded run.
+
+    It is the one that a user names, or made anew from the configuration that the recording carries.
+    """
+    import json
+
+    from sparse_mrnn.declaration.config import read_config
+    from sparse_mrnn.recording.reading import read_metadata
+    from sparse_mrnn.simulation.fingerprint import network_fingerprint
+
+    attributes = read_metadata(run).attributes
+    if source is not None:
+        named = load_network(source)
+        net = named.build("cpu", seed=named.settings.seed or 0)
+    elif not attributes["config"]:
+        raise ConfigError(f"{run} does not carry the configuration of its network; name it with --net.")
+    else:
+        settings = json.loads(attributes["network"])["settings"]
+        named = NamedNetwork(read_config(json.loads(attributes["config"])), _simulation(settings))
+        net = named.build("cpu", seed=int(attributes["network_seed"]))
+    old, new = json.loads(attributes["fingerprint"]), network_fingerprint(net)
+    other = [name for name in new if name.endswith((" synapses", " weights")) and old.get(name) != new[name]]
+    if other:
+        advice = "name the one that was recorded with --net, such as a file of net.save"
+        raise ConfigError(f"{run} is of a network with other {' and '.join(other)}; {advice}.")
+    return net
+
+
+def _simulation(settings: dict[str, Any]) -> SimulationConfig:
+    """Settings of a network as those of a configuration."""
+    from sparse_mrnn.declaration.config import SimulationConfig
+
+    return SimulationConfig(**{k: v for k, v in settings.items() if k in SimulationConfig.model_fields})
+
+
+def _is_circuit(path: Path) -> bool:
+    """Return True if a JSON file is a configuration of a SONATA network."""
+    from sparse_mrnn.interop.sonata_files import is_configuration
+
+    return path.is_file() and is_configuration(path)
 
 
 def _is_binary(path: Path) -> bool:

@@ -6,7 +6,6 @@ import os
 import secrets
 import warnings
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -141,11 +140,10 @@ def _in_one_process(
     from sparse_mrnn.simulation.run import run_in_one_process
 
     net = named.build(device)
-    options = replace(options, seed=net.seed)  # a saved network runs with the seed it was saved with
     if stays_at_zero(net, options.stimulus, options.interventions, noise=options.noise):
         warnings.warn(NOTHING_DRIVES, stacklevel=1)
     units, synapses = net.graph.n_units, net.weights("recurrent").nnz
-    told(f"{units:,} units, {synapses:,} synapses on {net.device}; seed {net.seed}")
+    told(f"{units:,} units, {synapses:,} synapses on {net.device}; seed {options.seed}")
     return run_in_one_process(net, options)
 
 

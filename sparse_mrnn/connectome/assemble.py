@@ -9,6 +9,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from sparse_mrnn.connectome.delays import Delays, delays_of
 from sparse_mrnn.connectome.edge_rows import ConnectomeTables, EdgeRows, edge_rows
 from sparse_mrnn.connectome.regions import regions_of
 from sparse_mrnn.connectome.report import ImportReport, region_rows
@@ -27,22 +28,24 @@ REGION_SIGN: dict[int, str | None] = {1: "pos", -1: "neg", 0: None}
 PROJECTION_SIGN: dict[int | None, str] = {1: "pos", -1: "neg", 0: "free", None: "inherit"}
 SIGN_KEYS = {1: "excitatory", -1: "inhibitory", 0: "unsigned"}
 
-Matrices = dict[tuple[str, int | None], sp.csr_array]
-"""Matrices (target, source) in the order of units, by projection key and the sign of all its synapses."""
+Matrices = dict[tuple[str, int | None, float | None], sp.csr_array]
+"""Matrices (target, source) in the order of units, by projection key, and sign and delay of its synapses."""
 
 
 def graph_from_tables(tables: ConnectomeTables, settings: ImportSettings) -> tuple[RegionGraph, ImportReport]:
     """Turn tables into a graph. O(rows log rows) time; the tables themselves are not copied."""
     if len(tables.edges) == 0 and tables.neurons is None:
         raise ConnectomeError(f"{tables.edges.name}: there is a header but no rows, and no neuron table.")
-    tables.check([c for c in (*settings.region_columns, settings.transmitter, settings.sign) if c])
+    of_rows = settings.transmitter, settings.sign, settings.confidence, settings.delay
+    tables.check([column for column in (*settings.region_columns, *of_rows) if column])
     rows = edge_rows(tables, settings)
-    regions = regions_of(tables, rows, settings)
+    regions, delays = regions_of(tables, rows, settings), delays_of(tables, rows, settings)
     signs = signs_of(tables, rows, settings)
     order = np.argsort(np.where(rows.selected, regions.code, -1), kind="stable")
     units = order[len(order) - int(rows.selected.sum()) :]
     rows.in_order(units)  # before matrices are made, which need no other order then
-    keys = _signed_matrices(tables, rows, signs, None if signs.per_synapse else signs.values[units], settings)
+    of_units = None if signs.per_synapse else signs.values[units]
+    keys = _signed_matrices(tables, rows, signs, delays, of_units, settings)
     ids, dropped, edges = rows.ids.to_numpy(zero_copy_only=False), rows.dropped, int(rows.kept.sum())
     del rows  # large
 
@@ -78,16 +81,17 @@ def graph_from_tables(tables: ConnectomeTables, settings: ImportSettings) -> tup
             unit_ids=[str(name) for name in ids[start:stop]],
             positions=where if where is not None and np.isfinite(where).all() else None,
         )  # fmt: skip
-    for (key, sign), matrix in keys.items():
+    for (key, sign, delay), matrix in keys.items():
         graph.add_projections(
-            matrix, key=key, sign=PROJECTION_SIGN[sign], trainable=settings.trainable,
+            matrix, key=key, sign=PROJECTION_SIGN[sign], trainable=settings.trainable, delay=delay,
             share="projection" if settings.share == "cell types" else settings.share,
         )  # fmt: skip
 
     n = graph.n_units
     onto, out_of = _degrees(matrices, n)
     tables_read = [table for table in (tables.neurons, tables.edges) if table is not None]
-    notes = [note for table in tables_read for note in table.notes] + [*tables.notes, *regions.notes]
+    notes = [note for table in tables_read for note in table.notes]
+    notes += [*tables.notes, *regions.notes, *(delays.notes if delays is not None else ())]
     if tables.weight is None:
         notes.append("without a column of weights, every row is one synapse")
     if how == SCALES["none"]:
@@ -98,45 +102,54 @@ def graph_from_tables(tables: ConnectomeTables, settings: ImportSettings) -> tup
         neurons=n, isolated=int(isolated.sum()), edges=edges, synapses=synapses,
         merged=sum(m.nnz for m in matrices), density=_pairs(matrices) / n**2, signs=signs.tally, weights=how,
         regions=region_rows(graph, onto, out_of), projections=graph.number_of_edges(), notes=tuple(notes),
+        not_read=dict(
+            {table.name: table.not_read for table in tables_read if table.not_read}
+            if tables.not_read is None else tables.not_read
+        ),
     )  # fmt: skip
     return graph, report
 
 
 def _signed_matrices(
-    tables: ConnectomeTables, rows: EdgeRows, signs: Signs, of_units: NDArray[np.int8] | None,
-    settings: ImportSettings,
+    tables: ConnectomeTables, rows: EdgeRows, signs: Signs, delays: Delays | None,
+    of_units: NDArray[np.int8] | None, settings: ImportSettings,
 ) -> Matrices:
-    """Make the matrix of every projection key and sign. Rows between the same neurons are summed.
+    """Make the matrix of every projection key, sign and delay. Rows between the same neurons are summed.
 
     Weights of ``rows`` get their signs.
     """
-    code, labels = None, ["default"]
+    labels, apart, sizes = ["default"], [], []  # codes that keep rows apart, and how many of each there are
     if settings.parallel != "sum":
         code, labels = tables.edges.labels(tables.edges.need(settings.parallel))
         code[code < 0] = len(labels)
         labels = [*labels, settings.missing_region]
+        apart, sizes = [code], [len(labels)]
     if signs.per_synapse:
-        code = (0 if code is None else code * 3) + signs.values.astype(np.int32) + 1
+        apart, sizes = [*apart, signs.values.astype(np.int32) + 1], [*sizes, 3]
+    if delays is not None:
+        apart, sizes = [*apart, delays.code], [*sizes, len(delays.values)]
     parts: list[NDArray[np.int64] | slice] = [slice(None) if rows.kept.all() else np.flatnonzero(rows.kept)]
-    if code is not None:
-        small = np.int16 if 3 * len(labels) < 2**15 else np.int32  # numpy sorts the former by radix
-        order = np.argsort(np.where(rows.kept, code, -1).astype(small), kind="stable")
+    if apart:
+        group = np.ravel_multi_index(tuple(apart), sizes)
+        small = np.int16 if np.prod(sizes) < 2**15 else np.int64  # numpy sorts the former by radix
+        order = np.argsort(np.where(rows.kept, group, -1).astype(small), kind="stable")
         order = order[int((~rows.kept).sum()) :]
-        parts = [part for part in np.split(order, np.flatnonzero(np.diff(code[order])) + 1) if len(part)]
+        parts = [part for part in np.split(order, np.flatnonzero(np.diff(group[order])) + 1) if len(part)]
     matrices: Matrices = {}
-    shape = rows.neurons, rows.neurons
+    shape, several = (rows.neurons, rows.neurons), delays is not None and len(delays.values) > 1
     for part in parts:
         source, target, weight = rows.source[part], rows.target[part], rows.weight[part]
-        group = 0 if code is None else int(code[part][0])
-        if of_units is not None:
-            sign, key, common = of_units[source], labels[group], None
-        else:
-            sign, key, common = signs.values[part], labels[group // 3], group % 3 - 1
-            key = SIGN_KEYS[common] if labels == ["default"] else f"{key} {SIGN_KEYS[common]}"
+        codes = [int(codes[part][0]) for codes in apart]
+        delay = None if delays is None else delays.values[codes.pop()]
+        sign, common = (signs.values[part], codes.pop() - 1) if of_units is None else (of_units[source], None)
+        words = [labels[codes.pop()] if codes else labels[0]]
+        words += [SIGN_KEYS[common]] if common is not None else []
+        words += [f"{delay:.12g} ms"] if delay is not None and several else []
+        key = " ".join(words[labels == ["default"] and len(words) > 1 :])
         if weight.min(initial=0) < 0:
             np.abs(weight, out=weight, where=sign != 0)
         np.multiply(weight, sign, out=weight, where=sign != 0)  # in place: rows may be hundreds of millions
-        matrices[key, common] = sp.coo_array((weight, (target, source)), shape=shape).tocsr()
+        matrices[key, common, delay] = sp.coo_array((weight, (target, source)), shape=shape).tocsr()
     return matrices
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sparse_mrnn.connectome.delimited_text import COMMENTS, Dialect
+from sparse_mrnn.connectome.delimited_text import COMMENTS, Dialect, is_nameless
 from sparse_mrnn.errors import ConnectomeError, MissingExtraError, suggest
 
 Codes = NDArray[np.int32]
@@ -80,9 +80,11 @@ class ColumnTable:
     notes: tuple[str, ...] = ()  # on how the file was read
     dropped: dict[str, int] = field(default_factory=dict)  # how many rows were left out, by reason
     rows: int = -1
+    forgotten: frozenset[str] = frozenset()  # columns that were read and are not kept
 
     def __post_init__(self) -> None:
         self.rows = int(self.data.num_rows)
+        self.forgotten = self.forgotten - set(self.columns)
 
     def __len__(self) -> int:
         return self.rows
@@ -96,6 +98,12 @@ class ColumnTable:
     def columns(self) -> list[str]:
         """The names of the columns."""
         return list(self.data.column_names)
+
+    @property
+    def not_read(self) -> tuple[str, ...]:
+        """The names of columns that there are and that were not read."""
+        read = {*self.columns, *self.forgotten}
+        return tuple(column for column in self.known if column not in read and not is_nameless(column))
 
     def location(self, row: int, column: str) -> str:
         """Say where a value is: file, line (or row) and column."""
@@ -119,6 +127,7 @@ class ColumnTable:
 
     def forget(self, columns: Collection[str]) -> None:
         """Let go of columns that were read, and of their memory."""
+        self.forgotten |= set(self.columns).intersection(columns)
         self.data = self.data.select([column for column in self.columns if column not in columns])
         arrow().default_memory_pool().release_unused()
 

@@ -33,6 +33,7 @@ class ConnectomeTables:
     neuron: str = "(neuron)"  # column of ``neurons`` with ids
     positions: NDArray[np.float64] | None = None  # shape (rows of ``neurons``, dimensions)
     notes: tuple[str, ...] = ()
+    not_read: Mapping[str, tuple[str, ...]] | None = None  # as in the report; None: as the tables know
 
     def has(self, column: str) -> bool:
         """Say whether the neuron table has a column."""
@@ -49,17 +50,21 @@ class ConnectomeTables:
 
 
 def indexed_edges(
-    name: str, ids: Sequence[str], source: NDArray[Any], target: NDArray[Any], columns: Mapping[str, Any]
+    name: str, ids: Sequence[str], source: NDArray[Any], target: NDArray[Any], columns: Mapping[str, Any],
+    known: Sequence[str] = (),
 ) -> ColumnTable:
-    """Make an edge table whose ends are indices into a list of ids."""
+    """Make an edge table whose ends are indices into a list of ids; ``known`` columns may not all be read."""
     ends = {"(source)": dictionary_column(source, ids), "(target)": dictionary_column(target, ids)}
-    return ColumnTable(name, arrow().table({**columns, **ends}), names=True)
+    return ColumnTable(name, arrow().table({**columns, **ends}), known=tuple(known), names=True)
 
 
-def node_table(name: str, ids: Sequence[str], columns: Mapping[str, Any]) -> ColumnTable:
-    """Make a neuron table of a list of ids and the columns beside it."""
+def node_table(
+    name: str, ids: Sequence[str], columns: Mapping[str, Any], known: Sequence[str] = ()
+) -> ColumnTable:
+    """Make a neuron table of a list of ids and the columns beside it; ``known`` as for `indexed_edges`."""
     pa = arrow()
-    return ColumnTable(name, pa.table({**columns, "(neuron)": pa.array(ids, pa.string())}), names=True)
+    data = pa.table({**columns, "(neuron)": pa.array(ids, pa.string())})
+    return ColumnTable(name, data, known=tuple(known), names=True)
 
 
 @dataclass(eq=False)

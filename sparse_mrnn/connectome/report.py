@@ -76,6 +76,8 @@ class ImportReport:
         Connected pairs of neurons over all pairs.
     notes : tuple of str
         What else a reader should know.
+    not_read : dict of str to tuple of str
+        Columns that were not read, by table or file; of a file that was not read at all, none.
     """
 
     source: str
@@ -92,6 +94,7 @@ class ImportReport:
     projections: int
     density: float
     notes: tuple[str, ...] = ()
+    not_read: dict[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON has it, all regions included."""
@@ -111,7 +114,11 @@ class ImportReport:
         out.append(f"  density: {self.density:.4%} of all pairs; {between}")
         out += [f"  sign: {count:,} {why}" for why, count in self.signs.items() if count]
         out.append(f"  weight: {self.weights}")
-        return out + [f"  note: {note}" for note in self.notes]
+        out += [f"  note: {note}" for note in self.notes]
+        files = [name for name, columns in self.not_read.items() if not columns]
+        parts = self.not_read.items()
+        out += [f"  not read: {name}: {', '.join(columns)}" for name, columns in parts if columns]
+        return out + ([f"  not read: {', '.join(files)}"] if files else [])
 
     def table(self) -> SummaryTable:
         """The report with its regions, or the largest of many."""

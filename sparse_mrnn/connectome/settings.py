@@ -9,6 +9,7 @@ from typing import Any, Literal, TypedDict, get_args, get_origin, get_type_hints
 
 import numpy as np
 
+from sparse_mrnn.checks import real_number
 from sparse_mrnn.errors import ConnectomeError, suggest
 
 Select = Mapping[str, Any] | Iterable[Any]
@@ -34,6 +35,8 @@ class ImportOptions(TypedDict, total=False):
     spectral_radius: float | None
     min_count: float
     parallel: str
+    delay: str | None
+    delay_step: float | None
     self_connections: bool
     select: Select | None
     keep_isolated: bool
@@ -65,7 +68,8 @@ class ImportSettings:
     signs : {"fly", "vertebrate"} or mapping of transmitter to +1, -1 or 0, optional
         What transmitters do. They disagree about glutamate, so nothing is assumed.
     confidence, min_confidence : str, float
-        Column of the transmitter's confidence; below the least one the transmitter is unknown.
+        Column of the transmitter's confidence, in the table that has the transmitter; below the least one, or
+        without a value there, the transmitter is unknown.
     sign : str, optional
         Column (neuron or edge table) with +1, -1, 0, "pos" or "neg", instead of transmitters.
     sign_per : {"neuron", "synapse"}
@@ -88,6 +92,11 @@ class ImportSettings:
         Pairs of neurons with fewer synapses in all are left out.
     parallel : str
         "sum", or a column of the edge table whose values become the keys of parallel projections.
+    delay : str, optional
+        Column of the edge table with conduction delays, ms. Rows of different delays become parallel
+        projections; one without a delay, or of 0, takes one time step.
+    delay_step : float, optional
+        Round delays to multiples of this, ms. Default: as they are, or 0.1 if there are more than 100.
     self_connections : bool
         Keep connections of a neuron with itself.
     select : mapping or iterable, optional
@@ -127,6 +136,8 @@ class ImportSettings:
     spectral_radius: float | None = None
     min_count: float = 0.0
     parallel: str = "sum"
+    delay: str | None = None
+    delay_step: float | None = None
     self_connections: bool = True
     select: Select | None = None
     keep_isolated: bool = True
@@ -151,9 +162,14 @@ class ImportSettings:
                 raise ConnectomeError(f"{name} is {value!r}; use {', '.join(map(repr, values))}.")
         if settings.transmitter is not None and settings.sign is not None:
             raise ConnectomeError("transmitter and sign exclude each other; give one.")
+        least = real_number(settings.min_confidence, "min_confidence", ConnectomeError)
+        if settings.transmitter is settings.sign is None and (settings.confidence is not None or least > 0):
+            problem = "confidence and min_confidence are of transmitters"
+            raise ConnectomeError(f"{problem}; name their column with transmitter=.")
         positive("gain", settings.gain)
-        if settings.spectral_radius is not None:
-            positive("spectral_radius", settings.spectral_radius)
+        for name in ("spectral_radius", "delay_step"):
+            if getattr(settings, name) is not None:
+                positive(name, getattr(settings, name))
         return settings
 
     @property
@@ -172,7 +188,7 @@ class ImportSettings:
     def edge_columns(self) -> list[str]:
         """Columns the edge table may have to give, beside source, target and weight."""
         key = None if self.parallel == "sum" else self.parallel
-        columns = (*self.region_columns, self.transmitter, self.confidence, self.sign, key)
+        columns = (*self.region_columns, self.transmitter, self.confidence, self.sign, key, self.delay)
         return [column for column in columns if column]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sparse_mrnn.connectome.column_table import ColumnTable
+from sparse_mrnn.connectome.column_table import ColumnTable, arrow
 from sparse_mrnn.connectome.delimited_text import is_number
 from sparse_mrnn.connectome.edge_rows import ConnectomeTables, EdgeRows
 from sparse_mrnn.connectome.settings import ImportSettings
@@ -40,8 +40,8 @@ histamine through HisCl; in vertebrates glutamate excites. Modulators have no si
 """
 
 SIGN_WORDS = {
-    **dict.fromkeys(("1", "+1", "1.0", "pos", "exc", "excitatory", "excitatory_neuron"), 1),
-    **dict.fromkeys(("-1", "-1.0", "neg", "inh", "inhibitory", "inhibitory_neuron"), -1),
+    **dict.fromkeys(("1", "+1", "1.0", "pos", "exc", "excitatory", "excitatory_neuron", "e"), 1),
+    **dict.fromkeys(("-1", "-1.0", "neg", "inh", "inhibitory", "inhibitory_neuron", "i"), -1),
     **dict.fromkeys(("0", "0.0", "nonneuron"), 0),
 }
 
@@ -91,7 +91,7 @@ def of_labels(labels: list[str], settings: ImportSettings) -> tuple[Int8, list[s
     if settings.transmitter is None:
         for k, label in enumerate(labels):
             if label.lower() not in SIGN_WORDS:
-                problem = f"{label!r} is not a sign; use 1, -1, 0, pos or neg."
+                problem = f"{label!r} is not a sign; use 1, -1, 0, pos, neg, exc or inh."
                 raise ConnectomeError(f"column {settings.sign!r}: {problem}")
             out[k] = SIGN_WORDS[label.lower()]
         return out, several
@@ -150,31 +150,38 @@ def _of_column(
         of_label[labels.index(label)] = 0
     signs = np.concatenate([of_label, [UNKNOWN]]).astype(np.int8)[codes]
     tally: dict[str, int] = {}
-    low = np.zeros(len(codes), dtype=bool)
-    if settings.confidence is not None and settings.confidence in table.columns:
-        value = np.nan_to_num(_numbers_or_nan(table, settings.confidence), nan=-np.inf)
-        low = (value < settings.min_confidence) & (codes >= 0)
-        signs[low] = UNKNOWN
-        why = f"{settings.confidence} below {settings.min_confidence:g}, so the sign is unknown"
-        tally[f"{what}: {why}"] = int((low & counted).sum())
+    unsure = np.zeros(len(codes), dtype=bool)
+    if settings.confidence is not None:
+        value = numbers_or_nan(table, table.need(settings.confidence), "confidence")
+        least = settings.min_confidence
+        unsure = ~(value >= least) & (codes >= 0)
+        signs[unsure] = UNKNOWN
+        counts, missing = unsure & counted, np.isnan(value)
+        why = f"{settings.confidence} below {least:g}, so the sign is unknown"
+        tally[f"{what}: {why}"] = int((counts & ~missing).sum())
+        tally[f"{what} without a {settings.confidence}: sign unknown"] = int((counts & missing).sum())
     elif settings.min_confidence > 0:
         problem = f"{table.name} has no confidence column; name it with confidence=."
         raise ConnectomeError(f"min_confidence is given, but {problem}")
-    count = np.bincount(codes[counted & ~low] + 1, minlength=len(labels) + 1)
+    count = np.bincount(codes[counted & ~unsure] + 1, minlength=len(labels) + 1)
     for k, label in enumerate(labels):
         tally[f"{what}: {column} {label!r}, {MEANING[int(of_label[k])]}"] = int(count[k + 1])
     tally[f"{what} without a {column}: sign unknown"] = int(count[0])
     return signs, tally
 
 
-def _numbers_or_nan(table: ColumnTable, column: str) -> NDArray[np.float64]:
-    """Read the numbers of a column; missing ones are NaN."""
+def numbers_or_nan(table: ColumnTable, column: str, what: str) -> NDArray[np.float64]:
+    """Read the numbers of a column; missing ones are NaN. Errors call one ``what``."""
+    pa, data = arrow(), table.data.column(column)
+    if pa.types.is_floating(data.type) or pa.types.is_integer(data.type):
+        whole: NDArray[np.float64] = data.cast(pa.float64()).to_numpy().copy()
+        return whole
     codes, labels = table.labels(column)
     labels = ["nan" if label.lower() in NO_NUMBER else label for label in labels]
     wrong = next((label for label in labels if not is_number(label)), None)
     if wrong is not None:
         where = f"{table.name}, column {column!r}"
-        raise ConnectomeError(f"{where}: the confidence {wrong!r:.80} is not a number.")
+        raise ConnectomeError(f"{where}: the {what} {wrong!r:.80} is not a number.")
     values = np.array([*map(float, labels), np.nan])
     numbers: NDArray[np.float64] = values[codes]
     return numbers

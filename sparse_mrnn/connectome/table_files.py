@@ -7,7 +7,6 @@ import csv
 import io
 import itertools
 import os
-import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,9 +14,18 @@ from typing import Any
 
 import numpy as np
 
+from sparse_mrnn.connectome.column_names import plain_name
 from sparse_mrnn.connectome.column_table import ColumnTable, arrow, listed
 from sparse_mrnn.connectome.delimited_text import (
-    SAMPLE, Dialect, Named, TextOptions, Unnamed, decimal_sign, explain, is_number, sniff,
+    SAMPLE,
+    Dialect,
+    Named,
+    TextOptions,
+    Unnamed,
+    decimal_sign,
+    explain,
+    is_number,
+    sniff,
 )  # fmt: skip
 from sparse_mrnn.errors import ConnectomeError, suggest
 from sparse_mrnn.files.atomic import reason
@@ -27,15 +35,6 @@ GROWTH, SPARED = 300, 64 << 20
 BINARY = (".parquet", ".feather", ".arrow")
 CHUNK = 4 << 20
 """Rows of a Parquet or Feather file whose ids are encoded at a time."""
-
-
-def plain_name(name: str) -> str:
-    """Write a column's name as it is recognised: letters and digits in lower case.
-
-    >>> plain_name(" Pre Root-ID "), plain_name("pre_root_id")
-    ('prerootid', 'prerootid')
-    """
-    return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
 @dataclass(frozen=True, eq=False)

@@ -32,7 +32,7 @@ from sparse_mrnn.declaration.simulation_config import (
     without_case,
 )
 from sparse_mrnn.errors import ConfigError, SparseMRNNError, suggest
-from sparse_mrnn.files.atomic import replacing
+from sparse_mrnn.files.atomic import reason, replacing
 from sparse_mrnn.files.json import read_json
 
 __all__ = [
@@ -363,13 +363,13 @@ def write_config(
     """
     path = Path(path)
     text = json.dumps(to_config(graph, simulation), indent=1)
-    # One line for a list without lists inside.
-    text = re.sub(r"\[([^\[\]{}]*)\]", lambda flat: f"[{' '.join(flat[1].split())}]", text)
+    # One line for a list without lists inside: line breaks lie between values, never in text.
+    text = re.sub(r"\[[^\[\]{}]*\]", lambda flat: re.sub(r"\n *", "", re.sub(r",\n *", ", ", flat[0])), text)
     try:
         with replacing(path) as partial:
             partial.write_text(text + "\n", encoding="utf-8")
     except OSError as error:
-        raise ConfigError(f"cannot write the configuration {path}: {error.strerror}.") from error
+        raise ConfigError(f"cannot write the configuration {path}: {reason(error)}.") from error
 
 
 def spec_of(part: ConnectionRule | Initializer) -> dict[str, Any]:

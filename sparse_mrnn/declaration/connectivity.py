@@ -7,7 +7,6 @@ projections of one rule class in a few vectorised calls, so 100,000 small projec
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar
@@ -15,6 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from sparse_mrnn.checks import real_number, whole_number
 from sparse_mrnn.errors import ConnectivityError
 
 IntArray = NDArray[np.int64]
@@ -279,8 +279,7 @@ class Bernoulli(IndependentRows):
     kind: ClassVar[str] = "bernoulli"
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.density, (int, float)) and 0 <= self.density <= 1):
-            raise ConnectivityError(f"density is {self.density!r}; it must be between 0 and 1.")
+        object.__setattr__(self, "density", _probability("density", self.density))
 
     def expected(self, pair: RegionPair) -> float:
         return self.density * pair.n_target * pair.columns
@@ -298,6 +297,9 @@ class FixedNumber(ConnectionRule):
 
     number: int
     kind: ClassVar[str] = "fixed_number"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "number", whole_number(self.number, "number", ConnectivityError, least=0))
 
     def check(self, pair: RegionPair) -> None:
         _bounded(self.number, pair.n_target * pair.columns, "number", "possible synapses", pair)
@@ -331,6 +333,9 @@ class FixedFanIn(IndependentRows):
     fan_in: int
     kind: ClassVar[str] = "fixed_fan_in"
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "fan_in", whole_number(self.fan_in, "fan_in", ConnectivityError, least=0))
+
     def check(self, pair: RegionPair) -> None:
         _bounded(self.fan_in, pair.columns, "fan_in", "possible sources of a unit", pair)
 
@@ -354,6 +359,9 @@ class FixedFanOut(ConnectionRule):
 
     fan_out: int
     kind: ClassVar[str] = "fixed_fan_out"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "fan_out", whole_number(self.fan_out, "fan_out", ConnectivityError, least=0))
 
     def check(self, pair: RegionPair) -> None:
         partners = pair.n_target - int(pair.exclude_self)
@@ -483,12 +491,12 @@ class DistanceDependent(IndependentRows):
     kind: ClassVar[str] = "distance"
 
     def __post_init__(self) -> None:
-        if not self.scale > 0:
-            raise ConnectivityError(f"scale is {self.scale!r}; it must be a positive length.")
-        if not 0 <= self.probability <= 1:
-            raise ConnectivityError(f"probability is {self.probability!r}; it must be between 0 and 1.")
-        if self.cutoff is not None and not 0 < self.cutoff < math.inf:
-            raise ConnectivityError(f"cutoff is {self.cutoff!r}; it must be a positive, finite length.")
+        object.__setattr__(self, "probability", _probability("probability", self.probability))
+        lengths = {"scale": self.scale} | ({} if self.cutoff is None else {"cutoff": self.cutoff})
+        for name, length in lengths.items():
+            object.__setattr__(self, name, real_number(length, name, ConnectivityError))
+            if length <= 0:
+                raise ConnectivityError(f"{name} is {length!r}; it must be a positive length.")
         if self.profile not in ("gaussian", "exponential"):
             raise ConnectivityError(f"profile is {self.profile!r}; use 'gaussian' or 'exponential'.")
 
@@ -566,8 +574,15 @@ class Explicit(IndependentRows):
         return rows[order], cols[order]
 
 
+def _probability(name: str, value: float) -> float:
+    found = real_number(value, name, ConnectivityError)
+    if not 0 <= found <= 1:
+        raise ConnectivityError(f"{name} is {value!r}; it must be between 0 and 1.")
+    return found
+
+
 def _bounded(value: int, most: int, name: str, of: str, pair: RegionPair) -> None:
-    if not 0 <= value <= most:
+    if value > most:
         raise ConnectivityError(f"{pair.label}: {name} is {value}, but there are {most} {of}. Use 0..{most}.")
 
 

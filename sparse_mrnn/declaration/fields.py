@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sparse_mrnn.checks import option, shown
+from sparse_mrnn.checks import option, shown, true_or_false
 from sparse_mrnn.errors import GraphError, suggest
 
 Cell = str | None
@@ -145,7 +145,7 @@ class Flag(Kind):
     optional = False
 
     def checked(self, what: str, value: Any, n: int) -> Any:
-        return bool(value)
+        return true_or_false(_truth(value), what, GraphError)
 
     def cells(self, value: Any) -> Sequence[Cell]:
         return [str(int(value))]
@@ -163,8 +163,8 @@ class Learnable(Kind):
     optional = False
 
     def checked(self, what: str, value: Any, n: int) -> Any:
-        if isinstance(value, bool | np.bool_ | int) and value in (0, 1):
-            return bool(value)
+        if isinstance(truth := _truth(value), bool):
+            return truth
         meaning = f", True ({self.true!r}) or False"
         word = option(value, ("unit", "region"), what, GraphError, otherwise=meaning)
         return True if word == self.true else word
@@ -330,6 +330,11 @@ def axis_name(k: int) -> str:
     ('x', 'position_3')
     """
     return "xyz"[k] if k < 3 else f"position_{k}"
+
+
+def _truth(value: Any) -> Any:
+    """Return 0 and 1 as False and True, and any other value as it is."""
+    return bool(value) if isinstance(value, bool | np.bool_ | int) and value in (0, 1) else value
 
 
 def _number(cell: str) -> float:

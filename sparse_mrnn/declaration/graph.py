@@ -11,6 +11,7 @@ import networkx as nx
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sparse_mrnn.checks import Seed
 from sparse_mrnn.declaration.connectivity import ConnectionRule, RegionPair
 from sparse_mrnn.declaration.explicit_synapses import blocks_by_region, explicit_weights
 from sparse_mrnn.declaration.fields import checked
@@ -27,6 +28,7 @@ from sparse_mrnn.declaration.projections import (
 )
 from sparse_mrnn.declaration.regions import FIELDS_OF_KIND, REGION_FIELDS, Region
 from sparse_mrnn.declaration.sharing import Sharing, check_sharing
+from sparse_mrnn.declaration.shuffling import shuffled_edges
 from sparse_mrnn.display import SummaryTable
 from sparse_mrnn.errors import FinalizeError, GraphError, UnknownNameError, WeightError, suggest
 
@@ -313,7 +315,9 @@ class RegionGraph(nx.MultiDiGraph):
                 raise GraphError(f"{label}: a low-rank projection has no synapses; leave out share.")
             check_low_rank(label, settings, shape, bool(signs.any()))
         else:
-            rule_of(attrs, label).check(self._pair(source, target, key, attrs))
+            chosen = rule_of(attrs, label)
+            chosen.check(self._pair(source, target, key, attrs))
+            attrs |= {name: vars(chosen)[name] for name in ("density", "fan_in") if name in attrs}
         if initializer is not None:
             attrs["initializer"] = initializer
         if share is not None:
@@ -332,6 +336,7 @@ class RegionGraph(nx.MultiDiGraph):
     def add_projections(
         self, weights: Any, *, key: str = "default", sign: str = "inherit", trainable: bool = True,
         share: str | None = None, gain: float = 1.0, bounds: tuple[float | None, float | None] | None = None,
+        delay: float | None = None,
     ) -> None:
         """Add explicit synapses between all recurrent units: a projection for each pair of regions with any.
 
@@ -341,14 +346,15 @@ class RegionGraph(nx.MultiDiGraph):
         ----------
         weights : array or scipy sparse array, shape (units, units)
             Entry (i, j) is from unit j to unit i, in unit order: region after region.
-        key, sign, trainable, share, gain, bounds
+        key, sign, trainable, share, gain, bounds, delay
             Of every projection, as in `add_projection`; so are the errors. Labels are for `add_projection`
             only.
         """
         self._check_open()
         regions, label = self.regions(), f"projections (key {key!r})"
         ptr = np.cumsum([0, *(region.n for region in regions)])
-        settings = checked(PROJECTION_FIELDS, label, {"sign": sign, "trainable": trainable})
+        given = {"sign": sign, "trainable": trainable, "delay": delay}
+        settings = checked(PROJECTION_FIELDS, label, given)
         none = np.empty(0, dtype=np.int8)
         signs = np.concatenate([none, *(source_signs(settings["sign"], region) for region in regions)])
         shape = (int(ptr[-1]), int(ptr[-1]))
@@ -527,6 +533,49 @@ class RegionGraph(nx.MultiDiGraph):
             if attrs.get("parent_region") in mapping:
                 attrs["parent_region"] = mapping[attrs["parent_region"]]
         return renamed
+
+    def shuffled(self, keep: str | Iterable[str] = "degrees", seed: Seed = 0) -> RegionGraph:
+        """A copy whose recurrent synapses are shuffled within each projection: a null model of the wiring.
+
+        Projections keep their regions, number of synapses, weights, signs, delays and sharing, and no
+        synapse is doubled. A unit's synapses onto itself stay, and none is made. Projections of inputs are
+        left as they are. O(synapses log synapses).
+
+        Parameters
+        ----------
+        keep : {"degrees", "blocks", "signs", "weights", "geometry"}, or several of them
+            "degrees": each synapse keeps its source and its weight, and each unit, in each projection, the
+            number of synapses it sends and receives. "blocks": no more than the number of synapses in each
+            projection, from sources of each sign, and their weights. The others keep the degrees, and
+            "signs": the number of excitatory and inhibitory synapses that each unit receives; "weights":
+            the weights, one by one, that each unit receives, and so all strengths; for synapse counts;
+            "geometry": how many synapses of about each length (one of 20 bins) each projection has; for
+            regions with positions (Betzel & Bassett 2018, PNAS 115:E4880).
+        seed : int, numpy SeedSequence or Generator
+
+        Returns
+        -------
+        RegionGraph
+
+        Raises
+        ------
+        GraphError
+            If synapses are still to be drawn by a rule, no synapse can be moved, or positions are missing.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> g = RegionGraph(); g.add_region("a", 50)
+        >>> g.add_projection("a", "a", weights=np.random.default_rng(0).random((50, 50)) < 0.1)
+        >>> before, after = (next(graph.projections()).weights for graph in (g, g.shuffled()))
+        >>> bool((before.sum(axis=1) == after.sum(axis=1)).all()), before.multiply(after).nnz < before.nnz / 4
+        (True, True)
+        """
+        found: RegionGraph = self.copy()
+        projections = list(self.projections("recurrent"))
+        for name, attrs in shuffled_edges(projections, self.regions(), keep, seed):
+            found.edges[name].update(attrs)
+        return found
 
     # ---------------------------------------------------------------- showing
 

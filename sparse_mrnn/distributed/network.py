@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from torch.func import functional_call
 
-from sparse_mrnn.checks import names_of, option, seed_number, whole_number
+from sparse_mrnn.checks import names_of, option, seed_number, true_or_false, whole_number
 from sparse_mrnn.declaration.config import NetworkConfig, SimulationConfig, read_config
 from sparse_mrnn.declaration.graph import RegionGraph, projection_label
 from sparse_mrnn.distributed.declared import digest_number, synapse_sum, unit_sum
@@ -135,18 +135,19 @@ class ShardedRNN(FixedTensors):
         super().__init__()
         model = option(model, MODELS, "model", ConfigError)
         self.graph = config.copy() if isinstance(config, RegionGraph) else read_config(config)
-        self.ranks, self.batch_first = Ranks(group), batch_first
+        self.ranks, self.batch_first = Ranks(group), true_or_false(batch_first, "batch_first", ConfigError)
         _check_shardable(self.graph, settings)
         seeds = self.ranks.gather(int(torch.randint(2**62, ()).item()) if seed is None else seed)
         seed = seed_number(seeds[0] if seed is None else seed, ConfigError)
         self.partition = divide(self.graph, self.ranks.size, partition)
-        constrained = {"recurrent": rec_constrained, "input": inp_constrained}
+        laws = {"rec_constrained": rec_constrained, "inp_constrained": inp_constrained}
+        laws = {name: true_or_false(law, name, ConfigError) for name, law in laws.items()}
+        constrained = dict(zip(("recurrent", "input"), laws.values(), strict=True))
         chosen = {"model": model, "dtype": str(dtype), **constrained, **settings}
         self.digests = synapse_digests(self.graph)
         alike = {**self.digests, "seed": seed, "partition": self.partition.ranks}
         self.agree({**alike, **dict(sorted(chosen.items()))})
         options = {**settings, "seed": seed, "dtype": dtype, "device": device}
-        laws = {"rec_constrained": rec_constrained, "inp_constrained": inp_constrained}
         self._arguments: tuple[type[mRNNBase], dict[str, Any]] = MODELS[model], {**options, **laws}
         self.shard = Shard(self.graph, self.partition, self.ranks, MODELS[model], options, constrained)
         self.own_units: NDArray[np.int64] = self.partition.units(self.ranks.rank)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sparse_mrnn.errors import SparseMRNNError
+from sparse_mrnn.files.atomic import reason
 
 
 def read_json(path: Path, refuse: type[SparseMRNNError]) -> Any:
@@ -37,7 +38,7 @@ def read_json(path: Path, refuse: type[SparseMRNNError]) -> Any:
     except UnicodeDecodeError:
         raise refuse(f"{path}: the file is not UTF-8 text, as JSON is.") from None
     except OSError as error:
-        raise refuse(f"{path}: cannot read the file: {error.strerror}.") from None
+        raise refuse(f"{path}: cannot read the file: {reason(error)}.") from None
     except RecursionError:
         raise refuse(f"{path}: brackets are nested too deeply to be read.") from None
     except ValueError:  # of an integer of thousands of digits

@@ -38,6 +38,8 @@ def pack(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else {"float": repr(value)}
     if isinstance(value, Tensor):
+        while name in tensors:  # of {0: ..., "0": ...}, say
+            name += "~"
         tensors[name] = value
         return {"tensor": name}
     if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":

@@ -226,7 +226,7 @@ def _what_it_is(path: Path, error: Exception) -> str:
         with open(path, "rb") as file:
             start = file.read(8)
     except OSError as unreadable:
-        return f"it cannot be read ({unreadable.strerror})."
+        return f"it cannot be read ({reason(unreadable)})."
     # Safetensors begins with the length of its header, whose third byte is small if that is below 2 MB.
     pickled = start[:1] == b"\x80" and b"\2" <= start[1:2] <= b"\5" and start[2:3] >= b" "
     if start.startswith(b"PK\x03\x04") or pickled:

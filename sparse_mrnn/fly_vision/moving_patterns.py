@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
+from sparse_mrnn.checks import real_number, seed_number, whole_number
 from sparse_mrnn.errors import TrainingError
 
 Floats = NDArray[np.float64]
@@ -179,9 +180,8 @@ class Scene(UniformMotion):
         check_motion("Scene", self.direction, self.speed)
         if not 0 <= self.contrast <= 1:
             raise TrainingError(f"Scene: contrast is {self.contrast!r}; it must lie between 0 and 1.")
-        if self.seed < 0 or self.waves < 1:
-            what = f"seed {self.seed!r} and waves {self.waves!r}"
-            raise TrainingError(f"Scene: {what} must be at least 0 and 1.")
+        seed_number(self.seed, TrainingError)
+        whole_number(self.waves, "Scene: waves", TrainingError)
         low, high = self.wavelengths
         if not (math.isfinite(high) and 0 < low <= high):
             which = f"wavelengths is {self.wavelengths!r}"
@@ -225,8 +225,7 @@ def blur_width(acceptance: float) -> float:
 def check_motion(what: str, direction: float, speed: float, **more: float) -> None:
     """Raise a TrainingError if a direction, a speed or another number is not finite."""
     for name, value in {"direction": direction, "speed": speed, **more}.items():
-        if not math.isfinite(value):
-            raise TrainingError(f"{what}: {name} is {value!r}; it must be a finite number.")
+        real_number(value, f"{what}: {name}", TrainingError)
     if speed < 0:
         raise TrainingError(f"{what}: speed is {speed!r} columns per second; it must be at least 0.")
 

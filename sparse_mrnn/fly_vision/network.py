@@ -64,7 +64,8 @@ def read_flyvis(
         shorter.
     inputs : bool
         Add the input region "light", one channel a column ordered as `hex_columns`, which reaches every
-        photoreceptor (the types with role input) of its column with weight 1.
+        photoreceptor (the types with role input) of its column with weight 1. The regions must be the cell
+        types.
     seed : int
         Of the tonic inputs with ``share=True``; they equal those of flyvis with the same seed.
     **options
@@ -74,7 +75,7 @@ def read_flyvis(
     Raises
     ------
     ConnectomeError
-        If the file does not have the schema, or names an unknown cell type.
+        If the file does not have the schema, or names an unknown cell type, or an option does not fit.
 
     References
     ----------
@@ -100,6 +101,9 @@ def read_flyvis(
         defaults["scale"] = "none"
         options["share"] = "cell types"
     settings = ImportSettings.of(options, **defaults)
+    if inputs and settings.region_columns != ["type"]:
+        given = f"inputs=True adds light to cell types, but regions is {settings.regions!r}"
+        raise ConnectomeError(f"{given}; leave one of them out.")
     cells = _unroll_nodes(file, spec, extent)
     edges, notes = _unroll_edges(file, spec["edges"], cells, fill)
     positions = hex_centres(cells.columns)

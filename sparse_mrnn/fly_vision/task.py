@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from sparse_mrnn.errors import TrainingError, suggest
+from sparse_mrnn.checks import names_of, option, real_number, seed_number, whole_number
+from sparse_mrnn.errors import TrainingError
 from sparse_mrnn.fly_vision.lattice import hex_centres, hex_columns
 from sparse_mrnn.fly_vision.moving_patterns import (
     GREY,
@@ -93,13 +94,10 @@ class HexMotion(Dataset[tuple[Tensor, Tensor]]):
         noise: float = 0.0,
         seed: int = 0,
     ) -> None:
-        if length < 1 or seed < 0:
-            raise TrainingError(f"HexMotion: length {length!r} must be at least 1, seed {seed!r} at least 0.")
-        for kind in kinds:
-            if kind not in KINDS:
-                raise TrainingError(f"HexMotion: unknown kind {kind!r}. {suggest(kind, KINDS, what='kinds')}")
-        if not len(kinds):
-            raise TrainingError(f"HexMotion: kinds is empty; use some of {', '.join(KINDS)}.")
+        self.length = whole_number(length, "HexMotion: length", TrainingError)
+        self.seed = seed_number(seed, TrainingError)
+        names = names_of(kinds, "HexMotion: kinds", TrainingError)
+        self.kinds = tuple(option(name, KINDS, "HexMotion: kind", TrainingError) for name in names)
         angles = None if directions is None else _numbers(directions)
         if angles is not None and not angles:
             raise TrainingError(f"HexMotion: directions is {directions!r}; give degrees, or None for all.")
@@ -109,12 +107,12 @@ class HexMotion(Dataset[tuple[Tensor, Tensor]]):
             least = "at least 0, up to 1" if name == "contrasts" else "above 0"
             if len(found) != 2 or not 0 <= found[0] <= found[1] <= top or (top > 1 and found[0] == 0):
                 raise TrainingError(f"HexMotion: {name} is {ends!r}; give (least, largest), {least}.")
-        if not 0 <= noise < math.inf:
+        self.noise = real_number(noise, "HexMotion: noise", TrainingError)
+        if self.noise < 0:
             raise TrainingError(f"HexMotion: noise is {noise!r}; it must be at least 0.")
-        self.length, self.kinds, self.seed = int(length), tuple(kinds), seed
         self.columns = hex_columns(extent)
         self.centres, self.times = hex_centres(self.columns), time_steps(duration, dt)
-        self.extent, self.acceptance, self.noise = extent, check_acceptance(acceptance), noise
+        self.extent, self.acceptance = extent, check_acceptance(acceptance)
         self.speeds, self.wavelengths, self.contrasts = speeds, wavelengths, contrasts
         self.directions = angles
 

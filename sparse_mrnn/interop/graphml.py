@@ -15,7 +15,7 @@ from sparse_mrnn.declaration.graph import RegionGraph
 from sparse_mrnn.declaration.initializers import Initializer
 from sparse_mrnn.declaration.sharing import SynapseLabels
 from sparse_mrnn.errors import ConversionError
-from sparse_mrnn.files.atomic import replacing
+from sparse_mrnn.files.atomic import reason, replacing
 from sparse_mrnn.models.network import mRNNBase
 
 SCALARS = (str, int, float, bool)
@@ -56,7 +56,7 @@ def write_graphml(
         with replacing(Path(path)) as partial:
             nx.write_graphml(plain, partial)
     except OSError as error:
-        raise ConversionError(f"cannot write {path}: {error.strerror}.") from error
+        raise ConversionError(f"cannot write {path}: {reason(error)}.") from error
 
 
 def _plain_graph(graph: RegionGraph) -> nx.MultiDiGraph:

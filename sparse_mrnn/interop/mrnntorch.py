@@ -14,21 +14,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sparse_mrnn.checks import option
 from sparse_mrnn.declaration.config import NetworkConfig
 from sparse_mrnn.declaration.explicit_synapses import SynapseArrays, SynapseBlock
 from sparse_mrnn.declaration.graph import PROJECTION_SIGNS, Region, RegionGraph, projection_label
 from sparse_mrnn.errors import ConversionError, suggest
 from sparse_mrnn.interop.mrnntorch_config import (
-    MEANINGS,
     Meaning,
-    check_choice,
     check_convertible,
     graph_from_mrnntorch,
+    meaning_of,
     warn_of_sparsity,
 )
 from sparse_mrnn.lowering.layout import Layout
 from sparse_mrnn.models.elman import ElmanmRNN
 from sparse_mrnn.models.leaky import mRNN
+from sparse_mrnn.models.loading import MODELS
 from sparse_mrnn.models.synapse_table import ProjectionKey
 from sparse_mrnn.models.weights import check_dense
 
@@ -91,8 +92,8 @@ def from_mrnntorch(
     >>> net.rec.nnz, net.effective_W_rec.to_dense().tolist()
     (2, [[0.0, -0.5], [-0.30000001192092896, 0.0]])
     """
-    check_choice("sparsity", sparsity, MEANINGS)
-    check_choice("model", model, ("leaky", "elman"))
+    sparsity = meaning_of(sparsity)
+    model_class = MODELS[option(model, MODELS, "model", ConversionError)]
     matrices = _matrices(state, prefix)
     if config is None:
         declared = _one_region(matrices, options)
@@ -105,7 +106,7 @@ def from_mrnntorch(
         warn_of_sparsity(config, graph, sparsity)
     options.setdefault("dtype", matrices["recurrent"].weight.dtype)
     radius = options.pop("spectral_radius", None)
-    net = mRNN(graph, **options) if model == "leaky" else ElmanmRNN(graph, **options)
+    net = model_class(graph, **options)
     net.spectral_radius = radius
     with torch.no_grad():
         for (source, target, key), values in parameters.items():
@@ -312,6 +313,7 @@ def _flat(state: Mapping[Any, Any], prefix: str = "") -> dict[str, Tensor]:
 
 
 def _matrix(tensors: dict[str, Tensor], name: str, where: str, shape: tuple[int, int | None]) -> DenseMatrix:
+    found = []
     for part in PARTS:
         if name + part not in tensors:
             raise ConversionError(f"{where}: {name}{part} is missing.")
@@ -321,16 +323,20 @@ def _matrix(tensors: dict[str, Tensor], name: str, where: str, shape: tuple[int,
             expected = f"{shape[0]} x {'inputs' if shape[1] is None else shape[1]}"
             raise ConversionError(f"{where}: {name}{part} has shape {size}; it must be {expected}.")
         numeric = tensor.is_floating_point() or (part and not tensor.is_complex())
-        if tensor.layout != torch.strided or tensor.is_quantized or not numeric:
-            raise ConversionError(f"{where}: {name}{part} is not a dense matrix of floating-point numbers.")
+        wide = torch.float64 if part or tensor.dtype == torch.float64 else torch.float32
+        try:
+            if tensor.layout != torch.strided or tensor.is_quantized or not numeric:
+                raise NotImplementedError
+            found.append(tensor.detach().cpu().to(wide))  # torch computes little in the narrower types
+        except NotImplementedError:  # also of types that torch only stores
+            what = "is not a dense matrix of floating-point numbers"
+            raise ConversionError(f"{where}: {name}{part} {what}.") from None
         shape = size
-    weight, mask, sign = (tensors[name + part].detach().cpu() for part in PARTS)
-    mask, sign = (part.to(torch.int8) if part.dtype == torch.bool else part for part in (mask, sign))
+    weight, mask, sign = found
     for part, tensor, known in (("_mask", mask, (0, 1)), ("_sign_matrix", sign, (-1, 0, 1))):
         if not torch.isin(tensor, torch.tensor(known, dtype=tensor.dtype)).all():
             expected = ", ".join(map(str, known))
             raise ConversionError(f"{where}: {name}{part} has other values than {expected}.")
     if not torch.isfinite(weight[mask != 0]).all():
         raise ConversionError(f"{where}: {name} has synapses whose weight is not finite.")
-    dtype = torch.float64 if weight.dtype == torch.float64 else torch.float32
-    return DenseMatrix(name, weight.to(dtype), (mask != 0).numpy(), sign.to(torch.int8).numpy())
+    return DenseMatrix(name, weight, (mask != 0).numpy(), sign.to(torch.int8).numpy())

@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
 
+from sparse_mrnn.checks import option
 from sparse_mrnn.declaration.config import Connection, NetworkConfig, load_config, read_config
 from sparse_mrnn.declaration.graph import Region, RegionGraph, projection_label
-from sparse_mrnn.errors import ConfigError, ConversionError, ConversionWarning, suggest
+from sparse_mrnn.errors import ConfigError, ConversionError, ConversionWarning
 from sparse_mrnn.models.elman import ElmanmRNN
 from sparse_mrnn.models.leaky import mRNN
 from sparse_mrnn.models.weights import SparseWeights
@@ -44,7 +45,7 @@ def graph_from_mrnntorch(config: Config, *, sparsity: Meaning = "zeroed") -> Reg
     >>> next(graph_from_mrnntorch(config).projections()).rule
     FixedFanOut(fan_out=5)
     """
-    check_choice("sparsity", sparsity, MEANINGS)
+    sparsity = meaning_of(sparsity)
     found = _loaded(config).model_copy(deep=True)
     units = {region.name: region.num_units for region in found.recurrent_regions}
     for connection in _connections(found):
@@ -74,7 +75,7 @@ def to_mrnntorch_config(net: mRNN | ElmanmRNN, *, sparsity: Meaning = "zeroed") 
     ConversionError
         As `to_mrnntorch`.
     """
-    check_choice("sparsity", sparsity, MEANINGS)
+    sparsity = meaning_of(sparsity)
     check_convertible(net)
     graph = net.to_graph()
     found: dict[str, Any] = {}
@@ -96,11 +97,9 @@ def to_mrnntorch_config(net: mRNN | ElmanmRNN, *, sparsity: Meaning = "zeroed") 
     return found
 
 
-def check_choice(name: str, value: str, known: tuple[str, ...]) -> None:
-    """Refuse an argument that is not one of the known ones."""
-    if value not in known:
-        choices = " or ".join(map(repr, known))
-        raise ConversionError(f"{name} is {value!r}; use {choices}. {suggest(value, known)}")
+def meaning_of(sparsity: str) -> Meaning:
+    """Check which fraction the sparsity of a configuration is."""
+    return cast(Meaning, option(sparsity, MEANINGS, "sparsity", ConversionError))
 
 
 def _loaded(config: Config) -> NetworkConfig:

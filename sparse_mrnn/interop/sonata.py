@@ -11,7 +11,7 @@ from typing import Any, Unpack
 import numpy as np
 
 from sparse_mrnn.connectome.report import ImportReport, report_of
-from sparse_mrnn.connectome.settings import ImportOptions, ImportSettings
+from sparse_mrnn.connectome.settings import ImportOptions
 from sparse_mrnn.declaration.config import SimulationConfig
 from sparse_mrnn.declaration.graph import Region, RegionGraph
 from sparse_mrnn.declaration.regions import INPUT_FIELDS, REGION_FIELDS
@@ -25,7 +25,16 @@ from sparse_mrnn.interop.sonata_edges import (
     parsed,
     read_edges,
 )
-from sparse_mrnn.interop.sonata_files import NetworkFiles, Row, column, indices, opened, read_types, texts
+from sparse_mrnn.interop.sonata_files import (
+    Circuit,
+    NetworkFiles,
+    Row,
+    column,
+    indices,
+    opened,
+    read_types,
+    texts,
+)
 from sparse_mrnn.interop.sonata_import import import_network
 from sparse_mrnn.interop.sonata_write import (
     EDGE_COLUMNS,
@@ -37,20 +46,25 @@ from sparse_mrnn.interop.sonata_write import (
 )
 from sparse_mrnn.lowering.layout import Layout
 
+Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+
 __all__ = ["open_sonata", "read_sonata", "read_sonata_settings", "write_sonata"]
 
 
 def read_folder(folder: Path, *, by_rows: bool) -> tuple[RegionGraph, SimulationConfig | None]:
     """Read the network of a folder and its settings, if any; ``by_rows``, if it can be, as `open_sonata`."""
-    files = NetworkFiles.of_circuit(folder)
-    if _is_written_here(files):
-        return _read_back(files, by_rows=by_rows), read_sonata_settings(folder)
-    return read_sonata(folder)[0], None
+    own = _written_here(Circuit.find(folder, None, None, None))
+    if own is None:
+        return read_sonata(folder)[0], None
+    return _read_back(own, by_rows=by_rows), read_sonata_settings(own.nodes)
 
 
-def _is_written_here(files: NetworkFiles) -> bool:
-    with opened(files.nodes) as file:
-        return WRITTEN_HERE in file.attrs
+def _written_here(circuit: Circuit) -> NetworkFiles | None:
+    """Return the files of a network that `write_sonata` wrote; None for another one."""
+    if circuit.pair is None:
+        return None
+    with opened(circuit.pair.nodes) as file:
+        return circuit.pair if WRITTEN_HERE in file.attrs else None
 
 
 def read_sonata_settings(nodes: str | os.PathLike[str]) -> SimulationConfig | None:
@@ -79,7 +93,7 @@ def read_sonata_settings(nodes: str | os.PathLike[str]) -> SimulationConfig | No
     """
     path = Path(nodes)
     if os.path.isdir(path):  # False if a name is too long
-        path = NetworkFiles.of_circuit(path).nodes
+        path = Circuit.find(path, None, None, None).nodes[0].path
     with opened(path) as file:
         text = file.attrs.get(SETTINGS)
     if text is None:
@@ -92,25 +106,31 @@ def read_sonata_settings(nodes: str | os.PathLike[str]) -> SimulationConfig | No
 
 
 def read_sonata(
-    nodes: str | os.PathLike[str], edges: str | os.PathLike[str] | None = None, *,
-    node_types: str | os.PathLike[str] | None = None, edge_types: str | os.PathLike[str] | None = None,
-    **options: Unpack[ImportOptions],
+    nodes: Paths, edges: Paths | None = None, *, node_types: Paths | None = None,
+    edge_types: Paths | None = None, weight: str | None = "syn_weight", **options: Unpack[ImportOptions],
 ) -> tuple[RegionGraph, ImportReport]:
-    """Read a SONATA network.
+    """Read a SONATA network of one or several files and populations.
 
     Parameters
     ----------
-    nodes : path
-        A nodes file (HDF5), or a folder with a ``circuit_config.json`` that names the files.
-    edges : path, optional
-        The edges file, with a nodes file.
-    node_types, edge_types : path, optional
-        Types CSV. Default: beside the HDF5 files, as node_types.csv and edge_types.csv or <file>_types.csv.
+    nodes : path or sequence of path
+        A configuration (.json) of a circuit, or of a simulation of one; a folder with such a configuration,
+        or with files as BMTK's builder names them (v1_nodes.h5, v1_v1_edges.h5); or files of nodes (HDF5).
+    edges : path or sequence of path, optional
+        The files of edges, with those of nodes.
+    node_types, edge_types : path or sequence of path, optional
+        Types CSV, one for each of these files. Default: beside them, as node_types.csv and edge_types.csv or
+        <file>_types.csv.
+    weight : str, optional
+        Attribute of edges, or of their types, with the weight of a synapse. If no edge has a syn_weight, it
+        is the conductance, or else 1, as it is if None. An edge has as many synapses as its nsyns, or one.
     **options
         See `ImportSettings`; not for a network of `write_sonata`, which has its regions already. Attributes
-        of nodes and their types are columns, and "population". Here ``regions`` is "population", ``counts``
-        False, ``scale`` "none" and ``mixed`` "free" unless given. The weight is syn_weight (times nsyns, if
-        there), else 1.
+        of nodes and their types are columns, and "population"; x, y and z are positions. Here ``regions`` is
+        "population", ``counts`` False, ``scale`` "none", ``mixed`` "free" and ``delay`` "delay", if edges
+        have it, unless given. Without ``sign`` or ``transmitter``, weights have the sign that the model of
+        their synapses says (dynamics_params: a sign, or a reversal potential below -45 mV), where the
+        configuration has its folder.
 
     Raises
     ------
@@ -121,12 +141,13 @@ def read_sonata(
     ----------
     Dai et al., PLoS Computational Biology 16, e1007696 (2020).
     """
-    files = NetworkFiles.find(Path(nodes), edges, node_types, edge_types)
-    if not _is_written_here(files):
-        defaults = dict(regions="population", counts=False, scale="none", mixed="free", name=files.nodes.stem)
-        return import_network(files, ImportSettings.of(options, **defaults))
-    if options:
-        problem = f"this network has its regions already; {', '.join(options)} cannot be given."
+    circuit = Circuit.find(nodes, edges, node_types, edge_types)
+    files = _written_here(circuit)
+    if files is None:
+        return import_network(circuit, weight, options)
+    given = [*options, *(["weight"] if weight != "syn_weight" else [])]
+    if given:
+        problem = f"this network has its regions already; {', '.join(given)} cannot be given."
         raise ConnectomeError(f"{files.nodes}: {problem}")
     graph = _read_back(files)
     return graph, report_of(graph, str(nodes))
@@ -163,10 +184,12 @@ def open_sonata(
     >>> net.rec.nnz
     2
     """
-    files = NetworkFiles.find(Path(nodes), edges, node_types, edge_types)
-    if not _is_written_here(files):
+    circuit = Circuit.find(nodes, edges, node_types, edge_types)
+    files = _written_here(circuit)
+    if files is None:
         how = "import it (sparse-mrnn import sonata) and open what that writes, or use read_sonata"
-        raise ConnectomeError(f"{files.nodes}: only a network of write_sonata can be read by rows; {how}.")
+        problem = f"only a network of write_sonata can be read by rows; {how}."
+        raise ConnectomeError(f"{circuit.nodes[0].path}: {problem}")
     return _read_back(files, by_rows=True)
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import csv
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from sparse_mrnn.declaration.projections import PROJECTION_FIELDS
 from sparse_mrnn.errors import ConnectomeError, MissingExtraError, SparseMRNNError
+from sparse_mrnn.files.atomic import reason
 from sparse_mrnn.files.json import read_json
 
 NULL = "NULL"
@@ -28,6 +29,11 @@ DAMAGE = (
 """Exceptions of h5py for damaged files."""
 EDGE_FIELDS = {name: field for name, field in PROJECTION_FIELDS.items() if name != "rank"}
 """Fields of a projection that a types CSV has; SONATA has no projections of low rank."""
+LARGEST_CONFIGURATION = 1 << 24
+"""Bytes; a larger JSON file of a folder is not looked at for a configuration."""
+CONFIGURED = ("manifest", "network", "networks", "version", "components")
+"""Entries of a configuration that are read, or are folders of files that are not listed one by one."""
+VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
 Row = dict[str, str | None]
 Name = str | os.PathLike[str] | None
 
@@ -44,59 +50,78 @@ def h5() -> Any:
 
 @dataclass(frozen=True)
 class NetworkFiles:
-    """Nodes and edges (HDF5), and the CSV of the types of each, or None."""
+    """Nodes and edges (HDF5) of `write_sonata`, and the CSV of the types of each, or None."""
 
     nodes: Path
     edges: Path
     node_types: Path | None
     edge_types: Path | None
 
+
+@dataclass(frozen=True)
+class TypedFile:
+    """A file of nodes or edges (HDF5), the CSV of their types, and what a configuration says of it."""
+
+    path: Path
+    types: Path | None
+    populations: Mapping[str, str] | None = None  # those wanted and their types; None for all
+
+
+@dataclass(frozen=True)
+class Circuit:
+    """The files of a network, of one or several populations."""
+
+    name: str
+    nodes: tuple[TypedFile, ...]
+    edges: tuple[TypedFile, ...]
+    synapse_models: Path | None = None  # folder of the parameters of synapses
+    not_read: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Entries of the configuration, and files beside those of the network, that are not read."""
+
     @classmethod
-    def find(cls, nodes: Path, edges: Name, node_types: Name, edge_types: Name) -> NetworkFiles:
-        """Find the files of a folder with a circuit_config.json, or the types beside two files."""
-        if nodes.is_dir():
-            return cls.of_circuit(nodes)
+    def find(
+        cls, nodes: Name | Sequence[Name], edges: Name | Sequence[Name], node_types: Name | Sequence[Name],
+        edge_types: Name | Sequence[Name],
+    ) -> Circuit:
+        """Find the files of a configuration or a folder, or the types beside files of nodes and edges."""
+        (first, *others) = _names(nodes) or (None,)
+        if first is None:
+            raise ConnectomeError("read_sonata needs a configuration, a folder, or files of nodes and edges.")
+        path = Path(first)
+        if not others and (path.is_dir() or path.suffix == ".json"):
+            for name, given in (("edges", edges), ("node_types", node_types), ("edge_types", edge_types)):
+                if given is not None:
+                    raise ConnectomeError(f"{path} says which files there are; {name}= cannot be given.")
+            return _of_folder(path) if path.is_dir() else _of_configuration(path)
         if edges is None:
-            problem = "give the edges file too, or the folder with circuit_config.json."
-            raise ConnectomeError(f"{nodes}: {problem}")
-        edges = Path(edges)
-        return cls(nodes, edges, _types_of(nodes, node_types, "node"), _types_of(edges, edge_types, "edge"))
+            problem = "give the edges file too, or a configuration (.json), or the folder that has it."
+            raise ConnectomeError(f"{path}: {problem}")
+        of_nodes = _typed(_names(nodes), _names(node_types), "node")
+        circuit = cls(path.stem, of_nodes, _typed(_names(edges), _names(edge_types), "edge"))
+        return replace(circuit, not_read=_beside(circuit))
 
-    @classmethod
-    def of_circuit(cls, folder: Path) -> NetworkFiles:
-        """Find the files that a folder's circuit_config.json names: one pair, inside of the folder."""
-        config = folder / "circuit_config.json"
-        content = read_json(config, ConnectomeError)
-        try:
-            nodes, edges = (list(content["networks"][kind]) for kind in ("nodes", "edges"))
-            names = {str(name): str(value) for name, value in content.get("manifest", {}).items()}
-            single = len(nodes) == len(edges) == 1
-            entries = {**nodes[0], **edges[0]} if single else {}
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            problem = f"cannot be read as a SONATA circuit: {type(error).__name__} {error}."
-            raise ConnectomeError(f"{config}: {problem}") from None
-        if not single:
-            count = f"{len(nodes)} nodes files and {len(edges)} edges files"
-            raise ConnectomeError(f"{config}: {count}; read one pair at a time, by file.")
+    @property
+    def pair(self) -> NetworkFiles | None:
+        """The one file of nodes and the one of edges, if there are no more, as `write_sonata` makes them."""
+        if not len(self.nodes) == len(self.edges) == 1:
+            return None
+        (nodes,), (edges,) = self.nodes, self.edges
+        return NetworkFiles(nodes.path, edges.path, nodes.types, edges.types)
 
-        def resolve(key: str) -> Path | None:
-            text = entries.get(key)
-            if not text or text == NULL:
-                return None
-            for name in [*sorted(names, key=len, reverse=True)] * len(names):  # variables may hold others
-                text = text.replace(name, names[name]) if isinstance(text, str) and len(text) < 4096 else None
-            if not isinstance(text, str) or "\0" in text:
-                raise ConnectomeError(f"{config}: {key} is {entries[key]!r:.80}, which is not a file name.")
-            path: Path = (folder / text).resolve()
-            if not path.is_relative_to(folder.resolve()):
-                problem = f"{key} {entries[key]!r:.80} leads outside of the folder; it is not opened."
-                raise ConnectomeError(f"{config}: {problem}")
-            return path
 
-        node_file, edge_file = resolve("nodes_file"), resolve("edges_file")
-        if node_file is None or edge_file is None:
-            raise ConnectomeError(f"{config}: a nodes_file and an edges_file are needed.")
-        return cls(node_file, edge_file, resolve("node_types_file"), resolve("edge_types_file"))
+def _names(given: Name | Sequence[Name]) -> list[Name]:
+    return [given] if given is None or isinstance(given, (str, os.PathLike)) else list(given)
+
+
+def _typed(files: Sequence[Name], types: Sequence[Name], what: str) -> tuple[TypedFile, ...]:
+    """Pair files with the CSV of their types, those stated or those of a usual name beside them."""
+    if types == [None]:
+        types = [None] * len(files)
+    if len(types) != len(files):
+        problem = f"{len(files)} files of {what}s, but {len(types)} of {what}_types; give one for each."
+        raise ConnectomeError(f"{Path(str(files[0]))}: {problem}")
+    paths = [Path(str(file)) for file in files]
+    return tuple(TypedFile(p, _types_of(p, t, what)) for p, t in zip(paths, types, strict=True))
 
 
 def _types_of(file: Path, stated: Name, what: str) -> Path | None:
@@ -105,7 +130,154 @@ def _types_of(file: Path, stated: Name, what: str) -> Path | None:
         return Path(stated)
     renamed = file.stem.replace(f"{what}s", f"{what}_types")
     usual = f"{what}_types.csv", file.stem.removesuffix("s") + "_types.csv", f"{renamed}.csv"
-    return next((path for path in map(file.with_name, usual) if path.is_file()), None)
+    return next((path for path in map(file.with_name, usual[::-1]) if path.is_file()), None)
+
+
+def _of_folder(folder: Path) -> Circuit:
+    """Find the circuit of a folder: by its configuration, or all its files of nodes and edges."""
+    if (folder / "circuit_config.json").is_file():
+        return _of_configuration(folder / "circuit_config.json")
+    found: dict[Path, Circuit] = {}
+    for config in sorted(folder.glob("*.json")):
+        if config.stat().st_size < LARGEST_CONFIGURATION and is_configuration(config):
+            found[config] = _of_configuration(config)
+    found = {config: circuit for config, circuit in found.items() if circuit.edges} or found
+    if found:
+        first, *others = found.values()
+        if any((other.nodes, other.edges) != (first.nodes, first.edges) for other in others):
+            names = ", ".join(config.name for config in found)
+            raise ConnectomeError(f"{folder} has several configurations; name one of them: {names}.")
+        return first
+    nodes, edges = (sorted(folder.glob(f"*{what}s.h5")) for what in ("node", "edge"))
+    if not (nodes and edges):
+        problem = "has no SONATA configuration (circuit_config.json) and no *nodes.h5 and *edges.h5"
+        raise ConnectomeError(f"{folder} {problem}, so no network; make one with: sparse-mrnn import")
+    typed = _typed(nodes, [None], "node"), _typed(edges, [None], "edge")
+    circuit = Circuit(folder.resolve().name, *typed)
+    return replace(circuit, not_read=_beside(circuit))
+
+
+def is_configuration(path: Path) -> bool:
+    """Tell if a JSON file is a configuration of a circuit, or of a simulation of one."""
+    try:
+        content = read_json(path, ConnectomeError)
+    except ConnectomeError:
+        return False
+    return isinstance(content, dict) and (
+        isinstance(content.get("networks"), dict) or isinstance(content.get("network"), str)
+    )
+
+
+def _of_configuration(config: Path, depth: int = 0) -> Circuit:
+    """Find the files that a configuration of a circuit, or of a simulation of one, names."""
+    content = read_json(config, ConnectomeError)
+    variables = _variables(config, content)
+    try:
+        if isinstance(content.get("network"), str):
+            if depth > 8:
+                raise ConnectomeError(f"{config}: its network is a configuration of itself.")
+            network = _resolved(config, "network", content["network"], variables)
+            circuit = _of_configuration(network, depth + 1)
+            return replace(circuit, not_read={**circuit.not_read, **_unread(config, content)})
+        if "networks" not in content:
+            problem = "has neither networks nor the configuration of a network"
+            raise ConnectomeError(f"{config} {problem}; name the configuration of its circuit.")
+        networks = content["networks"]
+        entries = {w: [dict(entry) for entry in networks.get(f"{w}s") or ()] for w in ("node", "edge")}
+        components = dict(content.get("components") or {})
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        problem = f"cannot be read as a SONATA circuit: {type(error).__name__} {error}."
+        raise ConnectomeError(f"{config}: {problem}") from None
+    files: dict[str, list[TypedFile]] = {"node": [], "edge": []}
+    for what, listed in entries.items():
+        for entry in listed:
+            named = [entry.get(name) for name in (f"{what}s_file", f"{what}_types_file")]
+            path, types = (
+                None if text in (None, "", NULL) else _resolved(config, f"{what}s_file", text, variables)
+                for text in named
+            )
+            if path is not None and entry.get("enabled") is not False:
+                files[what].append(TypedFile(path, types, _populations(config, entry)))
+    if not files["node"]:
+        raise ConnectomeError(f"{config}: a nodes_file is needed.")
+    models = components.get("synaptic_models_dir")
+    models = None if not models else _resolved(config, "synaptic_models_dir", models, variables, False)
+    name = config.resolve().parent.name if config.name == "circuit_config.json" else config.stem
+    circuit = Circuit(name, tuple(files["node"]), tuple(files["edge"]), models)
+    return replace(circuit, not_read={**_unread(config, content), **_beside(circuit)})
+
+
+def _unread(config: Path, content: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """List the entries of a configuration that nothing reads."""
+    names = [name for name in content if name not in CONFIGURED]
+    names += [f"networks.{name}" for name in content.get("networks", ()) if name not in ("nodes", "edges")]
+    return {config.name: tuple(names)} if names else {}
+
+
+def _populations(config: Path, entry: Mapping[str, Any]) -> dict[str, str] | None:
+    """Read which populations of a file are wanted, and their types, as libsonata does."""
+    listed = entry.get("populations")
+    if not listed:
+        return None
+    if not isinstance(listed, dict) or not all(isinstance(own, dict) for own in listed.values()):
+        raise ConnectomeError(f"{config}: populations is {listed!r:.80}; an object of objects is needed.")
+    return {str(name): str(own.get("type", "")) for name, own in listed.items()}
+
+
+def _variables(config: Path, content: Any) -> dict[str, str]:
+    """Resolve the variables of a configuration's manifest, and those that BMTK always has."""
+    manifest = content.get("manifest") or {} if isinstance(content, dict) else None
+    if not isinstance(manifest, dict) or not all(isinstance(value, str) for value in manifest.values()):
+        raise ConnectomeError(f"{config}: cannot be read as a SONATA circuit: its manifest is not an object.")
+    given = {name.strip("${}"): value for name, value in manifest.items()}
+    folder = str(config.resolve().parent)
+    known = {"configdir": folder, "configfname": str(config.resolve()), "workingdir": os.getcwd()}
+    return {name: _substituted(config, value, {**known, **given}) for name, value in (known | given).items()}
+
+
+def _substituted(config: Path, text: str, variables: Mapping[str, str]) -> str:
+    """Replace $NAME and ${NAME} by values, which may have variables themselves."""
+    full = text
+    for _ in range(len(variables) + 1):
+        found = VARIABLE.search(full)
+        if found is None:
+            return full
+
+        def value(match: re.Match[str]) -> str:
+            name = match[1] or match[2]
+            if name not in variables:
+                known = ", ".join(sorted(variables))
+                raise ConnectomeError(f"{config}: the variable ${name} is not in its manifest, only {known}.")
+            return variables[name]
+
+        full = VARIABLE.sub(value, full)
+        if len(full) > 4096:
+            break
+    raise ConnectomeError(f"{config}: the variables of {text!r:.80} refer to each other without end.")
+
+
+def _resolved(
+    config: Path, key: str, text: object, variables: Mapping[str, str], must_exist: bool = True
+) -> Path:
+    """Find the file that an entry of a configuration names, from the folder of the configuration."""
+    if not isinstance(text, str) or "\0" in text:
+        raise ConnectomeError(f"{config}: {key} is {text!r:.80}, which is not a file name.")
+    folder = config.parent
+    path = (folder / _substituted(config, text, variables)).resolve()
+    outside = not path.is_relative_to(folder.resolve())
+    if must_exist and outside and not path.is_file():
+        problem = f"{key} {text!r:.80} leads outside of the folder, to {path}, which is not a file."
+        raise ConnectomeError(f"{config}: {problem}")
+    return path
+
+
+def _beside(circuit: Circuit) -> dict[str, tuple[str, ...]]:
+    """List the HDF5 and CSV files beside those of a circuit, which nothing reads."""
+    files = (*circuit.nodes, *circuit.edges)
+    read = {path.resolve() for file in files for path in (file.path, file.types) if path is not None}
+    folders = sorted({path.parent for path in read})
+    beside = [path for folder in folders if folder.is_dir() for path in sorted(folder.iterdir())]
+    return {path.name: () for path in beside if path.suffix in (".h5", ".csv") and path not in read}
 
 
 @contextmanager
@@ -186,18 +358,25 @@ def texts(group: Any, name: str, length: int | None = None) -> list[str]:
 
 
 def read_types(path: Path, identity: str, needed: Sequence[str] = ()) -> list[Row]:
-    """Read a types CSV (blanks between columns), sorted by the integer in ``identity``; NULL is None."""
+    """Read a types CSV (blanks, tabs or commas between columns), sorted by ``identity``; NULL is None."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, delimiter=" ", skipinitialspace=True)
+            head = file.readline()
+            file.seek(0)
+            found = re.search(rf'(?:^|([ \t,;]))"?{identity}"?(?:([ \t,;])|$)', head.strip())
+            mark = next(filter(None, found.groups()), " ") if found else " "
+            reader = csv.DictReader(file, delimiter=mark, skipinitialspace=True)
             columns, rows = list(reader.fieldnames or []), list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ConnectomeError(f"{path}: cannot be read: {error}.") from None
+        raise ConnectomeError(f"{path}: cannot be read: {reason(error)}.") from None
     for name in (identity, *needed):
         if columns.count(name) != 1:
             listed = ", ".join(map(repr, columns))
             raise ConnectomeError(f"{path}, line 1: column {name!r} is missing. The columns are {listed}.")
     for k, row in enumerate(rows, start=2):
+        if row.get("", "") in (None, "") and not any(row.get(None) or ()):  # blanks at the end of lines
+            row.pop("", None)
+            row.pop(None, None)
         if None in row or None in row.values() or not re.fullmatch("[0-9]{1,18}", row[identity]):
             problem = f"a {identity} and as many columns as in line 1 are needed."
             raise ConnectomeError(f"{path}, line {k}: {problem}")

@@ -123,7 +123,7 @@ def _check_names(graph: RegionGraph) -> None:
     parents = {region.parent_region for region in regions if region.parent_region is not None}
     for name in (*graph, *parents, *keys):
         if name in ("", NULL) or re.search(r"[\x00-\x1f\x7f]", name):
-            problem = "is empty, means no value, or has a line break or the like"
+            problem = "is empty, means no value, or has a control character (such as a tab)"
             raise ConnectomeError(f"the name {name!r:.80} {problem}, which SONATA cannot hold; rename it.")
     for name in (graph.name, *graph, *parents, *keys, *(unit for r in regions for unit in r.unit_ids or ())):
         if "\0" in name or any("\ud800" <= letter <= "\udfff" for letter in name):

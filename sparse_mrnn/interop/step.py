@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from sparse_mrnn.declaration.graph import projection_label
 from sparse_mrnn.errors import ConversionError
+from sparse_mrnn.models.delays import steps_of
 from sparse_mrnn.models.exports import refuse_low_rank
 from sparse_mrnn.models.network import mRNNBase
 
@@ -84,7 +85,8 @@ def step_module(net: mRNNBase) -> NetworkStep:
     """
     refuse_low_rank(net.weight_matrices(), "step_module")
     for weights in net.weight_matrices():
-        for name, delay in zip(weights.projections, weights.delays, strict=True):
-            if delay is not None and round(delay / net.dt) > 1:
+        steps = steps_of(weights, net.dt)
+        for name, delay, count in zip(weights.projections, weights.delays, steps, strict=True):
+            if count > 1:
                 raise ConversionError(f"step_module: {projection_label(*name)} has a delay of {delay:g} ms.")
     return NetworkStep(net)

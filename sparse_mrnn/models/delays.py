@@ -12,7 +12,7 @@ from torch import Tensor
 from sparse_mrnn.declaration.graph import projection_label
 from sparse_mrnn.errors import ConfigError, RoundingWarning
 from sparse_mrnn.models.synapse_table import ProjectionKey
-from sparse_mrnn.models.weights import SparseWeights
+from sparse_mrnn.models.weights import Operand, SparseWeights
 from sparse_mrnn.ops.delays import DelayGroup
 from sparse_mrnn.ops.pattern import Pattern
 from sparse_mrnn.ops.products import CsrOperator, LowRankBlock, LowRankSum, Operator
@@ -50,7 +50,10 @@ def has_delays(weights: SparseWeights, dt: float) -> bool:
 
 def longest_delay(weights: SparseWeights, dt: float) -> int:
     """Time steps of the longest delay; 1 without any."""
-    return int(steps_of(weights, dt).max(initial=1))
+    key = ("longest delay", dt)
+    if key not in weights.derived:
+        weights.derived[key] = int(steps_of(weights, dt).max(initial=1))
+    return int(weights.derived[key])
 
 
 def steps_of(weights: SparseWeights, dt: float) -> NDArray[np.int64]:
@@ -72,30 +75,41 @@ def delay_groups(weights: SparseWeights, dt: float, operator: Operator) -> tuple
     if not has_delays(weights, dt):
         return (DelayGroup(1, operator),)
     steps = steps_of(weights, dt)
-    key = ("delay groups", *steps.tolist())
+    key = ("delay groups", dt)
     if key not in weights.derived:
         weights.derived[key] = _grouped(weights, steps)
     groups: tuple[DelayGroup, ...] = weights.derived[key]
     return groups
 
 
-def delayed_inputs(weights: SparseWeights, inputs: Tensor, dt: float) -> tuple[Tensor, Operator | None]:
+def delayed_inputs(weights: SparseWeights, inputs: Tensor, dt: float) -> tuple[Tensor, Operand]:
     """Inputs with their past beside them, a copy of the channels for each delay, and what multiplies them.
 
     Inputs have shape (time, channels, batch), and are 0 before the start. Without delays, they are returned
-    as they are, and None.
+    as they are.
     """
     if not has_delays(weights, dt):
-        return inputs, None
-    time, channels = inputs.shape[:2]
-    distinct, copies = np.unique(steps_of(weights, dt), return_inverse=True)
-    which = torch.from_numpy(copies).to(weights.col.device)
-    col = weights.col + channels * which.index_select(0, weights.projection_of_entry()).to(weights.col.dtype)
-    shifted = []
-    for delay in distinct.tolist():
+        return inputs, weights.operand("csr")
+    key = ("delayed inputs", dt)
+    if key not in weights.derived:
+        weights.derived[key] = _input_copies(weights, steps_of(weights, dt))
+    distinct, operand = weights.derived[key]
+    shifted, time = [], inputs.shape[0]
+    for delay in distinct:
         late = min(delay - 1, time)
         shifted.append(torch.cat([inputs.new_zeros(late, *inputs.shape[1:]), inputs[: time - late]]))
-    operator: Operator = CsrOperator(Pattern(weights.crow, col, (weights.shape[0], channels * len(distinct))))
+    return torch.cat(shifted, dim=1), operand
+
+
+@ordinary_tensors()
+def _input_copies(weights: SparseWeights, steps: NDArray[np.int64]) -> tuple[list[int], Operand]:
+    """The distinct delays, and the matrix over a copy of the channels for each."""
+    rows, channels = weights.shape
+    distinct, copies = np.unique(steps, return_inverse=True)
+    which = torch.from_numpy(copies).to(weights.col.device)
+    col = weights.col + channels * which.index_select(0, weights.projection_of_entry()).to(weights.col.dtype)
+    pattern, order = Pattern.from_coo(weights.pattern.row, col, (rows, channels * len(distinct)))
+    operator: Operator = CsrOperator(pattern, weights.trained_entries(order))
     if weights.low_rank is not None:
         moved = []
         for block, copy in zip(weights.low_rank.blocks, copies[len(weights.projections) :], strict=True):
@@ -103,7 +117,10 @@ def delayed_inputs(weights: SparseWeights, inputs: Tensor, dt: float) -> tuple[T
             cols = slice(block.cols.start + first, block.cols.stop + first)
             moved.append(LowRankBlock(block.rows, cols, block.rank))
         operator = LowRankSum(operator, weights.nnz, moved)
-    return torch.cat(shifted, dim=1), operator
+    index, signs = weights.perm, weights.csr_signs()
+    if order is not None:
+        index, signs = order if index is None else index[order], signs[order]
+    return distinct.tolist(), Operand(operator, index, signs)
 
 
 @ordinary_tensors()
@@ -118,7 +135,7 @@ def _grouped(weights: SparseWeights, steps: NDArray[np.int64]) -> tuple[DelayGro
         own = (weights.all_projections[k] for k in np.flatnonzero(steps == delay))
         regions = sorted({layout.index[source] for source, _, _ in own})
         sources = tuple((int(layout.ptr[k]), int(layout.ptr[k + 1])) for k in regions)
-        operator: Operator = CsrOperator(weights.pattern.select(entries))
+        operator: Operator = CsrOperator(weights.pattern.select(entries), weights.trained_entries(entries))
         blocks = np.flatnonzero(steps[len(weights.projections) :] == delay).tolist()
         if blocks:
             operator = LowRankSum(operator, len(entries), [low_rank[k] for k in blocks])

@@ -61,7 +61,7 @@ class NetworkRegion(Region):
 
     def __getitem__(self, target: str | int) -> Connection:
         """The connection to a region, by its name or its place among the connections."""
-        name = list(self.connections)[target] if isinstance(target, int) else target
+        name = list(self.net.graph[self.name])[target] if isinstance(target, int) else target
         return self.net.connection(self.name, name)
 
     @property
@@ -523,6 +523,8 @@ class MRNNTorchNames(RegionQueries):
         ------
         UnknownNameError
             If a region does not exist.
+        WeightError
+            If a projection between them has low rank: it has no sparse matrix.
         """
         kind, none = self.kind_of(source), not self.graph.has_edge(source, target)
         rows = torch.from_numpy(self.layout().indices(target))
@@ -531,6 +533,8 @@ class MRNNTorchNames(RegionQueries):
         if weights is None:
             empty = torch.zeros(len(rows), len(cols), dtype=self.dtype, device=self.device)
             return Connection(CsrMatrix(empty.to_sparse_csr()), None, None, none)
+        members = self.layout().members(target), weights.sources.members(source)
+        weights.check_sparse(weights.low_rank_among(*members))
         parts = weights.csr_values(effective_weights=False), torch.ones_like(weights.col), weights.csr_signs()
         pattern, entries = weights.pattern.submatrix(rows, cols)
         w, mask, sign = (CsrMatrix(pattern.matrix(part[entries].to(self.dtype))) for part in parts)

@@ -17,7 +17,7 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
 
-from sparse_mrnn.checks import option, real_number, seed_number, whole_number
+from sparse_mrnn.checks import option, real_number, seed_number, true_or_false, whole_number
 from sparse_mrnn.declaration.config import NetworkConfig, SimulationConfig, read_config
 from sparse_mrnn.declaration.graph import Region, RegionGraph
 from sparse_mrnn.display import SummaryTable
@@ -143,6 +143,10 @@ def _level(value: float, what: str) -> float:
     return number
 
 
+def _flag(value: bool, what: str) -> bool:
+    return true_or_false(value, what, ConfigError)
+
+
 class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
     """The base of the leaky and the Elman network; see `mRNN` for the parameters.
 
@@ -165,7 +169,7 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
     """Arguments that make a network like this one, apart from its graph and device."""
     checks: ClassVar[Mapping[str, Callable[[Any, str], Any]]] = {
         "activation": _activation, "noise_level_act": _level, "noise_level_inp": _level, "backend": _backend,
-        "dt": positive_time,
+        "dt": positive_time, "rec_constrained": _flag, "inp_constrained": _flag, "batch_first": _flag,
     }  # fmt: skip
     dt: float
     base_firing: Tensor
@@ -204,8 +208,8 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
             graph = config.copy()
         else:
             graph = RegionGraph() if config is None else read_config(config)
-        constrained = {"recurrent": rec_constrained, "input": inp_constrained}
-        super().__init__(graph, constrained, spectral_radius)
+        super().__init__(graph, {}, spectral_radius)
+        self.rec_constrained, self.inp_constrained = rec_constrained, inp_constrained
         self._known: dict[str, nn.Parameter] = {}  # parameters before a state dict is loaded
         self.register_load_state_dict_post_hook(_keep_parameters)  # type: ignore[no-untyped-call]
         self.noise_level_act, self.noise_level_inp = noise_level_act, noise_level_inp
@@ -242,6 +246,7 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
                 vars(self)[name] = before
                 raise
 
+    @ordinary_tensors()
     def _change_times(self, name: str) -> None:
         """Make alpha anew after the setting ``name`` has changed, if time constants and delays allow it."""
         if self.tau_logit is not None:

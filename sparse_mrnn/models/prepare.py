@@ -200,10 +200,8 @@ def prepare(
     if not inputs.is_empty:
         if noise is not None and has_delays(inputs, units.dt):  # noise is delayed with the input
             u, noise = noise.on_inputs(u), noise.without_inputs()
-        operand = inputs.operand("csr")
-        u, delayed = delayed_inputs(inputs, u, units.dt)
-        operator = delayed or operand.operator
-        input_weights = inputs.stored_values(operand)
+        u, operand = delayed_inputs(inputs, u, units.dt)
+        operator, input_weights = operand.operator, inputs.stored_values(operand)
     spec = RecurrenceSpec(
         step=step,
         recurrent=recurrent,

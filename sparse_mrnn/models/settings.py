@@ -55,6 +55,8 @@ class GuardedSettings(nn.Module):
 
     def __setattr__(self, name: str, value: Any) -> None:
         found = getattr(type(self), name, None)
+        if name in self.checks:
+            value = self.checks[name](value, name)
         if isinstance(found, property):
             if found.fset is None:
                 what = COMPUTED.get(name, "it follows from the declaration, the parameters and the settings")
@@ -63,9 +65,7 @@ class GuardedSettings(nn.Module):
             return
         if name in SET_ONCE and vars(self).get(name) is not None:
             raise SettingError(f"{name} of a network cannot be set once it is made: {SET_ONCE[name]}.")
-        if name in self.checks:
-            value = self.checks[name](value, name)
-        elif found is None and not self._may_have(name, value):
+        if name not in self.checks and found is None and not self._may_have(name, value):
             hint = suggest(name.lower(), (*self.setting_names, *OTHER_NAMES), what="settings")
             raise SettingError(f"{type(self).__name__} has no setting {name!r}. {hint}")
         super().__setattr__(name, value)

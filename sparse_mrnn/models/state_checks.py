@@ -10,11 +10,7 @@ from torch import Tensor, nn
 from sparse_mrnn.declaration.graph import projection_label
 from sparse_mrnn.errors import SavedFileError
 from sparse_mrnn.models.synapse_table import ProjectionKey
-from sparse_mrnn.models.weights import SparseWeights
-from sparse_mrnn.ops.pattern import index_dtype
-
-OPTIONAL = ("perm", "synapse_sign")
-"""Entries of a `SparseWeights` that a state may lack."""
+from sparse_mrnn.models.weights import OPTIONAL, SparseWeights
 
 
 def check_state(module: nn.Module, own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
@@ -52,28 +48,8 @@ def check_state(module: nn.Module, own: Mapping[str, Tensor], state: Mapping[str
 
 def _check_weights(weights: SparseWeights, saved: Mapping[str, Tensor]) -> None:
     """Check that the synapses of a state are some of this matrix's projections."""
-    rows, columns = weights.shape
-    nnz = saved["values"].numel() + saved["frozen"].numel()
-    dtype, index = weights.values.dtype, index_dtype(nnz)
-    blocks, gains = len(weights.projections), len(weights.gain_names)
-    trained = saved["gains"].numel() if "gains" in saved else 0
-    expected = {
-        "values": (saved["values"].numel(), dtype),
-        "frozen": (saved["frozen"].numel(), dtype),
-        "ptr": (blocks + 1, torch.int64),
-        "order": (blocks, torch.int64),
-        "crow": (rows + 1, index),
-        "col": (nnz, index),
-        "perm": (nnz, index),
-        "sign": (columns, torch.int8),
-        "synapse_sign": (nnz, torch.int8),
-        "group": (saved["group"].numel(), torch.int32),
-        "gains": (trained, dtype),
-        "frozen_gains": (gains - trained, dtype),
-        "gain_index": (gains, torch.int64),
-        "gain_low": (gains, dtype),
-        "gain_high": (gains, dtype),
-    }
+    nnz, columns = saved["values"].numel() + saved["frozen"].numel(), weights.shape[1]
+    expected = weights.expected_entries(saved)
     for name, tensor in saved.items():
         size, kind = expected[name]
         if tensor.dtype != kind or tensor.shape != (size,):

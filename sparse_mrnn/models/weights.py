@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from sparse_mrnn.models.fixed_tensors import FixedTensors
 from sparse_mrnn.models.low_rank import LowRankProjections
 from sparse_mrnn.models.synapse_table import ProjectionKey, SynapseTable, follow
 from sparse_mrnn.models.views import ParameterViews
-from sparse_mrnn.ops.pattern import Pattern, scatter_dense
+from sparse_mrnn.ops.pattern import Pattern, index_dtype, scatter_dense
 from sparse_mrnn.ops.products import (
     CsrOperator,
     DenseOperator,
@@ -31,8 +31,13 @@ from sparse_mrnn.ops.weights import bounded, effective, scaled, unbounded
 
 DENSE_LIMIT = 4096 * 4096
 """Entries a dense matrix may have without being asked for by force."""
-OF_SYNAPSES = ("frozen", "crow", "col", "perm", "synapse_sign", "group", "frozen_gains")
-"""Fixed tensors whose sizes follow the synapses of a state dict."""
+OPTIONAL = ("perm", "synapse_sign")
+"""Entries that the state of a matrix may lack."""
+SYNAPSES = ("values", "frozen", "group")
+PATTERN = ("crow", "col", "ptr", "order")
+GAINS = ("gains", "frozen_gains", "gain_index")
+"""Entries of a state that say what each other's numbers are of: the synapses' values and their pattern, and
+the shared gains."""
 
 
 @dataclass(frozen=True)
@@ -413,9 +418,8 @@ class SparseWeights(FixedTensors):
 
     @ordinary_tensors()
     def _prepare(self, backend: str) -> Operand:
-        n = self.values.numel() + self._trained_shared()
         if backend == "hybrid":
-            dense = [e for e in self.extents() if e.is_dense]
+            dense, n = [e for e in self.extents() if e.is_dense], self.values.numel() + self._trained_shared()
             operator = HybridOperator(self.pattern, self.perm, dense, self.nnz, n)
             sign = self.csr_signs()
             by_synapse = sign.new_zeros(self.nnz + 1)
@@ -428,12 +432,23 @@ class SparseWeights(FixedTensors):
         if backend == "dense":
             offset = self.pattern.row.long() * self.shape[1] + self.col
             return Operand(DenseOperator(self.shape), self.perm, None, offset)
-        trained = None
-        if 0 < n < self.nnz:
-            synapse = torch.arange(self.nnz, device=self.col.device) if self.perm is None else self.perm
-            trained = torch.nonzero(synapse < n)[:, 0].to(self.col.dtype)
         kind = TorchSparseOperator if backend == "torch_sparse" else CsrOperator
-        return Operand(kind(self.pattern, trained), self.perm)
+        return Operand(kind(self.pattern, self.trained_entries()), self.perm)
+
+    def trained_entries(self, among: Tensor | None = None) -> Tensor | None:
+        """Number the synapses that are trained, themselves or by a gain; None if all are.
+
+        Parameters
+        ----------
+        among : Tensor of int, optional
+            Numbers of some synapses in CSR order. The result counts within them. Default: all.
+        """
+        n = self.values.numel() + self._trained_shared()
+        if n == self.nnz:
+            return None
+        entry = torch.arange(self.nnz, device=self.col.device) if among is None else among
+        synapse = entry if self.perm is None else self.perm[entry]
+        return torch.nonzero(synapse < n)[:, 0].to(self.col.dtype)
 
     def _trained_shared(self) -> int:
         """Synapses whose gains are trained; they come first among the shared ones."""
@@ -506,24 +521,70 @@ class SparseWeights(FixedTensors):
         rank = {name: k for k, name in enumerate(sorted(self.projections))}
         return torch.tensor([rank[name] for name in self.projections], dtype=torch.int64)
 
+    def expected_entries(self, saved: Mapping[str, Tensor]) -> dict[str, tuple[int, torch.dtype]]:
+        """Length and type of each entry of a state, whose synapses may be others than those here."""
+
+        def count(name: str) -> int:
+            given = saved.get(name, getattr(self, name))
+            return 0 if given is None else int(given.numel())
+
+        (rows, columns), dtype = self.shape, self.values.dtype
+        nnz, blocks, gains = count("values") + count("frozen"), len(self.projections), len(self.gain_names)
+        index = index_dtype(nnz)
+        return {
+            "values": (count("values"), dtype),
+            "frozen": (count("frozen"), dtype),
+            "ptr": (blocks + 1, torch.int64),
+            "order": (blocks, torch.int64),
+            "crow": (rows + 1, index),
+            "col": (nnz, index),
+            "perm": (nnz, index),
+            "sign": (columns, torch.int8),
+            "synapse_sign": (nnz, torch.int8),
+            "group": (count("group"), torch.int32),
+            "gains": (count("gains"), dtype),
+            "frozen_gains": (gains - count("gains"), dtype),
+            "gain_index": (gains, torch.int64),
+            "gain_low": (gains, dtype),
+            "gain_high": (gains, dtype),
+        }
+
+    def _misfits(self, saved: Mapping[str, Tensor], prefix: str) -> list[str]:
+        """Say, in torch's words, why some entries of a state dict cannot be loaded, before any is."""
+        found = []
+        for name, (length, _) in self.expected_entries(saved).items():
+            if name in saved and saved[name].shape != (length,):
+                shapes = f"copying a param with shape {saved[name].shape} from checkpoint"
+                found.append(f"size mismatch for {prefix}{name}: {shapes}, the shape here is ({length},).")
+        pattern = (*PATTERN, "perm")
+        for parts, own in (((*SYNAPSES, *PATTERN), pattern), (GAINS, GAINS[1:])):
+            there = [name for name in own if name in saved]
+            missing = [name for name in parts if name not in saved and getattr(self, name) is not None]
+            if there and missing:
+                what = f"{prefix}{there[0]} comes without {prefix}{missing[0]}"
+                found.append(f"{what}; these belong together: {', '.join(parts)}.")
+        if not found and "order" in saved and sorted(saved["order"].tolist()) != [*range(len(self.order))]:
+            found.append(f"{prefix}order does not number the {len(self.order)} projections.")
+        return found
+
     @ordinary_tensors()
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         """Take over the saved pattern, whose synapses may be others than the ones drawn here."""
         saved = {k[len(prefix) :]: v for k, v in state_dict.items() if k.startswith(prefix)}
-        order, free = saved.get("order"), frozenset[str]()
-        if order is not None and order.shape == self.order.shape:
+        saved = {name: entry for name, entry in saved.items() if isinstance(entry, Tensor)}
+        if misfits := self._misfits(saved, prefix):
+            args[-1].extend(misfits)  # torch raises them; nothing of this matrix is loaded
+            return
+        if "col" in saved:
             names = sorted(self.projections)
-            self.projections = tuple(names[k] for k in order.tolist())
-        pointers = {"ptr": self.ptr, "crow": self.crow}
-        if all(saved.get(name, own).shape == own.shape for name, own in pointers.items()):
-            free = frozenset(OF_SYNAPSES)
-            for name, parameter in (("values", self.values), ("gains", self.gains)):
-                new = saved.get(name)
-                if parameter is not None and new is not None and new.shape != parameter.shape:
-                    _resize(parameter, parameter.detach().new_empty(new.shape), None)
+            self.projections = tuple(names[k] for k in saved["order"].tolist())
+        for name, parameter in (("values", self.values), ("gains", self.gains)):
+            if parameter is not None and name in saved and saved[name].shape != parameter.shape:
+                _resize(parameter, parameter.detach().new_empty(saved[name].shape), None)
         self.orientation = None
         self._reset_caches()
-        self._load_fixed(state_dict, prefix, *args, free=free, optional=("perm", "synapse_sign"))
+        optional = OPTIONAL if "col" in saved else ()
+        self._load_fixed(state_dict, prefix, *args, free=saved, optional=optional)
         super()._load_from_state_dict(state_dict, prefix, *args)
         self._reset_caches()
         if self._own_signs:

@@ -19,16 +19,19 @@ class Noise:
 
     Two separate generators, drawn step by step, give a run in pieces the noise of one long run. Both may be
     torch's global one; then what is drawn depends on the pieces, as any other use of that generator. The
-    standard deviation of the units is a number or of shape (units, 1).
+    standard deviation of the units is a number or of shape (units, 1); that of the inputs is None if they
+    have their noise already.
     """
 
-    input_std: float
+    input_std: float | None
     unit_std: float | Tensor
     input_generator: torch.Generator
     unit_generator: torch.Generator
 
     def on_inputs(self, inputs: Tensor) -> Tensor:
         """Inputs of shape (time, channels, batch) with their noise, drawn step by step."""
+        if self.input_std is None:
+            return inputs
         drawn = torch.empty_like(inputs, memory_format=torch.contiguous_format)
         for step in drawn.unbind(0):
             step.normal_(generator=self.input_generator)
@@ -39,9 +42,8 @@ class Noise:
         return out.normal_(generator=self.unit_generator)
 
     def without_inputs(self) -> Noise:
-        """The noise of the units alone; what is still drawn for the inputs has a standard deviation of 0."""
-        unused = torch.Generator(self.input_generator.device)
-        return replace(self, input_std=0.0, input_generator=unused)
+        """The noise of the units alone: nothing is drawn for the inputs."""
+        return replace(self, input_std=None)
 
     def state(self) -> tuple[Tensor, Tensor]:
         """State of both generators, to draw the same noise again."""

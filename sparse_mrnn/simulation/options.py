@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast, get_args
 
-from sparse_mrnn.checks import path_of, real_number, seed_number, whole_number
+from sparse_mrnn.checks import path_of, real_number, seed_number, true_or_false, whole_number
 from sparse_mrnn.errors import (
     ConfigError,
     InterventionError,
@@ -75,8 +75,12 @@ class SimulationOptions:
             name: None if getattr(self, name) is None else path_of(getattr(self, name), name, RecordingError)
             for name in ("out", "log")
         }
-        if paths["out"] is not None and not paths["out"].name:
-            raise RecordingError(f"{paths['out']} cannot be a recording; give the path of a folder to make.")
+        out, log = paths.values()
+        if out is not None and not out.name:
+            raise RecordingError(f"{out} cannot be a recording; give the path of a folder to make.")
+        if out is not None and log is not None and log.is_relative_to(out):
+            where = f"the log {log} lies within the recording {out}"
+            raise RecordingError(f"{where}, which is replaced as a whole; write it elsewhere.")
         form = "a Stimulus; write Stimulus(region, waveform, ...)"
         record = Record() if self.record is None else self.record
         if not isinstance(record, Record):
@@ -92,7 +96,6 @@ class SimulationOptions:
             **length,
             "batch": whole_number(self.batch, "batch", ShapeError),
             "seed": seed_number(self.seed, ConfigError),
-            "noise": bool(self.noise),
             "stimulus": _all_of(Stimulus, self.stimulus, f"stimulus: {{}} is not {form}.", StimulusError),
             "interventions": _all_of(
                 Intervention,
@@ -104,6 +107,8 @@ class SimulationOptions:
             "checkpoint_seconds": seconds,
             **paths,
         }
+        for name in ("noise", "allow_large", "event_driven", "progress"):
+            checked[name] = true_or_false(getattr(self, name), name, ConfigError)
         for name, value in checked.items():
             object.__setattr__(self, name, value)
 

@@ -72,7 +72,7 @@ class Interrupt:
 
     A second SIGINT stops at once, if ``running``: before, modules are imported, some of which turn an
     interruption into an ImportError. A SIGTERM takes effect after the block, if the run ended without an
-    error.
+    error. A handler that a program around Python has set is left in place: Python could not set it again.
     """
 
     def __init__(self) -> None:
@@ -82,7 +82,8 @@ class Interrupt:
     def __enter__(self) -> Interrupt:
         if threading.current_thread() is threading.main_thread():  # elsewhere Python delivers no signals
             for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._note)
+                if signal.getsignal(number) is not None:
+                    self._before[number] = signal.signal(number, self._note)
         return self
 
     def __exit__(

@@ -28,6 +28,7 @@ from sparse_mrnn.files.atomic import reason, restore_folder
 from sparse_mrnn.files.tensors import RUN, read_tensors, write_tensors
 from sparse_mrnn.lowering.random_streams import run_streams
 from sparse_mrnn.models.network import mRNNBase
+from sparse_mrnn.ops.idle_threads import share_cores
 from sparse_mrnn.recording import Record, open_recording
 from sparse_mrnn.recording.lock import WriterLock
 from sparse_mrnn.recording.reading import check_chunks, is_recording, need, read_metadata
@@ -40,7 +41,7 @@ from sparse_mrnn.simulation.plan import SimulationPlan, check_size, check_states
 from sparse_mrnn.simulation.processes import Interrupt, OneProcess, Processes
 from sparse_mrnn.simulation.progress import Progress
 from sparse_mrnn.simulation.simulator import RunningNetwork, Simulator
-from sparse_mrnn.simulation.stimulus_drive import PlacedStimulus, StimulusDrive
+from sparse_mrnn.simulation.stimulus_drive import StimulusDrive, place
 from sparse_mrnn.state.differences import differences, first_of
 from sparse_mrnn.stimulus import Intervention, Stimulus
 
@@ -109,7 +110,7 @@ def simulate(
     progress : bool
         Draw a bar, if standard error is a terminal.
     log : path, optional
-        Append JSON lines to this file: start, progress, checkpoint, done, ....
+        Append JSON lines to this file, outside of ``out``: start, progress, checkpoint, done, ....
 
     Returns
     -------
@@ -123,7 +124,7 @@ def simulate(
     StimulusError, InterventionError, UnknownNameError
         If the duration, a stimulus, or an intervention does not fit.
     RecordingError
-        If ``out`` exists, cannot be written, or would not fit.
+        If ``out`` exists, cannot be written, or would not fit, or the log cannot be written.
     ResumeError
         If the run in ``out`` is of another network or had other options; the message says which.
     SimulationStopped
@@ -179,11 +180,10 @@ def run_simulation(
                 stack.enter_context(WriterLock(run.out))
 
         processes.broadcast(lock)
-        if run.begin():
-            return open_recording(cast(Path, run.out)) if first else None
         log = options.log if first else None
-        reporter = Progress(plan.steps, net.dt, run.step, bar=options.progress and first, log=log)
-        stack.enter_context(reporter)
+        reporter = stack.enter_context(Progress(plan.steps, net.dt, bar=options.progress and first, log=log))
+        if run.begin(reporter):
+            return open_recording(cast(Path, run.out)) if first else None
         return run.go(reporter, interrupt)
 
 
@@ -210,11 +210,7 @@ class Run:
         options, out = plan.options, plan.options.out
         of_stimuli, of_interventions = run_streams(options.seed)
         self.schedule = InterventionSchedule(net, options.interventions, plan.steps, of_interventions)
-        seeds_of_each = of_stimuli.spawn(len(options.stimulus))
-        placed = [
-            PlacedStimulus(net, stimulus, steps=plan.steps, batch=options.batch, seeds=seeds)
-            for stimulus, seeds in zip(options.stimulus, seeds_of_each, strict=True)
-        ]
+        placed = place(net, options.stimulus, plan.steps, options.batch, of_stimuli)
         self.drive = StimulusDrive(placed, running.u, self.stepper.inputs.longest)
         self.out, self.kept = out, Arrays()
         self.store: ZarrStore | None = None
@@ -237,10 +233,10 @@ class Run:
 
     # ---------------------------------------------------------------- beginning
 
-    def begin(self) -> bool:
+    def begin(self, reporter: Progress) -> bool:
         """Make or reopen the recording; return True if the run has ended already."""
         state = None if self.out is None else self._state()
-        found = self.processes.broadcast(lambda: self._open(state))
+        found = self.processes.broadcast(lambda: self._open(state, reporter))
         if found["ended"]:
             return True
         self._divide(found["store"])
@@ -294,10 +290,11 @@ class Run:
             return False
         return found
 
-    def _open(self, state: Saved | None) -> dict[str, Any]:
+    def _open(self, state: Saved | None, reporter: Progress) -> dict[str, Any]:
         """On the first process, find or make the store; say where to go on, if there is a checkpoint."""
         store, out, mode = self.store, self.out, self.plan.options.mode
         if store is None or out is None or state is None:
+            reporter.open_log()
             return {"ended": False, "store": None}
         restore_folder(out)
         if out.exists() and mode == "create":
@@ -309,7 +306,11 @@ class Run:
             done = "resumed" if mode == "resume" else "overwritten"
             raise RecordingError(f"{out} is not a recording; it is not {done}. Choose another path.")
         if out.exists() and mode == "resume":
-            return self._resume(store)
+            found = self._resume(store)
+            if not found["ended"]:
+                reporter.open_log()
+            return found
+        reporter.open_log()
         store.create(self._attributes(), lambda path: write_tensors(path, RUN, *state))
         return {"ended": False, "store": store.metadata.digest}
 
@@ -372,6 +373,7 @@ class Run:
     def go(self, reporter: Progress, interrupt: Interrupt) -> xarray.Dataset | None:
         """Run to the end; return the recording, on the first process."""
         out = None if self.out is None else str(self.out)
+        reporter.begin(self.step)
         reporter.event("resume" if self.step else "start", self.step, steps=self.plan.steps, out=out)
         interrupt.running = True
         try:
@@ -403,6 +405,7 @@ class Run:
             if (on_cpu or agree) and self._not_finite is None and not stepper.finite():
                 self._not_finite = self._find_not_finite()
             reporter.update(self.step)
+            share_cores()
             stop = save = False
             if agree:
                 save = self.store is not None and time.monotonic() >= due

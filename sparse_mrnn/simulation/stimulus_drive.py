@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sparse_mrnn.errors import StimulusError
+from sparse_mrnn.lowering.random_streams import run_streams
 from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.ops.step import Units
 from sparse_mrnn.simulation.targets import as_index, find_units
@@ -64,6 +65,16 @@ class PlacedStimulus:
         return self.last
 
 
+def place(
+    net: mRNNBase, stimuli: Sequence[Stimulus], steps: int, batch: int, seeds: np.random.SeedSequence
+) -> list[PlacedStimulus]:
+    """Place the stimuli of a run on a network, each with random streams of its own."""
+    return [
+        PlacedStimulus(net, stimulus, steps=steps, batch=batch, seeds=own)
+        for stimulus, own in zip(stimuli, seeds.spawn(len(stimuli)), strict=True)
+    ]
+
+
 class StimulusDrive:
     """All stimuli of a run; `fill` fills ``u``, shape (inputs, trials), for each step.
 
@@ -115,6 +126,8 @@ def stimulus_sequences(
 ) -> tuple[Tensor, Tensor]:
     """Return inputs, (steps, inputs), and currents, (steps, units), of one trial under stimuli.
 
+    They are those of the first trial of a simulation with this seed.
+
     Examples
     --------
     >>> import sparse_mrnn as sm
@@ -124,16 +137,13 @@ def stimulus_sequences(
     >>> u[:, 0].tolist(), current.shape
     ([0.0, 0.0, 1.0, 1.0], torch.Size([4, 2]))
     """
-    of_each = np.random.SeedSequence(seed).spawn(len(stimuli))
-    placed = [
-        PlacedStimulus(net, stimulus, steps=steps, batch=1, seeds=seeds)
-        for stimulus, seeds in zip(stimuli, of_each, strict=True)
-    ]
     options: dict[str, Any] = dict(dtype=net.dtype, device=net.device)
     u = torch.zeros(steps, net.layout("input").n, **options)
     current = torch.zeros(steps, net.layout().n, **options)
+    placed = place(net, stimuli, steps, 1, run_streams(seed)[0])
+    drive = StimulusDrive(placed, torch.zeros(u.shape[1], 1, **options), 0)
     for step in range(steps):
-        drive = StimulusDrive(placed, u[step][:, None], 0)
         for units, value in drive.fill(step)[0]:
             current[step, units] += value[:, 0]
+        u[step] = drive.u[:, 0]
     return u, current

@@ -12,7 +12,7 @@ from sparse_mrnn.analysis import (
     principal_components,
     rotational_plane,
 )
-from sparse_mrnn.errors import AnalysisError, ShapeError
+from sparse_mrnn.errors import AnalysisError, RecordingError, ShapeError
 from sparse_mrnn.recording import Record, open_recording
 
 
@@ -137,7 +137,7 @@ def test_what_decays_does_not_rotate():
         (lambda: dimensionality(np.zeros(5)), ShapeError, "expected at least (time, units)"),
         (lambda: dimensionality(np.ones((1, 5))), AnalysisError, "1 states have no variance"),
         (lambda: dimensionality(np.full((9, 5), 3.3)), AnalysisError, "the states are all the same"),
-        (lambda: dimensionality(np.full((9, 5), np.nan)), AnalysisError, "NaN or infinite entries"),
+        (lambda: dimensionality(np.full((9, 5), np.nan)), RecordingError, "unit 0 is not finite in trial 0 at time step 0"),
         (lambda: principal_components(spread(3, 1, 9), 4), AnalysisError, "9 states of 3 units have 3"),
         (lambda: principal_components(spread(), 0), AnalysisError, "k is 0"),
         (lambda: rotational_plane(spread(), 0.0), AnalysisError, "a dt above 0"),
@@ -153,5 +153,5 @@ def test_bad_states(call, error, message):
 
 def test_a_recording_without_units(tmp_path):
     run = sm.simulate(net_of(np.eye(2)), 100, record=Record(what=("mean",)), progress=False)
-    with pytest.raises(AnalysisError, match="no variable by unit; record what="):
+    with pytest.raises(RecordingError, match="no variable by unit, but h_mean; record what="):
         dimensionality(run)

@@ -4,6 +4,8 @@ import json
 
 import numpy as np
 import pytest
+import torch
+import xarray as xr
 
 import sparse_mrnn as sm
 from helpers.command_line import run
@@ -106,6 +108,29 @@ def test_lesions(bistable, tmp_path):
     narrow(run("analyze", "lesions", "celegans", "--duration", 300, *some))
 
 
+def test_currents(bistable, tmp_path):
+    recording, save, picture = (tmp_path / name for name in ("run.zarr", "currents.zarr", "currents.png"))
+    run("simulate", bistable, "--out", recording, "--stim", "cue:1", "--duration", 300, "--quiet")
+    text = run("analyze", "currents", recording, "--save", save, "--out", picture, "--split")
+    lines = [line.split() for line in narrow(text).splitlines()]
+    assert " ".join(lines[1]) == "pair cue exc 0.5, pair exc 0.35, pair inh 0.087"
+    assert picture.stat().st_size > 5000
+    found = xr.open_zarr(save, chunks=None)["current"]
+    assert found.sel(source="cue", sign="excitatory").values[0, :, 0].tolist() == [1.0] * 30
+    assert found.shape == (2, 2, 1, 30, 5)
+    again = ("analyze", "currents", recording, "--save", save)
+    assert "exists; add --overwrite" in run(*again, code=1)
+    run(*again, "--overwrite", "--net", bistable, "--by", "projection", "--target", "follower")
+    assert xr.open_zarr(save, chunks=None)["current"].source.values.tolist() == ["pair"]
+    other = sm.load(bistable, device="cpu")
+    with torch.no_grad():
+        other.rec.values.mul_(2)
+    other.save(tmp_path / "other.safetensors")
+    text = run("analyze", "currents", recording, "--net", tmp_path / "other.safetensors", code=1)
+    assert "is of a network with other recurrent weights; name the one" in text
+    assert "is not a recording" in run("analyze", "currents", bistable, code=1)
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [
@@ -127,5 +152,5 @@ def test_errors_are_one_message(bistable, args, message):
 
 
 def test_help_is_readable():
-    for command in ((), ("fixed-points",), ("linearize",), ("flow",), ("lyapunov",), ("lesions",)):
+    for command in ((), ("fixed-points",), ("linearize",), ("flow",), ("lyapunov",), ("lesions",), ("currents",)):
         narrow(run("analyze", *command, "--help"))

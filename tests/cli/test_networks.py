@@ -69,6 +69,14 @@ def test_settings_over_those_of_a_saved_network(net, tmp_path):
     run("simulate", tmp_path / "net", *RUN, "--out", tmp_path / "plain.zarr")
     run("simulate", tmp_path / "net", *RUN, "--seed", 9, "--out", tmp_path / "seed.zarr")
     assert np.array_equal(recorded(tmp_path / "plain.zarr"), recorded(tmp_path / "seed.zarr"))  # the synapses stay
+    for seed in (net.seed, 8, 9):
+        given = () if seed == net.seed else ("--seed", seed)
+        text = run("simulate", tmp_path / "net", *RUN, "--noise", *given, "--out", tmp_path / f"{seed}.zarr")
+        assert f"seed {seed}" in text
+        expected = sm.simulate(net, 300, stimulus=STIMULUS, noise=True, seed=seed)
+        assert np.array_equal(recorded(tmp_path / f"{seed}.zarr"), expected.h.values)
+        assert open_recording(tmp_path / f"{seed}.zarr").attrs["seed"] == seed
+    assert not np.array_equal(recorded(tmp_path / "8.zarr"), recorded(tmp_path / "9.zarr"))
     for option, value, name in (("--tau", 80, "tau"), ("--dt", 2.5, "dt"), ("--activation", "relu", "activation")):
         run("simulate", tmp_path / "net", *RUN, option, value, "--out", tmp_path / "other.zarr", "--overwrite")
         found = open_recording(tmp_path / "other.zarr")

@@ -75,6 +75,20 @@ def test_flywire(codex):
     assert "1 neurons of consolidated_cell_types.csv.gz are not in neurons.csv.gz" in str(report)
 
 
+def test_flywire_confidence_is_of_its_own_transmitters(codex):
+    frame = pd.read_csv(codex / "neurons.csv.gz").assign(own=["neg", "pos", "pos", "neg"], nt=["GLUT", "ACH", None, "GABA"])
+    frame["nt_type_score"] = [0.9, None, None, 0.3]
+    frame.to_csv(codex / "neurons.csv.gz", index=False)
+    for options in ({"sign": "own"}, {"transmitter": "nt"}):
+        assert dense(read_flywire(codex, scale="none", unknown_sign="error" if "sign" in options else "free", **options)[0]) == COUNTS
+    report = read_flywire(codex, min_confidence=0.5, scale="none")[1]
+    assert {why: n for why, n in report.signs.items() if "score" in why} == {
+        "neurons: nt_type_score below 0.5, so the sign is unknown": 1, "neurons without a nt_type_score: sign unknown": 1
+    }  # fmt: skip
+    with refused("min_confidence is given, but neurons.csv.gz has no confidence column"):
+        read_flywire(codex, transmitter="nt", min_confidence=0.5)
+
+
 def test_flywire_from_connections_alone(codex):
     for name in ("neurons", "classification", "consolidated_cell_types"):
         (codex / f"{name}.csv.gz").unlink()
@@ -353,6 +367,9 @@ def test_flyvis_with_its_own_parameters(tmp_path):
     assert hex_positions(graph.region("R1").positions).tolist() == columns[light.argmax(1).numpy()].tolist()
     with refused("share=True decides scale"):
         read_flyvis(path, 4, share=True, scale="none")
+    for regions in ("role", None, ["role", "type"]):
+        with refused("inputs=True adds light to cell types, but regions is "):
+            read_flyvis(path, 4, inputs=True, regions=regions)
     shared, _ = read_flyvis(path, 4, share="cell types", scale="none")
     assert sm.mRNN(shared, device="cpu").rec.gains.numel() == 4
     with refused("share is True; use"):

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers.common import refused
 from helpers.command_line import run
+from helpers.common import refused
 from helpers.connectome_files import by_unit
 from sparse_mrnn.connectome import RELEASES, read_release
 

@@ -67,6 +67,24 @@ def test_options_by_hand(files, options, expected):
     assert dense(graph) == pytest.approx(expected)
 
 
+def test_confidence_that_is_missing(files):
+    files[1].write_text(NEURONS.replace("ACH,0.95", "ACH,"))
+    _, report = fly(files, **UNSURE)
+    expected = {"nt_type_score below 0.5, so the sign is unknown": 1, "nt_type 'ACH', excitatory": 0, "nt_type 'GABA', inhibitory": 0}
+    assert {why: report.signs[f"neurons: {why}"] for why in expected} == expected
+    assert report.signs["neurons without a nt_type_score: sign unknown"] == 1
+    for least in (0.0, 0.5):
+        with refused("column 'nt_type_scor' is missing. Did you mean 'nt_type_score'"):
+            fly(files, confidence="nt_type_scor", min_confidence=least)
+    with refused("confidence and min_confidence are of transmitters; name their column with transmitter="):
+        fly(files, transmitter=None, **UNSURE)
+    with refused("min_confidence is '0.5'; it must be a finite number"):
+        fly(files, confidence="nt_type_score", min_confidence="0.5")
+    neurons = pd.read_csv(files[1]).drop(columns="nt_type")  # the transmitters are those of the edges
+    with refused("edges.csv: column 'nt_type_score' is missing"):
+        fly((files[0], neurons), **UNSURE)
+
+
 def test_spectral_radius(files):
     graph, _ = fly(files, spectral_radius=0.5)
     net = sm.mRNN(graph, device="cpu")

@@ -207,11 +207,10 @@ def test_edges_in_memory():
 
 def test_weights_of_networkx_are_not_missed():
     graph = nx.DiGraph([("a", "b", {"synapses": 4}), ("b", "a", {"synapses": 2})])
-    with refused("no edge has the attribute 'weight'.*The columns are 'synapses'|'weight'.*'synapses'"):
-        from_networkx(graph)
-    with refused("no edge has the attribute 'synapse'. Did you mean 'synapses'"):
+    assert by_unit(from_networkx(graph, scale="none")[0]) == {("a", "b"): 4, ("b", "a"): 2}
+    with refused("'synapse' .* Did you mean 'synapses'"):
         from_networkx(graph, weight="synapse")
-    with refused("no edge has the attribute 'w', nor any other"):
+    with refused("'w' "):
         from_networkx(nx.DiGraph([("a", "b")]), weight="w")
     assert by_unit(from_networkx(graph, weight="synapses", scale="none")[0]) == {("a", "b"): 4, ("b", "a"): 2}
     assert by_unit(from_networkx(graph, weight=None, scale="none")[0]) == {("a", "b"): 1, ("b", "a"): 1}

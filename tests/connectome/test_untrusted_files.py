@@ -509,16 +509,24 @@ def test_sonata_names_survive(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "unit", "problem"),
+    ("declared", "problem"),
     [
-        ("NULL", "a", "'NULL' is empty, means no value"),
-        ("a\rb", "a", "which SONATA cannot hold; rename it"),
-        ("a", "nul\0", "a character that HDF5 cannot hold"),
+        ({"name": "NULL"}, "the name 'NULL' is empty, means no value"),
+        ({"name": "a\rb"}, r"the name 'a\\rb' is empty, .*control character.*, which SONATA cannot hold; rename it"),
+        ({"name": "\\x\tü"}, r"tü' is empty, .*control character"),
+        ({"parent": "NULL"}, "the name 'NULL'"),
+        ({"parent": "a\nb"}, "control character"),
+        ({"key": ""}, "the name '' is empty"),
+        ({"key": "NULL"}, "the name 'NULL'"),
+        ({"key": "a\tb"}, "control character"),
+        ({"unit": "nul\0"}, "a character that HDF5 cannot hold"),
     ],
 )
-def test_sonata_refuses_names_that_it_would_change(tmp_path, name, unit, problem):
+def test_sonata_refuses_names_that_it_would_change(tmp_path, declared, problem):
+    names = {"name": "a", "parent": "p", "key": "k", "unit": "u", **declared}
     graph = sm.RegionGraph()
-    graph.add_region(name, 1, unit_ids=[unit])
+    graph.add_region(names["name"], 1, unit_ids=[names["unit"]], parent_region=names["parent"])
+    graph.add_projection(names["name"], names["name"], weights=np.ones((1, 1)), key=names["key"])
     with refused(problem):
         write_sonata(graph, tmp_path / "other")
     assert not (tmp_path / "other").exists()

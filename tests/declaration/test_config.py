@@ -1,6 +1,7 @@
 """JSON configurations: the seed's schema, our extensions, errors that say where and what."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pydantic
@@ -56,6 +57,16 @@ def test_round_trip_keeps_everything(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_names_are_written_as_they_are(tmp_path):
+    names = ("x  y", "[ p", "q  ]", "a, \n b")
+    g = sm.RegionGraph()
+    g.add_region("[b  c]", 4, unit_ids=names, base_firing=[1, 2, 3.0, 4])
+    sm.write_config(g, tmp_path / "net.json")
+    (again,) = sm.read_config(tmp_path / "net.json").regions()
+    assert (again.name, again.unit_ids) == ("[b  c]", names)
+    assert '"base_firing": [1.0, 2.0, 3.0, 4.0]' in (tmp_path / "net.json").read_text()
+
+
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.json")), ids=lambda p: p.stem)
 def test_shipped_configs(path):
     if path.stem == "schema":
@@ -98,6 +109,20 @@ def broken(**changes):
 def test_bad_configs(config, message):
     with pytest.raises(ConfigError, match=message):
         sm.read_config(config)
+
+
+def test_errors_without_a_number_of_the_system(tmp_path, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise OSError("the share is gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", refuse)
+        with pytest.raises(ConfigError, match="cannot write the configuration .*net.json: the share is gone"):
+            sm.write_config(sm.read_config(SEED), tmp_path / "net.json")
+    assert not list(tmp_path.iterdir())
+    monkeypatch.setattr(Path, "read_text", refuse)
+    with pytest.raises(ConfigError, match="net.json: cannot read the file: the share is gone"):
+        sm.read_config(tmp_path / "net.json")
 
 
 def test_bad_files(tmp_path):

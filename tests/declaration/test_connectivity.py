@@ -1,5 +1,7 @@
 """Connection rules: exact where the name says exact, no repeats, the right distribution."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -112,6 +114,28 @@ def test_sampling_is_reproducible():
     pair = RegionPair("p", 50, 50)
     assert np.array_equal(draw(sm.Bernoulli(0.1), pair, 3)[1], draw(sm.Bernoulli(0.1), pair, 3)[1])
     assert not np.array_equal(draw(sm.FixedFanIn(5), pair, 3)[1], draw(sm.FixedFanIn(5), pair, 4)[1])
+
+
+def test_numbers_of_rules():
+    for make, bad in (
+        (sm.FixedNumber, 2.5), (sm.FixedNumber, -1), (sm.FixedFanIn, 2.7), (sm.FixedFanIn, True),
+        (sm.FixedFanOut, "3"), (sm.FixedFanOut, None),
+    ):  # fmt: skip
+        with pytest.raises(ConnectivityError, match=f"is {bad!r}; it must be a whole number of at least 0"):
+            make(bad)
+    for make, bad in ((sm.Bernoulli, True), (sm.Bernoulli, "0.5"), (sm.DistanceDependent, None), (sm.DistanceDependent, np.inf)):
+        with pytest.raises(ConnectivityError, match=f"is {bad!r}; it must be a finite number"):
+            make(bad)
+    for options, message in (({"cutoff": 0}, "cutoff is 0; .*positive"), ({"probability": 1.5}, "probability is 1.5; .*0 and 1")):
+        with pytest.raises(ConnectivityError, match=message):
+            sm.DistanceDependent(1, **options)
+    rules = sm.FixedFanIn(np.int64(3)), sm.Bernoulli(np.float32(0.5)), sm.DistanceDependent(np.float32(2), cutoff=np.int8(4))
+    assert [type(value) for rule in rules for value in vars(rule).values()] == [int, float, float, float, float, str]
+    g = sm.RegionGraph()
+    g.add_region("a", 3)
+    g.add_projection("a", "a", density=np.float32(0.5))
+    g.add_projection("a", "a", fan_in=np.int64(2), key="exact")
+    assert json.dumps([attrs.get("density", attrs.get("fan_in")) for _, _, attrs in g.edges(data=True)]) == "[0.5, 2]"
 
 
 def test_a_rule_of_ones_own():

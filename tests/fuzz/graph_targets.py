@@ -89,7 +89,7 @@ def oracle_graphml(folder: Path) -> Any:
         found = [d.text for d in edge.findall(f"{space}data") if d.get("key") in weights]
         if len(found) > 1:
             raise InvalidInputError("an edge has two weights")
-        values.append(found[0] if found else None)
+        values.append((found[0] or "").strip() or None if found else None)
         source.append(edge.get("source"))
         target.append(edge.get("target"))
     known = [value for value in values if value is not None]
@@ -97,7 +97,7 @@ def oracle_graphml(folder: Path) -> Any:
         raise InvalidInputError("some edges have no weight")
     if any(keys[key].get("attr.type") not in ("double", "float", "int", "long") for key in weights):
         return None
-    numbers = [number(value.strip()) for value in values] if known else [1.0] * len(values)
+    numbers = [number(value) for value in values] if known else [1.0] * len(values)
     pairs: dict[tuple[str, str], float] = defaultdict(float)
     for s, t, value in zip(source, target, numbers, strict=True):
         if not re.fullmatch(r"n\d", s) or not re.fullmatch(r"n\d", t):

@@ -21,14 +21,15 @@ NEURONS = """root_id,super_class,side,nt_type,nt_type_score
 """
 
 
-def dense(graph):
-    """W by unit id: {(target, source): weight}, parallel projections added."""
+def dense(graph, whole=False):
+    """W by the last letters of unit ids, or by whole ids: {(target, source): weight}, parallel ones added."""
+    part = slice(None) if whole else -1
     ids = {r.name: r.unit_ids for r in graph.regions()}
     out = defaultdict(float)
     for p in graph.projections():
         coo = p.weights.tocoo()
         for i, j, w in zip(coo.row, coo.col, coo.data, strict=True):
-            out[ids[p.target][i][-1], ids[p.source][j][-1]] += float(w)
+            out[ids[p.target][i][part], ids[p.source][j][part]] += float(w)
     return dict(out)
 
 

@@ -180,6 +180,20 @@ def test_a_configuration_that_contradicts_the_masks_is_warned_of():
         from_mrnntorch(dense.state_dict(), CBGTCL, sparsity="zero")
 
 
+def test_narrow_and_wide_types():
+    """What is stored in a type that torch hardly computes in is read as what it is stored as."""
+    state = {name: value.clone() for name, value in DenseMRNN(CBGTCL).state_dict().items()}
+    dtypes = {"": torch.float8_e4m3fn, "_mask": torch.float8_e5m2, "_sign_matrix": torch.float8_e4m3fn}
+    narrow = {name: value.to(dtypes[name.removeprefix(name[:5])]) for name, value in state.items()}
+    expected = from_mrnntorch({name: value.float() for name, value in narrow.items()}, CBGTCL, device="cpu")
+    found = from_mrnntorch(narrow, CBGTCL, device="cpu", sparsity="Zeroed")
+    assert found.dtype == torch.float32
+    assert torch.equal(found.effective_W_rec.to_dense(), expected.effective_W_rec.to_dense())
+    assert torch.equal(found.effective_W_inp.to_dense(), expected.effective_W_inp.to_dense())
+    wide = from_mrnntorch({name: value.double() if name == "W_rec" else value.to(torch.uint8) if "mask" in name else value for name, value in state.items()}, CBGTCL, device="cpu")
+    assert wide.dtype == torch.float64
+
+
 @pytest.mark.parametrize("sparsity", ["zeroed", "kept"])
 def test_sparsity_is_written_either_way(sparsity):
     net = from_mrnntorch(DenseMRNN(CBGTCL).state_dict(), CBGTCL, device="cpu")
@@ -225,6 +239,7 @@ REFUSED = [
     (r"W_rec has shape \(\)", lambda: state_of(W_rec=torch.tensor(1.0)), CBGTCL),
     ("W_rec is not a dense matrix", lambda: state_of(W_rec=lambda t: t.to_sparse()), CBGTCL),
     ("W_rec is not a dense matrix", lambda: state_of(W_rec=lambda t: t.int()), CBGTCL),
+    ("W_rec_mask is not a dense matrix", lambda: state_of(W_rec_mask=lambda t: torch.empty_like(t, dtype=torch.bits8)), CBGTCL),
     ("W_rec_mask has other values than 0, 1", lambda: state_of(W_rec_mask=put((0, 0), 0.5)), CBGTCL),
     ("W_rec_sign_matrix has other values than -1, 0, 1", lambda: state_of(W_rec_sign_matrix=put((0, 0), 2)), CBGTCL),
     ("W_rec has synapses whose weight is not finite", lambda: state_of(W_rec=lambda t: t.fill_(float("nan"))), CBGTCL),

@@ -115,6 +115,56 @@ def test_a_size_that_does_not_fit_is_named():
         network().load_state_dict({**state, "rec.more": state["rec.sign"]})
 
 
+def own_entries(weights):
+    """The state of a matrix, without its projections of low rank, which torch loads for themselves."""
+    return {name: tensor for name, tensor in weights.state_dict().items() if "low_rank" not in name}
+
+
+def state_without(net, *names):
+    return {name: tensor for name, tensor in net.state_dict().items() if name not in names}
+
+
+@pytest.mark.parametrize("left_out", ["rec.perm", "inp.perm"])
+def test_a_part_of_a_state_dict_leaves_the_order_of_the_synapses(left_out):
+    net, before = network(), output(network())
+    keep = ("rec.values", "rec.frozen", "rec.gains") if left_out == "rec.perm" else ("base_firing",)
+    part = {name: tensor for name, tensor in net.state_dict().items() if name in keep}
+    other = network()
+    assert other.rec.perm is not None
+    other.load_state_dict(part, strict=False)
+    assert torch.equal(output(other), before)
+
+
+@pytest.mark.parametrize(
+    ("left_out", "message"),
+    [("rec.values", "rec.crow comes without rec.values"), ("rec.col", "rec.crow comes without rec.col"),
+     ("rec.gains", "rec.frozen_gains comes without rec.gains")],
+)  # fmt: skip
+@pytest.mark.parametrize("strict", [True, False])
+def test_parts_that_belong_together_are_loaded_together(left_out, message, strict):
+    net, other = network(), network(seed=4)
+    before = {name: tensor.clone() for name, tensor in own_entries(other.rec).items()}
+    with pytest.raises(RuntimeError, match=message):
+        other.load_state_dict(state_without(net, left_out), strict=strict)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in own_entries(other.rec).items())
+
+
+@pytest.mark.parametrize("name", ["col", "ptr", "order", "values", "sign", "gain_index", "perm"])
+@pytest.mark.parametrize("strict", [True, False])
+def test_a_refused_state_dict_leaves_the_matrix_whole(name, strict):
+    net, other = network(), network(seed=4)
+    before = {n: t.clone() for n, t in own_entries(other.rec).items()}
+    state = net.state_dict()
+    state[f"rec.{name}"] = state[f"rec.{name}"][:-1]
+    with pytest.raises(RuntimeError, match=f"size mismatch for rec.{name}|size mismatch for rec.col"):
+        other.load_state_dict(state, strict=strict)
+    assert all(torch.equal(tensor, before[n]) for n, tensor in own_entries(other.rec).items())
+    state = net.state_dict()
+    state["rec.order"] = torch.zeros_like(state["rec.order"])
+    with pytest.raises(RuntimeError, match="order does not number the 3 projections"):
+        other.load_state_dict(state, strict=strict)
+
+
 def test_a_state_dict_says_which_projections_of_low_rank_are_frozen():
     net, other = network(), network(seed=4)
     freeze(net, "b", "b")

@@ -10,6 +10,7 @@ import sparse_mrnn as sm
 from sparse_mrnn import training
 from sparse_mrnn.declaration.config import read_config, to_config
 from sparse_mrnn.errors import GraphError, TrainingError, UnknownNameError, WeightError
+from sparse_mrnn.models.delays import delay_groups
 
 
 def declared(delay, sparse=True):
@@ -62,6 +63,21 @@ def test_states_and_gradients(delay, backend, sparse, steps):
     for a, b in zip(mine, theirs, strict=True):
         zero = torch.zeros(())
         torch.testing.assert_close(zero if a is None else a, torch.zeros_like(zero if a is None else a) if b is None else b)
+
+
+@pytest.mark.parametrize("delay", [None, 30.0])
+def test_frozen_synapses_beside_low_rank_cost_no_gradient(delay):
+    net = sm.mRNN(declared(delay), "tanh", device="cpu", dtype=torch.float64, seed=0, backend="csr")
+    training.freeze(net, "a", "b")
+    training.freeze(net, "i", "a")
+    inp, x0 = torch.ones(2, 4, 2, dtype=torch.float64), torch.ones(2, 8, dtype=torch.float64)
+    factors = list(net.rec.low_rank.parameters())
+    found, wanted = net(inp, x0)[1], dense_run(net, delay, inp, x0)
+    mine, theirs = (torch.autograd.grad(h.square().sum(), [p for p in factors if p.requires_grad]) for h in (found, wanted))
+    torch.testing.assert_close(mine, theirs)
+    groups = delay_groups(net.rec, net.dt, net.rec.operand("csr").operator)
+    operators = [getattr(group.operator, "matrix", group.operator) for group in groups]
+    assert [operator.trained.numel() for operator in operators] == [0] * len(groups)
 
 
 def test_gradcheck():

@@ -408,6 +408,15 @@ def test_connections_of_a_region():
     assert (copied["c"].n, copied["c"].sign, type(copied.layout().regions[0])) == (1, "neg", sm.Region)
 
 
+def test_a_connection_of_low_rank_is_refused():
+    net = two()
+    net.add_recurrent_connection("r2", "r1", rank=1, sign="free")
+    net.finalize_connectivity()
+    assert net["r1"]["r2"].parameter.shape == (1, 2)
+    with pytest.raises(WeightError, match="'r2' -> 'r1' has low rank"):
+        net["r2"]["r1"]
+
+
 DENSE = torch.arange(81.0).reshape(9, 9)
 
 

@@ -44,7 +44,8 @@ def test_dt_of_an_elman_network_changes_its_delays():
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [("dt", 0, "positive"), ("dt", 30, "delay 20 ms is shorter"), ("tau", -1, "positive"),
-     ("tau", 4, "2 tau"), ("integrator", "rk4", "euler"), ("backend", "cssr", "csr"), ("noise_level_inp", -1, "negative")],
+     ("tau", 4, "2 tau"), ("integrator", "rk4", "euler"), ("backend", "cssr", "csr"), ("noise_level_inp", -1, "negative"),
+     ("batch_first", "no", "True or False"), ("rec_constrained", 1, "True or False"), ("inp_constrained", "x", "True or False")],
 )  # fmt: skip
 def test_what_does_not_fit_is_refused_and_nothing_changes(name, value, message):
     net = sm.mRNN(graph(), device="cpu", seed=0)
@@ -53,6 +54,20 @@ def test_what_does_not_fit_is_refused_and_nothing_changes(name, value, message):
         setattr(net, name, value)
     assert net.settings() == before
     assert torch.equal(net.alpha, alpha)
+
+
+@pytest.mark.parametrize("name", ["batch_first", "rec_constrained", "inp_constrained"])
+def test_flags_of_a_new_network_are_true_or_false(name):
+    with pytest.raises(ConfigError, match=f"{name} is 'False'; use True or False"):
+        sm.mRNN(graph(), device="cpu", seed=0, **{name: "False"})
+
+
+def test_times_set_in_inference_mode_can_be_trained_later():
+    net = sm.mRNN(graph(), device="cpu", seed=0)
+    with torch.inference_mode(), torch.device("meta"):
+        net.dt = 5
+    net(torch.rand(2, 6, 2), net.batched_initial_condition(2)[0])[1].square().mean().backward()
+    assert not net.base_alpha.is_inference()
 
 
 def test_times_while_time_constants_are_learnt():

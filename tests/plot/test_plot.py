@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 import sparse_mrnn as sm
 from sparse_mrnn import fly_vision, plot
+from sparse_mrnn.analysis import currents
 from sparse_mrnn.errors import GraphError, RecordingError, ShapeError, TrainingError, UnknownNameError
 from sparse_mrnn.fly_vision.lattice import hex_centres, hex_columns
 from sparse_mrnn.plot.figure import EXCITATORY, INHIBITORY, short, spread
@@ -419,3 +420,35 @@ def test_tuning_curves_are_closed_and_marked():
 def test_columns_and_tuning_that_do_not_fit(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+def test_currents(tmp_path):
+    """Each line is a mean current, scaled by the largest of its row; units or means, in memory or on disk."""
+    g = graph()
+    net = sm.mRNN(g, "tanh", device="cpu", seed=0)
+    run = sm.simulate(net, 100, batch=2, stimulus=sm.Stimulus("cue", 1.0), progress=False)
+    mean = currents(net, run, what="mean").isel(region=[2, 0, 1, 3])
+    ax = plot.plot_currents(mean)
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["r2", "r0", "r1", "r3"]
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["r0", "r1", "r2", "r3", "cue"]
+    top = float(np.abs(mean.mean("trial").sel(region="r0")).max())
+    assert f"±{top:.2g}" in [t.get_text() for t in ax.texts]
+    [lines] = [c for c in ax.collections if len(c.get_segments())]
+    drawn = {(int(s[0, 0]), int(np.floor(s[0, 1]))): s[:, 1] for s in lines.get_segments()}
+    expected = mean.mean("trial").sel(source="cue", region="r0").values
+    np.testing.assert_allclose(1.5 - drawn[4, 1], 0.44 * expected / top, atol=1e-6)
+    by_unit = currents(net, run, sign="split", by="projection", out=tmp_path / "currents.zarr")
+    ax = plot.plot_currents(by_unit, trial=1)
+    assert "trial 1" in ax.get_title()
+    assert [t.get_text() for t in ax.get_legend().get_texts()] == ["excitatory", "inhibitory"]
+    with pytest.raises(RecordingError, match="trial 2 does not exist"):
+        plot.plot_currents(mean, trial=2)
+
+
+def test_currents_of_many_regions_are_the_strongest():
+    net = sm.mRNN(graph(30), "tanh", device="cpu", seed=0)
+    run = sm.simulate(net, 100, stimulus=sm.Stimulus("r7", 1.0), progress=False)
+    ax = plot.plot_currents(currents(net, run))
+    assert len(ax.get_xticklabels()) == len(ax.get_yticklabels()) == 24
+    assert "the strongest" in ax.get_title()
+    assert "r7" in [t.get_text() for t in ax.get_xticklabels()]

@@ -154,7 +154,7 @@ def test_resuming_finds_damage_of_what_was_recorded_before(tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize("every", [101, pytest.param(13, marks=pytest.mark.slow)])
-def test_every_byte_of_a_checkpoint_counts(tmp_path, monkeypatch, every):
+def test_bytes_all_over_a_checkpoint_count(tmp_path, monkeypatch, every):
     out = tmp_path / "run.zarr"
     stopped(out, monkeypatch)
     file = out / CHECKPOINT

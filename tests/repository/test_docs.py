@@ -1,7 +1,9 @@
-"""The documentation runs: every Python block, every relative link, every command named."""
+"""The documentation is true: every Python block runs; every link, command, path and figure named exists."""
 
 import importlib.util
 import re
+import subprocess
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -10,10 +12,18 @@ import typer.main
 from helpers import ROOT
 from sparse_mrnn.cli import app
 
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```[ \t]*$", re.MULTILINE | re.DOTALL)
 NOT_INSTALLED_BY_US = ("lightning", "neurogym")
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+PATH = re.compile(r"`((?:[\w.<>*-]+/)+(?:[\w.<>*-]+)?|[\w.<>*-]+\.py)`")
+ELSEWHERE = {
+    "pre/post": "the names of two columns",
+    "build/": "a folder that a decision says was dropped",
+    "gpu-report/packages": "made by a command",
+    "gpu-report/report.md": "made by a command",
+}
+"""What is written as a path and is not in the repository."""
 
 
 def blocks(page, *languages):
@@ -55,8 +65,10 @@ def test_python_blocks_run(page, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
 def test_relative_links_resolve(page):
-    broken = []
-    for link in LINK.findall(FENCE.sub("", page.read_text(encoding="utf-8"))):
+    prose, broken = FENCE.sub("", page.read_text(encoding="utf-8")), []
+    for number, path in re.findall(r"ecision (\d+)\]\((\S+)\)", prose):
+        assert Path(path).name.startswith(f"{number:>04}-"), f"decision {number} is not in {path}"
+    for link in LINK.findall(prose):
         if re.match(r"[a-z]+:", link):
             continue
         path, _, anchor = link.partition("#")
@@ -64,6 +76,34 @@ def test_relative_links_resolve(page):
         if not target.exists() or (anchor and anchor not in anchors(target)):
             broken.append(link)
     assert not broken, f"{named(page)}: links to nothing: {broken}"
+
+
+@cache
+def tree():
+    """Paths of the repository's files and folders, a folder's with a slash at its end."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    try:
+        files = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\n")
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("not a git checkout")
+    return {*files, *(f"{folder}/" for file in files for folder in Path(file).parents)}
+
+
+def absent_paths(text):
+    """Paths in backticks that are not the end of a path of the repository; <name> stands for anything."""
+    found = {path for path in PATH.findall(FENCE.sub("", text)) if path not in ELSEWHERE}
+    patterns = {path: re.compile(rf"(?:^|.*/){re.sub('<.*?>|[*]', '[^/]*', path)}/?") for path in found}
+    return sorted(path for path, pattern in patterns.items() if not any(map(pattern.fullmatch, tree())))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_paths_exist(page):
+    assert not absent_paths(page.read_text(encoding="utf-8"))
+
+
+def test_absent_paths_are_found():
+    text = "`ops/step.py` `step.py` `ops/` `ops/<name>.py` `tests/*/test_docs.py` `a.step` `ops/steps.py` `p.py` `<name>/no.py`"
+    assert absent_paths(text) == ["<name>/no.py", "ops/steps.py", "p.py"]
 
 
 def test_every_figure_is_shown_and_the_gallery_says_who_drew_it():
@@ -77,6 +117,12 @@ def test_every_figure_is_shown_and_the_gallery_says_who_drew_it():
         script = ROOT / re.search(r"docs/figures/\w+\.py", caption)[0]
         text = script.read_text(encoding="utf-8")
         assert figure in text or figure.startswith(script.stem), f"{script.name} does not draw {figure}"
+
+
+def test_make_figures_calls_every_script():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    recipe = re.search(r"^figures:.*\n((?:\t.*\n)+)", makefile, re.MULTILINE)[1]
+    assert set(re.findall(r"docs/figures/(\w+\.py)", recipe)) == {path.name for path in (ROOT / "docs" / "figures").glob("*.py")}
 
 
 def test_migration_changes_one_line():

@@ -2,10 +2,12 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -90,6 +92,11 @@ def run_here(report, tmp_path, monkeypatch):
 def test_a_section_that_takes_too_long_is_cut_off(report, run_here, monkeypatch):
     monkeypatch.setitem(report.SECTIONS, "training", report.Section("Training", 0.5))
     assert run_here("training")["training"] == "cut off after 0.5 s"
+
+
+def test_the_packages_of_the_library_are_its_dependencies(report):
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    assert {re.match(r"\w+", text)[0] for text in declared} <= {*report.LIBRARY, *report.TESTS}
 
 
 def test_a_missing_package_is_said_and_the_rest_goes_on(report, run_here, monkeypatch):

@@ -34,7 +34,6 @@ LAYERS = [
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 
 VERSION = "reads __version__, which is at the top"
-LAZY = "matplotlib is optional and slow to import"
 IMPORTS_IN_FUNCTIONS = {
     ("state.checkpoint", ""): VERSION,
 }
@@ -44,9 +43,8 @@ HASATTR = {
     ("connectome.table_files", "columns"): "a data frame of pandas, polars or pyarrow; none of them is a dependency",
     ("connectome.table_files", "to_numpy"): "a data frame of pandas, polars or pyarrow; none of them is a dependency",
     ("connectome.table_files", "to_records"): "a data frame of pandas, which is not a dependency",
-    ("analysis.components", "data_vars"): "a dataset of xarray, which is optional",
-    ("analysis.components", "dims"): "an array of xarray, which is optional",
-    ("analysis.components", "isel"): "an array of xarray, which is optional",
+    ("analysis.time_blocks", "data_vars"): "a dataset of xarray, which is optional",
+    ("analysis.time_blocks", "dims"): "an array of xarray, which is optional",
     ("ops.activations", "variable"): "a node of autograd's graph, whose classes torch does not name",
     ("spectral.inputs", "shape"): "any array or sparse matrix",
     ("spectral.inputs", "get_weight_subset"): "a network, of a layer above: to go",
@@ -187,7 +185,7 @@ print(lower(g, seed=0).to_scipy().nnz, UnitNames(g).find("a[2]"))"""
 def test_layers_above_the_models_use_public_methods_only():
     """No attribute that begins with an underscore is read from a network or its weights."""
     private = re.compile(r"\b(?:net|weights|rec|inp|part)\._(?!_)\w+")
-    for name in ("simulation", "training", "analysis", "benchmark", "plot", "connectome", "interop", "cli", "distributed"):
+    for name in ("simulation", "training", "analysis", "benchmark", "plot", "connectome", "fly_vision", "interop", "cli", "distributed"):
         path = PACKAGE / name
         for file in path.rglob("*.py") if path.is_dir() else [path.with_suffix(".py")]:
             assert not private.findall(file.read_text()), file

@@ -1,6 +1,7 @@
 """The reference is whole: every public name is on a page of it, with a docstring that says what it takes."""
 
 import dataclasses
+import functools
 import importlib
 import inspect
 import re
@@ -8,12 +9,13 @@ import re
 import griffe
 import pytest
 
+import sparse_mrnn as sm
 from helpers import ROOT
 
 PAGES = ROOT / "docs" / "reference"
 MODULES = [
     "sparse_mrnn", "sparse_mrnn.analysis", "sparse_mrnn.benchmark", "sparse_mrnn.declaration.config", "sparse_mrnn.connectome", "sparse_mrnn.distributed",
-    "sparse_mrnn.interop", "sparse_mrnn.plot", "sparse_mrnn.recording", "sparse_mrnn.simulation",
+    "sparse_mrnn.fly_vision", "sparse_mrnn.interop", "sparse_mrnn.plot", "sparse_mrnn.recording", "sparse_mrnn.simulation",
     "sparse_mrnn.spectral", "sparse_mrnn.stimulus", "sparse_mrnn.tasks", "sparse_mrnn.training",
 ]  # fmt: skip
 PUBLIC = [(module, name) for module in MODULES for name in importlib.import_module(module).__all__]
@@ -31,6 +33,14 @@ def found(path):
             owner = getattr(owner, part)
         return owner
     raise AssertionError(path)
+
+
+def exists(path):
+    try:
+        found(path)
+    except AttributeError:
+        return False
+    return True
 
 
 def documented():
@@ -68,6 +78,21 @@ def test_every_public_name_is_on_a_page():
     known = documented()
     missing = [f"{module}.{name}" for module, name in PUBLIC if id(found(f"{module}.{name}")) not in known]
     assert not missing
+
+
+def test_names_of_the_index_exist():
+    modules, methods = (PAGES / "index.md").read_text(encoding="utf-8").split("## Methods of a network")
+    names, owner = [], None
+    for first, second in re.findall(r"^\|(.*?)\|(.*)\|$", modules, re.MULTILINE):
+        owner = first.strip(" `") or owner
+        names += [f"{owner}.{name}" for name in re.findall(r"`([\w.]+)`", second)]
+    net = sm.mRNN({"recurrent_regions": [{"num_units": 3}]}, device="cpu")
+    names_of_methods = [name for first in re.findall(r"^\| (`.*?) \|", methods, re.MULTILINE) for name in re.findall(r"`([\w.]+)", first)]
+    assert len(names) > 100
+    assert len(names_of_methods) > 40
+    assert not [name for name in names if not exists(name)]
+    for name in names_of_methods:
+        functools.reduce(getattr, name.split("."), net)
 
 
 @pytest.mark.parametrize(("module", "name"), PUBLIC, ids=[f"{module}.{name}" for module, name in PUBLIC])

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import fcntl
+import itertools
 import json
 import os
 import re
@@ -20,7 +21,7 @@ import zarr.storage._local as local
 
 from helpers import ROOT, TESTS
 from helpers.children import Child
-from helpers.recorded_runs import CONFIG, signal_at, small_chunks, tiny  # noqa: F401 - a fixture for every test here
+from helpers.recorded_runs import CONFIG, STEPS, signal_at, small_chunks, tiny  # noqa: F401 - a fixture for every test here
 from sparse_mrnn.errors import RecordingError, SimulationStopped
 from sparse_mrnn.recording import open_recording
 from sparse_mrnn.recording.lock import WriterLock
@@ -116,21 +117,28 @@ def test_a_disk_full_at_every_write(tmp_path, monkeypatch, lasting, every):
 
 
 @EVERY
-def test_a_disk_full_while_a_recording_is_replaced_leaves_the_old_one(tmp_path, monkeypatch, every):
+def test_a_disk_full_before_a_recording_is_replaced_leaves_the_old_one(tmp_path, monkeypatch, every):
     out = tmp_path / "run.zarr"
     old = tiny(out, seed=7).load()
     whole = tiny(None)
-    for at in range(every, 87, every):
-        with faulty(monkeypatch, Fault(at, OSError(errno.ENOSPC, "No space left on device"), False)):
+    for at in itertools.count(every, every):
+        replaced = False
+        fault = Fault(at, OSError(errno.ENOSPC, "No space left on device"), False)
+        with faulty(monkeypatch, fault):
             try:
                 run(out, "overwrite")
+                assert fault.count >= at
             except RecordingError as error:
                 if "Nothing was left half-written" in str(error):
                     xr.testing.assert_identical(open_recording(out).load(), old)
                 else:
+                    replaced = True
                     is_whole(out, whole)
         assert [p.name for p in tmp_path.iterdir()] == ["run.zarr"]
+        if replaced:
+            break
         tiny(out, "overwrite", seed=7)
+    assert at > 100
 
 
 @EVERY
@@ -155,25 +163,55 @@ def test_an_interruption_at_every_write(tmp_path, monkeypatch, every):
     assert stopped > 0.5 * (total // every)  # some libraries underneath catch one and go on
 
 
-def test_a_signal_at_every_step(tmp_path, monkeypatch):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("steps", [(1, 5, 7, STEPS - 1), pytest.param(range(1, STEPS), marks=pytest.mark.slow)])
+def test_a_signal_at_every_step(tmp_path, monkeypatch, number, steps):
     whole = tiny(None)
-    for at in (1, 5, 7, 23, 24):
+    for at in steps:
         out = tmp_path / str(at) / "run.zarr"
-        with signal_at(at, monkeypatch), contextlib.nullcontext() if at == 24 else pytest.raises(SimulationStopped):
+        with signal_at(at, monkeypatch, number), pytest.raises(SimulationStopped):
             run(out)
         assert is_whole(out, whole) == at
         goes_on(out, whole)
+
+
+def test_an_interruption_after_the_last_step_is_too_late_to_stop_the_run(tmp_path, monkeypatch):
+    with signal_at(STEPS, monkeypatch):
+        assert run(tmp_path / "run.zarr").sizes["time"] == STEPS
+    goes_on(tmp_path / "run.zarr", tiny(None))
 
 
 def test_a_termination_as_the_run_ends_takes_effect_afterwards(tmp_path, monkeypatch):
     arrived = []
     before = signal.signal(signal.SIGTERM, lambda *args: arrived.append(open_recording(tmp_path / "run.zarr").attrs["complete"]))
     try:
-        with signal_at(24, monkeypatch, signal.SIGTERM):
-            assert run(tmp_path / "run.zarr").sizes["time"] == 24
+        with signal_at(STEPS, monkeypatch, signal.SIGTERM):
+            assert run(tmp_path / "run.zarr").sizes["time"] == STEPS
     finally:
         signal.signal(signal.SIGTERM, before)
     assert arrived == [1]
+
+
+def test_a_handler_that_python_did_not_set_is_left(monkeypatch):
+    """Of a program around Python: ``signal`` has no object for it, and takes none to set it again."""
+    from sparse_mrnn.simulation.processes import Interrupt
+
+    known, usual = signal.getsignal, signal.signal
+    monkeypatch.setattr(signal, "getsignal", lambda number: None if number == signal.SIGTERM else known(number))
+    replaced = []
+
+    def replace(number, handler):
+        replaced.append(number)
+        before = usual(number, handler)
+        return None if number == signal.SIGTERM else before
+
+    monkeypatch.setattr(signal, "signal", replace)
+    before = known(signal.SIGINT), known(signal.SIGTERM)
+    with Interrupt() as interrupt:
+        os.kill(os.getpid(), signal.SIGINT)
+    assert interrupt.requested
+    assert replaced == [signal.SIGINT] * 2
+    assert (known(signal.SIGINT), known(signal.SIGTERM)) == before
 
 
 def test_a_log_that_cannot_be_written_does_not_end_a_run(tmp_path):

@@ -256,6 +256,39 @@ def test_log_lines(net, tmp_path):
     assert (lines[-1]["step"], lines[-1]["ms"]) == (20, 200)
 
 
+def test_a_log_that_cannot_be_written_leaves_the_recording(net, tmp_path, monkeypatch):
+    path, file = tmp_path / "run.zarr", tmp_path / "file"
+    file.write_text("")
+    first = simulate(net, 100, stimulus=Stimulus("cue", 1.0), out=path).load()
+    for mode in ("overwrite", "create"):
+        out = path if mode == "overwrite" else tmp_path / "other.zarr"
+        with pytest.raises(RecordingError, match="cannot write the log .*run.jsonl: (Not a directory|File exists)"):
+            simulate(net, 200, out=out, mode=mode, log=file / "run.jsonl")
+    xr.testing.assert_identical(open_recording(path).load(), first)
+    for log in (path, path / "logs" / "run.jsonl"):
+        with pytest.raises(RecordingError, match="the log .* lies within the recording .*run.zarr"):
+            simulate(net, 200, out=path, mode="overwrite", log=log)
+    with pytest.raises(RecordingError, match="exists; choose another path"):
+        simulate(net, 200, out=path, log=tmp_path / "run.jsonl")
+    simulate(net, 100, stimulus=Stimulus("cue", 1.0), out=path, mode="resume", log=tmp_path / "run.jsonl")  # it has ended
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "run.zarr"]
+
+
+def test_stimulus_sequences_are_those_of_a_run():
+    from helpers.networks import small
+    from sparse_mrnn.simulation.stimulus_drive import stimulus_sequences
+    from sparse_mrnn.stimulus import WhiteNoise
+
+    net = small(sm.mRNN)
+    stimuli = [Stimulus("cue", WhiteNoise(1.0), start=20), Stimulus("brain", WhiteNoise(0.5)), Stimulus("brain", 0.3, fraction=0.5)]
+    run = simulate(net, 200, batch=2, stimulus=stimuli, seed=4)
+    u, current = stimulus_sequences(net, stimuli, steps=20, seed=4)
+    with torch.no_grad():
+        h = net(u[None], *net.batched_initial_condition(1), current[None])[1]
+    np.testing.assert_allclose(run.h[:1], h.numpy(), rtol=1e-5, atol=1e-6)
+    assert not torch.equal(u, stimulus_sequences(net, stimuli, steps=20, seed=5)[0])
+
+
 def test_a_time_between_steps_is_rounded_and_said(net):
     with pytest.warns(RoundingWarning, match="duration 104 ms is not a multiple of dt = 10 ms; it is rounded to 100 ms"):
         assert simulate(net, 104).h.shape[1] == 10

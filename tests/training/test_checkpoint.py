@@ -548,3 +548,13 @@ def test_packing_keeps_types():
     assert torch.equal(back["t"], value["t"])
     assert (back["n"] == value["n"]).all()
     assert back["n"].dtype == np.uint64
+
+
+@pytest.mark.parametrize("value", [{0: torch.zeros(1), "0": torch.ones(1)}, {"a.b": torch.zeros(1), "a": {"b": torch.ones(1)}}])
+def test_packing_keeps_tensors_of_like_names_apart(value):
+    from sparse_mrnn.files.nested import pack, unpack
+
+    tensors = {}
+    back = unpack(json.loads(json.dumps(pack(value, "x", tensors))), tensors)
+    assert len(tensors) == 2
+    assert repr(back) == repr(value)

@@ -11,39 +11,22 @@ import networkx as nx
 import numpy as np
 
 from sparse_mrnn.connectome.assemble import graph_from_tables
+from sparse_mrnn.connectome.column_names import IDS, NUMBERED, SOURCES, TARGETS, WEIGHTS, plain_name
 from sparse_mrnn.connectome.column_table import ColumnTable, arrow, comparable
 from sparse_mrnn.connectome.delimited_text import (
-    DELIMITERS, Named, TextOptions, is_nameless, is_number,
+    DELIMITERS,
+    Named,
+    TextOptions,
+    is_nameless,
+    is_number,
 )  # fmt: skip
 from sparse_mrnn.connectome.edge_rows import ConnectomeTables, refuse_repeats
 from sparse_mrnn.connectome.formats.networks import from_networkx
 from sparse_mrnn.connectome.report import ImportReport
 from sparse_mrnn.connectome.settings import ImportOptions, ImportSettings
-from sparse_mrnn.connectome.table_files import TableSource, plain_name
+from sparse_mrnn.connectome.table_files import TableSource
 from sparse_mrnn.declaration.graph import RegionGraph
 from sparse_mrnn.errors import ConnectomeError
-
-SOURCES = (
-    "pre_root_id", "pre_pt_root_id", "bodyid_pre", "body_pre", "source", "src", "pre", "from", "pre_id", "source_id",
-    "source_node_id", "from_node_id", "presynaptic", "pre_neuron", "presynaptic_id", "from_id", "pre_body_id",
-    "source_node", "from_node", "presynaptic_neuron", "source_neuron", "sender",
-)  # fmt: skip
-TARGETS = (
-    "post_root_id", "post_pt_root_id", "bodyid_post", "body_post", "target", "tgt", "dst", "post", "to", "post_id",
-    "target_id", "target_node_id", "to_node_id", "postsynaptic", "post_neuron", "postsynaptic_id", "to_id",
-    "post_body_id", "target_node", "to_node", "postsynaptic_neuron", "target_neuron", "receiver", "dest",
-)  # fmt: skip
-WEIGHTS = (
-    "syn_count", "weight", "n_syn", "synapses", "synapse_count", "count", "n_synapses", "number", "nsyn",
-    "strength", "weights", "num_synapses", "number_of_synapses", "nbr",
-)  # fmt: skip
-IDS = (
-    "root_id", "bodyid", "body", "pt_root_id", "id", "neuron_id", "node_id", "neuron", "name", "cell", "unit",
-    "cell_id",
-)  # fmt: skip
-"""Column names that are recognised, in this order, whatever their case and with or without blanks between words."""
-NUMBERED = ("id", "index", "rownames", "row", "unnamed0", "level0")
-"""Column names, as `plain_name` writes them, of numbers of rows, which are not weights."""
 
 
 def read_table(
@@ -131,9 +114,6 @@ def read_table(
     edge_table = table.read(ids=[source, target], text=settings.edge_columns(), numbers=numbers)
     _refuse_row_as_header(edge_table, source, target)
     notes = []
-    unused = [column for column in table.columns if column not in edge_table.columns]
-    if weight is None and unused:
-        notes.append(f"no column has the usual name of a weight; not used: {', '.join(map(repr, unused[:20]))}")
     if undirected or (undirected is None and _is_undirected(table, source, target)):
         edge_table = _in_both_directions(edge_table, source, target)
         notes.append("the graph is undirected: every row was taken in both directions")
@@ -298,5 +278,6 @@ def joined(
             notes.append(f"{lost:,} neurons of {table.name} are not in {first.name} and were left out")
         for column in new:
             data = data.append_column(column, table.data.column(column).combine_chunks().take(index))
-    known = tuple(dict.fromkeys(column for source in sources for column in source.columns))
+    others = (c for s, identity in zip(sources[1:], identities[1:], strict=True) for c in s.columns if c != identity)
+    known = tuple(dict.fromkeys([*sources[0].columns, *others]))
     return replace(first, data=data, known=known, notes=tuple(notes))

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from sparse_mrnn.connectome.assemble import graph_from_tables
+from sparse_mrnn.connectome.column_names import plain_name
 from sparse_mrnn.connectome.edge_rows import ConnectomeTables
 from sparse_mrnn.connectome.formats.downloads import SUFFIXES, folder_of, listing, stem_of
 from sparse_mrnn.connectome.formats.edge_list import joined
 from sparse_mrnn.connectome.report import ImportReport
 from sparse_mrnn.connectome.settings import ImportOptions, ImportSettings
-from sparse_mrnn.connectome.table_files import TableSource, plain_name
+from sparse_mrnn.connectome.table_files import TableSource
 from sparse_mrnn.declaration.graph import RegionGraph
 from sparse_mrnn.errors import ConnectomeError
 
@@ -73,8 +74,9 @@ def read_flywire(
     defaults: dict[str, Any] = {"regions": "super_class", "signs": "fly", "name": "flywire"}
     if options.get("sign") is None:
         defaults["transmitter"] = "nt_type"
-    if any("nt_type_score" in table.columns for table in of_neurons):
-        defaults["confidence"] = "nt_type_score"
+        known = {column for table in of_neurons for column in table.columns}
+        if options.get("transmitter", "nt_type") == "nt_type" and {"nt_type", "nt_type_score"} <= known:
+            defaults["confidence"] = "nt_type_score"
     if not of_neurons and "regions" not in options:
         wanted = "a neurons, classification or consolidated_cell_types table"
         raise ConnectomeError(f"{root}: {wanted} is missing; add one, or say regions='neuropil'.")

@@ -331,7 +331,7 @@ def _mtx(file: Path, _: str | None) -> LabelledMatrix:
     if not names:
         raise DamageError("a pattern has coordinates")
     table = _number_table(text, names)
-    value = table.get("value", np.ones(len(text) if not names else len(table[names[0]])))
+    value = table["value"] if "value" in table else np.ones(len(table["row"]))
     if layout == "array":
         row, col = _column_major(rows, columns, symmetry, len(value))
     else:

@@ -13,11 +13,21 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from sparse_mrnn.connectome.column_names import plain_name
 from sparse_mrnn.connectome.column_table import arrow
 from sparse_mrnn.connectome.delimited_text import (
-    COMMENTS, Dialect, Preamble, TextOptions, cells_of, decimal_sign, is_number, likely_delimiter, opened, preamble,
+    COMMENTS,
+    Dialect,
+    Preamble,
+    TextOptions,
+    cells_of,
+    decimal_sign,
+    is_number,
+    likely_delimiter,
+    opened,
+    preamble,
 )  # fmt: skip
-from sparse_mrnn.connectome.table_files import GROWTH, SPARED, plain_name
+from sparse_mrnn.connectome.table_files import GROWTH, SPARED
 from sparse_mrnn.errors import ConnectomeError
 
 LOOKED_AT, ENOUGH = 40, 1 << 17

@@ -10,13 +10,14 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Unpack
 
+from sparse_mrnn.connectome.column_names import IDS, plain_name
 from sparse_mrnn.connectome.formats.downloads import folder_of, listing, stem_of
-from sparse_mrnn.connectome.formats.edge_list import IDS, read_table
+from sparse_mrnn.connectome.formats.edge_list import read_table
 from sparse_mrnn.connectome.formats.flywire import read_flywire
 from sparse_mrnn.connectome.formats.matrix import read_matrix
 from sparse_mrnn.connectome.report import ImportReport
 from sparse_mrnn.connectome.settings import ImportOptions
-from sparse_mrnn.connectome.table_files import TableSource, plain_name
+from sparse_mrnn.connectome.table_files import TableSource
 from sparse_mrnn.declaration.graph import RegionGraph
 from sparse_mrnn.errors import ConnectomeError, suggest
 

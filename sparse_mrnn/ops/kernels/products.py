@@ -1,4 +1,4 @@
-"""Products with one column: of dense blocks, and of the columns of active sources."""
+"""Products: of a CSR matrix with many columns; with one column, of dense blocks and of active sources."""
 # mypy: disable-error-code="no-untyped-def, untyped-decorator"
 
 from __future__ import annotations
@@ -77,6 +77,44 @@ def multiply_transposed(blocks, y, x):  # pragma: no cover - compiled
             for k in range(len(out)):
                 out[k] += b0[k] * g0
             r += 1
+
+
+@loop(fastmath={"reassoc", "contract", "nsz"})
+def multiply_rows(crow, col, values, h, y, beta, alpha):  # pragma: no cover - compiled
+    """y = beta y + alpha W h, for a CSR matrix W; ``beta`` and ``alpha`` have the dtype of the arrays.
+
+    Eight synapses at a time: a row of y is loaded and stored once for all of them.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> y, one = np.ones((1, 2)), np.float64(1)
+    >>> arrays = np.array([0, 2]), np.array([0, 1]), np.array([2.0, 3.0]), np.ones((2, 2))
+    >>> multiply_rows.of(1)(*arrays, y, one, one)
+    >>> y.tolist()
+    [[6.0, 6.0]]
+    """
+    for i in prange(len(y)):
+        out, e, stop = y[i], crow[i], crow[i + 1]
+        if beta == 0:
+            out[:] = 0
+        elif beta != 1:
+            for b in range(len(out)):
+                out[b] *= beta
+        while e + 8 <= stop:
+            h0, h1, h2, h3 = h[col[e]], h[col[e + 1]], h[col[e + 2]], h[col[e + 3]]
+            h4, h5, h6, h7 = h[col[e + 4]], h[col[e + 5]], h[col[e + 6]], h[col[e + 7]]
+            w0, w1, w2, w3 = values[e], values[e + 1], values[e + 2], values[e + 3]
+            w4, w5, w6, w7 = values[e + 4], values[e + 5], values[e + 6], values[e + 7]
+            for b in range(len(out)):
+                first = w0 * h0[b] + w1 * h1[b] + w2 * h2[b] + w3 * h3[b]
+                out[b] += alpha * (first + w4 * h4[b] + w5 * h5[b] + w6 * h6[b] + w7 * h7[b])
+            e += 8
+        while e < stop:
+            h0, w0 = h[col[e]], alpha * values[e]
+            for b in range(len(out)):
+                out[b] += w0 * h0[b]
+            e += 1
 
 
 # ---------------------------------------------------------------- columns, in bands of rows

@@ -8,7 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sparse_mrnn.ops.buffers import new_buffer
 from sparse_mrnn.ops.delays import ActivityHistory
+from sparse_mrnn.ops.idle_threads import share_cores
 from sparse_mrnn.ops.sequence.backward import BackwardLoop
 from sparse_mrnn.ops.sequence.forward import ForwardLoop, RecurrenceSpec, RecurrenceTensors, StateBuffers
 from sparse_mrnn.ops.torch_modes import refuse_transforms
@@ -26,6 +28,7 @@ def recurrence(spec: RecurrenceSpec, tensors: RecurrenceTensors) -> tuple[Tensor
         The states in the order of `Step.states`, and then the activity, after each step.
     """
     refuse_transforms()
+    share_cores()
     if tensors.h0.shape[1] == 0:
         return _without_trials(spec, tensors)
     flat = tensors.flat()
@@ -78,7 +81,7 @@ def _forward(
     found = (*buffers.states, buffers.h)
     returned = whole and units is None  # the buffers are what is returned
     shape = steps, h0.shape[0] if units is None else len(units), h0.shape[1]
-    out = found if returned else tuple(h0.new_empty(shape) for _ in found)
+    out = found if returned else tuple(new_buffer(h0, *shape) for _ in found)
     saved = _Saved(every, buffers if whole else None, inputs)
     states, h, before = tensors.states, h0, products.recurrent.before(h0)
     for begin in range(0, steps, every):

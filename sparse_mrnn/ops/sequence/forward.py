@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from sparse_mrnn.ops.buffers import new_buffer
 from sparse_mrnn.ops.delays import ActivityHistory, DelayedProduct
 from sparse_mrnn.ops.noise import Noise
 from sparse_mrnn.ops.products.base import Operator, Product
@@ -89,9 +90,9 @@ class StateBuffers:
 
     def __init__(self, step: Step, length: int, like: Tensor, needed: frozenset[str] | None) -> None:
         keeps, shape = () if needed is None else step.keeps(needed), (length, *like.shape)
-        self.states = tuple(like.new_empty(shape) for _ in step.states)
-        self.h = like.new_empty(shape)
-        self.kept = like.new_empty(shape) if set(keeps) - set(step.states) else None
+        self.states = tuple(new_buffer(like, *shape) for _ in step.states)
+        self.h = new_buffer(like, *shape)
+        self.kept = new_buffer(like, *shape) if set(keeps) - set(step.states) else None
         named = zip(step.states, self.states, strict=True)
         self.of_backward = [s if name in keeps else None for name, s in named]  # the states that it reads
 
