@@ -20,10 +20,13 @@ NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 WHOLE = r"^-?[0-9]+(\.0*)?$|^-?[0-9](\.[0-9]{1,3})?e\+?[0-9]{1,2}$"
 """Integers as software writes floats that hold them exactly; with more digits, 1.23457e+11 has lost some."""
 MISSING = frozenset(
-    "na n/a #n/a #na nan -nan +nan null none nil <na> nat missing undefined (null) \\n #value! #ref! #div/0! #name? "
-    "#null! #num! 1.#ind -1.#ind 1.#qnan -1.#qnan . - -- ? .. _ * n.a. n.a <null> [null] na_integer_ na_character_"
-    .split()
-) | {"#n/a n/a"}  # fmt: skip
+    [
+        "na", "n/a", "n.a.", "n.a", "#n/a", "#n/a n/a", "#na", "<na>", "na_integer_", "na_character_", "nan",
+        "-nan", "+nan", "nat", "null", "(null)", "<null>", "[null]", "none", "nil", "missing", "undefined",
+        "\\n", "#value!", "#ref!", "#div/0!", "#name?", "#null!", "#num!", "1.#ind", "-1.#ind", "1.#qnan",
+        "-1.#qnan", ".", "..", "-", "--", "?", "_", "*",
+    ]
+)  # fmt: skip
 """Words of R, pandas, Excel, SQL and people for an id that is missing, in lower case."""
 
 
@@ -160,15 +163,15 @@ class ColumnTable:
             values, codes = self._whole(values, codes, column)
         if missing == "error" and (codes < 0).any():
             row, count = int(np.argmax(codes < 0)), int((codes < 0).sum())
+            problem = f"the id is missing ({count:,} are)"
             advice = "Fill it in, or leave out such rows, which are counted, with missing_ids='drop'."
-            raise ConnectomeError(f"{self.location(row, column)}: the id is missing ({count:,} are). {advice}")
+            raise ConnectomeError(f"{self.location(row, column)}: {problem}. {advice}")
         used = np.bincount(codes[codes >= 0] if missing != "error" else codes, minlength=len(values)) > 0
         if not used.all():  # categories of a DataFrame that no row has
             number = np.append(np.where(used, np.cumsum(used) - 1, -1), -1).astype(np.int32)
             values, codes = values.filter(pa.array(used)), number[codes]
-        if not pa.types.is_integer(values.type):
-            if not pa.compute.all(pa.compute.match_substring_regex(values, INTEGER), min_count=0).as_py():
-                return Ids(values, codes)
+        if not (pa.types.is_integer(values.type) or _all_match(values, INTEGER)):
+            return Ids(values, codes)
         try:
             values = values.cast(pa.int64())
         except pa.ArrowInvalid:  # beyond 64 bits
@@ -187,8 +190,8 @@ class ColumnTable:
             pass
         raise ConnectomeError(
             f"{self.name}, column {column!r}: ids are floating-point numbers, which lose the last digits of "
-            f"64-bit ids. Read the table again with dtype={{{column!r}: 'int64'}} (pandas; 'Int64' with gaps), "
-            "or as text."
+            f"64-bit ids. Read the table again with dtype={{{column!r}: 'int64'}} (pandas; 'Int64' with "
+            "gaps), or as text."
         )
 
     def _without_words(self, values: Any, codes: Codes, column: str, missing: str) -> tuple[Any, Codes]:
@@ -204,8 +207,9 @@ class ColumnTable:
         if missing == "error" and (number[codes] < 0).any():
             row = int(np.argmax(number[codes] < 0))
             what = "" if codes[row] < 0 else f", {values[int(codes[row])].as_py()!r}"
+            count = int((number[codes] < 0).sum())
             raise ConnectomeError(
-                f"{self.location(row, column)}: the id is missing{what} ({int((number[codes] < 0).sum()):,} are). "
+                f"{self.location(row, column)}: the id is missing{what} ({count:,} are). "
                 "Leave out such rows, which are counted, with missing_ids='drop'; if it is a neuron's name, "
                 "give missing_ids='keep'."
             )
@@ -229,18 +233,20 @@ class ColumnTable:
         """Write ids such as 12.0 as integers; refuse numbers with a point or exponent that lost digits."""
         pa = arrow()
         compute = pa.compute
-        floating = compute.match_substring_regex(values, r"^[+-]?[0-9]+(\.|[eE])").to_numpy(zero_copy_only=False)
-        if not floating.any() or not compute.all(compute.match_substring_regex(values, NUMBER)).as_py():
+        floating = compute.match_substring_regex(values, r"^[+-]?[0-9]+(\.|[eE])")
+        floating = floating.to_numpy(zero_copy_only=False)
+        if not floating.any() or not _all_match(values, NUMBER):
             return values, codes
         texts, whole = values.to_pylist(), compute.match_substring_regex(values, WHOLE).to_pylist()
-        exact = [w and float(t).is_integer() and abs(float(t)) < 2**53 for t, w in zip(texts, whole, strict=True)]
+        pairs = zip(texts, whole, strict=True)
+        exact = [w and float(t).is_integer() and abs(float(t)) < 2**53 for t, w in pairs]
         wrong = np.array([not e for e in exact]) & floating
         if wrong.any():
             row = int(np.argmax(np.append(wrong, False)[codes]))
             raise ConnectomeError(
-                f"{self.location(row, column)}: the id {texts[int(codes[row])]} was written as a floating-point "
-                "number, so its last digits may be lost. Export the table again with ids as integers or text "
-                f"(pandas: dtype={{{column!r}: 'int64'}}, or 'Int64' with gaps)."
+                f"{self.location(row, column)}: the id {texts[int(codes[row])]} was written as a "
+                "floating-point number, so its last digits may be lost. Export the table again with ids as "
+                f"integers or text (pandas: dtype={{{column!r}: 'int64'}}, or 'Int64' with gaps)."
             )
         texts = [str(int(float(t))) if f else t for t, f in zip(texts, floating.tolist(), strict=True)]
         unified = pa.array(texts, pa.string()).dictionary_encode()
@@ -331,6 +337,11 @@ class ColumnTable:
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError):
             problem = f"values of type {values.type} cannot be read as {kind}."
             raise ConnectomeError(f"{self.name}, column {column!r}: {problem}") from None
+
+
+def _all_match(texts: Any, pattern: str) -> bool:
+    compute = arrow().compute
+    return bool(compute.all(compute.match_substring_regex(texts, pattern), min_count=0).as_py())
 
 
 def dictionary_column(index: NDArray[Any], values: Sequence[str]) -> Any:

@@ -86,7 +86,7 @@ class Dialect:
                 yield reader
 
     def plain(self, block: bytes, path: Path, skip: int = 0) -> bytes:
-        """Blank the comments of whole lines, and make runs of blanks one; ``skip`` lines are above the rows."""
+        """Blank the comments of lines, and make runs of blanks one; ``skip`` lines are above the rows."""
         sign = self.comment.encode()
         if sign and sign in block:
             lines = re.findall(rb"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+$", block)
@@ -238,7 +238,7 @@ class Preamble:
 
 
 def preamble(lines: Sequence[str], comment: str | None) -> Preamble:
-    """Look at blank lines, comments and a line "sep=" above a table; ``comment`` None recognises `COMMENTS`."""
+    """Look at blank lines, comments (`COMMENTS` if ``comment`` is None) and a line "sep=" above a table."""
     sign, delimiter, comments = comment or "", None, []
     k = 0
     for k, line in enumerate(lines):
@@ -281,12 +281,11 @@ def sniff(
     above = preamble(lines, options.comment)
     if above.first == len(lines):
         raise ConnectomeError(f"{path}: the file is empty{' but for comments' if above.comments else ''}.")
-    body = [
-        line for line in lines[above.first :] if not (above.comment and line.strip().startswith(above.comment))
-    ]
+    sign = above.comment
+    body = [line for line in lines[above.first :] if not (sign and line.strip().startswith(sign))]
     if body and re.fullmatch(r"\S+ \S+ \{.*\}\s*", body[0]):
         how = "from_networkx(networkx.read_edgelist(path, create_using=networkx.DiGraph))"
-        raise ConnectomeError(f"{path}: this is an edge list of networkx with attributes; read it with {how}.")
+        raise ConnectomeError(f"{path}: an edge list of networkx with attributes; read it with {how}.")
     delimiter = options.delimiter or above.delimiter or likely_delimiter(body)
     if options.delimiter == "" or len(delimiter.encode()) != 1 or delimiter in '"\r\n\0':
         problem = f"the delimiter is {options.delimiter!r}; it must be one character, such as ',' or '\\t'."
@@ -297,8 +296,8 @@ def sniff(
         decimal=options.decimal or ".",
     )  # fmt: skip
     text = dialect.plain("".join(lines[above.first :]).encode(), path).decode(errors="replace")
-    rows = [(k + above.first, cells) for k, cells in itertools.islice(parsed(lines_of(text), delimiter, path), 250)]
-    rows = [(line, [cell.strip() for cell in cells]) for line, cells in rows]
+    found = itertools.islice(parsed(lines_of(text), delimiter, path), SAMPLE + 50)
+    rows = [(k + above.first, [cell.strip() for cell in cells]) for k, cells in found]
     while rows and not any(rows[0][1]):
         rows.pop(0)
     if not rows:
@@ -341,9 +340,9 @@ def _columns(
         return names, first_line - _lines_of_row(first), (), False
     _refuse_open_quote(lines[above.first :], dialect.delimiter, where)
     at = next((k for k, (_, cells) in enumerate(rows[:50]) if named(cells)), None)
-    if at is not None and _are_numbers(rows[at][1]) and not _counted(rows[at][1]) and len(rows) > at + 1:
-        if all(map(_are_numbers, (cells for _, cells in rows[at + 1 :]))):
-            raise _no_header(where, first)
+    numbers = [_are_numbers(cells) for _, cells in rows[at or 0 :]]
+    if at is not None and len(numbers) > 1 and all(numbers) and not _counted(rows[at][1]):
+        raise _no_header(where, first)
     if at is None:
         commented = cells_of(above.comments[-1], dialect.delimiter) if above.comments else []
         if commented and len(commented) == len(first) and named(commented):
@@ -407,7 +406,7 @@ def _header_row(
     """Find the row of the header if none has names that are known; None if there is no header."""
     for k, (_, cells) in enumerate(rows[:50]):
         filled = [cell for cell in cells if cell]
-        nameless = len(cells) == width and not cells[0] and all(cells[1:])  # names of rows, as pandas has them
+        nameless = len(cells) == width and not cells[0] and all(cells[1:])  # pandas' names of rows
         few = len(filled) < min(2, width) and not nameless
         if len(rows) > k + 1 and few and not any(map(is_number, filled)):
             continue  # a title
@@ -415,7 +414,8 @@ def _header_row(
             if not cells[0]:
                 return k
             if len(cells) > 2 or delimiter == ",":
-                raise _no_header(where, cells, " (or like the names that pandas gives to columns, which source= and target= take)")
+                pandas = "the names that pandas gives to columns, which source= and target= take"
+                raise _no_header(where, cells, f" (or like {pandas})")
         return None if any(map(is_number, filled)) else k
     return 0
 
@@ -425,9 +425,9 @@ def _no_header(where: str, cells: Sequence[str], also: str = "") -> ConnectomeEr
     names += ["source", "target", "weight", "time", "other"][: len(cells) - len(names)]
     such = f"columns={names}" if len(names) == len(cells) else f"columns=[{', '.join(map(repr, names))}, ...]"
     return ConnectomeError(
-        f"{where}: the first line, {', '.join(cells)!r:.60}, looks like a row{also}, not like a header. If it is "
-        f"one, name all {len(cells)} columns in the order of the file with columns= (on the command line "
-        f"--columns), with 'source', 'target' and 'weight' where these are: {such}, say."
+        f"{where}: the first line, {', '.join(cells)!r:.60}, looks like a row{also}, not like a header. If "
+        f"it is one, name all {len(cells)} columns in the order of the file with columns= (on the command "
+        f"line --columns), with 'source', 'target' and 'weight' where these are: {such}, say."
     )
 
 
@@ -470,9 +470,10 @@ def decimal_sign(cells: Sequence[str], where: str) -> str:
     commas = [cell for cell in cells if "," in cell]
     if not commas:
         return "."
-    if any("." in cell for cell in cells) or all(re.fullmatch(r"[+-]?[1-9]\d{0,2}(,\d{3})+", c) for c in commas):
+    thousands = all(re.fullmatch(r"[+-]?[1-9]\d{0,2}(,\d{3})+", cell) for cell in commas)
+    if thousands or any("." in cell for cell in cells):
         problem = f"{commas[0]!r:.40} may have a decimal comma or a thousands separator"
-        raise ConnectomeError(f"{where}: {problem}. Give decimal=',' or write the numbers without separators.")
+        raise ConnectomeError(f"{where}: {problem}. Give decimal=',' or write numbers without separators.")
     return ","
 
 
@@ -490,8 +491,8 @@ def explain(path: Path, dialect: Dialect, kinds: Mapping[str, str], reason: str)
             value, where = cells[k].strip(), f"{path.name}, line {line}, column {column!r}"
             plain = value.replace(",", ".") if dialect.decimal == "," else value
             if kinds[column] == "number" and value and not is_number(plain):
-                comma = " Write it without a thousands separator, or give decimal=',' if that is a decimal comma."
-                advice = comma if "," in value else ""
+                advice = " Write it without thousands separators; a decimal comma needs decimal=','."
+                advice = advice if "," in value else ""
                 raise ConnectomeError(f"{where}: {value!r:.80} is not a number.{advice}")
             if "\ufffd" in value:
                 raise ConnectomeError(f"{where}: {value!r:.80} is not UTF-8 text.")

@@ -211,7 +211,8 @@ def _weights(tables: ConnectomeTables, settings: ImportSettings) -> NDArray[np.f
     whole = tables.edges.is_whole(tables.weight)
     weight = tables.edges.numbers(tables.weight)
     tables.edges.forget({tables.weight} - set(settings.edge_columns()))
-    if settings.counts and not (whole and 0 <= weight.min(initial=0) and weight.max(initial=0) <= 2**53):
+    fine = whole and weight.min(initial=0) >= 0 and weight.max(initial=0) <= 2**53
+    if settings.counts and not fine:
         kinds = (
             ("negative", weight < 0), ("not a whole number", weight != np.floor(weight)),
             ("too large", weight > 2**53),

@@ -106,9 +106,9 @@ class ImportSettings:
     unknown : {"error", "drop", "keep"}
         Edges with neurons that the neuron table does not have; "keep" adds those neurons.
     missing_ids : {"error", "drop", "keep"}
-        Rows whose id is blank or a word such as NA, NaN or NULL; "drop" leaves them out and counts them, "keep"
-        takes the word for a neuron's name (a blank is left out). CAVE's root id 0, which belongs to no neuron,
-        is left out and counted unless "keep".
+        Rows whose id is blank or a word such as NA, NaN or NULL; "drop" leaves them out and counts them,
+        "keep" takes the word for a neuron's name (a blank is left out). CAVE's root id 0, which belongs to no
+        neuron, is left out and counted unless "keep".
     repeated_ids : {"error", "first", "drop"}
         Neurons with several rows in a neuron table: refused, their first row, or left out; counted.
     trainable : bool

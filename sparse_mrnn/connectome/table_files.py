@@ -100,8 +100,9 @@ class TableSource:
         column = self.pick(wanted, usual, argument)
         if column is None:
             problem = f"no column looks like {what}; name it with {argument}=."
-            row = " If that is a row and not a header, name the columns with columns=." if self.dialect else ""
-            raise ConnectomeError(f"{self.label}: {problem} The columns are {self._names()}.{row}")
+            row = " If that is a row and not a header, name the columns with columns=."
+            columns = f"The columns are {self._names()}.{row if self.dialect else ''}"
+            raise ConnectomeError(f"{self.label}: {problem} {columns}")
         return column
 
     def has_numbers(self, column: str) -> bool:
@@ -216,8 +217,8 @@ def _read_binary(path: Path, kinds: Mapping[str, str]) -> Any:
         columns = {}
         for column, kind in kinds.items():
             values = pa.chunked_array([batch.column(column) for batch in waiting]).combine_chunks()
-            several = kind != "number" and not (pa.types.is_dictionary(values.type) or pa.types.is_nested(values.type))
-            columns[column] = values.dictionary_encode() if several else values
+            plain = not (pa.types.is_dictionary(values.type) or pa.types.is_nested(values.type))
+            columns[column] = values.dictionary_encode() if plain and kind != "number" else values
         chunks.append(pa.table(columns))
         waiting.clear()
         pa.default_memory_pool().release_unused()

@@ -130,7 +130,7 @@ def test_refused_with_what_to_do(tmp_path, name):
 
 def test_rows_and_columns_with_names_of_their_own_are_two_regions(tmp_path):
     text = ",x,y,z\na,0,3,0\nb,1,0,2\n"
-    graph, report = matrix(tmp_path / "n.csv", text)
+    graph, _ = matrix(tmp_path / "n.csv", text)
     assert [(r.name, r.unit_ids) for r in graph.regions()] == [("sources", ("a", "b")), ("targets", ("x", "y", "z"))]
     assert [(p.source, p.target) for p in graph.projections()] == [("sources", "targets")]
     assert list(matrix(tmp_path / "n.csv", text, orientation="target_source")[0]) == ["sources", "targets"]
@@ -180,7 +180,7 @@ def test_matrices_in_memory(name):
 
 
 def test_what_is_no_matrix():
-    for source in ({"a": 1}, "text".encode(), 3, np.zeros(3), np.array([[1j]]), pd.DataFrame({"a": ["x"], "b": ["y"]})):
+    for source in ({"a": 1}, b"text", 3, np.zeros(3), np.array([[1j]]), pd.DataFrame({"a": ["x"], "b": ["y"]})):
         with refused("cannot be read as a matrix|no names|is 1 x"):
             read_matrix(source, orientation="target_source")
     with refused(r"entry \(0, 0\) is nan"):

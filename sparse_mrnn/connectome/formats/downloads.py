@@ -39,7 +39,7 @@ def folder_of(folder: str | os.PathLike[str], contents: str) -> Path:
 
 
 def first_file(root: Path, names: Iterable[str]) -> Path | None:
-    """Find the first file of these names, with any suffix of a table, and with what a browser adds to a name."""
+    """Find the first file of these names, with any suffix of a table and what a browser adds to a name."""
     names = list(names)
     candidates = (root / (name + suffix) for name in names for suffix in SUFFIXES)
     exact = next((path for path in candidates if path.exists()), None)

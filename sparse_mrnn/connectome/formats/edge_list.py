@@ -49,22 +49,22 @@ def read_table(
     Parameters
     ----------
     edges : path, DataFrame, mapping of columns, pyarrow.Table, structured array or networkx graph
-        One row per connection (or synapse). Text (.csv, .tsv, .txt, or any other suffix; also .gz, .bz2, .zst),
-        .parquet or .feather.
+        One row per connection (or synapse). Text (.csv, .tsv, .txt, or any other suffix; also .gz, .bz2,
+        .zst), .parquet or .feather.
     neurons : path or table, or list of these, optional
-        One row per neuron. Default: the neurons that have edges. Of several tables, the first says which neurons
-        there are, and the others' columns are joined to it by id.
+        One row per neuron. Default: the neurons that have edges. Of several tables, the first says which
+        neurons there are, and the others' columns are joined to it by id.
     source, target, weight, neuron : str, optional
         Columns. Default: recognised by common names (such as pre_root_id, bodyId_post, syn_count). Without a
         weight column, or with weight="", each row is one synapse.
     delimiter : str, optional
         Of text files; found in the first lines by default.
     columns : sequence of str, optional
-        Column names of an edge list without a header line. Without them, two columns are source and target, and
-        a third of numbers is the weight, as the report says.
+        Column names of an edge list without a header line. Without them, two columns are source and target,
+        and a third of numbers is the weight, as the report says.
     comment : str, optional
-        Lines that start with it are left out. Default: lines with #, % or // above the table, and with the same
-        sign below. "": no line is a comment.
+        Lines that start with it are left out. Default: lines with #, % or // above the table, and with the
+        same sign below. "": no line is a comment.
     decimal : str, optional
         Decimal sign of text files; found in the first rows by default, where a comma does not delimit.
     undirected : bool, optional
@@ -132,7 +132,7 @@ def edge_columns(rows: Sequence[Sequence[str]], comments: Sequence[str]) -> list
     """Name the columns of an edge list without a header: source and target, perhaps a weight, or None."""
     kind = comments[0].split()[:1] if comments else []
     if kind == ["bip"]:
-        problem = "the comment says bip: the graph is bipartite, so ids of the two columns are different nodes"
+        problem = "the comment says bip: the graph is bipartite, and ids of the columns are different nodes"
         raise ConnectomeError(f"{problem}. Write them as different names, and give columns= for the header.")
     names = ["source", "target", "weight", "timestamp"]
     width = len(rows[0])
@@ -170,7 +170,8 @@ def _refuse_row_as_header(edges: ColumnTable, source: str, target: str) -> None:
     pa = arrow()
     for name in (source, target):
         ends = (edges.data.column(column).cast(pa.string()) for column in (source, target))
-        if plain_name(name) not in usual and any(pa.compute.any(pa.compute.equal(end, name)).as_py() for end in ends):
+        there = (pa.compute.any(pa.compute.equal(end, name)).as_py() for end in ends)
+        if plain_name(name) not in usual and any(there):
             problem = f"the header has {name!r}, which is a neuron below, too, so it looks like a row"
             raise ConnectomeError(f"{edges.path}: {problem}. Name all columns with columns=, in their order.")
 
@@ -278,6 +279,7 @@ def joined(
             notes.append(f"{lost:,} neurons of {table.name} are not in {first.name} and were left out")
         for column in new:
             data = data.append_column(column, table.data.column(column).combine_chunks().take(index))
-    others = (c for s, identity in zip(sources[1:], identities[1:], strict=True) for c in s.columns if c != identity)
-    known = tuple(dict.fromkeys([*sources[0].columns, *others]))
-    return replace(first, data=data, known=known, notes=tuple(notes))
+    known = list(sources[0].columns)
+    for source, identity in zip(sources[1:], identities[1:], strict=True):
+        known += [column for column in source.columns if column not in (identity, *known)]
+    return replace(first, data=data, known=tuple(known), notes=tuple(notes))

@@ -20,12 +20,15 @@ from sparse_mrnn.errors import ConnectomeError
 
 SOURCE, TARGET, WEIGHT, NEURON = "pre_root_id", "post_root_id", "syn_count", "root_id"
 TABLES = {
-    "connections": (SOURCE, TARGET, WEIGHT), "neurons": (NEURON, "nt_type"), "classification": (NEURON, "super_class"),
+    "connections": (SOURCE, TARGET, WEIGHT), "neurons": (NEURON, "nt_type"),
+    "classification": (NEURON, "super_class"),
     "consolidated_cell_types": (NEURON, "primary_type"), "cell_stats": (NEURON, "length_nm"),
     "names": (NEURON, "name", "group"),
 }  # fmt: skip
-"""Codex tables of connections, and with one row per root_id, in the order in which one says which neurons there are;
-and columns by which a table is recognised whatever a browser called its file."""
+"""Codex tables, and columns by which one is recognised whatever a browser called its file.
+
+All but the first have one row per root_id; the first of them that is there says which neurons there are.
+"""
 
 
 def read_flywire(
@@ -112,7 +115,8 @@ def _in_folder(
     folder: str | os.PathLike[str], connections: str | None, neurons: Sequence[str] | None
 ) -> tuple[str, dict[str, Any]]:
     """Find the tables of a folder, in the order of `TABLES`."""
-    root = folder_of(folder, "the Codex downloads (connections.csv.gz, neurons.csv.gz, classification.csv.gz, ...)")
+    usual = "connections.csv.gz, neurons.csv.gz, classification.csv.gz, ..."
+    root = folder_of(folder, f"the Codex downloads ({usual})")
     tables = sorted(path for path in root.iterdir() if path.name.lower().endswith(SUFFIXES))
     kinds: dict[str, list[Path]] = {kind: [] for kind in TABLES}
     for path in tables:
@@ -129,10 +133,11 @@ def _in_folder(
         elif len({path.name.removesuffix(".gz").rpartition(".")[0] for path in paths}) > 1:
             listed = ", ".join(path.name for path in paths)
             what = "connections" if kind == "connections" else "neurons"
-            problem = f"there are several tables of {kind.replace('_', ' ')} ({listed}); choose one with {what}=."
-            raise ConnectomeError(f"{root}: {problem}")
+            problem = f"there are several tables of {kind.replace('_', ' ')} ({listed})"
+            raise ConnectomeError(f"{root}: {problem}; choose one with {what}=.")
         else:  # one, or the same in several formats
-            chosen = sorted(paths, key=lambda path: [path.name.lower().endswith(s) for s in SUFFIXES].index(True))[:1]
+            order = [path for suffix in SUFFIXES for path in paths if path.name.lower().endswith(suffix)]
+            chosen = order[:1]
         found.update({kind if k == 0 else f"{kind} {k}": path for k, path in enumerate(chosen)})
     if "connections" not in found:
         nothing = "connections.csv.gz is missing (and .csv, .parquet, .feather)"

@@ -1,4 +1,4 @@
-"""read_matrix: labelled matrices (.npz, .npy, .mtx, .mat, text, or in memory), in a stated or detected orientation."""
+"""read_matrix: matrices (.npz, .npy, .mtx, .mat, text, in memory), in a stated or detected orientation."""
 
 from __future__ import annotations
 
@@ -49,20 +49,20 @@ def read_matrix(
     Parameters
     ----------
     matrix : path, array, scipy.sparse matrix, DataFrame or networkx graph
-        A file is .npz (scipy sparse, or arrays), .npy, .mtx, .mat (before version 7.3), or text (.csv, .tsv, .txt,
-        perhaps compressed), with names of rows and columns, of either, or without. If rows and columns have names
-        of their own, such as 20 sources and 30 targets, they become two regions, sources and targets, unless
-        ``regions`` or ``neurons`` say otherwise; neurons that are in both are one.
+        A file is .npz (scipy sparse, or arrays), .npy, .mtx, .mat (before version 7.3), or text (.csv, .tsv,
+        .txt, perhaps compressed), with names of rows and columns, of either, or without. If rows and columns
+        have names of their own, such as 20 sources and 30 targets, they become two regions, sources and
+        targets, unless ``regions`` or ``neurons`` say otherwise; neurons that are in both are one.
     orientation : {"target_source", "source_target"}
         Whether entry (i, j) is from j to i (rows are targets, as in this library) or from i to j. Needed
         unless the matrix is symmetric, or the file says so: a corner cell such as "pre/post" in a .csv, an
         entry "orientation" in a .npz, names of a DataFrame's index and columns.
     triangle : {"mirror", "directed"}
-        Needed if only one side of the diagonal has entries: "mirror" if that is half of a symmetric matrix, as
-        MRtrix writes it, "directed" if all connections are there.
+        Needed if only one side of the diagonal has entries: "mirror" if that is half of a symmetric matrix,
+        as MRtrix writes it, "directed" if all connections are there.
     labels : path or sequence of str, optional
-        A name per neuron, or a text file with one a line, or all on one line. Default: those in the file, or 0,
-        1, ....
+        A name per neuron, or a text file with one a line, or all on one line. Default: those in the file, or
+        0, 1, ....
     neurons : path or table, or list of these, optional
         Table with a row per neuron, whose ids (``neuron``) are the labels, for regions and signs.
     variable : str, optional
@@ -80,7 +80,8 @@ def read_matrix(
 
     Examples
     --------
-    >>> graph, report = read_matrix(np.array([[0, 2.0], [1.0, 0]]), orientation="target_source", labels=["a", "b"])
+    >>> weights = np.array([[0, 2.0], [1.0, 0]])
+    >>> graph, report = read_matrix(weights, orientation="target_source", labels=["a", "b"])
     >>> graph.n_units, report.merged
     (2, 2)
     """
@@ -120,8 +121,10 @@ def read_matrix(
 def _of_graph(graph: nx.Graph) -> LabelledMatrix:
     """Make the matrix of a graph; its rows are sources."""
     names = [str(node) for node in graph]
-    matrix = sp.coo_array(nx.to_scipy_sparse_array(graph, dtype=np.float64)) if names else sp.coo_array((0, 0))
-    return LabelledMatrix(matrix, names, "source_target", "an edge of a graph is from source to target", names)
+    if not names:
+        raise ConnectomeError("the graph has no nodes.")
+    matrix = sp.coo_array(nx.to_scipy_sparse_array(graph, dtype=np.float64))
+    return LabelledMatrix(matrix, names, "source_target", "an edge is from source to target", names)
 
 
 def _orientation(
@@ -178,8 +181,8 @@ def _whole_triangle(
     if triangle is None and _is_one_sided(matrix):
         side = "above" if True in sides else "below"
         raise ConnectomeError(
-            f"{source}: all entries are {side} the diagonal. Give triangle='mirror' if this is half of a symmetric "
-            "matrix (as MRtrix writes it), or triangle='directed' and an orientation if it is all of them."
+            f"{source}: all entries are {side} the diagonal. Give triangle='mirror' if this is half of a "
+            "symmetric matrix (as MRtrix writes it), or triangle='directed' and an orientation if it is all."
         )
     return row, col, value
 
@@ -193,7 +196,7 @@ def _names(
     if stated is not None:
         if rows != columns:
             problem = f"labels are for a square matrix; this one is {rows} x {columns}"
-            raise ConnectomeError(f"{source}: {problem}. Name rows and columns in the file, or in a DataFrame.")
+            raise ConnectomeError(f"{source}: {problem}. Name rows and columns in the file or a DataFrame.")
         of_rows = of_columns = _stated_labels(source, stated, rows)
     if rows == columns and of_rows is not None and of_columns is not None and of_rows != of_columns:
         if _are_counted(of_rows):  # by pandas or R, and the columns have names
@@ -232,7 +235,7 @@ def _names(
 
 
 def _are_counted(names: Sequence[str]) -> bool:
-    """Tell if names are the numbers that pandas and R give to rows and columns: 0, 1, ..., or 1, ..., or V1, ....
+    """Tell if names are numbers as pandas and R give to rows and columns: 0, 1, ..., or 1, ..., or V1, ....
 
     >>> _are_counted(["V1", "V2"]), _are_counted(["0", "2"])
     (True, False)

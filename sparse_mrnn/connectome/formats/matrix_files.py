@@ -41,7 +41,7 @@ ROWS_SPARED = 1_000_000
 
 @dataclass(frozen=True)
 class LabelledMatrix:
-    """A matrix as it was given, with labels (of rows) if it has any, and the orientation with its evidence."""
+    """A matrix as it was given, with labels (of rows) if there are any, and the orientation with evidence."""
 
     matrix: sp.coo_array
     labels: list[str] | None = None
@@ -111,7 +111,9 @@ def in_memory(source: Any) -> LabelledMatrix:
             source = source.detach().cpu().numpy()
         if sp.issparse(source):
             coo = source.tocoo()
-            matrix = _entries(coo.data, *coo.coords, source.shape) if coo.ndim == 2 else _dense(coo.toarray())
+            if coo.ndim != 2:
+                raise DamageError(f"it is of shape {coo.shape}; rows and columns are needed")
+            matrix = _entries(coo.data, coo.row, coo.col, coo.shape)
         else:
             matrix = _dense(np.asarray(source))
     except (DamageError, TypeError, ValueError) as error:
@@ -197,8 +199,8 @@ def _shape_and_type(data: bytes, size: int) -> tuple[tuple[int, ...], np.dtype[A
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            read = npy.read_array_header_1_0 if npy.read_magic(stream) == (1, 0) else npy.read_array_header_2_0
-            shape, _, kind = read(stream)
+            first = npy.read_magic(stream) == (1, 0)
+            shape, _, kind = (npy.read_array_header_1_0 if first else npy.read_array_header_2_0)(stream)
     except Exception as error:  # of many kinds
         raise DamageError(f"the header of an array is damaged ({error})") from None
     if kind.kind != "O" and stream.tell() + math.prod(shape) * kind.itemsize != size:
@@ -245,7 +247,7 @@ def _npz(file: Path, variable: str | None, labelled: bool) -> LabelledMatrix:
     else:
         choices = [
             name for name, (shape, kind) in heads.items()
-            if len(shape) == 2 and (name == variable or (kind.kind != "O" and name not in (*LABELS, "orientation")))
+            if len(shape) == 2 and (name == variable or (kind.kind != "O" and name not in LABELS))
         ]  # fmt: skip
         matrix = _dense(array(_choose(file, choices, variable)))
     labels = next((texts[name] for name in LABELS if name in texts), None)

@@ -1,4 +1,4 @@
-"""Matrices as text: of numpy, pandas, R, Excel, MRtrix and others, with names of rows and columns or without."""
+"""Matrices as text of numpy, pandas, R, Excel, MRtrix and others; rows and columns may have names."""
 
 from __future__ import annotations
 
@@ -34,8 +34,9 @@ LOOKED_AT, ENOUGH = 40, 1 << 17
 """First lines that say how a matrix is laid out; eight do if they have so many characters."""
 COMPRESSED = (".gz", ".bz2", ".zst")
 CORNER_WORDS = {
-    "", "id", "name", "names", "neuron", "neurons", "index", "label", "labels", "row", "rows", "cell", "unit", "node",
-    "unnamed0", "rownames", "from", "to", "source", "target", "pre", "post", "rootid", "bodyid", "skid",
+    "", "id", "name", "names", "neuron", "neurons", "index", "label", "labels", "row", "rows", "cell", "unit",
+    "node", "unnamed0", "rownames", "from", "to", "source", "target", "pre", "post", "rootid", "bodyid",
+    "skid",
 }  # fmt: skip
 """Names of the column of names, as `plain_name` writes them."""
 
@@ -80,7 +81,8 @@ def read_text_matrix(file: Path, options: TextOptions) -> TextMatrix:
     layout = _layout(file, table, count)
     decimal = options.decimal
     if decimal is None and delimiter != ",":
-        numbers = [cell for cells in table[layout.titles + (layout.header is not None) :] for cell in cells[layout.names :]]
+        body = table[layout.titles + (layout.header is not None) :]
+        numbers = [cell for cells in body for cell in cells[layout.names :]]
         decimal = decimal_sign(numbers, str(file))
     found = _numbers(file, data, layout, delimiter, decimal or ".", above)
     return _cut(file, found, layout, above)
@@ -106,7 +108,8 @@ def _unpacked(file: Path) -> bytes:
         while block := stream.read(16 << 20):
             blocks.append(block)
             if sum(map(len, blocks)) > most:
-                raise ConnectomeError(f"{file}: more than {most:,} bytes; this looks like a decompression bomb.")
+                problem = f"it unpacks to more than {most:,} bytes"
+                raise ConnectomeError(f"{file}: {problem}; this looks like a decompression bomb.")
     return b"".join(blocks)
 
 
@@ -139,7 +142,7 @@ def _without_preamble(data: bytes, lines: list[str], above: Preamble) -> tuple[b
 
 
 def _trimmed(data: bytes, delimiter: str) -> tuple[bytes, int]:
-    """Cut blank lines, and those at the end that have nothing but delimiters; return how many lines are left."""
+    """Cut blank lines, and those of delimiters alone at the end; return how many lines are left, too."""
     ends = np.flatnonzero(np.frombuffer(data, np.uint8) == ord("\n"))
     if (np.diff(ends, prepend=-1) < 4).any():  # lines that may be blank
         data = re.sub(rb"(?m)^[ \t]*\n", b"", data) if delimiter != "\t" else re.sub(rb"(?m)^ *\n", b"", data)
@@ -180,7 +183,7 @@ def _layout(file: Path, table: list[list[str]], count: int) -> Layout:
     numbers = [cell for cell in head[1:] if cell]
     whole = len(set(numbers)) == len(head) - 1 and all(map(_is_id, numbers))
     if not head[0] and whole and rest and len(head) > 1:
-        if numbers == [cells[0] for cells in rest][: len(numbers)] and _blank_diagonal(rest) and rows == width:
+        if numbers == firsts[: len(numbers)] and _blank_diagonal(rest) and rows == width:
             problem = "the first line may be names or numbers: its first cell and the diagonal are blank"
             raise ConnectomeError(f"{file}: {problem}. Write 0 into blank cells, or a name into the corner.")
         return replace(at, header=head, names=True)
@@ -323,7 +326,8 @@ def _by_cells(
         lines += 1
     if not lines:
         raise ConnectomeError(f"{file}: {error}")
-    return _Cells(np.array(row, int), np.array(col, int), np.array(value, float), names if first else None, blank, lines)
+    entries = np.array(row, int), np.array(col, int), np.array(value, float)
+    return _Cells(*entries, names if first else None, blank, lines)
 
 
 def _cut(file: Path, found: _Cells, layout: Layout, above: Preamble) -> TextMatrix:
@@ -341,7 +345,8 @@ def _cut(file: Path, found: _Cells, layout: Layout, above: Preamble) -> TextMatr
     matrix = sp.coo_array((found.value, (found.row, found.col)), shape=(found.lines, used))
     notes = []
     if above.comments:
-        notes.append(f"lines that start with {above.comment!r} were left out: {' | '.join(above.comments)!r:.120}")
+        said = " | ".join(above.comments)
+        notes.append(f"lines that start with {above.comment!r} were left out: {said!r:.120}")
     if layout.note:
         notes.append(layout.note)
     if blank := int(found.blank[:used].sum()):

@@ -33,10 +33,10 @@ class Release:
 
     reference: str
     edges: tuple[str, ...]  # alternatives
-    neurons: tuple[tuple[str, ...], ...] = ()  # tables, each with alternatives; those after the first are optional
+    neurons: tuple[tuple[str, ...], ...] = ()  # tables, each with alternatives; the first is needed
     columns: Mapping[str, str] = field(default_factory=dict)  # arguments of the reader
     neuron: tuple[str, ...] = ()  # patterns of the first neuron table's id
-    options: Mapping[str, Any] = field(default_factory=dict)  # tuples are columns, of which the first that is there counts
+    options: Mapping[str, Any] = field(default_factory=dict)  # a tuple: alternative columns
     is_matrix: bool = False
 
 
@@ -58,8 +58,12 @@ RELEASES = {
     ),
     "manc": Release(
         "Takemura et al. 2024", ("traced-connections", "traced-total-connections"),
-        (("traced-neurons", "manc-*neuron-properties*"), ("manc-*neuron-properties*",)), NEUPRINT, ("bodyId",),
-        {"regions": ("class", "type"), "transmitter": ("predictedNt",), "confidence": ("predictedNtProb",), **FLY},
+        (("traced-neurons", "manc-*neuron-properties*"), ("manc-*neuron-properties*",)), NEUPRINT,
+        ("bodyId",),
+        {
+            "regions": ("class", "type"), "transmitter": ("predictedNt",), "confidence": ("predictedNtProb",),
+            **FLY,
+        },
     ),
     "hemibrain": Release(
         "Scheffer et al. 2020", ("traced-total-connections", "total-connections"),
@@ -67,7 +71,10 @@ RELEASES = {
     ),
     "flywire-783": Release(
         "Dorkenwald et al. 2024; Schlegel et al. 2024", ("proofread_connections_783*",),
-        (("Supplemental_file1_neuron_annotations*", "neurons"), ("classification",), ("consolidated_cell_types",)),
+        (
+            ("Supplemental_file1_neuron_annotations*", "neurons"), ("classification",),
+            ("consolidated_cell_types",),
+        ),
         {"source": "pre_pt_root_id", "target": "post_pt_root_id", "weight": "syn_count"}, ("root_id",),
         {
             "regions": ("super_class",), "transmitter": ("top_nt", "nt_type"),
@@ -75,11 +82,12 @@ RELEASES = {
         },
     ),
     "microns": Release(
-        "MICrONS Consortium 2025", ("synapses*", "*synapse*"), (("aibs_metamodel_celltypes*", "*cell_type*"),),
+        "MICrONS Consortium 2025", ("synapses*", "*synapse*"),
+        (("aibs_metamodel_celltypes*", "*cell_type*"),),
         {"source": "pre_pt_root_id", "target": "post_pt_root_id", "weight": ""}, ("pt_root_id",),
         {
-            "regions": ("cell_type",), "sign": ("classification_system",), "unknown": "drop", "missing_ids": "drop",
-            "repeated_ids": "drop",
+            "regions": ("cell_type",), "sign": ("classification_system",), "unknown": "drop",
+            "missing_ids": "drop", "repeated_ids": "drop",
         },
     ),
     "larva": Release(
@@ -106,8 +114,8 @@ def read_release(
     release : {"male-cns", "banc", "manc", "hemibrain", "flywire-783", "microns", "larva", "shiu-783"}
         docs/connectomes.md has the files and columns of each.
     files : path, or sequence of paths and tables
-        The folder with the files as they were released; or the edges (or the matrix), then the neuron tables, in
-        that order, as paths or DataFrames.
+        The folder with the files as they were released; or the edges (or the matrix), then the neuron tables,
+        in that order, as paths or DataFrames.
     **options
         See `ImportSettings`; they go before the preset's.
 
@@ -129,13 +137,15 @@ def read_release(
         hint = suggest(str(release), RELEASES, what="releases")
         raise ConnectomeError(f"unknown release {release!r}. {hint}")
     preset = RELEASES[release]
+    edges: Any
+    neurons: list[Any]
     if isinstance(files, (str, os.PathLike)):
         root = folder_of(files, f"the files of {release}")
         if release == "flywire-783" and _found(root, ("connections*",)) is not None:
             return read_flywire(root, **options)
-        edges, neurons = _in_folder(root, release, preset)
+        edges, *neurons = _in_folder(root, release, preset)
     else:
-        edges, *neurons = files
+        edges, *neurons = list(files)
     sources = [TableSource.of(table, f"neurons of {release}") for table in neurons]
     columns = {column for source in sources for column in source.columns}
     if not preset.is_matrix:
@@ -182,26 +192,19 @@ def _identity(release: str, preset: Release, source: TableSource) -> str:
     if len(usual) == 1:
         return usual[0]
     needed = " or ".join(map(repr, preset.neuron))
-    raise ConnectomeError(
-        f"{source.label}: the column {needed} of {release} is missing. The columns are {', '.join(source.columns)}."
-    )
+    problem = f"the column {needed} of {release} is missing"
+    raise ConnectomeError(f"{source.label}: {problem}. The columns are {', '.join(source.columns)}.")
 
 
-def _in_folder(root: Path, release: str, preset: Release) -> tuple[Path, list[Path]]:
-    """Find the edges and the neuron tables of a release."""
-    edges = _found(root, preset.edges)
-    if edges is None:
-        names = " or ".join(preset.edges)
-        raise ConnectomeError(f"{root}: {names} of {release} is missing; the folder has {listing(root)}.")
-    neurons: list[Path] = []
-    for k, names in enumerate(preset.neurons):
-        path = _found(root, names)
-        if path is None and k == 0:
-            wanted = " or ".join(names)
-            raise ConnectomeError(f"{root}: {wanted} of {release} is missing; the folder has {listing(root)}.")
-        if path is not None and path not in neurons:
-            neurons.append(path)
-    return edges, neurons
+def _in_folder(root: Path, release: str, preset: Release) -> list[Any]:
+    """Find the edges of a release, and its neuron tables."""
+    wanted = (preset.edges, *preset.neurons)
+    found = [_found(root, names) for names in wanted]
+    for names, path in zip(wanted[:2], found[:2], strict=True):
+        if path is None:
+            problem = f"{' or '.join(names)} of {release} is missing"
+            raise ConnectomeError(f"{root}: {problem}; the folder has {listing(root)}.")
+    return list(dict.fromkeys(path for path in found if path is not None))
 
 
 def _found(root: Path, patterns: Sequence[str]) -> Path | None:
@@ -211,7 +214,8 @@ def _found(root: Path, patterns: Sequence[str]) -> Path | None:
         found = [p for p in paths if fnmatchcase(_stem(p), pattern)]
         if len(found) > 1:
             listed = ", ".join(path.name for path in found)
-            raise ConnectomeError(f"{root}: there are several files {pattern} ({listed}); keep one, or give files.")
+            problem = f"there are several files {pattern} ({listed})"
+            raise ConnectomeError(f"{root}: {problem}; keep one, or give the files.")
         if found:
             return found[0]
     return None
