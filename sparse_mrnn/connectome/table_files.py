@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import scipy.sparse as sp
 
 from sparse_mrnn.connectome.column_names import plain_name
 from sparse_mrnn.connectome.column_table import ColumnTable, arrow, listed
@@ -63,7 +64,7 @@ class TableSource:
                 return cls(path, path.name, _binary_columns(path))
             dialect = sniff(path, text, named, unnamed)
             return cls(path, path.name, dialect.columns, dialect, text.decimal)
-        if hasattr(source, "tocoo"):
+        if sp.issparse(source):
             raise ConnectomeError(f"{name}: a sparse matrix is not a table; see read_matrix.")
         if isinstance(source, np.ndarray) and source.ndim == 2 and source.dtype.names is None:
             names = text.columns or unnamed(source[:SAMPLE].astype(str).tolist(), ())
@@ -73,7 +74,7 @@ class TableSource:
             source = {column: source[:, k] for k, column in enumerate(names)}
         elif isinstance(source, np.ndarray) and source.dtype.names is not None:
             source = {column: source[column] for column in source.dtype.names}
-        if _is_dataframe(source):  # it may have columns that arrow cannot hold
+        if is_dataframe(source):  # it may have columns that arrow cannot hold
             return cls(source, name, tuple(str(column) for column in source.columns))
         if isinstance(source, Mapping):
             return cls(source, name, tuple(source))
@@ -321,7 +322,13 @@ def _compact(ids: Any) -> Any:
     return integers if plain else ids.dictionary_encode()
 
 
-def _is_dataframe(source: Any) -> bool:
+def is_pandas(source: Any) -> bool:
+    """Tell if a source is a data frame of pandas, which has an index."""
+    return hasattr(source, "to_records")
+
+
+def is_dataframe(source: Any) -> bool:
+    """Tell if a source is a data frame of any library."""
     return hasattr(source, "columns") and hasattr(source, "to_numpy")
 
 
@@ -344,11 +351,11 @@ def _from_memory(source: Any, name: str, wanted: Collection[str] | None = None) 
     """Convert a table in memory to Arrow, all of it or the columns wanted."""
     pa = arrow()
     try:
-        if _is_dataframe(source) and wanted is not None:
+        if is_dataframe(source) and wanted is not None:
             source = source[[column for column in source.columns if str(column) in wanted]]
         elif isinstance(source, Mapping):
             source = {c: values for c, values in source.items() if wanted is None or c in wanted}
-        if hasattr(source, "to_records"):  # pandas; its index is not a column
+        if is_pandas(source):  # its index is not a column
             data = pa.Table.from_pandas(source, preserve_index=False)
         else:
             data = source if isinstance(source, pa.Table) else pa.table(source)

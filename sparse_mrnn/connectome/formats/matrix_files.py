@@ -22,6 +22,7 @@ from sparse_mrnn.connectome.delimited_text import TextOptions
 from sparse_mrnn.connectome.formats.downloads import checked, content
 from sparse_mrnn.connectome.formats.matrix_text import read_text_matrix
 from sparse_mrnn.connectome.sandbox import ReadingError, read_mat
+from sparse_mrnn.connectome.table_files import is_dataframe, is_pandas
 from sparse_mrnn.errors import ConnectomeError
 
 SOURCE, TARGET = r"(pre\w*|source\w*|from\w*)", r"(post\w*|target\w*|to\w*)"
@@ -96,19 +97,17 @@ def in_memory(source: Any) -> LabelledMatrix:
     evidence = ""
     where = f"a {type(source).__name__}"
     try:
-        if hasattr(source, "columns") and hasattr(source, "to_numpy"):
-            if hasattr(source, "set_index") and len(source.columns) > 1:
-                firsts, others = source.iloc[:, 0], [str(name) for name in source.columns[1:]]
-                if firsts.dtype.kind not in "biuf" or [str(name) for name in firsts] == others:
-                    source = source.set_index(source.columns[0])
-            if hasattr(source, "index"):
+        if is_dataframe(source):
+            if is_pandas(source):
+                if len(source.columns) > 1:
+                    firsts, others = source.iloc[:, 0], [str(name) for name in source.columns[1:]]
+                    if firsts.dtype.kind not in "biuf" or [str(name) for name in firsts] == others:
+                        source = source.set_index(source.columns[0])
                 labels = [str(name) for name in source.index]
                 corner = f"{source.index.name}/{source.columns.name}"
                 orientation, evidence = orientation_of(corner), f"index and columns are called {corner!r}"
             columns = [str(name) for name in source.columns]
             source = source.to_numpy()
-        if hasattr(source, "detach"):
-            source = source.detach().cpu().numpy()
         if sp.issparse(source):
             coo = source.tocoo()
             if coo.ndim != 2:
@@ -116,7 +115,7 @@ def in_memory(source: Any) -> LabelledMatrix:
             matrix = _entries(coo.data, coo.row, coo.col, coo.shape)
         else:
             matrix = _dense(np.asarray(source))
-    except (DamageError, TypeError, ValueError) as error:
+    except (DamageError, TypeError, ValueError, RuntimeError) as error:
         advice = "Give a path, an array, a scipy.sparse matrix, a DataFrame of numbers or a networkx graph."
         raise ConnectomeError(f"{where} cannot be read as a matrix: {error}. {advice}") from None
     _refuse_not_finite(where, matrix)

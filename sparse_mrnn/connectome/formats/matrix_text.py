@@ -54,7 +54,7 @@ class TextMatrix:
 
 @dataclass(frozen=True)
 class Layout:
-    """Which of the lines and columns of a file are names."""
+    """The place of names and numbers among the lines and columns of a file."""
 
     width: int  # columns, of names as well
     titles: int = 0  # lines above the names of columns, or above the first row
