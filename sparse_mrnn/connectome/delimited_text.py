@@ -444,9 +444,13 @@ def _headerless(
 
 
 def _are_row_names(rows: Sequence[Sequence[str]], lines: Sequence[str], delimiter: str) -> bool:
-    """Tell if first cells are R's names of rows, for which its header has no name: 1, 2, ..., or quoted."""
+    """Tell if first cells are names of rows, for which the header has no name: 1, 2, ..., or quoted (of R).
+
+    The header of pandas begins with a blank if blanks delimit; it counts from 0.
+    """
     firsts = [cells[0] for cells in rows]
-    if firsts == [str(k) for k in range(1, len(firsts) + 1)]:
+    start = 0 if delimiter == " " and lines[-len(rows) - 1].startswith(" ") else 1
+    if firsts == [str(k + start) for k in range(len(firsts))]:
         return True
     quoted = all(line.lstrip().startswith('"') for line in lines[-len(rows) :])
     return quoted and len(set(firsts)) == len(firsts)

@@ -62,6 +62,9 @@ READ = {
     "Excel trailing commas": (",a,b,c,,\na,0,3,0,,\nb,1,0,2,,\nc,0,0,0,,\n,,,,,\n", ABC, {}),
     "Excel title": ("My matrix,,,\n,,,\n,a,b,c\n" + LABELLED, ABC, {}),
     "a title": ("My matrix of weights\n\n,a,b,c\n" + LABELLED, ABC, {}),
+    "Excel trailing commas, ids": ("Mine,,,,\n,7,3,,\n7,0,4,,\n3,5,0,,\n", {("7", "3"): 4, ("3", "7"): 5}, {}),
+    "Excel trailing commas, few": (",a,b,,,\na,,,,,\nb,4,,,,\n", {("b", "a"): 4}, {}),
+    "R ids, row.names=FALSE": ('"41" "328"\n0 3\n1 0\n', {("41", "328"): 3, ("328", "41"): 1}, {}),
     "Excel blank cells": (",a,b,c\na,,3,\nb,1,,2\nc,,,\n", ABC, {}),
     "blank cells, no names": ("0,3,\n1,,2\n,,0\n", NUMBERED, {}),
     "Excel semicolons and decimal commas": (

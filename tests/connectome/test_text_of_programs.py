@@ -38,6 +38,7 @@ READ = {
     ),
     "R large numbers": ("pre,post,n_syn\n1e+05,2,1\n2,1e+05,4\n", {("100000", "2"): 1, ("2", "100000"): 4}, {}),
     "pandas with index": (",pre,post,n_syn\n0,AVA,AVB,3\n1,AVB,AVA,2\n", None, {}),
+    "pandas with index, blanks": (" pre post weight\n0 AVA AVB 3\n1 AVB AVA 2\n", None, {}),
     "pandas numbers of columns": (
         ",0,1,2\n0,AVA,AVB,3\n1,AVB,AVA,2\n", None, {"source": "0", "target": "1", "weight": "2"},
     ),

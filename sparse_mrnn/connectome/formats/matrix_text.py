@@ -58,7 +58,7 @@ class Layout:
 
     width: int  # columns, of names as well
     titles: int = 0  # lines above the names of columns, or above the first row
-    header: Sequence[str] | None = None  # the cells of the line with the names of columns
+    header: Sequence[str] | None = None  # names of the columns, without a corner cell
     names: bool = False  # the first column has the names of rows
     corner: str = ""
     note: str = ""
@@ -78,7 +78,8 @@ def read_text_matrix(file: Path, options: TextOptions) -> TextMatrix:
         dialect = replace(dialect, runs=False)
     data, count = _trimmed(dialect.plain(data, file), delimiter)
     table = [cells_of(line, delimiter) for line in itertools.islice(_lines(data), len(lines))]
-    layout = _layout(file, table, count)
+    firsts = [line.lstrip().startswith('"') for line in itertools.islice(_lines(data), 2)]
+    layout = _layout(file, table, count, quoted=firsts == [True, False])
     decimal = options.decimal
     if decimal is None and delimiter != ",":
         body = table[layout.titles + (layout.header is not None) :]
@@ -156,16 +157,22 @@ def _trimmed(data: bytes, delimiter: str) -> tuple[bytes, int]:
     return data[:kept], int((ends < kept).sum()) + 1
 
 
-def _layout(file: Path, table: list[list[str]], count: int) -> Layout:
-    """Tell names from numbers. ``count`` are the lines of the table, of which the first are looked at."""
+def _layout(file: Path, table: list[list[str]], count: int, quoted: bool) -> Layout:
+    """Tell names from numbers. ``count`` are the lines, of which the table has the first.
+
+    ``quoted`` says that the first line is in quotes and the next is not.
+    """
     widths = [len(cells) for cells in table]
-    width = max(widths[1:] or widths, key=lambda n: (widths.count(n), n))
+    full = width = max(widths[1:] or widths, key=lambda n: (widths.count(n), n))
+    filled = max((k for cells in table for k, cell in enumerate(cells, start=1) if cell), default=0)
+    if filled < width:  # Excel's trailing columns
+        table, width = [cells[:filled] for cells in table], filled
     titles = 0
     while titles < len(table) - 1 and _is_title(table[titles], width, count - titles):
         titles += 1
     head, rest = table[titles], table[titles + 1 :]
     rows = count - titles  # lines with that of the names of columns
-    at = Layout(width, titles, note=_note(table[:titles]))
+    at = Layout(full, titles, note=_note(table[:titles]))
     text = [not is_number(cell) and bool(cell) for cell in head]
     texts_below = any(not is_number(cells[0]) and cells[0] for cells in rest if cells)
     firsts = [cells[0] for cells in rest if cells]
@@ -179,22 +186,23 @@ def _layout(file: Path, table: list[list[str]], count: int) -> Layout:
     if any(text[1:]) or (len(head) == 1 and text[0]):
         corner = plain_name(head[0]) in CORNER_WORDS or any(sign in head[0] for sign in "/\\>")
         names = texts_below or not head[0] or (rows == width and corner)
-        return replace(at, header=head, names=names, corner=head[0] if names else "")
+        return replace(at, header=head[names:], names=names, corner=head[0] if names else "")
     numbers = [cell for cell in head[1:] if cell]
     whole = len(set(numbers)) == len(head) - 1 and all(map(_is_id, numbers))
     if not head[0] and whole and rest and len(head) > 1:
         if numbers == firsts[: len(numbers)] and _blank_diagonal(rest) and rows == width:
             problem = "the first line may be names or numbers: its first cell and the diagonal are blank"
             raise ConnectomeError(f"{file}: {problem}. Write 0 into blank cells, or a name into the corner.")
-        return replace(at, header=head, names=True)
+        return replace(at, header=head[1:], names=True)
     if text[0]:
         if texts_below and rows == width - 1:
             return replace(at, names=True)
-        return replace(at, header=head, names=texts_below or rows == width, corner=head[0])
+        names = texts_below or rows == width
+        return replace(at, header=head[names:], names=names, corner=head[0] if names else "")
     if texts_below:
         return replace(at, names=True)
     said = "there is a line more than columns, so the first line was read as names"
-    if rows == width + 1 and _are_ids(head):
+    if rows == width + 1 and (_are_ids(head) or (quoted and len(set(head)) == width)):
         return replace(at, header=head, note="; ".join(filter(None, (at.note, said))))
     if rows == width - 1 and _are_ids([head[0], *firsts]):
         said = "there is a column more than lines, so the first column was read as names"
@@ -333,7 +341,9 @@ def _by_cells(
 def _cut(file: Path, found: _Cells, layout: Layout, above: Preamble) -> TextMatrix:
     """Leave out trailing columns that are blank, and put names and notes to a matrix."""
     first, width = int(layout.names), layout.width
-    columns = None if layout.header is None else list(layout.header[len(layout.header) - (width - first) :])
+    columns = None
+    if layout.header is not None:
+        columns = [*layout.header, *[""] * (width - first - len(layout.header))]
     used = width - first
     while used and found.blank[used - 1] == found.lines and not (columns and columns[used - 1]):
         used -= 1
