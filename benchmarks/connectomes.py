@@ -1,6 +1,6 @@
 """Import a data set of FlyWire's size and shape: time and peak memory, from file to ready to simulate.
 
-    python benchmarks/connectomes.py [--folder DIRECTORY] [--write docs/decisions/0010-connectome-import.md]
+    python benchmarks/connectomes.py [--folder DIRECTORY] [--male-cns] [--write docs/decisions/0010-connectome-import.md]
     python benchmarks/connectomes.py --types [--folder DIRECTORY] [--write
         docs/decisions/0032-projection-columns.md]
 
@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
+import pyarrow.feather
 import pyarrow.parquet
 from common import arguments, progress, replace_in_page, run_in_new_process, table_head, table_row
 
@@ -42,7 +43,7 @@ MEASURE = """
 import json, resource, time
 start = time.perf_counter()
 from sparse_mrnn import mRNN
-from sparse_mrnn.connectome import read_flywire, read_table
+from sparse_mrnn.connectome import read_flywire, read_release, read_table
 from sparse_mrnn.fly_vision import read_flyvis
 graph, report = {reading}
 read = time.perf_counter()
@@ -72,6 +73,9 @@ print(json.dumps(dict(cpu=used.ru_utime + used.ru_stime, peak=used.ru_maxrss / 2
 REGIONS = {"2,381 types": ["--regions", "cell_type"], "one": []}
 
 PRIMARY_TYPES = "regions='primary_type', parent='super_class'"
+MALE_CNS_ROWS = 152_000_000
+"""Rows of the male CNS' table of connections: 12 bytes each in memory once they are read."""
+
 CASES = {
     "gzip CSV, super classes": "read_flywire({csv!r})",
     "Parquet, super classes": "read_flywire({parquet!r})",
@@ -181,7 +185,29 @@ def types_table(folder: Path | None = None) -> str:
     return "\n".join(rows)
 
 
-def table(folder: Path | None = None, flyvis: Path | None = None) -> str:
+def write_male_cns(folder: Path) -> None:
+    """Feather files with the columns of male CNS v1.0, between as many bodies; connections are drawn at random."""
+    rng, bodies, part = np.random.default_rng(0), min(211_577, MALE_CNS_ROWS), 1 << 19
+    folder.mkdir(parents=True, exist_ok=True)
+    ids = np.sort(rng.choice(10**7, bodies, replace=False)).astype(np.int64) + 10_000
+    classes = np.array(["ol_intrinsic", "cb_intrinsic", "vnc_intrinsic", "sensory", "descending", "motor"])
+    transmitters = np.array(["acetylcholine", "gaba", "glutamate", "unclear"])
+    annotations = {"bodyId": ids, "superclass": classes[rng.integers(0, len(classes), bodies)]}
+    signs = {"body": ids, "consensus_nt": transmitters[rng.integers(0, len(transmitters), bodies)]}
+    pyarrow.feather.write_feather(pa.table(annotations), folder / "body-annotations.feather")
+    pyarrow.feather.write_feather(pa.table(signs), folder / "body-neurotransmitters.feather")
+    schema = pa.schema([("body_pre", pa.int64()), ("body_post", pa.int64()), ("weight", pa.int32())])
+    partial, options = folder / "weights.partial", pa.ipc.IpcWriteOptions(compression="lz4")
+    with pa.OSFile(str(partial), "wb") as file, pa.ipc.new_file(file, schema, options=options) as out:
+        for start in range(0, MALE_CNS_ROWS, part):
+            n = min(part, MALE_CNS_ROWS - start)
+            ends = ids[rng.integers(0, bodies, (2, n))]
+            columns = [ends[0], ends[1], rng.geometric(0.3, n).astype(np.int32)]
+            out.write_table(pa.table(columns, schema=schema), max_chunksize=1 << 16)
+    partial.rename(folder / "connectome-weights.feather")
+
+
+def table(folder: Path | None = None, flyvis: Path | None = None, male_cns: bool = False) -> str:
     """The measurements, in Markdown."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = folder or Path(temporary)
@@ -191,6 +217,10 @@ def table(folder: Path | None = None, flyvis: Path | None = None) -> str:
         rows = table_head("data", "neurons", "connections", "projections", *times)
         folders = {kind: str(folder / kind) for kind in ("csv", "parquet")}
         cases = {name: reading.format(**folders) for name, reading in CASES.items()}
+        if male_cns:
+            if not (folder / "male_cns" / "connectome-weights.feather").exists():
+                write_male_cns(folder / "male_cns")
+            cases["Feather, the male CNS"] = f"read_release('male-cns', {str(folder / 'male_cns')!r})"
         if flyvis is not None and flyvis.exists():
             cases["flyvis, extent 15"] = f"read_flyvis({str(flyvis)!r})"
         for name, reading in cases.items():
@@ -208,9 +238,13 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="of the data set; default: a temporary one")
     parser.add_argument("--flyvis", type=Path, help="fib25-fib19_v2.2.json of flyvis, if you have it")
     parser.add_argument("--types", action="store_true", help="the data set of many cell types instead")
+    parser.add_argument("--male-cns", action="store_true", help="152 million rows, too (2 GB on disk)")
     parser.add_argument("--write", type=Path, help="page to refresh")
     options = parser.parse_args()
-    measured = types_table(options.folder) if options.types else table(options.folder, options.flyvis)
+    if options.types:
+        measured = types_table(options.folder)
+    else:
+        measured = table(options.folder, options.flyvis, options.male_cns)
     found = f"{machine_line(describe_machine())}\n\n{measured}"
     print(f"\n{found}")
     if options.write:

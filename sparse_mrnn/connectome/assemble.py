@@ -94,7 +94,8 @@ def graph_from_tables(tables: ConnectomeTables, settings: ImportSettings) -> tup
     n = graph.n_units
     onto, out_of = _degrees(matrices, n)
     tables_read = [table for table in (tables.neurons, tables.edges) if table is not None]
-    notes = [*tables.notes, *regions.notes, *(delays.notes if delays is not None else ())]
+    notes = [note for table in tables_read for note in table.notes]
+    notes += [*tables.notes, *regions.notes, *(delays.notes if delays is not None else ())]
     if columns:
         notes.append(f"units have the columns {', '.join(columns)} (net.units)")
     if tables.weight is None:
@@ -103,7 +104,7 @@ def graph_from_tables(tables: ConnectomeTables, settings: ImportSettings) -> tup
         raw = "raw counts make activity grow without bound in most models"
         notes.append(f"{raw}; give a spectral radius or a scale to simulate")
     report = ImportReport(
-        source=tables.label, rows={table.name: len(table) for table in tables_read}, dropped=dropped,
+        source=tables.label, rows={table.name: table.rows_read for table in tables_read}, dropped=dropped,
         neurons=n, isolated=int(isolated.sum()), edges=edges, synapses=synapses,
         merged=sum(m.nnz for m in matrices), density=_pairs(matrices) / n**2, signs=signs.tally, weights=how,
         regions=region_rows(graph, onto, out_of), projections=graph.number_of_edges(), notes=tuple(notes),
@@ -119,7 +120,10 @@ def _signed_matrices(
     tables: ConnectomeTables, rows: EdgeRows, signs: Signs, delays: Delays | None,
     of_units: NDArray[np.int8] | None, settings: ImportSettings,
 ) -> Matrices:
-    """Make the matrix of every projection key, sign and delay. Rows between the same neurons are summed."""
+    """Make the matrix of every projection key, sign and delay. Rows between the same neurons are summed.
+
+    Weights of ``rows`` get their signs.
+    """
     labels, apart, sizes = ["default"], [], []  # codes that keep rows apart, and how many of each there are
     if settings.parallel != "sum":
         code, labels = tables.edges.labels(tables.edges.need(settings.parallel))
@@ -148,8 +152,10 @@ def _signed_matrices(
         words += [SIGN_KEYS[common]] if common is not None else []
         words += [f"{delay:.12g} ms"] if delay is not None and several else []
         key = " ".join(words[labels == ["default"] and len(words) > 1 :])
-        value = np.where(sign == 0, weight, np.abs(weight) * sign)
-        matrices[key, common, delay] = sp.coo_array((value, (target, source)), shape=shape).tocsr()
+        if weight.min(initial=0) < 0:
+            np.abs(weight, out=weight, where=sign != 0)
+        np.multiply(weight, sign, out=weight, where=sign != 0)  # in place: rows may be hundreds of millions
+        matrices[key, common, delay] = sp.coo_array((weight, (target, source)), shape=shape).tocsr()
     return matrices
 
 

@@ -42,6 +42,8 @@ class ImportOptions(TypedDict, total=False):
     select: Select | None
     keep_isolated: bool
     unknown: Literal["error", "drop", "keep"]
+    missing_ids: Literal["error", "drop", "keep"]
+    repeated_ids: Literal["error", "first", "drop"]
     trainable: bool
     share: bool | str | None
     name: str
@@ -107,6 +109,12 @@ class ImportSettings:
         Keep neurons without any connection.
     unknown : {"error", "drop", "keep"}
         Edges with neurons that the neuron table does not have; "keep" adds those neurons.
+    missing_ids : {"error", "drop", "keep"}
+        Rows whose id is blank or a word such as NA, NaN or NULL; "drop" leaves them out and counts them,
+        "keep" takes the word for a neuron's name (a blank is left out). CAVE's root id 0, which belongs to no
+        neuron, is left out and counted unless "keep".
+    repeated_ids : {"error", "first", "drop"}
+        Neurons with several rows in a neuron table: refused, their first row, or left out; counted.
     trainable : bool
     share : {"cell types", "source", "target"}, optional
         Learn gains of the weights, which stay as they are: one for each pair of regions (which are the cell
@@ -139,6 +147,8 @@ class ImportSettings:
     select: Select | None = None
     keep_isolated: bool = True
     unknown: str = "error"
+    missing_ids: str = "error"
+    repeated_ids: str = "error"
     trainable: bool = True
     share: str | None = None
     name: str = ""

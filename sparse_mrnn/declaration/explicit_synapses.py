@@ -181,7 +181,10 @@ def blocks_by_region(matrix: sp.csr_array, ptr: NDArray[np.int64]) -> Blocks:
     region = np.repeat(np.arange(n, dtype=np.int32), sizes)
     local = (np.arange(ptr[-1]) - np.repeat(ptr[:-1], sizes)).astype(np.int32)
     row = np.repeat(np.arange(matrix.shape[0], dtype=np.int32), np.diff(matrix.indptr))
-    pair = region[matrix.indices].astype(np.int64) * n + region[row]
+    small = np.int16 if n * n < 2**15 else np.int32 if n * n < 2**31 else np.int64  # of hundreds of millions
+    pair = region[matrix.indices].astype(small)
+    pair *= n
+    pair += region[row].astype(small)
     order = np.argsort(pair, kind="stable")  # rows stay in order inside a block
     pair = pair[order]
     start = np.flatnonzero(np.diff(pair, prepend=-1))

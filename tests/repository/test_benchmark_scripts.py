@@ -100,8 +100,8 @@ def test_spectral(load):
 def test_connectomes(load, tmp_path):
     pytest.importorskip("pyarrow")
     few = {"optic": 300, "central": 200}
-    script = load("connectomes", NEURONS=500, ROWS=5_000, TYPES=20, SUPER_CLASSES=few)
-    assert len(lines(script.table(tmp_path))) == 4
+    script = load("connectomes", NEURONS=500, ROWS=5_000, TYPES=20, SUPER_CLASSES=few, MALE_CNS_ROWS=5_000)
+    assert len(lines(script.table(tmp_path, male_cns=True))) == 5
 
 
 @pytest.mark.parametrize("entry", ["sparse-mrnn", "torch.sparse, step by step", "dense loop, as mRNNTorch"])

@@ -11,10 +11,10 @@ import networkx as nx
 import numpy as np
 
 from sparse_mrnn.connectome.assemble import graph_from_tables
+from sparse_mrnn.connectome.column_names import WEIGHTS
 from sparse_mrnn.connectome.column_table import arrow
 from sparse_mrnn.connectome.delimited_text import is_number
 from sparse_mrnn.connectome.edge_rows import ConnectomeTables, indexed_edges, node_table
-from sparse_mrnn.connectome.formats.edge_list import WEIGHTS
 from sparse_mrnn.connectome.formats.graphml_files import AttributedGraph, Attributes, read_graphml_file
 from sparse_mrnn.connectome.report import ImportReport
 from sparse_mrnn.connectome.settings import ImportOptions, ImportSettings
