@@ -138,6 +138,7 @@ class RegionGraph(nx.MultiDiGraph):
         noise_level: float | ArrayLike | None = None,
         unit_ids: Iterable[str] | None = None,
         positions: ArrayLike | None = None,
+        unit_table: Mapping[str, Any] | None = None,
         **more: Any,
     ) -> None:
         """Add a recurrent region.
@@ -175,6 +176,9 @@ class RegionGraph(nx.MultiDiGraph):
             A unique name per unit.
         positions : array, shape (n, dimensions), optional
             Unit positions, for distance-dependent rules.
+        unit_table : mapping or DataFrame, optional
+            Columns by name, each with a text or a number per unit, such as a cell type and a side. Units are
+            chosen by them, and ``net.units`` has them all.
         **more
             Further declared fields of `Region`, by name.
 

@@ -285,29 +285,33 @@ def _beside(circuit: Circuit) -> dict[str, tuple[str, ...]]:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Any]:
-    """Open an HDF5 file whose data are all inside of it; damage becomes a ConnectomeError."""
+def opened(path: Path, what: str = "SONATA", *, soft_links: bool = False) -> Iterator[Any]:
+    """Open an HDF5 file whose data are all inside of it; damage becomes a ConnectomeError.
+
+    ``what`` is the format, for messages; ``soft_links`` allows links that stay in the file.
+    """
     h5py = h5()
     try:
         if not path.is_file():
             raise ConnectomeError(f"{path} does not exist.")
         with h5py.File(path, "r") as file:
-            _refuse_outside(file, path)
+            _refuse_outside(file, path, soft_links)
             yield file
     except ConnectomeError:
         raise
     except SparseMRNNError as error:
         raise ConnectomeError(f"{path}: {error}") from None
     except DAMAGE as error:
-        raise ConnectomeError(f"{path}: cannot be read as SONATA (HDF5): {error}.") from None
+        raise ConnectomeError(f"{path}: cannot be read as {what} (HDF5): {error}.") from None
 
 
-def _refuse_outside(file: Any, path: Path) -> None:
+def _refuse_outside(file: Any, path: Path, soft_links: bool) -> None:
     """Refuse links and datasets that may lead out of a file."""
     h5py = h5()
+    inside = (h5py.HardLink, h5py.SoftLink) if soft_links else h5py.HardLink
 
     def link_of(name: bytes | str, link: Any) -> Any:  # what is not None ends the visit
-        return None if isinstance(link, h5py.HardLink) else f"{name!r} is a {type(link).__name__}"
+        return None if isinstance(link, inside) else f"{name!r} is a {type(link).__name__}"
 
     def data_of(name: str, found: Any) -> Any:
         outside = isinstance(found, h5py.Dataset) and (found.external or found.is_virtual)
@@ -407,56 +411,14 @@ class TypeTable:
 
 def read_types(path: Path, identity: str, needed: Sequence[str] = ()) -> TypeTable:
     """Read a types CSV (blanks, tabs or commas between columns), sorted by ``identity``; NULL is None."""
-    ids: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
-    line = 2
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            head = file.readline()
-            file.seek(0)
-            match = re.search(rf'(?:^|([ \t,;]))"?{identity}"?(?:([ \t,;])|$)', head.strip())
-            mark = next(filter(None, match.groups()), " ") if match else " "
-            reader = csv.reader(file, delimiter=mark, skipinitialspace=True)
-            columns = next(reader, [])
-            while columns and columns[-1] == "":  # a blank at the end of the line
-                columns.pop()
-            for name in (identity, *needed):
-                if columns.count(name) != 1:
-                    listed = ", ".join(map(repr, columns))
-                    problem = f"column {name!r} is missing. The columns are {listed}."
-                    raise ConnectomeError(f"{path}, line 1: {problem}")
-            place = {name: k for k, name in enumerate(columns)}
-            seen: dict[str, dict[str, int]] = {name: {} for name in place}
-            codes: dict[str, list[NDArray[np.int32]]] = {name: [np.empty(0, np.int32)] for name in place}
-            rows = (row for row in reader if row)
-            while chunk := list(islice(rows, TYPES_AT_ONCE)):
-                for k, row in enumerate(chunk):
-                    if len(row) < len(columns) or any(row[len(columns) :]):
-                        problem = f"a {identity} and as many columns as in line 1 are needed."
-                        raise ConnectomeError(f"{path}, line {line + k}: {problem}")
-                line += len(chunk)
-                by_column = list(zip(*chunk, strict=False))  # longer rows end in blanks
-                for name, at in place.items():
-                    cells = by_column[at]
-                    if name == identity:
-                        for k in (k for k, cell in enumerate(cells) if not TYPE_ID.fullmatch(cell)):
-                            problem = f"{identity} is {cells[k]!r:.80}; use a whole number."
-                            raise ConnectomeError(f"{path}, line {line - len(cells) + k}: {problem}")
-                        ids.append(np.array(list(map(int, cells)), dtype=np.int64))
-                        continue
-                    known = seen[name]
-                    for cell in dict.fromkeys(cells):
-                        known.setdefault(cell, len(known))
-                    codes[name].append(np.fromiter(map(known.__getitem__, cells), np.int32, len(cells)))
+        found = _type_table(path, identity, needed, merge=False)
+        if found is None:  # columns may be aligned by several blanks
+            found = _type_table(path, identity, needed, merge=True)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ConnectomeError(f"{path}: cannot be read: {reason(error)}.") from None
-    labels: dict[str, list[str | None]] = {
-        name: [None if cell == NULL else cell for cell in known] for name, known in seen.items()
-    }
-    found = TypeTable(
-        path, identity, np.concatenate(ids),
-        {name: np.concatenate(parts) for name, parts in codes.items() if name != identity},
-        {name: labels[name] for name in labels if name != identity},
-    )  # fmt: skip
+    if found is None:  # which it is not: lines are merged
+        raise ConnectomeError(f"{path}: the columns of its lines differ.")
     by = ("population", "ids") if "population" in found.codes else ("ids",)
     keys = [found.ids if name == "ids" else found.codes[name].astype(np.int64) for name in by]
     order = np.lexsort(keys)
@@ -464,3 +426,57 @@ def read_types(path: Path, identity: str, needed: Sequence[str] = ()) -> TypeTab
     if same.any():
         raise ConnectomeError(f"{path}: a {identity} is there twice.")
     return found.take(np.argsort(found.ids, kind="stable"))
+
+
+def _type_table(path: Path, identity: str, needed: Sequence[str], *, merge: bool) -> TypeTable | None:
+    """Read a types CSV; ``merge`` takes several blanks as one. None: it should be read so."""
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        head = file.readline()
+        file.seek(0)
+        match = re.search(rf'(?:^|([ \t,;]))"?{identity}"?(?:([ \t,;])|$)', head.strip())
+        mark = next(filter(None, match.groups()), " ") if match else " "
+        rows = (row for row in csv.reader(file, delimiter=mark, skipinitialspace=merge) if row)
+        columns = next(rows, [])
+        if columns and columns[-1] == "":  # a blank at the end of the line
+            columns.pop()
+        if not merge and "" in columns:
+            return None
+        for name in (identity, *needed):
+            if columns.count(name) != 1:
+                listed = ", ".join(map(repr, columns))
+                problem = f"column {name!r} is missing. The columns are {listed}."
+                raise ConnectomeError(f"{path}, line 1: {problem}")
+        place = {name: k for k, name in enumerate(columns) if name}
+        ids: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
+        seen: dict[str, dict[str, int]] = {name: {} for name in place}
+        codes: dict[str, list[NDArray[np.int32]]] = {name: [np.empty(0, np.int32)] for name in place}
+        line = 2
+        while chunk := list(islice(rows, TYPES_AT_ONCE)):
+            for k, row in enumerate(chunk):
+                if len(row) < len(columns) or any(row[len(columns) :]):
+                    if not merge:
+                        return None
+                    problem = f"a {identity} and as many columns as in line 1 are needed."
+                    raise ConnectomeError(f"{path}, line {line + k}: {problem}")
+            line += len(chunk)
+            by_column = list(zip(*chunk, strict=False))  # longer rows end in blanks
+            for name, at in place.items():
+                cells = by_column[at]
+                if name == identity:
+                    for k in (k for k, cell in enumerate(cells) if not TYPE_ID.fullmatch(cell)):
+                        problem = f"{identity} is {cells[k]!r:.80}; use a whole number."
+                        raise ConnectomeError(f"{path}, line {line - len(cells) + k}: {problem}")
+                    ids.append(np.array(list(map(int, cells)), dtype=np.int64))
+                    continue
+                known = seen[name]
+                for cell in dict.fromkeys(cells):
+                    known.setdefault(cell, len(known))
+                codes[name].append(np.fromiter(map(known.__getitem__, cells), np.int32, len(cells)))
+    labels: dict[str, list[str | None]] = {
+        name: [None if cell == NULL else cell for cell in known] for name, known in seen.items()
+    }
+    return TypeTable(
+        path, identity, np.concatenate(ids),
+        {name: np.concatenate(parts) for name, parts in codes.items() if name != identity},
+        {name: labels[name] for name in labels if name != identity},
+    )  # fmt: skip

@@ -127,7 +127,10 @@ def _check_names(graph: RegionGraph) -> None:
         if name in ("", NULL) or re.search(r"[\x00-\x1f\x7f]", name):
             problem = "is empty, means no value, or has a control character (such as a tab)"
             raise ConnectomeError(f"the name {name!r:.80} {problem}, which SONATA cannot hold; rename it.")
-    for name in (graph.name, *graph, *parents, *keys, *(unit for r in regions for unit in r.unit_ids or ())):
+    units = (unit for r in regions for unit in r.unit_ids or ())
+    tables = [column for r in regions for column in (r.unit_table or {}).items()]
+    texts = (text for _, values in tables if values.dtype.kind == "O" for text in set(values))
+    for name in (graph.name, *graph, *parents, *keys, *units, *(name for name, _ in tables), *texts):
         if "\0" in name or any("\ud800" <= letter <= "\udfff" for letter in name):
             raise ConnectomeError(f"the name {name!r:.80} has a character that HDF5 cannot hold; rename it.")
 
@@ -177,7 +180,7 @@ def _nodes(graph: RegionGraph, folder: Path, settings: SimulationConfig | None) 
 
 
 def _unit_columns(regions: Sequence[Region], fields: Mapping[str, Field]) -> dict[str, Any]:
-    """Join the columns of all regions' units; NaN for a region that does not have one."""
+    """Join the columns of all regions' units; NaN, 0 or "" for a region that does not have one."""
     parts: list[dict[str, Any]] = []
     for region in regions:
         own: dict[str, Any] = {}
@@ -186,8 +189,13 @@ def _unit_columns(regions: Sequence[Region], fields: Mapping[str, Field]) -> dic
         parts.append(own)
     found = {}
     for name in dict.fromkeys(name for own in parts for name in own):
-        values = [own.get(name, np.full(r.n, np.nan)) for own, r in zip(parts, regions, strict=True)]
-        of_text = isinstance(values[0], list)
+        there = [np.asarray(own[name]).dtype for own in parts if name in own]
+        if len({dtype.kind for dtype in there}) > 1:
+            problem = "has whole numbers in one region and other numbers or text in another; rename one"
+            raise ConversionError(f"{name.removeprefix('column_')} {problem}.")
+        missing: Any = {"U": "", "i": 0}.get(there[0].kind, np.nan)
+        values = [own.get(name, [missing] * r.n) for own, r in zip(parts, regions, strict=True)]
+        of_text = there[0].kind == "U"
         found[name] = [text for part in values for text in part] if of_text else np.concatenate(values)
     return found
 

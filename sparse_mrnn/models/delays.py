@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -83,11 +83,14 @@ def delay_groups(weights: SparseWeights, dt: float, operator: Operator) -> tuple
     return groups
 
 
-def delayed_inputs(weights: SparseWeights, inputs: Tensor, dt: float) -> tuple[Tensor, Operand]:
+def delayed_inputs(
+    weights: SparseWeights, inputs: Tensor, dt: float, before: Sequence[Tensor] = ()
+) -> tuple[Tensor, Operand]:
     """Inputs with their past beside them, a copy of the channels for each delay, and what multiplies them.
 
-    Inputs have shape (time, channels, batch), and are 0 before the start. Without delays, they are returned
-    as they are.
+    Inputs have shape (time, channels, batch). ``before`` are those before the start, each (channels, batch),
+    the latest first, for all steps that the longest delay reads; none: they were 0. Without delays, inputs
+    are returned as they are.
     """
     if not has_delays(weights, dt):
         return inputs, weights.operand("csr")
@@ -98,7 +101,10 @@ def delayed_inputs(weights: SparseWeights, inputs: Tensor, dt: float) -> tuple[T
     shifted, time = [], inputs.shape[0]
     for delay in distinct:
         late = min(delay - 1, time)
-        shifted.append(torch.cat([inputs.new_zeros(late, *inputs.shape[1:]), inputs[: time - late]]))
+        earlier = [before[delay - 2 - t][None] for t in range(late)] if before else [
+            inputs.new_zeros(late, *inputs.shape[1:])
+        ]
+        shifted.append(torch.cat([*earlier, inputs[: time - late]]))
     return torch.cat(shifted, dim=1), operand
 
 

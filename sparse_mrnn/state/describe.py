@@ -50,7 +50,7 @@ DRAWN_BY = ("rule", "initializer", "density", "fan_in")
 
 MAY_DIFFER = ("backend", "seed", "batch_first", "spectral_radius", "dtype")
 """Settings that a network may have otherwise than a state it loads: they do not change what it computes."""
-NOT_COMPARED = ("parent_region", "positions")
+NOT_COMPARED = ("parent_region", "positions", "unit_table")
 """Fields of a region that its dynamics do not depend on."""
 IN_STATE = ("trainable", "self_connections", "gain")
 """Settings of a projection that say how its state began; `DRAWN_BY` likewise."""
@@ -283,6 +283,8 @@ def _region(k: int, region: Region, arrays: Arrays | None) -> dict[str, Any]:
         elif name == "unit_ids" and value is not None:
             arrays[what] = np.frombuffer(json.dumps(value).encode(), dtype=np.uint8)
             value = {"array": what}
+        elif name == "unit_table" and value is not None:
+            value = {"columns": {c: _column(f"{what}.{c}", values, arrays) for c, values in value.items()}}
         elif isinstance(value, np.ndarray):
             arrays[what] = value
             value = {"array": what}
@@ -292,10 +294,19 @@ def _region(k: int, region: Region, arrays: Arrays | None) -> dict[str, Any]:
     return entry
 
 
+def _column(what: str, values: NDArray[Any], arrays: Arrays) -> dict[str, str]:
+    """Put a column of a table of units into ``arrays``; text as JSON."""
+    text = values.dtype.kind == "O"
+    arrays[what] = np.frombuffer(json.dumps(values.tolist()).encode(), dtype=np.uint8) if text else values
+    return {"text" if text else "array": what}
+
+
 def _digested(name: str, value: Any) -> Any:
     """A field whose array is a digest, or one number if all its entries are equal."""
     if name == "unit_ids" and value is not None:
         return digest(list(value))
+    if name == "unit_table" and value is not None:
+        return digest({column: values.tolist() for column, values in value.items()})
     if not isinstance(value, np.ndarray):
         return value
     if value.ndim == 1 and len(value) and (value == value[0]).all():
@@ -306,6 +317,10 @@ def _digested(name: str, value: Any) -> Any:
 def _value(value: Any, arrays: Arrays) -> Any:
     if not isinstance(value, dict):
         return value
+    if "columns" in value:
+        return {column: _value(entry, arrays) for column, entry in value["columns"].items()}
+    if "text" in value:
+        return json.loads(arrays[value["text"]].tobytes())
     name = value["array"]
     return json.loads(arrays[name].tobytes()) if name.endswith(".unit_ids") else arrays[name]
 
