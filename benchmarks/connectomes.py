@@ -1,6 +1,7 @@
 """Import a data set of FlyWire's size and shape: time and peak memory, from file to ready to simulate.
 
-    python benchmarks/connectomes.py [--folder DIRECTORY] [--male-cns] [--write docs/decisions/0010-connectome-import.md]
+    python benchmarks/connectomes.py [--folder DIRECTORY] [--male-cns] [--write
+        docs/decisions/0010-connectome-import.md]
     python benchmarks/connectomes.py --types [--folder DIRECTORY] [--write
         docs/decisions/0032-projection-columns.md]
 
@@ -186,7 +187,7 @@ def types_table(folder: Path | None = None) -> str:
 
 
 def write_male_cns(folder: Path) -> None:
-    """Feather files with the columns of male CNS v1.0, between as many bodies; connections are drawn at random."""
+    """Write Feather files with the columns of male CNS v1.0, between as many bodies drawn at random."""
     rng, bodies, part = np.random.default_rng(0), min(211_577, MALE_CNS_ROWS), 1 << 19
     folder.mkdir(parents=True, exist_ok=True)
     ids = np.sort(rng.choice(10**7, bodies, replace=False)).astype(np.int64) + 10_000
