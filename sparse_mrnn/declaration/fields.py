@@ -329,8 +329,8 @@ class Positions(Kind):
 class UnitTable(Kind):
     """Columns by name, each with a text or a number for every unit, or None.
 
-    Text is an object array of str, "" where it is missing; numbers are int64, or float64 with NaN where they are
-    missing. The cell has the names of the columns and their types.
+    Text is an object array of str, "" where it is missing; numbers are int64, or float64 with NaN where they
+    are missing. The cell has the names of the columns and their types.
     """
 
     json = dict[str, list[str | int | float | None]] | None
