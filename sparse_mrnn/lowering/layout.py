@@ -226,32 +226,16 @@ class UnitNames:
         UnknownNameError
             If no unit has a column or a value, or none has all of them.
         """
-        layout, prefix = self.layouts["recurrent"], f"{what}: " if what else ""
+        layout, others = self.layouts["recurrent"], dict(wanted)
+        columns = {"unit_id": layout.labels()[1], **layout.table}
         chosen = np.ones(layout.n, dtype=bool)
-        for column, given in wanted.items():
-            values = list(given) if isinstance(given, Iterable) and not isinstance(given, str) else [given]
-            if column == "region":
-                chosen &= np.isin(np.arange(layout.n), layout.indices(*map(str, values)))
-                continue
-            if column not in (*layout.table, "unit_id"):
-                hint = suggest(column, ["region", "unit_id", *layout.table], what="columns")
-                raise UnknownNameError(f"{prefix}units have no column {column!r}. {hint}")
-            known = layout.labels()[1] if column == "unit_id" else layout.table[column]
-            text = known.dtype.kind in "UO"
-            same = np.zeros(layout.n, dtype=bool)
-            for value in values:
-                try:
-                    here = known == (str(value) if text else float(value))
-                except (TypeError, ValueError):
-                    here = np.zeros(layout.n, dtype=bool)
-                if not here.any():
-                    hint = suggest(value, sorted(set(known.tolist())), what="values")
-                    raise UnknownNameError(f"{prefix}no unit has the {column} {value!r}. {hint}")
-                same |= here
-            chosen &= same
+        if "region" in others:
+            given = others.pop("region")
+            names = [given] if isinstance(given, str) else list(given)
+            chosen = np.isin(np.arange(layout.n), layout.indices(*names))
+        chosen &= matching(columns, others, layout.n, what)
         if not chosen.any():
-            every = " and ".join(f"{column} {value!r}" for column, value in wanted.items())
-            raise UnknownNameError(f"{prefix}no unit has {every}.")
+            raise UnknownNameError(f"{f'{what}: ' if what else ''}no unit has {dict(wanted)!r:.200}.")
         return np.flatnonzero(chosen)
 
     def unit(self, unit_id: str | int, what: str = "") -> tuple[str, int]:
@@ -271,6 +255,41 @@ class UnitNames:
         looked = f"looked at {counts} and the ids of {units.n + inputs.n:,} units"
         hint = suggest(unit_id, known, what="names")
         raise UnknownNameError(f"{prefix}nothing is called {unit_id!r}; {looked}. {hint}")
+
+
+def matching(
+    columns: Mapping[str, NDArray[Any]], wanted: Mapping[str, Any], n: int, what: str = ""
+) -> NDArray[np.bool_]:
+    """Mark the rows, of n, whose columns have the values wanted: each a value, or several to choose from.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such column, or no row has a value.
+
+    Examples
+    --------
+    >>> matching({"side": np.array(["l", "r", "l"])}, {"side": "l"}, 3).tolist()
+    [True, False, True]
+    """
+    prefix, chosen = f"{what}: " if what else "", np.ones(n, dtype=bool)
+    for column, given in wanted.items():
+        if column not in columns:
+            hint = suggest(column, ["region", *columns], what="columns")
+            raise UnknownNameError(f"{prefix}units have no column {column!r}. {hint}")
+        values = list(given) if isinstance(given, Iterable) and not isinstance(given, str) else [given]
+        known, same = columns[column], np.zeros(n, dtype=bool)
+        for value in values:
+            try:
+                here = known == (str(value) if known.dtype.kind in "UO" else float(value))
+            except (TypeError, ValueError):
+                here = np.zeros(n, dtype=bool)
+            if not here.any():
+                hint = suggest(value, sorted(set(known.tolist())), what="values")
+                raise UnknownNameError(f"{prefix}no unit has the {column} {value!r}. {hint}")
+            same |= here
+        chosen &= same
+    return chosen
 
 
 def find_ids(

@@ -8,6 +8,8 @@ from helpers.common import refused
 from sparse_mrnn.connectome import from_networkx, read_table
 from sparse_mrnn.errors import GraphError, RecordingError, StimulusError, UnknownNameError
 from sparse_mrnn.interop import read_sonata, write_sonata
+from sparse_mrnn.plot import plot_traces
+from sparse_mrnn.plot.sources import Activity
 from sparse_mrnn.recording import Record
 from sparse_mrnn.simulation import simulate
 from sparse_mrnn.stimulus import Lesion, Stimulus
@@ -75,7 +77,7 @@ def test_units_by_their_columns(net, wanted, units):
         ({"cell typ": "KC"}, "stim: units have no column 'cell typ'. Did you mean 'cell type'"),
         ({"cell type": "MBN"}, "no unit has the cell type 'MBN'. Did you mean 'MBON'"),
         ({"layer": "deep"}, "no unit has the layer 'deep'"),
-        ({"cell type": "KC", "unit_id": "c"}, "no unit has cell type 'KC' and unit_id 'c'"),
+        ({"cell type": "KC", "unit_id": "c"}, "no unit has {'cell type': 'KC', 'unit_id': 'c'}"),
         ({"region": "MBB"}, "unknown region 'MBB'"),
     ],
 )
@@ -109,6 +111,19 @@ def test_choices_that_are_none(units):
         Stimulus("MB", 1.0, units=units)
     with pytest.raises(RecordingError):
         Record(units=units)
+
+
+def test_plots_choose_by_columns(net):
+    recording = simulate(net, 50, stimulus=[Stimulus("MB", 1.0)])
+    found = Activity.of(recording).select(None, {"cell_type": ["MBON", "KC"], "side": "left"}, None, None)
+    assert found.label.tolist() == ["a", "c"]
+    assert np.array_equal(found.values, recording.h[:, :, [0, 2]])
+    found = Activity.of(recording).select(["MB"], {"side": "right"}, None, None)
+    assert found.label.tolist() == ["b"]
+    with pytest.raises(UnknownNameError, match="no unit has the side 'lef'"):
+        plot_traces(recording, units={"side": "lef"})
+    with pytest.raises(RecordingError, match="no unit"):
+        Activity.of(recording).select(["LH"], {"side": "right"}, None, None)
 
 
 def test_recordings_on_disk_have_the_columns(tmp_path, net):
