@@ -184,7 +184,7 @@ def rows_of(part: str, found: dict[str, Any]) -> list[str]:
         return [
             table_row((what, "10 s", short["seconds"])),
             table_row(("mean currents into regions, signs apart", "", short["means"])),
-            table_row((f"memory it takes, and for {LONGER} times as many steps", "equal", memory)),
+            table_row((f"memory it takes, and for {LONGER} times as many steps", "", memory)),
         ]
     what = f"`ridge_readout`, {RESERVOIR:,} units, {SAMPLES:,} steps of a recording on disk"
     return [
