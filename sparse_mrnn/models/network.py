@@ -886,8 +886,7 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
 
         Values and gradients are those of ``forward``. Products and weights are kept from call to call, until
         a parameter or setting changes. Changes in place, new data, and writes through ``.data`` or numpy are
-        noticed; but if such a write, which PyTorch does not count, changes a few among more than 16,384
-        values, it may not be: write in place under ``torch.no_grad()``.
+        noticed; but not an exchange of values, by such a write, within a tensor of more than 16,384.
 
         Parameters
         ----------

@@ -190,6 +190,21 @@ def test_no_change_is_missed(change, gradients):
             torch.testing.assert_close(one, wanted)
 
 
+@pytest.mark.parametrize("change", [lambda v: v[12_345:12_346].mul_(-2), lambda v: v[::7].zero_(), lambda v: v[-1:].add_(1e-2)])
+def test_no_change_of_a_few_among_many_weights_is_missed(change, monkeypatch):
+    monkeypatch.setattr("sparse_mrnn.models.one_step.COMPARED", 1000)
+    g = sm.RegionGraph()
+    g.add_region("a", 151, sign=None)
+    g.add_projection("a", "a", initializer=sm.Constant(0.01))
+    net = sm.mRNN(g, "tanh", device="cpu", seed=0)
+    u, start = torch.zeros(1, 0), (torch.ones(1, 151), torch.ones(1, 151))
+    before = net.step(u, start).h
+    change(net.rec.values.data)
+    found = net.step(u, start).h
+    assert not torch.equal(found, before)
+    torch.testing.assert_close(found, net(u[:, None], *start)[1][:, 0])
+
+
 def test_noise_levels_are_those_that_are_set():
     net = small(sm.mRNN, noise_level_act=0.1, **F64)
     u = torch.zeros(2, 3, **F64)
