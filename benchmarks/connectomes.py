@@ -1,6 +1,7 @@
-"""Import a data set of FlyWire's size and shape: time and peak memory, from file to ready to simulate.
+r"""Import a data set of FlyWire's size and shape: time and peak memory, from file to ready to simulate.
 
-    python benchmarks/connectomes.py [--folder DIRECTORY] [--male-cns] [--write docs/decisions/0010-connectome-import.md]
+    python benchmarks/connectomes.py [--folder DIRECTORY] [--male-cns] \
+        [--write docs/decisions/0010-connectome-import.md]
 
 Writes synthetic Codex downloads (139,255 neurons with 64-bit ids, 15 million rows of connections, 8,453 cell
 types) into DIRECTORY once, about 400 MB, then imports them in a process per case. Peak memory is that of the
@@ -118,7 +119,7 @@ def write(folder: Path) -> None:
 
 
 def write_male_cns(folder: Path) -> None:
-    """Feather files with the columns of male CNS v1.0, between as many bodies; connections are drawn at random."""
+    """Feather files with the columns of male CNS v1.0 and as many bodies; connections are drawn at random."""
     rng, bodies, part = np.random.default_rng(0), min(211_577, MALE_CNS_ROWS), 1 << 19
     folder.mkdir(parents=True, exist_ok=True)
     ids = np.sort(rng.choice(10**7, bodies, replace=False)).astype(np.int64) + 10_000
