@@ -1,11 +1,16 @@
-r"""Import a data set of FlyWire's size and shape: time and peak memory, from file to ready to simulate.
+"""Import a data set of FlyWire's size and shape: time and peak memory, from file to ready to simulate.
 
-    python benchmarks/connectomes.py [--folder DIRECTORY] [--male-cns] \
-        [--write docs/decisions/0010-connectome-import.md]
+    python benchmarks/connectomes.py [--folder DIRECTORY] [--male-cns] [--write
+        docs/decisions/0010-connectome-import.md]
+    python benchmarks/connectomes.py --types [--folder DIRECTORY] [--write
+        docs/decisions/0032-projection-columns.md]
 
 Writes synthetic Codex downloads (139,255 neurons with 64-bit ids, 15 million rows of connections, 8,453 cell
 types) into DIRECTORY once, about 400 MB, then imports them in a process per case. Peak memory is that of the
 process, all included.
+
+With --types: 21,739 neurons in 2,381 cell types, 3.55 million rows, some 910,000 projections, taken by the
+command line from text files to a simulation, beside the same rows in one region.
 """
 
 from __future__ import annotations
@@ -24,6 +29,7 @@ from common import arguments, progress, replace_in_page, run_in_new_process, tab
 from sparse_mrnn.benchmark import describe_machine, machine_line
 
 NEURONS, ROWS, TYPES = 139_255, 15_000_000, 8_453
+NEURONS_OF_TYPES, ROWS_OF_TYPES, MANY_TYPES, PARTNER_TYPES = 21_739, 3_550_000, 2_381, 740
 SUPER_CLASSES = {
     "optic": 77_536, "central": 32_388, "sensory": 16_903, "visual_projection": 8_053, "ascending": 2_362,
     "descending": 1_303, "visual_centrifugal": 524, "motor": 106, "endocrine": 80,
@@ -53,6 +59,19 @@ found = dict(read=read - start, ready=done - start, peak=peak)
 found |= dict(neurons=report.neurons, merged=report.merged, projections=report.projections)
 print(json.dumps(found))
 """
+
+COMMAND = """
+import json, resource, sys
+from sparse_mrnn.cli import app
+try:
+    app({arguments!r})
+except SystemExit as ended:
+    if ended.code:
+        raise
+used = resource.getrusage(resource.RUSAGE_SELF)
+print(json.dumps(dict(cpu=used.ru_utime + used.ru_stime, peak=used.ru_maxrss / 2**20)))
+"""
+REGIONS = {"2,381 types": ["--regions", "cell_type"], "one": []}
 
 PRIMARY_TYPES = "regions='primary_type', parent='super_class'"
 MALE_CNS_ROWS = 152_000_000
@@ -118,8 +137,57 @@ def write(folder: Path) -> None:
         partial.rename(folder / "csv" / f"{name}.csv.gz")
 
 
+def write_types(folder: Path) -> None:
+    """Write connections.csv and neurons.csv: most targets of a neuron are in its type's partner types."""
+    rng = np.random.default_rng(0)
+    n, types, likes = NEURONS_OF_TYPES, MANY_TYPES, PARTNER_TYPES
+    size, share = rng.pareto(3, n) + 1, rng.pareto(1.2, types) + 0.3
+    type_of = np.concatenate([np.arange(types), rng.choice(types, n - types, p=share / share.sum())])
+    rng.shuffle(type_of)
+    by_type, count = np.argsort(type_of, kind="stable"), np.bincount(type_of)
+    first = np.cumsum(count) - count
+    draws = ROWS_OF_TYPES + ROWS_OF_TYPES // 3  # some pairs are drawn twice
+    source, anyone = rng.choice(n, (2, draws), p=size / size.sum())
+    liked = rng.integers(0, types, (types, likes))
+    target_type = liked[type_of[source], (likes * rng.random(draws) ** 2).astype(np.int64)]
+    near = by_type[first[target_type] + rng.integers(0, 2**31, draws) % count[target_type]]
+    pairs = np.unique(source * n + np.where(rng.random(draws) < 0.98, near, anyone))
+    pairs = rng.permutation(pairs)[:ROWS_OF_TYPES]
+    ids = 720_575_940_600_000_000 + np.sort(rng.choice(2**32, n, replace=False)).astype(np.int64)
+    transmitter = rng.choice(3, n, p=[0.65, 0.2, 0.15])
+    neurons = {
+        "id": ids, "cell_type": pa.array([f"T{k:04d}" for k in type_of]),
+        "nt": pa.array([TRANSMITTERS[k] for k in transmitter]),
+    }
+    connections = {"pre": ids[pairs // n], "post": ids[pairs % n], "weight": rng.geometric(0.3, len(pairs))}
+    folder.mkdir(parents=True, exist_ok=True)
+    pyarrow.csv.write_csv(pa.table(neurons), folder / "neurons.csv")
+    pyarrow.csv.write_csv(pa.table(connections), folder / "connections.csv")
+
+
+def types_table(folder: Path | None = None) -> str:
+    """The measurements of the command line, in Markdown."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = folder or Path(temporary)
+        if not (folder / "connections.csv").exists():
+            write_types(folder)
+        rows = table_head("regions", "command", "CPU, s", "peak memory, GiB")
+        for what, options in REGIONS.items():
+            network = folder / f"network of {what}"
+            source = ["table", folder / "connections.csv", "--neurons", folder / "neurons.csv", *options]
+            for command, given in {
+                "import": [*source, "--transmitter", "nt", "--signs", "fly", "--out", network, "--force"],
+                "info": [network],
+                "simulate": [network, "--duration", "1000", "--dt", "10", "--noise", "--quiet"],
+            }.items():
+                m = run_in_new_process(COMMAND.format(arguments=[command, *map(str, given)]))
+                rows.append(table_row([what, command, f"{m['cpu']:.1f}", f"{m['peak']:.2f}"]))
+                progress(rows[-1])
+    return "\n".join(rows)
+
+
 def write_male_cns(folder: Path) -> None:
-    """Feather files with the columns of male CNS v1.0 and as many bodies; connections are drawn at random."""
+    """Write Feather files with the columns of male CNS v1.0, between as many bodies drawn at random."""
     rng, bodies, part = np.random.default_rng(0), min(211_577, MALE_CNS_ROWS), 1 << 19
     folder.mkdir(parents=True, exist_ok=True)
     ids = np.sort(rng.choice(10**7, bodies, replace=False)).astype(np.int64) + 10_000
@@ -170,10 +238,15 @@ def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--folder", type=Path, help="of the data set; default: a temporary one")
     parser.add_argument("--flyvis", type=Path, help="fib25-fib19_v2.2.json of flyvis, if you have it")
+    parser.add_argument("--types", action="store_true", help="the data set of many cell types instead")
     parser.add_argument("--male-cns", action="store_true", help="152 million rows, too (2 GB on disk)")
     parser.add_argument("--write", type=Path, help="page to refresh")
     options = parser.parse_args()
-    found = f"{machine_line(describe_machine())}\n\n{table(options.folder, options.flyvis, options.male_cns)}"
+    if options.types:
+        measured = types_table(options.folder)
+    else:
+        measured = table(options.folder, options.flyvis, options.male_cns)
+    found = f"{machine_line(describe_machine())}\n\n{measured}"
     print(f"\n{found}")
     if options.write:
         replace_in_page(options.write, found)

@@ -15,6 +15,7 @@ from sparse_mrnn.connectome.regions import regions_of
 from sparse_mrnn.connectome.report import ImportReport, region_rows
 from sparse_mrnn.connectome.settings import ImportSettings
 from sparse_mrnn.connectome.signs import Signs, signs_of
+from sparse_mrnn.connectome.unit_columns import unit_columns
 from sparse_mrnn.declaration.graph import RegionGraph
 from sparse_mrnn.errors import ConnectomeError
 from sparse_mrnn.spectral import spectral_radius
@@ -36,11 +37,13 @@ def graph_from_tables(tables: ConnectomeTables, settings: ImportSettings) -> tup
     """Turn tables into a graph. O(rows log rows) time; the tables themselves are not copied."""
     if len(tables.edges) == 0 and tables.neurons is None:
         raise ConnectomeError(f"{tables.edges.name}: there is a header but no rows, and no neuron table.")
+    kept = [settings.keep] if isinstance(settings.keep, str) else settings.keep
+    tables.check(list(kept))
     of_rows = settings.transmitter, settings.sign, settings.confidence, settings.delay
     tables.check([column for column in (*settings.region_columns, *of_rows) if column])
     rows = edge_rows(tables, settings)
     regions, delays = regions_of(tables, rows, settings), delays_of(tables, rows, settings)
-    signs = signs_of(tables, rows, settings)
+    signs, columns = signs_of(tables, rows, settings), unit_columns(tables, rows)
     order = np.argsort(np.where(rows.selected, regions.code, -1), kind="stable")
     units = order[len(order) - int(rows.selected.sum()) :]
     rows.in_order(units)  # before matrices are made, which need no other order then
@@ -80,6 +83,7 @@ def graph_from_tables(tables: ConnectomeTables, settings: ImportSettings) -> tup
             sign=REGION_SIGN[int(of_units[0])] if (of_units == of_units[0]).all() else of_units,
             unit_ids=[str(name) for name in ids[start:stop]],
             positions=where if where is not None and np.isfinite(where).all() else None,
+            unit_table={name: values[members] for name, values in columns.items()} or None,
         )  # fmt: skip
     for (key, sign, delay), matrix in keys.items():
         graph.add_projections(
@@ -92,6 +96,8 @@ def graph_from_tables(tables: ConnectomeTables, settings: ImportSettings) -> tup
     tables_read = [table for table in (tables.neurons, tables.edges) if table is not None]
     notes = [note for table in tables_read for note in table.notes]
     notes += [*tables.notes, *regions.notes, *(delays.notes if delays is not None else ())]
+    if columns:
+        notes.append(f"units have the columns {', '.join(columns)} (net.units)")
     if tables.weight is None:
         notes.append("without a column of weights, every row is one synapse")
     if how == SCALES["none"]:

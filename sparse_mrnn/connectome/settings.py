@@ -37,6 +37,7 @@ class ImportOptions(TypedDict, total=False):
     parallel: str
     delay: str | None
     delay_step: float | None
+    keep: str | Sequence[str]
     self_connections: bool
     select: Select | None
     keep_isolated: bool
@@ -97,6 +98,9 @@ class ImportSettings:
         projections; one without a delay, or of 0, takes one time step.
     delay_step : float, optional
         Round delays to multiples of this, ms. Default: as they are, or 0.1 if there are more than 100.
+    keep : str or sequence of str
+        Columns of the neuron table that units of the network have, beside those that other options name:
+        ``net.units`` has them, and they choose units. GraphML, networkx and SONATA keep all.
     self_connections : bool
         Keep connections of a neuron with itself.
     select : mapping or iterable, optional
@@ -138,6 +142,7 @@ class ImportSettings:
     parallel: str = "sum"
     delay: str | None = None
     delay_step: float | None = None
+    keep: str | Sequence[str] = ()
     self_connections: bool = True
     select: Select | None = None
     keep_isolated: bool = True
@@ -182,7 +187,9 @@ class ImportSettings:
     def neuron_columns(self) -> list[str]:
         """Columns the neuron table may have to give."""
         selected = list(self.select) if isinstance(self.select, Mapping) else []
-        columns = (*self.region_columns, self.parent, self.transmitter, self.confidence, self.sign, *selected)
+        kept = [self.keep] if isinstance(self.keep, str) else self.keep
+        columns = (*self.region_columns, self.parent, self.transmitter, self.confidence, self.sign)
+        columns += (*selected, *kept)
         return [column for column in columns if column]
 
     def edge_columns(self) -> list[str]:
