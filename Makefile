@@ -60,6 +60,9 @@ figures: .venv/run ## redraw the figures of the docs from real runs; FLYVIS=fib2
 	$(BIN)/python docs/figures/training.py
 	$(BIN)/python docs/figures/simulation_figures.py
 	$(BIN)/python docs/figures/celegans_gains.py
+	$(BIN)/python docs/figures/currents.py
+	$(BIN)/python docs/figures/mechanism_currents.py
+	$(BIN)/python docs/figures/mechanism_connectome.py
 	$(BIN)/python docs/figures/analysis_figures.py
 	$(BIN)/python docs/figures/spectral_figures.py
 	$(BIN)/python docs/figures/architecture.py

@@ -1,10 +1,16 @@
 """Import a data set of FlyWire's size and shape: time and peak memory, from file to ready to simulate.
 
-    python benchmarks/connectomes.py [--folder DIRECTORY] [--write docs/decisions/0010-connectome-import.md]
+    python benchmarks/connectomes.py [--folder DIRECTORY] [--male-cns] [--write
+        docs/decisions/0010-connectome-import.md]
+    python benchmarks/connectomes.py --types [--folder DIRECTORY] [--write
+        docs/decisions/0032-projection-columns.md]
 
 Writes synthetic Codex downloads (139,255 neurons with 64-bit ids, 15 million rows of connections, 8,453 cell
 types) into DIRECTORY once, about 400 MB, then imports them in a process per case. Peak memory is that of the
 process, all included.
+
+With --types: 21,739 neurons in 2,381 cell types, 3.55 million rows, some 910,000 projections, taken by the
+command line from text files to a simulation, beside the same rows in one region.
 """
 
 from __future__ import annotations
@@ -16,12 +22,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
+import pyarrow.feather
 import pyarrow.parquet
 from common import arguments, progress, replace_in_page, run_in_new_process, table_head, table_row
 
 from sparse_mrnn.benchmark import describe_machine, machine_line
 
 NEURONS, ROWS, TYPES = 139_255, 15_000_000, 8_453
+NEURONS_OF_TYPES, ROWS_OF_TYPES, MANY_TYPES, PARTNER_TYPES = 21_739, 3_550_000, 2_381, 740
 SUPER_CLASSES = {
     "optic": 77_536, "central": 32_388, "sensory": 16_903, "visual_projection": 8_053, "ascending": 2_362,
     "descending": 1_303, "visual_centrifugal": 524, "motor": 106, "endocrine": 80,
@@ -36,7 +44,7 @@ MEASURE = """
 import json, resource, time
 start = time.perf_counter()
 from sparse_mrnn import mRNN
-from sparse_mrnn.connectome import read_flywire, read_table
+from sparse_mrnn.connectome import read_flywire, read_release, read_table
 from sparse_mrnn.fly_vision import read_flyvis
 graph, report = {reading}
 read = time.perf_counter()
@@ -52,7 +60,23 @@ found |= dict(neurons=report.neurons, merged=report.merged, projections=report.p
 print(json.dumps(found))
 """
 
+COMMAND = """
+import json, resource, sys
+from sparse_mrnn.cli import app
+try:
+    app({arguments!r})
+except SystemExit as ended:
+    if ended.code:
+        raise
+used = resource.getrusage(resource.RUSAGE_SELF)
+print(json.dumps(dict(cpu=used.ru_utime + used.ru_stime, peak=used.ru_maxrss / 2**20)))
+"""
+REGIONS = {"2,381 types": ["--regions", "cell_type"], "one": []}
+
 PRIMARY_TYPES = "regions='primary_type', parent='super_class'"
+MALE_CNS_ROWS = 152_000_000
+"""Rows of the male CNS' table of connections: 12 bytes each in memory once they are read."""
+
 CASES = {
     "gzip CSV, super classes": "read_flywire({csv!r})",
     "Parquet, super classes": "read_flywire({parquet!r})",
@@ -113,7 +137,78 @@ def write(folder: Path) -> None:
         partial.rename(folder / "csv" / f"{name}.csv.gz")
 
 
-def table(folder: Path | None = None, flyvis: Path | None = None) -> str:
+def write_types(folder: Path) -> None:
+    """Write connections.csv and neurons.csv: most targets of a neuron are in its type's partner types."""
+    rng = np.random.default_rng(0)
+    n, types, likes = NEURONS_OF_TYPES, MANY_TYPES, PARTNER_TYPES
+    size, share = rng.pareto(3, n) + 1, rng.pareto(1.2, types) + 0.3
+    type_of = np.concatenate([np.arange(types), rng.choice(types, n - types, p=share / share.sum())])
+    rng.shuffle(type_of)
+    by_type, count = np.argsort(type_of, kind="stable"), np.bincount(type_of)
+    first = np.cumsum(count) - count
+    draws = ROWS_OF_TYPES + ROWS_OF_TYPES // 3  # some pairs are drawn twice
+    source, anyone = rng.choice(n, (2, draws), p=size / size.sum())
+    liked = rng.integers(0, types, (types, likes))
+    target_type = liked[type_of[source], (likes * rng.random(draws) ** 2).astype(np.int64)]
+    near = by_type[first[target_type] + rng.integers(0, 2**31, draws) % count[target_type]]
+    pairs = np.unique(source * n + np.where(rng.random(draws) < 0.98, near, anyone))
+    pairs = rng.permutation(pairs)[:ROWS_OF_TYPES]
+    ids = 720_575_940_600_000_000 + np.sort(rng.choice(2**32, n, replace=False)).astype(np.int64)
+    transmitter = rng.choice(3, n, p=[0.65, 0.2, 0.15])
+    neurons = {
+        "id": ids, "cell_type": pa.array([f"T{k:04d}" for k in type_of]),
+        "nt": pa.array([TRANSMITTERS[k] for k in transmitter]),
+    }
+    connections = {"pre": ids[pairs // n], "post": ids[pairs % n], "weight": rng.geometric(0.3, len(pairs))}
+    folder.mkdir(parents=True, exist_ok=True)
+    pyarrow.csv.write_csv(pa.table(neurons), folder / "neurons.csv")
+    pyarrow.csv.write_csv(pa.table(connections), folder / "connections.csv")
+
+
+def types_table(folder: Path | None = None) -> str:
+    """The measurements of the command line, in Markdown."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = folder or Path(temporary)
+        if not (folder / "connections.csv").exists():
+            write_types(folder)
+        rows = table_head("regions", "command", "CPU, s", "peak memory, GiB")
+        for what, options in REGIONS.items():
+            network = folder / f"network of {what}"
+            source = ["table", folder / "connections.csv", "--neurons", folder / "neurons.csv", *options]
+            for command, given in {
+                "import": [*source, "--transmitter", "nt", "--signs", "fly", "--out", network, "--force"],
+                "info": [network],
+                "simulate": [network, "--duration", "1000", "--dt", "10", "--noise", "--quiet"],
+            }.items():
+                m = run_in_new_process(COMMAND.format(arguments=[command, *map(str, given)]))
+                rows.append(table_row([what, command, f"{m['cpu']:.1f}", f"{m['peak']:.2f}"]))
+                progress(rows[-1])
+    return "\n".join(rows)
+
+
+def write_male_cns(folder: Path) -> None:
+    """Write Feather files with the columns of male CNS v1.0, between as many bodies drawn at random."""
+    rng, bodies, part = np.random.default_rng(0), min(211_577, MALE_CNS_ROWS), 1 << 19
+    folder.mkdir(parents=True, exist_ok=True)
+    ids = np.sort(rng.choice(10**7, bodies, replace=False)).astype(np.int64) + 10_000
+    classes = np.array(["ol_intrinsic", "cb_intrinsic", "vnc_intrinsic", "sensory", "descending", "motor"])
+    transmitters = np.array(["acetylcholine", "gaba", "glutamate", "unclear"])
+    annotations = {"bodyId": ids, "superclass": classes[rng.integers(0, len(classes), bodies)]}
+    signs = {"body": ids, "consensus_nt": transmitters[rng.integers(0, len(transmitters), bodies)]}
+    pyarrow.feather.write_feather(pa.table(annotations), folder / "body-annotations.feather")
+    pyarrow.feather.write_feather(pa.table(signs), folder / "body-neurotransmitters.feather")
+    schema = pa.schema([("body_pre", pa.int64()), ("body_post", pa.int64()), ("weight", pa.int32())])
+    partial, options = folder / "weights.partial", pa.ipc.IpcWriteOptions(compression="lz4")
+    with pa.OSFile(str(partial), "wb") as file, pa.ipc.new_file(file, schema, options=options) as out:
+        for start in range(0, MALE_CNS_ROWS, part):
+            n = min(part, MALE_CNS_ROWS - start)
+            ends = ids[rng.integers(0, bodies, (2, n))]
+            columns = [ends[0], ends[1], rng.geometric(0.3, n).astype(np.int32)]
+            out.write_table(pa.table(columns, schema=schema), max_chunksize=1 << 16)
+    partial.rename(folder / "connectome-weights.feather")
+
+
+def table(folder: Path | None = None, flyvis: Path | None = None, male_cns: bool = False) -> str:
     """The measurements, in Markdown."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = folder or Path(temporary)
@@ -123,6 +218,10 @@ def table(folder: Path | None = None, flyvis: Path | None = None) -> str:
         rows = table_head("data", "neurons", "connections", "projections", *times)
         folders = {kind: str(folder / kind) for kind in ("csv", "parquet")}
         cases = {name: reading.format(**folders) for name, reading in CASES.items()}
+        if male_cns:
+            if not (folder / "male_cns" / "connectome-weights.feather").exists():
+                write_male_cns(folder / "male_cns")
+            cases["Feather, the male CNS"] = f"read_release('male-cns', {str(folder / 'male_cns')!r})"
         if flyvis is not None and flyvis.exists():
             cases["flyvis, extent 15"] = f"read_flyvis({str(flyvis)!r})"
         for name, reading in cases.items():
@@ -139,9 +238,15 @@ def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--folder", type=Path, help="of the data set; default: a temporary one")
     parser.add_argument("--flyvis", type=Path, help="fib25-fib19_v2.2.json of flyvis, if you have it")
+    parser.add_argument("--types", action="store_true", help="the data set of many cell types instead")
+    parser.add_argument("--male-cns", action="store_true", help="152 million rows, too (2 GB on disk)")
     parser.add_argument("--write", type=Path, help="page to refresh")
     options = parser.parse_args()
-    found = f"{machine_line(describe_machine())}\n\n{table(options.folder, options.flyvis)}"
+    if options.types:
+        measured = types_table(options.folder)
+    else:
+        measured = table(options.folder, options.flyvis, options.male_cns)
+    found = f"{machine_line(describe_machine())}\n\n{measured}"
     print(f"\n{found}")
     if options.write:
         replace_in_page(options.write, found)

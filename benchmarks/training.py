@@ -219,6 +219,47 @@ def _products(matrix: torch.Tensor, h: torch.Tensor, out: torch.Tensor | None) -
         _ = matrix @ h if out is None else torch.addmm(out, matrix, h, beta=0, out=out)
 
 
+def one_step(run: Run) -> None:
+    """One step a call: of a small network against `nn.RNNCell`, of a large one against its bare product."""
+    small = b.Case("", partial(b.two_regions, 40, 0.5), device=run.device).network("auto")
+    cell = torch.nn.RNNCell(1, 40, device=run.device)
+    state, u = small.initial_state(1), torch.zeros(1, 0, device=run.device)
+    given = torch.zeros(1, 1, device=run.device), torch.zeros(1, 40, device=run.device)
+    cases: tuple[tuple[str, Callable[[], object]], ...] = (
+        ("net.step", partial(small.step, u, state)),
+        ("nn.RNNCell", partial(cell, *given)),
+    )
+    for enabled, how in ((True, "with gradients"), (False, "without gradients")):
+        runs = {name: partial(_calls, call, enabled, 50 * STEPS) for name, call in cases}
+        timed = side_by_side(runs, REPEATS, random.Random(0), run.device)
+        for name, bound in (("net.step", 0.1), ("nn.RNNCell", None)):
+            ms = timed[name].median / (50 * STEPS)
+            run.add("40 units, one step a call", f"{name}, {how}", ms, bound, unit=" ms", least=False)
+    for batch in (1, 32):
+        net = b.Case("", partial(b.two_regions, 10_000, None, 100), device=run.device).network("csr")
+        matrix, u = net.effective_W_rec.detach(), torch.zeros(batch, 0, device=run.device)
+        start = net.initial_state(batch)
+        h = torch.rand(10_000, batch, device=run.device)
+        large: dict[str, Callable[[], object]] = {
+            "no gradients": partial(_calls, partial(net.step, u, start), False, STEPS),
+            "gradients": partial(_calls, partial(net.step, u, start), True, STEPS),
+            "product": partial(_products, matrix, h, torch.empty_like(h)),
+        }
+        if batch == 1:
+            large["product"] = partial(_products, matrix, h[:, 0].contiguous(), None)
+        timed = side_by_side(large, REPEATS, random.Random(0), run.device)
+        label = f"10,000 units, 100 synapses each, batch {batch}, one step a call"
+        for name in ("no gradients", "gradients"):
+            ratio = timed[name].median / timed["product"].median
+            run.add(label, f"time over that of the bare product, {name}", ratio, 1.3, least=False)
+
+
+def _calls(call: Callable[[], object], gradients: bool, times: int) -> None:
+    with torch.set_grad_enabled(gradients):
+        for _ in range(times):
+            call()
+
+
 def big(run: Run) -> None:
     """5 million synapses, trained."""
     gigabytes, losses = in_fresh_process(train_big, run.device)
@@ -247,7 +288,7 @@ def train_big(device: str) -> tuple[float, list[float]]:
 def table(device: str = "cpu") -> tuple[str, list[Bound]]:
     """Measure; Markdown of the bounds and of every entry, and the bounds."""
     run = Run(device)
-    for part in (large, small, full_blocks, inference, big):
+    for part in (large, small, full_blocks, inference, one_step, big):
         part(run)
     head = table_head("network", "measured", "value", "bound", "")
     text = "\n".join([*head, *(bound.row() for bound in run.bounds)])

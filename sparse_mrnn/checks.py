@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import operator
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -117,6 +117,33 @@ def name_text(value: Any) -> str | None:
         return None if isinstance(value, bool | np.bool_) else str(operator.index(value))
     except (TypeError, ValueError, RuntimeError):  # RuntimeError: a tensor of several numbers
         return None
+
+
+def values_by_column(given: Mapping[Any, Any], what: str, error: Error) -> dict[str, list[Any]]:
+    """Return columns of a table of units and the values wanted of each, as lists of text and numbers.
+
+    Raises
+    ------
+    error
+        If there is no column or no value, or one is neither text nor a number.
+
+    Examples
+    --------
+    >>> values_by_column({"side": "left", "layer": np.array([2, 3])}, "units", ValueError)
+    {'side': ['left'], 'layer': [2, 3]}
+    """
+    found: dict[str, list[Any]] = {}
+    for column, given_values in given.items():
+        single = isinstance(given_values, str) or not isinstance(given_values, Iterable)
+        values = [given_values] if single else list(given_values)
+        values = [value.item() if isinstance(value, np.generic) else value for value in values]
+        fit = values and all(isinstance(value, str | int | float) for value in values)
+        if not isinstance(column, str) or not fit:
+            raise error(f"{what}: {shown({column: given_values})} is not a column and its value or values.")
+        found[column] = values
+    if not found:
+        raise error(f"{what} is empty; name at least one column.")
+    return found
 
 
 def names_of(given: Any, what: str, error: Error) -> tuple[str, ...]:

@@ -62,10 +62,10 @@ class Dynamics:
         ``inputs`` are as for `constant_inputs`; ``stim``, shape (units,) or (columns, units), or a mapping
         from regions to numbers, is current added to the units. Messages call the analysis ``what``.
         """
-        if type(net).step is mRNNBase.step:
+        if type(net).equation is mRNNBase.equation:
             raise AnalysisError(f"{what}: {type(net).__name__} has no dynamics; use mRNN or ElmanmRNN.")
-        if len(net.step.states) > 1:
-            names = ", ".join(net.step.states)
+        if len(net.equation.states) > 1:
+            names = ", ".join(net.equation.states)
             raise AnalysisError(f"{what}: a unit of {type(net).__name__} has several states ({names}).")
         rec, inp = net.weights("recurrent"), net.weights("input")
         if has_delays(rec, net.dt):
@@ -81,7 +81,7 @@ class Dynamics:
             pattern, values = effective_weights(rec, what=what)
             given = net.step_parameters().items()
             parameters = {name: p.detach().double().expand(n, 1) for name, p in given}
-            tau, equation = net.unit_time_constants(), net.step  # here, it has no gradients of parameters
+            tau, equation = net.unit_time_constants(), net.equation  # here, it has no gradients of parameters
         every = torch.arange(n, device=net.device)
         return cls(pattern, values, drive, equation, parameters, tau, every)
 

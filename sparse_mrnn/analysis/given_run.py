@@ -35,11 +35,8 @@ class GivenRun:
         self.replayed: ReplayedDrive | None = None
         self.arrays: dict[str, Tensor] = {}
         if inputs is None and stim is None and "stimulus" in self.blocks.attributes:
-            self.replayed = ReplayedDrive(net, self.blocks.attributes)
-            if self.replayed.batch != self.trials:
-                what = f"the recording has {self.trials} of the {self.replayed.batch} trials of its run"
-                raise RecordingError(f"{what}, so its inputs are not known; pass inputs= and stim=.")
-            self.replayed.take(before)
+            self.replayed = ReplayedDrive(net, self.blocks.attributes, self.trials)
+            self.replayed.skip(before)
         for name, values, kind in (("inputs", inputs, "input"), ("stim", stim, "recurrent")):
             if values is not None:
                 array = torch.as_tensor(self._laid_out(values, name))

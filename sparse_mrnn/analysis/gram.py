@@ -245,12 +245,16 @@ class _Reader:
         trials, _, n = blocks.shape
         self.blocks, self.samples = blocks, samples
         self.ranges = list(blocks.ranges(blocks.itemsize * trials * n, size))
+        self._latest: tuple[int, Any] = -1, None
 
     def read(self, number: int) -> tuple[NDArray[np.int64], NDArray[Any]]:
-        """Read a block."""
-        start, stop = self.ranges[number]
-        row = self.samples.row[:, start:stop]
-        return row[row >= 0], self.blocks.read(start, stop)[row >= 0]
+        """Read a block, unless it is the one that was read last."""
+        if self._latest[0] != number:
+            start, stop = self.ranges[number]
+            row = self.samples.row[:, start:stop]
+            self._latest = number, (row[row >= 0], self.blocks.read(start, stop)[row >= 0])
+        found: tuple[NDArray[np.int64], NDArray[Any]] = self._latest[1]
+        return found
 
     def __iter__(self) -> Iterator[tuple[NDArray[np.int64], NDArray[Any]]]:
         return map(self.read, range(len(self.ranges)))
@@ -268,7 +272,7 @@ def add_up(blocks: TimeBlocks, samples: Samples, grams: Sequence[Gram]) -> None:
             gram.add(rows, states)
         for each in of_samples:
             each.add_pairs(rows, states, None, None)
-        for other in range(k + 1, len(reader.ranges)) if of_samples else ():
+        for other in range(len(reader.ranges) - 1, k, -1) if of_samples else ():  # ends with the next one
             theirs, their_states = reader.read(other)
             for each in of_samples:
                 each.add_pairs(rows, states, theirs, their_states)

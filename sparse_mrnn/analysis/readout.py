@@ -92,8 +92,9 @@ def ridge_readout(
 ) -> Any:
     """Fit targets linearly to states by ridge regression, in one or two passes over a recording on disk.
 
-    Memory does not grow with the duration if there are fewer units than samples. Else, up to 1 GiB of states
-    is kept at a time; states of m times that are read (m + 1) / 2 times, and once more for the weights.
+    Memory does not grow with the duration if there are fewer units than samples. Else two blocks of up to 1
+    GiB of states are kept at a time; m blocks are read (m - 1) / 2 + 1 / m times, and once more for the
+    weights: twice up to 2 GiB of states.
 
     Parameters
     ----------

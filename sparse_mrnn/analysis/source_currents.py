@@ -8,7 +8,7 @@ recorded times at once.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -74,7 +74,7 @@ def currents(
     out : path, optional
         Write a Zarr store here, block by block, and return it opened lazily.
     overwrite : bool
-        Replace what is at ``out``.
+        Replace the currents that are at ``out``.
 
     Returns
     -------
@@ -114,6 +114,8 @@ def currents(
     path = None if out is None else path_of(out, "currents: out", AnalysisError)
     if path is not None and path.exists() and not overwrite:
         raise AnalysisError(f"currents: {path} exists; pass overwrite=True to replace it.")
+    if path is not None and path.exists() and not (path / "current").is_dir():
+        raise AnalysisError(f"currents: {path} does not hold currents; it is not replaced, choose another.")
     units = _targets(net, targets)
     given = GivenRun(net, activity, inputs, stim, h0)
     rows = _rows(net, units, by_key=by_key, split=split, mean=mean, drive=given.drive)
@@ -255,10 +257,9 @@ def _store(
 ) -> Iterator[Any]:
     """An array in a new Zarr store with these coordinates, which is at ``path`` once it is whole."""
     zarr = need("zarr", "currents on disk")
-    write: Callable[..., Any] = template.to_zarr
     try:
         with replacing_folder(path) as partial:
-            write(partial, mode="w", zarr_format=2, consolidated=False)
+            template.to_zarr(partial, mode="w", zarr_format=2, consolidated=False)
             group = zarr.open_group(str(partial), mode="r+", zarr_format=2)
             chunks = (1, *shape[1:-2], length, max(shape[-1], 1))
             names = " ".join(str(n) for n, c in template.coords.items() if n not in c.dims and c.dims)

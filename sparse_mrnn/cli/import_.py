@@ -11,14 +11,16 @@ from typer import Argument, Option
 from sparse_mrnn.cli.common import app, out, report_errors, say
 from sparse_mrnn.errors import ConnectomeError
 
-Kind = StrEnum("Kind", "table flywire neuprint celegans flyvis matrix graphml tvb sonata")
+Kind = StrEnum("Kind", "table release flywire neuprint celegans flyvis matrix graphml tvb sonata")
+TEXT = {"delimiter", "comment", "decimal"}
 OPTIONS_OF_KIND = {
-    Kind.table: {"neurons", "source", "target", "weight", "neuron", "delimiter"},
-    Kind.flywire: {"connections"},
+    Kind.table: {"neurons", "source", "target", "weight", "neuron", "columns", "undirected", *TEXT},
+    Kind.release: {"release"},
+    Kind.flywire: {"connections", "neurons"},
     Kind.neuprint: set(),
     Kind.celegans: {"spectral_radius"},
     Kind.flyvis: {"extent", "fill"},
-    Kind.matrix: {"orientation", "labels", "neurons", "neuron", "variable"},
+    Kind.matrix: {"orientation", "triangle", "labels", "neurons", "neuron", "variable", *TEXT},
     Kind.graphml: {"weight", "neuron"},
     Kind.tvb: {"units", "fan_in", "speed", "gain", "name"},
     Kind.sonata: {"edges", "node_types", "edge_types", "weight"},
@@ -33,6 +35,7 @@ def import_(
     out_path: Annotated[Path, Option("--out", help="SONATA folder to write.")] = Path("network"),
     force: Annotated[bool, Option("--force", help="Replace an existing network.")] = False,
     regions: Annotated[str | None, Option(help="Column(s) of the regions, comma-separated.")] = None,
+    one_region: Annotated[bool, Option("--one-region", help="Put all neurons into one region.")] = False,
     parent: Annotated[str | None, Option(help="Column with the parents of regions.")] = None,
     transmitter: Annotated[str | None, Option(help="Column with transmitters.")] = None,
     signs: Annotated[str | None, Option(help="fly, vertebrate, or ach=1,gaba=-1,....")] = None,
@@ -54,17 +57,28 @@ def import_(
     select: Annotated[list[str] | None, Option(help="COLUMN=VALUE[,VALUE...] to keep; repeatable.")] = None,
     keep_isolated: Annotated[bool | None, Option(help="Keep neurons without connections.")] = None,
     unknown: Annotated[str | None, Option(help="Edges with unknown neurons: error, drop or keep.")] = None,
+    missing_ids: Annotated[str | None, Option(help="Rows without an id, or NA: error, drop or keep.")] = None,
+    repeated_ids: Annotated[str | None, Option(help="Neurons with several rows: error, first, drop.")] = None,
     trainable: Annotated[bool | None, Option(help="Train the weights.")] = None,
     name: Annotated[str | None, Option(help="Name of the network.")] = None,
-    neurons: Annotated[Path | None, Option(help="table, matrix: the table of neurons.")] = None,
+    neurons: Annotated[
+        list[str] | None,
+        Option(help="table, matrix: the table of neurons; flywire: its file's name; repeatable."),
+    ] = None,
     source: Annotated[str | None, Option(help="table: column with the source.")] = None,
     target: Annotated[str | None, Option(help="table: column with the target.")] = None,
     weight: Annotated[str | None, Option(help="table, graphml, sonata: the weight.")] = None,
     neuron: Annotated[str | None, Option(help="table, matrix, graphml: column with the ids.")] = None,
-    delimiter: Annotated[str | None, Option(help="table: between columns.")] = None,
+    columns: Annotated[str | None, Option(help="table: columns without a header, comma-separated.")] = None,
+    undirected: Annotated[bool | None, Option(help="table: rows are connections in both directions.")] = None,
+    delimiter: Annotated[str | None, Option(help="table, matrix: between columns.")] = None,
+    comment: Annotated[str | None, Option(help="table, matrix: start of lines that are left out.")] = None,
+    decimal: Annotated[str | None, Option(help="table, matrix: decimal sign.")] = None,
+    release: Annotated[str | None, Option(help="release: male-cns, banc, manc, hemibrain, ....")] = None,
     connections: Annotated[str | None, Option(help="flywire: file of the connections.")] = None,
     extent: Annotated[int | None, Option(help="flyvis: radius in columns; 15 by default.")] = None,
     fill: Annotated[float | None, Option(help="flyvis: synapses assumed in gaps; 1 by default.")] = None,
+    triangle: Annotated[str | None, Option(help="matrix: mirror or directed, if one side has all.")] = None,
     orientation: Annotated[str | None, Option(help="matrix: target_source or source_target.")] = None,
     labels: Annotated[Path | None, Option(help="matrix: file with a label per line.")] = None,
     variable: Annotated[str | None, Option(help="matrix: which one of a file with several.")] = None,
@@ -82,7 +96,7 @@ def import_(
         from sparse_mrnn import connectome, fly_vision
         from sparse_mrnn.interop.sonata import read_sonata, write_sonata
 
-        apart = ("kind", "path", "out_path", "force", "seed")
+        apart = ("kind", "path", "out_path", "force", "seed", "one_region")
         options = {key: value for key, value in given.items() if key not in apart and value is not None}
         for key in options:
             option = f"--{key.replace('_', '-')}"
@@ -94,11 +108,18 @@ def import_(
                 raise ConnectomeError(f"{kind} takes no {option}.")
         if (path is None) != (kind is Kind.celegans):
             raise ConnectomeError("celegans takes no path." if path else f"{kind} needs a path.")
+        if one_region and (regions is not None or kind in (Kind.celegans, Kind.tvb)):
+            problem = "exclude each other" if regions is not None else f"do not apply to {kind}"
+            raise ConnectomeError(f"--one-region and --regions {problem}.")
+        if kind is Kind.release and release is None:
+            raise ConnectomeError(f"give --release, one of {', '.join(connectome.RELEASES)}.")
         if out_path.exists() and not force:
             raise ConnectomeError(f"{out_path} exists; choose another --out, or replace it with --force.")
         room = fly_vision if kind is Kind.flyvis else connectome
         reader = read_sonata if kind is Kind.sonata else getattr(room, f"read_{kind}")
-        graph, report = reader(*([] if path is None else [path]), **_parsed(options))
+        options = _parsed(options) | ({"regions": None} if one_region else {})
+        first = [] if release is None else [options.pop("release")]
+        graph, report = reader(*first, *([] if path is None else [path]), **options)
         write_sonata(graph, out_path, seed=seed, overwrite=force)
         out.print(report)
         say(f"wrote {out_path}", wrap=False)
@@ -109,6 +130,10 @@ def _parsed(options: dict[str, Any]) -> dict[str, Any]:
     if "regions" in options:
         columns = options["regions"].split(",")
         options["regions"] = columns[0] if len(columns) == 1 else columns
+    if "columns" in options:
+        options["columns"] = [name.strip() for name in options["columns"].split(",")]
+    if len(options.get("neurons", [])) == 1:
+        options["neurons"] = options["neurons"][0]
     if "select" in options:
         pairs = [text.partition("=") for text in options["select"]]
         for column, equals, values in pairs:

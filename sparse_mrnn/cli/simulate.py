@@ -144,7 +144,8 @@ def _in_one_process(
         warnings.warn(NOTHING_DRIVES, stacklevel=1)
     units, synapses = net.graph.n_units, net.weights("recurrent").nnz
     told(f"{units:,} units, {synapses:,} synapses on {net.device}; seed {options.seed}")
-    return run_in_one_process(net, options)
+    recording: xarray.Dataset = run_in_one_process(net, options)
+    return recording
 
 
 def _on_ranks(

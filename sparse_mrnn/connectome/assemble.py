@@ -15,6 +15,7 @@ from sparse_mrnn.connectome.regions import regions_of
 from sparse_mrnn.connectome.report import ImportReport, region_rows
 from sparse_mrnn.connectome.settings import ImportSettings
 from sparse_mrnn.connectome.signs import Signs, signs_of
+from sparse_mrnn.connectome.unit_columns import unit_columns
 from sparse_mrnn.declaration.graph import RegionGraph
 from sparse_mrnn.errors import ConnectomeError
 from sparse_mrnn.spectral import spectral_radius
@@ -36,11 +37,13 @@ def graph_from_tables(tables: ConnectomeTables, settings: ImportSettings) -> tup
     """Turn tables into a graph. O(rows log rows) time; the tables themselves are not copied."""
     if len(tables.edges) == 0 and tables.neurons is None:
         raise ConnectomeError(f"{tables.edges.name}: there is a header but no rows, and no neuron table.")
+    kept = [settings.keep] if isinstance(settings.keep, str) else settings.keep
+    tables.check(list(kept))
     of_rows = settings.transmitter, settings.sign, settings.confidence, settings.delay
     tables.check([column for column in (*settings.region_columns, *of_rows) if column])
     rows = edge_rows(tables, settings)
     regions, delays = regions_of(tables, rows, settings), delays_of(tables, rows, settings)
-    signs = signs_of(tables, rows, settings)
+    signs, columns = signs_of(tables, rows, settings), unit_columns(tables, rows)
     order = np.argsort(np.where(rows.selected, regions.code, -1), kind="stable")
     units = order[len(order) - int(rows.selected.sum()) :]
     rows.in_order(units)  # before matrices are made, which need no other order then
@@ -80,6 +83,7 @@ def graph_from_tables(tables: ConnectomeTables, settings: ImportSettings) -> tup
             sign=REGION_SIGN[int(of_units[0])] if (of_units == of_units[0]).all() else of_units,
             unit_ids=[str(name) for name in ids[start:stop]],
             positions=where if where is not None and np.isfinite(where).all() else None,
+            unit_table={name: values[members] for name, values in columns.items()} or None,
         )  # fmt: skip
     for (key, sign, delay), matrix in keys.items():
         graph.add_projections(
@@ -90,14 +94,17 @@ def graph_from_tables(tables: ConnectomeTables, settings: ImportSettings) -> tup
     n = graph.n_units
     onto, out_of = _degrees(matrices, n)
     tables_read = [table for table in (tables.neurons, tables.edges) if table is not None]
-    notes = [*tables.notes, *regions.notes, *(delays.notes if delays is not None else ())]
+    notes = [note for table in tables_read for note in table.notes]
+    notes += [*tables.notes, *regions.notes, *(delays.notes if delays is not None else ())]
+    if columns:
+        notes.append(f"units have the columns {', '.join(columns)} (net.units)")
     if tables.weight is None:
         notes.append("without a column of weights, every row is one synapse")
     if how == SCALES["none"]:
         raw = "raw counts make activity grow without bound in most models"
         notes.append(f"{raw}; give a spectral radius or a scale to simulate")
     report = ImportReport(
-        source=tables.label, rows={table.name: len(table) for table in tables_read}, dropped=dropped,
+        source=tables.label, rows={table.name: table.rows_read for table in tables_read}, dropped=dropped,
         neurons=n, isolated=int(isolated.sum()), edges=edges, synapses=synapses,
         merged=sum(m.nnz for m in matrices), density=_pairs(matrices) / n**2, signs=signs.tally, weights=how,
         regions=region_rows(graph, onto, out_of), projections=graph.number_of_edges(), notes=tuple(notes),
@@ -113,7 +120,10 @@ def _signed_matrices(
     tables: ConnectomeTables, rows: EdgeRows, signs: Signs, delays: Delays | None,
     of_units: NDArray[np.int8] | None, settings: ImportSettings,
 ) -> Matrices:
-    """Make the matrix of every projection key, sign and delay. Rows between the same neurons are summed."""
+    """Make the matrix of every projection key, sign and delay. Rows between the same neurons are summed.
+
+    Weights of ``rows`` get their signs.
+    """
     labels, apart, sizes = ["default"], [], []  # codes that keep rows apart, and how many of each there are
     if settings.parallel != "sum":
         code, labels = tables.edges.labels(tables.edges.need(settings.parallel))
@@ -142,8 +152,10 @@ def _signed_matrices(
         words += [SIGN_KEYS[common]] if common is not None else []
         words += [f"{delay:.12g} ms"] if delay is not None and several else []
         key = " ".join(words[labels == ["default"] and len(words) > 1 :])
-        value = np.where(sign == 0, weight, np.abs(weight) * sign)
-        matrices[key, common, delay] = sp.coo_array((value, (target, source)), shape=shape).tocsr()
+        if weight.min(initial=0) < 0:
+            np.abs(weight, out=weight, where=sign != 0)
+        np.multiply(weight, sign, out=weight, where=sign != 0)  # in place: rows may be hundreds of millions
+        matrices[key, common, delay] = sp.coo_array((weight, (target, source)), shape=shape).tocsr()
     return matrices
 
 

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sparse_mrnn.connectome.delimited_text import Dialect
+from sparse_mrnn.connectome.delimited_text import COMMENTS, Dialect, is_nameless
 from sparse_mrnn.errors import ConnectomeError, MissingExtraError, suggest
 
 Codes = NDArray[np.int32]
 INTEGER = r"^(0|-?[1-9][0-9]*)$"
 NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
+WHOLE = r"^-?[0-9]+(\.0*)?$|^-?[0-9](\.[0-9]{1,3})?e\+?[0-9]{1,2}$"
+"""Integers as software writes floats that hold them exactly; with more digits, 1.23457e+11 has lost some."""
+MISSING = frozenset(
+    [
+        "na", "n/a", "n.a.", "n.a", "#n/a", "#n/a n/a", "#na", "<na>", "na_integer_", "na_character_", "nan",
+        "-nan", "+nan", "nat", "null", "(null)", "<null>", "[null]", "none", "nil", "missing", "undefined",
+        "\\n", "#value!", "#ref!", "#div/0!", "#name?", "#null!", "#num!", "1.#ind", "-1.#ind", "1.#qnan",
+        "-1.#qnan", ".", "..", "-", "--", "?", "_", "*",
+    ]
+)  # fmt: skip
+"""Words of R, pandas, Excel, SQL and people for an id that is missing, in lower case."""
 
 
 def arrow() -> Any:
@@ -32,7 +44,10 @@ def arrow() -> Any:
 
 @dataclass(frozen=True, eq=False)
 class Ids:
-    """The neuron ids of a column: the distinct ones (pyarrow, int64 or text), and which one each row has."""
+    """The neuron ids of a column: the distinct ones (pyarrow, int64 or text), and which one each row has.
+
+    A row whose id is missing has the code -1.
+    """
 
     values: Any
     codes: Codes
@@ -42,8 +57,9 @@ class Ids:
 
     @property
     def rows(self) -> Any:
-        """The id of every row, as a pyarrow array."""
-        return self.values.take(arrow().array(self.codes))
+        """The id of every row, as a pyarrow array; null if it is missing."""
+        pa = arrow()
+        return self.values.take(pa.array(self.codes, mask=self.codes < 0))
 
 
 def comparable(*columns: Ids) -> list[Ids]:
@@ -53,7 +69,7 @@ def comparable(*columns: Ids) -> list[Ids]:
     return [Ids(ids.values.cast(text), ids.codes) for ids in columns] if some_text else list(columns)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class ColumnTable:
     """Columns with their origin, so that an error can name file, line and column."""
 
@@ -62,9 +78,24 @@ class ColumnTable:
     path: Path | None = None  # of a text file, to find the line of a row
     dialect: Dialect | None = None
     known: tuple[str, ...] = ()  # columns that there are, read or not; what an error lists
+    origin: NDArray[np.int64] | None = None  # the row of the file that each row was, if some were left out
+    names: bool = False  # ids are names that no software wrote for a missing one, such as nodes of a graph
+    notes: tuple[str, ...] = ()  # on how the file was read
+    dropped: dict[str, int] = field(default_factory=dict)  # how many rows were left out, by reason
+    rows: int = -1
+    forgotten: frozenset[str] = frozenset()  # columns that were read and are not kept
+
+    def __post_init__(self) -> None:
+        self.rows = int(self.data.num_rows)
+        self.forgotten = self.forgotten - set(self.columns)
 
     def __len__(self) -> int:
-        return int(self.data.num_rows)
+        return self.rows
+
+    @property
+    def rows_read(self) -> int:
+        """Rows before some were left out."""
+        return self.rows + sum(self.dropped.values())
 
     @property
     def columns(self) -> list[str]:
@@ -74,13 +105,34 @@ class ColumnTable:
     @property
     def not_read(self) -> tuple[str, ...]:
         """The names of columns that there are and that were not read."""
-        return tuple(column for column in self.known if column not in self.columns)
+        read = {*self.columns, *self.forgotten}
+        return tuple(column for column in self.known if column not in read and not is_nameless(column))
 
     def location(self, row: int, column: str) -> str:
         """Say where a value is: file, line (or row) and column."""
+        row = row if self.origin is None else int(self.origin[row])
         if self.path is not None and self.dialect is not None:
             return f"{self.name}, line {self.dialect.line_of(self.path, row)}, column {column!r}"
         return f"{self.name}, row {row}, column {column!r}"
+
+    def only(self, kept: NDArray[np.bool_], reason: str) -> ColumnTable:
+        """Leave out some rows, which are counted under a reason."""
+        if kept.all():
+            return self
+        origin = np.flatnonzero(kept) if self.origin is None else self.origin[kept]
+        dropped = {**self.dropped, reason: int((~kept).sum())}
+        return replace(self, data=self.data.filter(arrow().array(kept)), origin=origin, dropped=dropped)
+
+    def with_ids(self, column: str, missing: str) -> ColumnTable:
+        """Leave out rows without an id, if ``missing`` (the setting ``missing_ids``) allows it."""
+        kept = self.ids(column, missing).codes >= 0
+        return self.only(kept, f"rows of {self.name} without a neuron's id")
+
+    def forget(self, columns: Collection[str]) -> None:
+        """Let go of columns that were read, and of their memory."""
+        self.forgotten |= set(self.columns).intersection(columns)
+        self.data = self.data.select([column for column in self.columns if column not in columns])
+        arrow().default_memory_pool().release_unused()
 
     def need(self, column: str) -> str:
         """Return the column's name; if the table lacks it, raise an error that lists the columns."""
@@ -89,63 +141,152 @@ class ColumnTable:
         hint = listed(column, self.known or self.columns)
         raise ConnectomeError(f"{self.name}: column {column!r} is missing. {hint}")
 
-    def ids(self, column: str) -> Ids:
-        """Read ids: as integers if each is written like one (no leading zeros), else as trimmed text."""
+    def ids(self, column: str, missing: str = "error") -> Ids:
+        """Read ids: as integers if each is written like one (no leading zeros), else as trimmed text.
+
+        ``missing`` is the setting ``missing_ids``.
+        """
         pa = arrow()
         kind, where = self.data.column(self.need(column)).type, f"{self.name}, column {column!r}"
         kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-        if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
-            raise ConnectomeError(
-                f"{where}: ids are floating-point numbers, which lose the last digits of 64-bit ids. Read "
-                f"the table again with dtype={{{column!r}: 'int64'}} (pandas; 'Int64' with gaps), or as text."
-            )
         text = (pa.string(), pa.large_string(), pa.string_view(), pa.null())
-        if not (pa.types.is_integer(kind) or kind in text):
+        numeric = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
+        if not (numeric or kind in text):
             raise ConnectomeError(f"{where}: ids are of type {kind}; they must be integers or text.")
         values, codes = self._distinct(column)
-        missing = np.flatnonzero(codes < 0)
-        if len(missing):
-            problem = f"the id is missing ({len(missing)} are). Remove the row or fill it in."
-            raise ConnectomeError(f"{self.location(int(missing[0]), column)}: {problem}")
-        used = np.bincount(codes, minlength=len(values)) > 0
+        if pa.types.is_floating(values.type) or pa.types.is_decimal(values.type):
+            values = self._exact(values, column, kind)
+        elif not pa.types.is_integer(values.type):
+            missing = "error" if self.names else missing
+            values, codes = self._without_words(values, codes, column, missing)
+            self._refuse_comments(values, codes, column)
+            values, codes = self._whole(values, codes, column)
+        if missing == "error" and (codes < 0).any():
+            row, count = int(np.argmax(codes < 0)), int((codes < 0).sum())
+            problem = f"the id is missing ({count:,} are)"
+            advice = "Fill it in, or leave out such rows, which are counted, with missing_ids='drop'."
+            raise ConnectomeError(f"{self.location(row, column)}: {problem}. {advice}")
+        used = np.bincount(codes[codes >= 0] if missing != "error" else codes, minlength=len(values)) > 0
         if not used.all():  # categories of a DataFrame that no row has
-            values, codes = values.filter(pa.array(used)), (np.cumsum(used, dtype=np.int32) - 1)[codes]
-        if not pa.types.is_integer(values.type):
-            self._refuse_floats(values, codes, column)
-            if not pa.compute.all(pa.compute.match_substring_regex(values, INTEGER), min_count=0).as_py():
-                return Ids(values, codes)
+            number = np.append(np.where(used, np.cumsum(used) - 1, -1), -1).astype(np.int32)
+            values, codes = values.filter(pa.array(used)), number[codes]
+        if not (pa.types.is_integer(values.type) or _all_match(values, INTEGER)):
+            return Ids(values, codes)
         try:
-            return Ids(values.cast(pa.int64()), codes)
+            values = values.cast(pa.int64())
         except pa.ArrowInvalid:  # beyond 64 bits
             return Ids(values.cast(pa.string()), codes)
+        return self._without_unsegmented(Ids(values, codes), column, missing)
 
-    def _refuse_floats(self, values: Any, codes: Codes, column: str) -> None:
-        """Refuse text of numbers only, one of them with a decimal point or exponent: it was a float once."""
-        compute = arrow().compute
+    def _exact(self, values: Any, column: str, kind: Any) -> Any:
+        """Convert floats to the integers they are, and refuse those that may have lost digits."""
+        pa = arrow()
+        most = {pa.float16(): 2**11, pa.float32(): 2**24}.get(kind, 2**53)
+        try:
+            whole = values.cast(pa.int64())
+            if pa.compute.all(pa.compute.less_equal(pa.compute.abs(whole), most - 1), min_count=0).as_py():
+                return whole
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            pass
+        raise ConnectomeError(
+            f"{self.name}, column {column!r}: ids are floating-point numbers, which lose the last digits of "
+            f"64-bit ids. Read the table again with dtype={{{column!r}: 'int64'}} (pandas; 'Int64' with "
+            "gaps), or as text."
+        )
+
+    def _without_words(self, values: Any, codes: Codes, column: str, missing: str) -> tuple[Any, Codes]:
+        """Give the code -1 to rows whose id is a word for a missing one."""
+        if missing == "keep" or self.names:
+            return values, codes
+        pa = arrow()
+        words = pa.compute.is_in(pa.compute.utf8_lower(values), value_set=pa.array(sorted(MISSING)))
+        words = words.to_numpy(zero_copy_only=False)
+        if not words.any():
+            return values, codes
+        number = np.append(np.where(words, -1, np.cumsum(~words) - 1), -1).astype(np.int32)
+        if missing == "error" and (number[codes] < 0).any():
+            row = int(np.argmax(number[codes] < 0))
+            what = "" if codes[row] < 0 else f", {values[int(codes[row])].as_py()!r}"
+            count = int((number[codes] < 0).sum())
+            raise ConnectomeError(
+                f"{self.location(row, column)}: the id is missing{what} ({count:,} are). "
+                "Leave out such rows, which are counted, with missing_ids='drop'; if it is a neuron's name, "
+                "give missing_ids='keep'."
+            )
+        return values.filter(pa.array(~words)), number[codes]
+
+    def _refuse_comments(self, values: Any, codes: Codes, column: str) -> None:
+        """Refuse ids at the start of a line that look like comments, unless ``comment`` was given."""
+        if self.dialect is None or self.dialect.comment_is_known or self.dialect.columns[0] != column:
+            return
+        pa = arrow()
+        for sign in COMMENTS:
+            found = pa.compute.starts_with(values, sign).to_numpy(zero_copy_only=False)
+            if found.any():
+                row = int(np.argmax(np.append(found, False)[codes]))
+                raise ConnectomeError(
+                    f"{self.location(row, column)}: the line starts with {sign!r}. Give comment={sign!r} to "
+                    "leave such lines out, or comment='' if it belongs to an id."
+                )
+
+    def _whole(self, values: Any, codes: Codes, column: str) -> tuple[Any, Codes]:
+        """Write ids such as 12.0 as integers; refuse numbers with a point or exponent that lost digits."""
+        pa = arrow()
+        compute = pa.compute
         floating = compute.match_substring_regex(values, r"^[+-]?[0-9]+(\.|[eE])")
         floating = floating.to_numpy(zero_copy_only=False)
-        if floating.any() and compute.all(compute.match_substring_regex(values, NUMBER)).as_py():
-            row = int(np.flatnonzero(floating[codes])[0])
-            value = values[int(codes[row])].as_py()
+        if not floating.any() or not _all_match(values, NUMBER):
+            return values, codes
+        texts, whole = values.to_pylist(), compute.match_substring_regex(values, WHOLE).to_pylist()
+        pairs = zip(texts, whole, strict=True)
+        exact = [w and float(t).is_integer() and abs(float(t)) < 2**53 for t, w in pairs]
+        wrong = np.array([not e for e in exact]) & floating
+        if wrong.any():
+            row = int(np.argmax(np.append(wrong, False)[codes]))
             raise ConnectomeError(
-                f"{self.location(row, column)}: the id {value} was written as a floating-point number, so "
-                "its last digits may be lost. Export the table again with ids as integers or text (pandas: "
-                f"dtype={{{column!r}: 'int64'}}, or 'Int64' with gaps)."
+                f"{self.location(row, column)}: the id {texts[int(codes[row])]} was written as a "
+                "floating-point number, so its last digits may be lost. Export the table again with ids as "
+                f"integers or text (pandas: dtype={{{column!r}: 'int64'}}, or 'Int64' with gaps)."
             )
+        texts = [str(int(float(t))) if f else t for t, f in zip(texts, floating.tolist(), strict=True)]
+        unified = pa.array(texts, pa.string()).dictionary_encode()
+        index = np.append(unified.indices.to_numpy(), -1).astype(np.int32)
+        return unified.dictionary, index[codes]
+
+    def _without_unsegmented(self, ids: Ids, column: str, missing: str) -> Ids:
+        """Give the code -1 to rows with CAVE's root id 0, a place that belongs to no neuron."""
+        if missing == "keep" or not re.search(r"root_?id$", column.strip(), re.IGNORECASE):
+            return ids
+        zero = ids.values.index(0).as_py()
+        if zero < 0:
+            return ids
+        number = np.arange(len(ids.values) + 1, dtype=np.int32)
+        number[zero:] -= 1
+        number[[zero, -1]] = -1
+        pa = arrow()
+        kept = pa.array(np.arange(len(ids.values)) != zero)
+        return Ids(ids.values.filter(kept), number[ids.codes])
+
+    def is_whole(self, column: str) -> bool:
+        """Tell if a column is of an integer type."""
+        return bool(arrow().types.is_integer(self.data.column(self.need(column)).type))
 
     def numbers(self, column: str) -> NDArray[np.float64]:
         """Read the finite numbers of a column."""
         pa = arrow()
-        values = self.data.column(self.need(column)).combine_chunks()
+        values = self.data.column(self.need(column))
         kind = values.type
         if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
-            text = self._cast(values, column, pa.string())
+            text = self._cast(values.combine_chunks(), column, pa.string())
             number = pa.compute.match_substring_regex(pa.compute.utf8_trim_whitespace(text), NUMBER)
             if pa.compute.any(pa.compute.invert(number)).as_py():
                 row = int(pa.compute.index(number, False).as_py())
                 raise ConnectomeError(f"{self.location(row, column)}: {text[row].as_py()!r} is not a number.")
-            values = text
-        numbers: NDArray[np.float64] = self._cast(values, column, pa.float64()).to_numpy(zero_copy_only=False)
+            values = pa.chunked_array([self._cast(text, column, pa.float64())])
+        numbers, start = np.empty(len(values)), 0
+        for chunk in values.chunks:  # without a copy of them all
+            numbers[start : start + len(chunk)] = chunk.to_numpy(zero_copy_only=False)
+            start += len(chunk)
         bad = np.flatnonzero(~np.isfinite(numbers))
         if len(bad):
             what = "the number is missing or NaN" if np.isnan(numbers[bad[0]]) else "the number is infinite"
@@ -196,6 +337,11 @@ class ColumnTable:
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError):
             problem = f"values of type {values.type} cannot be read as {kind}."
             raise ConnectomeError(f"{self.name}, column {column!r}: {problem}") from None
+
+
+def _all_match(texts: Any, pattern: str) -> bool:
+    compute = arrow().compute
+    return bool(compute.all(compute.match_substring_regex(texts, pattern), min_count=0).as_py())
 
 
 def dictionary_column(index: NDArray[Any], values: Sequence[str]) -> Any:

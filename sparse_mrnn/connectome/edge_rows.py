@@ -55,7 +55,7 @@ def indexed_edges(
 ) -> ColumnTable:
     """Make an edge table whose ends are indices into a list of ids; ``known`` columns may not all be read."""
     ends = {"(source)": dictionary_column(source, ids), "(target)": dictionary_column(target, ids)}
-    return ColumnTable(name, arrow().table({**columns, **ends}), known=tuple(known))
+    return ColumnTable(name, arrow().table({**columns, **ends}), known=tuple(known), names=True)
 
 
 def node_table(
@@ -64,7 +64,7 @@ def node_table(
     """Make a neuron table of a list of ids and the columns beside it; ``known`` as for `indexed_edges`."""
     pa = arrow()
     data = pa.table({**columns, "(neuron)": pa.array(ids, pa.string())})
-    return ColumnTable(name, data, known=tuple(known))
+    return ColumnTable(name, data, known=tuple(known), names=True)
 
 
 @dataclass(eq=False)
@@ -104,15 +104,19 @@ class EdgeRows:
 
 def edge_rows(tables: ConnectomeTables, settings: ImportSettings) -> EdgeRows:
     """Match the edges of two tables to their neurons, and leave out those that the settings exclude."""
-    ids, added, source, target = _matched(tables, settings)
+    ids, added, source, target, missing = _matched(tables, settings)
     weight = _weights(tables, settings)
     selected = _selected(tables, settings, ids, added)
     known = (source >= 0) & (target >= 0)
-    rows = EdgeRows(ids, added, selected, source, target, weight, known, {})
+    rows = EdgeRows(ids, added, selected, source, target, weight, known, _counted(tables))
     if added:
         rows.dropped["(neurons added from the edge table, without any other column)"] = added
+    if missing is not None:
+        rows.dropped["edges whose source or target has no id"] = int(missing.sum())
     if not known.all():
-        rows.dropped["edges with a neuron that the neuron table does not have"] = int((~known).sum())
+        unknown = int((~known if missing is None else ~known & ~missing).sum())
+        if unknown:
+            rows.dropped["edges with a neuron that the neuron table does not have"] = unknown
     if settings.select is not None:
         outside = known & ~(selected[source] & selected[target])
         rows.drop("edges with a neuron outside the selection", outside)
@@ -122,37 +126,53 @@ def edge_rows(tables: ConnectomeTables, settings: ImportSettings) -> EdgeRows:
     return rows
 
 
-def _matched(tables: ConnectomeTables, settings: ImportSettings) -> tuple[Any, int, Int32, Int32]:
-    """Number the neurons: their ids, how many the edge table alone has, and both ends of every row."""
-    ends = [tables.edges.ids(tables.source), tables.edges.ids(tables.target)]
+def _counted(tables: ConnectomeTables) -> dict[str, int]:
+    """Return how many rows were left out as the tables were read."""
+    neurons = {} if tables.neurons is None else tables.neurons.dropped
+    return {**tables.edges.dropped, **neurons}
+
+
+def _matched(
+    tables: ConnectomeTables, settings: ImportSettings
+) -> tuple[Any, int, Int32, Int32, Bool | None]:
+    """Number the neurons: their ids, how many the edge table alone has, both ends of every row.
+
+    The last array marks the rows without an id at one end; None if there are none.
+    """
+    ends: list[Ids] = []
+    for column, again in ((tables.source, {tables.target}), (tables.target, set())):
+        ends.append(tables.edges.ids(column, settings.missing_ids))
+        tables.edges.forget({column} - set(settings.edge_columns()) - again)
+    missing = (ends[0].codes < 0) | (ends[1].codes < 0)
+    without = missing if missing.any() else None
     if tables.neurons is None:
         ends = comparable(*ends)
         ids = _sorted_union(ends)
-        return ids, 0, *_indices(ids, ends)
-    own = tables.neurons.ids(tables.neuron)
+        return ids, 0, *_indices(ids, ends), without
+    own = tables.neurons.ids(tables.neuron, settings.missing_ids)
     if len(own) == 0:
         raise ConnectomeError(f"{tables.neurons.name}: there is a header but no rows.")
     refuse_repeats(tables.neurons, tables.neuron, own)
     own, *ends = comparable(own, *ends)
     ids = own.rows
     source, target = _indices(ids, ends)
-    missing = (source < 0) | (target < 0)
-    if not missing.any() or settings.unknown == "drop":
-        return ids, 0, source, target
+    unknown = ((source < 0) | (target < 0)) & ~missing
+    if not unknown.any() or settings.unknown == "drop":
+        return ids, 0, source, target, without
     if settings.unknown == "error":
-        row = int(np.flatnonzero(missing)[0])
+        row = int(np.flatnonzero(unknown)[0])
         end, column = (0, tables.source) if source[row] < 0 else (1, tables.target)
         value = ends[end].values[int(ends[end].codes[row])].as_py()
         raise ConnectomeError(
             f"{tables.edges.location(row, column)}: neuron {value} is not in {tables.neurons.name} "
-            f"({int(missing.sum()):,} of {len(missing):,} edges have such a neuron). Choose unknown='drop' "
+            f"({int(unknown.sum()):,} of {len(unknown):,} edges have such a neuron). Choose unknown='drop' "
             "to leave these edges out (they are counted) or unknown='keep' to add the neurons."
         )
     pa = arrow()
     union = _sorted_union(ends)
     new = union.filter(pa.compute.invert(pa.compute.is_in(union, value_set=ids)))
     ids = pa.concat_arrays([ids, new])
-    return ids, len(new), *_indices(ids, ends)
+    return ids, len(new), *_indices(ids, ends), without
 
 
 def _sorted_union(columns: Sequence[Ids]) -> Any:
@@ -162,11 +182,12 @@ def _sorted_union(columns: Sequence[Ids]) -> Any:
 
 
 def _indices(ids: Any, ends: Sequence[Ids]) -> tuple[Int32, Int32]:
-    """Give both ends of every row as indices into ``ids``; -1 if an id is not there."""
+    """Give both ends of every row as indices into ``ids``; -1 if an id is not there, or missing."""
     index_in = arrow().compute.index_in
     of_values = (index_in(end.values, value_set=ids).fill_null(-1) for end in ends)
     source, target = (
-        index.to_numpy(zero_copy_only=False)[end.codes] for index, end in zip(of_values, ends, strict=True)
+        np.append(index.to_numpy(zero_copy_only=False), np.int32(-1))[end.codes]
+        for index, end in zip(of_values, ends, strict=True)
     )
     return source, target
 
@@ -187,10 +208,15 @@ def _weights(tables: ConnectomeTables, settings: ImportSettings) -> NDArray[np.f
     """Read the synapse count (checked) or the real weight of every row."""
     if tables.weight is None:
         return np.ones(len(tables.edges))
+    whole = tables.edges.is_whole(tables.weight)
     weight = tables.edges.numbers(tables.weight)
-    if settings.counts:
-        whole = weight == np.floor(weight)
-        kinds = (("negative", weight < 0), ("not a whole number", ~whole), ("too large", weight > 2**53))
+    tables.edges.forget({tables.weight} - set(settings.edge_columns()))
+    fine = whole and weight.min(initial=0) >= 0 and weight.max(initial=0) <= 2**53
+    if settings.counts and not fine:
+        kinds = (
+            ("negative", weight < 0), ("not a whole number", weight != np.floor(weight)),
+            ("too large", weight > 2**53),
+        )  # fmt: skip
         for what, bad in kinds:
             if bad.any():
                 row = int(np.flatnonzero(bad)[0])
@@ -198,7 +224,7 @@ def _weights(tables: ConnectomeTables, settings: ImportSettings) -> NDArray[np.f
                 problem = f"the synapse count {weight[row]:g} is {what} ({int(bad.sum()):,} are)"
                 advice = "Correct it, or say counts=False if these are real-valued weights."
                 raise ConnectomeError(f"{where}: {problem}. {advice}")
-    elif (settings.transmitter or settings.sign) and (weight < 0).any():
+    elif not settings.counts and (settings.transmitter or settings.sign) and (weight < 0).any():
         row = int(np.flatnonzero(weight < 0)[0])
         column = settings.transmitter or settings.sign
         problem = f"is negative, but signs come from column {column!r}. Give one or the other."

@@ -156,8 +156,13 @@ def report_of(
     pairs = int((np.diff(row * n + matrix.indices) > 0).sum()) + 1 if edges else 0
     meaning = dict(inherit="by the source neuron", pos="excitatory", neg="inhibitory", free="unsigned")
     signs: Counter[str] = Counter()
-    for p in graph.projections("recurrent"):
-        signs[f"connections: {p.key}, {meaning[p.sign]}"] += 0 if p.synapses is None else p.synapses.nnz
+    every = graph.projection_columns("recurrent")
+    number = np.zeros(len(every))
+    number[every.is_explicit] = every.take(every.is_explicit).expected_synapses()
+    each = np.bincount(every.columns.setting, number, len(every.columns.settings))
+    for k in dict.fromkeys(every.columns.setting.tolist()):
+        key, attrs = every.columns.settings[k]
+        signs[f"connections: {key}, {meaning[attrs.get('sign', 'inherit')]}"] += int(each[k])
     return ImportReport(
         source=source, rows={"nodes": n, "edges": edges}, signs=dict(signs), weights=weights, notes=notes,
         neurons=n, isolated=int(((onto + out_of) == 0).sum()), edges=edges, merged=edges,

@@ -37,10 +37,13 @@ class ImportOptions(TypedDict, total=False):
     parallel: str
     delay: str | None
     delay_step: float | None
+    keep: str | Sequence[str]
     self_connections: bool
     select: Select | None
     keep_isolated: bool
     unknown: Literal["error", "drop", "keep"]
+    missing_ids: Literal["error", "drop", "keep"]
+    repeated_ids: Literal["error", "first", "drop"]
     trainable: bool
     share: bool | str | None
     name: str
@@ -95,6 +98,9 @@ class ImportSettings:
         projections; one without a delay, or of 0, takes one time step.
     delay_step : float, optional
         Round delays to multiples of this, ms. Default: as they are, or 0.1 if there are more than 100.
+    keep : str or sequence of str
+        Columns of the neuron table that units of the network have, beside those that other options name:
+        ``net.units`` has them, and they choose units. GraphML, networkx and SONATA keep all.
     self_connections : bool
         Keep connections of a neuron with itself.
     select : mapping or iterable, optional
@@ -103,6 +109,12 @@ class ImportSettings:
         Keep neurons without any connection.
     unknown : {"error", "drop", "keep"}
         Edges with neurons that the neuron table does not have; "keep" adds those neurons.
+    missing_ids : {"error", "drop", "keep"}
+        Rows whose id is blank or a word such as NA, NaN or NULL; "drop" leaves them out and counts them,
+        "keep" takes the word for a neuron's name (a blank is left out). CAVE's root id 0, which belongs to no
+        neuron, is left out and counted unless "keep".
+    repeated_ids : {"error", "first", "drop"}
+        Neurons with several rows in a neuron table: refused, their first row, or left out; counted.
     trainable : bool
     share : {"cell types", "source", "target"}, optional
         Learn gains of the weights, which stay as they are: one for each pair of regions (which are the cell
@@ -130,10 +142,13 @@ class ImportSettings:
     parallel: str = "sum"
     delay: str | None = None
     delay_step: float | None = None
+    keep: str | Sequence[str] = ()
     self_connections: bool = True
     select: Select | None = None
     keep_isolated: bool = True
     unknown: str = "error"
+    missing_ids: str = "error"
+    repeated_ids: str = "error"
     trainable: bool = True
     share: str | None = None
     name: str = ""
@@ -172,7 +187,9 @@ class ImportSettings:
     def neuron_columns(self) -> list[str]:
         """Columns the neuron table may have to give."""
         selected = list(self.select) if isinstance(self.select, Mapping) else []
-        columns = (*self.region_columns, self.parent, self.transmitter, self.confidence, self.sign, *selected)
+        kept = [self.keep] if isinstance(self.keep, str) else self.keep
+        columns = (*self.region_columns, self.parent, self.transmitter, self.confidence, self.sign)
+        columns += (*selected, *kept)
         return [column for column in columns if column]
 
     def edge_columns(self) -> list[str]:

@@ -40,9 +40,9 @@ histamine through HisCl; in vertebrates glutamate excites. Modulators have no si
 """
 
 SIGN_WORDS = {
-    **dict.fromkeys(("1", "+1", "1.0", "pos", "exc", "excitatory", "e"), 1),
-    **dict.fromkeys(("-1", "-1.0", "neg", "inh", "inhibitory", "i"), -1),
-    **dict.fromkeys(("0", "0.0"), 0),
+    **dict.fromkeys(("1", "+1", "1.0", "pos", "exc", "excitatory", "excitatory_neuron", "e"), 1),
+    **dict.fromkeys(("-1", "-1.0", "neg", "inh", "inhibitory", "inhibitory_neuron", "i"), -1),
+    **dict.fromkeys(("0", "0.0", "nonneuron"), 0),
 }
 
 

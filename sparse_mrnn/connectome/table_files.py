@@ -2,20 +2,40 @@
 
 from __future__ import annotations
 
+import contextlib
+import csv
+import io
+import itertools
 import os
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import scipy.sparse as sp
+
+from sparse_mrnn.connectome.column_names import plain_name
 from sparse_mrnn.connectome.column_table import ColumnTable, arrow, listed
-from sparse_mrnn.connectome.delimited_text import Dialect, explain, opened, sniff
+from sparse_mrnn.connectome.delimited_text import (
+    SAMPLE,
+    Dialect,
+    Named,
+    TextOptions,
+    Unnamed,
+    decimal_sign,
+    explain,
+    is_number,
+    sniff,
+)  # fmt: skip
 from sparse_mrnn.errors import ConnectomeError, suggest
 from sparse_mrnn.files.atomic import reason
 
 GROWTH, SPARED = 300, 64 << 20
 """A file may grow this many times in memory, and always to this many bytes; more is a decompression bomb."""
 BINARY = (".parquet", ".feather", ".arrow")
+CHUNK = 4 << 20
+"""Rows of a Parquet or Feather file whose ids are encoded at a time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,22 +46,35 @@ class TableSource:
     name: str  # in errors: the file's, or the caller's for a table in memory
     columns: tuple[str, ...]
     dialect: Dialect | None = None  # of a text file
+    decimal: str | None = None
 
     @classmethod
     def of(
-        cls, source: Any, name: str, *, delimiter: str | None = None, columns: Sequence[str] | None = None
+        cls, source: Any, name: str, text: TextOptions | None = None, named: Named = lambda cells: False,
+        unnamed: Unnamed = lambda rows, comments: None,
     ) -> TableSource:
         """Look at a table: .parquet, .feather and .arrow by suffix; else text, compressed or not.
 
-        ``delimiter`` and ``columns`` are as in `sniff`.
+        ``text``, ``named`` and ``unnamed`` are as in `sniff`.
         """
+        text = text or TextOptions()
         if isinstance(source, (str, os.PathLike)):
             path = _existing(Path(source))
             if path.suffix in BINARY:
                 return cls(path, path.name, _binary_columns(path))
-            dialect = sniff(path, delimiter, columns)
-            return cls(path, path.name, dialect.columns, dialect)
-        if _is_dataframe(source):  # it may have columns that arrow cannot hold
+            dialect = sniff(path, text, named, unnamed)
+            return cls(path, path.name, dialect.columns, dialect, text.decimal)
+        if sp.issparse(source):
+            raise ConnectomeError(f"{name}: a sparse matrix is not a table; see read_matrix.")
+        if isinstance(source, np.ndarray) and source.ndim == 2 and source.dtype.names is None:
+            names = text.columns or unnamed(source[:SAMPLE].astype(str).tolist(), ())
+            if names is None or len(names) != source.shape[1]:
+                problem = f"an array of shape {source.shape} has no names of columns"
+                raise ConnectomeError(f"{name}: {problem}; give columns=['source', 'target', 'weight'], say.")
+            source = {column: source[:, k] for k, column in enumerate(names)}
+        elif isinstance(source, np.ndarray) and source.dtype.names is not None:
+            source = {column: source[column] for column in source.dtype.names}
+        if is_dataframe(source):  # it may have columns that arrow cannot hold
             return cls(source, name, tuple(str(column) for column in source.columns))
         if isinstance(source, Mapping):
             return cls(source, name, tuple(source))
@@ -60,16 +93,31 @@ class TableSource:
                 problem = f"column {wanted!r} ({argument}=) is missing. {listed(wanted, self.columns)}"
                 raise ConnectomeError(f"{self.label}: {problem}")
             return wanted
-        lower = {column.strip().lower(): column for column in reversed(self.columns)}
-        return next((lower[name] for name in usual if name in lower), None)
+        plain = {plain_name(column): column for column in reversed(self.columns)}
+        return next((plain[plain_name(name)] for name in usual if plain_name(name) in plain), None)
 
     def recognised(self, wanted: str | None, usual: Sequence[str], argument: str, what: str) -> str:
         """Return the column that an argument names or that has a usual name; refuse a table without it."""
         column = self.pick(wanted, usual, argument)
         if column is None:
             problem = f"no column looks like {what}; name it with {argument}=."
-            raise ConnectomeError(f"{self.label}: {problem} The columns are {self._names()}.")
+            row = " If that is a row and not a header, name the columns with columns=."
+            columns = f"The columns are {self._names()}.{row if self.dialect else ''}"
+            raise ConnectomeError(f"{self.label}: {problem} {columns}")
         return column
+
+    def has_numbers(self, column: str) -> bool:
+        """Tell if a column has numbers, by its type or its first rows."""
+        if self.dialect is not None:
+            k, rows = self.columns.index(column), itertools.islice(self.dialect.rows(self.source), SAMPLE)
+            cells = [cells[k].strip() for _, cells in rows if len(cells) > k]
+            return any(cells) and all(map(is_number, filter(None, cells)))
+        if isinstance(self.source, Path):
+            kind = _empty(self.source, [column]).schema.field(0).type
+        else:
+            kind = _from_memory(self.source, self.name, [column]).schema.field(0).type
+        types = arrow().types
+        return bool(types.is_integer(kind) or types.is_floating(kind))
 
     def require(self, *needed: str) -> None:
         """Refuse a table without a column that its format has."""
@@ -92,18 +140,59 @@ class TableSource:
                 raise ConnectomeError(f"{self.name}: column {column!r} is there twice; rename one.")
         if not isinstance(self.source, Path):
             return ColumnTable(self.name, _from_memory(self.source, self.name, kinds), known=self.columns)
-        path, pa = self.source, arrow()
+        path = self.source
         if self.dialect is None:
-            data = _guard(path, lambda: _read_binary(path, list(kinds)))
+            data = _guard(path, lambda: _read_binary(path, kinds))
             return ColumnTable(self.name, data, known=self.columns)
+        dialect = _with_decimal(self.dialect, path, kinds) if self.decimal is None else self.dialect
+        table = ColumnTable(
+            self.name, _text_table(path, dialect, kinds), path, dialect, self.columns, notes=dialect.notes
+        )
+        columns = [table.data.column(column) for column in kinds]
+        if not all(column.null_count for column in columns):
+            return table
+        return table.only(~np.all([column.is_null().to_numpy() for column in columns], axis=0), "blank rows")
+
+
+def _with_decimal(dialect: Dialect, path: Path, kinds: Mapping[str, str]) -> Dialect:
+    """Find the decimal sign of the columns of numbers, in their first rows."""
+    index = [dialect.columns.index(column) for column, kind in kinds.items() if kind == "number"]
+    if dialect.delimiter == "," or not index:
+        return dialect
+    sample = itertools.islice(dialect.rows(path), SAMPLE)
+    cells = [cells[k].strip() for _, cells in sample for k in index if k < len(cells)]
+    return replace(dialect, decimal=decimal_sign(cells, path.name))
+
+
+def _text_table(path: Path, dialect: Dialect, kinds: Mapping[str, str]) -> Any:
+    """Read columns of a text file, in up to three ways, of which the first is nearly always right."""
+    pa = arrow()
+    try:
         try:
-            try:
-                data = _read_text(path, self.dialect, kinds)
-            except pa.ArrowInvalid:  # perhaps a line break in quotes where a block of the file ends
-                data = _read_text(path, self.dialect, kinds, line_breaks=True)
-        except pa.ArrowException as error:
-            explain(path, self.dialect, kinds, str(error))
-        return ColumnTable(self.name, data, path, self.dialect, self.columns)
+            return _read_text(path, dialect, kinds)
+        except pa.ArrowInvalid:  # perhaps a line break in quotes where a block of the file ends
+            return _read_text(path, dialect, kinds, line_breaks=True)
+    except pa.ArrowException as error:
+        rewritten = _rewritten(path, dialect, kinds)
+        if rewritten is None:
+            explain(path, dialect, kinds, str(error))
+    try:
+        plain = replace(dialect, columns=tuple(kinds), delimiter=",", skip=0)
+        return _read_text(path, plain, kinds, line_breaks=True, stream=rewritten)
+    except pa.ArrowException as error:
+        explain(path, dialect, kinds, str(error))
+
+
+def _rewritten(path: Path, dialect: Dialect, kinds: Mapping[str, str]) -> Any:
+    """Write rows that lack nameless columns, or have surplus blank ones, as text without them; else None."""
+    index, n = [dialect.columns.index(column) for column in kinds], len(dialect.columns)
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    for _, cells in dialect.rows(path):
+        if len(cells) != n or any("\ufffd" in cells[k] for k in index):
+            return None
+        writer.writerow([cells[k] for k in index])
+    return arrow().BufferReader(text.getvalue().encode())
 
 
 def _binary_columns(path: Path) -> tuple[str, ...]:
@@ -115,21 +204,69 @@ def _binary_columns(path: Path) -> tuple[str, ...]:
     return tuple(_guard(path, lambda: pa.ipc.open_file(pa.memory_map(str(path))).schema.names))
 
 
-def _read_binary(path: Path, columns: list[str]) -> Any:
-    """Read columns of a Parquet or Feather file, and check offsets before compiled code trusts them."""
+def _read_binary(path: Path, kinds: Mapping[str, str]) -> Any:
+    """Read columns of a Parquet or Feather file by record batches; ids and labels become dictionaries.
+
+    Offsets are checked before compiled code trusts them.
+    """
+    pa = arrow()
+    chunks: list[Any] = []
+    waiting: list[Any] = []
+    total = 0
+
+    def encode() -> None:
+        columns = {}
+        for column, kind in kinds.items():
+            values = pa.chunked_array([batch.column(column) for batch in waiting]).combine_chunks()
+            plain = not (pa.types.is_dictionary(values.type) or pa.types.is_nested(values.type))
+            columns[column] = values.dictionary_encode() if plain and kind != "number" else values
+        chunks.append(pa.table(columns))
+        waiting.clear()
+        pa.default_memory_pool().release_unused()
+
+    for batch in _batches(path, list(kinds)):
+        batch.validate(full=True)  # before its size is asked for, which reads offsets
+        total += batch.nbytes
+        _refuse_growth(path, total)
+        waiting.append(batch)
+        if sum(batch.num_rows for batch in waiting) >= CHUNK:
+            encode()
+    if waiting or not chunks:
+        waiting = waiting or [_empty(path, list(kinds))]
+        encode()
+    return pa.concat_tables(chunks).unify_dictionaries()
+
+
+def _batches(path: Path, columns: list[str]) -> Iterator[Any]:
+    """Yield the record batches of some columns."""
+    pa = arrow()
     if path.suffix == ".parquet":
         import pyarrow.parquet
 
         file = pyarrow.parquet.ParquetFile(path)
         _refuse_growth(path, file.metadata.num_rows * 8 * len(columns))
-        data = file.read(columns=columns)
-    else:
-        import pyarrow.feather
+        yield from file.iter_batches(batch_size=1 << 18, columns=columns, use_threads=False)
+        return
+    with pa.OSFile(str(path)) as stream:  # a memory map would count as memory of the process
+        schema = pa.ipc.open_file(stream).schema
+        fields = sorted(schema.get_field_index(column) for column in columns)
+        options = pa.ipc.IpcReadOptions(included_fields=fields, use_threads=False)
+        file = pa.ipc.open_file(stream, options=options)
+        for k in range(file.num_record_batches):
+            yield file.get_batch(k)
 
-        data = pyarrow.feather.read_table(path, columns=columns)
-    data.validate(full=True)  # before its size is asked for, which reads offsets
-    _refuse_growth(path, data.nbytes)
-    return data
+
+def _empty(path: Path, columns: list[str]) -> Any:
+    """Make a record batch without rows, with the types of a file that has none."""
+    pa = arrow()
+    if path.suffix == ".parquet":
+        import pyarrow.parquet
+
+        schema = pyarrow.parquet.read_schema(path)
+    else:
+        schema = pa.ipc.open_file(pa.memory_map(str(path))).schema
+    fields = [schema.field(column) for column in columns]
+    return pa.RecordBatch.from_arrays([pa.array([], f.type) for f in fields], schema=pa.schema(fields))
 
 
 def _refuse_growth(path: Path, in_memory: int) -> None:
@@ -139,7 +276,10 @@ def _refuse_growth(path: Path, in_memory: int) -> None:
         raise ConnectomeError(f"{path}: {problem}; this looks like a decompression bomb.")
 
 
-def _read_text(path: Path, dialect: Dialect, kinds: Mapping[str, str], line_breaks: bool = False) -> Any:
+def _read_text(
+    path: Path, dialect: Dialect, kinds: Mapping[str, str], line_breaks: bool = False, stream: Any = None
+) -> Any:
+    """Read columns of a text file, or of a stream of its rows, block by block."""
     pa = arrow()
     label = pa.dictionary(pa.int32(), pa.string())
     arrow_types = {"number": pa.float64(), "text": label, "id": pa.string()}
@@ -150,13 +290,14 @@ def _read_text(path: Path, dialect: Dialect, kinds: Mapping[str, str], line_brea
         pa.csv.ReadOptions(column_names=list(dialect.columns), skip_rows=dialect.skip, block_size=8 << 20),
         pa.csv.ParseOptions(delimiter=dialect.delimiter, newlines_in_values=line_breaks),
         pa.csv.ConvertOptions(
-            column_types=types, include_columns=list(types), strings_can_be_null=True, null_values=[""]
+            column_types=types, include_columns=list(types), strings_can_be_null=True, null_values=[""],
+            decimal_point=dialect.decimal,
         ),
     )
     total = 0
     chunks: dict[str, list[Any]] = {column: [] for column in kinds}
-    with opened(path) as stream:
-        for batch in pa.csv.open_csv(stream, *options):
+    with dialect.stream(path) if stream is None else contextlib.nullcontext(stream) as rows:
+        for batch in pa.csv.open_csv(rows, *options):
             total += batch.nbytes
             _refuse_growth(path, total)
             for column, kind in kinds.items():
@@ -181,7 +322,13 @@ def _compact(ids: Any) -> Any:
     return integers if plain else ids.dictionary_encode()
 
 
-def _is_dataframe(source: Any) -> bool:
+def is_pandas(source: Any) -> bool:
+    """Tell if a source is a data frame of pandas, which has an index."""
+    return hasattr(source, "to_records")
+
+
+def is_dataframe(source: Any) -> bool:
+    """Tell if a source is a data frame of any library."""
     return hasattr(source, "columns") and hasattr(source, "to_numpy")
 
 
@@ -204,11 +351,11 @@ def _from_memory(source: Any, name: str, wanted: Collection[str] | None = None) 
     """Convert a table in memory to Arrow, all of it or the columns wanted."""
     pa = arrow()
     try:
-        if _is_dataframe(source) and wanted is not None:
+        if is_dataframe(source) and wanted is not None:
             source = source[[column for column in source.columns if str(column) in wanted]]
         elif isinstance(source, Mapping):
             source = {c: values for c, values in source.items() if wanted is None or c in wanted}
-        if hasattr(source, "to_records"):  # pandas; its index is not a column
+        if is_pandas(source):  # its index is not a column
             data = pa.Table.from_pandas(source, preserve_index=False)
         else:
             data = source if isinstance(source, pa.Table) else pa.table(source)

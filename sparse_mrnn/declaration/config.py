@@ -426,6 +426,8 @@ def _plain(value: Any) -> Any:
     """Return a value as JSON has it."""
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
+    if isinstance(value, dict):  # a table of units, of which NaN is no value
+        return {k: [None if v != v else v for v in column.tolist()] for k, column in value.items()}
     return list(value) if isinstance(value, tuple) else value
 
 

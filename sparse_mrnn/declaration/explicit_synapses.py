@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import networkx as nx
 import numpy as np
@@ -154,8 +154,18 @@ def coordinates(weights: ExplicitSynapses, entries: slice) -> Coordinates:
     return rows, weights.indices[entries], weights.data[entries]
 
 
-def blocks_by_region(matrix: sp.csr_array, ptr: NDArray[np.int64]) -> Iterator[tuple[int, int, SynapseBlock]]:
-    """Split a matrix over all units into (target region, source region, block), by source, then target.
+class Blocks(NamedTuple):
+    """Blocks of a matrix with synapses: regions by number, and the ranges of the synapses of each."""
+
+    source: NDArray[np.int64]
+    target: NDArray[np.int64]
+    arrays: SynapseArrays
+    start: NDArray[np.int64]
+    stop: NDArray[np.int64]
+
+
+def blocks_by_region(matrix: sp.csr_array, ptr: NDArray[np.int64]) -> Blocks:
+    """Divide a matrix over all units into the blocks of pairs of regions, by source, then target.
 
     The matrix has no repeats, and columns sorted within rows; ``ptr`` is the first unit of each region, and
     the number of units.
@@ -163,24 +173,24 @@ def blocks_by_region(matrix: sp.csr_array, ptr: NDArray[np.int64]) -> Iterator[t
     Examples
     --------
     >>> w = sp.csr_array(np.array([[0, 2.0], [3.0, 4.0]]))
-    >>> [(i, j, block.tocsr().toarray().tolist()) for i, j, block in blocks_by_region(w, np.array([0, 1, 2]))]
-    [(1, 0, [[3.0]]), (0, 1, [[2.0]]), (1, 1, [[4.0]])]
+    >>> source, target, arrays, start, stop = blocks_by_region(w, np.array([0, 1, 2]))
+    >>> source.tolist(), target.tolist(), arrays.values.tolist()
+    ([0, 1, 1], [1, 0, 1], [3.0, 2.0, 4.0])
     """
-    if matrix.nnz == 0:
-        return
     sizes, n = np.diff(ptr), len(ptr) - 1
     region = np.repeat(np.arange(n, dtype=np.int32), sizes)
     local = (np.arange(ptr[-1]) - np.repeat(ptr[:-1], sizes)).astype(np.int32)
     row = np.repeat(np.arange(matrix.shape[0], dtype=np.int32), np.diff(matrix.indptr))
-    pair = region[matrix.indices].astype(np.int64) * n + region[row]
+    small = np.int16 if n * n < 2**15 else np.int32 if n * n < 2**31 else np.int64  # of hundreds of millions
+    pair = region[matrix.indices].astype(small)
+    pair *= n
+    pair += region[row].astype(small)
     order = np.argsort(pair, kind="stable")  # rows stay in order inside a block
     pair = pair[order]
-    begin = np.concatenate([[0], np.flatnonzero(np.diff(pair)) + 1, [len(pair)]])
-    pair = pair[begin[:-1]]
+    start = np.flatnonzero(np.diff(pair, prepend=-1))
     arrays = SynapseArrays(local[row][order], local[matrix.indices][order], matrix.data[order])
-    for k, (source, target) in enumerate(zip((pair // n).tolist(), (pair % n).tolist(), strict=True)):
-        shape = int(sizes[target]), int(sizes[source])
-        yield target, source, SynapseBlock(arrays, int(begin[k]), int(begin[k + 1]), shape)
+    source, target = np.divmod(pair[start], max(n, 1))
+    return Blocks(source, target, arrays, start, np.append(start, len(pair))[1:])
 
 
 def explicit_weights(

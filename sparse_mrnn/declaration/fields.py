@@ -8,11 +8,13 @@ networks, the columns of SONATA's tables and the cut for ranks all follow from t
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
+from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
@@ -321,6 +323,89 @@ class Positions(Kind):
         if any(axis is None for axis in axes):
             raise ValueError(cells[0])
         return np.stack(axes, axis=1) if axes else None  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class UnitTable(Kind):
+    """Columns by name, each with a text or a number for every unit, or None.
+
+    Text is an object array of str, "" where it is missing; numbers are int64, or float64 with NaN where they
+    are missing. The cell has the names of the columns and their types.
+    """
+
+    json = dict[str, list[str | int | float | None]] | None
+
+    def checked(self, what: str, value: Any, n: int) -> Any:
+        try:
+            columns = {str(name): unit_column(values) for name, values in dict(value).items()}
+        except (TypeError, ValueError):
+            problem = "must be columns by name, each of text or of numbers"
+            raise GraphError(f"{what} {problem}; got {shown(value)}.") from None
+        for name, array in columns.items():
+            if array.shape != (n,):
+                raise GraphError(f"{what}: column {name!r} must have {n} values; got shape {array.shape}.")
+            if name in ("", *UNIT_LABELS):
+                raise GraphError(f"{what}: a column cannot be called {name!r}; rename it.")
+        return columns or None
+
+    def cells(self, value: Any) -> Sequence[Cell]:
+        kinds = {name: array.dtype.kind for name, array in (value or {}).items()}
+        return [None if value is None else json.dumps(kinds)]
+
+    def arrays(self, column: str, value: Any, n: int) -> dict[str, Sequence[Any] | NDArray[Any]]:
+        return {
+            _table_column(name): array.tolist() if array.dtype.kind == "O" else array
+            for name, array in (value or {}).items()
+        }
+
+    def parse(self, column: str, cells: Sequence[Cell], by_unit: ByUnit) -> Any:
+        if cells[0] is None:
+            return None
+        found = {}
+        for name, kind in dict(json.loads(cells[0])).items():
+            found[name] = by_unit(_table_column(name), {"O": "SO", "i": "i", "f": "f"}[kind])
+            if found[name] is None:
+                raise ValueError(cells[0])
+        return found
+
+
+UNIT_LABELS = ("region", "unit_id")
+"""Columns that every table of units has; the others are of `UnitTable`."""
+
+
+def unit_column(values: Any) -> NDArray[Any]:
+    """Make a column of `UnitTable` of values of one kind, None among them.
+
+    Raises
+    ------
+    ValueError
+        If they are neither text nor numbers.
+
+    Examples
+    --------
+    >>> unit_column(["KC", None]).tolist(), unit_column([2, None]).tolist(), unit_column([2, 3]).dtype
+    (['KC', ''], [2.0, nan], dtype('int64'))
+    """
+    array = np.asarray(values)
+    if array.dtype.kind not in "biuf":
+        array = np.asarray(values, dtype=object)  # numpy made text of a mixture
+        listed = [None if value is None or value != value else value for value in array.tolist()]
+        if array.ndim != 1:
+            raise ValueError("not one value per unit")
+        if all(isinstance(value, int | float | None) for value in listed) and any(listed):
+            array = np.array([math.nan if value is None else value for value in listed])
+        elif all(isinstance(value, str | bool | None) for value in listed):
+            array = np.array(["" if value is None else str(value) for value in listed], dtype=object)
+        else:
+            raise ValueError("neither text nor numbers")
+    if array.dtype.kind == "b" or (array.dtype.kind == "u" and array.size and int(array.max()) >= 2**63):
+        array = array.astype(np.str_).astype(object)
+    return array.astype({"O": object, "f": np.float64}.get(array.dtype.kind, np.int64))
+
+
+def _table_column(name: str) -> str:
+    """Name of a column in a file, where a slash would make a group of it."""
+    return f"column_{quote(name, safe=' ')}"
 
 
 def axis_name(k: int) -> str:

@@ -12,16 +12,24 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sparse_mrnn.checks import Seed
-from sparse_mrnn.declaration.connectivity import ConnectionRule, RegionPair
+from sparse_mrnn.declaration.connectivity import ConnectionRule
 from sparse_mrnn.declaration.explicit_synapses import blocks_by_region, explicit_weights
 from sparse_mrnn.declaration.fields import checked
 from sparse_mrnn.declaration.initializers import Default, Initializer
+from sparse_mrnn.declaration.projection_columns import (
+    DeclaredProjections,
+    Edge,
+    ProjectionColumns,
+    Projections,
+)
 from sparse_mrnn.declaration.projections import (
     PROJECTION_FIELDS,
     PROJECTION_SIGNS,
     Projection,
+    ProjectionKey,
     check_low_rank,
     kept,
+    pair_of,
     projection_label,
     rule_of,
     source_signs,
@@ -56,12 +64,31 @@ def _past_networkx(method: Method) -> Method:
     return checked_unless_moved  # type: ignore[return-value]
 
 
+class _MadeOnDemand:
+    """A dictionary of networkx' edges, which is filled when somebody first reads it."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.own = name, nx.MultiDiGraph.__dict__.get(name) or nx.DiGraph.__dict__[name]
+
+    def __get__(self, graph: RegionGraph | None, owner: type) -> Any:
+        if graph is None:
+            return self
+        if graph._declared is not None:
+            graph._fill_dictionaries()
+        return vars(graph)[self.name]
+
+    def __set__(self, graph: RegionGraph, value: Any) -> None:
+        graph._declared = None
+        self.own.__set__(graph, value)
+
+
 class RegionGraph(nx.MultiDiGraph):
     """Regions and the projections between them.
 
     A ``networkx.MultiDiGraph`` whose nodes are regions and whose edges are projections, so networkx
     algorithms, ``copy``, ``subgraph`` and ``nx.relabel_nodes`` work on it. Node and edge attributes are plain
-    scalars unless arrays are given, so the networkx writers work too.
+    scalars unless arrays are given, so the networkx writers work too. The dictionaries of networkx are made
+    when its edges are first asked for; until then, many projections are a few arrays.
 
     Parameters
     ----------
@@ -81,6 +108,15 @@ class RegionGraph(nx.MultiDiGraph):
     >>> g.n_units, g.n_inputs
     (150, 3)
     """
+
+    _adj, _succ, _pred = map(_MadeOnDemand, ("_adj", "_succ", "_pred"))
+    _declared: DeclaredProjections | None = None
+    """The projections, until networkx' dictionaries have them."""
+
+    def __init__(self, incoming_graph_data: Any = None, **attr: Any) -> None:
+        super().__init__(incoming_graph_data, **attr)
+        if incoming_graph_data is None:
+            self._declared = DeclaredProjections()
 
     # ---------------------------------------------------------------- declaring
 
@@ -102,6 +138,7 @@ class RegionGraph(nx.MultiDiGraph):
         noise_level: float | ArrayLike | None = None,
         unit_ids: Iterable[str] | None = None,
         positions: ArrayLike | None = None,
+        unit_table: Mapping[str, Any] | None = None,
         **more: Any,
     ) -> None:
         """Add a recurrent region.
@@ -139,6 +176,9 @@ class RegionGraph(nx.MultiDiGraph):
             A unique name per unit.
         positions : array, shape (n, dimensions), optional
             Unit positions, for distance-dependent rules.
+        unit_table : mapping or DataFrame, optional
+            Columns by name, each with a text or a number per unit, such as a cell type and a side. Units are
+            chosen by them, and ``net.units`` has them all.
         **more
             Further declared fields of `Region`, by name.
 
@@ -196,14 +236,18 @@ class RegionGraph(nx.MultiDiGraph):
             raise GraphError(f"region {name!r} exists already; names are unique among regions and inputs.")
         if known:
             old = self.region(name)
-            if (old.n, old.kind) != (region.n, region.kind) and self.degree(name):
+            if (old.n, old.kind) != (region.n, region.kind) and self._has_projections(name):
                 what = f"by a region of kind {old.kind!r} and {old.n} units"
                 raise GraphError(f"region {name!r} has projections; replace it {what}.")
         if parent is not None:
             self._check_parent(name, parent)
         if known:
-            self.nodes[name].clear()
-        super().add_node(name, **region.attributes())
+            self._node[name].clear()
+        if self._declared is None:
+            super().add_node(name, **region.attributes())
+        else:
+            self._declared.numbers.setdefault(name, len(self._node))
+            self._node.setdefault(name, {}).update(region.attributes())
 
     def add_projection(
         self,
@@ -316,7 +360,7 @@ class RegionGraph(nx.MultiDiGraph):
             check_low_rank(label, settings, shape, bool(signs.any()))
         else:
             chosen = rule_of(attrs, label)
-            chosen.check(self._pair(source, target, key, attrs))
+            chosen.check(pair_of(self.region(source), self.region(target), key, attrs))
             attrs |= {name: vars(chosen)[name] for name in ("density", "fan_in") if name in attrs}
         if initializer is not None:
             attrs["initializer"] = initializer
@@ -331,7 +375,7 @@ class RegionGraph(nx.MultiDiGraph):
             attrs |= sharing.attributes()
         elif gain != 1.0 or bounds is not None:
             raise GraphError(f"{label}: gain and bounds are for shared weights; give share=.")
-        super().add_edge(source, target, key=key, **attrs)
+        self.add_checked(source, target, key, attrs)
 
     def add_projections(
         self, weights: Any, *, key: str = "default", sign: str = "inherit", trainable: bool = True,
@@ -365,24 +409,53 @@ class RegionGraph(nx.MultiDiGraph):
                 raise GraphError(f"{label}: labels belong to one projection; use add_projection for them.")
             sharing = check_sharing(label, share, gain, bounds, None)
             attrs |= sharing.attributes()
-        edges = []
-        for target, source, block in blocks_by_region(matrix, ptr):
-            names = regions[source].name, regions[target].name, key
-            if self.has_edge(*names):
-                label = projection_label(*names)
-                raise GraphError(f"{label} exists already; give the parallel one another key=.")
-            edges.append((*names, {**attrs, "weights": block}))
-        if share is not None and edges:
-            self._check_shared_name(edges[0][:3], sharing, settings["trainable"])
-        self.add_checked(edges)
+        source, target, arrays, start, stop = blocks_by_region(matrix, ptr)
+        numbers = {name: k for k, name in enumerate(self)}
+        number = np.array([numbers[region.name] for region in regions], dtype=np.int32)
+        ends, setting = (number[source], number[target]), np.zeros(len(source), dtype=np.int32)
+        columns = ProjectionColumns.of_ranges(*ends, setting, ((key, attrs),), arrays, start, stop)
+        if share is not None and len(columns):
+            first = regions[source[0]].name, regions[target[0]].name, key
+            self._check_shared_name(first, sharing, settings["trainable"])
+        self.add_columns(columns)
 
-    def add_checked(self, edges: Iterable[tuple[str, str, str, dict[str, Any]]]) -> None:
-        """Add projections (source, target, key, attributes) whose settings and synapses were checked before.
+    def add_columns(self, columns: ProjectionColumns) -> None:
+        """Add projections whose settings and synapses were checked before.
 
-        A file's reader, and whatever makes a graph of a network, has 100,000 of them and their synapses
-        at once.
+        A file's reader, and whatever makes a graph of a network, has a million of them at once.
+
+        Raises
+        ------
+        GraphError
+            If one exists already, or is there twice; none is added then.
         """
-        super().add_edges_from(edges)
+        regions = tuple(self)
+        declared = self._declared
+        keys = {key for key, _ in columns.settings}
+        present = self._columns() if declared is None else declared.with_keys(keys)
+        codes = ProjectionColumns.joined([present, columns]).names(regions).codes()
+        once, first = np.unique(codes, return_index=True)
+        if len(once) < len(codes):
+            again = np.setdiff1d(np.arange(len(codes)), first)[0] - len(present)
+            label = projection_label(*columns.names(regions)[int(again)])
+            raise GraphError(f"{label} exists already; give the parallel one another key=.")
+        if declared is None:
+            self._fill(columns.edges(regions, self._sizes()))
+        else:
+            declared.extend(columns)
+
+    def replace_columns(self, columns: ProjectionColumns) -> None:
+        """Replace all projections by others, which were checked before."""
+        self._adj, self._pred = {}, {}
+        self._declared = DeclaredProjections({name: k for k, name in enumerate(self)})
+        self._declared.extend(columns)
+
+    def add_checked(self, source: str, target: str, key: str, attrs: dict[str, Any]) -> None:
+        """Add a projection whose settings and synapses were checked before."""
+        if self._declared is None:
+            super().add_edge(source, target, key=key, **attrs)
+        else:
+            self._declared.add((source, target, key), attrs)
 
     # ---------------------------------------------------------------- networkx
 
@@ -455,6 +528,63 @@ class RegionGraph(nx.MultiDiGraph):
         self.add_nodes_from(() if nodes is None else nodes)
         self.add_edges_from(() if edges is None else edges)
 
+    def has_edge(self, u: str, v: str, key: str | None = None) -> bool:
+        """Tell if there is a projection, by networkx's name."""
+        if self._declared is None or key is None:
+            found: bool = super().has_edge(u, v, key)
+            return found
+        return self._declared.find((u, v, key)) is not None
+
+    def number_of_edges(self, u: str | None = None, v: str | None = None) -> int:
+        """Count projections, by networkx's name: all, or those between two regions."""
+        if self._declared is None or u is not None:
+            found: int = super().number_of_edges(u, v)
+            return found
+        return len(self._declared)
+
+    def copy(self, as_view: bool = False) -> RegionGraph:
+        """Copy the graph, as networkx does; arrays are shared."""
+        if self._declared is None or as_view:
+            found: RegionGraph = super().copy(as_view)
+            return found
+        made = self.__class__()
+        made.graph.update(self.graph)
+        made._node.update((name, attrs.copy()) for name, attrs in self._node.items())
+        made._declared = self._declared.copy()
+        return made
+
+    def _fill_dictionaries(self) -> None:
+        """Give networkx' dictionaries all regions and projections; from now on they are the graph."""
+        declared, self.__dict__["_declared"] = self._declared, None
+        for name in self._node:
+            self._succ[name], self._pred[name] = {}, {}
+        if declared is not None:
+            self._fill(declared.edges(self._sizes()))
+
+    def _fill(self, edges: Iterable[Edge]) -> None:
+        """Put projections that are not there yet into the dictionaries, faster than networkx does."""
+        successors, predecessors = self._succ, self._pred
+        for source, target, key, attrs in edges:
+            parallel = successors[source].get(target)
+            if parallel is None:
+                parallel = successors[source][target] = predecessors[target][source] = {}
+            parallel[key] = attrs
+
+    def _sizes(self) -> list[int]:
+        return [attrs.get("n", 0) for attrs in self._node.values()]
+
+    def _columns(self) -> ProjectionColumns:
+        """All projections in networkx' order."""
+        if self._declared is None:
+            numbers = {name: k for k, name in enumerate(self)}
+            return ProjectionColumns.of_edges(self.edges(keys=True, data=True), numbers)
+        return self._declared.columns()
+
+    def _has_projections(self, name: str) -> bool:
+        """Tell if a region has projections."""
+        columns, number = self._columns(), list(self).index(name)
+        return bool(((columns.source == number) | (columns.target == number)).any())
+
     # ---------------------------------------------------------------- asking
 
     def region(self, name: str) -> Region:
@@ -479,22 +609,28 @@ class RegionGraph(nx.MultiDiGraph):
 
     def projections(self, kind: str | None = None) -> Iterator[Projection]:
         """Projections in order of their sources, optionally only those of "recurrent" or "input" sources."""
-        for source, target, key, attrs in self.edges(keys=True, data=True):
-            if kind is None or self.nodes[source].get("kind") == kind:
-                label = projection_label(source, target, key)
-                if self.nodes[target].get("kind") == "input":
-                    raise GraphError(f"{label} ends in an input; projections end in recurrent regions.")
-                yield Projection(
-                    source,
-                    target,
-                    key,
-                    pair=self._pair(source, target, key, attrs),
-                    rule=None if "weights" in attrs or "rank" in attrs else rule_of(attrs, label),
-                    synapses=attrs.get("weights"),
-                    initializer=attrs.get("initializer"),
-                    share=Sharing.of(attrs),
-                    **{name: attrs[name] for name in PROJECTION_FIELDS if name in attrs},
-                )
+        yield from self.projection_columns(kind)
+
+    def projection_columns(self, kind: str | None = None) -> Projections:
+        """Projections as `projections` gives them, in columns: a sequence that makes each when asked for."""
+        columns, regions = self._columns(), tuple(map(self.region, self))
+        inputs = np.array([region.kind == "input" for region in regions], dtype=bool)
+        if kind is not None:
+            columns = columns.take(inputs[columns.source] == (kind == "input"))
+        for k in np.flatnonzero(inputs[columns.target])[:1]:
+            label = projection_label(*columns.names(tuple(self))[k])
+            raise GraphError(f"{label} ends in an input; projections end in recurrent regions.")
+        return Projections(regions, columns)
+
+    def projection_attributes(self, source: str, target: str, key: str) -> Mapping[str, Any]:
+        """Settings of a projection, as attributes of its edge; without synapses that it has with others."""
+        found = None if self._declared is None else self._declared.find((source, target, key))
+        return self.edges[source, target, key] if found is None else found
+
+    def low_rank_projections(self, kind: str | None = None) -> Projections:
+        """Projections of low rank, which have no synapses."""
+        every = self.projection_columns(kind)
+        return every.take(every.has("rank"))
 
     def members(self, name: str) -> list[str]:
         """Regions that ``name`` stands for: itself and, for a parent, everything below it, in unit order.
@@ -581,9 +717,10 @@ class RegionGraph(nx.MultiDiGraph):
 
     def summary(self) -> list[dict[str, Any]]:
         """One row per region: name, kind, units, sign, parent, projections and expected synapses."""
-        incoming: dict[str, float] = dict.fromkeys(self, 0.0)
-        for projection in self.projections():
-            incoming[projection.target] += projection.expected_synapses
+        found, n = self.projection_columns(), len(self)
+        source, target = found.columns.source, found.columns.target
+        onto = np.bincount(target, weights=found.expected_synapses(), minlength=n).tolist()
+        in_degree, out_degree = (np.bincount(end, minlength=n).tolist() for end in (target, source))
         return [
             {
                 "region": region.name,
@@ -591,11 +728,11 @@ class RegionGraph(nx.MultiDiGraph):
                 "units": region.n,
                 "sign": "per unit" if isinstance(region.sign, np.ndarray) else region.sign or "none",
                 "parent": region.parent_region or "",
-                "in": self.in_degree(region.name),
-                "out": self.out_degree(region.name),
-                "synapses onto": round(incoming[region.name]),
+                "in": in_degree[k],
+                "out": out_degree[k],
+                "synapses onto": round(onto[k]),
             }
-            for region in map(self.region, self)
+            for k, region in enumerate(found.regions)
         ]
 
     def _size(self) -> str:
@@ -639,7 +776,7 @@ class RegionGraph(nx.MultiDiGraph):
         first = self._first_of_name(sharing.name, name)
         if first == name:
             return
-        attrs, other = self.edges[first], self.region(first[0])
+        attrs, other = self.projection_attributes(*first), self.region(first[0])
         same: dict[str, tuple[Any, Any]] = {
             "gain": (sharing.gain, attrs["gain"]),
             "bounds": (sharing.bounds, (attrs.get("gain_low"), attrs.get("gain_high"))),
@@ -655,16 +792,20 @@ class RegionGraph(nx.MultiDiGraph):
                 differ = f"but {what} differ: {mine} and {their}. Make them equal, or give another name"
                 raise GraphError(f"{projection_label(*name)}: {shares}, {differ}.")
 
-    def _first_of_name(self, shared: str, name: tuple[str, str, str]) -> tuple[str, str, str]:
+    def _first_of_name(self, shared: str, name: ProjectionKey) -> ProjectionKey:
         """Find the first projection that shares the gain of a name, which may be ``name`` itself.
 
         Names are kept, and looked up anew in a copy: among 100,000 projections none looks through the others.
         """
-        names: dict[str, tuple[str, str, str]] | None = self.__dict__.get("_shared_names")
+        names: dict[str, ProjectionKey] | None = self.__dict__.get("_shared_names")
         if names is None:
             names = self.__dict__["_shared_names"] = {}
-            for source, target, key, share in self.edges(keys=True, data="share"):
-                names.setdefault(share, (source, target, key))
+            columns = self._columns()
+            labels = columns.names(tuple(self))
+            for k in np.flatnonzero(columns.from_settings(lambda attrs: "share" in attrs, np.bool_)).tolist():
+                share = columns.settings[columns.setting[k]][1]["share"]
+                if share not in names:
+                    names[share] = labels[k]
         if not self.has_edge(*names.setdefault(shared, name)):
             names[shared] = name
         return names[shared]
@@ -687,21 +828,9 @@ class RegionGraph(nx.MultiDiGraph):
 
     def _endpoint(self, name: str, side: str) -> dict[str, Any]:
         if name in self:
-            attrs: dict[str, Any] = self.nodes[name]
+            attrs: dict[str, Any] = self._node[name]
             return attrs
         if name in self.parents:
             inside = ", ".join(map(repr, self.members(name)))
             raise UnknownNameError(f"{side} {name!r} is a parent that only groups {inside}; connect those.")
         raise UnknownNameError(f"unknown {side} region {name!r}. {suggest(name, self, what='regions')}")
-
-    def _pair(self, source: str, target: str, key: str, attrs: Mapping[str, Any]) -> RegionPair:
-        src, dst = self.nodes[source], self.nodes[target]
-        return RegionPair(
-            projection_label(source, target, key),
-            n_target=dst["n"],
-            n_source=src["n"],
-            exclude_self=source == target and not attrs.get("self_connections", True),
-            target_positions=dst.get("positions"),
-            source_positions=src.get("positions"),
-        )
-

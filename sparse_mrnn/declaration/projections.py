@@ -20,6 +20,8 @@ from sparse_mrnn.errors import GraphError
 
 PROJECTION_SIGNS: dict[str, int] = {"pos": 1, "neg": -1, "free": 0}
 """Signs by which a projection overrides those of its source units; "inherit" leaves them."""
+ProjectionKey = tuple[str, str, str]
+"""Name of a projection: source, target, key."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +100,18 @@ def projection_label(source: str, target: str, key: str = "default") -> str:
     ("projection 'thal' -> 'cortex'", "projection 'thal' -> 'cortex' (key 'fast')")
     """
     return f"projection {source!r} -> {target!r}" + ("" if key == "default" else f" (key {key!r})")
+
+
+def pair_of(source: Region, target: Region, key: str, attrs: Mapping[str, Any]) -> RegionPair:
+    """The regions of a projection as its rule sees them, from the attributes of its edge."""
+    return RegionPair(
+        projection_label(source.name, target.name, key),
+        n_target=target.n,
+        n_source=source.n,
+        exclude_self=source.name == target.name and not attrs.get("self_connections", True),
+        target_positions=target.positions,
+        source_positions=source.positions,
+    )
 
 
 def rule_of(attrs: Mapping[str, Any], label: str) -> ConnectionRule:

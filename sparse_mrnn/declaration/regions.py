@@ -18,6 +18,7 @@ from sparse_mrnn.declaration.fields import (
     Signs,
     Text,
     UnitIds,
+    UnitTable,
     checked,
     declared,
     fields_of,
@@ -44,7 +45,7 @@ class Region:
     n : int
         Units, or channels of an input.
     kind : {"recurrent", "input"}
-    sign, base_firing, init, parent_region, unit_ids, positions
+    sign, base_firing, init, parent_region, unit_ids, positions, unit_table
         As `RegionGraph.add_region` takes them; arrays have one entry per unit.
     learnable_bias, learnable_init, tau, learnable_tau, tau_bounds, activation, noise_level
         Likewise.
@@ -93,6 +94,10 @@ class Region:
     unit_ids: tuple[str, ...] | None = declared(None, UnitIds(), "A name per unit.", repr=False)
     positions: NDArray[np.float64] | None = declared(
         None, Positions(), "A position per unit.", column="dimensions", repr=False
+    )
+
+    unit_table: dict[str, NDArray[Any]] | None = declared(
+        None, UnitTable(), "Columns by name, each with a text or a number per unit.", repr=False
     )
 
     @classmethod
@@ -153,6 +158,8 @@ class Region:
                 cut[name] = value[units]
             elif value is not None and isinstance(field.kind, UnitIds):
                 cut[name] = tuple(value[k] for k in units)
+            elif value is not None and isinstance(field.kind, UnitTable):
+                cut[name] = {column: values[units] for column, values in value.items()}
         return replace(self, n=len(units), **cut)
 
     def _check_tau_bounds(self) -> None:

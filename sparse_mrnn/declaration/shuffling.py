@@ -53,11 +53,6 @@ class Wiring:
     counts: Ints
     units: int
 
-    def keys(self, source: Ints, target: Ints, at: Any = slice(None)) -> Ints:
-        """A number that only synapses between the same units, in the same projection, have in common."""
-        found: Ints = (self.parallel[self.number[at]] * self.units + source) * self.units + target
-        return found
-
 
 def shuffled_edges(
     projections: Sequence[Projection], regions: Sequence[Region], keep: Any, seed: Seed
@@ -217,50 +212,62 @@ def _exchanged(
     wiring: Wiring, kept: set[str], positions: NDArray[np.float64] | None, rng: np.random.Generator
 ) -> Wiring:
     """Exchange the targets of synapses, within groups that have in common what is kept."""
-    free = np.flatnonzero(wiring.source != wiring.target)  # a synapse of a unit onto itself stays
-    group = wiring.number[free].astype(np.int64)
+    slot = np.flatnonzero(wiring.source != wiring.target)  # a synapse of a unit onto itself stays
+    source, target, number = wiring.source[slot], wiring.target[slot], wiring.number[slot]
+    group = number.astype(np.int64)
     if "weights" in kept:
-        group = _combined(group, np.unique(wiring.values[free], return_inverse=True)[1].reshape(-1))
+        group = _combined(group, np.unique(wiring.values[slot], return_inverse=True)[1].reshape(-1))
     elif "signs" in kept:
-        group = group * 3 + np.sign(wiring.values[free]).astype(np.int64) + 1
-    lengths = None
-    if positions is not None:
-        lengths = _Lengths(positions, wiring.source[free], wiring.target[free])
-    target = wiring.target.copy()
+        group = group * 3 + np.sign(wiring.values[slot]).astype(np.int64) + 1
+    lengths = None if positions is None else _Lengths(positions, source, target)
     many = np.bincount(group, minlength=1)[group] > 1
-    size = np.bincount(wiring.number[free[many]], minlength=len(wiring.counts))
+    size = np.bincount(number[many], minlength=len(wiring.counts))
     done, small = np.zeros(len(size)), size < SMALL
+    # A synapse has the key of its source, in its projection, plus its target.
+    of_source = (wiring.parallel[number] * wiring.units + source) * wiring.units
+    targets = wiring.target.copy()
     for turn in range(MOST_ROUNDS):
         going = np.where(small, turn < MOST_ROUNDS // 4, (done < EXCHANGES * size) & (done > 0))
         going = (size > 0) & (going | (turn < MOST_ROUNDS // 10) & (done < EXCHANGES * size))
-        if not going.all():
-            still = going[wiring.number[free]]
-            free, group = free[still], group[still]
-        if not len(free):
-            break
-        source, now = wiring.source[free], target[free]
         alike = group if lengths is None else _combined(group, lengths.cells(rng)[source])
-        a, b = _random_pairs(alike, rng)
-        a, b = (each[offered] for offered in [rng.random(len(a)) < 0.5] for each in (a, b))
-        fits = (source[a] != now[b]) & (source[b] != now[a])
+        order = np.argsort((alike << 32) | rng.integers(0, 2**32, len(alike), dtype=np.uint32))
+        if lengths is not None or turn == 0:  # else they are in order already
+            group, number, alike = group[order], number[order], alike[order]
+        if not going.all():
+            still = going[number]
+            gone = order[~still]
+            targets[slot[gone]] = target[gone]
+            order, group, number, alike = order[still], group[still], number[still], alike[still]
+        if not len(order):
+            break
+        slot, source, target = slot.take(order), source.take(order), target.take(order)
+        of_source = of_source.take(order)
+        # Neighbours in the random order of a group are pairs, every other one, and half of them are offered.
+        first = int(rng.integers(2))
+        pair = slice(first, len(order) - 1, 2), slice(first + 1, len(order), 2)
+        source_a, source_b, target_a, target_b = (each[k] for each in (source, target) for k in pair)
+        fits = (alike[pair[0]] == alike[pair[1]]) & (source_a != target_b) & (source_b != target_a)
+        fits &= rng.random(len(fits), dtype=np.float32) < 0.5
         if lengths is not None:
-            pairs = ((a, a), (b, b), (a, b), (b, a))
-            p, q, r, s = (lengths.bins(source[i], now[j]) for i, j in pairs)
+            pairs = ((source_a, target_a), (source_b, target_b), (source_a, target_b), (source_b, target_a))
+            p, q, r, s = (lengths.bins(x, y) for x, y in pairs)
             fits &= ((p == r) & (q == s)) | ((p == s) & (q == r))
-        a, b = a[fits], b[fits]
-        there = wiring.keys(source, now, free)
-        new = [wiring.keys(source[s], now[t], free[s]) for s, t in ((a, b), (b, a))]
+        a = 2 * np.flatnonzero(fits) + first
+        b = a + 1
+        there = of_source + target
+        new = of_source[a] + target[b], of_source[b] + target[a]
         # An exchange is made if each of its four synapses, old and new, occurs once among all old and new
         # ones: a rule that says the same of undoing it.
         repeated = _repeats(np.concatenate([there, *new]))
         single = ~(repeated(there[a]) | repeated(there[b]) | repeated(new[0]) | repeated(new[1]))
         a, b = a[single], b[single]
-        target[free[a]], target[free[b]] = now[b], now[a]
-        done += np.bincount(wiring.number[free[a]], minlength=len(size))
+        target[a], target[b] = target[b], target[a]
+        done += np.bincount(number[a], minlength=len(size))
+    targets[slot] = target
     if not done.any():
         what = "no two synapses of a projection can exchange their targets"
         raise GraphError(f"shuffled: {what} with {', '.join(sorted(kept))} kept; keep less.")
-    return replace(wiring, target=target)
+    return replace(wiring, target=targets)
 
 
 def _combined(first: Ints, second: Ints) -> Ints:
@@ -268,20 +275,6 @@ def _combined(first: Ints, second: Ints) -> Ints:
     pair = first * (int(second.max(initial=0)) + 1) + second
     found: Ints = np.unique(pair, return_inverse=True)[1].reshape(-1)
     return found
-
-
-def _random_pairs(group: Ints, rng: np.random.Generator) -> tuple[Ints, Ints]:
-    """Pair the members of each group at random; of an odd number, one is left."""
-    draw = rng.integers(0, 2**32, len(group), dtype=np.uint32)
-    order = np.argsort((group << 32) | draw)
-    sizes = np.bincount(group)
-    first = np.cumsum(sizes) - sizes
-    if len(sizes) == 1:
-        a = order[: len(order) // 2 * 2]
-        return a[::2], a[1::2]
-    place = np.arange(len(group)) - np.repeat(first, sizes)
-    leads = np.flatnonzero((place % 2 == 0) & (place + 1 < np.repeat(sizes, sizes)))
-    return order[leads], order[leads + 1]
 
 
 def _repeats(keys: Ints) -> Any:

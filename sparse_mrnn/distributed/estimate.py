@@ -141,7 +141,8 @@ def estimate(
     every = 1
     if remote:
         p = min(remote, key=lambda projection: projection.delay or 0.0)
-        every = int(delay_steps(((p.source, p.target, p.key),), (p.delay,), dt)[0])
+        delay = np.array([p.delay], dtype=np.float64)
+        every = int(delay_steps(delay, dt, lambda _: (p.source, p.target, p.key))[0])
     ranks = []
     for rank, count in enumerate(counted):
         units = len(parts.units(rank))

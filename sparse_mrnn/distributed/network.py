@@ -325,7 +325,7 @@ class ShardedRNN(FixedTensors):
         """Check that all ranks were given the same; whether any trains weights, and any needs gradients."""
         shard, enabled = self.shard, torch.is_grad_enabled()
         weights = any(p.requires_grad for part in (shard.own, shard.cut) for p in part.parameters())
-        tensors = [*shard.parameters(), call.inputs, *call.states, call.h0, call.stim]
+        tensors = [*shard.parameters(), call.inputs, *call.start.states, call.start.activity, call.stim]
         anything = any(t is not None and t.requires_grad for t in tensors)
         steps, _, batch = call.inputs.shape
         alike = {

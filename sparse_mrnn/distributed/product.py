@@ -99,7 +99,7 @@ class ShardedProduct(DelayedProduct):
             self._fetched = history, HaloActivity(first, arrived), begin
         return self.own.sources(history, step) + self.cut.sources(self._fetched[1], step)
 
-    def gradients(self, like: Tensor) -> GradientRing:
+    def gradients(self, like: Tensor, before: Tensor | None = None) -> GradientRing:
         return ShardedGradients(self, like)
 
     def grad(self) -> Tensor:

@@ -24,6 +24,7 @@ from sparse_mrnn.lowering.random_streams import synapse_stream
 from sparse_mrnn.models.delays import delay_groups
 from sparse_mrnn.models.fixed_tensors import FixedTensors
 from sparse_mrnn.models.network import mRNNBase
+from sparse_mrnn.models.network_state import NetworkState
 from sparse_mrnn.models.prepare import Border, ForwardCall, prepare
 from sparse_mrnn.models.weights import SparseWeights
 from sparse_mrnn.ops.delays import DelayGroup
@@ -130,7 +131,7 @@ class Shard(FixedTensors):
         """Initial states and activity of the own units, such as ``(x0, h0)``, each (batch, own units)."""
         x0 = self.units.initial_condition
         x0 = x0 if anchor is None else torch.cat([x0, anchor])
-        step = self.units.step
+        step = self.units.equation
         states = step.initial(x0.repeat(batch, 1).t())
         return (*(state.t() for state in states), step.activity(states).t())
 
@@ -148,12 +149,13 @@ class Shard(FixedTensors):
         if train_weights and not weights.requires_grad:
             weights.requires_grad_()  # the others wait for this rank in the backward pass
         if anchor is not None:
-            none = anchor[:, None].expand(0, call.h0.shape[1])
-            *states, h0 = (torch.cat([state, none]) for state in (*call.states, call.h0))
-            call = replace(call, states=tuple(states), h0=h0)
+            start = call.start
+            none = anchor[:, None].expand(0, start.batch)
+            *states, h0 = (torch.cat([state, none]) for state in (*start.states, start.activity))
+            call = replace(call, start=NetworkState(start.names, tuple(states), h0))
         groups = delay_groups(self.own, self.units.dt, operand.operator)
         recurrent = partial(ShardedProduct, groups, self.others())
-        drawn = self.noise() if call.noise else None
+        call, drawn = border.with_noise(call, self.noise() if call.noise else None)
         return recurrence(*prepare(border, call, recurrent, weights, drawn, largest=self.largest))
 
     def others(self) -> HaloSynapses:

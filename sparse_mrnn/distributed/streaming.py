@@ -207,7 +207,7 @@ class ShardedSimulator(RunningNetwork):
             seeds = trial_noise_seeds(noise_seed, batch)
             noise = ShardedStreamingNoise(*units.noise_levels(), *seeds, shard.index, shard.n_units)
         parameters = units.step_parameters()
-        stepper = Stepper(units.step, parameters, tuple(states), h, recurrent, inputs, noise=noise)
+        stepper = Stepper(units.equation, parameters, tuple(states), h, recurrent, inputs, noise=noise)
         # States of which each rank has its units', and their dimension; others are alike on all ranks.
         self._divided = {**dict.fromkeys(stepper.recorded, 0), "rec_recent": 1}
         products = recurrent, recurrent.cut, inputs
@@ -310,9 +310,13 @@ def simulate(net: ShardedRNN, duration: float | None = None, **options: Any) -> 
 
 def run_on_ranks(net: ShardedRNN, options: SimulationOptions) -> xarray.Dataset | None:
     """Run a simulation on all ranks of a network; see `simulate`."""
+    if options.x0 is not None or options.return_state:
+        what = "x0 and return_state are not there for a network divided among ranks"
+        raise ConfigError(f"simulate: {what}; it starts from its initial condition.")
 
     def start(plan: SimulationPlan) -> ShardedSimulator:
         net.agree({"options of the run": plan.spec, "mode": options.mode})
         return ShardedSimulator(net, options.batch, options.noise_seed, event_driven=options.event_driven)
 
-    return run_simulation(net.declared, options, net.ranks, start)
+    found: xarray.Dataset | None = run_simulation(net.declared, options, net.ranks, start)
+    return found

@@ -193,7 +193,7 @@ def _explicit(
                 found = _projection(block, declared, source, target, constrained)
                 if found is not None:
                     key, settings, values = found
-                    graph.add_checked([(source.name, target.name, key, settings)])
+                    graph.add_checked(source.name, target.name, key, settings)
                     parameters[source.name, target.name, key] = values
     return graph, parameters
 

@@ -9,26 +9,20 @@ from pathlib import Path
 from typing import Any, Unpack
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sparse_mrnn.connectome.report import ImportReport, report_of
 from sparse_mrnn.connectome.settings import ImportOptions
 from sparse_mrnn.declaration.config import SimulationConfig
 from sparse_mrnn.declaration.graph import Region, RegionGraph
+from sparse_mrnn.declaration.projection_columns import ProjectionColumns
 from sparse_mrnn.declaration.regions import INPUT_FIELDS, REGION_FIELDS
-from sparse_mrnn.errors import ConnectomeError
-from sparse_mrnn.interop.sonata_edges import (
-    Block,
-    Edge,
-    EdgeTypes,
-    StoredEdges,
-    check_numbering,
-    parsed,
-    read_edges,
-)
+from sparse_mrnn.errors import ConnectomeError, GraphError
+from sparse_mrnn.interop.sonata_edges import EdgeTypes, StoredEdges, check_numbering, parsed, read_edges
 from sparse_mrnn.interop.sonata_files import (
     Circuit,
     NetworkFiles,
-    Row,
+    TypeTable,
     column,
     indices,
     opened,
@@ -202,43 +196,67 @@ def _read_back(files: NetworkFiles, *, by_rows: bool = False) -> RegionGraph:
     with opened(files.nodes) as file:
         graph = _graph(file, files.nodes, files.node_types)
     rows = _rows(files.edge_types, EDGE_COLUMNS, ("source_region", "target_region", "key"))
-    if [int(str(row["edge_type_id"])) for row in rows] != list(range(len(rows))):
+    if (rows.ids != np.arange(len(rows))).any():
         raise ConnectomeError(f"{files.edge_types}: the edge_type_ids are not 0..{len(rows) - 1}.")
-    projections: dict[int, Edge] = {}
+    parts: list[ProjectionColumns] = []
+    ids = [np.empty(0, dtype=np.int64)]
     with opened(files.edges) as file:
         kinds = {f"{population}_to_units": kind for kind, population in POPULATIONS.items()}
-        if not set(file.get("edges", ())) == {row["population"] for row in rows} <= set(kinds):
+        used = {rows.labels["population"][code] for code in np.unique(rows.codes["population"])}
+        if not set(file.get("edges", ())) == used <= set(kinds):
             problem = "its populations are not those of the edge types."
             raise ConnectomeError(f"{files.edges}: {problem}")
         for population in file.get("edges", ()):
             layouts = Layout.of(graph), Layout.of(graph, kinds[population])
-            types = EdgeTypes(files, [row for row in rows if row["population"] == population], *layouts)
+            types = EdgeTypes(files, rows.take(rows.equals("population", population)), *layouts)
+            ids.append(types.table.ids)
             if by_rows:
-                blocks: Sequence[Block] = StoredEdges(file, population, types).blocks()
+                parts.append(StoredEdges(file, population, types).columns(graph))
             else:
-                blocks = read_edges(file[f"edges/{population}"], types).blocks(types)
-            projections.update(types.projections(blocks))
-    graph.add_checked(projections[k] for k in range(len(rows)))
-    if graph.number_of_edges() != len(rows):
-        raise ConnectomeError(f"{files.edge_types}: two edge types have the same regions and key.")
+                parts.append(read_edges(file[f"edges/{population}"], types).columns(types, graph))
+    order = np.argsort(np.concatenate(ids), kind="stable")
+    try:
+        graph.add_columns(ProjectionColumns.joined(parts).take(order))
+    except GraphError:
+        problem = "two edge types have the same regions and key."
+        raise ConnectomeError(f"{files.edge_types}: {problem}") from None
     return graph
 
 
-def _rows(path: Path, needed: Sequence[str], names: Sequence[str]) -> list[Row]:
+def _rows(path: Path, needed: Sequence[str], names: Sequence[str]) -> TypeTable:
     """Read a types CSV with the ``needed`` columns, the id first, and never NULL in the ``names``."""
     rows = read_types(path, needed[0], needed[1:])
-    for row in rows:
-        for name in ("population", *names):
-            if not row[name]:
-                raise ConnectomeError(f"{path}: {name} of type {row[needed[0]]} is missing.")
+    for name in ("population", *names):
+        for k in np.flatnonzero(rows.equals(name, None) | rows.equals(name, ""))[:1]:
+            raise ConnectomeError(f"{path}: {name} of type {rows.ids[k]} is missing.")
     return rows
 
 
-def _of_units(attributes: Any, units: slice, n: int, name: str, kinds: str) -> Any:
-    """Read an attribute of some of a population's ``n`` nodes; None if it is not there."""
-    if name not in attributes:
-        return None
-    return (texts(attributes, name, n) if kinds == "SO" else column(attributes, name, kinds, n))[units]
+class _NodeAttributes:
+    """Attributes of a population's ``n`` nodes, each read once."""
+
+    def __init__(self, group: Any, n: int) -> None:
+        self._group, self._n = group, n
+        self._read: dict[tuple[str, str], Any] = {}
+
+    def of_units(self, units: slice, name: str, kinds: str) -> Any:
+        """Return an attribute of some nodes; None if it is not there."""
+        if (name, kinds) not in self._read:
+            found = None
+            if name in self._group:
+                read = texts(self._group, name, self._n) if kinds == "SO" else None
+                found = column(self._group, name, kinds, self._n) if read is None else read
+            self._read[name, kinds] = found
+        found = self._read[name, kinds]
+        return None if found is None else found[units]
+
+    def regions(self) -> NDArray[np.object_]:
+        """Return the region of each node."""
+        if ("region", "") not in self._read:
+            labels = np.array(texts(self._group["@library"], "region"), dtype=object)
+            self._read["region", ""] = labels[indices(self._group, "region", len(labels), self._n)]
+        found: NDArray[np.object_] = self._read["region", ""]
+        return found
 
 
 def _graph(file: Any, nodes: Path, node_types: Path) -> RegionGraph:
@@ -246,7 +264,7 @@ def _graph(file: Any, nodes: Path, node_types: Path) -> RegionGraph:
     if not isinstance(name, str):
         raise ConnectomeError(f"{nodes}: the name of the network is {name!r:.80}, which is not text.")
     graph = RegionGraph(name=name)
-    rows = _rows(node_types, NODE_COLUMNS, ("region",))
+    rows = _rows(node_types, NODE_COLUMNS, ("region",)).rows()
     if not set(file["nodes"]) == {row["population"] for row in rows} <= set(POPULATIONS.values()):
         raise ConnectomeError(f"{nodes}: its populations are not those of {node_types.name}.")
     for group in file["nodes"].values():
@@ -254,22 +272,24 @@ def _graph(file: Any, nodes: Path, node_types: Path) -> RegionGraph:
             check_numbering(group, name)
     type_ids = {name: column(group, "node_type_id", "iu") for name, group in file["nodes"].items()}
     count = 0
+    attributes = {name: _NodeAttributes(file[f"nodes/{name}/0"], len(ids)) for name, ids in type_ids.items()}
+    by_type = {name: np.argsort(ids, kind="stable") for name, ids in type_ids.items()}
+    sorted_ids = {name: ids[by_type[name]] for name, ids in type_ids.items()}
     for row in rows:
         type_id, population = int(str(row["node_type_id"])), str(row["population"])
-        members = np.flatnonzero(type_ids[population] == type_id)
+        here = slice(*np.searchsorted(sorted_ids[population], [type_id, type_id + 1]))
+        members = by_type[population][here]
         if not len(members) or members[-1] - members[0] + 1 != len(members):
             problem = "not in one run" if len(members) else "missing"
             raise ConnectomeError(f"{nodes}: the nodes of type {type_id} are {problem}.")
         units = slice(int(members[0]), int(members[-1]) + 1)
         count += len(members)
-        attributes, n = file[f"nodes/{population}/0"], len(type_ids[population])
-        labels = np.array(texts(attributes["@library"], "region"), dtype=object)
-        if (labels[indices(attributes, "region", len(labels), n)[units]] != row["region"]).any():
+        if (attributes[population].regions()[units] != row["region"]).any():
             raise ConnectomeError(f"{nodes}: the nodes of type {type_id} are not all in {row['region']!r}.")
         kind, fields = "recurrent", REGION_FIELDS
         if population == POPULATIONS["input"]:
             kind, fields = "input", INPUT_FIELDS
-        by_unit = partial(_of_units, attributes, units, n)
+        by_unit = partial(attributes[population].of_units, units)
         given = parsed(fields, row, by_unit, f"{node_types}: ", f" of type {type_id}")
         graph.set_region(Region.checked(str(row["region"]), len(members), kind, given))
     if count != sum(map(len, type_ids.values())):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -10,17 +10,26 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from sparse_mrnn.declaration.explicit_synapses import Coordinates, StoredBlock, SynapseArrays, SynapseBlock
+from sparse_mrnn.declaration.explicit_synapses import Coordinates, StoredBlock, SynapseArrays
 from sparse_mrnn.declaration.fields import ByUnit, Field, checked
+from sparse_mrnn.declaration.graph import RegionGraph
+from sparse_mrnn.declaration.projection_columns import ProjectionColumns
 from sparse_mrnn.declaration.projections import PROJECTION_FIELDS, PROJECTION_SIGNS, kept
 from sparse_mrnn.errors import ConnectomeError
 from sparse_mrnn.files.digest import digest
-from sparse_mrnn.interop.sonata_files import EDGE_FIELDS, NetworkFiles, Row, column, dataset, indices, opened
+from sparse_mrnn.interop.sonata_files import (
+    EDGE_FIELDS,
+    NetworkFiles,
+    Row,
+    TypeTable,
+    column,
+    dataset,
+    indices,
+    opened,
+)
 from sparse_mrnn.lowering.layout import Layout
 from sparse_mrnn.lowering.sampling import BAND_ROWS
 
-Edge = tuple[str, str, str, dict[str, Any]]
-Block = SynapseBlock | StoredBlock
 CHUNK = 2**22
 """Edges whose targets are read at once, to find which edges are onto which units."""
 Int64 = NDArray[np.int64]
@@ -50,34 +59,48 @@ def parsed(fields: Mapping[str, Field], row: Row, by_unit: ByUnit, before: str, 
 class EdgeTypes:
     """The types of a population's edges, rows of the types CSV: one for each projection, with its regions."""
 
-    def __init__(self, files: NetworkFiles, rows: list[Row], targets: Layout, sources: Layout) -> None:
-        self.files, self.rows, self.targets, self.sources = files, rows, targets, sources
-        self.ids = np.array([int(str(row["edge_type_id"])) for row in rows], dtype=np.int64)
-        target, source = self._regions("target_region", targets), self._regions("source_region", sources)
-        self.first_row, self.first_col = targets.ptr[target], sources.ptr[source]
-        self.n_rows, self.n_cols = np.diff(targets.ptr)[target], np.diff(sources.ptr)[source]
-        self.inherits = np.array([row["sign"] == "inherit" for row in rows], dtype=bool)
-        self.signs = np.array([PROJECTION_SIGNS.get(str(row["sign"]), 0) for row in rows], dtype=np.int8)
+    def __init__(self, files: NetworkFiles, table: TypeTable, targets: Layout, sources: Layout) -> None:
+        self.files, self.table, self.targets, self.sources = files, table, targets, sources
+        self.ids = table.ids
+        self._target = self._regions("target_region", targets)
+        self._source = self._regions("source_region", sources)
+        self.first_row, self.first_col = targets.ptr[self._target], sources.ptr[self._source]
+        self.n_rows, self.n_cols = np.diff(targets.ptr)[self._target], np.diff(sources.ptr)[self._source]
+        self.inherits = table.equals("sign", "inherit")
+        self.signs = table.from_labels("sign", lambda sign: PROJECTION_SIGNS.get(str(sign), 0), np.int8)
+
+    def __len__(self) -> int:
+        return len(self.ids)
 
     def _regions(self, end: str, layout: Layout) -> Int64:
-        for row in self.rows:
-            if row[end] not in layout.index:
-                problem = f"{end} {row[end]!r} is not a region of the nodes."
-                raise ConnectomeError(f"{self.files.edge_types}: {problem}")
-        return np.array([layout.index[str(row[end])] for row in self.rows], dtype=np.int64)
+        found = self.table.from_labels(end, lambda name: layout.index.get(str(name), -1), np.int64)
+        for k in np.flatnonzero(found < 0)[:1]:
+            problem = f"{end} {self.table.row(int(k))[end]!r} is not a region of the nodes."
+            raise ConnectomeError(f"{self.files.edge_types}: {problem}")
+        return found
 
     def shape(self, k: int) -> tuple[int, int]:
         """Count the target and source units of a projection."""
         return int(self.n_rows[k]), int(self.n_cols[k])
 
-    def projections(self, blocks: Sequence[Block]) -> Iterator[tuple[int, Edge]]:
-        """Make the projection of every type, with its synapses; each comes with the id of its type."""
-        for row, block in zip(self.rows, blocks, strict=True):
-            where = f"{self.files.edge_types}: "
-            given = parsed(EDGE_FIELDS, row, lambda *_: None, where, f" of type {row['edge_type_id']}")
-            attrs = {**kept(checked(PROJECTION_FIELDS, where, given)), "weights": block}
-            ends = str(row["source_region"]), str(row["target_region"]), str(row["key"])
-            yield int(str(row["edge_type_id"])), (*ends, attrs)
+    def columns(
+        self, graph: RegionGraph, arrays: SynapseArrays, start: Int64, stop: Int64
+    ) -> ProjectionColumns:
+        """Make the projections of all types, whose synapses are ranges of arrays."""
+        numbers = {name: k for k, name in enumerate(graph)}
+        source, target = (
+            np.array([numbers[region.name] for region in layout.regions], dtype=np.int32)[of_type]
+            for layout, of_type in ((self.sources, self._source), (self.targets, self._target))
+        )
+        first, setting = self.table.group(["key", *(c for f in EDGE_FIELDS.values() for c in f.columns)])
+        settings = tuple(self._settings(self.table.row(k)) for k in first.tolist())
+        return ProjectionColumns.of_ranges(source, target, setting, settings, arrays, start, stop)
+
+    def _settings(self, row: Row) -> tuple[str, dict[str, Any]]:
+        """Read the key and the settings of a projection from its row."""
+        where = f"{self.files.edge_types}: "
+        given = parsed(EDGE_FIELDS, row, lambda *_: None, where, f" of type {row['edge_type_id']}")
+        return str(row["key"]), kept(checked(PROJECTION_FIELDS, where, given))
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,10 +111,9 @@ class Edges:
     start: Int64  # and stop, shape (types,): the range of each type
     stop: Int64
 
-    def blocks(self, types: EdgeTypes) -> list[SynapseBlock]:
-        """Give the synapses of every type, if these are all edges."""
-        ranges = zip(self.start.tolist(), self.stop.tolist(), strict=True)
-        return [SynapseBlock(self.arrays, *ends, types.shape(k)) for k, ends in enumerate(ranges)]
+    def columns(self, types: EdgeTypes, graph: RegionGraph) -> ProjectionColumns:
+        """Make the projections of all types, if these are all edges."""
+        return types.columns(graph, self.arrays, self.start, self.stop)
 
 
 def read_edges(group: Any, types: EdgeTypes, part: slice = slice(None)) -> Edges:
@@ -150,7 +172,7 @@ class StoredEdges:
         units = np.arange(0, types.targets.n, BAND_ROWS)
         of_band = np.add.reduceat(self.fan_in, units) if len(self.fan_in) else units
         self._first_edge = np.concatenate([[0], np.cumsum(of_band)])  # of each band
-        self._before = np.zeros((len(types.rows), len(units) + 1), dtype=np.int64)  # of a type, by band
+        self._before = np.zeros((len(types), len(units) + 1), dtype=np.int64)  # of a type, by band
         self._digests = [""] * len(units)
         self._edges: Edges | None = None
         self._band, self._awaited = -1, 0  # the band in memory, and how many of its edges were not asked for
@@ -161,9 +183,15 @@ class StoredEdges:
         self.counts = self._before[:, -1]
         self.digest = digest(self._digests)
 
-    def blocks(self) -> list[StoredBlock]:
-        """Give the synapses of every type, left in their file."""
-        return [StoredBlock(self, k, self.types.shape(k)) for k in range(len(self.types.rows))]
+    def columns(self, graph: RegionGraph) -> ProjectionColumns:
+        """Make the projections of all types, whose synapses are left in their file."""
+        none = np.zeros(len(self.types), dtype=np.int64)
+        nothing = SynapseArrays(np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0, self.dtype))
+        found = self.types.columns(graph, nothing, none, none)
+        blocks = [StoredBlock(self, k, self.types.shape(k)) for k in range(len(self.types))]
+        settings = zip((found.settings[k] for k in found.setting), blocks, strict=True)
+        own = tuple((key, {**attrs, "weights": block}) for (key, attrs), block in settings)
+        return ProjectionColumns.of_ranges(found.source, found.target, np.arange(len(own)), own)
 
     def entries_onto(self, projection: int, start: int, stop: int) -> slice:
         """Find synapses onto some units, as `StoredSynapses.entries_onto`."""

@@ -5,14 +5,15 @@ from __future__ import annotations
 import csv
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from sparse_mrnn.declaration.projections import PROJECTION_FIELDS
 from sparse_mrnn.errors import ConnectomeError, MissingExtraError, SparseMRNNError
@@ -29,6 +30,9 @@ DAMAGE = (
 """Exceptions of h5py for damaged files."""
 EDGE_FIELDS = {name: field for name, field in PROJECTION_FIELDS.items() if name != "rank"}
 """Fields of a projection that a types CSV has; SONATA has no projections of low rank."""
+TYPES_AT_ONCE = 2**14
+"""Rows of a types CSV that are text at once."""
+TYPE_ID = re.compile("[0-9]{1,18}")
 LARGEST_CONFIGURATION = 1 << 24
 """Bytes; a larger JSON file of a folder is not looked at for a configuration."""
 CONFIGURED = ("manifest", "network", "networks", "version", "components")
@@ -281,29 +285,33 @@ def _beside(circuit: Circuit) -> dict[str, tuple[str, ...]]:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Any]:
-    """Open an HDF5 file whose data are all inside of it; damage becomes a ConnectomeError."""
+def opened(path: Path, what: str = "SONATA", *, soft_links: bool = False) -> Iterator[Any]:
+    """Open an HDF5 file whose data are all inside of it; damage becomes a ConnectomeError.
+
+    ``what`` is the format, for messages; ``soft_links`` allows links that stay in the file.
+    """
     h5py = h5()
     try:
         if not path.is_file():
             raise ConnectomeError(f"{path} does not exist.")
         with h5py.File(path, "r") as file:
-            _refuse_outside(file, path)
+            _refuse_outside(file, path, soft_links)
             yield file
     except ConnectomeError:
         raise
     except SparseMRNNError as error:
         raise ConnectomeError(f"{path}: {error}") from None
     except DAMAGE as error:
-        raise ConnectomeError(f"{path}: cannot be read as SONATA (HDF5): {error}.") from None
+        raise ConnectomeError(f"{path}: cannot be read as {what} (HDF5): {error}.") from None
 
 
-def _refuse_outside(file: Any, path: Path) -> None:
+def _refuse_outside(file: Any, path: Path, soft_links: bool) -> None:
     """Refuse links and datasets that may lead out of a file."""
     h5py = h5()
+    inside = (h5py.HardLink, h5py.SoftLink) if soft_links else h5py.HardLink
 
     def link_of(name: bytes | str, link: Any) -> Any:  # what is not None ends the visit
-        return None if isinstance(link, h5py.HardLink) else f"{name!r} is a {type(link).__name__}"
+        return None if isinstance(link, inside) else f"{name!r} is a {type(link).__name__}"
 
     def data_of(name: str, found: Any) -> Any:
         outside = isinstance(found, h5py.Dataset) and (found.external or found.is_virtual)
@@ -357,30 +365,118 @@ def texts(group: Any, name: str, length: int | None = None) -> list[str]:
     return [value.decode("utf-8") for value in column(group, name, "SO", length).tolist()]
 
 
-def read_types(path: Path, identity: str, needed: Sequence[str] = ()) -> list[Row]:
+@dataclass(frozen=True, eq=False)
+class TypeTable:
+    """A types CSV in columns: the id of each row, and its other cells by their number among distinct ones."""
+
+    path: Path
+    identity: str
+    ids: NDArray[np.int64]
+    codes: dict[str, NDArray[np.int32]]
+    labels: dict[str, list[str | None]]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def take(self, which: NDArray[Any]) -> TypeTable:
+        """Some of the rows, by number or mask."""
+        codes = {name: column[which] for name, column in self.codes.items()}
+        return replace(self, ids=self.ids[which], codes=codes)
+
+    def from_labels(self, name: str, read: Callable[[str | None], Any], dtype: DTypeLike) -> NDArray[Any]:
+        """Read each cell of a column into an array; once for each distinct cell."""
+        return np.array([read(label) for label in self.labels[name]], dtype=dtype)[self.codes[name]]
+
+    def equals(self, name: str, value: str | None) -> NDArray[np.bool_]:
+        """Tell which rows have a value in a column."""
+        return self.from_labels(name, lambda label: label == value, np.bool_)
+
+    def group(self, names: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Number rows by their cells in some columns: the first row of each number, and each row's number."""
+        number = np.zeros(len(self), dtype=np.int64)
+        for name in names:  # numbers stay below rows x labels
+            number = np.unique(number * len(self.labels[name]) + self.codes[name], return_inverse=True)[1]
+        _, first, number = np.unique(number.reshape(-1), return_index=True, return_inverse=True)
+        return first, number.reshape(-1)
+
+    def row(self, k: int) -> Row:
+        """The cells of a row."""
+        cells = {name: self.labels[name][column[k]] for name, column in self.codes.items()}
+        return {self.identity: str(self.ids[k]), **cells}
+
+    def rows(self) -> list[Row]:
+        """The cells of all rows."""
+        return [self.row(k) for k in range(len(self))]
+
+
+def read_types(path: Path, identity: str, needed: Sequence[str] = ()) -> TypeTable:
     """Read a types CSV (blanks, tabs or commas between columns), sorted by ``identity``; NULL is None."""
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            head = file.readline()
-            file.seek(0)
-            found = re.search(rf'(?:^|([ \t,;]))"?{identity}"?(?:([ \t,;])|$)', head.strip())
-            mark = next(filter(None, found.groups()), " ") if found else " "
-            reader = csv.DictReader(file, delimiter=mark, skipinitialspace=True)
-            columns, rows = list(reader.fieldnames or []), list(reader)
+        found = _type_table(path, identity, needed, merge=False)
+        if found is None:  # columns may be aligned by several blanks
+            found = _type_table(path, identity, needed, merge=True)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ConnectomeError(f"{path}: cannot be read: {reason(error)}.") from None
-    for name in (identity, *needed):
-        if columns.count(name) != 1:
-            listed = ", ".join(map(repr, columns))
-            raise ConnectomeError(f"{path}, line 1: column {name!r} is missing. The columns are {listed}.")
-    for k, row in enumerate(rows, start=2):
-        if row.get("", "") in (None, "") and not any(row.get(None) or ()):  # blanks at the end of lines
-            row.pop("", None)
-            row.pop(None, None)
-        if None in row or None in row.values() or not re.fullmatch("[0-9]{1,18}", row[identity]):
-            problem = f"a {identity} and as many columns as in line 1 are needed."
-            raise ConnectomeError(f"{path}, line {k}: {problem}")
-    if len({(row.get("population"), int(row[identity])) for row in rows}) < len(rows):
+    if found is None:  # which it is not: lines are merged
+        raise ConnectomeError(f"{path}: the columns of its lines differ.")
+    by = ("population", "ids") if "population" in found.codes else ("ids",)
+    keys = [found.ids if name == "ids" else found.codes[name].astype(np.int64) for name in by]
+    order = np.lexsort(keys)
+    same = np.logical_and.reduce([np.diff(key[order]) == 0 for key in keys])
+    if same.any():
         raise ConnectomeError(f"{path}: a {identity} is there twice.")
-    rows.sort(key=lambda row: int(row[identity]))
-    return [{name: None if value == NULL else value for name, value in row.items()} for row in rows]
+    return found.take(np.argsort(found.ids, kind="stable"))
+
+
+def _type_table(path: Path, identity: str, needed: Sequence[str], *, merge: bool) -> TypeTable | None:
+    """Read a types CSV; ``merge`` takes several blanks as one. None: it should be read so."""
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        head = file.readline()
+        file.seek(0)
+        match = re.search(rf'(?:^|([ \t,;]))"?{identity}"?(?:([ \t,;])|$)', head.strip())
+        mark = next(filter(None, match.groups()), " ") if match else " "
+        rows = (row for row in csv.reader(file, delimiter=mark, skipinitialspace=merge) if row)
+        columns = next(rows, [])
+        if columns and columns[-1] == "":  # a blank at the end of the line
+            columns.pop()
+        if not merge and "" in columns:
+            return None
+        for name in (identity, *needed):
+            if columns.count(name) != 1:
+                listed = ", ".join(map(repr, columns))
+                problem = f"column {name!r} is missing. The columns are {listed}."
+                raise ConnectomeError(f"{path}, line 1: {problem}")
+        place = {name: k for k, name in enumerate(columns) if name}
+        ids: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
+        seen: dict[str, dict[str, int]] = {name: {} for name in place}
+        codes: dict[str, list[NDArray[np.int32]]] = {name: [np.empty(0, np.int32)] for name in place}
+        line = 2
+        while chunk := list(islice(rows, TYPES_AT_ONCE)):
+            for k, row in enumerate(chunk):
+                if len(row) < len(columns) or any(row[len(columns) :]):
+                    if not merge:
+                        return None
+                    problem = f"a {identity} and as many columns as in line 1 are needed."
+                    raise ConnectomeError(f"{path}, line {line + k}: {problem}")
+            line += len(chunk)
+            by_column = list(zip(*chunk, strict=False))  # longer rows end in blanks
+            for name, at in place.items():
+                cells = by_column[at]
+                if name == identity:
+                    for k in (k for k, cell in enumerate(cells) if not TYPE_ID.fullmatch(cell)):
+                        problem = f"{identity} is {cells[k]!r:.80}; use a whole number."
+                        raise ConnectomeError(f"{path}, line {line - len(cells) + k}: {problem}")
+                    ids.append(np.array(list(map(int, cells)), dtype=np.int64))
+                    continue
+                known = seen[name]
+                for cell in dict.fromkeys(cells):
+                    known.setdefault(cell, len(known))
+                codes[name].append(np.fromiter(map(known.__getitem__, cells), np.int32, len(cells)))
+    labels: dict[str, list[str | None]] = {
+        name: [None if cell == NULL else cell for cell in known] for name, known in seen.items()
+    }
+    return TypeTable(
+        path, identity, np.concatenate(ids),
+        {name: np.concatenate(parts) for name, parts in codes.items() if name != identity},
+        {name: labels[name] for name in labels if name != identity},
+    )  # fmt: skip

@@ -63,7 +63,7 @@ def import_network(
     """Import the populations of a network; ``options`` are those of every importer."""
     defaults: dict[str, Any] = dict(regions="population", counts=False, scale="none", mixed="free")
     settings = ImportSettings.of(options, **defaults, name=circuit.name, delay="delay")
-    nodes = _Reading("node", circuit.nodes, numbers="xyz", labels=["model_type", *settings.neuron_columns()])
+    nodes = _Reading("node", circuit.nodes, numbers="xyz", labels=None)
     numbers = [name for name in (weight, settings.delay) if name is not None]
     labels = [name for name in settings.edge_columns() if name != settings.delay]
     if weight == "syn_weight":
@@ -90,7 +90,7 @@ def import_network(
         if "virtual" in (population.type, *set(population.labels.get("model_type", ((), []))[1])):
             notes.append(f"population {population.name!r} is virtual; its nodes are units like any other")
     order = _in_order(nodes)
-    of_nodes = {name: nodes.labels(name).take(order) for name in settings.neuron_columns() if nodes.has(name)}
+    of_nodes = {name: nodes.labels(name).take(order) for name in nodes.known if nodes.has_labels(name)}
     axes = [axis for axis in "xyz" if nodes.has(axis)]
     positions = np.stack([nodes.numbers(axis) for axis in axes], axis=1)[order] if axes else None
     ids = [f"{population}/{k}" for population, units in ranges.items() for k in range(len(units))]
@@ -109,26 +109,32 @@ def import_network(
 
 
 class _Reading:
-    """All populations of nodes or edges, joined one after another, and what of their files was not read."""
+    """All populations of nodes or edges, joined one after another, and what of their files was not read.
+
+    ``numbers`` and ``labels`` are the attributes to read; all others are labels if these are None.
+    """
 
     def __init__(
-        self, what: str, files: Sequence[TypedFile], *, numbers: Collection[str], labels: Collection[str],
-        nodes: _Reading | None = None,
+        self, what: str, files: Sequence[TypedFile], *, numbers: Collection[str],
+        labels: Collection[str] | None, nodes: _Reading | None = None,
     ) -> None:
         self.what, self.nodes = what, nodes
         self.populations: list[Population] = []
         self.name = ", ".join(file.path.name for file in files) or f"no {what}s"
         self.known: dict[str, None] = {}
         self._of_file: dict[str, list[str]] = {}  # attributes, by file
-        self._numbers, self._labels = {*numbers}, {*labels}
+        self._numbers, self._labels = {*numbers}, None if labels is None else {*labels}
         for file in files:
             self._read(file)
 
     def has(self, name: str | None) -> bool:
         """Tell if any node or edge has an attribute."""
         numbers = (p.numbers[name] for p in self.populations if name in p.numbers)
-        labels = any(p.labels[name][1] for p in self.populations if name in p.labels)
-        return labels or not all(np.isnan(values).all() for values in numbers)
+        return self.has_labels(name or "") or not all(np.isnan(values).all() for values in numbers)
+
+    def has_labels(self, name: str) -> bool:
+        """Tell if any node or edge has an attribute that was read as text."""
+        return any(p.labels.get(name, ((), []))[1] for p in self.populations)
 
     def numbers(self, name: str) -> Numbers:
         """Join an attribute of numbers; NaN without a value."""
@@ -159,7 +165,7 @@ class _Reading:
         """Read the populations of a file."""
         rows, what = [], self.what
         if file.types is not None:
-            rows = read_types(file.types, f"{what}_type_id")
+            rows = read_types(file.types, f"{what}_type_id").rows()
             self._of_file[file.types.name] = list(dict.fromkeys(name for row in rows for name in row))
         self._of_file[file.path.name] = of_file = []
         with opened(file.path) as content:
@@ -198,13 +204,16 @@ class _Reading:
             for part, here, index in parts:
                 if each in part:
                     numbers[each][here] = _values(part, each, "biuf", index).astype(np.float64)
-        for each in self._labels & ({*present} | typed):
+        every = dict.fromkeys([*present, *(each for row in rows for each in row)])
+        others = set(every) - self._numbers - {f"{what}_type_id"}
+        for each in [each for each in every if each in (others if self._labels is None else self._labels)]:
             texts = [cells.get(k, {}).get(each) for k in distinct.tolist()]
             words = sorted({text for text in texts if text is not None})
             code = np.array([-1 if text is None else words.index(text) for text in texts], dtype=np.int32)
             code = code[of_type] if n else np.empty(0, dtype=np.int32)
             for part, here, index in parts:
-                if each in part and isinstance(part[each], dataset_type):
+                data = part.get(each)
+                if isinstance(data, dataset_type) and (self._labels is not None or _is_column(data)):
                     code[here], own = _labels(part, each, index, len(words))
                     words += own
             labels[each] = code, words
@@ -234,6 +243,11 @@ class _Reading:
 def _dictionary(codes: NDArray[np.int32], values: Sequence[str]) -> Any:
     pa = arrow()
     return pa.DictionaryArray.from_arrays(pa.array(codes, mask=codes < 0), pa.array(values, pa.string()))
+
+
+def _is_column(data: Any) -> bool:
+    """Tell if a dataset has one value for each node or edge."""
+    return data.ndim == 1 and data.dtype.kind in "biufSO"
 
 
 def _groups(group: Any, what: str, n: int) -> Iterable[tuple[Any, Any, Any]]:

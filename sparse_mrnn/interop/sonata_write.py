@@ -6,7 +6,7 @@ import csv
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from sparse_mrnn.declaration.config import SimulationConfig
 from sparse_mrnn.declaration.fields import Field
 from sparse_mrnn.declaration.graph import Region, RegionGraph, projection_label
+from sparse_mrnn.declaration.projection_columns import Projections
 from sparse_mrnn.declaration.regions import INPUT_FIELDS, REGION_FIELDS
 from sparse_mrnn.errors import ConnectomeError, ConversionError
 from sparse_mrnn.files.atomic import reason, replacing_folder, restore_folder
@@ -96,15 +97,16 @@ def write_sonata(
         if not (goal / "circuit_config.json").is_file():
             problem = "is not a SONATA network; it is not overwritten. Choose another path."
             raise ConnectomeError(f"{goal} {problem}")
-    for p in graph.projections():
-        if p.share is not None or p.rank is not None:
-            problem = "has low rank, and so no synapses; net.save keeps it"
-            if p.share is not None:
-                problem = "shares gains, which SONATA cannot; write the network made of it, for its weights"
-            raise ConversionError(f"{projection_label(p.source, p.target, p.key)} {problem}.")
-    drawn = next((p for p in graph.projections() if p.synapses is None), None)
-    if drawn is not None and seed is None:
-        label = f"projection {drawn.source!r} -> {drawn.target!r} (key {drawn.key!r})"
+    every = graph.projection_columns()
+    shares = every.has("share")
+    for k in np.flatnonzero(shares | every.has("rank")).tolist()[:1]:
+        problem = "has low rank, and so no synapses; net.save keeps it"
+        if shares[k]:
+            problem = "shares gains, which SONATA cannot; write the network made of it, for its weights"
+        raise ConversionError(f"{projection_label(*every.names[k])} {problem}.")
+    for k in np.flatnonzero(~every.is_explicit).tolist()[:1] if seed is None else ():
+        source, target, key = every.names[k]
+        label = f"projection {source!r} -> {target!r} (key {key!r})"
         raise ConnectomeError(f"{label} has a rule and no synapses yet; give seed= to draw them.")
     _check_names(graph)
     try:
@@ -119,13 +121,16 @@ def write_sonata(
 def _check_names(graph: RegionGraph) -> None:
     """Refuse names that the types CSV or HDF5 would change."""
     regions = list(map(graph.region, graph))
-    keys = {key for _, _, key in graph.edges(keys=True)}
+    keys = set(graph.projection_columns().names.keys)
     parents = {region.parent_region for region in regions if region.parent_region is not None}
     for name in (*graph, *parents, *keys):
         if name in ("", NULL) or re.search(r"[\x00-\x1f\x7f]", name):
             problem = "is empty, means no value, or has a control character (such as a tab)"
             raise ConnectomeError(f"the name {name!r:.80} {problem}, which SONATA cannot hold; rename it.")
-    for name in (graph.name, *graph, *parents, *keys, *(unit for r in regions for unit in r.unit_ids or ())):
+    units = (unit for r in regions for unit in r.unit_ids or ())
+    tables = [column for r in regions for column in (r.unit_table or {}).items()]
+    texts = (text for _, values in tables if values.dtype.kind == "O" for text in set(values))
+    for name in (graph.name, *graph, *parents, *keys, *units, *(name for name, _ in tables), *texts):
         if "\0" in name or any("\ud800" <= letter <= "\udfff" for letter in name):
             raise ConnectomeError(f"the name {name!r:.80} has a character that HDF5 cannot hold; rename it.")
 
@@ -170,11 +175,12 @@ def _nodes(graph: RegionGraph, folder: Path, settings: SimulationConfig | None) 
                 of_text = isinstance(values[0], str)
                 attributes.create_dataset(name, data=values, **({"dtype": text} if of_text else {}))
             types += [_node_type(order[region.name], population, region, fields) for region in regions]
-    _types(folder / "node_types.csv", NODE_COLUMNS, types)
+    rows = ([row.get(column) for column in NODE_COLUMNS] for row in types)
+    _types(folder / "node_types.csv", NODE_COLUMNS, rows)
 
 
 def _unit_columns(regions: Sequence[Region], fields: Mapping[str, Field]) -> dict[str, Any]:
-    """Join the columns of all regions' units; NaN for a region that does not have one."""
+    """Join the columns of all regions' units; NaN, 0 or "" for a region that does not have one."""
     parts: list[dict[str, Any]] = []
     for region in regions:
         own: dict[str, Any] = {}
@@ -183,8 +189,13 @@ def _unit_columns(regions: Sequence[Region], fields: Mapping[str, Field]) -> dic
         parts.append(own)
     found = {}
     for name in dict.fromkeys(name for own in parts for name in own):
-        values = [own.get(name, np.full(r.n, np.nan)) for own, r in zip(parts, regions, strict=True)]
-        of_text = isinstance(values[0], list)
+        there = [np.asarray(own[name]).dtype for own in parts if name in own]
+        if len({dtype.kind for dtype in there}) > 1:
+            problem = "has whole numbers in one region and other numbers or text in another; rename one"
+            raise ConversionError(f"{name.removeprefix('column_')} {problem}.")
+        missing: Any = {"U": "", "i": 0}.get(there[0].kind, np.nan)
+        values = [own.get(name, [missing] * r.n) for own, r in zip(parts, regions, strict=True)]
+        of_text = there[0].kind == "U"
         found[name] = [text for part in values for text in part] if of_text else np.concatenate(values)
     return found
 
@@ -198,37 +209,47 @@ def _node_type(type_id: int, population: str, region: Region, fields: Mapping[st
     return row
 
 
-def _types(path: Path, columns: Sequence[str], rows: Iterable[Row]) -> None:
+def _types(path: Path, columns: Sequence[str], rows: Iterable[Sequence[str | None]]) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, delimiter=" ", lineterminator="\n")
         writer.writerow(columns)
-        writer.writerows([NULL if row.get(c) is None else row[c] for c in columns] for row in rows)
+        writer.writerows([NULL if cell is None else cell for cell in row] for row in rows)
 
 
 def _edges(graph: RegionGraph, folder: Path, seed: int | None) -> None:
-    type_of = {edge: k for k, edge in enumerate(graph.edges(keys=True))}
-    types: dict[int, Row] = {}
+    every = graph.projection_columns()
+    inputs = np.array([region.kind == "input" for region in every.regions], dtype=bool)[every.columns.source]
     with _create(folder / "edges.h5") as file:
         for kind in _kinds(graph):
-            explicit = [p.synapses for p in graph.projections(kind) if p.synapses is not None]
-            double = any(synapses.dtype == np.float64 for synapses in explicit)
+            own = np.flatnonzero(inputs == (kind == "input"))
+            double = any(dtype == np.float64 for dtype in every.take(own).weight_dtypes())
             stream = synapse_stream(0 if seed is None else seed, kind)
             blocks = lower(graph, kind, stream, dtype=np.float64 if double else np.float32)
-            population = f"{POPULATIONS[kind]}_to_units"
-            type_ids = np.array([type_of[b.source, b.target, b.key] for b in blocks.blocks], dtype=np.int64)
-            _edge_population(file.create_group(f"edges/{population}"), blocks, type_ids)
-            for type_id, p in zip(type_ids.tolist(), blocks.blocks, strict=True):
-                row: Row = {"source_region": p.source, "target_region": p.target, "key": p.key}
-                row |= {"edge_type_id": str(type_id), "population": population}
-                for name, field in EDGE_FIELDS.items():
-                    row |= field.cells(getattr(p, name))
-                types[type_id] = row
-    _types(folder / "edge_types.csv", EDGE_COLUMNS, [types[k] for k in sorted(types)])
+            type_ids = own[blocks.blocks.names.places_in(every.names.take(own))]
+            _edge_population(file.create_group(f"edges/{POPULATIONS[kind]}_to_units"), blocks, type_ids)
+    populations = [f"{POPULATIONS[kind]}_to_units" for kind in ("recurrent", "input")]
+    _types(folder / "edge_types.csv", EDGE_COLUMNS, _edge_types(every, inputs, populations))
+
+
+def _edge_types(
+    every: Projections, inputs: NDArray[np.bool_], populations: Sequence[str]
+) -> Iterator[list[str | None]]:
+    """Make the row of each projection; the cells of equal settings are the same."""
+    cells = []
+    for key, attrs in every.columns.settings:
+        own: Row = {}
+        for name, field in EDGE_FIELDS.items():
+            own |= field.cells(attrs.get(name, field.default))
+        cells.append([key, *(own[column] for column in EDGE_COLUMNS[5:])])
+    names = [region.name for region in every.regions]
+    columns = (inputs.astype(int), every.columns.source, every.columns.target, every.columns.setting)
+    for k, (kind, source, target, own_cells) in enumerate(zip(*(c.tolist() for c in columns), strict=True)):
+        yield [str(k), populations[kind], names[source], names[target], *cells[own_cells]]
 
 
 def _kinds(graph: RegionGraph) -> list[str]:
     """List the kinds of sources that have projections."""
-    return [kind for kind in POPULATIONS if any(True for _ in graph.projections(kind))]
+    return [kind for kind in POPULATIONS if len(graph.projection_columns(kind))]
 
 
 def _edge_population(group: Any, blocks: BlockSparse, type_ids: NDArray[np.int64]) -> None:

@@ -33,7 +33,7 @@ class NetworkStep(nn.Module):
             self.register_buffer(f"{name}_row", weights.pattern.row.long())
             self.register_buffer(f"{name}_col", weights.col.long())
             self.register_buffer(f"{name}_weight", weights.csr_values().detach().clone())
-        self.equation, self.names = net.step, tuple(net.step_parameters())
+        self.equation, self.names = net.equation, tuple(net.step_parameters())
         for name, parameter in net.step_parameters().items():
             self.register_buffer(name, parameter.detach().clone())
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from sparse_mrnn.declaration.graph import Projection, projection_label
+from sparse_mrnn.declaration.graph import projection_label
+from sparse_mrnn.declaration.projection_columns import Attributes, Projections
 from sparse_mrnn.errors import GraphError
 from sparse_mrnn.lowering.layout import Int64, Layout
 
@@ -20,7 +20,8 @@ class Gains:
 
     ``names`` says what each gain is for: the projection (of several, the first one), and the unit, label or
     name. Arrays have shape (gains,); the bounds, ``low`` and ``high``, are infinite without any.
-    ``of_block`` has the gains of each shared block.
+    ``of_block`` has the first gain of each block and the one after its last, shape (blocks, 2); -1 of a block
+    that is not shared.
     """
 
     names: tuple[tuple[str, str, str, str], ...]
@@ -28,10 +29,10 @@ class Gains:
     low: NDArray[np.float64]
     high: NDArray[np.float64]
     trainable: NDArray[np.bool_]
-    of_block: dict[int, slice]
+    of_block: Int64
 
     @classmethod
-    def of(cls, blocks: Sequence[Projection]) -> Gains:
+    def of(cls, blocks: Projections) -> Gains:
         """Collect the gains of the shared blocks.
 
         Raises
@@ -40,10 +41,11 @@ class Gains:
             If projections of one name declare different gains, bounds or trainability.
         """
         names: list[tuple[str, str, str, str]] = []
-        of_block: dict[int, slice] = {}
+        of_block = np.full((len(blocks), 2), -1, dtype=np.int64)
         named: dict[str, int] = {}  # first block of each name
         settings: list[tuple[float, float, float, bool]] = []
-        for k, block in enumerate(blocks):
+        for k in np.flatnonzero(blocks.has("share")).tolist():
+            block = blocks[k]
             share = block.share
             if share is None:
                 continue
@@ -53,12 +55,12 @@ class Gains:
             whose = block.source, block.target, block.key
             if share.name in named:
                 of_block[k] = of_block[named[share.name]]
-                if own != settings[of_block[k].start]:
+                if own != settings[of_block[k, 0]]:
                     differ = f"gain, bounds or trainable differ among the projections of {share.name!r}"
                     raise GraphError(f"{projection_label(*whose)}: {differ}.")
                 continue
             what = [share.name] if share.name else share.gain_names(block.pair.n_source, block.pair.n_target)
-            of_block[k] = slice(len(names), len(names) + len(what))
+            of_block[k] = len(names), len(names) + len(what)
             names += [(*whose, part) for part in what]
             settings += [own] * len(what)
             if share.name is not None:
@@ -67,11 +69,22 @@ class Gains:
         return cls(tuple(names), table[:, 0], table[:, 1], table[:, 2], table[:, 3] > 0, of_block)
 
 
-def order_in_values(block: Projection) -> int:
+def order_in_values(attrs: Attributes) -> int:
     """Place of a block in the values: trained synapses, shared and trained ones, shared and fixed, fixed."""
-    if block.share is None:
-        return 0 if block.trainable else 3
-    return 1 if block.trainable else 2
+    trainable = attrs.get("trainable", True)
+    if "share" not in attrs:
+        return 0 if trainable else 3
+    return 1 if trainable else 2
+
+
+def unit_ranges(blocks: Projections, targets: Layout, sources: Layout) -> tuple[Int64, Int64]:
+    """First unit, and last unit + 1, of each block's target and source region, shape (blocks, 2) each."""
+    found = []
+    for layout, number in ((targets, blocks.columns.target), (sources, blocks.columns.source)):
+        place = np.array([layout.index.get(region.name, -1) for region in blocks.regions], dtype=np.int64)
+        at = place[number]
+        found.append(np.stack([layout.ptr[at], layout.ptr[at + 1]], axis=1))
+    return found[0], found[1]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -89,7 +102,7 @@ class BlockSparse:
     constrained : bool
         If Dale's law applies.
     targets, sources : Layout
-    blocks : tuple of Projection
+    blocks : Projections
         One per block, in the order of ``values``.
     ptr : ndarray of int64, shape (blocks + 1,)
     trainable_synapses : int
@@ -110,7 +123,7 @@ class BlockSparse:
     constrained: bool
     targets: Layout
     sources: Layout
-    blocks: tuple[Projection, ...]
+    blocks: Projections
     ptr: Int64
     trainable_synapses: int
     values: NDArray[np.floating]
@@ -128,8 +141,7 @@ class BlockSparse:
 
     def extents(self) -> Int64:
         """First row, rows (targets), first column and columns (sources) of each block, shape (blocks, 4)."""
-        rows = self.targets.ranges([block.target for block in self.blocks])
-        cols = self.sources.ranges([block.source for block in self.blocks])
+        rows, cols = unit_ranges(self.blocks, self.targets, self.sources)
         return np.stack([rows[:, 0], np.diff(rows)[:, 0], cols[:, 0], np.diff(cols)[:, 0]], axis=1)
 
     def effective_values(self) -> NDArray[np.floating]:

@@ -5,9 +5,10 @@ A cell type is a region. Unit ids are text: an integer id is looked up as its di
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -132,6 +133,25 @@ class Layout:
             found.setdefault(unit, []).append(k)
         return found
 
+    @cached_property
+    def table(self) -> dict[str, NDArray[Any]]:
+        """Columns of the regions' tables of units, in unit order; "" or NaN for a region without one."""
+        tables = [region.unit_table or {} for region in self.regions]
+        found = {}
+        for name in dict.fromkeys(name for table in tables for name in table):
+            own = [table[name] for table in tables if name in table]
+            text = any(values.dtype.kind == "O" for values in own)
+            if len(own) < len(tables) and not text:  # NaN makes floats of integers, of which ids lose digits
+                text = any(values.dtype.kind == "i" and np.abs(values).max() > 2**53 for values in own)
+            parts = [
+                table.get(name, np.full(region.n, "" if text else np.nan, object if text else None))
+                for table, region in zip(tables, self.regions, strict=True)
+            ]
+            if text:
+                parts = [part.astype(str).astype(object) for part in parts]
+            found[name] = np.concatenate(parts)
+        return found
+
     def labels(self) -> tuple[NDArray[np.str_], NDArray[np.str_]]:
         """Region and id of every unit, shape (units,) each."""
         names = np.array([r.name for r in self.regions] or [""], dtype=np.str_)
@@ -177,21 +197,46 @@ class UnitNames:
         found = (self.layouts[self.kind_of(name)].members(name) for name in names)
         return tuple(dict.fromkeys(member for members in found for member in members))
 
-    def find(self, name: str | int, what: str = "") -> tuple[str, Int64]:
+    def find(self, name: str | int | Mapping[str, Any], what: str = "") -> tuple[str, Int64]:
         """Find the kind ("recurrent" or "input") and the units of a region, parent, input, or unit id.
 
-        A region goes before a unit of the same name. ``what`` is what asks, for messages.
+        A region goes before a unit of the same name; a mapping has columns and their values, as `where` takes
+        them. ``what`` is what asks, for messages.
 
         Raises
         ------
         UnknownNameError
             If nothing has this name, or units of several regions have it; the message says where it looked.
         """
+        if isinstance(name, Mapping):
+            return "recurrent", self.where(name, what)
         for kind, layout in self.layouts.items():
             if name in layout.groups:
                 return kind, layout.indices(str(name))
         kind, unit = self.unit(name, what)
         return kind, np.array([unit])
+
+    def where(self, wanted: Mapping[str, Any], what: str = "") -> Int64:
+        """Find the recurrent units whose columns have some values: each a value, or several to choose from.
+
+        Columns are those of `Layout.table`, "region" (or a parent) and "unit_id".
+
+        Raises
+        ------
+        UnknownNameError
+            If no unit has a column or a value, or none has all of them.
+        """
+        layout, others = self.layouts["recurrent"], dict(wanted)
+        columns = {"unit_id": layout.labels()[1], **layout.table}
+        chosen = np.ones(layout.n, dtype=bool)
+        if "region" in others:
+            given = others.pop("region")
+            names = [given] if isinstance(given, str) else list(given)
+            chosen = np.isin(np.arange(layout.n), layout.indices(*names))
+        chosen &= matching(columns, others, layout.n, what)
+        if not chosen.any():
+            raise UnknownNameError(f"{f'{what}: ' if what else ''}no unit has {dict(wanted)!r:.200}.")
+        return np.flatnonzero(chosen)
 
     def unit(self, unit_id: str | int, what: str = "") -> tuple[str, int]:
         """Find the kind and the number of one unit by its id; arguments and errors are those of `find`."""
@@ -210,6 +255,41 @@ class UnitNames:
         looked = f"looked at {counts} and the ids of {units.n + inputs.n:,} units"
         hint = suggest(unit_id, known, what="names")
         raise UnknownNameError(f"{prefix}nothing is called {unit_id!r}; {looked}. {hint}")
+
+
+def matching(
+    columns: Mapping[str, NDArray[Any]], wanted: Mapping[str, Any], n: int, what: str = ""
+) -> NDArray[np.bool_]:
+    """Mark the rows, of n, whose columns have the values wanted: each a value, or several to choose from.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such column, or no row has a value.
+
+    Examples
+    --------
+    >>> matching({"side": np.array(["l", "r", "l"])}, {"side": "l"}, 3).tolist()
+    [True, False, True]
+    """
+    prefix, chosen = f"{what}: " if what else "", np.ones(n, dtype=bool)
+    for column, given in wanted.items():
+        if column not in columns:
+            hint = suggest(column, ["region", *columns], what="columns")
+            raise UnknownNameError(f"{prefix}units have no column {column!r}. {hint}")
+        values = list(given) if isinstance(given, Iterable) and not isinstance(given, str) else [given]
+        known, same = columns[column], np.zeros(n, dtype=bool)
+        for value in values:
+            try:
+                here = known == (str(value) if known.dtype.kind in "UO" else float(value))
+            except (TypeError, ValueError):
+                here = np.zeros(n, dtype=bool)
+            if not here.any():
+                hint = suggest(value, sorted(set(known.tolist())), what="values")
+                raise UnknownNameError(f"{prefix}no unit has the {column} {value!r}. {hint}")
+            same |= here
+        chosen &= same
+    return chosen
 
 
 def find_ids(

@@ -156,7 +156,7 @@ def _joined(plan: SamplingPlan, bands: deque[CsrRows], targets: Layout) -> Block
     ptr = np.concatenate([[0], np.cumsum(lengths)])
     nnz = int(ptr[-1])
     index = index_type(nnz)
-    order = np.array([order_in_values(block) for block in plan.blocks], dtype=np.int64)
+    order = plan.blocks.columns.from_settings(order_in_values, np.int8)
     trainable, own = (int(ptr[(order < place).sum()]) for place in (1, 3))
 
     values, group = np.empty(nnz, plan.dtype), np.empty(own - trainable, np.int32)

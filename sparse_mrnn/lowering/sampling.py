@@ -6,24 +6,20 @@ Each band has a random stream of its own, so that it is drawn alike if the other
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sparse_mrnn.declaration.connectivity import GivenPairs, IndependentRows, sample_many
+from sparse_mrnn.declaration.connectivity import GivenPairs, IndependentRows, ranges, sample_many
 from sparse_mrnn.declaration.explicit_synapses import coordinates, entries_onto
-from sparse_mrnn.declaration.graph import (
-    PROJECTION_SIGNS,
-    Projection,
-    RegionGraph,
-    projection_label,
-)
+from sparse_mrnn.declaration.graph import Projection, RegionGraph, projection_label
 from sparse_mrnn.declaration.initializers import Default, Initializer, Synapses
+from sparse_mrnn.declaration.projection_columns import INHERITED, Projections
 from sparse_mrnn.errors import WeightError
-from sparse_mrnn.lowering.block_sparse import Gains, order_in_values
+from sparse_mrnn.lowering.block_sparse import Gains, order_in_values, unit_ranges
 from sparse_mrnn.lowering.layout import Int64, Layout
 from sparse_mrnn.lowering.random_streams import SynapseStreams
 from sparse_mrnn.ops.csr_order import csr_order
@@ -47,7 +43,7 @@ class SamplingPlan:
     dtype: type[np.floating]
     targets: Layout
     sources: Layout
-    blocks: tuple[Projection, ...]
+    blocks: Projections
     gains: Gains
     n_units: int
     n_inputs: int
@@ -56,30 +52,37 @@ class SamplingPlan:
     def of(cls, graph: RegionGraph, kind: str, constrained: bool, dtype: type[np.floating]) -> SamplingPlan:
         """Plan the weight matrix of a graph's "recurrent" or "input" sources."""
         targets, sources = Layout.of(graph), Layout.of(graph, kind)
-        sparse = (p for p in graph.projections(kind) if p.rank is None)
-        blocks = tuple(sorted(sparse, key=order_in_values))  # stable: else as they are declared
+        every = graph.projection_columns(kind)
+        sparse = every.take(~every.has("rank"))
+        order = np.argsort(sparse.columns.from_settings(order_in_values, np.int8), kind="stable")
+        blocks = sparse if (np.diff(order) == 1).all() else sparse.take(order)
         gains = Gains.of(blocks)
         return cls(kind, constrained, dtype, targets, sources, blocks, gains, targets.n, graph.n_inputs)
 
     @cached_property
+    def _ranges(self) -> tuple[Int64, Int64]:
+        return unit_ranges(self.blocks, self.targets, self.sources)
+
+    @property
     def rows(self) -> Int64:
         """First unit, and last unit + 1, of each block's target region, shape (blocks, 2)."""
-        return self.targets.ranges([block.target for block in self.blocks])
+        return self._ranges[0]
 
-    @cached_property
+    @property
     def cols(self) -> Int64:
         """First unit, and last unit + 1, of each block's source region, shape (blocks, 2)."""
-        return self.sources.ranges([block.source for block in self.blocks])
+        return self._ranges[1]
+
+    @cached_property
+    def own_signs(self) -> NDArray[np.int8] | None:
+        """Sign that each block gives its synapses, or `INHERITED`; None if all inherit those of sources."""
+        signs = self.blocks.own_signs()
+        return signs if (signs != INHERITED).any() else None
 
     @cached_property
     def source_signs(self) -> NDArray[np.int8]:
         """Sign of each source unit."""
         return self.sources.unit_signs
-
-    @cached_property
-    def overrides_signs(self) -> bool:
-        """True if some projection has a sign of its own."""
-        return any(block.sign != "inherit" for block in self.blocks)
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,7 +189,8 @@ def sample_bands(
     """Draw every band that has some of the rows (target units, ascending; default: all), and keep those."""
     cuts = np.append(np.arange(0, plan.n_units, BAND_ROWS), plan.n_units)
     numbers = range(len(cuts) - 1) if rows is None else np.unique(rows // BAND_ROWS).tolist()
-    for block in plan.blocks:
+    for k in np.flatnonzero(~plan.blocks.is_explicit).tolist():
+        block = plan.blocks[k]
         if block.rule is not None:
             block.rule.check(block.pair)
     first, last = plan.rows[:, 0] // BAND_ROWS, (plan.rows[:, 1] - 1) // BAND_ROWS
@@ -194,8 +198,8 @@ def sample_bands(
     for number in numbers:
         band = range(int(cuts[number]), int(cuts[number + 1]))
         members = np.flatnonzero((first <= number) & (number <= last))
-        blocks = [next(cut[k]) if k in cut else plan.blocks[k] for k in members.tolist()]
-        sampled = _sample(plan, members, blocks, band, streams.band(number))
+        here = {k: next(cut[k]) for k in members[first[members] < last[members]].tolist()}
+        sampled = _sample(plan, members, here, band, streams.band(number))
         if rows is not None:
             kept = rows[np.searchsorted(rows, band.start) : np.searchsorted(rows, band.stop)]
             sampled = sampled.onto(kept - band.start)
@@ -216,37 +220,50 @@ def _cut_to_bands(
 
 
 def _sample(
-    plan: SamplingPlan, members: Int64, blocks: Sequence[Projection], band: range, rng: np.random.Generator
+    plan: SamplingPlan, members: Int64, cut: Mapping[int, Projection], band: range, rng: np.random.Generator
 ) -> SampledSynapses:
-    """Draw all synapses of a band; ``blocks`` are its members, cut to it."""
-    entries = {k: _entries(block) for k, block in enumerate(blocks) if block.rule is None}
+    """Draw all synapses of a band; blocks that have rows of other bands are ``cut`` to it."""
+    # Most blocks may be ranges of arrays, which are copied together; each of the others is looked at.
+    whole = plan.blocks.in_arrays[members] & ~np.isin(members, list(cut))
+    each = np.flatnonzero(~whole)
+    numbers = zip(each.tolist(), members[each].tolist(), strict=True)
+    blocks = {k: cut.get(member) or plan.blocks[member] for k, member in numbers}
+    entries = {k: _entries(block) for k, block in blocks.items() if block.rule is None}
     given = {k: coordinates(blocks[k].synapses, here) for k, here in entries.items()}
-    first_rows = np.array([block.pair.first_row for block in blocks], dtype=np.int32)
+    first_rows = np.zeros(len(members), dtype=np.int32)
+    first_rows[each] = [block.pair.first_row for block in blocks.values()]
     rules = [
-        block.rule or GivenPairs(given[k][0] - first_rows[k], given[k][1]) for k, block in enumerate(blocks)
+        block.rule or GivenPairs(given[k][0] - first_rows[k], given[k][1]) for k, block in blocks.items()
     ]
-    lengths, rows, cols = sample_many(rng, rules, [block.pair for block in blocks])
-    parts = [slice(stop - length, stop) for stop, length in zip(np.cumsum(lengths), lengths, strict=True)]
+    columns = plan.blocks.columns.take(members)
+    lengths = columns.stop - columns.start
+    own_lengths, own_rows, own_cols = sample_many(rng, rules, [block.pair for block in blocks.values()])
+    lengths[each] = own_lengths
+    begin = np.cumsum(lengths) - lengths
+    rows, cols = np.empty((2, int(lengths.sum())), dtype=np.int32)
     values = np.zeros(len(rows), dtype=plan.dtype)
+    slots = ranges(begin[each], lengths[each]) if whole.any() else slice(None)
+    rows[slots], cols[slots] = own_rows, own_cols
+    for number, arrays in enumerate(columns.arrays):
+        here = np.flatnonzero(whole & (columns.table == number))
+        to, from_ = (_slots(start[here], lengths[here]) for start in (begin, columns.start))
+        rows[to], cols[to] = arrays.rows[from_], arrays.cols[from_]
+        values[to] = _in_dtype(plan, members[here], lengths[here], arrays.values[from_])
     for k, (_, _, weights) in given.items():
-        values[parts[k]] = _in_dtype(blocks[k], weights, plan.dtype)
+        part = slice(begin[k], begin[k] + lengths[k])
+        values[part] = _in_dtype(plan, members[k : k + 1], lengths[k : k + 1], weights)
 
-    gain = None if all(block.share is None for block in blocks) else np.full(len(rows), -1, dtype=np.int32)
-    for k, block in enumerate(blocks):
-        if gain is not None and block.share is not None:
-            here, first_gain = parts[k], plan.gains.of_block[int(members[k])].start
-            own = block.share.groups(rows[here] + first_rows[k], cols[here], entries.get(k))
-            gain[here] = own + np.int32(first_gain)
+    gain = _gains(plan, members, lengths, rows, cols, first_rows, entries)
     # Rows and columns were numbered within their regions until here.
     first_units = plan.rows[members, 0] + first_rows - band.start
     rows += np.repeat(first_units.astype(np.int32), lengths)
     cols += np.repeat(plan.cols[members, 0].astype(np.int32), lengths)
 
     sign = plan.source_signs[cols]
-    if plan.overrides_signs:
-        inherits = np.array([block.sign == "inherit" for block in blocks], dtype=bool)
-        own = np.array([PROJECTION_SIGNS.get(block.sign, 0) for block in blocks], dtype=np.int8)
-        sign = np.where(np.repeat(inherits, lengths), sign, np.repeat(own, lengths))
+    own_sign = None
+    if plan.own_signs is not None:
+        own = np.repeat(plan.own_signs[members], lengths)
+        sign = own_sign = np.where(own == INHERITED, sign, own)
     synapses = Synapses(
         rows=rows,
         sign=sign if plan.constrained else np.zeros_like(sign),  # without Dale's law every synapse is free
@@ -260,8 +277,33 @@ def _sample(
         inputs=plan.kind == "input",
     )
     _initialize(values, blocks, synapses, rng)
-    own_sign = sign if plan.overrides_signs else None
     return SampledSynapses(len(band), members, lengths, rows, cols, values, gain, own_sign)
+
+
+def _slots(start: Int64, lengths: Int64) -> slice | Int64:
+    """Places of ranges one after another: a slice if there is nothing between them."""
+    if len(start) and (start[1:] == start[:-1] + lengths[:-1]).all():
+        return slice(int(start[0]), int(start[-1] + lengths[-1]))
+    return ranges(start, lengths)
+
+
+def _gains(
+    plan: SamplingPlan, members: Int64, lengths: Int64, rows: Int32, cols: Int32, first_rows: Int32,
+    entries: Mapping[int, slice],
+) -> Int32 | None:
+    """Number the gain of each synapse, as `SampledSynapses.gain`; rows and columns are those of regions."""
+    first_gain = plan.gains.of_block[members, 0]
+    shared = np.flatnonzero(first_gain >= 0)
+    if not len(shared):
+        return None
+    gain = np.full(len(rows), -1, dtype=np.int32)
+    begin = np.cumsum(lengths) - lengths
+    for k in shared.tolist():
+        here, share = slice(begin[k], begin[k] + lengths[k]), plan.blocks[int(members[k])].share
+        if share is not None:
+            own = share.groups(rows[here] + first_rows[k], cols[here], entries.get(k))
+            gain[here] = own + np.int32(first_gain[k])
+    return gain
 
 
 def _entries(block: Projection) -> slice:
@@ -271,28 +313,31 @@ def _entries(block: Projection) -> slice:
 
 
 def _in_dtype(
-    block: Projection, weights: NDArray[np.floating], dtype: type[np.floating]
+    plan: SamplingPlan, members: Int64, lengths: Int64, weights: NDArray[np.floating]
 ) -> NDArray[np.floating]:
-    """Convert explicit weights, which must stay finite."""
+    """Convert explicit weights of some blocks, which must stay finite."""
     with np.errstate(over="ignore"):
-        values = weights.astype(dtype, copy=False)
-    if not np.isfinite(values).all():
-        label = projection_label(block.source, block.target, block.key)
-        size = f"{np.abs(weights).max():g} is too large for {np.dtype(dtype)}"
+        values = weights.astype(plan.dtype, copy=False)
+    for entry in np.flatnonzero(~np.isfinite(values))[:1]:
+        member = np.searchsorted(np.cumsum(lengths), entry, side="right")
+        own = weights[lengths[:member].sum() :][: lengths[member]]
+        label = projection_label(*plan.blocks.names[int(members[member])])
+        size = f"{np.abs(own).max():g} is too large for {np.dtype(plan.dtype)}"
         raise WeightError(f"{label}: a weight of {size}; scale it, or use dtype=torch.float64.")
     return values
 
 
 def _initialize(
-    values: NDArray[np.floating], blocks: Sequence[Projection], synapses: Synapses, rng: np.random.Generator
+    values: NDArray[np.floating], blocks: Mapping[int, Projection], synapses: Synapses,
+    rng: np.random.Generator,
 ) -> None:
     """Fill ``values`` of the blocks without explicit weights, one call per distinct initialiser."""
     groups: dict[Initializer, list[int]] = {}
-    for k, block in enumerate(blocks):
+    for k, block in blocks.items():
         if block.synapses is None:
             groups.setdefault(block.initializer or Default(), []).append(k)
     for initializer, members in groups.items():
-        if len(members) == len(blocks):
+        if len(members) == len(synapses.lengths):
             values[:] = initializer(rng, synapses)
         else:
             slots, part = synapses.of_projections(members)

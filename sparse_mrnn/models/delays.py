@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -20,27 +21,26 @@ from sparse_mrnn.ops.torch_modes import ordinary_tensors
 
 
 def delay_steps(
-    projections: tuple[ProjectionKey, ...], delays: tuple[float | None, ...], dt: float
+    delays: NDArray[np.float64], dt: float, name_of: Callable[[int], ProjectionKey]
 ) -> NDArray[np.int64]:
-    """Delay of each projection in time steps; 1 without one.
+    """Delay of each projection in time steps, from ms; 1 without one, which is NaN.
 
     Raises
     ------
     ConfigError
         If a delay is shorter than a time step. A `RoundingWarning` tells of one that is not a multiple of it.
     """
-    steps = np.ones(len(delays), dtype=np.int64)
-    for k, delay in enumerate(delays):
-        if delay is None:
-            continue
-        what = f"{projection_label(*projections[k])}: delay {delay:g} ms"
-        if delay < dt * (1 - 1e-6):
+    given = ~np.isnan(delays)
+    steps = np.where(given, np.rint(delays / dt), 1.0)
+    short = given & (delays < dt * (1 - 1e-6))
+    uneven = given & (abs(steps * dt - delays) > 1e-6 * dt)
+    for k in np.flatnonzero(short | uneven).tolist():
+        what = f"{projection_label(*name_of(k))}: delay {delays[k]:g} ms"
+        if short[k]:
             raise ConfigError(f"{what} is shorter than a time step, dt = {dt:g} ms; use a smaller dt.")
-        steps[k] = round(delay / dt)
-        if abs(steps[k] * dt - delay) > 1e-6 * dt:
-            text = f"{what} is not a multiple of dt = {dt:g} ms; it is rounded to {steps[k] * dt:g} ms."
-            warnings.warn(text, RoundingWarning, stacklevel=4)
-    return steps
+        text = f"{what} is not a multiple of dt = {dt:g} ms; it is rounded to {steps[k] * dt:g} ms."
+        warnings.warn(text, RoundingWarning, stacklevel=4)
+    return steps.astype(np.int64)
 
 
 def has_delays(weights: SparseWeights, dt: float) -> bool:
@@ -61,7 +61,8 @@ def steps_of(weights: SparseWeights, dt: float) -> NDArray[np.int64]:
     key = ("delay steps", dt)
     if key not in weights.derived:
         low_rank = () if weights.low_rank is None else weights.low_rank.delays
-        weights.derived[key] = delay_steps(weights.all_projections, (*weights.delays, *low_rank), dt)
+        delays = np.concatenate([weights.delay_times, np.array(low_rank, dtype=np.float64)])
+        weights.derived[key] = delay_steps(delays, dt, lambda k: weights.all_projections[k])
     steps: NDArray[np.int64] = weights.derived[key]
     return steps
 
@@ -82,11 +83,14 @@ def delay_groups(weights: SparseWeights, dt: float, operator: Operator) -> tuple
     return groups
 
 
-def delayed_inputs(weights: SparseWeights, inputs: Tensor, dt: float) -> tuple[Tensor, Operand]:
+def delayed_inputs(
+    weights: SparseWeights, inputs: Tensor, dt: float, before: Sequence[Tensor] = ()
+) -> tuple[Tensor, Operand]:
     """Inputs with their past beside them, a copy of the channels for each delay, and what multiplies them.
 
-    Inputs have shape (time, channels, batch), and are 0 before the start. Without delays, they are returned
-    as they are.
+    Inputs have shape (time, channels, batch). ``before`` are those before the start, each (channels, batch),
+    the latest first, for all steps that the longest delay reads; none: they were 0. Without delays, inputs
+    are returned as they are.
     """
     if not has_delays(weights, dt):
         return inputs, weights.operand("csr")
@@ -97,7 +101,10 @@ def delayed_inputs(weights: SparseWeights, inputs: Tensor, dt: float) -> tuple[T
     shifted, time = [], inputs.shape[0]
     for delay in distinct:
         late = min(delay - 1, time)
-        shifted.append(torch.cat([inputs.new_zeros(late, *inputs.shape[1:]), inputs[: time - late]]))
+        earlier = [before[delay - 2 - t][None] for t in range(late)] if before else [
+            inputs.new_zeros(late, *inputs.shape[1:])
+        ]
+        shifted.append(torch.cat([*earlier, inputs[: time - late]]))
     return torch.cat(shifted, dim=1), operand
 
 
@@ -125,15 +132,17 @@ def _input_copies(weights: SparseWeights, steps: NDArray[np.int64]) -> tuple[lis
 
 @ordinary_tensors()
 def _grouped(weights: SparseWeights, steps: NDArray[np.int64]) -> tuple[DelayGroup, ...]:
-    device, layout = weights.col.device, weights.sources
+    device, layout, names = weights.col.device, weights.sources, weights.projection_names
     delay_of_entry = torch.from_numpy(steps).to(device).index_select(0, weights.projection_of_entry())
     low_rank = () if weights.low_rank is None else weights.low_rank.blocks
     low_rank_ptr = weights.nnz + np.cumsum([0, *(sum(block.sizes) for block in low_rank)])
     groups = []
     for delay in np.unique(steps).tolist():
         entries = torch.nonzero(delay_of_entry == delay)[:, 0]
-        own = (weights.all_projections[k] for k in np.flatnonzero(steps == delay))
-        regions = sorted({layout.index[source] for source, _, _ in own})
+        here = np.flatnonzero(steps == delay)
+        own = {names.regions[k] for k in np.unique(names.source[here[here < len(names)]]).tolist()}
+        own |= {weights.all_projections[k][0] for k in here[here >= len(names)].tolist()}
+        regions = sorted(layout.index[source] for source in own)
         sources = tuple((int(layout.ptr[k]), int(layout.ptr[k + 1])) for k in regions)
         operator: Operator = CsrOperator(weights.pattern.select(entries), weights.trained_entries(entries))
         blocks = np.flatnonzero(steps[len(weights.projections) :] == delay).tolist()

@@ -15,6 +15,7 @@ from sparse_mrnn.declaration.graph import Region, RegionGraph
 from sparse_mrnn.errors import ConfigError
 from sparse_mrnn.models.leaky import LeakyStep
 from sparse_mrnn.models.network import mRNNBase
+from sparse_mrnn.models.network_state import NetworkState
 from sparse_mrnn.models.prepare import Start
 from sparse_mrnn.ops.activations import linear
 from sparse_mrnn.ops.step import Parameters, States
@@ -85,7 +86,7 @@ class ElmanmRNN(mRNNBase):
         return super()._region_alpha(region)
 
     @property
-    def step(self) -> ElmanStep:
+    def equation(self) -> ElmanStep:
         """The equation of a time step."""
         return ElmanStep(self.activation_segments, self._fixed_rate())
 
@@ -103,20 +104,24 @@ class ElmanmRNN(mRNNBase):
         *,
         checkpoint_steps: int | str | None = None,
         regions: str | Sequence[str] | None = None,
-    ) -> Tensor:
+        return_state: bool = False,
+    ) -> Tensor | tuple[Tensor, NetworkState]:
         """Run the dynamics over a sequence.
 
         Parameters
         ----------
-        inp, stim_input, noise, W_rec, checkpoint_steps, regions
+        inp, stim_input, noise, W_rec, checkpoint_steps, regions, return_state
             As `mRNN.forward`.
-        h0 : Tensor, shape (batch, units), or the pair of ``batched_initial_condition``, optional
+        h0 : Tensor, shape (batch, units), or the pair of ``batched_initial_condition``, or a state, optional
             Initial activation. Default: that of the initial condition.
 
         Returns
         -------
-        Tensor, laid out like ``inp`` with the units last
-            h after each step.
+        h : Tensor, laid out like ``inp`` with the units last
+            Activity after each step.
+        state : NetworkState
+            With ``return_state``, as of `mRNN.forward`.
         """
-        h: Tensor = self._run(inp, h0, None, stim_input, noise, W_rec, checkpoint_steps, regions)
-        return h
+        given = inp, h0, None, stim_input, noise, W_rec, checkpoint_steps, regions, return_state
+        found: Tensor | tuple[Tensor, NetworkState] = self._run(*given)
+        return found

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sparse_mrnn.declaration.connectivity import IntArray
-from sparse_mrnn.declaration.explicit_synapses import SynapseArrays, SynapseBlock
-from sparse_mrnn.declaration.graph import PROJECTION_SIGNS, RegionGraph, projection_label
+from sparse_mrnn.declaration.explicit_synapses import SynapseArrays
+from sparse_mrnn.declaration.graph import RegionGraph, projection_label
+from sparse_mrnn.declaration.projection_columns import ProjectionColumns, Projections
 from sparse_mrnn.errors import ConfigError, ConversionError, MissingExtraError, suggest
 from sparse_mrnn.lowering.layout import Layout
-from sparse_mrnn.models.synapse_table import ProjectionKey
 from sparse_mrnn.models.weights import SparseWeights
 from sparse_mrnn.ops.pattern import to_scipy as matrix_to_scipy
 from sparse_mrnn.ops.weights import effective
@@ -47,34 +47,55 @@ def explicit_graph(
             least, largest = region.tau_bounds or (None, None)
             now["tau"] = np.clip(tau[name], least or 0.0, largest or np.inf)  # rounding may leave them
         graph.set_region(replace(region, **now))
-    blocks = synapse_blocks(matrices)
-    trained = frozenset().union(*(weights.trained_projections for weights in matrices))
-    edges = []
-    for source, target, key in declared.edges(keys=True):
-        name, block = (source, target, key), blocks[source, target, key]
-        attrs = declared.edges[name]
+    every = declared.projection_columns()
+    columns, against = with_synapses(every, matrices)
+    is_trained = np.zeros(len(every), dtype=bool)
+    for weights in matrices:
+        is_trained[_declared_rows(every, weights)] = weights.are_trained
+    # Settings as of now: each of those declared, perhaps of either sign, trained or not.
+    kinds, setting = np.unique(columns.setting * 4 + against * 2 + is_trained, return_inverse=True)
+    settings = []
+    for kind in kinds.tolist():
+        key, attrs = columns.settings[kind // 4]
         kept = {k: attrs[k] for k in ("self_connections", "sign", "delay") if k in attrs}
-        own = PROJECTION_SIGNS.get(kept.get("sign", "inherit"))
-        if _against_signs(block, declared.region(source).unit_signs if own is None else own):
+        if kind % 4 >= 2:
             kept["sign"] = "free"  # without Dale's law a weight may have any sign
-        edges.append((source, target, key, {**kept, "trainable": name in trained, "weights": block}))
-    graph.add_checked(edges)
+        settings.append((key, {**kept, "trainable": kind % 2 == 1}))
+    numbers = setting.reshape(-1).astype(np.int32)
+    graph.add_columns(replace(columns, setting=numbers, settings=tuple(settings)))
     return graph
 
 
-def synapse_blocks(matrices: Matrices, *, base: bool = False) -> dict[ProjectionKey, SynapseBlock]:
-    """Weights of every projection as the dynamics use them. O(synapses): those of a kind share arrays.
+def with_synapses(
+    declared: Projections, matrices: Matrices, *, base: bool = False
+) -> tuple[ProjectionColumns, NDArray[np.bool_]]:
+    """Give projections the weights that the dynamics use, and tell which are against their declared sign.
 
-    With ``base``, those of shared synapses are the base values, without their gains.
+    O(synapses): those of a kind share arrays. With ``base``, the weights of shared synapses are the base
+    values, without their gains.
     """
-    found: dict[ProjectionKey, SynapseBlock] = {}
-    for weights in matrices:
-        arrays, ptr = _arrays(weights, base), weights.ptr.tolist()
-        sizes = [{r.name: r.n for r in layout.regions} for layout in (weights.targets, weights.sources)]
-        for k, name in enumerate(weights.projections):
-            shape = sizes[0][name[1]], sizes[1][name[0]]
-            found[name] = SynapseBlock(arrays, ptr[k], ptr[k + 1], shape)
-    return found
+    columns = declared.columns
+    against, table = np.zeros((2, len(columns)), dtype=np.int32)
+    start, stop = np.zeros((2, len(columns)), dtype=np.int64)
+    low_rank, arrays = declared.has("rank"), []
+    table[low_rank] = -1
+    for number, weights in enumerate(matrices):
+        rows, ptr = _declared_rows(declared, weights), weights.ptr.cpu().numpy()
+        table[rows], start[rows], stop[rows] = number, ptr[:-1], ptr[1:]
+        found, wrong = _arrays(weights, base)
+        before = np.append(0, np.cumsum(wrong))
+        against[rows] = before[ptr[1:]] > before[ptr[:-1]]
+        arrays.append(found)
+    found_columns = replace(columns, table=table, start=start, stop=stop, arrays=tuple(arrays))
+    return found_columns, against.astype(bool)
+
+
+def _declared_rows(declared: Projections, weights: SparseWeights) -> NDArray[np.int64]:
+    """Place among the declared projections of each one of a matrix, in the order of its values."""
+    inputs = np.array([region.kind == "input" for region in declared.regions], dtype=bool)
+    kind = inputs[declared.columns.source] == (weights.kind == "input")
+    own = np.flatnonzero(kind & ~declared.has("rank"))
+    return own[weights.projection_names.places_in(declared.names.take(own))]
 
 
 def refuse_low_rank(matrices: Matrices, what: str) -> None:
@@ -91,8 +112,11 @@ def refuse_low_rank(matrices: Matrices, what: str) -> None:
             raise ConversionError(f"{what}: {label} has low rank, and so no synapses; net.save keeps it.")
 
 
-def _arrays(weights: SparseWeights, base: bool) -> SynapseArrays:
-    """All synapses of a matrix, projection after projection, numbered within their regions."""
+def _arrays(weights: SparseWeights, base: bool) -> tuple[SynapseArrays, NDArray[np.bool_]]:
+    """All synapses of a matrix, projection after projection, numbered within their regions.
+
+    The mask tells which have another sign than their source, or their projection.
+    """
     table = weights.table()
     values, sign = weights.all_values().detach(), weights.csr_signs()
     if base:
@@ -100,27 +124,18 @@ def _arrays(weights: SparseWeights, base: bool) -> SynapseArrays:
     if weights.perm is not None:
         sign = torch.empty_like(sign).scatter_(0, weights.perm.long(), sign)
     values = effective(values, None, sign if weights.constrained else None).cpu()
-    lengths = table.lengths.numpy()
+    extents, lengths = weights.extent_table(), table.lengths.numpy()
 
     def local(units: torch.Tensor, first: IntArray) -> NDArray[np.int32]:
         return (units.cpu().numpy() - np.repeat(first, lengths)).astype(np.int32)
 
-    names, targets, sources = weights.projections, weights.targets, weights.sources
-    first_row = targets.ptr[:-1][[targets.index[target] for _, target, _ in names]]
-    first_col = sources.ptr[:-1][[sources.index[source] for source, _, _ in names]]
-    return SynapseArrays(local(table.row, first_row), local(table.col, first_col), values.numpy())
+    found = SynapseArrays(local(table.row, extents[:, 2]), local(table.col, extents[:, 4]), values.numpy())
+    return found, found.values * sign.cpu().numpy() < 0
 
 
 def _uniform(values: NDArray[np.float64]) -> Any:
     """One number where all are equal."""
     return float(values[0]) if (values == values[0]).all() else values
-
-
-def _against_signs(block: SynapseBlock, signs: NDArray[np.int8] | int) -> bool:
-    """Return True if a weight has another sign than its source unit, or the projection."""
-    here = slice(block.start, block.stop)
-    sign = signs if isinstance(signs, int) else signs[block.arrays.cols[here]]
-    return bool((block.arrays.values[here] * sign < 0).any())
 
 
 def to_scipy(weights: SparseWeights, regions: str | Sequence[str] | None) -> sp.csr_array:
@@ -231,7 +246,12 @@ def _of_regions(declared: RegionGraph, matrices: Matrices) -> nx.MultiDiGraph:
         sign = {1: "pos", -1: "neg", 0: "none"}[signs[0]] if len(signs) == 1 else "mixed"
         parent = {} if region.parent_region is None else {"parent_region": region.parent_region}
         graph.add_node(name, kind=region.kind, units=region.n, sign=sign, **parent)
-    for (source, target, key), block in synapse_blocks(matrices).items():
+    every = declared.projection_columns()
+    found, _ = with_synapses(every, matrices)
+    sizes, names = [region.n for region in every.regions], every.names
+    for k in np.concatenate([_declared_rows(every, weights) for weights in matrices]).tolist():
+        own = found.attributes(k, sizes)
+        block = own["weights"]
         values = block.arrays.values[block.start : block.stop].astype(np.float64)
         attrs = {
             "synapses": block.nnz,
@@ -239,10 +259,10 @@ def _of_regions(declared: RegionGraph, matrices: Matrices) -> nx.MultiDiGraph:
             "weight": float(values.sum()),
             "mean_weight": float(values.mean()) if len(values) else 0.0,
         }
-        own = declared.edges[source, target, key]
+        source, target, key = names[k]
         delay = {"delay": own["delay"]} if "delay" in own else {}
         graph.add_edge(source, target, key, **attrs, **delay)
-    for source, target, key, rank in declared.edges(keys=True, data="rank"):
-        if rank is not None:
-            graph.add_edge(source, target, key, rank=rank)
+    for k in np.flatnonzero(every.has("rank")).tolist():
+        source, target, key = names[k]
+        graph.add_edge(source, target, key, rank=every[k].rank)
     return graph

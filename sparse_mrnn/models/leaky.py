@@ -18,6 +18,7 @@ from sparse_mrnn.declaration.config import NetworkConfig
 from sparse_mrnn.declaration.graph import Region, RegionGraph
 from sparse_mrnn.errors import ConfigError, StepSizeWarning, UnknownNameError, suggest
 from sparse_mrnn.models.network import mRNNBase, positive_time
+from sparse_mrnn.models.network_state import NetworkState
 from sparse_mrnn.models.prepare import Start
 from sparse_mrnn.ops.activations import ActivationSegments, linear
 from sparse_mrnn.ops.fused_leaky import LeakyAdjoint, LeakySequence, LeakyStream
@@ -261,7 +262,8 @@ class mRNN(mRNNBase):  # noqa: N801
         {'a': 20.0}
         """
         if unknown := [name for name in tau if name not in self.hid_regions]:
-            raise UnknownNameError(suggest(unknown[0], self.hid_regions, what="regions"))
+            hint = suggest(unknown[0], self.hid_regions, what="regions")
+            raise UnknownNameError(f"unknown region {unknown[0]!r}. {hint}")
         logit = None if self.tau_logit is None else self.tau_logit.clone()
         for name, value in tau.items():
             own = torch.nonzero(self.alpha_region == self.hid_regions.index(name))[:, 0]
@@ -293,7 +295,7 @@ class mRNN(mRNNBase):  # noqa: N801
         return self._alpha_of(self.tau)
 
     @property
-    def step(self) -> LeakyStep:
+    def equation(self) -> LeakyStep:
         """The equation of a time step."""
         return LeakyStep(self.activation_segments, self._fixed_rate())
 
@@ -318,15 +320,18 @@ class mRNN(mRNNBase):  # noqa: N801
         *,
         checkpoint_steps: int | str | None = None,
         regions: str | Sequence[str] | None = None,
-    ) -> tuple[Tensor, Tensor]:
+        return_state: bool = False,
+    ) -> tuple[Tensor, Tensor] | tuple[Tensor, Tensor, NetworkState]:
         """Run the dynamics over a sequence.
 
         Parameters
         ----------
         inp : Tensor, shape (batch, time, inputs), or (time, batch, inputs) without batch_first
             A net without inputs takes a last dimension of 0.
-        x0 : Tensor, shape (batch, units), or the pair of ``batched_initial_condition``, optional
-            Initial pre-activation, or that and the initial activation. Default: the initial condition.
+        x0 : Tensor, shape (batch, units), or the pair of ``batched_initial_condition``, or a state, optional
+            Initial pre-activation, or that and the initial activation, or a `NetworkState`, which has their
+            past, too. Default: the initial condition. With delays, the activity before the start was that at
+            the start and inputs were 0, unless a state says otherwise.
         h0 : Tensor, shape (batch, units), optional
             Initial activation. Default: activation(x0).
         stim_input : Tensor, optional
@@ -341,11 +346,15 @@ class mRNN(mRNNBase):  # noqa: N801
             square root of the steps. The sequences returned take their own memory: use it with ``regions``.
         regions : str or sequence of str, optional
             Return these regions (or parents) only, in the order given. Default: every unit.
+        return_state : bool
+            Return the `NetworkState` at the end, too: given as ``x0``, it goes on as if the run had been one.
 
         Returns
         -------
         x, h : Tensor, laid out like ``inp`` with the units, or those of ``regions``, last
             States after each step; the initial state is not repeated.
+        state : NetworkState
+            With ``return_state``. Differentiable; ``state.detach()`` ends the graph.
 
         Raises
         ------
@@ -356,5 +365,6 @@ class mRNN(mRNNBase):  # noqa: N801
         ConfigError
             If ``noise`` is not a bool, or ``checkpoint_steps`` or ``regions`` is not possible.
         """
-        x, h = self._run(inp, x0, h0, stim_input, noise, W_rec, checkpoint_steps, regions)
-        return x, h
+        given = inp, x0, h0, stim_input, noise, W_rec, checkpoint_steps, regions, return_state
+        found: tuple[Tensor, Tensor] | tuple[Tensor, Tensor, NetworkState] = self._run(*given)
+        return found

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,7 +18,7 @@ from sparse_mrnn.declaration.sharing import SynapseLabels
 from sparse_mrnn.errors import ConfigError, SavedFileError
 from sparse_mrnn.models.devices import chosen_device
 from sparse_mrnn.models.elman import ElmanmRNN
-from sparse_mrnn.models.exports import synapse_blocks
+from sparse_mrnn.models.exports import with_synapses
 from sparse_mrnn.models.fixed_tensors import FixedTensors
 from sparse_mrnn.models.leaky import mRNN
 from sparse_mrnn.models.state_checks import check_state
@@ -119,18 +121,30 @@ def _network(saved: SavedNetwork, settings: dict[str, Any]) -> mRNN | ElmanmRNN:
             own |= {f"{name}.{k}".lstrip("."): tensor for k, tensor in part.persistent_tensors().items()}
     check_state(net, own, saved.state)
     net.load_state_dict(saved.state, strict=False)  # without the description, which made this network
-    blocks = synapse_blocks(net.weight_matrices(), base=True) if saved.explicit else {}
-    for source, target, key in saved.explicit:
-        edge = net.graph.edges[source, target, key]
-        edge["weights"] = blocks[source, target, key]
-        if LABELS in edge:
-            codes = net.weights(net.kind_of(source)).gain_codes((source, target, key))
-            edge[LABELS] = SynapseLabels(codes.cpu().numpy(), edge[LABELS].names)
+    _give_synapses(net)
     net.set_noise_seeds(saved.noise_seeds)
     parameters = dict(net.named_parameters())
     for name in saved.not_trained:
         parameters[name].requires_grad_(False)
     return net
+
+
+def _give_synapses(net: mRNN | ElmanmRNN) -> None:
+    """Give the explicit projections of the network's graph the synapses of its state."""
+    every = net.graph.projection_columns()
+    declared = every.columns
+    if not every.in_arrays.any():
+        return
+    found, _ = with_synapses(every, net.weight_matrices(), base=True)
+    settings, setting, names = list(declared.settings), declared.setting.copy(), every.names
+    for k in np.flatnonzero(every.in_arrays & every.has(LABELS)).tolist():
+        source, target, key = names[k]
+        codes = net.weights(net.kind_of(source)).gain_codes((source, target, key)).cpu().numpy()
+        attrs = settings[setting[k]][1]
+        setting[k] = len(settings)
+        settings.append((key, {**attrs, LABELS: SynapseLabels(codes, attrs[LABELS].names)}))
+    table = np.where(every.in_arrays, found.table, -1).astype(np.int32)
+    net.graph.replace_columns(replace(found, setting=setting, settings=tuple(settings), table=table))
 
 
 def from_config(

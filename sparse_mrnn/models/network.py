@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, cast
 
 import networkx as nx
 import numpy as np
@@ -45,6 +45,9 @@ from sparse_mrnn.models.devices import check_runnable, chosen_device
 from sparse_mrnn.models.exports import explicit_graph, to_networkx, to_scipy, to_torch_geometric
 from sparse_mrnn.models.low_rank import LowRankProjections
 from sparse_mrnn.models.mrnntorch_names import MRNNTorchNames
+from sparse_mrnn.models.network_state import NetworkState
+from sparse_mrnn.models.one_step import forget_step
+from sparse_mrnn.models.one_step import step as make_step
 from sparse_mrnn.models.prepare import Border, Start, check_tensor, prepare
 from sparse_mrnn.models.settings import GuardedSettings
 from sparse_mrnn.models.weights import DENSE_LIMIT, SparseWeights
@@ -235,6 +238,8 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
     def __setattr__(self, name: str, value: Any) -> None:
         before = vars(self).get(name)
         super().__setattr__(name, value)
+        if (rec := vars(self).get("_modules", {}).get("rec")) is not None:
+            forget_step(cast(SparseWeights, rec))
         if name == "activation":
             self._modules.pop("activation_module", None)
             if isinstance(self.activation.function, nn.Module):  # registered: it trains, moves and is saved
@@ -316,7 +321,7 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
             blocks = lower(self.graph, kind, stream, constrained=constrained, dtype=dtype)
         else:
             blocks = without_synapses(self.graph, kind, constrained=constrained, dtype=dtype)
-        projections = [p for p in self.graph.projections(kind) if p.rank is not None]
+        projections = list(self.graph.low_rank_projections(kind))
         if not projections:
             return SparseWeights(blocks, self.dtype, self.device)
         rng = low_rank_stream(self.seed, kind)
@@ -688,12 +693,19 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
 
     def batched_initial_condition(self, batch_size: int) -> tuple[Tensor, ...]:
         """Initial states ``(x0, h0)``, each (batch, units), with h0 = activation(x0)."""
-        return self._initial(whole_number(batch_size, "batch_size", ShapeError))
+        return self.initial_tensors(whole_number(batch_size, "batch_size", ShapeError))
 
-    def _initial(self, batch: int) -> tuple[Tensor, ...]:
+    def initial_state(self, batch_size: int) -> NetworkState:
+        """The state at the start of so many trials, for ``forward``, ``step`` and ``simulate``."""
+        return self.border("initial_state").start(
+            None, None, whole_number(batch_size, "batch_size", ShapeError), self.initial_tensors
+        )
+
+    def initial_tensors(self, batch: int) -> tuple[Tensor, ...]:
+        """Initial states and activity of so many trials, or none, each (batch, units)."""
         x0 = self.initial_condition.repeat(batch, 1)
-        states = self.step.initial(x0.t())
-        return (*(state.t() for state in states), self.step.activity(states).t())
+        states = self.equation.initial(x0.t())
+        return (*(state.t() for state in states), self.equation.activity(states).t())
 
     @property
     def activation_segments(self) -> ActivationSegments:
@@ -798,7 +810,7 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
     # ---------------------------------------------------------------- running
 
     @property
-    def step(self) -> Step:
+    def equation(self) -> Step:
         """The equation of a time step; `mRNN` and `ElmanmRNN` define it."""
         raise TypeError("mRNNBase has no dynamics; use mRNN or ElmanmRNN.")
 
@@ -830,39 +842,107 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
         W_rec: Tensor | None = None,  # noqa: N803
         checkpoint_steps: int | str | None = None,
         regions: str | Sequence[str] | None = None,
+        return_state: bool = False,
     ) -> Any:
-        """Check the arguments, run, and return the sequences of all states and of the activity."""
+        """Check the arguments, run, and return the sequences of all states and of the activity.
+
+        With ``return_state``, the state to go on from comes after them.
+        """
         if torch.compiler.is_exporting() or torch._C._get_tracing_state() is not None:
             self.__prepare_scriptable__()
         # sparse tensors cannot be traced; disabling at import costs seconds
         if torch.compiler.is_compiling():
             around = torch.compiler.disable(self._run)  # type: ignore[no-untyped-call]
-            return around(inp, start, h0, stim, noise, W_rec, checkpoint_steps, regions)
+            return around(inp, start, h0, stim, noise, W_rec, checkpoint_steps, regions, return_state)
         if not (self.rec_finalized and self.inp_finalized):
             missing = "recurrent" if not self.rec_finalized else "input"
             raise FinalizeError(
                 f"forward: the {missing} connectivity is not finalised; call finalize_connectivity() first."
             )
-        border = Border(self, self.weights("input"), self.batch_first)
+        border = self.border("forward")
         returned = None if regions is None else self._returned_units(regions)
-        given = inp, start, h0, stim, noise, checkpoint_steps, returned
-        call = border.check(*given, self._initial)
+        whole = true_or_false(return_state, "return_state", ConfigError)
+        given = inp, start, h0, stim, noise, checkpoint_steps, None if whole else returned
+        call = border.check(*given, self.initial_tensors)
         if W_rec is not None:
             check_tensor("W_rec", W_rec)
             W_rec = border.cast(W_rec)  # noqa: N806
         with border.full_precision(), ordinary_tensors():
-            groups, weights = self._recurrent_groups(border, W_rec)
-            drawn = self.make_noise() if call.noise else None
-            return border.back(
-                recurrence(*prepare(border, call, partial(DelayedProduct, groups), weights, drawn))
-            )
+            groups, weights = self.recurrent_groups(border, W_rec)
+            call, drawn = border.with_noise(call, self.make_noise() if call.noise else None)
+            found = recurrence(*prepare(border, call, partial(DelayedProduct, groups), weights, drawn))
+            if not whole:
+                return border.back(found)
+            state = border.after(call, found)
+            if returned is not None:
+                found = tuple(each.index_select(1, returned) for each in found)
+            sequences = border.back(found)
+            return (*(sequences if isinstance(sequences, tuple) else (sequences,)), state)
+
+    def step(
+        self, u: Tensor, state: Start = None, stim_input: Tensor | None = None, noise: bool = False
+    ) -> NetworkState:
+        """Make one time step, for closed loops: the next input depends on the activity. Differentiable.
+
+        Values and gradients are those of ``forward``. Products and weights are kept from call to call, until
+        a parameter or setting changes. Changes in place, new data, and writes through ``.data`` or numpy are
+        noticed; but not an exchange of values, by such a write, within a tensor of more than 16,384.
+
+        Parameters
+        ----------
+        u : Tensor, shape (batch, inputs)
+        state : NetworkState, or as ``forward`` takes its start, optional
+            Default: the initial condition.
+        stim_input : Tensor, shape (batch, units), optional
+            Current added to the units.
+        noise : bool
+            Add noise to units and inputs, as ``forward`` does.
+
+        Returns
+        -------
+        NetworkState
+            ``state.h`` and ``state.x`` have shape (batch, units).
+
+        Raises
+        ------
+        FinalizeError
+            If the connectivity is not finalised.
+        ShapeError
+            If a tensor has the wrong shape, dtype or device.
+        ConfigError
+            If ``noise`` is not a bool.
+
+        Examples
+        --------
+        >>> import sparse_mrnn as sm
+        >>> g = sm.RegionGraph(); g.add_region("a", 4); g.add_input("i", 2)
+        >>> g.add_projection("a", "a"); g.add_projection("i", "a")
+        >>> net = sm.mRNN(g, device="cpu", seed=0)
+        >>> state = net.initial_state(1)
+        >>> for _ in range(3):
+        ...     state = net.step(1 - state.h[:, :2], state)
+        >>> state.h.shape
+        torch.Size([1, 4])
+        """
+        if torch.compiler.is_exporting() or torch._C._get_tracing_state() is not None:
+            self.__prepare_scriptable__()
+        if torch.compiler.is_compiling():  # as in `_run`
+            around = torch.compiler.disable(make_step)  # type: ignore[no-untyped-call]
+            found: NetworkState = around(self, u, state, stim_input, noise)
+            return found
+        return make_step(self, u, state, stim_input, noise)
+
+    def border(self, caller: str) -> Border:
+        """The border of a function of this name, which takes and returns states of this network."""
+        longest = longest_delay(self.weights("recurrent"), self.dt)
+        return Border(self, self.weights("input"), self.batch_first, longest=longest, caller=caller)
 
     def __prepare_scriptable__(self) -> None:  # torch.jit.script asks for it
         what = "the recurrence of a whole network, a function of sparse matrices, cannot be exported"
         raise ConversionError(f"{what}; export one step: sparse_mrnn.interop.step_module(net).")
 
-    def _recurrent_groups(
-        self, border: Border, given: Tensor | None
+    def recurrent_groups(
+        self, border: Border, given: Tensor | None = None
     ) -> tuple[tuple[DelayGroup, ...], Tensor]:
         """The recurrent weights, or those given to ``forward``, by delay; and their stored values."""
         rec = self.weights("recurrent")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,7 +19,11 @@ from sparse_mrnn.models.fixed_tensors import FixedTensors
 from sparse_mrnn.models.low_rank import LowRankProjections
 from sparse_mrnn.models.weights import SparseWeights, check_dense
 from sparse_mrnn.ops.pattern import Pattern, scatter_dense, split_sparse
+from sparse_mrnn.recording.reading import need
 from sparse_mrnn.spectral import spectral_radius as find_spectral_radius
+
+if TYPE_CHECKING:
+    import pandas
 
 
 class UnitLocation(NamedTuple):
@@ -93,6 +97,24 @@ class RegionQueries(FixedTensors):
     def unit_ids(self) -> list[str]:
         """Id of every recurrent unit, in unit order; a unit without one is called ``region[k]``."""
         return list(self.layout().unit_ids)
+
+    @property
+    def units(self) -> pandas.DataFrame:
+        """Table of all recurrent units, in unit order: region, id, and the columns of the regions' tables.
+
+        Examples
+        --------
+        >>> import sparse_mrnn as sm
+        >>> g = sm.RegionGraph()
+        >>> g.add_region("MB", 2, unit_ids=["5", "7"], unit_table={"cell_type": ["KC", "MBON"]})
+        >>> sm.mRNN(g, device="cpu").units.query("cell_type == 'MBON'").unit_id.tolist()
+        ['7']
+        """
+        pd = need("pandas", "tables of units")
+        region, unit_id = self.layout().labels()
+        own = {"region": region.astype(object), "unit_id": unit_id.astype(object)}
+        table: pandas.DataFrame = pd.DataFrame({**own, **self.layout().table})
+        return table
 
     def find_unit(self, unit_id: str | int) -> UnitLocation:
         """Find the region and index of a unit, or of a channel of an input, by its id.

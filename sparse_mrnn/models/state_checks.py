@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sparse_mrnn.declaration.graph import projection_label
 from sparse_mrnn.errors import SavedFileError
-from sparse_mrnn.models.synapse_table import ProjectionKey
 from sparse_mrnn.models.weights import OPTIONAL, SparseWeights
 
 
@@ -70,18 +71,19 @@ def _check_weights(weights: SparseWeights, saved: Mapping[str, Tensor]) -> None:
     if not torch.equal(saved["sign"], weights.sign.cpu()):
         unit = int(torch.nonzero(saved["sign"] != weights.sign.cpu())[0])
         raise SavedFileError(f"sign differs from that of region {weights.sources.region_of(unit)[0].name!r}")
-    alphabetical = sorted(weights.projections)
-    names = [alphabetical[k] for k in saved["order"].tolist()]
-    _check_gains(weights, saved, names)
-    _check_projections(weights, saved, names)
+    order = weights.order_of_state(saved["order"])
+    _check_gains(weights, saved, order)
+    _check_projections(weights, saved, order)
 
 
-def _check_gains(weights: SparseWeights, saved: Mapping[str, Tensor], names: list[ProjectionKey]) -> None:
+def _check_gains(weights: SparseWeights, saved: Mapping[str, Tensor], order: NDArray[np.int64]) -> None:
     """Check that shared projections follow the trainable ones, trained first, each with its own gains."""
-    ptr, shared = saved["ptr"], [name for name in names if weights.is_shared(name)]
-    first = names.index(shared[0]) if shared else 0
+    ptr, ranges = saved["ptr"], weights.declared_gains[order]
+    shared = np.flatnonzero(ranges[:, 0] >= 0)
+    first = int(shared[0]) if len(shared) else 0
     last = first + len(shared)
-    if names[first:last] != shared or (shared and int(ptr[first]) != saved["values"].numel()):
+    together = bool((np.diff(shared) == 1).all())
+    if not together or (len(shared) and int(ptr[first]) != saved["values"].numel()):
         raise SavedFileError("the projections that share gains do not follow those that are trained")
     if int(ptr[last] - ptr[first]) != saved["group"].numel():
         raise SavedFileError("group is not of the synapses that share gains")
@@ -94,8 +96,8 @@ def _check_gains(weights: SparseWeights, saved: Mapping[str, Tensor], names: lis
         raise SavedFileError("gain_index is not a permutation")
     trained = saved["gain_index"] < saved["gains"].numel()
     before, groups = True, torch.split(saved["group"], torch.diff(ptr)[first:last].tolist())
-    for codes, name in zip(groups, shared, strict=True):
-        own = weights.gain_range(name)
+    for codes, k in zip(groups, shared.tolist(), strict=True):
+        own, name = slice(*ranges[k].tolist()), weights.declared_name(int(order[k]))
         if len(codes) and not own.start <= int(codes.min()) <= int(codes.max()) < own.stop:
             raise SavedFileError(f"group has gains for {projection_label(*name)} that are not its own")
         some, every = bool(trained[own].any()), bool(trained[own].all())
@@ -105,30 +107,31 @@ def _check_gains(weights: SparseWeights, saved: Mapping[str, Tensor], names: lis
 
 
 def _check_projections(
-    weights: SparseWeights, saved: Mapping[str, Tensor], names: list[ProjectionKey]
+    weights: SparseWeights, saved: Mapping[str, Tensor], order: NDArray[np.int64]
 ) -> None:
     """Check that every synapse lies between the regions of its projection, once, and has its sign."""
-    projection = torch.repeat_interleave(torch.arange(len(names)), torch.diff(saved["ptr"]))
+    projection = torch.repeat_interleave(torch.arange(len(order)), torch.diff(saved["ptr"]))
     row = torch.repeat_interleave(torch.arange(weights.shape[0]), torch.diff(saved["crow"]).long())
     col = saved["col"].long()
     if "perm" in saved:  # into the order of the values, which is that of ``projection``
         row, col = (torch.empty_like(t).scatter_(0, saved["perm"].long(), t) for t in (row, col))
-    for axis, unit, layout in ((1, row, weights.targets), (0, col, weights.sources)):
-        region = torch.tensor([layout.index[name[axis]] for name in names], dtype=torch.int64)[projection]
-        ptr = torch.from_numpy(layout.ptr)
-        bad = torch.nonzero((unit < ptr[region]) | (unit >= ptr[region + 1]))
+    extents = torch.from_numpy(weights.declared_extents[order])
+    for unit, axis in ((row, 0), (col, 2)):
+        local = unit - extents[:, axis][projection]
+        bad = torch.nonzero((local < 0) | (local >= extents[:, axis + 1][projection]))
         if len(bad):
-            label = projection_label(*names[int(projection[bad[0]])])
+            label = projection_label(*weights.declared_name(int(order[projection[bad[0]]])))
             raise SavedFileError(f"a synapse of {label} does not lie between its regions")
     key = row * weights.shape[1] + col
     again = (torch.diff(key) <= 0) & (torch.diff(projection) == 0)
     if bool(again.any()):
-        label = projection_label(*names[int(projection[torch.nonzero(again)[0]])])
+        here = int(projection[torch.nonzero(again)[0]])
+        label = projection_label(*weights.declared_name(int(order[here])))
         raise SavedFileError(f"synapses of {label} are not in order, or one is there twice")
     if ("synapse_sign" in saved) != weights.has_own_signs:
         raise SavedFileError("synapse_sign is there exactly where a projection has a sign of its own")
     if "synapse_sign" in saved:
-        expected = weights.signs_of(projection, col, names)
+        expected = weights.signs_of(projection, col, order)
         if "perm" in saved:
             expected = expected[saved["perm"].long()]
         if not torch.equal(expected, saved["synapse_sign"]):

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from sparse_mrnn.declaration.connectivity import ranges
+from sparse_mrnn.declaration.projections import ProjectionKey
 from sparse_mrnn.ops.pattern import Pattern
 from sparse_mrnn.ops.products import CsrOperator
 
-ProjectionKey = tuple[str, str, str]
-"""A projection: source, target, key."""
+__all__ = ["ProjectionKey", "SynapseTable", "follow", "gradient_at"]
 
 
 @dataclass(frozen=True, eq=False)

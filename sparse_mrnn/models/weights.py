@@ -6,10 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sparse_mrnn.declaration.graph import PROJECTION_SIGNS, projection_label
+from sparse_mrnn.declaration.graph import projection_label
+from sparse_mrnn.declaration.projection_columns import INHERITED, ProjectionNames
 from sparse_mrnn.errors import SizeError, UnknownNameError, WeightError
 from sparse_mrnn.lowering.block_sparse import BlockSparse
 from sparse_mrnn.models.fixed_tensors import FixedTensors
@@ -25,6 +28,7 @@ from sparse_mrnn.ops.products import (
     LowRankSum,
     Operator,
     TorchSparseOperator,
+    are_dense,
 )
 from sparse_mrnn.ops.torch_modes import ordinary_tensors
 from sparse_mrnn.ops.weights import bounded, effective, scaled, unbounded
@@ -123,13 +127,12 @@ class SparseWeights(FixedTensors):
         n = blocks.trainable_synapses
         self.kind, self.constrained, self.shape = blocks.kind, blocks.constrained, blocks.shape
         self.targets, self.sources = blocks.targets, blocks.sources
-        named = {(b.source, b.target, b.key): b for b in blocks.blocks}
-        self.projections: tuple[ProjectionKey, ...] = tuple(named)
-        self._delays = {name: b.delay for name, b in named.items()}
-        signs = {name: b.sign for name, b in named.items() if b.sign != "inherit"}
-        self._own_signs = {name: PROJECTION_SIGNS[sign] for name, sign in signs.items()}
-        self._declared = {name: k for k, name in enumerate(self.projections)}
-        self._extents = blocks.extents()  # in declared order
+        # Of the projections in declared order, and the numbers there of those in the order of the values:
+        declared = blocks.blocks
+        self._names, self._declared_delays = declared.names, declared.field("delay", np.float64)
+        self._declared_signs = declared.own_signs()
+        self._extents, self._gains_of = blocks.extents(), blocks.gains.of_block
+        self._order = np.arange(len(declared))
         self.values = _parameter(tensor(blocks.values[:n], dtype))
         self.fix("frozen", tensor(blocks.values[n:], dtype))
         self.fix("crow", tensor(blocks.crow))
@@ -154,7 +157,6 @@ class SparseWeights(FixedTensors):
         """Make the gains: trained ones a parameter, the others fixed; ``gain_index`` finds each in both."""
         gains = blocks.gains
         self.gain_names = gains.names
-        self._gains_of = {self.projections[k]: part for k, part in gains.of_block.items()}
         self.fix("group", tensor(blocks.group))
         if not gains.names:
             self.gains = None
@@ -182,6 +184,27 @@ class SparseWeights(FixedTensors):
         return self._pattern
 
     @property
+    def projections(self) -> tuple[ProjectionKey, ...]:
+        """Name of each projection: source, target, key; trained ones first, in the order of ``values``."""
+        key = ("projections",)
+        if key not in self.derived:
+            self.derived[key] = self.projection_names.tuples
+        return self.derived[key]  # type: ignore[no-any-return]
+
+    @property
+    def projection_names(self) -> ProjectionNames:
+        """`projections` in columns."""
+        return self._names.take(self._order)
+
+    @property
+    def _number(self) -> dict[ProjectionKey, int]:
+        """Number of each projection in declared order."""
+        key = ("numbers",)
+        if key not in self.derived:
+            self.derived[key] = {name: k for k, name in enumerate(self._names.tuples)}
+        return self.derived[key]  # type: ignore[no-any-return]
+
+    @property
     def all_projections(self) -> tuple[ProjectionKey, ...]:
         """Projections of synapses, then those of low rank."""
         return self.projections if self.low_rank is None else self.projections + self.low_rank.names
@@ -194,24 +217,29 @@ class SparseWeights(FixedTensors):
     @property
     def delays(self) -> tuple[float | None, ...]:
         """Delay of each projection in ms (None: one time step), in the order of ``values``."""
-        return tuple(self._delays[name] for name in self.projections)
+        return tuple(None if delay != delay else delay for delay in self.delay_times.tolist())
+
+    @property
+    def delay_times(self) -> NDArray[np.float64]:
+        """`delays` as an array, NaN for None."""
+        return self._declared_delays[self._order]
 
     @property
     def trainable_projections(self) -> int:
         """Projections whose synapses are parameters; they come first in ``projections``."""
         # Those that share gains come next; their sizes do not tell, for a projection may have no synapses.
-        shared = (k for k, name in enumerate(self.projections) if name in self._gains_of)
+        shared = np.flatnonzero(self._gains_of[self._order, 0] >= 0)
         of_size = int(torch.searchsorted(self.ptr[1:], self.values.numel(), right=True))
-        return next(shared, of_size)
+        return int(shared[0]) if len(shared) else of_size
 
     @property
     def shared_projections(self) -> int:
         """Projections whose synapses share gains; they come next in ``projections``."""
-        return len(self._gains_of)
+        return int((self._gains_of[:, 0] >= 0).sum())
 
     def is_shared(self, name: ProjectionKey) -> bool:
         """Return True if the synapses of a projection share gains."""
-        return name in self._gains_of
+        return name in self._number and bool(self._gains_of[self._number[name], 0] >= 0)
 
     def is_trainable(self, name: ProjectionKey) -> bool:
         """Return True if a projection is trained: its synapses, or its gains."""
@@ -222,14 +250,23 @@ class SparseWeights(FixedTensors):
         """Projections whose synapses or gains are trained; kept until that changes."""
         key = ("trained projections",)
         if key not in self.derived:
-            trained = self.trained_gains.cpu()
-            shared = (name for name, gains in self._gains_of.items() if bool(trained[gains].all()))
-            self.derived[key] = frozenset([*self.projections[: self.trainable_projections], *shared])
+            which = np.flatnonzero(self.are_trained)
+            self.derived[key] = frozenset(self.projection_names.take(which).tuples)
         return self.derived[key]  # type: ignore[no-any-return]
+
+    @property
+    def are_trained(self) -> NDArray[np.bool_]:
+        """Tell of each projection, in the order of ``values``, if its synapses or gains are trained."""
+        gains = self._gains_of[self._order]
+        before = np.append(0, np.cumsum(self.trained_gains.tolist()))
+        every = before[gains[:, 1]] - before[gains[:, 0]] == gains[:, 1] - gains[:, 0]
+        found: NDArray[np.bool_] = (gains[:, 0] >= 0) & every
+        found[: self.trainable_projections] = True
+        return found
 
     def extra_repr(self) -> str:
         size = f"{self.shape[0]} x {self.shape[1]}"
-        return f"{size}, {self.nnz} synapses in {len(self.projections)} projections"
+        return f"{size}, {self.nnz} synapses in {len(self._names)} projections"
 
     # ---------------------------------------------------------------- values and matrices
 
@@ -267,12 +304,12 @@ class SparseWeights(FixedTensors):
         UnknownNameError
             If it does not exist, or its synapses share no gain.
         """
-        if (source, target, key) not in self._gains_of:
+        if not self.is_shared((source, target, key)):
             label = projection_label(source, target, key)
-            there = (source, target, key) in self.projections
+            there = (source, target, key) in self._number
             why = "shares no gain; declare it with share=." if there else "does not exist."
             raise UnknownNameError(f"{label} {why}")
-        return self.gain_values()[self._gains_of[source, target, key]]
+        return self.gain_values()[self.gain_range((source, target, key))]
 
     def projection_values(self, *, source: str, target: str, key: str = "default") -> Tensor:
         """A view of one projection's values, row-major: parameters, frozen ones, or base values of a shared
@@ -283,21 +320,25 @@ class SparseWeights(FixedTensors):
         UnknownNameError
             If it does not exist.
         """
-        if (source, target, key) not in self.projections:
+        if (source, target, key) not in self._number:
             known = ", ".join(repr(k) for s, t, k in self.projections if (s, t) == (source, target)) or "none"
             label = projection_label(source, target)
             raise UnknownNameError(f"no {label} with key {key!r} (keys there: {known}).")
-        k = self.projections.index((source, target, key))
+        k = self._place((source, target, key))
         start, stop = self.ptr[k : k + 2].tolist()
         n = self.values.numel()
         return self.values[start:stop] if stop <= n else self.frozen[start - n : stop - n]
 
     def gain_codes(self, name: ProjectionKey) -> Tensor:
         """Number of the gain of each synapse among those of its shared projection (int32), row-major."""
-        k = self.projections.index(name)
+        k = self._place(name)
         start, stop = (self.ptr[k : k + 2] - self.values.numel()).tolist()
-        codes: Tensor = self.group[start:stop] - self._gains_of[name].start
+        codes: Tensor = self.group[start:stop] - self.gain_range(name).start
         return codes
+
+    def _place(self, name: ProjectionKey) -> int:
+        """Place of a projection in the order of ``values``."""
+        return int(np.flatnonzero(self._order == self._number[name])[0])
 
     def csr_signs(self) -> Tensor:
         """Sign of each synapse (int8), in CSR order; 0 for a free one."""
@@ -306,23 +347,40 @@ class SparseWeights(FixedTensors):
     @property
     def has_own_signs(self) -> bool:
         """True if a projection has a sign of its own, so that each synapse's is stored."""
-        return bool(self._own_signs)
+        return bool((self._declared_signs != INHERITED).any())
 
     def signs_of(
-        self, projection: Tensor, col: Tensor, names: Sequence[ProjectionKey] | None = None
+        self, projection: Tensor, col: Tensor, order: NDArray[np.int64] | None = None
     ) -> Tensor:
         """Sign (int8) of synapses from units ``col`` in projections of these numbers; 0 for a free one.
 
-        The numbers are those in ``names``, by default in ``projections``.
+        The numbers are those in ``projections``, or in another ``order`` of them (`order_of_state`).
         """
-        names = self.projections if names is None else names
         inherited = self.sign.to(col.device).index_select(0, col)
-        if not self._own_signs:
+        if not self.has_own_signs:
             return inherited
-        inherits = torch.tensor([name not in self._own_signs for name in names], device=col.device)
-        own = [self._own_signs.get(name, 0) for name in names]
-        own_sign = torch.tensor(own, dtype=torch.int8, device=col.device)
-        return torch.where(inherits[projection], inherited, own_sign[projection])
+        order = self._order if order is None else order
+        own_sign = torch.from_numpy(self._declared_signs[order]).to(col.device)[projection]
+        return torch.where(own_sign == INHERITED, inherited, own_sign)
+
+    def order_of_state(self, order: Tensor) -> NDArray[np.int64]:
+        """Number, as declared, of each projection of a state, whose ``order`` has alphabetical ranks."""
+        found: NDArray[np.int64] = self._names.alphabetical()[order.cpu().numpy()]
+        return found
+
+    def declared_name(self, number: int) -> ProjectionKey:
+        """Name of a projection by its number as declared."""
+        return self._names[number]
+
+    @property
+    def declared_extents(self) -> NDArray[np.int64]:
+        """First row, rows, first column, columns of each projection as declared, shape (projections, 4)."""
+        return self._extents
+
+    @property
+    def declared_gains(self) -> NDArray[np.int64]:
+        """First gain of each projection as declared, and the one after its last; -1 if it shares none."""
+        return self._gains_of
 
     def csr_values(self, *, effective_weights: bool = True) -> Tensor:
         """Values in CSR order: weights as the dynamics use them, or the parameters. Differentiable."""
@@ -386,14 +444,23 @@ class SparseWeights(FixedTensors):
 
     def extents(self) -> list[Extent]:
         """Range of each projection in the values and in the matrix, in the order of ``values``."""
-        ptr, declared = self.ptr.tolist(), (self._declared[name] for name in self.projections)
-        return [Extent(ptr[k], ptr[k + 1], *self._extents[d].tolist()) for k, d in enumerate(declared)]
+        return [Extent(*extent) for extent in self.extent_table().tolist()]
+
+    def extent_table(self) -> NDArray[np.int64]:
+        """`extents` as an array, shape (projections, 6)."""
+        ptr = np.array(self.ptr.tolist())  # numpy() is not for the tensors of torch.func
+        return np.column_stack([ptr[:-1], ptr[1:], self._extents[self._order]])
+
+    def _dense_extents(self) -> list[Extent]:
+        """Extents of the projections that "hybrid" multiplies densely."""
+        extents = self.extent_table()
+        return [Extent(*extent) for extent in extents[are_dense(extents)].tolist()]
 
     @property
     def dense_synapses(self) -> int:
         """Synapses in projections that "hybrid" multiplies densely; counted when first asked for."""
         if self._dense_synapses is None:
-            self._dense_synapses = sum(e.stop - e.start for e in self.extents() if e.is_dense)
+            self._dense_synapses = sum(e.stop - e.start for e in self._dense_extents())
         return self._dense_synapses
 
     def operand(self, backend: str) -> Operand:
@@ -419,7 +486,7 @@ class SparseWeights(FixedTensors):
     @ordinary_tensors()
     def _prepare(self, backend: str) -> Operand:
         if backend == "hybrid":
-            dense, n = [e for e in self.extents() if e.is_dense], self.values.numel() + self._trained_shared()
+            dense, n = self._dense_extents(), self.values.numel() + self._trained_shared()
             operator = HybridOperator(self.pattern, self.perm, dense, self.nnz, n)
             sign = self.csr_signs()
             by_synapse = sign.new_zeros(self.nnz + 1)
@@ -455,8 +522,7 @@ class SparseWeights(FixedTensors):
         if self.gains is None:
             return 0
         first = self.trainable_projections
-        shared = self.projections[first : first + self.shared_projections]
-        trained = len(self.trained_projections.intersection(shared))
+        trained = int(self.are_trained[first : first + self.shared_projections].sum())
         return int(self.ptr[first + trained] - self.ptr[first])
 
     def stored_values(self, operand: Operand, *, gain: Tensor | None = None) -> Tensor:
@@ -470,7 +536,7 @@ class SparseWeights(FixedTensors):
         """
         values = self.all_values()
         if gain is not None:
-            values = values * torch.repeat_interleave(gain[: len(self.projections)], torch.diff(self.ptr))
+            values = values * torch.repeat_interleave(gain[: len(self._names)], torch.diff(self.ptr))
         if operand.padded:
             values = torch.cat([values, values.new_zeros(1)])
         sign = None
@@ -480,7 +546,7 @@ class SparseWeights(FixedTensors):
         if operand.offset is not None:
             stored = stored.new_zeros(self.shape[0] * self.shape[1]).index_add(0, operand.offset, stored)
         if self.low_rank is not None:
-            own = None if gain is None else gain[len(self.projections) :]
+            own = None if gain is None else gain[len(self._names) :]
             return torch.cat([stored, self.low_rank.stored_values(own)])
         return stored if operand.offset is None else stored.view(self.shape)
 
@@ -518,8 +584,9 @@ class SparseWeights(FixedTensors):
 
     def _alphabetical_rank(self) -> Tensor:
         """Rank of each projection in alphabetical order: how ``state_dict`` says which block is whose."""
-        rank = {name: k for k, name in enumerate(sorted(self.projections))}
-        return torch.tensor([rank[name] for name in self.projections], dtype=torch.int64)
+        rank = np.empty(len(self._order), dtype=np.int64)
+        rank[self._names.alphabetical()] = np.arange(len(rank))
+        return torch.from_numpy(rank[self._order])
 
     def expected_entries(self, saved: Mapping[str, Tensor]) -> dict[str, tuple[int, torch.dtype]]:
         """Length and type of each entry of a state, whose synapses may be others than those here."""
@@ -529,7 +596,7 @@ class SparseWeights(FixedTensors):
             return 0 if given is None else int(given.numel())
 
         (rows, columns), dtype = self.shape, self.values.dtype
-        nnz, blocks, gains = count("values") + count("frozen"), len(self.projections), len(self.gain_names)
+        nnz, blocks, gains = count("values") + count("frozen"), len(self._names), len(self.gain_names)
         index = index_dtype(nnz)
         return {
             "values": (count("values"), dtype),
@@ -563,7 +630,8 @@ class SparseWeights(FixedTensors):
             if there and missing:
                 what = f"{prefix}{there[0]} comes without {prefix}{missing[0]}"
                 found.append(f"{what}; these belong together: {', '.join(parts)}.")
-        if not found and "order" in saved and sorted(saved["order"].tolist()) != [*range(len(self.order))]:
+        order = saved.get("order", self.order).sort().values.cpu()
+        if not found and not torch.equal(order, torch.arange(len(self.order))):
             found.append(f"{prefix}order does not number the {len(self.order)} projections.")
         return found
 
@@ -576,8 +644,7 @@ class SparseWeights(FixedTensors):
             args[-1].extend(misfits)  # torch raises them; nothing of this matrix is loaded
             return
         if "col" in saved:
-            names = sorted(self.projections)
-            self.projections = tuple(names[k] for k in saved["order"].tolist())
+            self._order = self.order_of_state(saved["order"])
         for name, parameter in (("values", self.values), ("gains", self.gains)):
             if parameter is not None and name in saved and saved[name].shape != parameter.shape:
                 _resize(parameter, parameter.detach().new_empty(saved[name].shape), None)
@@ -587,10 +654,9 @@ class SparseWeights(FixedTensors):
         self._load_fixed(state_dict, prefix, *args, free=saved, optional=optional)
         super()._load_from_state_dict(state_dict, prefix, *args)
         self._reset_caches()
-        if self._own_signs:
+        if self.has_own_signs:
             self.synapse_sign = self.signs_of(self.projection_of_entry(), self.col)
-        trainable = self.projections[: self.trainable_projections]
-        if self.views is None or self.views.are_neighbours(trainable):
+        if self.views is None or self.views.are_neighbours(self.projections[: self.trainable_projections]):
             self.bind_views()
         else:
             self.set_table(self.in_declared_order(self.table(), self.is_trainable))
@@ -626,10 +692,10 @@ class SparseWeights(FixedTensors):
 
         def sort_key(k: int) -> tuple[int, int, int]:
             name = table.projections[k]
-            if name in self._gains_of:
-                return (1 if trainable(name) else 2), 0, self._declared[name]
+            if self.is_shared(name):
+                return (1 if trainable(name) else 2), 0, self._number[name]
             first, view = (0, rank.get(name, 0)) if trainable(name) else (3, 0)
-            return first, view, self._declared[name]
+            return first, view, self._number[name]
 
         order = sorted(range(len(table.projections)), key=sort_key)
         return table.reordered(order, sum(sort_key(k)[0] == 0 for k in order))
@@ -658,12 +724,14 @@ class SparseWeights(FixedTensors):
         _resize(self.values, table.values[:n].clone(), gradient)
         self.frozen = table.values[n:].clone()
         self.group = table.group[table.group >= 0]
-        self.crow, self.col, self.perm, self.projections = pattern.crow, pattern.col, perm, table.projections
+        self.crow, self.col, self.perm = pattern.crow, pattern.col, perm
+        if table.projections is not self.projections:
+            self._order = np.array([self._number[name] for name in table.projections], dtype=np.int64)
         ends = torch.cumsum(table.lengths, 0).tolist()
         self.ptr = torch.tensor([0, *ends], dtype=torch.int64, device=device)
         self.order = self._alphabetical_rank().to(device)
         self._reset_caches()
-        if self._own_signs:
+        if self.has_own_signs:
             self.synapse_sign = self.signs_of(self.projection_of_entry(), self.col)
         self.bind_views()
 
@@ -676,7 +744,8 @@ class SparseWeights(FixedTensors):
 
     def gain_range(self, name: ProjectionKey) -> slice:
         """Range of a projection's gains in ``gain_names``; empty if it shares none."""
-        return self._gains_of.get(name, slice(0, 0))
+        first, stop = self._gains_of[self._number[name]].tolist() if self.is_shared(name) else (0, 0)
+        return slice(first, stop)
 
     def _train_gains(self, trained: Tensor) -> None:
         """Move gains between the parameter and the buffer of those that are not trained."""

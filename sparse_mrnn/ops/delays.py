@@ -81,9 +81,9 @@ class DelayedProduct:
         self.longest = max((group.delay for group in groups), default=1)
         self.source_sizes = [group.operator.shape[1] for group in groups]  # units that `sources` have
 
-    def before(self, h0: Tensor) -> Tensor:
-        """The activity before a sequence, as `ActivityHistory` takes it."""
-        return h0.expand(self.longest - 1, *h0.shape)
+    def before(self, h0: Tensor, given: Tensor | None = None) -> Tensor:
+        """The activity before a sequence, as `ActivityHistory` takes it: as given, or h0 all the time."""
+        return h0.expand(self.longest - 1, *h0.shape) if given is None else given
 
     def addmm(self, y: Tensor, history: PastActivity, step: int, *, beta: float, alpha: float) -> None:
         """y = beta y + alpha sum_d W_d h[step + 1 - d], in place."""
@@ -95,9 +95,9 @@ class DelayedProduct:
         """The activity each delay transmits in a step."""
         return [history.at(step + 1 - group.delay) for group, _ in self.parts]
 
-    def gradients(self, like: Tensor) -> GradientRing:
-        """The way of gradients back to the activity, which is like ``like``."""
-        return GradientRing(self, like)
+    def gradients(self, like: Tensor, before: Tensor | None = None) -> GradientRing:
+        """The way of gradients back to the activity, which is like ``like``, and to that given before."""
+        return GradientRing(self, like, before)
 
     def grad(self) -> Tensor:
         """The gradient of ``weights``."""
@@ -111,10 +111,15 @@ class DelayedProduct:
 
 
 class GradientRing:
-    """Gradients on their way back to the activity of earlier steps: a ring as long as the longest delay."""
+    """Gradients on their way back to the activity of earlier steps: a ring as long as the longest delay.
 
-    def __init__(self, product: DelayedProduct, like: Tensor) -> None:
+    ``before`` are the gradients of the activity before the start, if one was given, as `ActivityHistory`
+    takes it; None: that activity was h0.
+    """
+
+    def __init__(self, product: DelayedProduct, like: Tensor, before: Tensor | None = None) -> None:
         self.product = product
+        self.before = None if before is None else torch.zeros_like(before)
         without_delays = product.longest == 1 and len(product.parts) == 1
         self.ring = like.new_zeros((0 if without_delays else product.longest, *like.shape))
         self.scratch = None if without_delays else torch.empty_like(like)
@@ -122,7 +127,7 @@ class GradientRing:
     def back(self, g: Tensor, step: int, out: Tensor, *, last: bool) -> None:
         """Send W_d^T g from a step to the activity it read, and take what reached the activity at ``step``.
 
-        Before the start, that activity is h0, the one at step 0. ``last``: nothing is sent.
+        ``last``: nothing is sent.
         """
         if self.scratch is None:
             if not last:
@@ -145,6 +150,8 @@ class GradientRing:
 
     def _slot(self, step: int) -> Tensor:
         """The place in which the gradient of the activity at a step is gathered."""
+        if step < 0 and self.before is not None:
+            return self.before[step]
         return self.ring[max(step, 0) % len(self.ring)]
 
 
@@ -255,6 +262,22 @@ class StreamingProduct:
             y.zero_()
         elif beta != 1:
             y.mul_(beta)
+
+    def set_before(self, before: Sequence[Tensor]) -> None:
+        """Take over the past at the start: the source of as many steps as is read, the latest first."""
+        if self.history is not None:
+            self.history.put(before[::-1])
+
+    def before(self) -> list[Tensor]:
+        """Return the past after a step, as `set_before` takes it; 0 where nothing reads it."""
+        found = []
+        for late in range(1, self.longest):
+            past = torch.zeros_like(self.source)
+            if self.history is not None:
+                ranges = [units for units, ring in self.history.rings.items() if len(ring) > late]
+                self.history.gather(ranges, late, past)
+            found.append(past)
+        return found
 
     def state(self) -> dict[str, Tensor]:
         """The past, by name."""

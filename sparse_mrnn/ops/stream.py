@@ -75,7 +75,10 @@ class Stepper(Drive):
         self.held, self._finite = held, None
         for units, value in held.x:
             self.x[units] = value
-        self.h.copy_(self.equation.activity(self._states))
+        if held.x:  # h of other units may be another one than that of their states: it was given, or held
+            activity = self.equation.activity(self._states)
+            for units, _ in held.x:
+                self.h[units] = activity[units]
         self._hold_activity()
 
     @torch.no_grad()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,8 @@ MOST_SAMPLES = 2_000
 
 def plot_activity(
     source: ActivitySource, trial: int = 0, ax: Axes | None = None, *,
-    regions: Sequence[str] | None = None, units: Sequence[str] | None = None, start: float | None = None,
+    regions: Sequence[str] | None = None, units: Sequence[str] | Mapping[str, Any] | None = None,
+    start: float | None = None,
     stop: float | None = None, variable: str | None = None, net: mRNNBase | None = None,
 ) -> Axes:
     """Draw activity as a heat map: units by region, or means of regions, over time; bars above are stimuli.
@@ -39,7 +40,7 @@ def plot_activity(
     trial : int
     ax : Axes, optional
     regions, units : sequence of str, optional
-        Only these regions or parents, or units by their ids.
+        Only these regions or parents, or units by their ids, or by columns: ``{"side": "left"}``.
     start, stop : float, optional
         Only this time, ms.
     variable : str, optional
@@ -88,7 +89,8 @@ def plot_activity(
 
 def plot_traces(
     source: ActivitySource, trial: int | None = None, ax: Axes | None = None, *,
-    regions: Sequence[str] | None = None, units: Sequence[str] | None = None, start: float | None = None,
+    regions: Sequence[str] | None = None, units: Sequence[str] | Mapping[str, Any] | None = None,
+    start: float | None = None,
     stop: float | None = None, variable: str | None = None, net: mRNNBase | None = None,
 ) -> Axes:
     """Draw lines over time: means of regions, in a band that holds 80% of their units, or single units.

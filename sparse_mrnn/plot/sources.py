@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from sparse_mrnn.declaration.graph import RegionGraph
 from sparse_mrnn.errors import RecordingError, ShapeError, UnknownNameError, suggest
+from sparse_mrnn.lowering.layout import matching
 from sparse_mrnn.models.leaky import mRNN
 from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.ops.pattern import to_scipy
@@ -102,6 +103,7 @@ class Activity:
     marks: tuple[Mark, ...] = ()
     variance: Any = None
     parents: tuple[tuple[str, str], ...] = ()
+    columns: Mapping[str, NDArray[Any]] = field(default_factory=dict)  # of the table of units
 
     @classmethod
     def of(cls, source: ActivitySource, net: mRNNBase | None = None, variable: str | None = None) -> Activity:
@@ -147,7 +149,10 @@ class Activity:
         variance = recording.get(other) if variable.endswith("_mean") else None
         end = float(time[-1]) if len(time) else 0.0
         parents = tuple(_json(attrs.get("parents")).items())
-        return cls(values, time, region, label, variable, per_unit, _marks(attrs, end), variance, parents)
+        own = {str(name): c.values for name, c in values.coords.items() if c.dims == ("unit",)}
+        columns = {name: column for name, column in own.items() if name != "region"}
+        marks = _marks(attrs, end)
+        return cls(values, time, region, label, variable, per_unit, marks, variance, parents, columns)
 
     @property
     def step(self) -> float:
@@ -155,7 +160,7 @@ class Activity:
         return float(self.time[1] - self.time[0] if len(self.time) > 1 else self.time[0])
 
     def select(
-        self, regions: Sequence[str] | None, units: Sequence[str] | None,
+        self, regions: Sequence[str] | None, units: Sequence[str] | Mapping[str, Any] | None,
         start: float | None, stop: float | None,
     ) -> Activity:
         """Only some regions (or parents) or units, and times from ``start`` to ``stop``, ms."""
@@ -170,11 +175,19 @@ class Activity:
         found = found if self.variance is None else replace(found, variance=self.variance[:, window])
         if regions is None and units is None:
             return found
-        columns = self._columns(self.region, regions, "regions") + self._columns(self.label, units, "units")
+        columns = self._columns(self.region, regions, "regions")
+        if isinstance(units, Mapping):
+            chosen = np.flatnonzero(matching(self.columns, units, len(self.label), "the recording")).tolist()
+            columns = [k for k in chosen if regions is None or k in set(columns)]
+            if not columns:
+                raise RecordingError(f"no unit to draw has {dict(units)!r:.200}.")
+        else:
+            columns += self._columns(self.label, units, "units")
         columns = list(dict.fromkeys(columns))
         found = replace(found, values=found.values[:, :, columns], region=found.region[columns])
         variance = None if found.variance is None else found.variance[:, :, columns]
-        return replace(found, label=found.label[columns], variance=variance)
+        own = {name: values[columns] for name, values in self.columns.items()}
+        return replace(found, label=found.label[columns], variance=variance, columns=own)
 
     def _columns(self, names: NDArray[Any], chosen: Sequence[str] | None, what: str) -> list[int]:
         found: list[int] = []

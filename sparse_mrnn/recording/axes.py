@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import re
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ class Axes:
 
     ``samples`` times are recorded, ``interval`` ms apart, the first one interval after the start. ``units``
     are numbers of units in the network, with a ``region`` and a ``unit_id`` each; ``groups`` are the regions
-    or parents whose statistics are recorded.
+    or parents whose statistics are recorded; ``columns`` are those of the table of units.
     """
 
     record: Record
@@ -29,6 +30,7 @@ class Axes:
     unit_id: NDArray[np.str_]
     groups: tuple[str, ...]
     dtype: np.dtype[np.floating]
+    columns: dict[str, NDArray[Any]] = field(default_factory=dict)
 
     @property
     def variables(self) -> dict[str, tuple[str, str, str]]:
@@ -48,8 +50,22 @@ class Axes:
         """Return the axes for a subset of units, with or without group statistics."""
         names = ("units", "region", "unit_id")
         labels: dict[str, Any] = {name: getattr(self, name)[units] for name in names}
+        labels["columns"] = {name: values[units] for name, values in self.columns.items()}
         part = replace(self, **labels)
         return part if groups else replace(part, record=replace(self.record, what=("units",)), groups=())
+
+    @property
+    def unit_coordinates(self) -> dict[str, NDArray[Any]]:
+        """Coordinates of the units: region, id, and columns, whose names have _ for what is not a word."""
+        found: dict[str, NDArray[Any]] = {"region": self.region, "unit_id": self.unit_id}
+        taken = {"trial", "time", "unit", "group", *self.variables, *found}
+        for column, values in self.columns.items():
+            name = re.sub(r"\W+", "_", column)
+            while name in taken:
+                name += "_"
+            taken.add(name)
+            found[name] = values.astype(np.str_) if values.dtype.kind == "O" else values
+        return found
 
     @property
     def sample_bytes(self) -> int:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
 
-from sparse_mrnn.checks import names_of, whole_number
+from sparse_mrnn.checks import names_of, values_by_column, whole_number
 from sparse_mrnn.errors import RecordingError, suggest
 
 What = Literal["units", "mean", "variance"]
@@ -47,7 +47,7 @@ class Record:
     what: Sequence[What] = ("units",)
     variables: Sequence[Variable] = ("h",)
     regions: Sequence[str] | None = None
-    units: Sequence[str | int] | None = None
+    units: Sequence[str | int] | Mapping[str, Any] | None = None
     every: int = field(default=1, metadata={"ge": 1})
     dtype: Precision | None = None
 
@@ -57,6 +57,9 @@ class Record:
         for name in ("what", "variables", "dtype", "regions", "units"):
             given = getattr(self, name)
             if given is None and name not in ("what", "variables"):
+                continue
+            if isinstance(given, Mapping) and name == "units":
+                object.__setattr__(self, name, values_by_column(given, "record: units", RecordingError))
                 continue
             values = names_of(given, f"record: {name}", RecordingError)
             for value in values:

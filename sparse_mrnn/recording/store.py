@@ -46,7 +46,7 @@ def dataset(axes: Axes, arrays: Arrays, attrs: dict[str, Any]) -> xarray.Dataset
     samples = next(iter(arrays.values())).shape[1]
     coords: dict[str, Any] = {"time": ("time", axes.times(0, samples), {"units": "ms"})}
     if "units" in axes.record.what:
-        coords |= {"region": ("unit", axes.region), "unit_id": ("unit", axes.unit_id)}
+        coords |= {name: ("unit", values) for name, values in axes.unit_coordinates.items()}
     if axes.groups:
         coords["group"] = ("group", np.array(axes.groups))
     variables = {name: (axes.variables[name], a) for name, a in arrays.items()}
@@ -141,8 +141,8 @@ class ZarrStore:
         labels = {"group": ("group", np.array(axes.groups, dtype=np.str_))} if axes.groups else {}
         coordinates = ""
         if "units" in axes.record.what:
-            labels |= {"region": ("unit", axes.region), "unit_id": ("unit", axes.unit_id)}
-            coordinates = "region unit_id"
+            labels |= {name: ("unit", values) for name, values in axes.unit_coordinates.items()}
+            coordinates = " ".join(axes.unit_coordinates)
         with self.zarr.config.set(ALL_CHUNKS):
             for name, dims in axes.variables.items():
                 more = {"coordinates": coordinates} if dims[2] == "unit" else {}

@@ -19,8 +19,8 @@ from sparse_mrnn.state.network_file import topology
 
 LARGEST_CONFIG = 20_000
 """Explicit synapses up to which a recording carries the whole configuration of its network."""
-LARGEST = 1_000_000
-"""Characters up to which the description of a network lists its projections."""
+LARGEST, SHORTEST = 1_000_000, 10
+"""Characters up to which the description of a network lists its projections, and fewer than one takes."""
 OF_UNITS = ("n", "activation")
 """Fields of a region that are compared by their names; digests of tensors stand for the others."""
 
@@ -65,11 +65,12 @@ def network_attributes(net: mRNNBase, fingerprint: dict[str, Any]) -> dict[str, 
     >>> found["activation"], found["tau"]
     ('tanh', 500)
     """
-    described = by_name(net.describe())
-    whole = {**described, "topology": topology(net.graph, net.state_dict())}
-    text = json.dumps(whole)
-    if len(text) > LARGEST:
-        text = json.dumps({**whole, "projections": len(whole["projections"])})
+    described, projections = net.describe(), net.graph.number_of_edges()
+    many = projections * SHORTEST > LARGEST  # then they are not even listed
+    whole = {**by_name(described, projections=not many), "topology": topology(net.graph, net.state_dict())}
+    text = "" if many else json.dumps(whole)
+    if many or len(text) > LARGEST:
+        text = json.dumps({**whole, "projections": projections})
     hashes = {
         part: digest([value for name, value in fingerprint.items() if name.endswith(part)])
         for part in (" synapses", " weights")
@@ -110,8 +111,8 @@ def software_versions() -> dict[str, Any]:
 
 def _config(net: mRNNBase) -> str:
     """The network's configuration as JSON; empty if JSON cannot name a class, or synapses are many."""
-    explicit = sum(p.synapses.nnz for p in net.graph.projections() if p.synapses is not None)
-    if explicit > LARGEST_CONFIG:
+    every = net.graph.projection_columns()
+    if every.take(every.is_explicit).expected_synapses().sum() > LARGEST_CONFIG:
         return ""
     try:
         return json.dumps(to_config(net.graph))

@@ -19,6 +19,7 @@ from sparse_mrnn.errors import (
     StimulusError,
     suggest,
 )
+from sparse_mrnn.files.digest import digest
 from sparse_mrnn.recording import Record
 from sparse_mrnn.stimulus import Intervention, Stimulus
 
@@ -49,6 +50,7 @@ class SimulationOptions:
     duration: float | None = field(default=None, kw_only=False)
     steps: int | None = None
     batch: int = 1
+    x0: Any = None
     stimulus: tuple[Stimulus, ...] = ()
     interventions: tuple[Intervention, ...] = ()
     record: Record = field(default_factory=Record)
@@ -61,6 +63,7 @@ class SimulationOptions:
     event_driven: bool = True
     progress: bool = True
     log: Path | None = None
+    return_state: bool = False
 
     def __post_init__(self) -> None:
         if self.mode not in get_args(Mode):
@@ -107,7 +110,7 @@ class SimulationOptions:
             "checkpoint_seconds": seconds,
             **paths,
         }
-        for name in ("noise", "allow_large", "event_driven", "progress"):
+        for name in ("noise", "allow_large", "event_driven", "progress", "return_state"):
             checked[name] = true_or_false(getattr(self, name), name, ConfigError)
         for name, value in checked.items():
             object.__setattr__(self, name, value)
@@ -148,7 +151,9 @@ class SimulationOptions:
 
     def to_spec(self, dt: float, steps: int) -> dict[str, Any]:
         """Return what runs, as JSON: a run that is resumed must have the same."""
+        start = {} if self.x0 is None else {"start": digest(self.x0.tensors())}
         return {
+            **start,
             "steps": steps,
             "dt": dt,
             "batch": self.batch,

@@ -44,7 +44,7 @@ class SimulationPlan:
 
 def plan_simulation(net: mRNNBase, options: SimulationOptions) -> SimulationPlan:
     """Count the steps of a run, and size its recording, of variables that the network's units have."""
-    record, known = options.record, ("h", *net.step.states)
+    record, known = options.record, ("h", *net.equation.states)
     for name in record.variables:
         if name not in known:
             hint = suggest(name, known, what="variables")
@@ -63,6 +63,7 @@ def plan_simulation(net: mRNNBase, options: SimulationOptions) -> SimulationPlan
         unit_id=unit_id[units],
         groups=groups if set(record.what) - {"units"} else (),
         dtype=np.dtype(record.dtype or str(net.dtype).removeprefix("torch.")),
+        columns={name: values[units] for name, values in net.layout().table.items()},
     )
     return SimulationPlan(options, steps, axes, options.to_spec(net.dt, steps))
 

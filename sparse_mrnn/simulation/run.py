@@ -8,6 +8,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -22,12 +23,15 @@ from sparse_mrnn.errors import (
     RecordingError,
     ResumeError,
     SavedFileError,
+    ShapeError,
     SimulationStopped,
 )
 from sparse_mrnn.files.atomic import reason, restore_folder
 from sparse_mrnn.files.tensors import RUN, read_tensors, write_tensors
 from sparse_mrnn.lowering.random_streams import run_streams
 from sparse_mrnn.models.network import mRNNBase
+from sparse_mrnn.models.network_state import NetworkState
+from sparse_mrnn.models.prepare import Start
 from sparse_mrnn.ops.idle_threads import share_cores
 from sparse_mrnn.recording import Record, open_recording
 from sparse_mrnn.recording.lock import WriterLock
@@ -58,6 +62,7 @@ def simulate(
     *,
     steps: int | None = None,
     batch: int = 1,
+    x0: Start = None,
     stimulus: Sequence[Stimulus] | Stimulus | None = None,
     interventions: Sequence[Intervention] | Intervention | None = None,
     record: Record | None = None,
@@ -70,8 +75,9 @@ def simulate(
     event_driven: bool = True,
     progress: bool = True,
     log: str | os.PathLike[str] | None = None,
-) -> xarray.Dataset:
-    """Simulate a network from its initial condition.
+    return_state: bool = False,
+) -> Any:
+    """Simulate a network from its initial condition, or from the state that another run has ended in.
 
     With ``out``, memory does not grow with the duration, and the run survives a crash: call it again with
     ``mode="resume"`` and the recording comes out as if nothing had happened, bit for bit on the same device
@@ -85,7 +91,9 @@ def simulate(
     steps : int
         Length of the run in time steps, in place of a duration.
     batch : int
-        Number of trials, which differ by their noise and random stimuli.
+        Number of trials, which differ by their noise and random stimuli. Default: those of ``x0``.
+    x0 : NetworkState, or as ``forward`` takes it, optional
+        Start from here; times count from this start. Default: the initial condition.
     stimulus : Stimulus, or sequence of them
         Currents and inputs; they add.
     interventions : Lesion, Clamp, Gain, or sequence of them
@@ -95,8 +103,9 @@ def simulate(
     noise : bool
         Add the network's noise.
     seed : int
-        Seed of noise, random stimuli and fractions of units. The noise is that of the network after
-        ``reset_noise(seed)``.
+        Seed of noise, random stimuli and fractions of units. Each trial has noise of its own, whatever their
+        number: the first has that of ``forward`` on one trial after ``reset_noise(seed)``. A run that goes
+        on from another one needs another seed to have other noise.
     out : path, optional
         Write a Zarr store here, while the run goes on. Default: keep the recording in memory.
     mode : {"create", "overwrite", "resume"}
@@ -111,6 +120,8 @@ def simulate(
         Draw a bar, if standard error is a terminal.
     log : path, optional
         Append JSON lines to this file, outside of ``out``: start, progress, checkpoint, done, ....
+    return_state : bool
+        Return the state at the end, too: given as ``x0``, another run goes on exactly.
 
     Returns
     -------
@@ -118,6 +129,8 @@ def simulate(
         ``h`` and/or ``x`` (trial, time, unit), ``h_mean``, ... (trial, time, group), with coordinates time
         (ms), region, unit_id and group. With ``out`` it is lazy, and its attributes have digests of the
         network beside what ran.
+    state : NetworkState
+        With ``return_state``.
 
     Raises
     ------
@@ -141,6 +154,8 @@ def simulate(
     >>> recording = simulate(mRNN(g, device="cpu"), 50, stimulus=Stimulus("a", 1.0))
     >>> recording.h.shape, recording.time.values.tolist()
     ((1, 5, 3), [10.0, 20.0, 30.0, 40.0, 50.0])
+    >>> recording, state = simulate(mRNN(g, device="cpu"), 50, stimulus=Stimulus("a", 1.0), return_state=True)
+    >>> later = simulate(mRNN(g, device="cpu"), 50, x0=state)
     """
     given = {name: value for name, value in locals().items() if name != "net"}
     if not isinstance(net, mRNNBase):
@@ -148,25 +163,43 @@ def simulate(
     return run_in_one_process(net, SimulationOptions(**given))
 
 
-def run_in_one_process(net: mRNNBase, options: SimulationOptions) -> xarray.Dataset:
+def run_in_one_process(net: mRNNBase, options: SimulationOptions) -> Any:
     """Run a simulation in this process alone; see `simulate`."""
+    if options.x0 is not None:
+        options = _with_start(net, options)
 
     def start(plan: SimulationPlan) -> Simulator:
         if not options.allow_large:
             check_states(net, options.batch)
-        return Simulator(net, options.batch, options.noise_seed, event_driven=options.event_driven)
+        given = net, options.batch, options.noise_seed
+        return Simulator(*given, event_driven=options.event_driven, start=options.x0)
 
-    return cast("xarray.Dataset", run_simulation(net, options, OneProcess(), start))
+    return run_simulation(net, options, OneProcess(), start)
+
+
+@torch.no_grad()
+def _with_start(net: mRNNBase, options: SimulationOptions) -> SimulationOptions:
+    """Make the state that a run starts from of what was given; the trials are as many as it has."""
+    x0, batch = options.x0, options.batch
+    first = x0[0] if isinstance(x0, tuple) and x0 else x0
+    if isinstance(x0, NetworkState):
+        trials = x0.batch
+    else:
+        trials = len(first) if isinstance(first, Tensor) and first.dim() else batch
+    if batch not in (1, trials):
+        raise ShapeError(f"simulate: batch is {batch}, and x0 has {trials} trials; leave batch out.")
+    begun = net.border("simulate").start(x0, None, trials, net.initial_tensors)
+    return replace(options, x0=begun.detach(), batch=trials)
 
 
 def run_simulation(
     net: mRNNBase, options: SimulationOptions, processes: Processes,
     start: Callable[[SimulationPlan], RunningNetwork],
-) -> xarray.Dataset | None:
+) -> Any:
     """Run a simulation to its end, on all processes together.
 
     ``start`` makes the running network, once the run is planned and its recording fits. The first process
-    returns the recording.
+    returns the recording, and the state at the end if that is asked for.
     """
     need("xarray", "recordings")
     plan = plan_simulation(net, options)
@@ -183,8 +216,12 @@ def run_simulation(
         log = options.log if first else None
         reporter = stack.enter_context(Progress(plan.steps, net.dt, bar=options.progress and first, log=log))
         if run.begin(reporter):
+            if options.return_state:
+                what = f"{run.out} has ended, and a recording does not keep the state at its end"
+                raise RecordingError(f"{what}; ask for it in the run itself, and save state.tensors().")
             return open_recording(cast(Path, run.out)) if first else None
-        return run.go(reporter, interrupt)
+        found = run.go(reporter, interrupt)
+        return (found, run.running.network_state()) if options.return_state else found
 
 
 def _has_ended(options: SimulationOptions) -> bool:
@@ -212,6 +249,8 @@ class Run:
         self.schedule = InterventionSchedule(net, options.interventions, plan.steps, of_interventions)
         placed = place(net, options.stimulus, plan.steps, options.batch, of_stimuli)
         self.drive = StimulusDrive(placed, running.u, self.stepper.inputs.longest)
+        if options.x0 is not None and options.x0.past_inputs:
+            self.drive.last_input = -1
         self.out, self.kept = out, Arrays()
         self.store: ZarrStore | None = None
         self.recorder: Recorder | None = None

@@ -12,9 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sparse_mrnn.errors import ConfigError
 from sparse_mrnn.lowering.random_streams import trial_noise_seeds
 from sparse_mrnn.models.delays import delay_groups, has_delays
 from sparse_mrnn.models.network import mRNNBase
+from sparse_mrnn.models.network_state import NetworkState
 from sparse_mrnn.models.weights import Operand, SparseWeights
 from sparse_mrnn.ops.delays import StreamingProduct
 from sparse_mrnn.ops.noise import StreamingNoise
@@ -100,6 +102,16 @@ class RunningNetwork(ABC):
         """Go on after ``step`` steps from a state of all units."""
         self.stepper.load(state, step)
 
+    def network_state(self) -> NetworkState:
+        """State that another run can go on from.
+
+        Raises
+        ------
+        ConfigError
+            If processes have a part of the network each.
+        """
+        raise ConfigError("return_state: the state of a network divided among processes is not gathered yet.")
+
     @abstractmethod
     def fingerprint(self) -> dict[str, Any]:
         """Digests of what the dynamics depend on."""
@@ -116,14 +128,23 @@ class RunningNetwork(ABC):
 class Simulator(RunningNetwork):
     """A whole network in one process.
 
-    With a ``noise_seed`` it has the network's noise; ``event_driven`` skips silent units if that can pay.
+    With a ``noise_seed`` it has the network's noise; ``event_driven`` skips silent units if that can pay. The
+    default ``start`` is the initial condition.
     """
 
     @torch.no_grad()
-    def __init__(self, net: mRNNBase, batch: int, noise_seed: int | None, *, event_driven: bool) -> None:
+    def __init__(
+        self,
+        net: mRNNBase,
+        batch: int,
+        noise_seed: int | None,
+        *,
+        event_driven: bool,
+        start: NetworkState | None = None,
+    ) -> None:
         self.net = net
-        start = net.batched_initial_condition(batch)
-        *states, h = (state.t().contiguous().detach().clone() for state in start)
+        begun = net.initial_state(batch) if start is None else start
+        *states, h = (state.detach().clone() for state in (*begun.states, begun.activity))
         u = h.new_zeros(net.weights("input").shape[1], batch)
         recurrent = self._matrix("recurrent", h, event_driven=event_driven)
         inputs = self._matrix("input", u, event_driven=False)
@@ -131,8 +152,12 @@ class Simulator(RunningNetwork):
         if noise_seed is not None:
             noise = StreamingNoise(*net.noise_levels(), *trial_noise_seeds(noise_seed, batch))
         products = recurrent.product, inputs.product
+        if begun.past_h:
+            recurrent.product.set_before(begun.h_before(recurrent.product.longest - 1))
+        if begun.past_inputs:
+            inputs.product.set_before(begun.inputs_before(inputs.product.longest - 1, len(u)))
         parameters = {name: p.detach() for name, p in net.step_parameters().items()}
-        stepper = Stepper(net.step, parameters, tuple(states), h, *products, noise=noise)
+        stepper = Stepper(net.equation, parameters, tuple(states), h, *products, noise=noise)
         super().__init__(stepper, u, (recurrent, inputs))
         self._fingerprint: dict[str, Any] | None = None
         on_cpu = h.device.type == "cpu"
@@ -146,6 +171,12 @@ class Simulator(RunningNetwork):
         operand = weights.operand(net.chosen_backend if chosen else "csr")
         groups = delay_groups(weights, net.dt, operand.operator)
         return StreamingWeights(weights, operand, StreamingProduct(groups, source, event_driven=event_driven))
+
+    def network_state(self) -> NetworkState:
+        stepper = self.stepper
+        past = stepper.recurrent.before(), stepper.inputs.before()
+        states = tuple(state.clone() for state in stepper.states.values())
+        return NetworkState(stepper.equation.states, states, stepper.h.clone(), *past)
 
     def record(self, wanted: Sequence[NDArray[np.int64]], *, every: bool) -> NDArray[np.int64] | None:
         units = wanted[0]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -22,7 +24,11 @@ def find_units(
     A StimulusError says if the region does not have one of the units, or the fraction is less than a unit.
     """
     kind, units = net.names.find(region, chosen.label)
-    if chosen.units is not None:
+    if isinstance(chosen.units, Mapping):
+        units = units[np.isin(units, net.names.where(chosen.units, chosen.label))]
+        if kind == "input" or not len(units):
+            raise StimulusError(f"{chosen.label}: no unit of {region!r} has {dict(chosen.units)!r:.200}.")
+    elif chosen.units is not None:
         ids = net.layout(kind).labels()[1][units]
         what = f"{chosen.label}: region {region!r}"
         units = np.unique(units[find_ids(chosen.units, ids, what, StimulusError)])
@@ -54,7 +60,11 @@ def recorded_units(net: mRNNBase, record: Record) -> NDArray[np.int64]:
                 raise RecordingError(f"record: {name!r} is one unit; {statistics} are of regions or parents.")
             parts.append(found)
         units = np.array(list(dict.fromkeys(np.concatenate(parts).tolist())), dtype=np.int64)
-    if record.units is not None:
+    if isinstance(record.units, Mapping):
+        units = units[np.isin(units, net.names.where(record.units, "record"))]
+        if not len(units):
+            raise RecordingError(f"record: no unit of {where} has {dict(record.units)!r:.200}.")
+    elif record.units is not None:
         ids = net.layout().labels()[1][units]
         find_ids(record.units, ids, f"record: {where}", RecordingError)
         units = units[np.isin(ids, record.units)]  # an id of several regions is recorded in each of them

@@ -18,11 +18,12 @@ from pydantic import BaseModel, ConfigDict
 
 from sparse_mrnn.declaration.config import make_part, spec_of
 from sparse_mrnn.declaration.connectivity import RULES, Explicit
-from sparse_mrnn.declaration.explicit_synapses import StoredBlock
-from sparse_mrnn.declaration.fields import REGION_SIGNS, Learnable
+from sparse_mrnn.declaration.explicit_synapses import StoredBlock, SynapseArrays
+from sparse_mrnn.declaration.fields import REGION_SIGNS, Learnable, checked
 from sparse_mrnn.declaration.graph import RegionGraph
 from sparse_mrnn.declaration.initializers import INITIALIZERS
-from sparse_mrnn.declaration.projections import PROJECTION_FIELDS, projection_label
+from sparse_mrnn.declaration.projection_columns import ProjectionColumns
+from sparse_mrnn.declaration.projections import PROJECTION_FIELDS, kept, projection_label
 from sparse_mrnn.declaration.regions import REGION_FIELDS, Region
 from sparse_mrnn.declaration.sharing import SynapseLabels, check_sharing
 from sparse_mrnn.errors import ConfigError, SavedFileError
@@ -30,7 +31,6 @@ from sparse_mrnn.files.digest import Digest, digest
 
 Arrays = dict[str, NDArray[Any]]
 Description = dict[str, Any]
-Edge = tuple[str, str, str]
 
 FORMAT = 1
 NAMED_PROJECTIONS = 500
@@ -50,7 +50,7 @@ DRAWN_BY = ("rule", "initializer", "density", "fan_in")
 
 MAY_DIFFER = ("backend", "seed", "batch_first", "spectral_radius", "dtype")
 """Settings that a network may have otherwise than a state it loads: they do not change what it computes."""
-NOT_COMPARED = ("parent_region", "positions")
+NOT_COMPARED = ("parent_region", "positions", "unit_table")
 """Fields of a region that its dynamics do not depend on."""
 IN_STATE = ("trainable", "self_connections", "gain")
 """Settings of a projection that say how its state began; `DRAWN_BY` likewise."""
@@ -105,15 +105,22 @@ def describe(graph: RegionGraph, settings: Mapping[str, Any], arrays: Arrays | N
     >>> describe(g, {"dt": 5})["projections"]["settings"]
     [{'fan_in': 2, 'key': 'default', 'self_connections': True, 'trainable': True}]
     """
-    number = {name: k for k, name in enumerate(graph)}
-    table: dict[str, list[Any]] = {"source": [], "target": [], "setting": []}
+    every = graph.projection_columns()
+    columns, names = every.columns, every.names
+    # Of a million projections, most have the settings of others: each is described once.
+    kinds, first, kind = np.unique(
+        columns.setting * 2 + (columns.table >= 0), return_index=True, return_inverse=True
+    )
     distinct: dict[str, int] = {}
-    for source, target, key, attrs in graph.edges(keys=True, data=True):
-        label = projection_label(source, target, key)
-        text = json.dumps({"key": key, **_projection(attrs, label, arrays is None)}, sort_keys=True)
-        table["source"].append(number[source])
-        table["target"].append(number[target])
-        table["setting"].append(distinct.setdefault(text, len(distinct)))
+    number = np.empty(len(kinds), dtype=np.int64)
+    for k in np.argsort(first).tolist():
+        (key, attrs), explicit = columns.settings[kinds[k] // 2], bool(kinds[k] % 2)
+        label = projection_label(*names[int(first[k])])
+        own = _projection(attrs, label, explicit or "weights" in attrs, arrays is None)
+        text = json.dumps({"key": key, **own}, sort_keys=True)
+        number[k] = distinct.setdefault(text, len(distinct))
+    table = {"source": columns.source.tolist(), "target": columns.target.tolist()}
+    table["setting"] = number[kind.reshape(-1)].tolist()
     return {
         "settings": dict(settings),
         "attributes": {
@@ -125,15 +132,15 @@ def describe(graph: RegionGraph, settings: Mapping[str, Any], arrays: Arrays | N
     }
 
 
-def graph_of(described: DescriptionModel, arrays: Arrays) -> tuple[RegionGraph, list[Edge]]:
-    """Make the graph of a description and its arrays; list the explicit projections, which lack ``weights``.
+def graph_of(described: DescriptionModel, arrays: Arrays) -> RegionGraph:
+    """Make the graph of a description and its arrays; explicit projections have no synapse yet.
 
     Raises
     ------
     SparseMRNNError, KeyError, TypeError, ValueError
         If the description is not one of a graph.
     """
-    graph, without_weights = RegionGraph(), []
+    graph = RegionGraph()
     graph.graph.update(described.attributes)
     for entry in described.regions:
         values = {name: _value(value, arrays) for name, value in entry.items()}
@@ -143,25 +150,60 @@ def graph_of(described: DescriptionModel, arrays: Arrays) -> tuple[RegionGraph, 
         else:
             graph.add_region(name, n, **values)
     names, table = list(graph), described.projections
-    for s, t, number in zip(table.source, table.target, table.setting, strict=True):
-        if not (0 <= s < len(names) and 0 <= t < len(names) and 0 <= number < len(table.settings)):
+    columns = [np.array(part, dtype=np.int64) for part in (table.source, table.target, table.setting)]
+    for numbers, limit in zip(columns, (len(names), len(names), len(table.settings)), strict=True):
+        if len({len(part) for part in columns}) > 1 or ((numbers < 0) | (numbers >= limit)).any():
             raise ValueError("a projection's number is out of range")
-        settings = dict(table.settings[number])
-        key, explicit = settings.pop("key"), settings.pop(EXPLICIT, False)
-        if LABELS in settings:
-            settings[LABELS] = SynapseLabels(np.empty(0, dtype=np.int32), tuple(settings[LABELS]))
-        for part, kinds in (("rule", RULES), ("initializer", INITIALIZERS)):
-            if part in settings:
-                settings[part] = make_part(settings[part], kinds, part)
-        known = {name: v for name, v in settings.items() if name in (*PROJECTION_FIELDS, *DRAWN_BY)}
-        graph.add_projection(names[s], names[t], key=key, **known)
-        if "share" in settings and LABELS not in settings:
-            label, bounds = projection_label(names[s], names[t], key), [settings.get(k) for k in BOUNDS]
-            check_sharing(label, settings["share"], settings["gain"], bounds, None)
-        graph.edges[names[s], names[t], key].update(settings)
-        if explicit:
-            without_weights.append((names[s], names[t], key))
-    return graph, without_weights
+    source, target, number = columns
+    alone: list[tuple[str, str, str, dict[str, Any]]] = []  # projections that are looked at one by one
+    shared: list[tuple[str, dict[str, Any]]] = []  # settings of the others, which are explicit
+    place = np.full(len(table.settings), -1, dtype=np.int64)
+    for k, first in zip(*(part.tolist() for part in np.unique(number, return_index=True)), strict=True):
+        settings = table.settings[k]
+        if settings.get(EXPLICIT) and not any(name in settings for name in ("rank", *DRAWN_BY)):
+            place[k] = len(shared)
+            key, attrs = _given(settings)
+            label = projection_label(names[source[first]], names[target[first]], key)
+            fields = {name: value for name, value in attrs.items() if name in PROJECTION_FIELDS}
+            shared.append((key, {**kept(checked(PROJECTION_FIELDS, label, fields)), **attrs}))
+            _check_gains(label, attrs)
+    explicit = place[number] >= 0
+    for k in np.flatnonzero(~explicit).tolist():
+        key, attrs = _given(table.settings[number[k]])
+        ends = names[source[k]], names[target[k]]
+        known = {name: v for name, v in attrs.items() if name in (*PROJECTION_FIELDS, *DRAWN_BY)}
+        graph.add_projection(*ends, key=key, **known)
+        _check_gains(projection_label(*ends, key), attrs)
+        alone.append((*ends, key, {**graph.projection_attributes(*ends, key), **attrs}))
+    nothing = SynapseArrays(np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0, np.float32))
+    none = np.zeros(int(explicit.sum()), dtype=np.int64)
+    of_shared = ProjectionColumns.of_ranges(
+        source[explicit], target[explicit], place[number][explicit], tuple(shared), nothing, none, none
+    )
+    of_alone = ProjectionColumns.of_edges(alone, {name: k for k, name in enumerate(names)})
+    graph.replace_columns(ProjectionColumns.joined([]))
+    order = np.argsort(np.argsort(~explicit, kind="stable"))  # as the table has them
+    graph.add_columns(ProjectionColumns.joined([of_shared, of_alone]).take(order))
+    return graph
+
+
+def _given(settings: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The key and the attributes of a described projection."""
+    found = dict(settings)
+    key = found.pop("key")
+    found.pop(EXPLICIT, None)
+    if LABELS in found:
+        found[LABELS] = SynapseLabels(np.empty(0, dtype=np.int32), tuple(found[LABELS]))
+    for part, kinds in (("rule", RULES), ("initializer", INITIALIZERS)):
+        if part in found:
+            found[part] = make_part(found[part], kinds, part)
+    return key, found
+
+
+def _check_gains(label: str, attrs: Mapping[str, Any]) -> None:
+    if "share" in attrs and LABELS not in attrs:
+        bounds = [attrs.get(k) for k in BOUNDS]
+        check_sharing(label, attrs["share"], attrs["gain"], bounds, None)
 
 
 def declared(described: Description) -> dict[str, Any]:
@@ -219,15 +261,16 @@ def synapse_digests(graph: RegionGraph) -> dict[str, str]:
     return {"regions": digest(described["regions"]), "projections": found.hexdigest()}
 
 
-def by_name(described: Description) -> dict[str, Any]:
-    """A description with its regions and projections by name, to be read by people."""
+def by_name(described: Description, *, projections: bool = True) -> dict[str, Any]:
+    """A description with its regions and, unless told not to, projections by name, to be read by people."""
     regions = {e["name"]: {k: v for k, v in e.items() if k != "name"} for e in described["regions"]}
     names, table = list(regions), described["projections"]
-    projections = {}
-    for source, target, k in zip(table["source"], table["target"], table["setting"], strict=True):
+    found: dict[str, Any] = {"settings": described["settings"], "regions": regions, "projections": {}}
+    rows = zip(table["source"], table["target"], table["setting"], strict=True)
+    for source, target, k in rows if projections else ():
         settings = dict(table["settings"][k])
-        projections[f"{names[source]} -> {names[target]} ({settings.pop('key')})"] = settings
-    return {"settings": described["settings"], "regions": regions, "projections": projections}
+        found["projections"][f"{names[source]} -> {names[target]} ({settings.pop('key')})"] = settings
+    return found
 
 
 def _region(k: int, region: Region, arrays: Arrays | None) -> dict[str, Any]:
@@ -240,6 +283,8 @@ def _region(k: int, region: Region, arrays: Arrays | None) -> dict[str, Any]:
         elif name == "unit_ids" and value is not None:
             arrays[what] = np.frombuffer(json.dumps(value).encode(), dtype=np.uint8)
             value = {"array": what}
+        elif name == "unit_table" and value is not None:
+            value = {"columns": {c: _column(f"{what}.{c}", values, arrays) for c, values in value.items()}}
         elif isinstance(value, np.ndarray):
             arrays[what] = value
             value = {"array": what}
@@ -249,10 +294,19 @@ def _region(k: int, region: Region, arrays: Arrays | None) -> dict[str, Any]:
     return entry
 
 
+def _column(what: str, values: NDArray[Any], arrays: Arrays) -> dict[str, str]:
+    """Put a column of a table of units into ``arrays``; text as JSON."""
+    text = values.dtype.kind == "O"
+    arrays[what] = np.frombuffer(json.dumps(values.tolist()).encode(), dtype=np.uint8) if text else values
+    return {"text" if text else "array": what}
+
+
 def _digested(name: str, value: Any) -> Any:
     """A field whose array is a digest, or one number if all its entries are equal."""
     if name == "unit_ids" and value is not None:
         return digest(list(value))
+    if name == "unit_table" and value is not None:
+        return digest({column: values.tolist() for column, values in value.items()})
     if not isinstance(value, np.ndarray):
         return value
     if value.ndim == 1 and len(value) and (value == value[0]).all():
@@ -263,15 +317,19 @@ def _digested(name: str, value: Any) -> Any:
 def _value(value: Any, arrays: Arrays) -> Any:
     if not isinstance(value, dict):
         return value
+    if "columns" in value:
+        return {column: _value(entry, arrays) for column, entry in value["columns"].items()}
+    if "text" in value:
+        return json.loads(arrays[value["text"]].tobytes())
     name = value["array"]
     return json.loads(arrays[name].tobytes()) if name.endswith(".unit_ids") else arrays[name]
 
 
-def _projection(attrs: dict[str, Any], label: str, lossy: bool) -> dict[str, Any]:
+def _projection(attrs: Mapping[str, Any], label: str, explicit: bool, lossy: bool) -> dict[str, Any]:
     """A projection's settings as JSON; explicit if its synapses are, or its classes are the user's own."""
     apart = ("weights", "rule", "initializer", LABELS)
     parts = {name: attrs[name] for name in ("rule", "initializer") if name in attrs}
-    explicit = "weights" in attrs or isinstance(attrs.get("rule"), Explicit) or not _is_named(*parts.values())
+    explicit = explicit or isinstance(attrs.get("rule"), Explicit) or not _is_named(*parts.values())
     left_out = (*apart, "density", "fan_in") if explicit else apart
     kept = {name: value for name, value in attrs.items() if name not in left_out}
     found = {name: _plain(value, f"{label}: {name}", lossy) for name, value in kept.items()}

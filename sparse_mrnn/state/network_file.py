@@ -15,7 +15,7 @@ from sparse_mrnn.declaration.graph import RegionGraph
 from sparse_mrnn.errors import SavedFileError
 from sparse_mrnn.files.tensors import NETWORK, Tensors, read_tensors, under, write_tensors
 from sparse_mrnn.state.checkpoint import STATE, damaged_if_malformed, software_versions
-from sparse_mrnn.state.describe import Arrays, DescriptionModel, Edge, describe, graph_of
+from sparse_mrnn.state.describe import Arrays, DescriptionModel, describe, graph_of
 
 GRAPH = "graph."
 """Beginning of the names of arrays of regions."""
@@ -43,8 +43,7 @@ class SavedNetwork:
     """The content of the file of a network."""
 
     graph: RegionGraph
-    explicit: list[Edge]
-    """Projections of ``graph`` whose ``weights`` are missing: they are in the state."""
+    """Its explicit projections have no synapses: these are in the state."""
     settings: dict[str, Any]
     state: Tensors
     """The state dict without ``_extra_state``, for which the graph and the settings stand."""
@@ -97,10 +96,8 @@ def read_network(path: Path) -> SavedNetwork:
         state = under(tensors, STATE)
         arrays = {name: tensor.numpy().copy() for name, tensor in under(tensors, GRAPH).items()}
         _check_sizes(found.network, state)
-        graph, explicit = graph_of(found.network, arrays)
         return SavedNetwork(
-            graph=graph,
-            explicit=explicit,
+            graph=graph_of(found.network, arrays),
             settings=found.network.settings,
             state=state,
             noise_seeds=found.noise_seeds,
@@ -112,12 +109,11 @@ def topology(graph: RegionGraph, state: Mapping[str, Tensor]) -> dict[str, Any]:
     """Sizes of a network: units, inputs, and of each weight matrix."""
     found: dict[str, Any] = {"units": graph.n_units, "inputs": graph.n_inputs}
     for kind, part in PARTS.items():
-        sources = {region.name for region in graph.regions(kind)}
         gains = state.get(f"{part}.gain_index")
         found[kind] = {
             "synapses": state[f"{part}.col"].numel(),
             "trained_synapses": state[f"{part}.values"].numel(),
-            "projections": sum(source in sources for source, _, _ in graph.edges(keys=True)),
+            "projections": len(graph.projection_columns(kind)),
             "gains": 0 if gains is None else gains.numel(),
         }
     return found
@@ -126,13 +122,17 @@ def topology(graph: RegionGraph, state: Mapping[str, Tensor]) -> dict[str, Any]:
 def _check_sizes(network: DescriptionModel, state: Tensors) -> None:
     """Refuse a header whose sizes are not those of the tensors, before anything is made of its size."""
     regions, table = network.regions, network.projections
-    edges = list(zip(table.source, table.target, table.setting, strict=True))
+    ranks_given = enumerate(settings.get("rank") for settings in table.settings)
+    rank_of = {k: rank for k, rank in ranks_given if rank is not None}
+    kinds = [entry["kind"] for entry in regions]
+    edges = zip(table.source, table.target, table.setting, strict=True)
+    low_rank = [edge for edge in edges if edge[2] in rank_of]
     for kind, part in PARTS.items():
-        own = [edge for edge in edges if regions[edge[0]]["kind"] == kind]
-        ranks = [(s, t, rank) for s, t, k in own if (rank := table.settings[k].get("rank")) is not None]
+        own = sum(kinds[source] == kind for source in table.source)
+        ranks = [(s, t, rank_of[k]) for s, t, k in low_rank if kinds[s] == kind]
         units = sum(entry["n"] for entry in regions if entry["kind"] == kind)
         sizes: dict[str, tuple[int, ...]] = {f"{part}.sign": (units,)}
-        sizes[f"{part}.ptr"] = (len(own) - len(ranks) + 1,)
+        sizes[f"{part}.ptr"] = (own - len(ranks) + 1,)
         for k, (source, target, rank) in enumerate(ranks):
             sizes[f"{part}.low_rank.left.{k}"] = (regions[target]["n"], rank)
             sizes[f"{part}.low_rank.right.{k}"] = (regions[source]["n"], rank)

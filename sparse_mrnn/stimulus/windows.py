@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from sparse_mrnn.checks import name_text, names_of, real_number
+from sparse_mrnn.checks import name_text, names_of, real_number, values_by_column
 from sparse_mrnn.errors import RoundingWarning, StimulusError
 
 
@@ -141,19 +141,23 @@ class UnitSelection(TimeWindow):
     ----------
     start, stop
         As for `TimeWindow`.
-    units : sequence of str or int, optional
-        Unit ids of the region.
+    units : sequence of str or int, or mapping, optional
+        Unit ids of the region, or columns of the table of units and the value or values that they have:
+        ``{"cell_type": "MBON", "side": "left"}``.
     fraction : float in (0, 1], optional
         This fraction of the region's units, drawn with the run's seed.
     """
 
-    units: Sequence[str | int] | None = None
+    units: Sequence[str | int] | Mapping[str, Any] | None = None
     fraction: float | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.make_plain("fraction")
-        if self.units is not None:
+        if isinstance(self.units, Mapping):
+            wanted = values_by_column(self.units, f"{self.label}: units", self.error)
+            object.__setattr__(self, "units", wanted)
+        elif self.units is not None:
             object.__setattr__(self, "units", names_of(self.units, f"{self.label}: units", self.error))
         if self.units is not None and self.fraction is not None:
             raise self.error(f"{self.label}: units and fraction exclude each other; give one.")

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from sparse_mrnn.checks import name_text, names_of, option, path_of, real_number, shown
-from sparse_mrnn.errors import RecordingError, TrainingError, UnknownNameError, suggest
+from sparse_mrnn.errors import RecordingError, SparseMRNNError, TrainingError, UnknownNameError, suggest
 from sparse_mrnn.files.atomic import reason, replacing
 from sparse_mrnn.files.npz import read_npz
 from sparse_mrnn.lowering.layout import Int64
@@ -198,7 +198,7 @@ class Recorded:
         data = data.transpose("trial", "time", unit)
         names = data.coords["unit_id" if "unit_id" in data.coords else unit].values
         found: dict[str, Any] = {"variable": variable.removesuffix("_mean")}
-        found["start"], found["interval"] = _even(data.coords["time"].values, "from_xarray")
+        found["start"], found["interval"] = even_times(data.coords["time"].values, "from_xarray")
         if "region" in data.coords and data.coords["region"].dims == (unit,):
             found["regions"] = tuple(map(str, data.coords["region"].values))
         if "condition" in data.coords:
@@ -239,7 +239,7 @@ class Recorded:
             trial, time = data.index[data.index.duplicated()][0]
             raise TrainingError(f"from_pandas: time {time} of trial {trial} occurs twice.")
         times = np.unique(data.index.get_level_values(1).to_numpy())
-        start, interval = _even(times, "from_pandas")
+        start, interval = even_times(times, "from_pandas")
         trials = data.index.get_level_values(0).unique()
         every = pd.MultiIndex.from_product([trials, times])
         values = data.reindex(every).to_numpy(dtype=np.float64).reshape(len(trials), len(times), -1)
@@ -396,20 +396,33 @@ def _positive(value: Any, what: str) -> float:
     return number
 
 
-def _even(times: Any, what: str) -> tuple[float, float]:
-    """First time and interval of evenly spaced times."""
+def even_times(
+    times: Any, what: str, error: type[SparseMRNNError] = TrainingError
+) -> tuple[float, float]:
+    """Return the first time and the interval of evenly spaced times.
+
+    Raises
+    ------
+    error
+        If there are fewer than two, or they are not evenly spaced; ``what`` has them, for messages.
+
+    Examples
+    --------
+    >>> even_times([20.0, 40.0, 60.0], "the recording")
+    (20.0, 20.0)
+    """
     try:
         times = np.asarray(times, dtype=np.float64)
     except (TypeError, ValueError):
-        raise TrainingError(f"{what}: the times are not numbers; give them in ms.") from None
+        raise error(f"{what}: the times are not numbers.") from None
     if len(times) < 2 or not np.isfinite(times).all():
-        raise TrainingError(f"{what}: {len(times)} finite times have no interval; give two at least.")
+        raise error(f"{what}: {len(times)} finite times have no interval; give two at least.")
     gaps = np.diff(times)
     interval = float(gaps.min())
     if interval <= 0 or np.abs(gaps - interval).max() > UNEVEN * interval:
         k = int(np.abs(gaps - interval).argmax())
-        found = f"{times[k]:g} and {times[k + 1]:g} ms follow each other, others are {interval:g} ms apart"
-        raise TrainingError(f"{what}: the times are not evenly spaced: {found}.")
+        found = f"{times[k]:g} and {times[k + 1]:g} follow each other, others {interval:g} apart"
+        raise error(f"{what}: the times are not evenly spaced: {found}.")
     return float(times[0]), float(gaps.mean())
 
 

@@ -77,7 +77,7 @@ class RecordedLoss(nn.Module):
         learn_calcium: bool = True,
     ) -> None:
         super().__init__()
-        if recorded.variable == "x" and net.step.coordinate == "h":
+        if recorded.variable == "x" and net.equation.coordinate == "h":
             raise TrainingError("Recorded: x was measured, and an Elman network has no x; it has h.")
         self.variable, self.batch_first, self.units = recorded.variable, net.batch_first, net.layout().n
         self.dt, self.steps = net.dt, torch.from_numpy(recorded.sample_steps(net.dt))

@@ -9,28 +9,29 @@ import torch
 from torch import Tensor
 
 from sparse_mrnn.errors import ShapeError, TrainingError
-from sparse_mrnn.models.delays import has_delays
 from sparse_mrnn.models.elman import ElmanmRNN
 from sparse_mrnn.models.network import mRNNBase
+from sparse_mrnn.models.network_state import NetworkState
 from sparse_mrnn.models.prepare import Start
 
 
 def truncated(
-    net: mRNNBase, inp: Tensor, x0: Tensor | tuple[Tensor, Tensor], window: int, *, h0: Tensor | None = None,
+    net: mRNNBase, inp: Tensor, x0: Start, window: int, *, h0: Tensor | None = None,
     stim_input: Tensor | None = None, noise: bool = False,
 ) -> Iterator[Any]:
     """Run a network window by window; the state goes on, the gradient does not.
 
     A window is run when it is asked for, so an optimiser's step after a window counts in the next one. While
-    the weights stay as they are, the windows are the run in one piece. The gradient of a loss on a window
-    reaches back to its beginning (Williams & Peng 1990, with k1 = k2 = window), and to x0 in the first one.
+    the weights stay as they are, the windows are the run in one piece, with delays too: what is under way at
+    the end of a window arrives in the next ones. The gradient of a loss on a window reaches back to its
+    beginning (Williams & Peng 1990, with k1 = k2 = window), and to x0 in the first one.
 
     Parameters
     ----------
     net : mRNN or ElmanmRNN
     inp : Tensor, shape (batch, time, inputs), or (time, batch, inputs) without batch_first
-    x0 : Tensor, shape (batch, units), or the pair of ``batched_initial_condition``
-        Initial x of a leaky net, initial h of an Elman net.
+    x0 : Tensor, shape (batch, units), or the pair of ``batched_initial_condition``, or a state
+        Initial x of a leaky net, initial h of an Elman net; or a `NetworkState` to go on from.
     window : int
         Time steps of a window; the last one has what is left.
     h0 : Tensor, shape (batch, units), optional
@@ -47,8 +48,8 @@ def truncated(
     Raises
     ------
     TrainingError
-        If the window is shorter than one step, or the network has delays: what is under way at the end of a
-        window would be lost.
+        If the window is shorter than one step, the network is divided among processes, or h0 is given beside
+        a state.
     ShapeError
         See ``forward``; a wrong number of dimensions at once, the rest with the first window.
 
@@ -69,27 +70,25 @@ def truncated(
     """
     if not isinstance(window, int) or isinstance(window, bool) or window < 1:
         raise TrainingError(f"truncated: window is {window!r}; it must be a whole number of time steps.")
-    for part in net.weight_matrices():
-        if has_delays(part, net.dt):
-            why = "the network has delays, and a new window would lose the activity under way"
-            advice = "Run the sequence in one piece, with checkpoint_steps='auto' to save memory"
-            raise TrainingError(f"truncated: {why}. {advice}.")
+    if not isinstance(net, mRNNBase):
+        advice = "run the sequence in one piece, with checkpoint_steps='auto' to save memory"
+        raise TrainingError(f"truncated: {type(net).__name__} gives no state to go on from; {advice}.")
     if inp.dim() != 3:
         got = tuple(inp.shape)
         raise ShapeError(f"truncated: inp has shape {got}; expected three dimensions, as for forward.")
     time = 1 if net.batch_first else 0
     inputs = torch.split(inp, window, time)
     stims = [None] * len(inputs) if stim_input is None else torch.split(stim_input, window, time)
-    if h0 is None or isinstance(x0, tuple):
-        start: Start = x0
-    else:
+    if h0 is not None and isinstance(x0, NetworkState):
+        raise TrainingError("truncated: the state has an h of its own; leave h0 out.")
+    start: Start = x0
+    if h0 is not None and isinstance(x0, Tensor):
         start = h0 if isinstance(net, ElmanmRNN) else (x0, h0)
 
     def windows(start: Start) -> Iterator[Any]:
         for u, stim in zip(inputs, stims, strict=False):
-            out = net(u, start, stim_input=stim, noise=noise)
-            yield out
-            last = [part.select(time, -1).detach() for part in (out if isinstance(out, tuple) else (out,))]
-            start = last[0] if len(last) == 1 else tuple(last)
+            *out, state = net(u, start, stim_input=stim, noise=noise, return_state=True)
+            yield tuple(out) if len(out) > 1 else out[0]
+            start = state.detach()
 
     return windows(start)

@@ -209,6 +209,8 @@ def test_run_on_disk(tmp_path, monkeypatch):
     with pytest.raises(AnalysisError, match="exists; pass overwrite=True"):
         currents(net, run, out=tmp_path / "currents.zarr")
     same(currents(net, run.isel(trial=[0, 1, 2]), out=tmp_path / "currents.zarr", overwrite=True).load(), found)
+    with pytest.raises(AnalysisError, match="run.zarr does not hold currents; it is not replaced"):
+        currents(net, tmp_path / "run.zarr", out=tmp_path / "run.zarr", overwrite=True)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["currents.zarr", "run.zarr"]
 
 
@@ -256,6 +258,9 @@ def test_recordings_that_do_not_fit(tmp_path):
     gain = recorded(net, interventions=sm.Gain("a", "b", 0.5))
     with pytest.raises(RecordingError, match="gains of projections changed"):
         currents(net, gain)
+    for options in ("", "[]", '{"batch": 3}', '{"stimulus": 1, "interventions": [], "steps": 23, "batch": 3, "seed": 5}', "[" * 100_000):
+        with pytest.raises(RecordingError, match="cannot be made again from its recording"):
+            currents(net, run.assign_attrs(options=options))
     samples = recorded(net, stimulus=sm.Stimulus("a", sm.stimulus.Samples(np.ones(10), 10.0)))
     with pytest.raises(RecordingError, match="pass inputs= and stim="):
         currents(net, samples)

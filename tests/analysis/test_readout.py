@@ -106,6 +106,19 @@ def test_regions_apart_in_one_pass(recording, monkeypatch):
     np.testing.assert_allclose(two.predict(run), h[:, :, [0, 1, 2, 3, 4, 65, 66, 67]] @ two.weights.T + two.intercept)
 
 
+def test_blocks_are_read_as_often_as_said(monkeypatch):
+    """m blocks are read (m - 1) / 2 + 1 / m times, and once more for the weights."""
+    x, y = data(200, trials=1, steps=60)
+    expected = ridge_readout(x, y, alphas=1.0).weights
+    reads, read = [], TimeBlocks.read
+    monkeypatch.setattr(TimeBlocks, "read", lambda self, start, stop: reads.append(stop - start) or read(self, start, stop))
+    for blocks in (1, 2, 3, 4):
+        monkeypatch.setattr(gram, "STATES_BYTES", 200 * 8 * 60 // blocks)
+        reads.clear()
+        np.testing.assert_allclose(ridge_readout(x, y, alphas=1.0).weights, expected, atol=1e-12)
+        assert sum(reads) / 60 == pytest.approx((blocks - 1) / 2 + 1 / blocks + 1)
+
+
 def test_labels_travel_with_the_states(recording, tmp_path):
     run = sm.open_recording(recording).load()
     y = np.random.default_rng(0).standard_normal((3, 12))

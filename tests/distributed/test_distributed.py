@@ -115,7 +115,7 @@ def test_a_run_goes_on_where_messages_are_as_rare_or_less(two, tmp_path, tmp_pat
 
 
 @pytest.mark.dist
-@pytest.mark.parametrize("case", [cases.one_way, cases.large, cases.trained, cases.trials_divided, cases.frozen, cases.mistakes, cases.diverging])
+@pytest.mark.parametrize("case", [cases.one_way, cases.large, cases.trained, cases.trials_divided, cases.frozen, cases.mistakes, cases.diverging, cases.states_of_a_whole_network])
 def test_two_ranks(case, two):
     two.run(case)
 

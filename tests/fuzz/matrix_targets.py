@@ -13,7 +13,7 @@ import scipy.io
 import scipy.sparse as sp
 
 from fuzz.mutate import INTEGERS, Rng, encoded, of_bytes, of_text, of_zip, pick
-from fuzz.plain import LINE, NUMBER, as_dict, number, only, read_text
+from fuzz.plain import LINE, NUMBER, SIGNS, as_dict, number, only, read_text
 from fuzz.registry import InvalidInputError, register
 from sparse_mrnn.connectome import read_matrix
 
@@ -312,22 +312,31 @@ def oracle_text(folder: Path) -> Any:
     """Judges what still looks as it was made: a header with a corner and labels, or numbers only."""
     text = read_text((folder / "net.csv").read_bytes())
     lines = csv.reader(io.StringIO(text, newline=""), delimiter=",")
-    rows = [[cell.strip() for cell in row] for row in lines if row]
-    if not rows or "," not in text or '"' in text:
+    rows = [[cell.strip() for cell in row] for row in lines if "".join(row).strip()]
+    comments = any(line.strip().startswith(SIGNS) for line in LINE.split(text))
+    if not rows or "," not in text or '"' in text or comments:
         return None
+    if rows and (not any(rows[-1]) or not any(row[-1] for row in rows)):
+        return None  # blank lines and columns at the end are left out
     labels = None
     if (folder / "labelled").read_text() == "True":
         labels, firsts = rows[0][1:], [row[0] for row in rows[1:]]
         if rows[0][0] != "to/from" or not all(name.startswith("n") for name in labels + firsts):
             return None
-        if firsts != labels:
+        if not set(labels) & set(firsts) or len(labels) != len(firsts):
+            return None  # two regions
+        if set(firsts) != set(labels):
             raise InvalidInputError("rows and columns are labelled differently")
-        rows = [row[1:] for row in rows[1:]]
+        place = {name: k for k, name in enumerate(labels)}
+        rows = [[row[0], *(row[1:][place[name]] for name in firsts)] for row in rows[1:] if len(row) > len(labels)]
+        labels, rows = firsts, [row[1:] for row in rows]
     elif not all(NUMBER.fullmatch(cell) for cell in rows[0] + [row[0] for row in rows]):
         return None
     if len({len(row) for row in rows}) > 1:
         raise InvalidInputError("rows have different lengths")
-    values = np.array([[number(cell) for cell in row] for row in rows]).reshape(len(rows), -1)
+    values = np.array([[number(cell or "0") for cell in row] for row in rows]).reshape(len(rows), -1)
+    if labels is None and abs(len(rows) - len(rows[0])) == 1:
+        return None  # the first line or column may be names
     return as_network(dense_entries(values), *values.shape, labels)
 
 

@@ -10,7 +10,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from fuzz.registry import InvalidInputError
+from fuzz.registry import InvalidInputError, UnjudgedError
 
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 LINE = re.compile(r"\r\n|\r|\n")
@@ -37,37 +37,63 @@ def read_text(data: bytes) -> str:
         raise InvalidInputError("it is not UTF-8") from error
 
 
-def read_csv(data: bytes, delimiter: str) -> tuple[list[str], list[list[str]]]:
-    """Header and rows; every row has as many cells as the header. Bytes of unread columns may be anything."""
+SIGNS = ("#", "%", "//")
+"""Signs of comments."""
+
+
+def read_csv(data: bytes, delimiter: str, needed: tuple[str, ...]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows, each with as many cells as the header; bytes of unread columns may be anything.
+
+    What is above a header, comments and R's names of rows are not judged. Rows that are blank in the needed
+    columns are left out, as are surplus blank cells.
+    """
     text = data.decode("utf-8-sig", "surrogateescape")
-    rows = [cells for cells in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if cells]
-    while rows and not "".join(rows[0]).strip():
-        rows.pop(0)
+    rows = [cells for cells in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if "".join(cells).strip()]
     if not rows:
         raise InvalidInputError("it is empty")
     head = [cell.strip() for cell in rows[0]]
+    if any(line.strip().startswith(SIGNS) for line in LINE.split(text)) or not set(needed) <= set(head):
+        raise UnjudgedError
+    if len(rows) > 1 and all(len(row) == len(head) + 1 for row in rows[1:]):
+        raise UnjudgedError
+    out = []
     for row in rows[1:]:
+        if not any(cell.strip() for cell in row[len(head) :]):
+            row = row[: len(head)]
+        if len(row) < len(head) and not any(head[len(row) :]):
+            row = row + [""] * (len(head) - len(row))
         if len(row) != len(head):
             raise InvalidInputError(f"a row has {len(row)} cells, not {len(head)}")
-    return head, rows[1:]
+        if any(row[head.index(name)] for name in needed):
+            out.append(row)
+    return [name or f"(column {k})" for k, name in enumerate(head)], out
 
 
 def number(cell: str) -> float:
     """A finite number."""
+    if re.fullmatch(r"[+-]?[0-9]*,[0-9]+", cell.strip()):
+        raise UnjudgedError  # a decimal comma
     if not NUMBER.fullmatch(cell.strip(" \t")) or not math.isfinite(float(cell)):
         raise InvalidInputError(f"{cell!r} is not a finite number")
     return float(cell)
 
 
+MISSING = {
+    "", "na", "n/a", "nan", "null", "none", "nil", "-", "--", ".", "?", "#n/a", "<na>", "missing", "undefined",
+}  # fmt: skip
+
+
 def ids_of(*columns: list[str]) -> list[list[str]]:
-    """Ids without blanks around them; none may be missing, or look like a number that was a float."""
+    """Ids without blanks around them, none of them missing; 2.0 among numbers is 2."""
     out = [[cell.strip() for cell in column] for column in columns]
-    for column in out:
-        if "" in column:
-            raise InvalidInputError("an id is missing")
+    for k, column in enumerate(out):
         for cell in column:
+            if cell.lower() in MISSING:
+                raise InvalidInputError("an id is missing")
             if re.search("[\udc80-\udcff]", cell):
                 raise InvalidInputError("an id is not UTF-8")
+        if all(map(NUMBER.fullmatch, column)):
+            out[k] = [str(int(float(c))) if re.match(r"[+-]?[0-9]+(\.|[eE])", c) else c for c in column]
     return out
 
 

@@ -23,6 +23,10 @@ class InvalidInputError(Exception):
     """An oracle found that an input must not be accepted."""
 
 
+class UnjudgedError(Exception):
+    """An oracle cannot say what an input means."""
+
+
 @dataclass(frozen=True)
 class Target:
     """One kind of input.
@@ -36,7 +40,7 @@ class Target:
         What the package reads, in a form that compares with ``==`` or `same`. Refuses with a SparseMRNNError.
     oracle : function of folder, optional
         The same by an independent parse; raises `InvalidInputError` for an input that must be refused, and
-        returns None where it cannot judge.
+        returns None (or raises `UnjudgedError`) where it cannot judge.
     share : int
         How many cases it gets of a round, by how long one takes; 0: only where it is named.
     """

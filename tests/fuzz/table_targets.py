@@ -69,7 +69,8 @@ def load_text(folder: Path) -> Any:
 
 def oracle_text(folder: Path) -> Any:
     data = (folder / "edges.csv").read_bytes()
-    return expected(*read_csv(data, (folder / "delimiter").read_text()), ("pre", "post", "n_syn"))
+    columns = ("pre", "post", "n_syn")
+    return expected(*read_csv(data, (folder / "delimiter").read_text(), columns), columns)
 
 
 register("table, text", make_text, load_text, oracle_text)
@@ -99,7 +100,8 @@ def oracle_compressed(folder: Path) -> Any:
         data = {".gz": gzip.decompress, ".bz2": bz2.decompress}[path.suffix](packed)
     except (OSError, EOFError, ValueError):
         return None  # what follows damage differs between readers: some stop, some raise
-    return expected(*read_csv(data, ","), ("source", "target", "weight"))
+    columns = ("source", "target", "weight")
+    return expected(*read_csv(data, ",", columns), columns)
 
 
 register("table, compressed", make_compressed, load_compressed, oracle_compressed)
@@ -128,14 +130,15 @@ def load_neurons(folder: Path) -> Any:
 
 
 def oracle_neurons(folder: Path) -> Any:
-    head, rows = read_csv((folder / "neurons.csv").read_bytes(), ",")
+    head, rows = read_csv((folder / "neurons.csv").read_bytes(), ",", ("id", "area", "sign"))
     if sorted(head) != sorted(set(head)) or not {"id", "area", "sign"} <= set(head):
         raise InvalidInputError("the columns are not there, or twice")
     (ids,) = ids_of([row[head.index("id")] for row in rows])
     if not ids or len(set(ids)) < len(ids):
         raise InvalidInputError("no neurons, or one of them twice")
-    edge_head, edges = read_csv((folder / "edges.csv").read_bytes(), ",")
-    found = expected(edge_head, edges, ("pre", "post", "weight"))["weights"] if edges else {}
+    ends = ("pre", "post", "weight")
+    edge_head, edges = read_csv((folder / "edges.csv").read_bytes(), ",", ends)
+    found = expected(edge_head, edges, ends)["weights"] if edges else {}
     regions: dict[str, list[str]] = {}
     signs = {"1": 1, "+1": 1, "1.0": 1, "pos": 1, "-1": -1, "-1.0": -1, "neg": -1, "0": 0, "0.0": 0, "": 0}
     of_neuron = {}
@@ -296,7 +299,7 @@ def make_flywire(folder: Path, rng: Rng) -> None:
 
 def plain_neurons(folder: Path, name: str, key: str) -> dict[str, dict[str, str]]:
     """Rows of a neuron table by id."""
-    head, rows = read_csv((folder / f"{name}.csv").read_bytes(), ",")
+    head, rows = read_csv((folder / f"{name}.csv").read_bytes(), ",", (key,))
     if head.count(key) != 1 or len(set(head)) < len(head):
         raise InvalidInputError(f"{name} has no column {key}, or one twice")
     (ids,) = ids_of([row[head.index(key)] for row in rows])
@@ -319,8 +322,9 @@ def plain_network(
 def oracle_flywire(folder: Path) -> Any:
     neurons = plain_neurons(folder, "neurons", "root_id")
     classes = plain_neurons(folder, "classification", "root_id")
-    head, rows = read_csv((folder / "connections.csv").read_bytes(), ",")
-    weights = expected(head, rows, ("pre_root_id", "post_root_id", "syn_count"))["weights"] if rows else {}
+    columns = ("pre_root_id", "post_root_id", "syn_count")
+    head, rows = read_csv((folder / "connections.csv").read_bytes(), ",", columns)
+    weights = expected(head, rows, columns)["weights"] if rows else {}
     transmitters = {"ach": 1, "gaba": -1, "": 0}
     try:
         signs = {unit: transmitters[row["nt_type"].lower()] for unit, row in neurons.items()}
@@ -355,8 +359,9 @@ def make_neuprint(folder: Path, rng: Rng) -> None:
 
 def oracle_neuprint(folder: Path) -> Any:
     neurons = plain_neurons(folder, "traced-neurons", "bodyId")
-    head, rows = read_csv((folder / "traced-total-connections.csv").read_bytes(), ",")
-    weights = expected(head, rows, ("bodyId_pre", "bodyId_post", "weight"))["weights"] if rows else {}
+    columns = ("bodyId_pre", "bodyId_post", "weight")
+    head, rows = read_csv((folder / "traced-total-connections.csv").read_bytes(), ",", columns)
+    weights = expected(head, rows, columns)["weights"] if rows else {}
     if not all("type" in row for row in neurons.values()):
         return None
     types = {unit: row["type"] for unit, row in neurons.items()}

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from fuzz import recording_targets
-from fuzz.registry import InvalidInputError, Target, same, targets
+from fuzz.registry import InvalidInputError, Target, UnjudgedError, same, targets
 from helpers.common import resident
 
 MEMORY = 2 << 30
@@ -53,6 +53,8 @@ def run_case(target: Target, seed: int, number: int, folder: Path) -> dict[str, 
             expected = target.oracle(folder)
         except InvalidInputError as error:
             return {"outcome": "silent", "detail": f"accepted, though {error}"}
+        except UnjudgedError:
+            return {"outcome": "unjudged"}
         except Exception:
             return {"outcome": "harness", "detail": traceback.format_exc()[-1500:]}
     if expected is None:

@@ -33,6 +33,17 @@ def dense(graph, whole=False):
     return dict(out)
 
 
+def by_unit(graph):
+    """Sums of the weights by ids of units: {(source, target): weight}."""
+    ids = {r.name: r.unit_ids for r in graph.regions()}
+    out = defaultdict(float)
+    for p in graph.projections():
+        coo = p.weights.tocoo()
+        for i, j, w in zip(coo.row, coo.col, coo.data, strict=True):
+            out[ids[p.source][j], ids[p.target][i]] += float(w)
+    return dict(out)
+
+
 COUNTS = {("2", "1"): 7, ("3", "2"): -4, ("3", "3"): -1, ("1", "3"): -6}
 W = np.array([[0, 2.0, 0], [0.5, 0, -1], [0, 0, 0.25]])
 TVB = {

@@ -35,6 +35,7 @@ from sparse_mrnn.errors import (
     SavedFileError,
     ShapeError,
     SimulationStopped,
+    TrainingError,
 )
 from sparse_mrnn.files.tensors import SHARDED_CHECKPOINT, read_tensors, write_tensors
 from sparse_mrnn.interop import open_sonata, read_sonata, sonata_edges
@@ -42,6 +43,7 @@ from sparse_mrnn.recording.store import ZarrStore
 from sparse_mrnn.simulation import plan
 from sparse_mrnn.simulation.run import Run
 from sparse_mrnn.simulation.simulator import Simulator
+from sparse_mrnn.training import truncated
 
 
 class RankPool:
@@ -931,6 +933,23 @@ def refused_runs(rank, size, seed, out):
             simulate(net, mode=mode, **options)
     with pytest.raises(DistributedError, match="the ranks differ in: options of the run"):
         simulate(ShardedRNN(g, **settings), mode="resume", **{**options, "seed": rank})
+
+
+def states_of_a_whole_network(rank, size):
+    """What is under way is not divided among ranks: a state with a past is refused by name, the pair is not."""
+    g = sm.RegionGraph()
+    g.add_region("a", 6)
+    g.add_projection("a", "a", delay=30.0)
+    net, inp = ShardedRNN(g, seed=0, device="cpu"), torch.zeros(1, 4, 0)
+    state = sm.mRNN(g, seed=0, device="cpu")(inp, return_state=True)[-1]
+    with pytest.raises(ConfigError, match="not divided among ranks yet"):
+        net(inp, state)
+    for options in ({"x0": state}, {"return_state": True}):
+        with pytest.raises(ConfigError, match="x0 and return_state"):
+            simulate(net, steps=2, progress=False, **options)
+    with pytest.raises(TrainingError, match="ShardedRNN gives no state"):
+        truncated(net, inp, net.batched_initial_condition(1), 2)
+    assert net(inp, net.batched_initial_condition(1))[1].shape == (1, 4, len(net.own_units))
 
 
 def diverging(rank, size):

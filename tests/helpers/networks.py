@@ -70,3 +70,24 @@ def states(net):
     start = net.batched_initial_condition(2)
     out = net(inp, start[0])
     return (out,) if isinstance(out, torch.Tensor) else out[::-1]
+
+
+def under_way(model=sm.mRNN, activation="tanh", **options):
+    """A network with delays of every kind of projection: sparse, shared, low rank, input; Dale's law, learnt tau."""
+    rng = np.random.default_rng(2)
+    leaky = model is sm.mRNN
+    g = sm.RegionGraph()
+    g.add_region("a", 5, sign="pos", learnable_bias=True, base_firing=0.2, tau=40.0 if leaky else None, learnable_tau="unit" if leaky else False)
+    g.add_region("b", 3, sign="neg", init=0.4, learnable_init=True)
+    g.add_region("c", 4, sign=None, init=-0.3, activation="softplus")
+    g.add_input("i", 2, sign=None)
+    g.add_input("j", 1)
+    ms = 10.0
+    for k, (source, target, steps) in enumerate([("a", "b", 3), ("a", "a", 1), ("b", "a", 2), ("b", "c", 7), ("c", "c", 3), ("c", "a", 5)]):
+        g.add_projection(source, target, density=0.8, delay=steps * ms if steps > 1 else None, key=f"k{k}", initializer=sm.Gamma(0.5))
+    g.add_projection("a", "c", share="target", gain=0.6, delay=4 * ms, initializer=sm.Constant(0.4))
+    g.add_projection("c", "b", rank=2, delay=6 * ms, sign="free")
+    g.add_projection("i", "a", weights=rng.normal(size=(5, 2)), delay=4 * ms)
+    g.add_projection("i", "c", weights=rng.normal(size=(4, 2)))
+    g.add_projection("j", "b", rank=1, delay=2 * ms, sign="free")
+    return model(g, activation, dt=ms, **{"device": "cpu", "seed": 3, "dtype": torch.float64, **options})

@@ -7,6 +7,7 @@ import h5py
 import numpy as np
 import pytest
 
+import sparse_mrnn as sm
 from helpers.command_line import run
 from helpers.common import refused
 from helpers.connectome_files import dense
@@ -102,10 +103,12 @@ def test_several_files_and_populations(tmp_path):
     assert graph.region("v1").positions.tolist() == [[0, 3], [1, 4], [2, 5]]
     assert graph.region("lgn").positions is None
     assert report.not_read == {
-        "v1_node_types.csv": ("pop_name", "ei"), "v1_nodes.h5": ("tuning",), "lgn_node_types.csv": ("pop_name",),
         "v1_v1_edge_types.csv": ("target_query",), "circuit_config.json": ("node_sets_file",),
     }  # fmt: skip
-    assert "not read: v1_nodes.h5: tuning" in str(report)
+    assert "not read: v1_v1_edge_types.csv: target_query" in str(report)
+    units = sm.mRNN(graph, device="cpu").units.query("region == 'v1'")
+    assert units.tuning.tolist() == [0.1, 0.2, 0.3]
+    assert units.pop_name.tolist() == ["L4 exc", "L4 exc", "PV"]
     assert "population 'lgn' is virtual" in str(report)
     graph, _ = read_sonata(tmp_path, regions="pop_name", delay=None)
     assert {r.name: r.n for r in graph.regions()} == {"L4 exc": 2, "PV": 1, "tON": 2}
@@ -218,7 +221,7 @@ def test_the_command_line_takes_such_networks(tmp_path):
     assert "lgn" in run("info", path)
     assert "lgn" in run("info", tmp_path)
     text = run("import", "sonata", path, "--delay-step", 2, "--weight", "syn_weight", "--out", tmp_path / "out")
-    assert "not read: v1_nodes.h5: tuning" in text.replace("\n", " ")
+    assert "not read: v1_v1_edge_types.csv: target_query" in text.replace("\n", " ")
     assert weights_of(read_sonata(tmp_path / "out")[0]) == WEIGHTS
 
 
@@ -307,7 +310,8 @@ def test_models_of_synapses_say_what_inhibits(tmp_path, model):
     [
         "node_type_id pop_name \n1 E \n2 I \n", "node_type_id\tpop_name\n1\tE\n2\tI\n",
         "pop_name,node_type_id\r\nE,1\r\nI,2\r\n", 'node_type_id  "pop_name"\n1  "E"\n2 I  \n',
-        "\ufeffnode_type_id pop_name\n2 I\n1 E\n",
+        "\ufeffnode_type_id pop_name\n2 I\n1 E\n", "node_type_id params pop_name\n1  E\n2 a.json I\n",
+        'node_type_id pop_name layer\n1 E "L 4"\n2 I \n\n',
     ],
 )  # fmt: skip
 def test_types_between_blanks_tabs_or_commas(tmp_path, text):

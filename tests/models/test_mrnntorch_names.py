@@ -46,14 +46,14 @@ def test_mRNNBase():
 
 
 def test_forward_leaky(net):
-    assert arguments(net.forward) == ["inp", "x0", "h0", "stim_input", "noise", "W_rec", "checkpoint_steps", "regions"]
+    assert arguments(net.forward) == ["inp", "x0", "h0", "stim_input", "noise", "W_rec", "checkpoint_steps", "regions", "return_state"]
     x0, h0 = net.batched_initial_condition(5)
     x, h = net(torch.zeros(5, 7, 3), x0, h0=h0, stim_input=None, noise=True, W_rec=None)
     assert x.shape == h.shape == (5, 7, 9)
 
 
 def test_forward_elman(elman):
-    assert arguments(elman.forward) == ["inp", "h0", "stim_input", "noise", "W_rec", "checkpoint_steps", "regions"]
+    assert arguments(elman.forward) == ["inp", "h0", "stim_input", "noise", "W_rec", "checkpoint_steps", "regions", "return_state"]
     x0, h0 = elman.batched_initial_condition(5)
     h = elman(torch.zeros(5, 7, 3), h0)
     assert isinstance(h, torch.Tensor)

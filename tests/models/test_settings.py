@@ -93,7 +93,7 @@ def test_backend_and_activation():
     ("name", "advice"),
     [("seed", "reset_noise"), ("device", r"net\.to\("), ("dtype", r"net\.to\("), ("graph", "mRNN"), ("alpha", r"net\.dt"),
      ("W_rec", r"net\.rec\.values"), ("W_inp", r"net\.inp\.values"), ("tonic_inp", "base_firing"), ("rec_finalized", "computed"),
-     ("step", "computed")],
+     ("equation", "computed")],
 )  # fmt: skip
 @pytest.mark.parametrize("value", [1, torch.nn.Parameter(torch.ones(2, 2)), torch.nn.Identity()])
 def test_what_cannot_be_set_says_what_to_do(name, advice, value):

@@ -196,7 +196,7 @@ def test_set_time_constants(integrator):
     kept = net.tau_logit.detach().clone()
     with pytest.raises(ConfigError, match="region 'b': tau = 70 ms is not above dt = 10 ms, or not within"):
         net.set_time_constants({"a": 30.0, "b": 70.0})
-    with pytest.raises(ConfigError, match="region 'b': tau must be|region 'b': tau"):
+    with pytest.raises(ConfigError, match="region 'b': tau"):
         net.set_time_constants({"b": -1.0})
     with pytest.raises(UnknownNameError, match="'c'"):
         net.set_time_constants({"c": 30.0})

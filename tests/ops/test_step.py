@@ -29,7 +29,7 @@ class AdaptingRNN(mRNNBase):
     dt = 10.0
 
     @property
-    def step(self):
+    def equation(self):
         return AdaptingStep(self.activation_segments)
 
     def step_parameters(self):
@@ -58,7 +58,7 @@ def adapting(delay=None, dtype=torch.float64):
 
 def dense(net, inp, states, h, stim, delay=1):
     """The equations over dense matrices, differentiated by torch: (batch, time, units)."""
-    step, parameters, (w, v) = net.step, net.step_parameters(), (net.rec.dense(), net.inp.dense())
+    step, parameters, (w, v) = net.equation, net.step_parameters(), (net.rec.dense(), net.inp.dense())
     late = torch.zeros_like(w)
     if delay > 1:
         late[4:, :4] = 1
@@ -116,6 +116,25 @@ def test_a_third_model_is_simulated_and_recorded(delay, tmp_path):
     np.testing.assert_array_equal(stored.a, run.a[:, 2::3])
 
 
+@pytest.mark.parametrize("delay", [None, 30.0])
+def test_a_third_model_steps_and_goes_on(delay):
+    net = adapting(delay)
+    inp, stim = torch.randn(2, 8, 2, dtype=torch.float64), torch.randn(2, 8, 7, dtype=torch.float64)
+    state, found = None, []
+    for u, added in zip(inp.unbind(1), stim.unbind(1), strict=True):
+        state = net.step(u, state, added)
+        found.append((state.x, state.a, state.h))
+    grads = [torch.autograd.grad(sum(s.square().sum() for s in found[-1]), [*net.parameters()])]
+    whole = net(inp, stim_input=stim)
+    for k, wanted in enumerate(whole):
+        torch.testing.assert_close(torch.stack([f[k] for f in found], 1), wanted, rtol=1e-12, atol=1e-13)
+    grads.append(torch.autograd.grad(sum(s[:, -1].square().sum() for s in whole), [*net.parameters()]))
+    for one, other in zip(*grads, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-11)
+    state = net(inp[:, :5], stim_input=stim[:, :5], return_state=True)[-1]
+    torch.testing.assert_close(net(inp[:, 5:], state, stim_input=stim[:, 5:])[1], whole[1][:, 5:])
+
+
 def test_a_third_model_with_noise_and_without_trials():
     net = adapting(dtype=torch.float32)
     x, a, h = net(torch.zeros(0, 4, 2))
@@ -136,8 +155,8 @@ class PlainLeaky(sm.mRNN):
     """mRNN by the passes and the adjoint that any step has."""
 
     @property
-    def step(self):
-        step = super().step
+    def equation(self):
+        step = super().equation
         step.sequence = lambda *args: Advance(step, *args)
         step.stream = lambda *args: Advance(step, *args)
         step.adjoint = lambda *args: Adjoint(step, *args)

@@ -82,9 +82,9 @@ def test_simulation(load):
 def test_training(load):
     script = load("training", REPEATS=1, EIGHT=(5,) * 8, FORTY=(4,) * 40, STEPS=2)
     run = script.Run("cpu")
-    for part in (script.small, script.full_blocks):
+    for part in (script.small, script.full_blocks, script.one_step):
         part(run)
-    assert len(run.bounds) == 8 + 8
+    assert len(run.bounds) == 8 + 8 + 8
     assert all(bound.value > 0 for bound in run.bounds)
     assert len(lines(script.details(run.results))) == sum(len(r.entries) for r in run.results)
 
@@ -100,8 +100,8 @@ def test_spectral(load):
 def test_connectomes(load, tmp_path):
     pytest.importorskip("pyarrow")
     few = {"optic": 300, "central": 200}
-    script = load("connectomes", NEURONS=500, ROWS=5_000, TYPES=20, SUPER_CLASSES=few)
-    assert len(lines(script.table(tmp_path))) == 4
+    script = load("connectomes", NEURONS=500, ROWS=5_000, TYPES=20, SUPER_CLASSES=few, MALE_CNS_ROWS=5_000)
+    assert len(lines(script.table(tmp_path, male_cns=True))) == 5
 
 
 @pytest.mark.parametrize("entry", ["sparse-mrnn", "torch.sparse, step by step", "dense loop, as mRNNTorch"])
@@ -123,3 +123,20 @@ def test_analysis(load):
     assert len(lines(large)) == 6
     rows = script.search(None)
     assert len(lines(script.finders(rows))) == len(rows) == 5
+
+
+@pytest.mark.slow
+def test_recordings(load):
+    script = load("recordings")
+    script.CASES[:] = [script.Case(30, 40, 60, None)]
+    assert lines(script.table())[0].endswith("| OK |")
+
+
+@pytest.mark.slow
+def test_currents(load):
+    script = load("currents", NEURONS=500, SYNAPSES=5_000, REGIONS=5, UNITS=100, DEGREE=20, STEPS=20, RESERVOIR=300, SAMPLES=80)
+    assert len(script.rows_of("shuffle", script.shuffle())) == 3
+    assert len(script.rows_of("currents", script.currents_part())) == 3
+    found = script.readout()
+    assert found["read"] < 3
+    assert len(script.rows_of("readout", found)) == 4

@@ -381,5 +381,5 @@ def test_options_agree_everywhere():
     assert re.findall(r"^(\w+) :", section, re.MULTILINE)[1:] == list(parameters)
     options = set(inspect.signature(command).parameters)
     named = {"stimulus": "stim", "interventions": "lesion", "record": "what", "out": "out_path", "mode": "resume", "allow_large": "yes", "progress": "quiet"}
-    only_in_python = {"steps", "event_driven"}
+    only_in_python = {"steps", "event_driven", "x0", "return_state"}
     assert {named.get(f.name, f.name) for f in fields} - only_in_python <= options

@@ -226,7 +226,7 @@ def test_what_cannot_be_read(tmp_path):
     with pytest.raises(RecordingError, match="lacks channels, interval"):
         Recorded.load(tmp_path / "few.npz")
     time = [10.0, 20.0, 35.0]
-    with pytest.raises(TrainingError, match="20 and 35 ms follow each other, others are 10 ms apart"):
+    with pytest.raises(TrainingError, match="20 and 35 follow each other, others 10 apart"):
         Recorded.from_pandas(pd.DataFrame({"a": time}, index=time))
     with pytest.raises(TrainingError, match="time 10.0 of trial 0 occurs twice"):
         Recorded.from_pandas(pd.DataFrame({"a": [1.0, 2.0]}, index=[10.0, 10.0]))

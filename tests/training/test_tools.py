@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 import sparse_mrnn as sm
 from helpers.common import values_of
+from helpers.networks import under_way
 from helpers.training_nets import build, loss
 from sparse_mrnn.errors import (
     DivergenceError,
@@ -300,6 +301,25 @@ def test_windows_are_the_run_in_one_piece(model, batch_first, window):
 
 
 @pytest.mark.parametrize("model", [sm.mRNN, sm.ElmanmRNN])
+@pytest.mark.parametrize("window", [1, 3, 7])
+def test_windows_of_a_network_with_delays(model, window):
+    net = under_way(model)
+    inp, x0 = torch.randn(2, 16, 3, dtype=torch.float64), torch.randn(2, 12, dtype=torch.float64)
+    whole = net(inp, x0, noise=True)
+    net.reset_noise()
+    windows = list(truncated(net, inp, x0, window, noise=True))
+    assert len(windows) == -(-16 // window)
+    if model is sm.mRNN:
+        windows, whole = [h for _, h in windows], whole[1]
+    torch.testing.assert_close(torch.cat(windows, 1), whole, rtol=1e-12, atol=1e-13)
+    begun = net(inp[:, :5], x0, return_state=True)[-1]
+    found = list(truncated(net, inp[:, 5:], begun, window))
+    found = torch.cat([h if model is sm.ElmanmRNN else h[1] for h in found], 1)
+    whole = net(inp, x0)
+    torch.testing.assert_close(found, (whole if model is sm.ElmanmRNN else whole[1])[:, 5:], rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("model", [sm.mRNN, sm.ElmanmRNN])
 def test_gradient_stays_in_its_window(model):
     net = build(model)
     inp = torch.randn(2, 6, 3, dtype=torch.float64, requires_grad=True)
@@ -335,13 +355,10 @@ def test_truncated_refuses():
             truncated(net, inp, x0, window)
     with pytest.raises(ShapeError, match="three dimensions"):
         truncated(net, inp[0], x0, 2)
-    for source in ("a", "i"):
-        g = sm.RegionGraph()
-        g.add_region("a", 2)
-        g.add_input("i", 1)
-        g.add_projection(source, "a", delay=30.0)
-        with pytest.raises(TrainingError, match="under way"):
-            truncated(sm.mRNN(g, device="cpu"), torch.zeros(1, 4, 1), torch.zeros(1, 2), 2)
+    with pytest.raises(TrainingError, match="leave h0 out"):
+        truncated(net, inp, net.initial_state(1), 2, h0=x0)
+    with pytest.raises(TrainingError, match="Linear gives no state"):
+        truncated(torch.nn.Linear(2, 2), inp, x0, 2)
     with pytest.raises(ShapeError, match="0 time steps"):
         next(truncated(net, inp[:, :0], x0, 2))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import bz2
 import lzma
 import os
+import re
 import struct
 import zipfile
 import zlib
@@ -38,9 +39,31 @@ def folder_of(folder: str | os.PathLike[str], contents: str) -> Path:
 
 
 def first_file(root: Path, names: Iterable[str]) -> Path | None:
-    """Find the first file of these names, with any suffix of a table."""
+    """Find the first file of these names, with any suffix of a table and what a browser adds to a name."""
+    names = list(names)
     candidates = (root / (name + suffix) for name in names for suffix in SUFFIXES)
-    return next((path for path in candidates if path.exists()), None)
+    exact = next((path for path in candidates if path.exists()), None)
+    if exact is not None:
+        return exact
+    tables = sorted(path for path in root.iterdir() if path.name.endswith(SUFFIXES))
+    for name in names:
+        found = [path for path in tables if stem_of(path) == name]
+        if len(found) > 1:
+            listed = ", ".join(path.name for path in found)
+            raise ConnectomeError(f"{root}: there are several tables of {name} ({listed}); keep one.")
+        if found:
+            return found[0]
+    return None
+
+
+def stem_of(path: Path) -> str:
+    """Return a table's name without suffixes, and without what a browser or a file manager adds to a copy's.
+
+    >>> stem_of(Path("neurons (1).csv.gz"))
+    'neurons'
+    """
+    stem = next((path.name[: -len(s)] for s in SUFFIXES if path.name.lower().endswith(s)), path.name)
+    return re.sub(r"( ?\(\d+\)| - Copy.*| copy( \d+)?)$", "", stem)
 
 
 def listing(root: Path) -> str:
@@ -81,8 +104,11 @@ def checked(path: Path) -> dict[str, zipfile.ZipInfo]:
     return members
 
 
-def content(path: Path, member: str, limit: int = LARGEST) -> bytes:
-    """Read a folder's file, or a member of an archive that `checked` accepted; at most ``limit`` bytes."""
+def content(path: Path, member: str, limit: int = LARGEST, *, cut: bool = False) -> bytes:
+    """Read a folder's file, or a member of an archive that `checked` accepted.
+
+    It may have ``limit`` bytes, or is ``cut`` to so many.
+    """
     where = f"{path / member}" if path.is_dir() else f"{path}: member {member!r}"
     try:
         if path.is_dir():
@@ -98,6 +124,8 @@ def content(path: Path, member: str, limit: int = LARGEST) -> bytes:
                 raise EOFError("it is cut short")
     except DAMAGE as error:
         raise ConnectomeError(f"{where} cannot be read: {error}. Download it again.") from None
+    if cut:
+        return data[:limit]
     if len(data) > limit:
         raise ConnectomeError(f"{where} holds more than the {limit:,} bytes that it may.")
     return data

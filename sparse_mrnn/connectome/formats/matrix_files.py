@@ -6,8 +6,9 @@ import io
 import math
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -17,9 +18,11 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from sparse_mrnn.connectome.column_table import arrow
-from sparse_mrnn.connectome.delimited_text import HEAD, is_number, likely_delimiter, parsed, split_lines
+from sparse_mrnn.connectome.delimited_text import TextOptions
 from sparse_mrnn.connectome.formats.downloads import checked, content
+from sparse_mrnn.connectome.formats.matrix_text import read_text_matrix
 from sparse_mrnn.connectome.sandbox import ReadingError, read_mat
+from sparse_mrnn.connectome.table_files import is_dataframe, is_pandas
 from sparse_mrnn.errors import ConnectomeError
 
 SOURCE, TARGET = r"(pre\w*|source\w*|from\w*)", r"(post\w*|target\w*|to\w*)"
@@ -29,49 +32,100 @@ CORNERS = {
 }
 """Corner cells that say what rows and columns are."""
 LABELS = ("labels", "names", "neurons")
+SPARSE_PARTS = ("format", "shape", "data", "indices", "indptr", "row", "col", "coords")
+"""Arrays of scipy.sparse.save_npz."""
+HEADER_BYTES = 1 << 16
+"""Bytes of an array's file that have its header."""
 ROWS_SPARED = 1_000_000
 """A matrix may have so many rows, or as many as its file has bytes; more are taken for damage."""
 
 
 @dataclass(frozen=True)
 class LabelledMatrix:
-    """A matrix as a file has it, with labels if it has any, and the orientation with its evidence."""
+    """A matrix as it was given, with labels (of rows) if there are any, and the orientation with evidence."""
 
     matrix: sp.coo_array
     labels: list[str] | None = None
     orientation: str | None = None
     evidence: str = ""
+    columns: list[str] | None = None  # names of the columns, if they have their own
+    notes: tuple[str, ...] = ()
 
 
 class DamageError(ValueError):
     """A file is damaged; `load` adds its name to the message."""
 
 
-def load(file: Path, variable: str | None) -> LabelledMatrix:
-    """Read a matrix by the suffix of its file; ``variable`` names one of several."""
+def load(file: Path, variable: str | None, options: TextOptions, labelled: bool = True) -> LabelledMatrix:
+    """Read a matrix by the suffix of its file; ``variable`` names one of several.
+
+    Labels of a .npz are not read unless ``labelled``.
+    """
+    text = partial(_text, options=options)
     readers: dict[str, Callable[[Path, str | None], LabelledMatrix]] = {
-        ".npz": _npz, ".npy": _npy, ".mtx": _mtx, ".mat": _mat, ".csv": _text, ".tsv": _text, ".txt": _text,
+        ".npz": partial(_npz, labelled=labelled), ".npy": _npy, ".mtx": _mtx, ".mat": _mat,
+        **dict.fromkeys((".csv", ".tsv", ".txt", ".dat", ".asc", ".tab", ".edge"), text),
     }  # fmt: skip
     if not file.is_file():
         raise ConnectomeError(f"{file} does not exist.")
-    if file.suffix not in readers:
-        kind = file.suffix or "a file without suffix"
+    suffix = file.suffix
+    if suffix in (".gz", ".bz2", ".zst") and readers.get(file.with_suffix("").suffix) is text:
+        suffix = file.with_suffix("").suffix
+    if suffix not in readers:
+        kind = suffix or "a file without suffix"
         raise ConnectomeError(f"{file}: {kind} is not a matrix format here; use {', '.join(readers)}.")
     if file.stat().st_size == 0:
         raise ConnectomeError(f"{file}: the file is empty.")
     try:
-        labelled = readers[file.suffix](file, variable)
+        found = readers[suffix](file, variable)
     except (DamageError, ReadingError, OSError, UnicodeDecodeError) as error:
-        raise ConnectomeError(f"{file}: cannot be read as {file.suffix[1:]}: {error}.") from None
-    matrix = labelled.matrix
-    for k in np.flatnonzero(~np.isfinite(matrix.data))[:1]:
-        entry = f"entry ({matrix.row[k]}, {matrix.col[k]}) is {matrix.data[k]}"
-        raise ConnectomeError(f"{file}: {entry}; weights must be finite.")
+        raise ConnectomeError(f"{file}: cannot be read as {suffix[1:]}: {error}.") from None
+    matrix = found.matrix
+    _refuse_not_finite(file, matrix)
     if max(matrix.shape) > max(ROWS_SPARED, file.stat().st_size):
         shape = f"{matrix.shape[0]:,} x {matrix.shape[1]:,}"
         size = f"{file.stat().st_size:,} bytes"
         raise ConnectomeError(f"{file}: a matrix of {shape} does not fit a file of {size}.")
-    return labelled
+    return found
+
+
+def in_memory(source: Any) -> LabelledMatrix:
+    """Look at an array, a scipy.sparse matrix or a DataFrame, whose index and columns are labels."""
+    if isinstance(source, LabelledMatrix):
+        return source
+    labels = columns = orientation = None
+    evidence = ""
+    where = f"a {type(source).__name__}"
+    try:
+        if is_dataframe(source):
+            if is_pandas(source):
+                if len(source.columns) > 1:
+                    firsts, others = source.iloc[:, 0], [str(name) for name in source.columns[1:]]
+                    if firsts.dtype.kind not in "biuf" or [str(name) for name in firsts] == others:
+                        source = source.set_index(source.columns[0])
+                labels = [str(name) for name in source.index]
+                corner = f"{source.index.name}/{source.columns.name}"
+                orientation, evidence = orientation_of(corner), f"index and columns are called {corner!r}"
+            columns = [str(name) for name in source.columns]
+            source = source.to_numpy()
+        if sp.issparse(source):
+            coo = source.tocoo()
+            if coo.ndim != 2:
+                raise DamageError(f"it is of shape {coo.shape}; rows and columns are needed")
+            matrix = _entries(coo.data, coo.row, coo.col, coo.shape)
+        else:
+            matrix = _dense(np.asarray(source))
+    except (DamageError, TypeError, ValueError, RuntimeError) as error:
+        advice = "Give a path, an array, a scipy.sparse matrix, a DataFrame of numbers or a networkx graph."
+        raise ConnectomeError(f"{where} cannot be read as a matrix: {error}. {advice}") from None
+    _refuse_not_finite(where, matrix)
+    return LabelledMatrix(matrix, labels, orientation, evidence, columns)
+
+
+def _refuse_not_finite(where: object, matrix: sp.coo_array) -> None:
+    for k in np.flatnonzero(~np.isfinite(matrix.data))[:1]:
+        entry = f"entry ({matrix.row[k]}, {matrix.col[k]}) is {matrix.data[k]}"
+        raise ConnectomeError(f"{where}: {entry}; weights must be finite.")
 
 
 def _numbers(values: NDArray[Any]) -> NDArray[np.float64]:
@@ -138,6 +192,21 @@ def _array(stream: BinaryIO, size: int) -> NDArray[Any]:
         raise DamageError(f"the header of an array is damaged ({error})") from None
 
 
+def _shape_and_type(data: bytes, size: int) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Read the header of an array, and refuse one that does not agree with its ``size`` in bytes."""
+    stream = io.BytesIO(data)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            first = npy.read_magic(stream) == (1, 0)
+            shape, _, kind = (npy.read_array_header_1_0 if first else npy.read_array_header_2_0)(stream)
+    except Exception as error:  # of many kinds
+        raise DamageError(f"the header of an array is damaged ({error})") from None
+    if kind.kind != "O" and stream.tell() + math.prod(shape) * kind.itemsize != size:
+        raise DamageError(f"the header of an array of {size:,} bytes promises {math.prod(shape):,} values")
+    return shape, kind
+
+
 def _words(values: NDArray[Any]) -> list[str]:
     """Convert an array to text, and refuse numbers that are not letters."""
     try:
@@ -153,20 +222,33 @@ def _npy(file: Path, _: str | None) -> LabelledMatrix:
         return LabelledMatrix(_dense(_array(stream, file.stat().st_size)))
 
 
-def _npz(file: Path, variable: str | None) -> LabelledMatrix:
-    members = {name.removesuffix(".npy"): name for name in checked(file) if name.endswith(".npy")}
+def _npz(file: Path, variable: str | None, labelled: bool) -> LabelledMatrix:
+    infos = checked(file)
+    members = {name.removesuffix(".npy"): name for name in infos if name.endswith(".npy")}
 
     def array(name: str) -> NDArray[Any]:
         data = content(file, members[name])
         return _array(io.BytesIO(data), len(data))
 
-    texts = {name: array(name) for name in (*LABELS, "orientation") if name in members}
+    heads = {
+        name: _shape_and_type(content(file, member, HEADER_BYTES, cut=True), infos[member].file_size)
+        for name, member in members.items()
+    }
+    texts = {}
+    for name in (*(LABELS if labelled else ()), "orientation"):
+        if name in members and name != variable:
+            if heads[name][1].kind == "O":
+                problem = f"{name!r} is an array of Python objects, which is never read"
+                raise ConnectomeError(f"{file}: {problem}. Give labels=, or save it as text (dtype=str).")
+            texts[name] = array(name)
     if {"format", "shape"} <= set(members):
-        matrix = _sparse({name: array(name) for name in members if name not in texts})
+        matrix = _sparse({name: array(name) for name in SPARSE_PARTS if name in members})
     else:
-        arrays = {name: array(name) for name in members if name not in texts}
-        choices = [name for name, values in arrays.items() if values.ndim == 2]
-        matrix = _dense(arrays[_choose(file, choices, variable)])
+        choices = [
+            name for name, (shape, kind) in heads.items()
+            if len(shape) == 2 and (name == variable or (kind.kind != "O" and name not in LABELS))
+        ]  # fmt: skip
+        matrix = _dense(array(_choose(file, choices, variable)))
     labels = next((texts[name] for name in LABELS if name in texts), None)
     orientation = ", ".join(_words(texts["orientation"])) if "orientation" in texts else None
     if orientation not in (None, "target_source", "source_target"):
@@ -329,45 +411,20 @@ def _mat(file: Path, variable: str | None) -> LabelledMatrix:
 # ---------------------------------------------------------------- text
 
 
-def _text(file: Path, _: str | None) -> LabelledMatrix:
-    """Read a table of numbers, with or without a header line and a first column of labels."""
-    text = file.read_bytes().decode("utf-8-sig")
-    if not text.strip():
-        raise ConnectomeError(f"{file}: the file is empty.")
-    delimiter = likely_delimiter(split_lines(text.lstrip("\r\n")[:HEAD]))
-    rows: Iterator[tuple[int, list[str]]] = parsed(io.StringIO(text, newline=""), delimiter, file)
-    if delimiter == " " or (file.suffix == ".txt" and "," not in text[:HEAD]):
-        rows = ((k, line.split()) for k, line in enumerate(split_lines(text), start=1))
-    table = [(line, [cell.strip() for cell in cells]) for line, cells in rows if cells]
-    head = table[0][1]
-    has_head = any(not is_number(cell) for cell in head[1:]) or (len(head) > 1 and not is_number(head[0]))
-    body = table[1:] if has_head else table
-    first = body[0][1] if body else []
-    has_names = bool(first) and (
-        not is_number(first[0]) or (has_head and len(first) == len(head) and not is_number(head[0]))
+def _text(file: Path, _: str | None, options: TextOptions) -> LabelledMatrix:
+    """Read a table of numbers, with or without names of rows and columns."""
+    found = read_text_matrix(file, options)
+    corner = found.corner
+    orientation = orientation_of(corner)
+    return LabelledMatrix(
+        found.matrix, found.rows, orientation, f"the corner cell says {corner!r}", found.columns, found.notes
     )
-    for line, cells in body:
-        if len(cells) != len(first):
-            problem = f"{len(cells)} columns, but the first row has {len(first)}."
-            raise ConnectomeError(f"{file}, line {line}: {problem}")
-    if len(body) != len(first) - has_names:
-        shape = f"{len(body)} x {len(first) - has_names}"
-        problem = f"the matrix is {shape}; a row and a column for every neuron are needed."
-        raise ConnectomeError(f"{file}: {problem}")
-    out = np.zeros((len(body), len(body)))
-    for r, (line, cells) in enumerate(body):
-        for c, cell in enumerate(cells[has_names:]):
-            if not is_number(cell):
-                where = f"{file}, line {line}, column {c + has_names + 1}"
-                raise ConnectomeError(f"{where}: {cell!r:.80} is not a number.")
-            out[r, c] = float(cell)
-    labels = [cells[0] for _, cells in body] if has_names else None
-    columns = head[len(head) - len(body) :] if has_head else None
-    if labels is not None and columns is not None and labels != columns:
-        pairs = enumerate(zip(labels, columns, strict=False))
-        k = next((k for k, (row, column) in pairs if row != column), min(len(labels), len(columns)))
-        problem = f"first at {k}: {labels[k : k + 1]} and {columns[k : k + 1]}."
-        raise ConnectomeError(f"{file}: rows and columns are labelled differently, {problem}")
-    corner = head[0] if has_head and has_names else ""
-    orientation = next((name for name, pattern in CORNERS.items() if pattern.match(corner)), None)
-    return LabelledMatrix(_dense(out), labels or columns, orientation, f"the corner cell says {corner!r}")
+
+
+def orientation_of(corner: str) -> str | None:
+    """Tell what rows and columns are, if a corner cell says it.
+
+    >>> orientation_of("pre/post"), orientation_of("id")
+    ('source_target', None)
+    """
+    return next((name for name, pattern in CORNERS.items() if pattern.match(corner)), None)

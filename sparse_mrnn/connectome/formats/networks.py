@@ -11,10 +11,10 @@ import networkx as nx
 import numpy as np
 
 from sparse_mrnn.connectome.assemble import graph_from_tables
+from sparse_mrnn.connectome.column_names import WEIGHTS
 from sparse_mrnn.connectome.column_table import arrow
 from sparse_mrnn.connectome.delimited_text import is_number
 from sparse_mrnn.connectome.edge_rows import ConnectomeTables, indexed_edges, node_table
-from sparse_mrnn.connectome.formats.edge_list import WEIGHTS
 from sparse_mrnn.connectome.formats.graphml_files import AttributedGraph, Attributes, read_graphml_file
 from sparse_mrnn.connectome.report import ImportReport
 from sparse_mrnn.connectome.settings import ImportOptions, ImportSettings
@@ -136,7 +136,7 @@ def _import(
         label=label, edges=indexed_edges("edges", names, source, target, columns, _known(graph.edges)),
         weight=weight, notes=tuple(notes),
         neurons=node_table(
-            "nodes", names, _columns(settings.neuron_columns(), graph.nodes), _known(graph.nodes)
+            "nodes", names, _columns(_plain_columns(graph.nodes), graph.nodes), _known(graph.nodes)
         ),
     )  # fmt: skip
     return graph_from_tables(tables, settings)
@@ -145,6 +145,13 @@ def _import(
 def _known(attributes: list[Attributes]) -> tuple[str, ...]:
     """Names of all attributes that any entry has."""
     return tuple(dict.fromkeys(str(name) for data in attributes for name in data))
+
+
+def _plain_columns(attributes: list[Attributes]) -> list[str]:
+    """Names of the attributes whose values are text or numbers."""
+    plain = str | int | float | np.generic | None
+    values = {name: [data.get(name) for data in attributes] for name in _known(attributes)}
+    return [name for name, of_all in values.items() if all(isinstance(value, plain) for value in of_all)]
 
 
 def _names(graph: AttributedGraph, neuron: str | None, label: str, notes: list[str]) -> list[str]:

@@ -29,7 +29,8 @@ def read_neuprint(
     source : path or (neurons, connections)
         A folder with ``traced-neurons.csv`` (bodyId, type, instance) and ``traced-total-connections.csv``
         (bodyId_pre, bodyId_post, weight) or ``traced-roi-connections.csv`` (with roi), as in hemibrain's
-        exported-traced-adjacencies, or the same names without ``traced-`` as
+        exported-traced-adjacencies, ``traced-connections.csv`` and ``traced-connections-per-roi.csv``, as in
+        MANC's, or the same names without ``traced-`` as
         ``fetch_adjacencies(export_dir=...)`` of neuprint-python writes them. Or the two DataFrames it
         returns. Connections by roi are read if an option names the column roi.
     **options
@@ -52,8 +53,9 @@ def read_neuprint(
     else:
         root = folder_of(source, "traced-neurons.csv and traced-total-connections.csv")
         label = str(root)
-        totals = [] if "roi" in settings.edge_columns() else ["total-connections"]
-        neurons_at, edges_at = _file(root, "neurons"), _file(root, *totals, "roi-connections")
+        totals = [] if "roi" in settings.edge_columns() else ["total-connections", "connections"]
+        neurons_at = _file(root, "neurons")
+        edges_at = _file(root, *totals, "roi-connections", "connections-per-roi")
     connections = TableSource.of(edges_at, "connections")
     connections.require(SOURCE, TARGET, WEIGHT)
     neurons, identity = read_neurons(neurons_at, "bodyId", settings)

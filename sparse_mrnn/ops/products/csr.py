@@ -11,6 +11,8 @@ from sparse_mrnn.ops import kernels
 from sparse_mrnn.ops.pattern import Pattern
 from sparse_mrnn.ops.products.base import Operator, Product
 
+VECTOR_ROWS = 1000
+"""Rows from which on one column is multiplied as a vector; below, making vectors of columns costs more."""
 BAND_BYTES = 2**20
 """Bytes of the activity that an SDDMM reads at a time: they should stay in cache (docs/decisions/0001)."""
 OWN_COLUMNS = 64
@@ -123,7 +125,7 @@ def multiply_add(matrix: Tensor, y: Tensor, h: Tensor, *, beta: float, alpha: fl
         arrays = [t.numpy() for t in (matrix.crow_indices(), matrix.col_indices(), matrix.values(), h, out)]
         scalar = arrays[-1].dtype.type
         kernel.multiply_rows.of(matrix.values().numel() * h.shape[1])(*arrays, scalar(beta), scalar(alpha))
-    elif h.shape[1] == 1:
+    elif h.shape[1] == 1 and y.shape[0] >= VECTOR_ROWS:
         torch.addmv(y[:, 0], matrix, h[:, 0], beta=beta, alpha=alpha, out=out[:, 0])
     else:
         torch.addmm(y, matrix, h, beta=beta, alpha=alpha, out=out)

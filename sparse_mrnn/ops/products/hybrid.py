@@ -42,10 +42,13 @@ class Extent(NamedTuple):
         """Possible synapses."""
         return self.n_rows * self.n_cols
 
-    @property
-    def is_dense(self) -> bool:
-        """True if it is worth a dense block."""
-        return self.entries >= BLOCK_ENTRIES and self.stop - self.start >= BLOCK_FILL * self.entries
+
+def are_dense(extents: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Tell which projections are worth a dense block, from their `Extent` as rows."""
+    start, stop, _, n_rows, _, n_cols = extents.T
+    entries = n_rows * n_cols
+    found: NDArray[np.bool_] = (entries >= BLOCK_ENTRIES) & (stop - start >= BLOCK_FILL * entries)
+    return found
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,9 @@ def _without_trials(spec: RecurrenceSpec, tensors: RecurrenceTensors) -> tuple[T
         return torch.cat([t, t.new_zeros(*t.shape[:-1], 1)], -1)
 
     stim, states = None if tensors.stim is None else one(tensors.stim), tuple(map(one, tensors.states))
-    given = replace(tensors, inputs=one(tensors.inputs), h0=one(tensors.h0), states=states, stim=stim)
+    before = None if tensors.before is None else one(tensors.before)
+    inputs, h0 = one(tensors.inputs), one(tensors.h0)
+    given = replace(tensors, inputs=inputs, h0=h0, before=before, states=states, stim=stim)
     return tuple(each[..., :0] for each in recurrence(replace(spec, noise=None), given))
 
 
@@ -83,7 +85,7 @@ def _forward(
     shape = steps, h0.shape[0] if units is None else len(units), h0.shape[1]
     out = found if returned else tuple(new_buffer(h0, *shape) for _ in found)
     saved = _Saved(every, buffers if whole else None, inputs)
-    states, h, before = tensors.states, h0, products.recurrent.before(h0)
+    states, h, before = tensors.states, h0, products.recurrent.before(h0, tensors.before)
     for begin in range(0, steps, every):
         part = slice(begin, min(begin + every, steps))
         if needed is not None and not whole:
@@ -115,7 +117,7 @@ class _Recurrence(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         count, ctx.needed = len(spec.step.states), ctx.needs_input_grad[2:]
         tensors = RecurrenceTensors.of(flat, count, names)
-        of_parameters = zip(names, ctx.needed[5 + count :], strict=True)
+        of_parameters = zip(names, ctx.needed[6 + count :], strict=True)
         ctx.learnt = frozenset(name for name, need in of_parameters if need)
         out, saved = _forward(spec, tensors, ctx.learnt)
         kept = replace(tensors, inputs=saved.inputs)
@@ -144,7 +146,7 @@ class _Recurrence(torch.autograd.Function):
         back = BackwardLoop(spec, tensors, ctx.needed, ctx.learnt, products, grads, ctx.steps)
         if ctx.whole:
             hs, kept, *states = saved[n:]
-            before = products.recurrent.before(tensors.h0)
+            before = products.recurrent.before(tensors.h0, tensors.before)
             back.run(0, ActivityHistory(tensors.h0, hs, before), states, kept, tensors.inputs, tensors.states)
         else:
             loop = ForwardLoop(spec, tensors, products)

@@ -28,10 +28,14 @@ def gathered_steps(steps: int, batch: int, units: int, size: int) -> int:
     >>> gathered_steps(40, 4, 50_000, 4)
     20
     """
-    least, most = GRAD_COLUMNS
-    columns = max(least, min(most, GRAD_BYTES // (units * size)))
-    times = -(-steps // max(1, columns // batch))
+    times = -(-steps // max(1, gathered_columns(units, size) // batch))
     return -(-steps // times)
+
+
+def gathered_columns(units: int, size: int) -> int:
+    """Time x batch columns of an SDDMM of so many units, of ``size`` bytes each."""
+    least, most = GRAD_COLUMNS
+    return max(least, min(most, GRAD_BYTES // (units * size)))
 
 
 class BackwardLoop:
@@ -55,12 +59,13 @@ class BackwardLoop:
         self.spec, self.products, self.recurrent, self.grads = spec, products, products.recurrent, grads
         like, inputs, count = tensors.h0, tensors.inputs, len(spec.step.states)
         units, batch = like.shape
-        self.needs_weights, input_weights, needs_inputs, needs_stim, self.needs_h0 = needed[:5]
-        self.needs_states = needed[5 : 5 + count]
+        self.needs_weights, input_weights, needs_inputs, needs_stim, *of_start = needed[:6]
+        self.needs_h0, self.needs_before = of_start
+        self.needs_states = needed[6 : 6 + count]
         self.needs_input_weights = input_weights and products.inputs is not None
         self.adjoint = spec.step.adjoint(tensors.parameters, learnt, like)
         self.names = tuple(tensors.parameters)
-        self.ring = self.recurrent.gradients(like)
+        self.ring = self.recurrent.gradients(like, tensors.before)
         self.grad_u = like.new_zeros(inputs.shape) if needs_inputs else None
         self.grad_stim = like.new_empty(steps, units, batch) if needs_stim else None
         # Time x batch columns gathered for the next SDDMM: scaled, the activity each delay reads, inputs.
@@ -126,7 +131,8 @@ class BackwardLoop:
                 self.products.inputs.rmatmul(scaled, out=self.grad_u[begin + t])
             if self.needs_weights or self.needs_input_weights:
                 self._gather(scaled, sources, us[t])
-            self.ring.back(scaled, begin + t, adjoint.grad_h, last=not (begin or t or self.needs_h0))
+            last = not (begin or t or self.needs_h0 or self.needs_before)
+            self.ring.back(scaled, begin + t, adjoint.grad_h, last=last)
         self._put()  # the states of a segment are overwritten by those of the one before
 
     def _add(self, total: Tensor, grad: Tensor) -> None:
@@ -192,6 +198,7 @@ class BackwardLoop:
             self.grad_u,
             self.grad_stim,
             adjoint.grad_h if self.needs_h0 else None,
+            self.ring.before if self.needs_before else None,
             *(grad if needed else None for grad, needed in of_states),
             *(of_parameters.get(name) for name in self.names),
         ]

@@ -24,7 +24,8 @@ class RecurrenceTensors:
 
     Weights are values in the order of the operators; those of inputs are None in a network without any.
     Inputs have shape (time, inputs, batch), stim (time, units, batch); h0 and the states at the start, in the
-    order of `Step.states`, have shape (units, batch). The parameters are those of the step.
+    order of `Step.states`, have shape (units, batch). ``before`` is the activity before the start, as
+    `ActivityHistory` takes it; None: it was h0. The parameters are those of the step.
     """
 
     weights: Tensor
@@ -32,21 +33,24 @@ class RecurrenceTensors:
     inputs: Tensor
     stim: Tensor | None
     h0: Tensor
+    before: Tensor | None
     states: States
     parameters: dict[str, Tensor]
 
     def flat(self) -> list[Tensor | None]:
         """All of them in a row, as autograd takes them."""
-        named = self.weights, self.input_weights, self.inputs, self.stim, self.h0
+        named = self.weights, self.input_weights, self.inputs, self.stim, self.h0, self.before
         return [*named, *self.states, *self.parameters.values()]
 
     @staticmethod
     def of(flat: tuple[Tensor, ...], states: int, names: tuple[str, ...]) -> RecurrenceTensors:
         """`flat` reversed, for so many states and parameters of these names."""
-        parameters = dict(zip(names, flat[5 + states :], strict=True))
-        weights, input_weights, inputs, stim, h0 = flat[:5]
-        start = flat[5 : 5 + states]
-        return RecurrenceTensors(weights, input_weights, inputs, stim, h0, start, parameters)
+        first = 6 + states
+        parameters = dict(zip(names, flat[first:], strict=True))
+        weights, input_weights, inputs, stim, h0, before = flat[:6]
+        return RecurrenceTensors(
+            weights, input_weights, inputs, stim, h0, before, flat[6:first], parameters
+        )
 
 
 class Products(NamedTuple):
