@@ -66,7 +66,7 @@ def network_attributes(net: mRNNBase, fingerprint: dict[str, Any]) -> dict[str, 
     ('tanh', 500)
     """
     described = by_name(net.describe())
-    whole = {**described, "topology": topology(net.graph, net.state_dict())}
+    whole = {**described, "topology": topology(net.graph, net.state_dict(keep_vars=True))}
     text = json.dumps(whole)
     if len(text) > LARGEST:
         text = json.dumps({**whole, "projections": len(whole["projections"])})
