@@ -714,7 +714,10 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
             return self._declared_alpha()
         if self.tau_logit is None:
             return self.base_alpha
-        learnt = self.alpha_low + (self.alpha_high - self.alpha_low) * torch.sigmoid(-self.tau_logit)
+        p = self.tau_logit
+        # Near 1, the derivative of sigmoid(-p) cancels; that of sigmoid(p), which is small there, does not
+        share = torch.where(p < 0, 1 - torch.sigmoid(p), torch.sigmoid(-p))
+        learnt = self.alpha_low + (self.alpha_high - self.alpha_low) * share
         return self.base_alpha.index_copy(0, self.alpha_units, learnt[self.alpha_of, None])
 
     @property
