@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -11,14 +11,24 @@ from torch import Tensor, nn
 from sparse_mrnn.ops.torch_modes import ordinary_tensors
 
 
+def computed(name: str, given: Tensor, kind: torch.dtype) -> str:
+    """Say that an entry of a state dict is of a type that only arithmetic can have made."""
+    found, own = (str(dtype).removeprefix("torch.") for dtype in (given.dtype, kind))
+    advice = "average named_parameters(), or use torch.optim.swa_utils.AveragedModel"
+    return f"{name} is {found} and not {own}: the state dict was computed, and structure cannot be; {advice}."
+
+
 class FixedTensors(nn.Module):
     """A module whose structure and constants are plain tensor attributes instead of buffers.
 
     Tools that average weights (``torch.optim.swa_utils``, Lightning's EMA) average buffers too: averaged and
     truncated, the column of a synapse is another synapse. DistributedDataParallel sends buffers in each
-    forward pass. A fixed tensor moves with the module, is copied with it and is in its state dict; nothing
+    forward pass. A fixed tensor moves with the module, is copied with it and into its state dict; nothing
     else touches it.
     """
+
+    parameter_names: ClassVar[tuple[str, ...]] = ()
+    """Names of the parameters that a module of this class may have itself."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -27,7 +37,7 @@ class FixedTensors(nn.Module):
     def fix(self, name: str, tensor: Tensor | None, *, persistent: bool = True) -> None:
         """Set an attribute that moves with the module; in its state dict if it is ``persistent``."""
         self._fixed[name] = persistent
-        setattr(self, name, tensor)
+        vars(self)[name] = tensor
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
@@ -43,7 +53,8 @@ class FixedTensors(nn.Module):
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)  # type: ignore[no-untyped-call]
         for name, tensor in self.persistent_tensors().items():
-            destination[prefix + name] = tensor if keep_vars else tensor.detach()
+            # Copies: some tools average into the tensors of a state dict (timm's ModelEmaV2)
+            destination[prefix + name] = tensor if keep_vars else tensor.detach().clone()
 
     def persistent_tensors(self) -> dict[str, Tensor]:
         """The fixed tensors of the state dict of this module, without those of modules in it."""
@@ -79,6 +90,9 @@ class FixedTensors(nn.Module):
                     setattr(self, name, None)
                 elif strict:
                     missing_keys.append(key)
+                continue
+            if own is not None and given.is_floating_point() != own.is_floating_point():
+                error_msgs.append(computed(key, given, own.dtype))
                 continue
             if own is not None and given.shape != own.shape and name not in free:
                 shapes = f"copying a param with shape {given.shape} from checkpoint"

@@ -19,14 +19,13 @@ from sparse_mrnn.errors import ConfigError, SavedFileError
 from sparse_mrnn.models.devices import chosen_device
 from sparse_mrnn.models.elman import ElmanmRNN
 from sparse_mrnn.models.exports import with_synapses
-from sparse_mrnn.models.fixed_tensors import FixedTensors
 from sparse_mrnn.models.leaky import mRNN
 from sparse_mrnn.models.state_checks import check_state
 from sparse_mrnn.ops.products import torch_sparse
 from sparse_mrnn.ops.torch_modes import ordinary_tensors
 from sparse_mrnn.state.checkpoint import damaged_if_malformed
 from sparse_mrnn.state.describe import LABELS
-from sparse_mrnn.state.network_file import SavedNetwork, read_network
+from sparse_mrnn.state.network_file import EXTRA_STATE, SavedNetwork, read_network
 
 MODELS: dict[str, type[mRNN] | type[ElmanmRNN]] = {model.model: model for model in (mRNN, ElmanmRNN)}
 """Networks by the name that a file and a configuration have for them."""
@@ -115,10 +114,7 @@ def _network(saved: SavedNetwork, settings: dict[str, Any]) -> mRNN | ElmanmRNN:
     model = MODELS[settings.pop("model")]
     net = model(saved.graph, config_finalize=False, device="cpu", **settings)
     net.allocate()
-    own: dict[str, Tensor] = dict(net.named_parameters())
-    for name, part in net.named_modules():
-        if isinstance(part, FixedTensors):
-            own |= {f"{name}.{k}".lstrip("."): tensor for k, tensor in part.persistent_tensors().items()}
+    own: dict[str, Tensor] = {k: v for k, v in net.state_dict(keep_vars=True).items() if k != EXTRA_STATE}
     check_state(net, own, saved.state)
     net.load_state_dict(saved.state, strict=False)  # without the description, which made this network
     _give_synapses(net)

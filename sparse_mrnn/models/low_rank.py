@@ -57,6 +57,9 @@ class LowRankProjections(FixedTensors):
     def stored_values(self, gain: Tensor | None = None) -> Tensor:
         """U, V, U, V, ..., as `LowRankSum` stores them, U times ``gain`` of its projection.
         Differentiable."""
+        for factors in (self.left, self.right):
+            for hook in factors._forward_pre_hooks.values():  # of torch.nn.utils.prune
+                hook(factors, ())
         parts = []
         for k, (left, right) in enumerate(zip(self.left, self.right, strict=True)):
             parts += [(left if gain is None else left * gain[k]).reshape(-1), right.reshape(-1)]

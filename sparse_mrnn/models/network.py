@@ -43,6 +43,7 @@ from sparse_mrnn.lowering.random_streams import (
 from sparse_mrnn.models.delays import delay_groups, has_delays, longest_delay
 from sparse_mrnn.models.devices import check_runnable, chosen_device
 from sparse_mrnn.models.exports import explicit_graph, to_networkx, to_scipy, to_torch_geometric
+from sparse_mrnn.models.fixed_tensors import FixedTensors
 from sparse_mrnn.models.low_rank import LowRankProjections
 from sparse_mrnn.models.mrnntorch_names import MRNNTorchNames
 from sparse_mrnn.models.network_state import NetworkState
@@ -59,7 +60,7 @@ from sparse_mrnn.ops.activations import (
     linear,
 )
 from sparse_mrnn.ops.delays import DelayedProduct, DelayGroup
-from sparse_mrnn.ops.noise import Noise, global_generator
+from sparse_mrnn.ops.noise import Noise
 from sparse_mrnn.ops.pattern import split_sparse
 from sparse_mrnn.ops.products import CsrOperator, DenseOperator, torch_sparse
 from sparse_mrnn.ops.sequence import recurrence
@@ -68,7 +69,7 @@ from sparse_mrnn.ops.step import Step
 from sparse_mrnn.ops.torch_modes import ordinary_tensors
 from sparse_mrnn.runtime import release_unused_memory
 from sparse_mrnn.state.describe import Arrays, Description, declared, describe
-from sparse_mrnn.state.differences import declared_differences, encode, first_of
+from sparse_mrnn.state.differences import declared_differences, decode, encode, first_of, structure_digest
 from sparse_mrnn.state.network_file import write_network
 
 __all__ = ["MemoryEstimate", "linear", "mRNNBase"]
@@ -163,6 +164,7 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
     (['a'], (3, 3))
     """
 
+    parameter_names = ("bias", "init", "tau_logit")
     model: ClassVar[str] = "none"
     """The name of the model in files and configurations."""
     setting_names: ClassVar[tuple[str, ...]] = (
@@ -418,8 +420,10 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
         return {}
 
     def get_extra_state(self) -> Tensor:
-        """The declaration of the network, for a state dict: JSON as a tensor of bytes."""
-        return encode(declared(self.describe()))
+        """The declaration of the network and digests of its synapses, for a state dict: JSON as bytes."""
+        parts = {"rec": self.rec, "inp": self.inp}
+        structure = {k: structure_digest(w.persistent_tensors()) for k, w in parts.items() if w is not None}
+        return encode({**declared(self.describe()), "structure": structure})
 
     def set_extra_state(self, state: Any) -> None:
         """Do nothing: the declaration of a network does not change when it loads a state."""
@@ -473,9 +477,25 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
             kept = {name: getattr(self, name) for name in ("base_alpha", "base_firing", "initial_x")}
             kept |= {"rec.sign": self.weights("recurrent").sign, "inp.sign": self.weights("input").sign}
             state_dict.update({prefix + name: tensor for name, tensor in kept.items() if name in own})
+        if "_extra_state" in own:
+            self._refuse_computed_structure(own)
         self._known = dict(self.named_parameters())
         self._load_fixed(state_dict, prefix, *args)
         super()._load_from_state_dict(state_dict, prefix, *args)  # type: ignore[no-untyped-call]
+
+    def _refuse_computed_structure(self, state: Mapping[str, Any]) -> None:
+        """Refuse synapses that are not those the state dict says it has: the mean of two networks', say."""
+        expected = decode(state["_extra_state"]).get("structure")
+        for part, weights in (("rec", self.rec), ("inp", self.inp)):
+            given = {k.removeprefix(f"{part}."): v for k, v in state.items() if k.startswith(f"{part}.")}
+            if weights is None or "col" not in given or weights.misfits(given, ""):
+                continue  # torch says what is missing or does not fit
+            if not isinstance(expected, dict) or structure_digest(given) != expected.get(part):
+                raise StateDictError(
+                    f"the state dict is damaged or computed: the synapses of {part} are not those it was "
+                    "made of. To average networks of one structure, average named_parameters(), or use "
+                    "torch.optim.swa_utils.AveragedModel."
+                )
 
     def _alpha_bounds(self, regions: Sequence[Region]) -> tuple[Tensor, Tensor]:
         """Bounds that a learnt alpha keeps to, each of shape (regions,), from those of the time constants."""
@@ -544,11 +564,31 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
         if not (self.rec_finalized and self.inp_finalized):
             raise FinalizeError("save: the network is not finalised; call finalize_connectivity() first.")
         not_trained = [name for name, p in self.named_parameters() if not p.requires_grad]
-        where, state = Path(path), self.state_dict()
+        where, state = Path(path), self.state_dict(keep_vars=True)  # the tensors themselves, not copies
+        self._refuse_foreign_entries(state)
         seeds = self._noise_seeds
         write_network(
             where, self.graph, self.settings(), state, noise_seeds=seeds, not_trained=not_trained
         )
+
+    def _refuse_foreign_entries(self, state: Mapping[str, Any]) -> None:
+        """Refuse to save what `load` could not give back: modules and parameters that a user has added."""
+        own = {"_extra_state"}
+        for prefix, part in self.named_modules():
+            if isinstance(part, FixedTensors):
+                names = (*part.parameter_names, *part.persistent_tensors())
+                own |= {f"{prefix}.{name}".lstrip(".") for name in names}
+        lists = ("rec.low_rank.left", "rec.low_rank.right", "inp.low_rank.left", "inp.low_rank.right")
+        for name in state:
+            module, _, last = name.rpartition(".")
+            of_list = module in lists and last.isdigit()
+            if name in own or of_list or name.startswith("activation_module."):
+                continue
+            raise SavedFileError(
+                f"save: {name} is not part of a network's file. Make pruned or parametrized weights permanent"
+                " (torch.nn.utils.prune.remove, parametrize.remove_parametrizations); keep modules and "
+                "parameters of your own by sparse_mrnn.save_checkpoint."
+            )
 
     def to_graph(self) -> RegionGraph:
         """The network as a declaration: synapses, effective weights, tonic input and time constants as now.
@@ -679,7 +719,10 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
             return self._declared_alpha()
         if self.tau_logit is None:
             return self.base_alpha
-        learnt = self.alpha_low + (self.alpha_high - self.alpha_low) * torch.sigmoid(-self.tau_logit)
+        p = self.tau_logit
+        # Near 1, the derivative of sigmoid(-p) cancels; that of sigmoid(p), which is small there, does not
+        share = torch.where(p < 0, 1 - torch.sigmoid(p), torch.sigmoid(-p))
+        learnt = self.alpha_low + (self.alpha_high - self.alpha_low) * share
         return self.base_alpha.index_copy(0, self.alpha_units, learnt[self.alpha_of, None])
 
     @property
@@ -736,12 +779,15 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
 
     def noise_state(self) -> NoiseState:
         """Describe where the network's noise is, for `set_noise_state` to go on from."""
+        if self._noise_seeds is None:
+            state = torch.get_rng_state()
+            return NoiseState(None, state, state)
         return NoiseState(self._noise_seeds, *self.make_noise().state())
 
     def set_noise_state(self, state: NoiseState) -> None:
         """Go on with the noise of `noise_state`, of a network on the same kind of device.
 
-        If that network was built without a seed, this sets torch's global generator of the device.
+        If that network was built without a seed, this sets torch's global generator.
 
         Raises
         ------
@@ -750,7 +796,7 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
         """
         generators = self.restored_generators(state)
         if state.seeds is None:
-            global_generator(self.device).set_state(state.units)
+            torch.set_rng_state(state.units)
         self._noise_seeds, self._generators = state.seeds, generators
 
     def restored_generators(self, state: NoiseState) -> tuple[torch.Generator, torch.Generator]:
@@ -762,13 +808,14 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
             If the state is of another kind of generator.
         """
         try:
-            inputs, units = self._seeded(state.seeds or (0, 0))
+            apart = torch.Generator(), torch.Generator()
+            inputs, units = self._seeded(state.seeds) if state.seeds else apart
             return inputs.set_state(state.inputs), units.set_state(state.units)
         except (RuntimeError, TypeError, ValueError) as error:
             raise ConfigError(f"the noise cannot go on on {self.device}: {error}") from error
 
     def make_noise(self) -> Noise:
-        """The network's noise, where ``forward`` has left it.
+        """The network's noise, where ``forward`` has left it; without a seed, from torch's generator anew.
 
         Raises
         ------
@@ -777,8 +824,9 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
             network's own.
         """
         if self._noise_seeds is None:
-            generator = global_generator(self.device)
-            return Noise(*self.noise_levels(), generator, generator)
+            # Two seeds a call: what is drawn does not depend on the segments that a pass is run in
+            first, second = torch.randint(2**62, (2,), device="cpu").tolist()
+            return Noise(*self.noise_levels(), *self._seeded((first, second)))
         if torch._C._current_graph_task_id() != -1:
             raise ConfigError(
                 "forward(noise=True) within a backward pass: torch.utils.checkpoint restores torch's "

@@ -18,6 +18,12 @@ SET_ONCE = {
     "seed": "net.reset_noise(seed) restarts the noise; synapses are drawn when a network is built",
     "device": "use net.to(device)",
     "dtype": "use net.to(dtype)",
+    "model": "make an mRNN or an ElmanmRNN",
+}
+LEARNT = {
+    "bias": "declare base_firing and learnable_bias",
+    "init": "declare init and learnable_init",
+    "tau_logit": "declare tau and learnable_tau",
 }
 WRITE_VALUES = "write the parameters: net.{0}.values, or net.{0}.projection_values(source=, target=)"
 COMPUTED = {
@@ -63,12 +69,30 @@ class GuardedSettings(nn.Module):
                 raise SettingError(f"{name} of a network is computed and cannot be set: {what}.")
             found.fset(self, value)  # torch would register a module or a parameter beside the property
             return
-        if name in SET_ONCE and vars(self).get(name) is not None:
+        if callable(found) and not callable(value):
+            raise SettingError(f"{name} is a method of a network and cannot be set.")
+        self._check_tensor(name, value)
+        if name in SET_ONCE and getattr(self, name, None) is not None:
             raise SettingError(f"{name} of a network cannot be set once it is made: {SET_ONCE[name]}.")
         if name not in self.checks and found is None and not self._may_have(name, value):
             hint = suggest(name.lower(), (*self.setting_names, *OTHER_NAMES), what="settings")
             raise SettingError(f"{type(self).__name__} has no setting {name!r}. {hint}")
         super().__setattr__(name, value)
+
+    def _check_tensor(self, name: str, value: Any) -> None:
+        """Refuse a value for what this network does not learn, and a tensor of another size."""
+        if name in LEARNT and value is None:
+            return
+        built = vars(self).get("_modules", {}).get("rec") is not None
+        if name in LEARNT and built and vars(self).get(name, value) is None:
+            raise SettingError(f"this network learns no {name}: {LEARNT[name]} before it is built.")
+        own = vars(self).get("_parameters", {}).get(name) if name in LEARNT else None
+        if name in vars(self).get("_fixed", ()):
+            own = vars(self)[name]
+        if isinstance(own, Tensor) and (not isinstance(value, Tensor) or value.shape != own.shape):
+            given = f"one of {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+            shape = tuple(own.shape)
+            raise SettingError(f"{name} of this network is a tensor of shape {shape}, not {given}.")
 
     def _may_have(self, name: str, value: Any) -> bool:
         """True if an attribute is torch's, private, there already, or unlike every setting."""
@@ -84,6 +108,9 @@ class GuardedSettings(nn.Module):
         try:
             return super().__getattr__(name)
         except AttributeError as error:
+            own = getattr(type(self), name, None)
+            if isinstance(own, property) and own.fget is not None:  # it failed; say why
+                return own.fget(self)  # type: ignore[no-any-return]
             if name.startswith("_"):  # torch asks for some in every zero_grad
                 raise
             known = [*self.setting_names, *vars(self), *dir(type(self))]

@@ -15,7 +15,7 @@ from sparse_mrnn.declaration.graph import projection_label
 from sparse_mrnn.declaration.projection_columns import INHERITED, ProjectionNames
 from sparse_mrnn.errors import SizeError, UnknownNameError, WeightError
 from sparse_mrnn.lowering.block_sparse import BlockSparse
-from sparse_mrnn.models.fixed_tensors import FixedTensors
+from sparse_mrnn.models.fixed_tensors import FixedTensors, computed
 from sparse_mrnn.models.low_rank import LowRankProjections
 from sparse_mrnn.models.synapse_table import ProjectionKey, SynapseTable, follow
 from sparse_mrnn.models.views import ParameterViews
@@ -94,6 +94,7 @@ class SparseWeights(FixedTensors):
         name.
     """
 
+    parameter_names = ("values", "gains")
     values: nn.Parameter
     gains: nn.Parameter | None
     frozen: Tensor
@@ -616,11 +617,13 @@ class SparseWeights(FixedTensors):
             "gain_high": (gains, dtype),
         }
 
-    def _misfits(self, saved: Mapping[str, Tensor], prefix: str) -> list[str]:
+    def misfits(self, saved: Mapping[str, Tensor], prefix: str) -> list[str]:
         """Say, in torch's words, why some entries of a state dict cannot be loaded, before any is."""
         found = []
-        for name, (length, _) in self.expected_entries(saved).items():
-            if name in saved and saved[name].shape != (length,):
+        for name, (length, kind) in self.expected_entries(saved).items():
+            if name in saved and saved[name].is_floating_point() != kind.is_floating_point:
+                found.append(computed(f"{prefix}{name}", saved[name], kind))
+            elif name in saved and saved[name].shape != (length,):
                 shapes = f"copying a param with shape {saved[name].shape} from checkpoint"
                 found.append(f"size mismatch for {prefix}{name}: {shapes}, the shape here is ({length},).")
         pattern = (*PATTERN, "perm")
@@ -640,7 +643,7 @@ class SparseWeights(FixedTensors):
         """Take over the saved pattern, whose synapses may be others than the ones drawn here."""
         saved = {k[len(prefix) :]: v for k, v in state_dict.items() if k.startswith(prefix)}
         saved = {name: entry for name, entry in saved.items() if isinstance(entry, Tensor)}
-        if misfits := self._misfits(saved, prefix):
+        if misfits := self.misfits(saved, prefix):
             args[-1].extend(misfits)  # torch raises them; nothing of this matrix is loaded
             return
         if "col" in saved:
@@ -714,6 +717,12 @@ class SparseWeights(FixedTensors):
         """
         if trained_gains is not None:
             self._train_gains(trained_gains)
+        if "values" not in self._parameters:
+            part = "rec" if self.kind == "recurrent" else "inp"
+            raise WeightError(
+                f"{part}.values is pruned by torch.nn.utils.prune; make that permanent before synapses "
+                f"change: prune.remove(net.{part}, 'values')."
+            )
         n, device = table.trainable_synapses, self.values.device
         pattern, perm = Pattern.from_coo(table.row, table.col, self.shape)
         gradient, origin = self.values.grad, table.origin[:n]

@@ -146,8 +146,9 @@ def custom_activation(function: Callable[[Tensor], Tensor]) -> Activation:
 
 
 def _called(name: str, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    try:
-        return function(x)
+    try:  # a module as `bound` calls it, so that one that cannot be (TorchScript) is refused here
+        called = functional_call(function, {}, (x,)) if isinstance(function, nn.Module) else function(x)
+        return called  # type: ignore[no-any-return]
     except Exception as error:
         raise ActivationError(f"activation {name!r} fails on a tensor {tuple(x.shape)}: {error}") from error
 

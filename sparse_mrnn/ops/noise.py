@@ -17,9 +17,8 @@ from torch import Tensor
 class Noise:
     """Standard deviations, and the generators the noise is drawn from.
 
-    Two separate generators, drawn step by step, give a run in pieces the noise of one long run. Both may be
-    torch's global one; then what is drawn depends on the pieces, as any other use of that generator. The
-    standard deviation of the units is a number or of shape (units, 1); that of the inputs is None if they
+    Two separate generators, drawn step by step, give a run in pieces the noise of one long run. The standard
+    deviation of the units is a number or of shape (units, 1); that of the inputs is None if they
     have their noise already.
     """
 
@@ -51,10 +50,8 @@ class Noise:
 
     def replay(self, state: tuple[Tensor, Tensor]) -> Noise:
         """The same noise from ``state`` on, on generators of its own."""
-        first, second = self.input_generator, self.unit_generator
-        inputs = torch.Generator(first.device).set_state(state[0])
-        # One generator for both goes on after the inputs' noise, not from the same state again.
-        units = inputs if second is first else torch.Generator(second.device).set_state(state[1])
+        own = zip((self.input_generator, self.unit_generator), state, strict=True)
+        inputs, units = (torch.Generator(generator.device).set_state(at) for generator, at in own)
         return replace(self, input_generator=inputs, unit_generator=units)
 
 
@@ -107,19 +104,3 @@ class NormalStreams:
         """Take over a state."""
         for generator, own in zip(self._generators, state, strict=True):
             generator.set_state(own.clone())  # torch crashes on a view
-
-
-def global_generator(device: torch.device) -> torch.Generator:
-    """Return torch's own generator of a device, which ``torch.manual_seed`` seeds.
-
-    Examples
-    --------
-    >>> import torch
-    >>> global_generator(torch.device("cpu")) is torch.default_generator
-    True
-    """
-    if device.type == "cpu":
-        return torch.default_generator
-    every = torch.get_device_module(device).default_generators
-    found: torch.Generator = every[device.index or 0]
-    return found

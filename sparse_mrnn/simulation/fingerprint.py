@@ -67,7 +67,8 @@ def network_attributes(net: mRNNBase, fingerprint: dict[str, Any]) -> dict[str, 
     """
     described, projections = net.describe(), net.graph.number_of_edges()
     many = projections * SHORTEST > LARGEST  # then they are not even listed
-    whole = {**by_name(described, projections=not many), "topology": topology(net.graph, net.state_dict())}
+    state = net.state_dict(keep_vars=True)
+    whole = {**by_name(described, projections=not many), "topology": topology(net.graph, state)}
     text = "" if many else json.dumps(whole)
     if many or len(text) > LARGEST:
         text = json.dumps({**whole, "projections": projections})

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from sparse_mrnn.errors import SavedFileError, StateDictError
+from sparse_mrnn.files.digest import digest
+
+STRUCTURE = ("crow", "col", "ptr", "order", "perm", "group", "gain_index", "sign", "synapse_sign")
+"""Entries of a matrix in a state dict that say which synapses it has, and of what."""
 
 
 def differences(old: Any, new: Any, where: str = "") -> list[str]:
@@ -66,6 +71,7 @@ def declared_differences(saved: Any, own: dict[str, Any]) -> list[str]:
         If ``saved`` is damaged.
     """
     then = decode(saved)
+    then.pop("structure", None)  # synapses may be others
     regions = then.get("regions")
     for name, region in own["regions"].items():
         other = regions.get(name) if isinstance(regions, dict) else None
@@ -73,6 +79,18 @@ def declared_differences(saved: Any, own: dict[str, Any]) -> list[str]:
             for entry in (region, other):  # units without ids may be any
                 entry.pop("unit_ids", None)
     return differences(then, own)
+
+
+def structure_digest(entries: Mapping[str, Tensor]) -> str:
+    """Digest of the whole numbers that say which synapses a matrix has, of its entries of a state dict.
+
+    Examples
+    --------
+    >>> col = torch.tensor([0, 2])
+    >>> structure_digest({"col": col}) == structure_digest({"col": col, "values": torch.ones(2)})
+    True
+    """
+    return digest({name: entries[name] for name in STRUCTURE if name in entries})
 
 
 def encode(described: dict[str, Any]) -> Tensor:

@@ -95,7 +95,7 @@ def save_checkpoint(
     100
     """
     root = _root(net)
-    state = root.state_dict()
+    state = root.state_dict(keep_vars=True)
     tensors = {f"{STATE}{name}": value for name, value in state.items() if isinstance(value, Tensor)}
     for name, weights in _weights(root):
         if weights.orientation is not None:  # no part of the state of a network that is not trained on
@@ -167,7 +167,7 @@ def load_checkpoint(
         saved = CheckpointHeader.model_validate(header)
         state: dict[str, Any] = under(tensors, STATE)
         _compare_networks(root, saved.networks, state)
-        every = root.state_dict()
+        every = root.state_dict(keep_vars=True)
         own = {name: value for name, value in every.items() if isinstance(value, Tensor)}
         check_state(root, own, state)
         if unlike := saved.extra.keys() ^ (every.keys() - own.keys()):

@@ -88,6 +88,20 @@ def test_checkpoint_steps_replay_the_noise(seed):
     torch.autograd.gradcheck(loss, weights, nondet_tol=0)
 
 
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("grad", [True, False])
+@pytest.mark.parametrize("options", [{"checkpoint_steps": 7}, {"regions": ["spine"]}, {"regions": ["spine"], "checkpoint_steps": "auto"}])
+def test_what_a_pass_keeps_or_returns_does_not_change_the_noise(model, grad, options):
+    net, inp = unseeded(model), torch.zeros(2, 150, 3)
+    found = []
+    for more, with_grad in (({}, True), (options, grad)):
+        torch.manual_seed(3)
+        with torch.set_grad_enabled(with_grad):
+            found.append(activity(net, inp, **more).detach())
+    spine = found[1] if "regions" in options else net.get_region_activity(found[1], "spine")
+    assert torch.equal(net.get_region_activity(found[0], "spine"), spine)
+
+
 class Runs(torch.utils.data.Dataset):
     def __init__(self, net):
         self.net = net

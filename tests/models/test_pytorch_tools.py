@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 import sparse_mrnn as sm
 from helpers import ROOT
 from helpers.networks import sharing, small
-from sparse_mrnn.errors import ConfigError, ConversionError, StateDictError, WeightError
+from sparse_mrnn.errors import ConfigError, ConversionError, SavedFileError, StateDictError, WeightError
 
 INP = torch.linspace(-1, 1, 30).view(2, 5, 3)
 TRANSFORM = "torch.func .*Use torch.autograd.grad"
@@ -268,3 +268,40 @@ def test_the_table_of_the_documentation_has_a_row_for_each_tool():
     text = (ROOT / "docs" / "reliability.md").read_text()
     rows = re.findall(r"^\| (.+?) \| (works|refused) \| ", text.partition("## PyTorch's tools")[2], re.MULTILINE)
     assert dict(rows) == {**dict.fromkeys(WORKS, "works"), **dict.fromkeys(REFUSED, "refused")}
+
+
+def test_pruned_weights_are_made_permanent_before_synapses_change_or_are_saved(tmp_path):
+    net = small(sm.mRNN)
+    prune.l1_unstructured(net.rec, "values", amount=0.5)
+    with pytest.raises(WeightError, match=r"make that permanent .*prune.remove"):
+        sm.training.freeze(net, "ctx", "ctx")
+    with pytest.raises(SavedFileError, match=r"rec.values_orig is not part .*prune.remove"):
+        net.save(tmp_path / "net")
+    assert not (tmp_path / "net").exists()
+    prune.remove(net.rec, "values")
+    net.save(tmp_path / "net")
+    assert torch.equal(activity(sm.load(tmp_path / "net", device="cpu")), activity(net))
+
+
+@pytest.mark.parametrize(("module", "name"), [("", "bias"), ("", "tau_logit"), ("rec", "gains"), ("rec.low_rank.left", "0")])
+def test_other_parameters_can_be_pruned(module, name):
+    net = sharing()
+    part = net.get_submodule(module)
+    prune.random_unstructured(part, name, amount=1)
+    mask = getattr(part, f"{name}_mask").bool()
+    optimizer = torch.optim.SGD(net.parameters(), 0.1)
+    for _ in range(2):
+        optimizer.zero_grad()
+        activity(net, torch.ones(2, 5, 2)).square().sum().backward()
+        optimizer.step()
+    prune.remove(part, name)
+    assert (getattr(part, name)[~mask] == 0).all()
+    assert not mask.all()
+
+
+def test_parts_of_ones_own_are_not_saved_with_a_network(tmp_path):
+    net = small(sm.mRNN)
+    net.readout = nn.Linear(9, 1)
+    with pytest.raises(SavedFileError, match="readout.weight is not part of .*save_checkpoint"):
+        net.save(tmp_path / "net")
+    assert not (tmp_path / "net").exists()

@@ -93,7 +93,8 @@ def test_backend_and_activation():
     ("name", "advice"),
     [("seed", "reset_noise"), ("device", r"net\.to\("), ("dtype", r"net\.to\("), ("graph", "mRNN"), ("alpha", r"net\.dt"),
      ("W_rec", r"net\.rec\.values"), ("W_inp", r"net\.inp\.values"), ("tonic_inp", "base_firing"), ("rec_finalized", "computed"),
-     ("equation", "computed")],
+     ("equation", "computed"), ("model", "ElmanmRNN"), ("bias", "learnable_bias"), ("init", "learnable_init"),
+     ("tau_logit", "learnable_tau"), ("base_firing", r"shape \(7,\)"), ("initial_x", r"shape \(7,\)")],
 )  # fmt: skip
 @pytest.mark.parametrize("value", [1, torch.nn.Parameter(torch.ones(2, 2)), torch.nn.Identity()])
 def test_what_cannot_be_set_says_what_to_do(name, advice, value):
@@ -114,6 +115,31 @@ def test_misspelt_settings(name, right):
     with pytest.raises(SettingError, match=f"Did you mean {right!r}"):
         setattr(net, name, 1)
     assert not hasattr(net, name)
+
+
+@pytest.mark.parametrize("name", ["bias", "init", "tau_logit"])
+def test_what_is_learnt_keeps_its_size(name):
+    net = sm.mRNN(graph(learnable_bias=True, learnable_init=True, learnable_tau="unit"), device="cpu", seed=0)
+    inp = torch.rand(2, 6, 2)
+    with pytest.raises(SettingError, match=rf"{name} of this network is a tensor of shape \(3,\)"):
+        setattr(net, name, torch.nn.Parameter(torch.zeros(4)))
+    before = net(inp)[0]
+    setattr(net, name, torch.nn.Parameter(getattr(net, name) + 0.1))
+    assert not torch.equal(net(inp)[0], before)
+
+
+def test_a_method_is_not_a_setting():
+    net = sm.mRNN(graph(), device="cpu", seed=0)
+    with pytest.raises(SettingError, match="weights is a method"):
+        net.weights = 3
+    net.forward = net.forward  # as tools that wrap it do
+
+
+def test_a_property_that_fails_says_why():
+    net = sm.mRNN(graph(), device="cpu", seed=0)
+    del net.dt
+    with pytest.raises(AttributeError, match="attribute 'dt'"):
+        net.step_parameters(), net.alpha, net.time_constants
 
 
 def test_settings_of_another_model():

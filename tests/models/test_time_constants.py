@@ -201,3 +201,17 @@ def test_set_time_constants(integrator):
     with pytest.raises(UnknownNameError, match="'c'"):
         net.set_time_constants({"c": 30.0})
     assert torch.equal(net.tau_logit, kept)
+
+
+@pytest.mark.parametrize("logit", [-14.0, -9.0, 0.0, 9.0, 14.0])
+def test_the_gradient_of_a_learnt_alpha_does_not_cancel_near_its_bounds(logit):
+    found = []
+    for dtype in (torch.float32, torch.float64):
+        g = sm.RegionGraph()
+        g.add_region("a", 2, learnable_tau=True)
+        net = sm.mRNN(g, device="cpu", dtype=dtype)
+        with torch.no_grad():
+            net.tau_logit.fill_(logit)
+        net.unit_alpha().sum().backward()
+        found.append(net.tau_logit.grad.double())
+    torch.testing.assert_close(*found, rtol=1e-5, atol=0)

@@ -94,6 +94,32 @@ def test_a_network_with_a_module_is_saved_by_its_name_and_state(tmp_path):
         sm.load(path, device="cpu", activation=torch.sin)
 
 
+class Scaled(nn.Module):
+    """A buffer, and one parameter under two names."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("scale", torch.tensor(1.0))
+        self.register_buffer("calls", torch.tensor(0))
+        self.first = self.again = nn.PReLU()
+
+    def forward(self, x):
+        return self.scale * torch.tanh(self.first(self.again(x)))
+
+
+def test_a_module_with_buffers_and_a_shared_parameter_is_saved_and_loaded(tmp_path):
+    net, path, inp = small(sm.mRNN, activation=Scaled()), tmp_path / "net.safetensors", torch.ones(2, 4, 3)
+    net.activation_module.scale.fill_(0.7)
+    net.save(path)
+    other = sm.load(path, device="cpu", activation=Scaled())
+    assert torch.equal(activity(other, inp), activity(net, inp))
+
+
+def test_a_module_that_torch_cannot_call_with_given_parameters_is_refused():
+    with pytest.raises(ActivationError, match="'DataParallel' fails on a tensor"):
+        small(sm.mRNN, activation=nn.DataParallel(nn.PReLU()))
+
+
 @pytest.mark.parametrize(
     "function",
     [
