@@ -240,9 +240,9 @@ class ColumnTable:
         texts, whole = values.to_pylist(), compute.match_substring_regex(values, WHOLE).to_pylist()
         pairs = zip(texts, whole, strict=True)
         exact = [w and float(t).is_integer() and abs(float(t)) < 2**53 for t, w in pairs]
-        wrong = np.array([not e for e in exact]) & floating
+        wrong = np.append(np.array([not e for e in exact]) & floating, False)[codes]
         if wrong.any():
-            row = int(np.argmax(np.append(wrong, False)[codes]))
+            row = int(np.argmax(wrong))
             raise ConnectomeError(
                 f"{self.location(row, column)}: the id {texts[int(codes[row])]} was written as a "
                 "floating-point number, so its last digits may be lost. Export the table again with ids as "

@@ -472,6 +472,9 @@ def decimal_sign(cells: Sequence[str], where: str) -> str:
     (',', '.')
     """
     commas = [cell for cell in cells if "," in cell]
+    number = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?|[+-]?\d+(,\d{3})+(\.\d*)?")
+    if not all(map(number.fullmatch, commas)):
+        return "."  # some are no numbers either way, which an error then says
     if not commas:
         return "."
     thousands = all(re.fullmatch(r"[+-]?[1-9]\d{0,2}(,\d{3})+", cell) for cell in commas)

@@ -12,7 +12,8 @@ import torch
 
 from helpers.common import refused
 from helpers.connectome_files import by_unit
-from sparse_mrnn.connectome import read_matrix
+from sparse_mrnn.connectome import read_matrix, read_table
+from sparse_mrnn.errors import ConnectomeError
 
 W = np.array([[0, 3.0, 0], [1, 0, 2], [0, 0, 0]])
 ABC = {("a", "b"): 3, ("b", "a"): 1, ("b", "c"): 2}
@@ -215,3 +216,20 @@ def test_many_columns_and_blocks_against_pandas(tmp_path):
     start = time.process_time()
     pd.read_csv(tmp_path / "n.csv", index_col=0)
     assert taken < 5 * (time.process_time() - start) + 0.5  # cell by cell it was 16 times as long
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [('""\n', "there are no numbers, only empty cells"), ("0\r\n0,0\r\n", "line 1: 1 columns, but most lines have 2"),
+     ("-0/5,1.5\n0,0\n", "the id 1.5 was written as a floating-point number")],
+)  # fmt: skip
+def test_small_files_that_the_fuzzer_found(tmp_path, text, message):
+    (tmp_path / "net.csv").write_text(text, newline="")
+    with pytest.raises(ConnectomeError, match=message):
+        read_matrix(tmp_path / "net.csv", orientation="target_source")
+
+
+def test_a_lone_comma_after_a_number_is_no_decimal_sign(tmp_path):
+    (tmp_path / "edges.csv").write_text("pre;post;n_syn\na;b;8\nb;a;3,\n")
+    with pytest.raises(ConnectomeError, match="line 3, column 'n_syn': '3,' is not a number"):
+        read_table(tmp_path / "edges.csv")

@@ -325,6 +325,8 @@ def oracle_flywire(folder: Path) -> Any:
     columns = ("pre_root_id", "post_root_id", "syn_count")
     head, rows = read_csv((folder / "connections.csv").read_bytes(), ",", columns)
     weights = expected(head, rows, columns)["weights"] if rows else {}
+    neurons.pop("0", None)  # CAVE's root id of what is not segmented
+    weights = {ends: weight for ends, weight in weights.items() if "0" not in ends}
     transmitters = {"ach": 1, "gaba": -1, "": 0}
     try:
         signs = {unit: transmitters[row["nt_type"].lower()] for unit, row in neurons.items()}

@@ -165,6 +165,8 @@ def _layout(file: Path, table: list[list[str]], count: int, quoted: bool) -> Lay
     widths = [len(cells) for cells in table]
     full = width = max(widths[1:] or widths, key=lambda n: (widths.count(n), n))
     filled = max((k for cells in table for k, cell in enumerate(cells, start=1) if cell), default=0)
+    if not filled:
+        raise ConnectomeError(f"{file}: there are no numbers, only empty cells.")
     if filled < width:  # Excel's trailing columns
         table, width = [cells[:filled] for cells in table], filled
     titles = 0
@@ -178,7 +180,7 @@ def _layout(file: Path, table: list[list[str]], count: int, quoted: bool) -> Lay
     firsts = [cells[0] for cells in rest if cells]
     if len(head) == width - 1 and rest:  # R's, whose names of rows have no header
         counted = [str(k) for k in range(1, len(firsts) + 1)]
-        if texts_below or firsts in (counted, list(head[: len(firsts)])):
+        if texts_below or (len(head) > 1 and firsts in (counted, list(head[: len(firsts)]))):
             return replace(at, header=head, names=True)
     if len(head) != width and any(text):
         problem = f"the line of names has {len(head)} cells, but most lines have {width}"
