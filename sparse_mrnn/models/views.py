@@ -18,7 +18,7 @@ class ParameterViews:
     the flat parameter gets other data, or is replaced (``load_state_dict(assign=True)``), the views follow;
     if a view gets other data, that part of the flat parameter takes its values.
 
-    A copied network has no views: this object copies to None.
+    In a copy of a network and its optimiser together, the views are those of the copied optimiser.
 
     Parameters
     ----------
@@ -36,8 +36,13 @@ class ParameterViews:
         self._address = 0  # of the flat data that the views share
         self._handles: list[RemovableHandle] = []
 
-    def __reduce__(self) -> Any:
-        return type(None), ()
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_handles": [], "_address": 0}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        if self._values is not None:
+            self._share(self._values)
 
     def are_neighbours(self, trainable: Sequence[Hashable]) -> bool:
         """Return True if the projections of each view follow one another, view after view, in this order."""

@@ -2,6 +2,7 @@
 
 import copy
 import io
+import pickle
 
 import pytest
 import torch
@@ -307,3 +308,23 @@ def test_groups_where_no_synapse_is_trained_by_itself(kind):
             optimizer.step()
         trained.append(torch.cat([p.detach().flatten() for p in net.parameters()]))
     torch.testing.assert_close(*trained, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("how", [copy.deepcopy, lambda pair: pickle.loads(pickle.dumps(pair))])
+def test_a_network_copied_with_its_optimiser_is_trained_by_the_copy(how):
+    net = build()
+    optimizer = torch.optim.Adam(parameter_groups(net, dict.fromkeys(KEYS, {"lr": 0.1})), lr=0.01)
+
+    def step(net, optimizer):
+        optimizer.zero_grad()
+        loss(net).backward()
+        optimizer.step()
+        return net.rec.values.detach().clone()
+
+    step(net, optimizer)
+    other, copied = how((net, optimizer))
+    for _ in range(2):
+        assert torch.equal(step(net, optimizer), step(other, copied))
+    kept = other.rec.values.detach().clone()
+    step(net, optimizer)
+    assert torch.equal(other.rec.values, kept)
