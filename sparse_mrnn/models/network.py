@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 import warnings
@@ -9,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple, cast
+from typing import Any, ClassVar, Literal, NamedTuple, Self, cast
 
 import networkx as nx
 import numpy as np
@@ -505,6 +506,13 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
     def _region_alpha(self, region: Region) -> float | np.ndarray[Any, Any]:
         """alpha of a region, one number or one per unit; 1 without a time constant."""
         return 1.0
+
+    @ordinary_tensors()
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        copied = self.__class__.__new__(self.__class__)
+        memo[id(self)] = copied
+        copied.__setstate__(copy.deepcopy(self.__dict__, memo))  # type: ignore[no-untyped-call]
+        return copied
 
     @ordinary_tensors()
     def _apply(self, fn: Any, recurse: bool = True) -> mRNNBase:

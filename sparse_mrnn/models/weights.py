@@ -620,6 +620,13 @@ class SparseWeights(FixedTensors):
     def misfits(self, saved: Mapping[str, Tensor], prefix: str) -> list[str]:
         """Say, in torch's words, why some entries of a state dict cannot be loaded, before any is."""
         found = []
+        pruned = {name: entry for name, entry in saved.items() if name.endswith("_orig")}
+        for name, entry in pruned.items():  # of torch.nn.utils.prune: what it was made of has the same size
+            own = self._parameters.get(name)
+            if own is not None and entry.shape != own.shape:
+                shapes = f"copying a param with shape {entry.shape} from checkpoint"
+                found.append(f"size mismatch for {prefix}{name}: {shapes}, the shape here is {own.shape}.")
+        saved = {**saved, **{name.removesuffix("_orig"): entry for name, entry in pruned.items()}}
         for name, (length, kind) in self.expected_entries(saved).items():
             if name in saved and saved[name].is_floating_point() != kind.is_floating_point:
                 found.append(computed(f"{prefix}{name}", saved[name], kind))

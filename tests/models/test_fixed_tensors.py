@@ -6,6 +6,7 @@ import io
 import numpy as np
 import pytest
 import torch
+import torch.nn.utils.prune
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import sparse_mrnn as sm
@@ -147,6 +148,20 @@ def test_parts_that_belong_together_are_loaded_together(left_out, message, stric
     with pytest.raises(RuntimeError, match=message):
         other.load_state_dict(state_without(net, left_out), strict=strict)
     assert all(torch.equal(tensor, before[name]) for name, tensor in own_entries(other.rec).items())
+
+
+def test_a_pruned_network_takes_the_state_dict_of_one_pruned_alike():
+    nets = [network(seed) for seed in (0, 0, 5)]
+    for net in nets:
+        torch.nn.utils.prune.l1_unstructured(net.rec, "values", 0.5)
+    with torch.no_grad():
+        nets[0].rec.values_orig.mul_(0.7)
+    nets[1].load_state_dict(nets[0].state_dict())
+    assert torch.equal(output(nets[1]), output(nets[0]))
+    before = {name: tensor.clone() for name, tensor in own_entries(nets[2].rec).items()}
+    with pytest.raises(RuntimeError, match="size mismatch for rec.values_orig"):
+        nets[2].load_state_dict(nets[0].state_dict())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in own_entries(nets[2].rec).items())
 
 
 @pytest.mark.parametrize("name", ["col", "ptr", "order", "values", "sign", "gain_index", "perm"])

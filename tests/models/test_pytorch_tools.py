@@ -74,6 +74,12 @@ def built_in_inference_mode():
         net.double().float()
     trains(net)
     trains(copy.deepcopy(net))
+    for model in (sm.mRNN, sm.ElmanmRNN):
+        with torch.inference_mode():
+            other = copy.deepcopy(small(model))
+        out = other(torch.ones(2, 4, other.layout("input").n, dtype=other.dtype))
+        (out if model is sm.ElmanmRNN else out[1]).square().sum().backward()
+        assert other.rec.values.grad.abs().sum() > 0
     with torch.inference_mode():
         net.load_state_dict(network().state_dict())
     trains(net)
@@ -174,7 +180,7 @@ def jacobian_of_autograd():
 WORKS = {
     "`copy.deepcopy`, pickle": deepcopy_after_a_pass,
     "`inference_mode`, then training": inference_mode_and_then_training,
-    "built, moved or given a state dict in `inference_mode`": built_in_inference_mode,
+    "built, moved, copied or given a state dict in `inference_mode`": built_in_inference_mode,
     "`sparse_mrnn.load` in `inference_mode`": loaded_in_inference_mode,
     '`with torch.device("meta")` around, `device="cpu"` given': default_device,
     '`nn.utils.prune` on `net.rec`, "values"': pruning,

@@ -313,7 +313,7 @@ def test_groups_where_no_synapse_is_trained_by_itself(kind):
 @pytest.mark.parametrize("how", [copy.deepcopy, lambda pair: pickle.loads(pickle.dumps(pair))])
 def test_a_network_copied_with_its_optimiser_is_trained_by_the_copy(how):
     net = build()
-    optimizer = torch.optim.Adam(parameter_groups(net, dict.fromkeys(KEYS, {"lr": 0.1})), lr=0.01)
+    optimizer = torch.optim.Adam(parameter_groups(net, {key: {"lr": 0.1} for key in KEYS}), lr=0.01)
 
     def step(net, optimizer):
         optimizer.zero_grad()
