@@ -248,7 +248,8 @@ class ColumnTable:
                 "floating-point number, so its last digits may be lost. Export the table again with ids as "
                 f"integers or text (pandas: dtype={{{column!r}: 'int64'}}, or 'Int64' with gaps)."
             )
-        texts = [str(int(float(t))) if f else t for t, f in zip(texts, floating.tolist(), strict=True)]
+        cells = zip(texts, exact, floating.tolist(), strict=True)
+        texts = [str(int(float(t))) if f and e else t for t, e, f in cells]
         unified = pa.array(texts, pa.string()).dictionary_encode()
         index = np.append(unified.indices.to_numpy(), -1).astype(np.int32)
         return unified.dictionary, index[codes]

@@ -130,7 +130,7 @@ def _arrays(weights: SparseWeights, base: bool) -> tuple[SynapseArrays, NDArray[
         return (units.cpu().numpy() - np.repeat(first, lengths)).astype(np.int32)
 
     found = SynapseArrays(local(table.row, extents[:, 2]), local(table.col, extents[:, 4]), values.numpy())
-    return found, found.values * sign.cpu().numpy() < 0
+    return found, np.sign(found.values) * sign.cpu().numpy() < 0
 
 
 def _uniform(values: NDArray[np.float64]) -> Any:

@@ -479,13 +479,18 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
             kept |= {"rec.sign": self.weights("recurrent").sign, "inp.sign": self.weights("input").sign}
             state_dict.update({prefix + name: tensor for name, tensor in kept.items() if name in own})
         if "_extra_state" in own:
-            self._refuse_computed_structure(own)
+            self.check_structure(own)
         self._known = dict(self.named_parameters())
         self._load_fixed(state_dict, prefix, *args)
         super()._load_from_state_dict(state_dict, prefix, *args)  # type: ignore[no-untyped-call]
 
-    def _refuse_computed_structure(self, state: Mapping[str, Any]) -> None:
-        """Refuse synapses that are not those the state dict says it has: the mean of two networks', say."""
+    def check_structure(self, state: Mapping[str, Any]) -> None:
+        """Refuse synapses that are not those the state dict says it has: the mean of two networks', say.
+
+        Raises
+        ------
+        StateDictError
+        """
         expected = decode(state["_extra_state"]).get("structure")
         for part, weights in (("rec", self.rec), ("inp", self.inp)):
             given = {k.removeprefix(f"{part}."): v for k, v in state.items() if k.startswith(f"{part}.")}

@@ -622,10 +622,10 @@ class SparseWeights(FixedTensors):
         found = []
         pruned = {name: entry for name, entry in saved.items() if name.endswith("_orig")}
         for name, entry in pruned.items():  # of torch.nn.utils.prune: what it was made of has the same size
-            own = self._parameters.get(name)
-            if own is not None and entry.shape != own.shape:
+            here = self._parameters.get(name)
+            if here is not None and entry.shape != here.shape:
                 shapes = f"copying a param with shape {entry.shape} from checkpoint"
-                found.append(f"size mismatch for {prefix}{name}: {shapes}, the shape here is {own.shape}.")
+                found.append(f"size mismatch for {prefix}{name}: {shapes}, the shape here is {here.shape}.")
         saved = {**saved, **{name.removesuffix("_orig"): entry for name, entry in pruned.items()}}
         for name, (length, kind) in self.expected_entries(saved).items():
             if name in saved and saved[name].is_floating_point() != kind.is_floating_point:

@@ -170,6 +170,9 @@ def load_checkpoint(
         every = root.state_dict(keep_vars=True)
         own = {name: value for name, value in every.items() if isinstance(value, Tensor)}
         check_state(root, own, state)
+        for name, net in _networks(root):
+            prefix = f"{name}.".lstrip(".")
+            net.check_structure({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
         if unlike := saved.extra.keys() ^ (every.keys() - own.keys()):
             raise SavedFileError(f"extra state: {min(unlike)!r} is not in both the file and the network")
         state |= {name: unpack(value, tensors) for name, value in saved.extra.items()}

@@ -221,6 +221,7 @@ def test_many_columns_and_blocks_against_pandas(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [('""\n', "there are no numbers, only empty cells"), ("0\r\n0,0\r\n", "line 1: 1 columns, but most lines have 2"),
+     ("to/from,n0\nn0, ,0\n", "the line of names has 2 cells, but most lines have 3"),
      ("-0/5,1.5\n0,0\n", "the id 1.5 was written as a floating-point number")],
 )  # fmt: skip
 def test_small_files_that_the_fuzzer_found(tmp_path, text, message):

@@ -323,6 +323,8 @@ def oracle_text(folder: Path) -> Any:
         labels, firsts = rows[0][1:], [row[0] for row in rows[1:]]
         if rows[0][0] != "to/from" or not all(name.startswith("n") for name in labels + firsts):
             return None
+        if any(any(row[len(labels) + 1 :]) for row in rows[1:]):
+            raise InvalidInputError("a line is longer than that of names")
         if not set(labels) & set(firsts) or len(labels) != len(firsts):
             return None  # two regions
         if set(firsts) != set(labels):

@@ -521,6 +521,7 @@ def forged(path, change):
         lambda h, t: h["noise"]["rnn"].update({"dict": [["device", "cpu"], ["seeds", ["a", 1]], ["inputs", 1], ["units", 2]]}),
         lambda h, t: t["state.rnn.rec.col"].fill_(99),
         lambda h, t: t["state.rnn._extra_state"].fill_(7),
+        lambda h, t: t["state.rnn.rec.col"].__setitem__(0, 1 - t["state.rnn.rec.col"][0]) if t["state.rnn.rec.col"][0] < 2 else t["state.rnn.rec.col"].sub_(1),
         lambda h, t: t.pop("state.rnn.rec.col"),
     ],
 )

@@ -72,7 +72,7 @@ def read_graphml_file(file: Path) -> AttributedGraph:
 
 class _Parser:
     def __init__(self, file: Path) -> None:
-        self.file, self.parser = file, expat.ParserCreate()
+        self.file, self.parser = file, expat.ParserCreate(namespace_separator=" ")
         self.parser.buffer_text = True
         self.graph, self.graphs = AttributedGraph(), 0
         self.keys: dict[tuple[str, str], Key] = {}  # by kind of element and id
@@ -140,7 +140,7 @@ class _Parser:
         return text
 
     def _start(self, tag: str, attributes: dict[str, str]) -> None:
-        tag = tag.rpartition(":")[2]
+        tag = tag.rpartition(" ")[2]  # without its namespace
         if self.data is not None:
             self._start_in_data(tag)
             return

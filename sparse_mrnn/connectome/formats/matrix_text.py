@@ -180,7 +180,9 @@ def _layout(file: Path, table: list[list[str]], count: int, quoted: bool) -> Lay
     firsts = [cells[0] for cells in rest if cells]
     if len(head) == width - 1 and rest:  # R's, whose names of rows have no header
         counted = [str(k) for k in range(1, len(firsts) + 1)]
-        if texts_below or (len(head) > 1 and firsts in (counted, list(head[: len(firsts)]))):
+        cornered = any(sign in head[0] for sign in "/\\>")  # it says what rows and columns are
+        alike = len(head) > 1 and firsts in (counted, list(head[: len(firsts)]))
+        if alike or (texts_below and not cornered):
             return replace(at, header=head, names=True)
     if len(head) != width and any(text):
         problem = f"the line of names has {len(head)} cells, but most lines have {width}"

@@ -125,7 +125,8 @@ def _import(
         ends = [(names[s], names[t]) for s, t in zip(source.tolist(), target.tolist(), strict=True)]
         numbers = _numbers(weight, attributes, ends, label)
     defaults: dict[str, Any] = {"name": name}
-    if numbers is not None and not options.get("counts") and ((numbers < 0) | (numbers % 1 > 0)).any():
+    real = numbers is not None and bool(((numbers < 0) | (numbers != np.floor(numbers))).any())
+    if real and not options.get("counts"):
         defaults |= REAL
         notes.append("weights are real numbers, not counts, so they are not scaled unless you say so")
     settings = ImportSettings.of(options, **defaults)
