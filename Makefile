@@ -53,7 +53,7 @@ bench-gpu: .venv/run ## the same on a CUDA device; writes docs/benchmarks-gpu.md
 gpu-report: ## on a machine with a GPU, with its own Python and torch and no network; WHEELS=folder of missing wheels
 	$(PYTHON) benchmarks/gpu_report.py --device cuda --out gpu-report $(if $(WHEELS),--wheels $(WHEELS))
 
-figures: .venv/run ## redraw the figures of the docs from real runs; FLYVIS=fib25-fib19_v2.2.json (and ENSEMBLE=ensemble_0000.npz) for those of the fly, too
+figures: .venv/run ## redraw the figures of the docs from real runs; FLYVIS=fib25-fib19_v2.2.json (and ENSEMBLE=ensemble_0000.npz) for those of the fly, too; and with wormneuroatlas installed that of the worm's responses
 	$(BIN)/python docs/figures/make_figures.py
 	$(BIN)/python docs/figures/tutorial_figures.py
 	$(BIN)/python docs/figures/gallery_figures.py
@@ -63,6 +63,7 @@ figures: .venv/run ## redraw the figures of the docs from real runs; FLYVIS=fib2
 	$(BIN)/python docs/figures/currents.py
 	$(BIN)/python docs/figures/mechanism_currents.py
 	$(BIN)/python docs/figures/mechanism_connectome.py
+	if $(BIN)/python -c 'import sys, importlib.util as u; sys.exit(not u.find_spec("wormneuroatlas"))'; then $(BIN)/python docs/figures/worm_propagation.py; fi
 	$(BIN)/python docs/figures/analysis_figures.py
 	$(BIN)/python docs/figures/spectral_figures.py
 	$(BIN)/python docs/figures/architecture.py
