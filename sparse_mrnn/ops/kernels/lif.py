@@ -17,7 +17,7 @@ from numba import njit, prange
 from sparse_mrnn.ops.kernels.loop import loop
 
 TILE = 512
-"""Units of a tile: their states and parameters take 24 KiB in float32."""
+"""Units of a tile: their states and parameters take 26 KiB in float32."""
 CHUNK = 4096
 """Units that a thread takes at a time; a multiple of `TILE`."""
 
@@ -91,15 +91,27 @@ def _add_events(  # pragma: no cover - compiled
 # ---------------------------------------------------------------- a block of steps
 
 
+@njit(cache=True)
+def _copy(source, to):  # pragma: no cover - compiled
+    """Copy a row: a loop, which unlike the assignment of a slice uses vector instructions."""
+    for i in range(len(source)):
+        to[i] = source[i]
+
+
 @njit(cache=True, error_model="numpy")
-def _advance_tile(  # pragma: no cover - compiled
-    v, g, refractory, current, fired, rest, keep_v, keep_g, feed, tonic, threshold, reset, dead, jump, freeze
-):
-    """Advance the units of a tile by one step, empty ``current``, and return True if some have fired."""
-    zero = v.dtype.type(0)
-    one = v.dtype.type(1)
-    some = np.uint8(0)
-    for i in range(len(v)):
+def _advance_tile(work, jump, freeze):  # pragma: no cover - compiled
+    """Advance the units of a tile by one step; return how many have fired.
+
+    All arrays lie in one, so that the compiler sees that they do not overlap, and uses vector instructions.
+    """
+    zero, one = work.dtype.type(0), work.dtype.type(1)
+    v, g, refractory = work[:TILE], work[TILE : 2 * TILE], work[2 * TILE : 3 * TILE]
+    current, fired = work[3 * TILE : 4 * TILE], work[4 * TILE : 5 * TILE]
+    rest, keep_v, keep_g = work[5 * TILE : 6 * TILE], work[6 * TILE : 7 * TILE], work[7 * TILE : 8 * TILE]
+    feed, tonic, threshold = work[8 * TILE : 9 * TILE], work[9 * TILE : 10 * TILE], work[10 * TILE : 11 * TILE]
+    reset, dead = work[11 * TILE : 12 * TILE], work[12 * TILE : 13 * TILE]
+    count = np.int32(0)
+    for i in range(TILE):
         now, synaptic, left, arrived = v[i], g[i], refractory[i], current[i]
         free = left <= zero
         new = rest[i] + keep_v[i] * (now - rest[i]) + feed[i] * synaptic + tonic[i]
@@ -112,10 +124,9 @@ def _advance_tile(  # pragma: no cover - compiled
         v[i] = reset[i] if spike else new
         g[i] = zero if spike and freeze else decayed
         refractory[i] = dead[i] if spike else (zero if free else left - one)
-        current[i] = zero
-        fired[i] = spike
-        some |= np.uint8(spike)
-    return some > 0
+        fired[i] = one if spike else zero
+        count += np.int32(spike)
+    return count
 
 
 @njit(cache=True)
@@ -126,20 +137,28 @@ def _advance_rows(  # pragma: no cover - compiled
 
     A spike is written as step within the block * units + unit, tile by tile.
     """
-    v, g, refractory = states
     drive_units, drive_ptr, drive_window, drive_key, levels, level_ptr, drive_least, drive_weight = events
-    n, slots, count = v.shape[1], ring.shape[1], 0
+    n, slots, written = ring.shape[2], ring.shape[1], 0
     words, counts = np.empty(TILE + 8, np.uint32), np.empty(TILE, np.int32)
-    fired = np.empty(TILE, np.uint8)
-    tile = begin
-    while tile < end:
+    work = np.empty(13 * TILE, ring.dtype)
+    for tile in range(begin, end, TILE):
         stop = min(end, tile + TILE)
-        own = slice(tile, stop)
-        one = v[trial, own], g[trial, own], refractory[trial, own]
-        parameters = units[:, own]
+        size = stop - tile
+        if size < TILE:
+            work[:] = 0
+            work[10 * TILE : 11 * TILE] = np.inf  # threshold of places without a unit
+        for k in range(3):
+            _copy(states[k][trial, tile:stop], work[k * TILE : k * TILE + size])
+        for k in range(8):
+            _copy(units[k, tile:stop], work[(5 + k) * TILE : (5 + k) * TILE + size])
+        v, fired = work[:size], work[4 * TILE : 4 * TILE + size]
+        current = work[3 * TILE : 3 * TILE + size]
         for s in range(block):
             step = first + s
-            current = ring[trial, step % slots, own]
+            arriving = ring[trial, step % slots, tile:stop]
+            _copy(arriving, current)
+            for i in range(size):
+                arriving[i] = 0
             for d in range(len(drive_weight)):
                 if drive_window[d, 0] <= step < drive_window[d, 1]:
                     targets = drive_units[drive_ptr[d] : drive_ptr[d + 1]]
@@ -149,26 +168,23 @@ def _advance_rows(  # pragma: no cover - compiled
                         drive_least[d], drive_weight[d], tile, current, words, counts,
                     )
             if extra.shape[1]:
-                more = extra[trial, own]
-                for i in range(len(more)):
+                more = extra[trial, tile:stop]
+                for i in range(size):
                     current[i] += more[i]
-            hit = fired[: stop - tile]
-            some = _advance_tile(
-                one[0], one[1], one[2], current, hit, parameters[0], parameters[1], parameters[2],
-                parameters[3], parameters[4], parameters[5], parameters[6], parameters[7], jump, freeze,
-            )
+            count = _advance_tile(work, jump, freeze)
             if len(held):
-                for i in range(stop - tile):
+                for i in range(size):
                     if not np.isnan(held[tile + i]):
-                        one[0][i] = held[tile + i]
-                        hit[i] = 0
-            if some:
-                for i in range(stop - tile):
-                    if hit[i] and not (len(silent) and silent[tile + i]):
-                        spikes[count] = s * n + tile + i
-                        count += 1
-        tile = stop
-    return count
+                        v[i] = held[tile + i]
+                        fired[i] = 0
+            if count:
+                for i in range(size):
+                    if fired[i] > 0 and not (len(silent) and silent[tile + i]):
+                        spikes[written] = s * n + tile + i
+                        written += 1
+        for k in range(3):
+            _copy(work[k * TILE : k * TILE + size], states[k][trial, tile:stop])
+    return written
 
 
 @njit(cache=True)
