@@ -27,6 +27,7 @@ from sparse_mrnn.declaration.projections import (
     PROJECTION_SIGNS,
     Projection,
     ProjectionKey,
+    check_drawn_delays,
     check_low_rank,
     kept,
     pair_of,
@@ -264,6 +265,7 @@ class RegionGraph(nx.MultiDiGraph):
         trainable: bool = True,
         self_connections: bool = True,
         delay: float | None = None,
+        delay_std: float = 0.0,
         share: str | Any = None,
         gain: float = 1.0,
         bounds: tuple[float | None, float | None] | None = None,
@@ -298,6 +300,10 @@ class RegionGraph(nx.MultiDiGraph):
         delay : float, optional
             Conduction delay, ms: activity arrives so much later, at least one time step. Default:
             one time step.
+        delay_std : float
+            Standard deviation of delays, ms, one drawn for each synapse from a normal distribution around
+            ``delay``, rounded to time steps, and drawn again while that is below one. What is drawn follows
+            from the names of the projection and the numbers of both units, whatever the seed.
         share : {"projection", "source", "target"}, name or labels, optional
             Weights are fixed base values (``weights``, or what the initialiser draws) times learnt gains: one
             for the projection, one per source or target unit, one for all projections that give the same
@@ -339,8 +345,9 @@ class RegionGraph(nx.MultiDiGraph):
         if len(given) > 1:
             raise GraphError(f"{label}: {' and '.join(given)} exclude each other; give one.")
         plain = {"sign": sign, "trainable": trainable, "self_connections": self_connections}
-        plain |= {"delay": delay, "rank": rank, **more}
+        plain |= {"delay": delay, "delay_std": delay_std, "rank": rank, **more}
         settings = checked(PROJECTION_FIELDS, label, plain)
+        check_drawn_delays(label, settings, src["kind"])
         attrs: dict[str, Any] = kept(settings)
         attrs |= {name: value for name, value in ways.items() if value is not None}
         signs = np.empty(0, dtype=np.int8)
@@ -380,7 +387,7 @@ class RegionGraph(nx.MultiDiGraph):
     def add_projections(
         self, weights: Any, *, key: str = "default", sign: str = "inherit", trainable: bool = True,
         share: str | None = None, gain: float = 1.0, bounds: tuple[float | None, float | None] | None = None,
-        delay: float | None = None,
+        delay: float | None = None, delay_std: float = 0.0,
     ) -> None:
         """Add explicit synapses between all recurrent units: a projection for each pair of regions with any.
 
@@ -390,15 +397,16 @@ class RegionGraph(nx.MultiDiGraph):
         ----------
         weights : array or scipy sparse array, shape (units, units)
             Entry (i, j) is from unit j to unit i, in unit order: region after region.
-        key, sign, trainable, share, gain, bounds, delay
+        key, sign, trainable, share, gain, bounds, delay, delay_std
             Of every projection, as in `add_projection`; so are the errors. Labels are for `add_projection`
             only.
         """
         self._check_open()
         regions, label = self.regions(), f"projections (key {key!r})"
         ptr = np.cumsum([0, *(region.n for region in regions)])
-        given = {"sign": sign, "trainable": trainable, "delay": delay}
+        given = {"sign": sign, "trainable": trainable, "delay": delay, "delay_std": delay_std}
         settings = checked(PROJECTION_FIELDS, label, given)
+        check_drawn_delays(label, settings, "recurrent")
         none = np.empty(0, dtype=np.int8)
         signs = np.concatenate([none, *(source_signs(settings["sign"], region) for region in regions)])
         shape = (int(ptr[-1]), int(ptr[-1]))

@@ -8,14 +8,11 @@ is cut. Counts follow from words by the inverse of their distribution function, 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sparse_mrnn.errors import ConfigError
-
-MOST = 10_000
-"""Largest mean of a Poisson count; from there on a normal number is as good."""
 Words = NDArray[np.uint32]
 
 
@@ -44,18 +41,25 @@ class Levels:
 
     @classmethod
     def poisson(cls, mean: float) -> Levels:
-        """Make the levels of a Poisson distribution.
-
-        Raises
-        ------
-        ConfigError
-            If the mean is negative or above `MOST`.
-        """
+        """Make the levels of a Poisson distribution."""
         from scipy.special import pdtr
 
-        if not 0 <= mean <= MOST:
-            raise ConfigError(f"a Poisson count of mean {mean:g} a time step; use 0 to {MOST}.")
         return cls.of(pdtr(np.arange(int(mean + 40 * np.sqrt(mean) + 40)), mean))
+
+    @classmethod
+    def normal(cls, mean: float, std: float) -> Levels:
+        """Make the levels of a normal number that is rounded, and drawn again while that is below 1."""
+        from scipy.special import ndtr
+
+        last = max(1, int(mean + 8 * std + 2))
+        bounds = (np.arange(last + 1) + 0.5 - mean) / std
+        below = ndtr(bounds[0])
+        return cls.of(np.append((ndtr(bounds[1:]) - below) / (1 - below), 1.0), least=1)
+
+    @property
+    def most(self) -> int:
+        """Largest number that is drawn."""
+        return self.least + len(self.levels)
 
     def counts(self, words: Words) -> NDArray[np.int64]:
         """Return the numbers that words stand for."""
@@ -82,7 +86,8 @@ def words(units: ArrayLike, step: ArrayLike, trial: ArrayLike, key: Words) -> Wo
         c0, c1, c2, c3 = (second >> shift) ^ c1 ^ k0, second & low, (first >> shift) ^ c3 ^ k1, first & low
         k0, k1 = (k0 + np.uint64(0x9E3779B9)) & low, (k1 + np.uint64(0xBB67AE85)) & low
     which = (unit % np.uint64(4)).astype(np.intp)
-    return np.choose(which, (c0, c1, c2, c3)).astype(np.uint32)
+    found: Any = np.choose(which, (c0, c1, c2, c3)).astype(np.uint32)
+    return found  # type: ignore[no-any-return]
 
 
 def key_of(seeds: np.random.SeedSequence) -> Words:

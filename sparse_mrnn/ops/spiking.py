@@ -7,6 +7,7 @@ saved, and what is delivered again if weights change (docs/decisions/0035-spikin
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,12 +18,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sparse_mrnn.ops import kernels
-from sparse_mrnn.ops.delays import StreamingProduct
+from sparse_mrnn.ops.delays import StreamingProduct, SynapticDelays
 from sparse_mrnn.ops.noise import StreamingNoise
 from sparse_mrnn.ops.pattern import Pattern
 from sparse_mrnn.ops.philox import Levels, Words
 from sparse_mrnn.ops.step import Currents, Parameters, States, Step, add_current
-from sparse_mrnn.ops.stream import HeldStates, Stepper
+from sparse_mrnn.ops.stream import Stepper
 
 BAND = 256
 """Time steps of a compiled call at most: after each, interrupts and checkpoints are looked for."""
@@ -33,34 +34,6 @@ NARROW = 2**16
 
 Spikes = NDArray[np.int64]
 """Spikes in their order, shape (spikes, 3): step, trial, unit."""
-
-
-@dataclass(frozen=True, eq=False)
-class SynapticDelays:
-    """Delay of each synapse in steps: ``least`` of its block, and more where it is drawn.
-
-    Block k has the values ``ptr[k]:ptr[k + 1]`` and, if it has ``levels``, a delay of each synapse drawn by
-    the words of its units under ``keys[k]``.
-    """
-
-    ptr: NDArray[np.int64]
-    drawn: tuple[Levels, ...]
-    keys: Words
-
-    @property
-    def least(self) -> NDArray[np.int64]:
-        """Shortest delay of each block."""
-        return np.array([levels.least for levels in self.drawn], dtype=np.int64)
-
-    @property
-    def shortest(self) -> int:
-        """Shortest delay of all."""
-        return int(self.least.min(initial=1) if not len(self.drawn) else self.least.min())
-
-    @property
-    def longest(self) -> int:
-        """Longest delay of all."""
-        return max((levels.least + len(levels.levels) for levels in self.drawn), default=1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,15 +63,31 @@ def packed(drives: Sequence[PoissonDrive], dtype: Any) -> tuple[Any, ...]:
     keys = np.array([drive.key for drive in drives], np.uint32).reshape(-1, 2)
     least = np.array([each.least for each in levels], np.int64)
     weights = np.array([drive.weight for drive in drives], dtype)
-    units, unit_ptr = joined([drive.units for drive in drives], np.int64)
-    return units, unit_ptr, windows, keys, *joined([each.levels for each in levels], np.uint32), least, weights
+    units = joined([drive.units for drive in drives], np.int64)
+    return *units, windows, keys, *joined([each.levels for each in levels], np.uint32), least, weights
+
+
+class SpikingStep(Step):
+    """The step of integrate-and-fire units, as `kernels.lif` computes it; its states are v, g, refractory.
+
+    With ``jump``, the current is added to v; with ``freeze``, g is kept while refractory, and 0 after a
+    spike.
+    """
+
+    spiking = True
+    jump = False
+    freeze = False
+
+    @abstractmethod
+    def units(self, parameters: Parameters, like: Tensor) -> Tensor:
+        """Return the parameters of each unit as the kernel takes them, shape (8, units)."""
 
 
 class SpikeDelivery:
     """The recurrent product of a spiking network: the synapses by source, and the latest spikes.
 
-    It has the interface of `StreamingProduct` as far as a simulation uses it; h, the source, has shape (units,
-    batch). Columns take 6 bytes a synapse in float32, and one more if delays differ.
+    It has the interface of `StreamingProduct` as far as a simulation uses it; h, the source, has shape
+    (units, batch). Columns take 6 bytes a synapse in float32, and one more if delays differ.
     """
 
     def __init__(self, pattern: Pattern, perm: Tensor | None, delays: SynapticDelays, h: Tensor) -> None:
@@ -122,16 +111,17 @@ class SpikeDelivery:
         shares = np.linspace(0, len(col), bands + 1)[1:-1]  # of as many synapses each
         limits = np.concatenate([[0], np.searchsorted(crow, shares), [rows]]).astype(np.int64)
         narrow = int(np.diff(limits).max()) <= NARROW
-        own, delays = self.delays, self.longest if self.longest != self.shortest else 0
+        own, differ = self.delays, self.longest != self.shortest
         perm = np.empty(0, np.int32) if self.perm is None else self.perm.numpy()
-        levels = [np.empty(0, np.uint32), *(each.levels for each in own.drawn)]
-        level_ptr = np.cumsum([0, *(len(each.levels) for each in own.drawn)])
+        levels = [np.empty(0, np.uint32), *(each.levels for each in own.levels)]
+        level_ptr = np.cumsum([0, *(len(each.levels) for each in own.levels)])
+        least = np.array([each.least for each in own.levels], dtype=np.int64)
         pointers = np.zeros((bands, columns + 1), dtype=np.int64)
         row_of = np.empty(len(col), dtype=np.uint16 if narrow else np.int32)
         weights = np.empty(len(col), dtype=values.dtype)
-        delay_of = np.empty(len(col) if delays else 0, dtype=np.uint8 if self.longest < 256 else np.uint16)
+        delay_of = np.empty(len(col) if differ else 0, dtype=np.uint8 if self.longest < 256 else np.uint16)
         self.kernels.by_column.of(len(col))(
-            limits, crow, col, values, perm, own.ptr, own.least, np.concatenate(levels), level_ptr, own.keys,
+            limits, crow, col, values, perm, own.ptr, least, np.concatenate(levels), level_ptr, own.keys,
             pointers, row_of, weights, delay_of,
         )
         return limits, pointers, row_of, weights, delay_of
@@ -171,35 +161,34 @@ class SpikeDelivery:
 
     def state(self) -> dict[str, Tensor]:
         """The latest spikes, at steps before the present."""
-        return {"spikes": torch.from_numpy(self.spikes - [self.now, 0, 0])}
+        return {"spikes": torch.from_numpy(self.spikes - np.array([self.now, 0, 0]))}
 
     def load(self, state: dict[str, Tensor], steps: int) -> None:
         """Take over the latest spikes after ``steps`` steps."""
         self.now = steps
-        self.spikes = state["spikes"].numpy() + [steps, 0, 0]
+        self.spikes = state["spikes"].numpy() + np.array([steps, 0, 0])
         self.deliver_again()
 
 
 class SpikingStepper(Stepper):
     """The states of a spiking network and how to advance them, many steps at a time.
 
-    ``units``, shape (8, units), and the flags ``jump`` and ``freeze`` are as `kernels.lif.advance` takes
-    them. States and h are kept by trials.
+    States and h lie trial by trial in memory.
     """
 
     def __init__(
-        self, step: Step, parameters: Parameters, states: States, h: Tensor, recurrent: SpikeDelivery,
-        inputs: StreamingProduct, units: Tensor, *, jump: bool, freeze: bool,
-        noise: StreamingNoise | None = None,
+        self, step: SpikingStep, parameters: Parameters, states: States, h: Tensor, recurrent: SpikeDelivery,
+        inputs: StreamingProduct, *, noise: StreamingNoise | None = None,
     ) -> None:
         super().__init__(step, parameters, states, h, recurrent, inputs, noise=noise)  # type: ignore[arg-type]
-        self.spiking, self.jump, self.freeze = recurrent, jump, freeze
+        self.spiking, self.jump, self.freeze = recurrent, step.jump, step.freeze
         n, trials = h.shape
-        self.units = np.ascontiguousarray(units.numpy())
+        self.units = np.ascontiguousarray(step.units(parameters, h).numpy())
         self.block = max(1, min(recurrent.shortest, BLOCK_STATES // (n * trials)))
         scratch = np.empty((2, trials, n * self.block), np.int64)
         self._scratch = scratch[0], scratch[1]
-        self._out, self._total = np.empty((trials * n * self.block + 2**20, 3), np.int64), np.zeros(1, np.int64)
+        self._out = np.empty((trials * n * self.block + 2**20, 3), np.int64)
+        self._total = np.zeros(1, np.int64)
         self._rows = tuple(state.t().numpy() for state in states)
         self._advance = recurrent.kernels.advance.of(n * trials * self.block)
         self.drives = packed((), self._rows[0].dtype)
@@ -214,13 +203,11 @@ class SpikingStepper(Stepper):
     def advance(self, steps: int, currents: Currents = (), *, inputs: bool = True) -> None:
         """Advance by some steps with the same currents and inputs; see `band`."""
         extra = self._extra(currents, inputs=inputs)
-        silent = self._silent()
-        held = self._held()
-        delivery, done, found = self.spiking, 0, []
+        delivery, masks, done, found = self.spiking, self._masks(), 0, []
         while done < steps:
             self._total[0] = 0
             done += self._advance(
-                delivery.now + done, steps - done, self.block, self._rows, delivery.ring, extra, held, silent,
+                delivery.now + done, steps - done, self.block, self._rows, delivery.ring, extra, *masks,
                 self.units, self.jump, self.freeze, self.drives, delivery.columns, delivery.longest,
                 *self._scratch, self._total, self._out,
             )
@@ -232,7 +219,46 @@ class SpikingStepper(Stepper):
         self.h.t().numpy()[last[:, 1], last[:, 2]] = 1
         self._finite = None
 
+    def load(self, state: dict[str, Tensor], steps: int) -> None:
+        super().load(state, steps)
+        self.spikes = self._out[:0]
+
+    def _extra(self, currents: Currents, *, inputs: bool) -> NDArray[np.floating]:
+        """Return the current of each step besides spikes and Poisson events, (trials, units or 0)."""
+        noise, u = self.noise, self.inputs.source
+        if noise is not None:
+            u.add_(self.input_noise.draw(), alpha=noise.input_std)
+            inputs = u.shape[0] > 0
+        for units in self.silent_inputs:
+            u[units] = 0
+        self.inputs.advance()
+        if noise is None and not inputs and not len(currents):
+            return self._rows[0][:, :0]
+        current = torch.zeros_like(self.h, memory_format=torch.contiguous_format)
+        if inputs:
+            self.inputs.addmm(current, beta=0.0, alpha=1.0)
+        if noise is not None:
+            current += self.unit_noise.draw() * noise.unit_std
+        for units, values in currents:
+            add_current(current, units, values)
+        return np.ascontiguousarray(current.t().numpy())
+
+    def _masks(self) -> tuple[NDArray[np.floating], NDArray[np.uint8]]:
+        """Return what the kernel takes as ``held`` and ``silent``."""
+        n, dtype = self.h.shape[0], self._rows[0].dtype
+        held, silent = np.full(n if self.held.x else 0, np.nan, dtype), np.zeros(0, np.uint8)
+        for units, value in self.held.x:
+            held[units] = value
+        if self.held.silent or self.held.h:
+            silent = np.zeros(n, np.uint8)
+        for units in (*self.held.silent, *(units for units, _ in self.held.h)):
+            silent[units] = 1
+        return held, silent
+
     def band(self, *, inputs: bool) -> int:
         """Return how many steps `advance` may make at most, if currents and inputs stay the same."""
         changing = self.noise is not None or (inputs and self.inputs.longest > 1)
         return 1 if changing else BAND
+
+    def spikes_of(self, step: int) -> NDArray[np.int64]:
+        return self.spikes

@@ -65,6 +65,8 @@ class Step(ABC):
     """Names of the states a unit carries; the first is the one that an initial condition sets."""
     coordinate: ClassVar[str] = "x"
     """"h" if the activity alone decides what follows, as without a leak; then it is the state to analyse."""
+    spiking: ClassVar[bool] = False
+    """True if the activity is spikes, 0 or 1."""
     rate: float | None = None
     """`rates`, where it is one fixed number."""
 

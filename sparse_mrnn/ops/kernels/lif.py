@@ -108,8 +108,9 @@ def _advance_tile(work, jump, freeze):  # pragma: no cover - compiled
     v, g, refractory = work[:TILE], work[TILE : 2 * TILE], work[2 * TILE : 3 * TILE]
     current, fired = work[3 * TILE : 4 * TILE], work[4 * TILE : 5 * TILE]
     rest, keep_v, keep_g = work[5 * TILE : 6 * TILE], work[6 * TILE : 7 * TILE], work[7 * TILE : 8 * TILE]
-    feed, tonic, threshold = work[8 * TILE : 9 * TILE], work[9 * TILE : 10 * TILE], work[10 * TILE : 11 * TILE]
-    reset, dead = work[11 * TILE : 12 * TILE], work[12 * TILE : 13 * TILE]
+    feed, tonic = work[8 * TILE : 9 * TILE], work[9 * TILE : 10 * TILE]
+    threshold, reset = work[10 * TILE : 11 * TILE], work[11 * TILE : 12 * TILE]
+    dead = work[12 * TILE : 13 * TILE]
     count = np.int32(0)
     for i in range(TILE):
         now, synaptic, left, arrived = v[i], g[i], refractory[i], current[i]
