@@ -8,7 +8,6 @@ is cut. Counts follow from words by the inverse of their distribution function, 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -86,10 +85,10 @@ def words(units: ArrayLike, step: ArrayLike, trial: ArrayLike, key: Words) -> Wo
         c0, c1, c2, c3 = (second >> shift) ^ c1 ^ k0, second & low, (first >> shift) ^ c3 ^ k1, first & low
         k0, k1 = (k0 + np.uint64(0x9E3779B9)) & low, (k1 + np.uint64(0xBB67AE85)) & low
     which = (unit % np.uint64(4)).astype(np.intp)
-    found: Any = np.choose(which, (c0, c1, c2, c3)).astype(np.uint32)
-    return found  # type: ignore[no-any-return]
+    found: Words = np.choose(which, (c0, c1, c2, c3)).astype(np.uint32)
+    return found
 
 
 def key_of(seeds: np.random.SeedSequence) -> Words:
     """Return a key from a stream of seeds."""
-    return seeds.generate_state(2, np.uint32)
+    return seeds.generate_state(2, np.uint32)  # type: ignore[return-value]
