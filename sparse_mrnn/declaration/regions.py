@@ -91,6 +91,31 @@ class Region:
         Number(0.0, optional=True, by_unit=True),
         "Noise of the units, if not the network's; one number or one per unit.",
     )
+    tau_syn: Values | None = declared(
+        None,
+        Number(0.0, above=True, optional=True, by_unit=True, unit="ms"),
+        "Synaptic time constant of spiking units in ms, if not the network's; one number or one per unit.",
+    )
+    v_rest: Values | None = declared(
+        None, Number(optional=True, by_unit=True, unit="mV"), "Resting potential of spiking units, mV."
+    )
+    threshold: Values | None = declared(
+        None, Number(optional=True, by_unit=True, unit="mV"), "Threshold of spiking units, mV."
+    )
+    v_reset: Values | None = declared(
+        None, Number(optional=True, by_unit=True, unit="mV"), "Potential of spiking units after a spike, mV."
+    )
+    t_ref: Values | None = declared(
+        None,
+        Number(0.0, optional=True, by_unit=True, unit="ms"),
+        "Refractory time of spiking units, ms; one number or one per unit.",
+    )
+    background_rate: float = declared(
+        0.0, Number(0.0, unit="Hz"), "Rate of Poisson events into each spiking unit, Hz."
+    )
+    background_weight: float = declared(
+        0.0, Number(unit="mV"), "Weight of an event of the background, mV."
+    )
     unit_ids: tuple[str, ...] | None = declared(None, UnitIds(), "A name per unit.", repr=False)
     positions: NDArray[np.float64] | None = declared(
         None, Positions(), "A position per unit.", column="dimensions", repr=False

@@ -72,6 +72,7 @@ from sparse_mrnn.runtime import release_unused_memory
 from sparse_mrnn.state.describe import Arrays, Description, declared, describe
 from sparse_mrnn.state.differences import declared_differences, decode, encode, first_of, structure_digest
 from sparse_mrnn.state.network_file import write_network
+from sparse_mrnn.stimulus import Stimulus
 
 __all__ = ["MemoryEstimate", "linear", "mRNNBase"]
 
@@ -638,7 +639,7 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
             If the activation is a function of your own.
         """
         settings = self.settings()
-        if not isinstance(settings["activation"], str):
+        if not isinstance(settings.get("activation", ""), str):
             name = self.activation.name
             what = "is a function of your own, which a configuration cannot name"
             raise ConfigError(f"activation {name!r} {what}; net.save keeps the network.")
@@ -737,6 +738,11 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
         share = torch.where(p < 0, 1 - torch.sigmoid(p), torch.sigmoid(-p))
         learnt = self.alpha_low + (self.alpha_high - self.alpha_low) * share
         return self.base_alpha.index_copy(0, self.alpha_units, learnt[self.alpha_of, None])
+
+    @property
+    def background(self) -> tuple[Stimulus, ...]:
+        """Stimuli that belong to the network: every simulation has them."""
+        return ()
 
     @property
     def initial_condition(self) -> Tensor:

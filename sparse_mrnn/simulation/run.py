@@ -250,7 +250,8 @@ class Run:
         options, out = plan.options, plan.options.out
         of_stimuli, of_interventions = run_streams(options.seed)
         self.schedule = InterventionSchedule(net, options.interventions, plan.steps, of_interventions)
-        placed = place(net, options.stimulus, plan.steps, options.batch, of_stimuli)
+        stimuli = (*options.stimulus, *net.background)
+        placed = place(net, stimuli, plan.steps, options.batch, of_stimuli)
         counted = isinstance(self.stepper, SpikingStepper)
         self.drive = StimulusDrive(placed, running.u, self.stepper.inputs.longest, counted=counted)
         if isinstance(self.stepper, SpikingStepper):

@@ -192,7 +192,7 @@ def stimulus_sequences(
     options: dict[str, Any] = dict(dtype=net.dtype, device=net.device)
     u = torch.zeros(steps, net.layout("input").n, **options)
     current = torch.zeros(steps, net.layout().n, **options)
-    placed = place(net, stimuli, steps, 1, run_streams(seed)[0])
+    placed = place(net, (*stimuli, *net.background), steps, 1, run_streams(seed)[0])
     drive = StimulusDrive(placed, torch.zeros(u.shape[1], 1, **options), 0)
     for step in range(steps):
         for units, value in drive.fill(step)[0]:

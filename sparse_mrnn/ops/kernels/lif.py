@@ -114,7 +114,7 @@ def _advance_tile(work, jump, freeze):  # pragma: no cover - compiled
     count = np.int32(0)
     for i in range(TILE):
         now, synaptic, left, arrived = v[i], g[i], refractory[i], current[i]
-        free = left <= zero
+        free = left <= one
         new = rest[i] + keep_v[i] * (now - rest[i]) + feed[i] * synaptic + tonic[i]
         decayed = keep_g[i] * synaptic
         decayed = synaptic if freeze and not free else decayed
@@ -124,7 +124,7 @@ def _advance_tile(work, jump, freeze):  # pragma: no cover - compiled
         spike = free and new >= threshold[i]
         v[i] = reset[i] if spike else new
         g[i] = zero if spike and freeze else decayed
-        refractory[i] = dead[i] if spike else (zero if free else left - one)
+        refractory[i] = dead[i] if spike else max(left - one, zero)
         fired[i] = one if spike else zero
         count += np.int32(spike)
     return count
@@ -177,7 +177,6 @@ def _advance_rows(  # pragma: no cover - compiled
                 for i in range(size):
                     if not np.isnan(held[tile + i]):
                         v[i] = held[tile + i]
-                        fired[i] = 0
             if count:
                 for i in range(size):
                     if fired[i] > 0 and not (len(silent) and silent[tile + i]):
@@ -232,6 +231,7 @@ def advance(  # pragma: no cover - compiled
     first : int
         Number of the first step.
     states : v, g and refractory, each (trials, units)
+        A unit whose ``refractory`` is above 1 is refractory.
     ring : array, shape (trials, slots, units)
         Input that arrives at the end of step t, in slot t % slots; as many slots as the longest delay.
     extra : array, shape (trials, units) or (trials, 0)
@@ -241,7 +241,7 @@ def advance(  # pragma: no cover - compiled
     silent : array of uint8, shape (units,) or (0,)
         Units whose spikes are not transmitted.
     units : array, shape (8, units)
-        v_rest, P_vv, P_gg, P_vg, P_vi b, threshold, v_reset, and steps of refractory time.
+        v_rest, P_vv, P_gg, P_vg, tonic drive, threshold, v_reset, and steps of refractory time + 1.
     jump, freeze : bool
         Input is added to v; g is kept while refractory and set to 0 by a spike.
     events : arrays of the Poisson drives
