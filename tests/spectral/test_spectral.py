@@ -378,6 +378,7 @@ def test_penalty_shrinks_the_radius_of_a_dale_net():
         sm.differentiable_spectral_radius(net, regions=[])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", ["LR", "SR", "LM"])
 @pytest.mark.parametrize("middle", [0.0, -1.0, 0.9])
 def test_leading_ten_of_a_disc_away_from_zero(which, middle):
