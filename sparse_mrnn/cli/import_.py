@@ -53,6 +53,7 @@ def import_(
     parallel: Annotated[str | None, Option(help="sum, or a column that keeps them apart.")] = None,
     delay: Annotated[str | None, Option(help="Column with delays, ms.")] = None,
     delay_step: Annotated[float | None, Option(help="Round delays to multiples of this, ms.")] = None,
+    keep: Annotated[str | None, Option(help="Columns of neurons to keep; all by default; '': none.")] = None,
     self_connections: Annotated[bool | None, Option(help="Keep connections of a neuron with itself.")] = None,
     select: Annotated[list[str] | None, Option(help="COLUMN=VALUE[,VALUE...] to keep; repeatable.")] = None,
     keep_isolated: Annotated[bool | None, Option(help="Keep neurons without connections.")] = None,
@@ -132,6 +133,8 @@ def _parsed(options: dict[str, Any]) -> dict[str, Any]:
         options["regions"] = columns[0] if len(columns) == 1 else columns
     if "columns" in options:
         options["columns"] = [name.strip() for name in options["columns"].split(",")]
+    if "keep" in options:
+        options["keep"] = [name.strip() for name in options["keep"].split(",") if name.strip()]
     if len(options.get("neurons", [])) == 1:
         options["neurons"] = options["neurons"][0]
     if "select" in options:

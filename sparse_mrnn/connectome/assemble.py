@@ -37,13 +37,12 @@ def graph_from_tables(tables: ConnectomeTables, settings: ImportSettings) -> tup
     """Turn tables into a graph. O(rows log rows) time; the tables themselves are not copied."""
     if len(tables.edges) == 0 and tables.neurons is None:
         raise ConnectomeError(f"{tables.edges.name}: there is a header but no rows, and no neuron table.")
-    kept = [settings.keep] if isinstance(settings.keep, str) else settings.keep
-    tables.check(list(kept))
+    tables.check([column for column in settings.kept_columns if column])
     of_rows = settings.transmitter, settings.sign, settings.confidence, settings.delay
     tables.check([column for column in (*settings.region_columns, *of_rows) if column])
     rows = edge_rows(tables, settings)
     regions, delays = regions_of(tables, rows, settings), delays_of(tables, rows, settings)
-    signs, columns = signs_of(tables, rows, settings), unit_columns(tables, rows)
+    signs, columns = signs_of(tables, rows, settings), unit_columns(tables, rows, settings)
     order = np.argsort(np.where(rows.selected, regions.code, -1), kind="stable")
     units = order[len(order) - int(rows.selected.sum()) :]
     rows.in_order(units)  # before matrices are made, which need no other order then

@@ -37,7 +37,7 @@ class ImportOptions(TypedDict, total=False):
     parallel: str
     delay: str | None
     delay_step: float | None
-    keep: str | Sequence[str]
+    keep: str | Sequence[str] | None
     self_connections: bool
     select: Select | None
     keep_isolated: bool
@@ -98,9 +98,10 @@ class ImportSettings:
         projections; one without a delay, or of 0, takes one time step.
     delay_step : float, optional
         Round delays to multiples of this, ms. Default: as they are, or 0.1 if there are more than 100.
-    keep : str or sequence of str
-        Columns of the neuron table that units of the network have, beside those that other options name:
-        ``net.units`` has them, and they choose units. GraphML, networkx and SONATA keep all.
+    keep : str or sequence of str, optional
+        Columns of the neuron table(s) that units of the network have, beside those that other options name:
+        ``net.units`` has them, and they choose units. Default: all but columns that are no numbers or text,
+        and the largest if all take more than 64 MB; the report names what was left out. (): no others.
     self_connections : bool
         Keep connections of a neuron with itself.
     select : mapping or iterable, optional
@@ -142,7 +143,7 @@ class ImportSettings:
     parallel: str = "sum"
     delay: str | None = None
     delay_step: float | None = None
-    keep: str | Sequence[str] = ()
+    keep: str | Sequence[str] | None = None
     self_connections: bool = True
     select: Select | None = None
     keep_isolated: bool = True
@@ -184,12 +185,16 @@ class ImportSettings:
             return []
         return [self.regions] if isinstance(self.regions, str) else list(self.regions)
 
+    @property
+    def kept_columns(self) -> list[str]:
+        """Columns that ``keep`` names."""
+        return [self.keep] if isinstance(self.keep, str) else list(self.keep or ())
+
     def neuron_columns(self) -> list[str]:
         """Columns the neuron table may have to give."""
         selected = list(self.select) if isinstance(self.select, Mapping) else []
-        kept = [self.keep] if isinstance(self.keep, str) else self.keep
         columns = (*self.region_columns, self.parent, self.transmitter, self.confidence, self.sign)
-        columns += (*selected, *kept)
+        columns += (*selected, *self.kept_columns)
         return [column for column in columns if column]
 
     def edge_columns(self) -> list[str]:

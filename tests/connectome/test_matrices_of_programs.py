@@ -120,7 +120,8 @@ REFUSED = {
     "NA": ('"a" "b"\n"a" NA 3\n"b" 1 0\n', "line 2, column 2: 'NA' is not a number", {}),
     "nan": (ROWS.replace("2", "nan"), r"entry \(1, 2\) is nan", {}),
     "names or numbers": (",12,3\n12,,7\n3,7,\n", "may be names or numbers", {}),
-    "UTF-16": (ROWS.encode("utf-16"), "not UTF-8", {}),
+    "UTF-16 without a mark": (ROWS.encode("utf-16-le"), "not UTF-8", {}),
+    "UTF-16 cut": (ROWS.encode("utf-16") + b"\0", "not UTF-16", {}),
     "names only": ("a,b,c\n", "no rows", {}),
 }  # fmt: skip
 

@@ -17,6 +17,7 @@ from sparse_mrnn.connectome.column_names import plain_name
 from sparse_mrnn.connectome.column_table import arrow
 from sparse_mrnn.connectome.delimited_text import (
     COMMENTS,
+    UTF16,
     Dialect,
     Preamble,
     TextOptions,
@@ -92,8 +93,11 @@ def read_text_matrix(file: Path, options: TextOptions) -> TextMatrix:
 def _content(file: Path) -> bytes:
     """Read a file as UTF-8 text with simple ends of lines."""
     data = _unpacked(file) if file.suffix in COMPRESSED else file.read_bytes()
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in data[:4096]:
-        raise ConnectomeError(f"{file}: this is not UTF-8 text (UTF-16 or binary). Save it as UTF-8.")
+    if data[:2] in UTF16:
+        data = _unpacked(file)
+    if b"\0" in data[:4096]:
+        problem = "this is not UTF-8 text (UTF-16 without a mark, or binary). Save it as UTF-8."
+        raise ConnectomeError(f"{file}: {problem}")
     data = data.removeprefix(b"\xef\xbb\xbf")
     if b"\r" in data:
         data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
