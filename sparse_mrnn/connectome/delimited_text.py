@@ -44,7 +44,7 @@ class Dialect:
     comment: str = ""  # lines that start with it are left out
     stated: bool = False  # by the caller; if not, such a line must not look like a row
     runs: bool = False  # several blanks or tabs delimit as one
-    decimal: str = "."
+    decimal: str = ""  # "": neither stated nor found
     header: bool = True
     comments: tuple[str, ...] = ()  # above the table, without their signs
     notes: tuple[str, ...] = ()  # what else was found, for the report
@@ -303,7 +303,7 @@ def sniff(
     runs = delimiter == " " and any(re.search(r"^[ \t]|  |\t|[ \t]\r?\n?$", line) for line in body)
     dialect = Dialect(
         (), delimiter, 0, comment=above.comment, stated=options.comment is not None, runs=runs,
-        decimal=options.decimal or ".",
+        decimal=options.decimal or "",
     )  # fmt: skip
     text = dialect.plain("".join(lines[above.first :]).encode(), path).decode(errors="replace")
     found = itertools.islice(parsed(lines_of(text), delimiter, path), SAMPLE + 50)

@@ -49,7 +49,6 @@ class TableSource:
     name: str  # in errors: the file's, or the caller's for a table in memory
     columns: tuple[str, ...]
     dialect: Dialect | None = None  # of a text file
-    decimal: str | None = None
 
     @classmethod
     def of(
@@ -66,7 +65,7 @@ class TableSource:
             if path.suffix in BINARY:
                 return cls(path, path.name, _binary_columns(path))
             dialect = sniff(path, text, named, unnamed)
-            return cls(path, path.name, dialect.columns, dialect, text.decimal)
+            return cls(path, path.name, dialect.columns, dialect)
         if sp.issparse(source):
             raise ConnectomeError(f"{name}: a sparse matrix is not a table; see read_matrix.")
         if isinstance(source, np.ndarray) and source.ndim == 2 and source.dtype.names is None:
@@ -134,7 +133,7 @@ class TableSource:
 
     def read(
         self, *, ids: Iterable[str], text: Iterable[str] = (), numbers: Iterable[str] = (),
-        others: Iterable[str] = (), room: int = ROOM,
+        others: Iterable[str] = (), room: int = 0,
     ) -> ColumnTable:
         """Read columns of ids and numbers, and those of the columns of text that the table has.
 
@@ -173,10 +172,10 @@ class TableSource:
         if self.dialect is None:
             data = others.beside(_guard(path, lambda: _read_binary(path, kinds, others)), self.columns)
             return ColumnTable(self.name, data, known=self.columns, notes=others.notes())
-        dialect = _with_decimal(self.dialect, path, kinds) if self.decimal is None else self.dialect
+        dialect = self.dialect if self.dialect.decimal else _with_decimal(self.dialect, path, kinds)
         data = others.beside(_text_table(path, dialect, kinds, others), self.columns)
         notes = (*dialect.notes, *others.notes())
-        table = ColumnTable(self.name, data, path, dialect, self.columns, notes=notes)
+        table = ColumnTable(self.name, data, path, self.dialect, self.columns, notes=notes)
         columns = [table.data.column(column) for column in kinds]  # the others say nothing of a neuron
         if not all(column.null_count for column in columns):
             return table
@@ -192,7 +191,7 @@ def _is_plain(kind: Any) -> bool:
 
 
 def _size(values: Any) -> int:
-    """Estimate the bytes of a column as one of units: a number or a reference each, and the different texts."""
+    """Estimate the bytes of a column of units: a number or a reference each, and the different texts."""
     if not arrow().types.is_dictionary(values.type):
         return 8 * len(values)
     return 8 * len(values) + int(values.dictionary.nbytes) + OF_TEXT * len(values.dictionary)
@@ -255,7 +254,7 @@ class Others:
         """Take a batch's part of every column; let the largest go until the others fit."""
         for column, parts in self.parts.items():
             values = batch.column(column)
-            for part in values.chunks if hasattr(values, "chunks") else [values]:
+            for part in values.chunks if isinstance(values, arrow().ChunkedArray) else [values]:
                 parts.append(_compact_other(part))
                 self.sizes[column] += _size(parts[-1])
         for column in _excess(self.sizes, self.room):
@@ -284,8 +283,9 @@ class Others:
 
 def _excess(sizes: Mapping[str, int], room: int) -> set[str]:
     """Choose the largest columns, of which the others take at most ``room``."""
-    total, out = sum(sizes.values()), set()
-    for column in sorted(reversed(list(sizes)), key=lambda column: -sizes[column]):
+    total, last = sum(sizes.values()), list(sizes)[::-1]
+    out: set[str] = set()
+    for column in sorted(last, key=lambda column: -sizes[column]):
         if total <= room:
             break
         out.add(column)
@@ -435,7 +435,7 @@ def _read_text(
         pa.csv.ParseOptions(delimiter=dialect.delimiter, newlines_in_values=line_breaks),
         pa.csv.ConvertOptions(
             column_types=types | more, include_columns=[*types, *more], strings_can_be_null=True,
-            null_values=[""], decimal_point=dialect.decimal,
+            null_values=[""], decimal_point=dialect.decimal or ".",
         ),
     )
     total = 0

@@ -1,4 +1,4 @@
-"""Columns of the neuron table as those of the network's units."""
+"""Columns of the neuron table as those of the network's units, and as values of the units."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from sparse_mrnn.connectome.column_table import INTEGER, ColumnTable, arrow
 from sparse_mrnn.connectome.delimited_text import is_number
 from sparse_mrnn.connectome.edge_rows import ConnectomeTables, EdgeRows
-from sparse_mrnn.connectome.settings import ImportSettings
-from sparse_mrnn.declaration.fields import UNIT_LABELS
+from sparse_mrnn.connectome.settings import UNIT_VALUES, ImportSettings
+from sparse_mrnn.declaration.fields import UNIT_LABELS, Number
+from sparse_mrnn.errors import ConnectomeError
 
 Column = NDArray[Any]
 CODE = r"[+-]?(0[0-9]|[0-9]{16,}$)"
@@ -21,7 +22,10 @@ CODE = r"[+-]?(0[0-9]|[0-9]{16,}$)"
 
 
 def unit_columns(tables: ConnectomeTables, rows: EdgeRows, settings: ImportSettings) -> dict[str, Column]:
-    """Make the columns that units keep, for all neurons; "" or NaN without a value. The table lets go of them."""
+    """Make the columns that units keep, for all neurons; "" or NaN without a value.
+
+    The table lets go of them.
+    """
     if tables.neurons is None:
         return {}
     found = {}
@@ -34,10 +38,46 @@ def unit_columns(tables: ConnectomeTables, rows: EdgeRows, settings: ImportSetti
     return found
 
 
+def unit_values(tables: ConnectomeTables, rows: EdgeRows, settings: ImportSettings) -> dict[str, Column]:
+    """Read the values of ``of_units`` for all neurons, shape (neurons,) or (neurons, dimensions).
+
+    Those of neurons that are not selected may be missing or wrong.
+    """
+    found: dict[str, Column] = {}
+    for name, columns in settings.value_columns.items():
+        if tables.neurons is None:
+            problem = f"{name} is a column of the neuron table, and there is none"
+            raise ConnectomeError(f"{tables.label}: of_units: {problem}; give neurons=.")
+        values = [_checked_numbers(tables.neurons, column, name, rows) for column in columns]
+        found[name] = np.stack(values, axis=1) if name == "positions" else values[0]
+    return found
+
+
+def _checked_numbers(table: ColumnTable, column: str, name: str, rows: EdgeRows) -> Column:
+    """Read a column with a number that field ``name`` may have for every neuron that is selected."""
+    numbers = rows.of_table(table.numbers_or_nan(table.need(column), name))
+    kind = UNIT_VALUES[name]
+    fits, wanted = np.isfinite(numbers), "finite"
+    if isinstance(kind, Number) and np.isfinite(kind.least):
+        fits &= numbers > kind.least if kind.above else numbers >= kind.least
+        wanted += f" and {'above' if kind.above else 'at least'} {kind.least:g}"
+    wrong = np.flatnonzero(rows.selected & ~fits)
+    if not len(wrong):
+        return numbers
+    k = int(wrong[0])
+    if k >= rows.neurons - rows.added:
+        where, problem = f"neuron {rows.ids[k]}", f"{table.name} has no row for it, so its {name} is missing"
+    else:
+        where = table.location(k, column)
+        problem = f"the {name} is missing" if np.isnan(numbers[k]) else f"the {name} is {numbers[k]:g}"
+    advice = f"Every neuron that is kept needs a number that is {wanted}; fill it in, or leave neurons out"
+    raise ConnectomeError(f"{where}: {problem} ({len(wrong):,} are wrong). {advice} with select=.")
+
+
 def _values(table: ColumnTable, name: str, gaps: bool) -> Column:
     """Read a column: integers, other numbers, or text if a cell is neither.
 
-    With ``gaps``, some neurons have no row. Integers with gaps are floats, or text if these would lose digits.
+    With ``gaps``, some neurons have no row; integers are floats then, or text if these would lose digits.
     """
     pa, data = arrow(), table.data.column(name)
     if pa.types.is_dictionary(data.type) and _is_numeric(data.type.value_type):

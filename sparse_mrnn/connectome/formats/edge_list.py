@@ -264,9 +264,10 @@ def joined(
     pa = arrow()
     columns = settings.neuron_columns()
     others = [source.columns if settings.keep is None else () for source in sources]
-    table = sources[0].read(ids=[identities[0]], text=columns, others=others[0])
+    table = sources[0].read(ids=[identities[0]], text=columns, others=others[0], room=ROOM)
     first = _of_each_neuron(table, identities[0], settings)
     ids, data, notes = first.ids(identities[0], settings.missing_ids), first.data, list(first.notes)
+    origins = {}
     for source, identity, more in zip(sources[1:], identities[1:], others[1:], strict=True):
         new, there = ([c for c in some if c not in data.column_names] for some in (columns, more))
         room = max(ROOM - data.nbytes, 0)
@@ -287,9 +288,11 @@ def joined(
         lost = len(there) - (len(index) - index.null_count)
         if lost:
             notes.append(f"{lost:,} neurons of {table.name} are not in {first.name} and were left out")
+        rows = index.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
         for column in new:
             data = data.append_column(column, table.data.column(column).combine_chunks().take(index))
+            origins[column] = replace(table, data=table.data.select([])), rows
     known = list(sources[0].columns)
     for source, identity in zip(sources[1:], identities[1:], strict=True):
         known += [column for column in source.columns if column not in (identity, *known)]
-    return replace(first, data=data, known=tuple(known), notes=tuple(notes))
+    return replace(first, data=data, known=tuple(known), notes=tuple(notes), joined=origins)

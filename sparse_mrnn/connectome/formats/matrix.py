@@ -85,6 +85,8 @@ def read_matrix(
     >>> graph.n_units, report.merged
     (2, 2)
     """
+    if triangle not in (None, "mirror", "directed"):
+        raise ConnectomeError(f"triangle is {triangle!r}; use 'mirror' or 'directed'.")
     text = TextOptions(delimiter=delimiter, comment=comment, decimal=decimal)
     if isinstance(matrix, (str, os.PathLike)):
         file = Path(matrix)
@@ -165,8 +167,6 @@ def _whole_triangle(
     source: str, triangle: str | None, matrix: sp.coo_array, notes: list[str]
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     """Ask what is on the other side of the diagonal, and put it there."""
-    if triangle not in (None, "mirror", "directed"):
-        raise ConnectomeError(f"triangle is {triangle!r}; use 'mirror' or 'directed'.")
     there = matrix.data != 0
     row, col, value = matrix.row[there], matrix.col[there], matrix.data[there].astype(np.float64)
     other = row != col
