@@ -15,6 +15,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
+import numpy as np
+
 from sparse_mrnn.errors import ConnectomeError
 
 DELIMITERS = {",": "comma", "\t": "tab", ";": "semicolon", "|": "bar", " ": "blank"}
@@ -105,8 +107,15 @@ class Dialect:
             block = b"".join(lines)
         if not self.runs:
             return block
-        block = RUNS.sub(lambda found: found[1] or b" ", block)
-        return re.sub(rb"(?m)^ +| +(?=\r?$)", b"", block)
+        if b'"' in block:
+            block = RUNS.sub(lambda found: found[1] or b" ", block)
+            return re.sub(rb"(?m)^ +| +(?=\r?$)", b"", block)
+        letters = np.frombuffer(block.replace(b"\t", b" "), np.uint8)
+        blank = letters == ord(" ")
+        ends = blank | (letters == ord("\n")) | (letters == ord("\r"))
+        blank[:-1] &= ends[1:]  # all but the last of a run, and those at the end of a line
+        block = letters[~blank].tobytes().replace(b"\n ", b"\n")
+        return (block.replace(b"\r ", b"\r") if b"\r" in block else block).lstrip(b" ")
 
 
 class _LinesOf(io.RawIOBase):

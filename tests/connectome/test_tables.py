@@ -270,6 +270,30 @@ def test_other_bad_input(files, tmp_path):
         fly(files)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"min_count": -1}, "min_count is -1; it cannot be negative"),
+        ({"min_count": "5"}, "min_count is '5'; it must be a finite number"),
+        ({"min_count": float("nan")}, "min_count is nan; it must be a finite number"),
+        ({"min_count": True}, "min_count is True; it must be a finite number"),
+        ({"gain": True}, "gain is True; it must be a finite number"),
+        ({"gain": "2"}, "gain is '2'; it must be a finite number"),
+        ({"spectral_radius": True}, "spectral_radius is True"),
+        ({"delay": "d", "delay_step": "0.1"}, "delay_step is '0.1'"),
+        ({"keep_isolated": "no"}, "keep_isolated is 'no'; use True or False"),
+        ({"counts": 0}, "counts is 0; use True or False"),
+        ({"regions": 3}, "regions is 3; give the name of a column"),
+        ({"keep": ["side", 3]}, "keep is .*; give the name of a column"),
+        ({"transmitter": 3}, "transmitter is 3; it must be text"),
+        ({"name": None}, "name is None; it must be text"),
+    ],
+)
+def test_options_of_another_kind(files, options, message):
+    with refused(message):
+        read_table(files[0], files[1], **options)
+
+
 def test_a_decompression_bomb_is_refused(tmp_path, monkeypatch):
     from sparse_mrnn.connectome import table_files as tables
 
