@@ -42,7 +42,7 @@ def spectrum(
             weights = as_weights(net)  # once for all the regions, of which there may be thousands
             radius, abscissa = (spectral_search(weights, which, **common) for which in ("LM", "LR"))
             values, _ = leading_eigenpairs(weights, min(k, layout.n), vectors=False, **common)
-            disc = disc_radius(net, layout.ptr)
+            disc = disc_radius(weights, layout.ptr)
             rows = []
             for region in layout.regions:
                 try:
