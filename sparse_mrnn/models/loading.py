@@ -20,6 +20,7 @@ from sparse_mrnn.models.devices import chosen_device
 from sparse_mrnn.models.elman import ElmanmRNN
 from sparse_mrnn.models.exports import with_synapses
 from sparse_mrnn.models.leaky import mRNN
+from sparse_mrnn.models.lif import LIF
 from sparse_mrnn.models.state_checks import check_state
 from sparse_mrnn.ops.products import torch_sparse
 from sparse_mrnn.ops.torch_modes import ordinary_tensors
@@ -27,7 +28,9 @@ from sparse_mrnn.state.checkpoint import damaged_if_malformed
 from sparse_mrnn.state.describe import LABELS
 from sparse_mrnn.state.network_file import EXTRA_STATE, SavedNetwork, read_network
 
-MODELS: dict[str, type[mRNN] | type[ElmanmRNN]] = {model.model: model for model in (mRNN, ElmanmRNN)}
+MODELS: dict[str, type[mRNN] | type[ElmanmRNN] | type[LIF]] = {
+    model.model: model for model in (mRNN, ElmanmRNN, LIF)
+}
 """Networks by the name that a file and a configuration have for them."""
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 COMMON = (
@@ -43,7 +46,7 @@ def load(
     device: str | torch.device | None = None,
     dtype: torch.dtype | None = None,
     activation: Callable[[Tensor], Tensor] | None = None,
-) -> mRNN | ElmanmRNN:
+) -> mRNN | ElmanmRNN | LIF:
     """Load a network that ``net.save(path)`` wrote. Nothing in the file is executed.
 
     Parameters
@@ -59,7 +62,7 @@ def load(
 
     Returns
     -------
-    mRNN or ElmanmRNN
+    mRNN, ElmanmRNN or LIF
         Its noise begins at the seed, as that of a new network; a backend that is not installed is "auto".
 
     Raises
@@ -95,7 +98,7 @@ def _settings(
     settings = {**saved, "dtype": DTYPES[saved["dtype"]]}
     if settings["backend"] == "torch_sparse" and not torch_sparse.available():
         settings["backend"] = "auto"
-    named = settings["activation"]
+    named = settings.get("activation")
     if isinstance(named, dict):
         if activation is None:
             name = named["function"]
@@ -105,11 +108,12 @@ def _settings(
             )
         settings["activation"] = activation
     elif activation is not None:
-        raise SavedFileError(f"{path}: the activation of this network is {named!r}; leave activation= out.")
+        of = "this network has no activation" if named is None else f"the activation of this network is {named!r}"
+        raise SavedFileError(f"{path}: {of}; leave activation= out.")
     return settings
 
 
-def _network(saved: SavedNetwork, settings: dict[str, Any]) -> mRNN | ElmanmRNN:
+def _network(saved: SavedNetwork, settings: dict[str, Any]) -> mRNN | ElmanmRNN | LIF:
     """Build the network, on the CPU. The state is checked here, once."""
     model = MODELS[settings.pop("model")]
     net = model(saved.graph, config_finalize=False, device="cpu", **settings)
@@ -125,7 +129,7 @@ def _network(saved: SavedNetwork, settings: dict[str, Any]) -> mRNN | ElmanmRNN:
     return net
 
 
-def _give_synapses(net: mRNN | ElmanmRNN) -> None:
+def _give_synapses(net: mRNN | ElmanmRNN | LIF) -> None:
     """Give the explicit projections of the network's graph the synapses of its state."""
     every = net.graph.projection_columns()
     declared = every.columns
@@ -145,7 +149,7 @@ def _give_synapses(net: mRNN | ElmanmRNN) -> None:
 
 def from_config(
     source: str | os.PathLike[str] | dict[str, Any] | NetworkConfig, device: str | None = None
-) -> mRNN | ElmanmRNN:
+) -> mRNN | ElmanmRNN | LIF:
     """Make the network of a configuration, with its ``simulation`` section: `to_config` reversed.
 
     ``mRNN(config)``, as in mRNNTorch, takes the graph alone; its settings are its arguments.
@@ -159,7 +163,7 @@ def from_config(
 
     Returns
     -------
-    mRNN or ElmanmRNN
+    mRNN, ElmanmRNN or LIF
 
     Raises
     ------
@@ -179,7 +183,7 @@ def from_config(
 
 def build_network(
     graph: RegionGraph, settings: SimulationConfig, device: str | None = None
-) -> mRNN | ElmanmRNN:
+) -> mRNN | ElmanmRNN | LIF:
     """Make the network of a graph with the settings of a configuration's ``simulation`` section.
 
     Parameters
@@ -191,7 +195,7 @@ def build_network(
 
     Returns
     -------
-    mRNN or ElmanmRNN
+    mRNN, ElmanmRNN or LIF
 
     Examples
     --------

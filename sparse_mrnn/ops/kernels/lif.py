@@ -104,7 +104,7 @@ def _advance_tile(work, jump, freeze):  # pragma: no cover - compiled
 
     All arrays lie in one, so that the compiler sees that they do not overlap, and uses vector instructions.
     """
-    zero, one = work.dtype.type(0), work.dtype.type(1)
+    zero, one, half = work.dtype.type(0), work.dtype.type(1), work.dtype.type(0.5)
     v, g, refractory = work[:TILE], work[TILE : 2 * TILE], work[2 * TILE : 3 * TILE]
     current, fired = work[3 * TILE : 4 * TILE], work[4 * TILE : 5 * TILE]
     rest, keep_v, keep_g = work[5 * TILE : 6 * TILE], work[6 * TILE : 7 * TILE], work[7 * TILE : 8 * TILE]
@@ -114,7 +114,7 @@ def _advance_tile(work, jump, freeze):  # pragma: no cover - compiled
     count = np.int32(0)
     for i in range(TILE):
         now, synaptic, left, arrived = v[i], g[i], refractory[i], current[i]
-        free = left <= zero
+        free = left <= half
         new = rest[i] + keep_v[i] * (now - rest[i]) + feed[i] * synaptic + tonic[i]
         decayed = keep_g[i] * synaptic
         decayed = synaptic if freeze and not free else decayed
