@@ -49,6 +49,10 @@ class Region:
         As `RegionGraph.add_region` takes them; arrays have one entry per unit.
     learnable_bias, learnable_init, tau, learnable_tau, tau_bounds, activation, noise_level
         Likewise.
+    threshold, v_rest, v_reset, t_ref, tau_syn
+        Of spiking units, if not the network's (`LIF`): one number or one per unit; mV and ms.
+    background_rate, background_weight
+        Poisson events into each spiking unit in a simulation: Hz and mV.
 
     Examples
     --------
@@ -91,24 +95,22 @@ class Region:
         Number(0.0, optional=True, by_unit=True),
         "Noise of the units, if not the network's; one number or one per unit.",
     )
-    tau_syn: Values | None = declared(
-        None,
-        Number(0.0, above=True, optional=True, by_unit=True, unit="ms"),
-        "Synaptic time constant of spiking units in ms, if not the network's; one number or one per unit.",
+    threshold: Values | None = declared(
+        None, Number(optional=True, by_unit=True, unit="mV"), "Threshold of spiking units, mV."
     )
     v_rest: Values | None = declared(
         None, Number(optional=True, by_unit=True, unit="mV"), "Resting potential of spiking units, mV."
-    )
-    threshold: Values | None = declared(
-        None, Number(optional=True, by_unit=True, unit="mV"), "Threshold of spiking units, mV."
     )
     v_reset: Values | None = declared(
         None, Number(optional=True, by_unit=True, unit="mV"), "Potential of spiking units after a spike, mV."
     )
     t_ref: Values | None = declared(
+        None, Number(0.0, optional=True, by_unit=True, unit="ms"), "Refractory time of spiking units, ms."
+    )
+    tau_syn: Values | None = declared(
         None,
-        Number(0.0, optional=True, by_unit=True, unit="ms"),
-        "Refractory time of spiking units, ms; one number or one per unit.",
+        Number(0.0, above=True, optional=True, by_unit=True, unit="ms"),
+        "Time constant of the synaptic current of spiking units, ms.",
     )
     background_rate: float = declared(
         0.0, Number(0.0, unit="Hz"), "Rate of Poisson events into each spiking unit, Hz."

@@ -248,7 +248,7 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
             self._modules.pop("activation_module", None)
             if isinstance(self.activation.function, nn.Module):  # registered: it trains, moves and is saved
                 self.activation_module = self.activation.function.to(self.device, self.dtype)
-        if name in ("dt", "tau", "integrator") and before is not None and self.rec_finalized:
+        if name in ("dt", "tau", "tau_m", "integrator") and before is not None and self.rec_finalized:
             try:
                 self._change_times(name)
             except SparseMRNNError:
@@ -408,8 +408,9 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
         """
         found = {"model": self.model, **{name: _plain(getattr(self, name)) for name in self.setting_names}}
         found["dtype"] = str(self.dtype).removeprefix("torch.")
-        own = self.activation.slope_into is None
-        found["activation"] = {"function": self.activation.name} if own else self.activation.name
+        if "activation" in self.setting_names:
+            own = self.activation.slope_into is None
+            found["activation"] = {"function": self.activation.name} if own else self.activation.name
         return found
 
     def describe(self, arrays: Arrays | None = None) -> Description:

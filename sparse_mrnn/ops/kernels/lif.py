@@ -104,7 +104,7 @@ def _advance_tile(work, jump, freeze):  # pragma: no cover - compiled
 
     All arrays lie in one, so that the compiler sees that they do not overlap, and uses vector instructions.
     """
-    zero, one = work.dtype.type(0), work.dtype.type(1)
+    zero, one, half = work.dtype.type(0), work.dtype.type(1), work.dtype.type(0.5)
     v, g, refractory = work[:TILE], work[TILE : 2 * TILE], work[2 * TILE : 3 * TILE]
     current, fired = work[3 * TILE : 4 * TILE], work[4 * TILE : 5 * TILE]
     rest, keep_v, keep_g = work[5 * TILE : 6 * TILE], work[6 * TILE : 7 * TILE], work[7 * TILE : 8 * TILE]
@@ -114,7 +114,7 @@ def _advance_tile(work, jump, freeze):  # pragma: no cover - compiled
     count = np.int32(0)
     for i in range(TILE):
         now, synaptic, left, arrived = v[i], g[i], refractory[i], current[i]
-        free = left <= one
+        free = left <= half
         new = rest[i] + keep_v[i] * (now - rest[i]) + feed[i] * synaptic + tonic[i]
         decayed = keep_g[i] * synaptic
         decayed = synaptic if freeze and not free else decayed
@@ -124,7 +124,7 @@ def _advance_tile(work, jump, freeze):  # pragma: no cover - compiled
         spike = free and new >= threshold[i]
         v[i] = reset[i] if spike else new
         g[i] = zero if spike and freeze else decayed
-        refractory[i] = dead[i] if spike else max(left - one, zero)
+        refractory[i] = dead[i] if spike else (zero if free else left - one)
         fired[i] = one if spike else zero
         count += np.int32(spike)
     return count
@@ -231,7 +231,7 @@ def advance(  # pragma: no cover - compiled
     first : int
         Number of the first step.
     states : v, g and refractory, each (trials, units)
-        A unit whose ``refractory`` is above 1 is refractory.
+        A unit whose ``refractory`` is above 0.5 is refractory.
     ring : array, shape (trials, slots, units)
         Input that arrives at the end of step t, in slot t % slots; as many slots as the longest delay.
     extra : array, shape (trials, units) or (trials, 0)
@@ -241,7 +241,7 @@ def advance(  # pragma: no cover - compiled
     silent : array of uint8, shape (units,) or (0,)
         Units whose spikes are not transmitted.
     units : array, shape (8, units)
-        v_rest, P_vv, P_gg, P_vg, tonic drive, threshold, v_reset, and steps of refractory time + 1.
+        v_rest, P_vv, P_gg, P_vg, P_vi b, threshold, v_reset, and steps of refractory time + 0.5.
     jump, freeze : bool
         Input is added to v; g is kept while refractory and set to 0 by a spike.
     events : arrays of the Poisson drives

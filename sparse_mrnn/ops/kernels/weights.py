@@ -4,15 +4,26 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import prange
+from numba import njit, prange
 from torch import Tensor, get_num_threads
 
 from sparse_mrnn.ops.kernels.loop import loop
 
 
+@njit(cache=True)
+def _at(index, e):  # pragma: no cover - compiled
+    # One type in both branches: numba takes the number of a loop over threads for unsigned, and makes a float
+    # of it and a signed one.
+    if index is None:
+        return np.int64(e)
+    return np.int64(index[e])
+
+
 @loop()
 def gather(values, index, sign, weights):  # pragma: no cover - compiled
     """weights[e] = values[index[e]] with the sign sign[e]; as it is where the sign is 0.
+
+    Without an index, which is None then, weights[e] is of values[e].
 
     Examples
     --------
@@ -24,7 +35,7 @@ def gather(values, index, sign, weights):  # pragma: no cover - compiled
     [-2.0, 1.0]
     """
     for e in prange(len(weights)):
-        v = values[index[e]]
+        v = values[_at(index, e)]
         if (sign[e] > 0 and v < 0) or (sign[e] < 0 and not v < 0):
             v = -v
         weights[e] = v
@@ -34,10 +45,11 @@ def gather(values, index, sign, weights):  # pragma: no cover - compiled
 def scatter(values, index, sign, grad, out):  # pragma: no cover - compiled
     """Backward of `gather`: out[index[e]] = grad[e] times the slope, which at 0 is that of v > 0."""
     for e in prange(len(grad)):
-        v, g = values[index[e]], grad[e]
+        at = _at(index, e)
+        v, g = values[at], grad[e]
         if sign[e] != 0 and (np.signbit(v) if sign[e] > 0 else not np.signbit(v)):
             g = -g
-        out[index[e]] = g
+        out[at] = g
 
 
 @loop()

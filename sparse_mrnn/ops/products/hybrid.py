@@ -21,7 +21,7 @@ from torch import Tensor
 from sparse_mrnn.ops import kernels
 from sparse_mrnn.ops.pattern import Pattern
 from sparse_mrnn.ops.products.base import Operator, Product
-from sparse_mrnn.ops.products.csr import CsrOperator, multiply_add
+from sparse_mrnn.ops.products.csr import CsrOperator, Factor
 
 BLOCK_FILL, BLOCK_ENTRIES, RARE = 0.6, 4096, 4
 """A block is dense from this density and this many entries on; shapes with fewer blocks are joined."""
@@ -185,7 +185,7 @@ class HybridProduct(Product):
         self.blocks = [self.values[g.store].view(g.shape) for g in operator.groups]
         self.kernel = kernels.load("products") if values.device.type == "cpu" else None
         self.sum_rows, self.sum_cols = (
-            pattern.matrix(self.values.new_ones(pattern.nnz))
+            Factor(pattern.matrix(self.values.new_ones(pattern.nnz)))
             for pattern in (operator.sum_rows, operator.sum_cols)
         )
         self._buffers: dict[tuple[str, int], Tensor] = {}
@@ -215,7 +215,7 @@ class HybridProduct(Product):
             else:
                 torch.bmm(block.transpose(1, 2) if transposed else block, x, out=y)
         sums = self.sum_cols if transposed else self.sum_rows
-        multiply_add(sums, out, result, beta=1.0, alpha=alpha, out=out)
+        sums.multiply_add(out, result, beta=1.0, alpha=alpha, out=out)
 
     def sddmm(self, g: Tensor, h: Tensor) -> None:
         self.rest.sddmm(g, h)
