@@ -79,9 +79,12 @@ def _add_events(  # pragma: no cover - compiled
         for i in range(n):
             add[i] += weight * current.dtype.type(count[i])
         return
-    for unit in units:
-        words_of(unit // 4 * 4, step, trial, key, words[:4])
-        word, number = words[unit % 4], least
+    low, high, own_trial = np.uint32(step & 0xFFFFFFFF), np.uint32(step >> 32), np.uint32(trial)
+    for k in range(len(units)):
+        unit = units[k]
+        a, b, c, d = _philox(np.uint32(unit >> 2), low, high, own_trial, np.uint32(key[0]), np.uint32(key[1]))
+        which, number = unit & 3, least
+        word = (a if which == 0 else b) if which < 2 else (c if which == 2 else d)
         for level in levels:
             number += word >= level
         if number:
@@ -141,7 +144,7 @@ def _advance_rows(  # pragma: no cover - compiled
     drive_units, drive_ptr, drive_window, drive_key, levels, level_ptr, drive_least, drive_weight = events
     n, slots, written = ring.shape[2], ring.shape[1], 0
     words, counts = np.empty(TILE + 8, np.uint32), np.empty(TILE, np.int32)
-    work = np.empty(13 * TILE, ring.dtype)
+    work, here = np.empty(13 * TILE, ring.dtype), np.empty((len(drive_weight), 2), np.int64)
     for tile in range(begin, end, TILE):
         stop = min(end, tile + TILE)
         size = stop - tile
@@ -154,6 +157,10 @@ def _advance_rows(  # pragma: no cover - compiled
             _copy(units[k, tile:stop], work[(5 + k) * TILE : (5 + k) * TILE + size])
         v, fired = work[:size], work[4 * TILE : 4 * TILE + size]
         current = work[3 * TILE : 3 * TILE + size]
+        for d in range(len(drive_weight)):  # units of each drive in the tile
+            targets = drive_units[drive_ptr[d] : drive_ptr[d + 1]]
+            here[d, 0] = drive_ptr[d] + np.searchsorted(targets, tile)
+            here[d, 1] = drive_ptr[d] + np.searchsorted(targets, stop)
         for s in range(block):
             step = first + s
             arriving = ring[trial, step % slots, tile:stop]
@@ -161,12 +168,11 @@ def _advance_rows(  # pragma: no cover - compiled
             for i in range(size):
                 arriving[i] = 0
             for d in range(len(drive_weight)):
-                if drive_window[d, 0] <= step < drive_window[d, 1]:
-                    targets = drive_units[drive_ptr[d] : drive_ptr[d + 1]]
-                    low, high = np.searchsorted(targets, tile), np.searchsorted(targets, stop)
+                if here[d, 0] < here[d, 1] and drive_window[d, 0] <= step < drive_window[d, 1]:
                     _add_events(
-                        targets[low:high], step, trial, drive_key[d], levels[level_ptr[d] : level_ptr[d + 1]],
-                        drive_least[d], drive_weight[d], tile, current, words, counts,
+                        drive_units[here[d, 0] : here[d, 1]], step, trial, drive_key[d],
+                        levels[level_ptr[d] : level_ptr[d + 1]], drive_least[d], drive_weight[d], tile, current,
+                        words, counts,
                     )
             if extra.shape[1]:
                 more = extra[trial, tile:stop]
