@@ -249,9 +249,9 @@ class SpikingStepper(Stepper):
         held, silent = np.full(n if self.held.x else 0, np.nan, dtype), np.zeros(0, np.uint8)
         for units, value in self.held.x:
             held[units] = value
-        if self.held.silent or self.held.h:
+        if self.held.silent:
             silent = np.zeros(n, np.uint8)
-        for units in (*self.held.silent, *(units for units, _ in self.held.h)):
+        for units in self.held.silent:
             silent[units] = 1
         return held, silent
 
