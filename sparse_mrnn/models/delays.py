@@ -188,7 +188,7 @@ def _grouped(weights: SparseWeights, dt: float) -> tuple[DelayGroup, ...]:
         delay_of_entry = torch.from_numpy(drawn).to(device)
         reach[: len(delays.levels)] = [(each.least, each.most) for each in delays.levels]
     least, most = np.array(reach, dtype=np.int64).reshape(-1, 2).T
-    distinct = np.unique(np.concatenate([delay_of_entry.cpu().numpy(), steps[len(names) :]]))
+    distinct = np.unique(np.concatenate([delay_of_entry.cpu().numpy(), steps]))  # also without synapses
     low_rank = () if weights.low_rank is None else weights.low_rank.blocks
     low_rank_ptr = weights.nnz + np.cumsum([0, *(sum(block.sizes) for block in low_rank)])
     groups = []

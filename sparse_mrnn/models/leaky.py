@@ -208,7 +208,8 @@ class mRNN(TimeConstants):  # noqa: N801
                 f"region {region.name!r}: learnable_tau needs dt < tau, and dt = {self.dt:g} ms, "
                 f"tau = {shortest:g} ms; use a smaller dt or integrator='exponential_euler'."
             )
-        return self._alpha_of(tau)
+        found: float | NDArray[np.float64] = self._alpha_of(tau)
+        return found
 
     def _alpha_of(self, tau: Any) -> Any:
         return self.dt / tau if self.integrator == "euler" else super()._alpha_of(tau)

@@ -100,11 +100,12 @@ class LIFStep(SpikingStep):
     synapse "jump" it is added to v itself; with ``reset_g``, g is kept while the unit is refractory, and 0
     after a spike.
 
-    Backward, a spike has the slope of a surrogate (`surrogate_slope`); that a spike resets the potential is not
-    differentiated, as gradients through many resets explode (Zenke & Vogels 2021, Neural Computation 33:899).
+    Backward, a spike has the slope of a surrogate (`surrogate_slope`); that a spike resets the potential is
+    not differentiated, as gradients through many resets explode (Zenke & Vogels 2021, Neural Computation
+    33:899).
 
-    The state "refractory" is what is left of the refractory time, in time steps, and half a step more, so that
-    the step of a spike can be told even if that time is 0.
+    The state "refractory" is what is left of the refractory time, in time steps, and half a step more, so
+    that the step of a spike can be told even if that time is 0.
 
     Parameters
     ----------
@@ -202,8 +203,8 @@ class LIF(TimeConstants):
     tau_m : float
         Time constant of the potential, ms; a region's ``tau`` takes precedence, and may be learnt.
     tau_syn : float
-        Time constant of the synaptic current, ms. This and the next four may be fields of a region, one number
-        or one for each unit.
+        Time constant of the synaptic current, ms. This and the next four may be fields of a region, one
+        number or one for each unit.
     v_rest, threshold, v_reset : float
         Resting potential, threshold and potential after a spike, mV.
     t_ref : float
@@ -321,7 +322,7 @@ class LIF(TimeConstants):
     @property
     def initial_condition(self) -> Tensor:
         """Initial potential of every unit in mV, shape (units,): v_rest and the declared ``init``."""
-        return super().initial_condition + self._of_units("v_rest")[:, 0]
+        return self._declared_init() + self._of_units("v_rest")[:, 0]
 
     @property
     def equation(self) -> LIFStep:
@@ -377,8 +378,8 @@ class LIF(TimeConstants):
         inp, h0, stim_input, noise, W_rec, checkpoint_steps, regions, return_state
             As `mRNN.forward`; ``stim_input`` is added to g, mV.
         v0 : Tensor, shape (batch, units), or a state, optional
-            Initial potential, mV, or a `NetworkState`, which has g, refractory times and spikes under way, too.
-            Default: the initial condition.
+            Initial potential, mV, or a `NetworkState`, which has g, refractory times and spikes under way,
+            too. Default: the initial condition.
 
         Returns
         -------

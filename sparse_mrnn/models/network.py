@@ -626,7 +626,7 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
         6
         """
         return explicit_graph(
-            self.graph, self.weight_matrices(), self.tonic_inp, self.initial_condition, self.time_constants
+            self.graph, self.weight_matrices(), self.tonic_inp, self._declared_init(), self.time_constants
         )
 
     def simulation_settings(self) -> SimulationConfig:
@@ -748,6 +748,9 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
     @property
     def initial_condition(self) -> Tensor:
         """Initial pre-activation of every unit, shape (units,); differentiable where it is learnt."""
+        return self._declared_init()
+
+    def _declared_init(self) -> Tensor:
         if self.rec is None:
             return self._by_unit([region.init for region in self.layout().regions])
         if self.init is None:
