@@ -187,10 +187,10 @@ def _advance_rows(  # pragma: no cover - compiled
             for d in range(len(drive_weight)):
                 if here[d, 0] < here[d, 1] and drive_window[d, 0] <= step < drive_window[d, 1]:
                     targets = drive_units[here[d, 0] : here[d, 1]]
-                    own = levels[level_ptr[d] : level_ptr[d + 1]]
+                    of_count = levels[level_ptr[d] : level_ptr[d + 1]]
                     _add_events(
-                        targets, step, trial, drive_key[d], own, drive_least[d], drive_weight[d], tile, current,
-                        words, counts,
+                        targets, step, trial, drive_key[d], of_count, drive_least[d], drive_weight[d], tile,
+                        current, words, counts,
                     )
             if extra.shape[1]:
                 more = extra[trial, tile:stop]
