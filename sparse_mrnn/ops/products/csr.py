@@ -1,4 +1,4 @@
-"""Backend "csr": torch CSR matrices, which are MKL on the CPU and cuSPARSE on CUDA."""
+"""Backend "csr": torch CSR matrices, which are MKL on the CPU and cuSPARSE on CUDA (`device_products`)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sparse_mrnn.ops import kernels
 from sparse_mrnn.ops.pattern import Pattern
+from sparse_mrnn.ops.products import device_products
 from sparse_mrnn.ops.products.base import Operator, Product
 
 VECTOR_ROWS = 1000
@@ -65,17 +66,22 @@ class CsrProduct(Product):
     def __init__(self, operator: CsrOperator, values: Tensor) -> None:
         self.operator, self.values = operator, values.detach()
         self.pattern, self.empty = operator.pattern, operator.pattern.nnz == 0  # which MKL refuses
-        self.matrix = self.pattern.matrix(self.values)
-        self.kernel = kernels.load("sddmm") if values.device.type == "cpu" else None
-        self._transposed: Tensor | None = None
-        # one entry per synapse where compiled, else a matrix without repeats
+        self.on_device = device_products.are_used(self.values)
+        self.matrix = None if self.on_device else self.pattern.matrix(self.values)
+        self.kernel = None if self.on_device else kernels.load("sddmm")
+        self._transposed: CsrProduct | None = None
+        # one entry per synapse where compiled, else one per place in the matrix
         self._grad: Tensor | None = None
 
     def addmm(self, y: Tensor, h: Tensor, *, beta: float, alpha: float, out: Tensor) -> None:
         if self.empty:
             out.zero_() if beta == 0 else torch.mul(y, beta, out=out)
-        else:
+        elif self.matrix is not None:
             multiply_add(self.matrix, y, h, beta=beta, alpha=alpha, out=out)
+        else:
+            if out is not y and beta != 0:
+                out.copy_(y)
+            device_products.add_product(out, self.pattern, self.values, h, beta=beta, alpha=alpha)
 
     def rmatmul(self, g: Tensor, out: Tensor | None = None) -> Tensor:
         if out is None:
@@ -84,8 +90,8 @@ class CsrProduct(Product):
             return out.zero_()
         if self._transposed is None:
             pattern, order = self.pattern.transposed
-            self._transposed = pattern.matrix(self.values.index_select(0, order))
-        multiply_add(self._transposed, out, g, beta=0.0, alpha=1.0, out=out)
+            self._transposed = CsrProduct(CsrOperator(pattern), self.values.index_select(0, order))
+        self._transposed.addmm(out, g, beta=0.0, alpha=1.0, out=out)
         return out
 
     def sddmm(self, g: Tensor, h: Tensor) -> None:
@@ -99,9 +105,8 @@ class CsrProduct(Product):
             self.kernel.accumulate(bands, pattern.col, g, h, self._grad)
             return
         if self._grad is None:
-            once = pattern.unique[0]
-            self._grad = once.matrix(self.values.new_zeros(once.nnz))
-        torch.sparse.sampled_addmm(self._grad, g, h.t(), beta=1.0, alpha=1.0, out=self._grad)
+            self._grad = self.values.new_zeros(pattern.unique[0].nnz)
+        device_products.add_sampled(self._grad, pattern.unique[0], g, h)
 
     def grad(self) -> Tensor:
         if self._grad is None:
@@ -109,7 +114,7 @@ class CsrProduct(Product):
         grad = self._grad
         if self.kernel is None:
             merged = self.operator.trained_pattern.unique[1]
-            grad = grad.values() if merged is None else grad.values().index_select(0, merged)
+            grad = grad if merged is None else grad.index_select(0, merged)
         if self.operator.trained is None:
             return grad
         return torch.zeros_like(self.values).index_copy_(0, self.operator.trained.long(), grad)
