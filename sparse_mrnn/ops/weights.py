@@ -14,11 +14,11 @@ from sparse_mrnn.ops.torch_modes import refuse_transforms
 class _Effective(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, values: Tensor, index: Tensor | None, sign: Tensor | None) -> Tensor:
-        compiled = index is not None and sign is not None and values.device.type == "cpu"
+        compiled = sign is not None and values.device.type == "cpu"
         ctx.kernel = kernels.load("weights") if compiled else None
         ctx.index, ctx.size = index, values.shape
         if ctx.kernel is not None:
-            weights = values.new_empty(len(index))  # type: ignore[arg-type]
+            weights = torch.empty_like(values) if index is None else values.new_empty(len(index))
             ctx.kernel.gather(values.detach(), index, sign, weights)
             ctx.sign = sign
             ctx.save_for_backward(values)
@@ -39,7 +39,8 @@ class _Effective(torch.autograd.Function):
             ctx.kernel.scatter(ctx.saved_tensors[0].detach(), ctx.index, ctx.sign, grad.contiguous(), out)
             return out, None, None
         if ctx.kernel is not None:  # create_graph=True: the gradient is differentiated itself
-            ctx.slope = _slope(ctx.saved_tensors[0].detach().index_select(0, ctx.index), ctx.sign)
+            values = ctx.saved_tensors[0].detach()
+            ctx.slope = _slope(values if ctx.index is None else values.index_select(0, ctx.index), ctx.sign)
         if ctx.slope is not None:
             grad = grad * ctx.slope
         if ctx.index is not None:

@@ -1,4 +1,4 @@
-"""Products of many columns, which a compiled loop computes, against the dense matrix in float64."""
+"""Products, which a compiled loop computes, against the dense matrix in float64."""
 
 import numpy as np
 import pytest
@@ -22,12 +22,12 @@ def used(monkeypatch):
 
 
 @given(
-    rows=st.integers(1, 9), columns=st.integers(1, 9), entries=st.integers(0, 60), batch=st.sampled_from([63, 64, 65, 130]),
+    rows=st.integers(1, 9), columns=st.integers(1, 9), entries=st.integers(0, 60), batch=st.sampled_from([1, 2, 3, 7, 8, 9, 15, 16, 33, 64, 127, 130]),
     dtype=st.sampled_from([torch.float32, torch.float64]), beta=st.sampled_from([0.0, 1.0, 0.7]), alpha=st.sampled_from([1.0, -0.3]),
     seed=st.integers(0, 1000), in_place=st.booleans(),
 )  # fmt: skip
 @settings(max_examples=150, deadline=None)
-def test_products_of_many_columns(rows, columns, entries, batch, dtype, beta, alpha, seed, in_place):
+def test_products(rows, columns, entries, batch, dtype, beta, alpha, seed, in_place):
     rng = np.random.default_rng(seed)
     row, col = rng.integers(0, rows, entries), rng.integers(0, columns, entries)
     pattern, order = Pattern.from_coo(torch.from_numpy(row), torch.from_numpy(col), (rows, columns))
@@ -45,7 +45,7 @@ def test_products_of_many_columns(rows, columns, entries, batch, dtype, beta, al
     torch.testing.assert_close(product.rmatmul(g).double(), dense.t() @ g.double(), **close)
 
 
-def test_the_compiled_loop_has_many_columns_and_spreads_what_is_not_finite(used):
+def test_the_compiled_loop_spreads_what_is_not_finite(used):
     pattern = Pattern(torch.tensor([0, 9, 9, 10]), torch.tensor([*range(9), 0]), (3, 9))
     product = CsrOperator(pattern).bind(torch.ones(10))
     h = torch.ones(9, 64)
@@ -56,11 +56,18 @@ def test_the_compiled_loop_has_many_columns_and_spreads_what_is_not_finite(used)
     assert out[[0, 2], 7].isinf().all()
     assert (out[1] == 0).all()
     assert out.isfinite().sum() == 3 * 64 - 3
-    few = torch.empty(3, 63)
-    product.addmm(few, h[:, :63].contiguous(), beta=0.0, alpha=1.0, out=few)
     product.addmm(out, h.t().contiguous().t(), beta=0.0, alpha=1.0, out=out)  # not contiguous: torch's
     assert used == [64]
-    assert csr_products.OWN_COLUMNS == 64
+
+
+def test_a_vector_of_many_rows_is_multiplied_by_torch(used):
+    rows = csr_products.VECTOR_ROWS
+    for n in (rows - 1, rows):
+        pattern = Pattern(torch.arange(n + 1), torch.arange(n), (n, n))
+        product, out = CsrOperator(pattern).bind(torch.full((n,), 2.0)), torch.empty(n, 1)
+        product.addmm(out, torch.ones(n, 1), beta=0.0, alpha=1.0, out=out)
+        assert (out == 2).all()
+    assert used == [1]
 
 
 def test_results_do_not_depend_on_the_number_of_threads(used):

@@ -17,6 +17,23 @@ SERIAL_WORK = 2**15
 """Multiplications up to which one thread is used: waking another takes as long."""
 
 
+PARTS = 64
+"""Parts of equal work that the rows of a CSR matrix are divided into for the threads."""
+
+
+@njit(cache=True)
+def row_of_work(crow, work):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
+    """Return the first row that so much work is done before; an entry is 1, and so is a row."""
+    low, high = 0, len(crow) - 1
+    while low < high:
+        middle = (low + high) // 2
+        if crow[middle] + middle < work:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
 class Loop:
     """A function with a ``prange`` loop, compiled over threads and for one thread, each on its first use.
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from numba import njit, prange
 
-from sparse_mrnn.ops.kernels.loop import loop
+from sparse_mrnn.ops.kernels.loop import PARTS, loop, row_of_work
+from sparse_mrnn.ops.kernels.vectors import weighted_rows
 
 SHARE = 256
 """Rows, or columns, of a block that one thread multiplies at a time: a large block is shared among
@@ -79,11 +80,15 @@ def multiply_transposed(blocks, y, x):  # pragma: no cover - compiled
             r += 1
 
 
-@loop(fastmath={"reassoc", "contract", "nsz"})
+rows_64, rows_32, rows_16 = weighted_rows(64, 1), weighted_rows(32, 2), weighted_rows(16, 4)
+rows_8, rows_fewer = weighted_rows(8, 4), weighted_rows(8, 4, some=True)
+
+
+@loop()
 def multiply_rows(crow, col, values, h, y, beta, alpha):  # pragma: no cover - compiled
     """y = beta y + alpha W h, for a CSR matrix W; ``beta`` and ``alpha`` have the dtype of the arrays.
 
-    Eight synapses at a time: a row of y is loaded and stored once for all of them.
+    Each row of y is added up in registers, up to 64 columns at a time.
 
     Examples
     --------
@@ -94,27 +99,25 @@ def multiply_rows(crow, col, values, h, y, beta, alpha):  # pragma: no cover - c
     >>> y.tolist()
     [[6.0, 6.0]]
     """
-    for i in prange(len(y)):
-        out, e, stop = y[i], crow[i], crow[i + 1]
-        if beta == 0:
-            out[:] = 0
-        elif beta != 1:
-            for b in range(len(out)):
-                out[b] *= beta
-        while e + 8 <= stop:
-            h0, h1, h2, h3 = h[col[e]], h[col[e + 1]], h[col[e + 2]], h[col[e + 3]]
-            h4, h5, h6, h7 = h[col[e + 4]], h[col[e + 5]], h[col[e + 6]], h[col[e + 7]]
-            w0, w1, w2, w3 = values[e], values[e + 1], values[e + 2], values[e + 3]
-            w4, w5, w6, w7 = values[e + 4], values[e + 5], values[e + 6], values[e + 7]
-            for b in range(len(out)):
-                first = w0 * h0[b] + w1 * h1[b] + w2 * h2[b] + w3 * h3[b]
-                out[b] += alpha * (first + w4 * h4[b] + w5 * h5[b] + w6 * h6[b] + w7 * h7[b])
-            e += 8
-        while e < stop:
-            h0, w0 = h[col[e]], alpha * values[e]
-            for b in range(len(out)):
-                out[b] += w0 * h0[b]
-            e += 1
+    width, work = y.shape[1], len(col) + len(y)
+    for part in prange(PARTS):
+        first = row_of_work(crow, work * part // PARTS)
+        for i in range(first, row_of_work(crow, work * (part + 1) // PARTS)):
+            e, stop, c = crow[i], crow[i + 1], 0
+            while c + 64 <= width:
+                rows_64(col, values, h, y, i, e, stop, c, beta, alpha)
+                c += 64
+            if c + 32 <= width:
+                rows_32(col, values, h, y, i, e, stop, c, beta, alpha)
+                c += 32
+            if c + 16 <= width:
+                rows_16(col, values, h, y, i, e, stop, c, beta, alpha)
+                c += 16
+            if c + 8 <= width:
+                rows_8(col, values, h, y, i, e, stop, c, beta, alpha)
+                c += 8
+            if c < width:
+                rows_fewer(col, values, h, y, i, e, stop, c, beta, alpha)
 
 
 # ---------------------------------------------------------------- columns, in bands of rows

@@ -14,6 +14,8 @@ from sparse_mrnn.ops.kernels.loop import loop
 def gather(values, index, sign, weights):  # pragma: no cover - compiled
     """weights[e] = values[index[e]] with the sign sign[e]; as it is where the sign is 0.
 
+    Without an index, which is None then, weights[e] is of values[e].
+
     Examples
     --------
     >>> import torch
@@ -24,7 +26,10 @@ def gather(values, index, sign, weights):  # pragma: no cover - compiled
     [-2.0, 1.0]
     """
     for e in prange(len(weights)):
-        v = values[index[e]]
+        at = e
+        if index is not None:
+            at = index[e]
+        v = values[at]
         if (sign[e] > 0 and v < 0) or (sign[e] < 0 and not v < 0):
             v = -v
         weights[e] = v
@@ -34,10 +39,13 @@ def gather(values, index, sign, weights):  # pragma: no cover - compiled
 def scatter(values, index, sign, grad, out):  # pragma: no cover - compiled
     """Backward of `gather`: out[index[e]] = grad[e] times the slope, which at 0 is that of v > 0."""
     for e in prange(len(grad)):
-        v, g = values[index[e]], grad[e]
+        at = e
+        if index is not None:
+            at = index[e]
+        v, g = values[at], grad[e]
         if sign[e] != 0 and (np.signbit(v) if sign[e] > 0 else not np.signbit(v)):
             g = -g
-        out[index[e]] = g
+        out[at] = g
 
 
 @loop()

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from sparse_mrnn.ops.products.base import Operator, Product
-from sparse_mrnn.ops.products.csr import multiply_add
+from sparse_mrnn.ops.products.csr import Factor
 
 COPIED_AFTER = 8
 """Transposed products after which the matrix is copied transposed: each then takes a third less time."""
@@ -36,11 +36,12 @@ class DenseProduct(Product):
 
     def __init__(self, matrix: Tensor) -> None:
         self.matrix = matrix.detach()
+        self.factor = Factor(self.matrix)
         self._grad: Tensor | None = None
         self._transposed, self._calls = self.matrix.t(), 0
 
     def addmm(self, y: Tensor, h: Tensor, *, beta: float, alpha: float, out: Tensor) -> None:
-        multiply_add(self.matrix, y, h, beta=beta, alpha=alpha, out=out)
+        self.factor.multiply_add(y, h, beta=beta, alpha=alpha, out=out)
 
     def rmatmul(self, g: Tensor, out: Tensor | None = None) -> Tensor:
         self._calls += 1

@@ -21,7 +21,7 @@ from torch import Tensor
 from sparse_mrnn.ops import kernels
 from sparse_mrnn.ops.pattern import Pattern
 from sparse_mrnn.ops.products.base import Operator, Product
-from sparse_mrnn.ops.products.csr import CsrOperator
+from sparse_mrnn.ops.products.csr import CsrOperator, csr_factor
 
 BLOCK_FILL, BLOCK_ENTRIES, RARE = 0.6, 4096, 4
 """A block is dense from this density and this many entries on; shapes with fewer blocks are joined."""
@@ -169,10 +169,10 @@ def _group(extents: Sequence[Extent], n_trained: int) -> list[list[list[Extent]]
     return groups
 
 
-def _summing(index: Tensor, n: int) -> CsrOperator:
-    """A matrix of ones, shape (n, len(index)), that adds row k to row index[k]."""
+def _summing(index: Tensor, n: int) -> Pattern:
+    """The pattern of a matrix of ones, shape (n, len(index)), that adds row k to row index[k]."""
     number = torch.arange(len(index), dtype=index.dtype, device=index.device)
-    return CsrOperator(Pattern.from_coo(index, number, (n, len(index)))[0])
+    return Pattern.from_coo(index, number, (n, len(index)))[0]
 
 
 class HybridProduct(Product):
@@ -184,8 +184,10 @@ class HybridProduct(Product):
         self.rest = operator.rest.bind(self.values[:nnz])
         self.blocks = [self.values[g.store].view(g.shape) for g in operator.groups]
         self.kernel = kernels.load("products") if values.device.type == "cpu" else None
-        sums = operator.sum_rows, operator.sum_cols
-        self.sum_rows, self.sum_cols = (s.bind(self.values.new_ones(s.pattern.nnz)) for s in sums)
+        self.sum_rows, self.sum_cols = (
+            csr_factor(pattern, self.values.new_ones(pattern.nnz))
+            for pattern in (operator.sum_rows, operator.sum_cols)
+        )
         self._buffers: dict[tuple[str, int], Tensor] = {}
 
     def addmm(self, y: Tensor, h: Tensor, *, beta: float, alpha: float, out: Tensor) -> None:
@@ -213,7 +215,7 @@ class HybridProduct(Product):
             else:
                 torch.bmm(block.transpose(1, 2) if transposed else block, x, out=y)
         sums = self.sum_cols if transposed else self.sum_rows
-        sums.addmm(out, result, beta=1.0, alpha=alpha, out=out)
+        sums.multiply_add(out, result, beta=1.0, alpha=alpha, out=out)
 
     def sddmm(self, g: Tensor, h: Tensor) -> None:
         self.rest.sddmm(g, h)

@@ -14,8 +14,10 @@ from sparse_mrnn.ops.step import Columns, SavedStep, States
 
 APART_STATES = 2**16
 """States from which on the columns of an SDDMM are put by a kernel of their own."""
-GRAD_COLUMNS, GRAD_BYTES = (128, 256), 2**21
-"""Time x batch columns gathered before an SDDMM: the more the better, within so many bytes."""
+GRAD_COLUMNS, GRAD_BYTES = (32, 256), 2**20
+"""Time x batch columns gathered before an SDDMM: least, and most within so many bytes; measured."""
+TORCH_COLUMNS = 128
+"""The least for torch's SDDMM, for which more is better."""
 
 
 def gathered_steps(steps: int, batch: int, units: int, size: int) -> int:
@@ -35,6 +37,8 @@ def gathered_steps(steps: int, batch: int, units: int, size: int) -> int:
 def gathered_columns(units: int, size: int) -> int:
     """Time x batch columns of an SDDMM of so many units, of ``size`` bytes each."""
     least, most = GRAD_COLUMNS
+    if kernels.load("sddmm") is None:
+        least = max(least, TORCH_COLUMNS)
     return max(least, min(most, GRAD_BYTES // (units * size)))
 
 
