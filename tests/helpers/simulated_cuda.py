@@ -48,6 +48,9 @@ class OnDevice(Tensor):
         made.inner = inner
         return made
 
+    def data_ptr(self) -> int:
+        return self.inner.data_ptr()
+
     def tolist(self) -> Any:
         SimulatedCuda.entered.waits["tolist"] += 1
         return self.inner.tolist()
@@ -214,7 +217,9 @@ def simulated_cuda() -> Iterator[SimulatedCuda]:
         stack.enter_context(patch("torch.Generator", SimulatedGenerator))
         device = SimulatedCuda.entered = SimulatedCuda()
         stack.enter_context(patch("torch.cuda.CUDAGraph", SimulatedGraph))
-        stack.enter_context(patch("torch.cuda.graph", lambda graph: graph.capture(device)))
+        stack.enter_context(patch("torch.cuda.graph", lambda graph, **_: graph.capture(device)))
+        stack.enter_context(patch("torch.cuda.graphs.graph_pool_handle", lambda: None))
+        stack.enter_context(patch("torch.cuda.synchronize", lambda *_: None))
         stack.enter_context(patch("torch.cuda.Stream", SimulatedStream))
         stack.enter_context(patch("torch.cuda.current_stream", SimulatedStream))
         stack.enter_context(patch("torch.cuda.stream", lambda stream: nullcontext()))

@@ -188,6 +188,23 @@ def test_a_replayed_band_is_the_steps_themselves(name, noise):
         torch.testing.assert_close(one.stepper.h.cpu(), other.stepper.h.cpu(), rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("name", [*FEW, *MANY])
+def test_a_replayed_training_step_is_the_step_itself(name):
+    def gradients(net, inp, x0):
+        net.zero_grad()
+        found = net(0.5 * inp, 0.5 * x0)
+        found = found if isinstance(found, tuple) else (found,)
+        sum(t.square().sum() for t in found).backward()
+        return [t.detach().cpu() for t in (*found, *(p.grad for p in net.parameters() if p.grad is not None))]
+
+    with simulated_cuda():
+        net = network(name, "cuda")
+        inp, x0, _ = (t.detach() for t in data(net))
+        expected = gradients(net, inp, x0)
+        torch.cuda.make_graphed_callables(net, (inp.clone(), x0.clone()), allow_unused_input=True)
+        torch.testing.assert_close(gradients(net, inp, x0), expected, rtol=0, atol=0)
+
+
 def test_a_band_that_cannot_be_replayed():
     net = under_way(device="cpu")
     simulator = Simulator(net, 1, None, event_driven=False)

@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers import ROOT
 from sparse_mrnn.errors import MissingExtraError
 from sparse_mrnn.ops.pattern import Pattern
 from sparse_mrnn.ops.products import CsrOperator, device_products
@@ -147,7 +148,8 @@ def test_a_network_of_these_kernels(monkeypatch):
 @compiled
 @pytest.mark.slow
 @pytest.mark.parametrize("capability", [80, 90])
-def test_they_compile_for_a_gpu_without_spilling_registers(capability):
+def test_they_compile_for_a_gpu_without_spilling_registers(capability, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     from compile_triton import compiled_kernels
 
     for name, registers, spilled in compiled_kernels(capability):
