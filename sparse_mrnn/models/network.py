@@ -41,6 +41,7 @@ from sparse_mrnn.lowering.random_streams import (
     noise_seeds,
     synapse_stream,
 )
+from sparse_mrnn.models.compiled import register, run_compiled
 from sparse_mrnn.models.delays import delay_groups, has_delays, longest_delay
 from sparse_mrnn.models.devices import check_runnable, chosen_device
 from sparse_mrnn.models.exports import explicit_graph, to_networkx, to_scipy, to_torch_geometric
@@ -235,6 +236,7 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
         self._strict = True
         # What a forward pass asks of a tensor's values, by name: the tensor, its version, and the answer
         self._on_host: dict[str, tuple[Tensor, int, Any]] = {}
+        self._number = register(self)
         if config is not None and config_finalize:
             self.finalize_connectivity()
 
@@ -515,11 +517,15 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
         """alpha of a region, one number or one per unit; 1 without a time constant."""
         return 1.0
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self._number = register(self)
+
     @ordinary_tensors()
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         copied = self.__class__.__new__(self.__class__)
         memo[id(self)] = copied
-        copied.__setstate__(copy.deepcopy(self.__dict__, memo))  # type: ignore[no-untyped-call]
+        copied.__setstate__(copy.deepcopy(self.__dict__, memo))
         return copied
 
     @ordinary_tensors()
@@ -917,8 +923,11 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
         """
         if torch.compiler.is_exporting() or torch._C._get_tracing_state() is not None:
             self.__prepare_scriptable__()
-        # sparse tensors cannot be traced; disabling at import costs seconds
         if torch.compiler.is_compiling():
+            if not isinstance(start, NetworkState) and W_rec is None and not return_state:
+                number: int = self.__dict__["_number"]
+                return run_compiled(self, number, inp, start, h0, stim, noise, checkpoint_steps, regions)
+            # disabling at import costs seconds
             around = torch.compiler.disable(self._run)  # type: ignore[no-untyped-call]
             return around(inp, start, h0, stim, noise, W_rec, checkpoint_steps, regions, return_state)
         if not (self.rec_finalized and self.inp_finalized):
