@@ -71,7 +71,7 @@ class Pattern:
     def row(self) -> Tensor:
         """Row of every synapse, made anew each time: one more integer per synapse is not kept."""
         rows = torch.arange(self.shape[0], dtype=self.col.dtype, device=self.col.device)
-        return torch.repeat_interleave(rows, torch.diff(self.crow).long())
+        return torch.repeat_interleave(rows, torch.diff(self.crow).long(), output_size=self.nnz)
 
     def select(self, entries: Tensor) -> Pattern:
         """The pattern of some of the entries, given in ascending order."""

@@ -25,7 +25,7 @@ WAITS = {
 }
 """Operators whose result is of a size, or a number, that the host reads from the device."""
 INDEXED = {"index", "index_put", "index_put_", "_index_put_impl_"}
-COPIES = {"_to_copy", "copy_", "set_", "lift_fresh", "lift_fresh_copy", "_pin_memory"}
+COPIES = {"_to_copy", "copy_", "set_", "lift_fresh", "lift_fresh_copy"}
 
 
 class DeviceMixError(RuntimeError):
@@ -78,6 +78,7 @@ class SimulatedCuda(TorchDispatchMode):
         self.allocated: Counter[str] = Counter()
         self.calls: Counter[str] = Counter()
         self.graph: SimulatedGraph | None = None  # which is being captured
+        self.pinned: set[int] = set()  # addresses
 
     def clear(self) -> None:
         """Forget what was counted."""
@@ -93,6 +94,10 @@ class SimulatedCuda(TorchDispatchMode):
         if any(t.is_meta for t in others):
             raise DeviceMixError(f"{func}: torch has made a tensor on the meta device, of a list in place of an index, say")
         to = kwargs.get("device")
+        if name == "_pin_memory":
+            pinned = args[0].clone()
+            self.pinned.add(pinned.data_ptr())
+            return pinned
         if name in INDEXED and ours and (moved := [t for t in others if any(t is each for each in args[1])]):
             self.waits[f"{name} by a tensor of the host"] += 1  # which torch moves
             others = [t for t in others if all(t is not each for each in moved)]
@@ -132,7 +137,8 @@ class SimulatedCuda(TorchDispatchMode):
 
     def _cross(self, name: str, to_device: bool, non_blocking: bool, source: Tensor) -> None:
         """Count a copy between host and device: it waits unless it is asynchronous, from pinned memory."""
-        self.waits[f"{name} to the {'device' if to_device else 'host'}"] += not (to_device and non_blocking)
+        if not (to_device and non_blocking and source.data_ptr() in self.pinned):
+            self.waits[f"{name} to the {'device' if to_device else 'host'}"] += 1
 
 
 def _masked(indices: Any) -> bool:

@@ -3,6 +3,7 @@
 `helpers.simulated_cuda` says what is simulated. Networks are built on the device, so that their preparation is proven, too.
 """
 
+import numpy as np
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -16,6 +17,7 @@ from sparse_mrnn.ops.products import device_products, hybrid
 from sparse_mrnn.ops.replay import ReplayedSteps, whole_bands
 from sparse_mrnn.ops.stream import HeldStates
 from sparse_mrnn.simulation.simulator import Simulator
+from sparse_mrnn.stimulus import Samples, WhiteNoise
 
 FEW = ["hybrid", "elman", "gains"]
 MANY = [pytest.param(name, marks=pytest.mark.slow) for name in ("csr", "dense", "delays", "elman with delays")]
@@ -161,6 +163,28 @@ def test_a_step_of_a_simulation_allocates_nothing(name):
             simulator.stepper.step()
         assert not device.allocated
         assert not device.waits
+
+
+def simulated(net, steps):
+    """A recording under stimuli of every kind, interventions, and a gain that changes; a sample is taken every fifth step."""
+    samples = np.random.default_rng(0).random((60, 5))
+    stimuli = [sm.Stimulus("a", WhiteNoise(0.1)), sm.Stimulus("a", Samples(samples, interval=10.0)), sm.Stimulus("i", 0.3, start=30)]
+    stimuli += [sm.Stimulus("i", Samples(samples[:, 0], interval=10.0)), sm.Stimulus("c", WhiteNoise(0.2), units=["c[0]", "c[2]"])]
+    interventions = [sm.Clamp("b", 0.2, start=50, stop=90), sm.Lesion("c", units=["c[1]", "c[3]"], start=100), sm.Gain("a", "b", 0.5, start=120)]
+    given = dict(stimulus=stimuli, interventions=interventions, record=sm.Record(every=5), progress=False)
+    return torch.from_numpy(sm.simulate(net, 10.0 * steps, **given).h.values)
+
+
+def test_a_simulation_waits_for_what_it_records_alone():
+    expected, waits = simulated(network("delays", "cpu"), 60), []
+    with simulated_cuda() as device:
+        net = network("delays", "cuda")
+        for steps in (60, 30, 60):
+            device.clear()
+            found = simulated(net, steps)
+            waits.append(device.waits.copy())
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+    assert waits[2] - waits[1] == {"_to_copy to the host": 6}
 
 
 @pytest.mark.parametrize("name", ["hybrid", "gains", *MANY, pytest.param("step by step", marks=pytest.mark.slow)])
