@@ -221,8 +221,8 @@ def _back(ctx: Any, grads: Any) -> tuple[None, None, list[Tensor | None]]:
 _library: Any = torch.library.Library("sparse_mrnn", "FRAGMENT")  # type: ignore[no-untyped-call]
 _library.define("forward(int number, str settings, Tensor[] tensors) -> Tensor[]")
 _library.define(
-    "backward(Tensor ticket, Tensor[] sequences, Tensor[] grads, int[] places, Tensor[] tensors, int[] needed)"
-    " -> Tensor[]"
+    "backward(Tensor ticket, Tensor[] sequences, Tensor[] grads, int[] places, Tensor[] tensors, "
+    "int[] needed) -> Tensor[]"
 )
 for _name, _function, _fake in (
     ("forward", _forward, _fake_forward),
