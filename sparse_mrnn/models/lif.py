@@ -282,6 +282,17 @@ class LIF(TimeConstants):
         more = batch_first, spectral_radius, config_finalize, device
         super().__init__(*args, *more, backend=backend, seed=seed, dtype=dtype)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        before = vars(self).get(name)
+        super().__setattr__(name, value)
+        if name in OWN_VALUES and before is not None and self.rec_finalized:
+            try:
+                for region in self.layout().regions:
+                    self._check_region(region)
+            except ConfigError:
+                vars(self)[name] = before
+                raise
+
     def _region_alpha(self, region: Region) -> float | NDArray[np.float64]:
         self._check_region(region)
         found: float | NDArray[np.float64] = self._alpha_of(self.tau_m if region.tau is None else region.tau)
