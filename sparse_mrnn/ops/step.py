@@ -274,8 +274,8 @@ class Adjoint:
         found = torch.autograd.grad([out for out, _ in pairs], wanted, [grad for _, grad in pairs], **more)
         results = (*self.grad_states, scaled)
         # A gradient may be the very tensor that was given, as of the current in "state + current".
-        given_ones = {grad.data_ptr() for grad in of_outputs}
-        new = [g.clone() if g is not None and g.data_ptr() in given_ones else g for g in found[: len(results)]]
+        used = {grad.data_ptr() for grad in of_outputs}
+        new = [g.clone() if g is not None and g.data_ptr() in used else g for g in found[: len(results)]]
         for result, grad in zip(results, new, strict=True):
             result.zero_() if grad is None else result.copy_(grad)
         for total, grad in zip(self.sums.values(), found[len(results) :], strict=True):
