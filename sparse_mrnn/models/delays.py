@@ -90,11 +90,16 @@ def steps_of(weights: SparseWeights, dt: float) -> NDArray[np.int64]:
     ConfigError
         If a projection draws a delay for each synapse: what asks here has one for each projection.
     """
+    refuse_drawn_delays(weights)
+    return _mean_steps(weights, dt)
+
+
+def refuse_drawn_delays(weights: SparseWeights) -> None:
+    """Raise a ConfigError if a projection draws a delay for each synapse."""
     for k in np.flatnonzero(weights.delay_stds)[:1].tolist():
         label = projection_label(*weights.projections[k])
         what = "delays drawn for each synapse (delay_std) are for simulating and training"
         raise ConfigError(f"{label}: {what}; set delay_std=0 for this.")
-    return _mean_steps(weights, dt)
 
 
 def _mean_steps(weights: SparseWeights, dt: float) -> NDArray[np.int64]:

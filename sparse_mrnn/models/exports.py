@@ -19,6 +19,7 @@ from sparse_mrnn.declaration.graph import RegionGraph, projection_label
 from sparse_mrnn.declaration.projection_columns import ProjectionColumns, Projections
 from sparse_mrnn.errors import ConfigError, ConversionError, MissingExtraError, suggest
 from sparse_mrnn.lowering.layout import Layout
+from sparse_mrnn.models.delays import refuse_drawn_delays
 from sparse_mrnn.models.weights import SparseWeights
 from sparse_mrnn.ops.pattern import to_scipy as matrix_to_scipy
 from sparse_mrnn.ops.weights import effective
@@ -205,6 +206,7 @@ def _of_units(name: str, matrices: Matrices) -> nx.MultiDiGraph:
             for k, where in enumerate([] if r.positions is None else r.positions.tolist()):
                 graph.nodes[names[kind][first + k]].update(zip("xyz", where, strict=False))
     for weights in matrices:
+        refuse_drawn_delays(weights)
         delays = dict(zip(weights.projections, weights.delays, strict=True))
         more = {name: {} if delay is None else {"delay": delay} for name, delay in delays.items()}
         graph.add_edges_from(

@@ -202,7 +202,7 @@ class SpikingStepper(Stepper):
     @torch.no_grad()
     def advance(self, steps: int, currents: Currents = (), *, inputs: bool = True) -> None:
         """Advance by some steps with the same currents and inputs; see `band`."""
-        extra = self._extra(currents, inputs=inputs)
+        extra = self._extra(steps, currents, inputs=inputs)
         delivery, masks, done, found = self.spiking, self._masks(), 0, []
         while done < steps:
             self._total[0] = 0
@@ -223,7 +223,7 @@ class SpikingStepper(Stepper):
         super().load(state, steps)
         self.spikes = self._out[:0]
 
-    def _extra(self, currents: Currents, *, inputs: bool) -> NDArray[np.floating]:
+    def _extra(self, steps: int, currents: Currents, *, inputs: bool) -> NDArray[np.floating]:
         """Return the current of each step besides spikes and Poisson events, (trials, units or 0)."""
         noise, u = self.noise, self.inputs.source
         if noise is not None:
@@ -232,6 +232,8 @@ class SpikingStepper(Stepper):
         for units in self.silent_inputs:
             u[units] = 0
         self.inputs.advance()
+        if self.inputs.history is not None:
+            self.inputs.history.count += steps - 1  # of a band, in which all of it is 0
         if noise is None and not inputs and not len(currents):
             return self._rows[0][:, :0]
         current = torch.zeros_like(self.h, memory_format=torch.contiguous_format)
@@ -249,9 +251,9 @@ class SpikingStepper(Stepper):
         held, silent = np.full(n if self.held.x else 0, np.nan, dtype), np.zeros(0, np.uint8)
         for units, value in self.held.x:
             held[units] = value
-        if self.held.silent or self.held.h:
+        if self.held.silent:
             silent = np.zeros(n, np.uint8)
-        for units in (*self.held.silent, *(units for units, _ in self.held.h)):
+        for units in self.held.silent:
             silent[units] = 1
         return held, silent
 

@@ -23,9 +23,10 @@ from numpy.typing import NDArray
 
 from sparse_mrnn.errors import RecordingError, SavedFileError
 from sparse_mrnn.files.atomic import reason, replacing, replacing_folder, sync
+from sparse_mrnn.recording import events as events_on_disk
 from sparse_mrnn.recording.axes import Axes
 from sparse_mrnn.recording.chunks import ChunkFiles, codecs
-from sparse_mrnn.recording.events import CHUNK, EVENTS, Events
+from sparse_mrnn.recording.events import EVENTS, Events
 from sparse_mrnn.recording.metadata import CONSOLIDATED, Metadata
 from sparse_mrnn.recording.reading import CHECKPOINT, need
 
@@ -114,8 +115,10 @@ class ZarrStore:
         self.open(Metadata.read(self.path))
 
     def reopen(self, metadata: Metadata, recorded: int, spikes: int) -> None:
-        """Go on with a store on disk after so many samples and spikes; remove what a killed process was
-        writing."""
+        """Go on with a store on disk after so many samples, and the whole chunks of so many spikes.
+
+        Remove what a killed process was writing.
+        """
         try:
             for part in self.path.rglob("*.partial"):
                 shutil.rmtree(part) if part.is_dir() else part.unlink(missing_ok=True)
@@ -123,7 +126,7 @@ class ZarrStore:
         except OSError as error:
             raise RecordingError(f"cannot write the recording {self.path}: {reason(error)}.") from error
         self.open(metadata)
-        more = {"spikes": spikes} if self.has_events else {}
+        more = {"spikes": spikes - spikes % events_on_disk.CHUNK} if self.has_events else {}
         # A chunk begun is written anew, so its samples do not count until then.
         self.mark(recorded=recorded, **more)
 
@@ -165,7 +168,7 @@ class ZarrStore:
                     chunks = *chunks[:2], self.width
                 array(name, dims, shape, axes.dtype, chunks, **more)
             for name, kind in EVENTS.items() if self.has_events else ():
-                array(name, ("spike",), (0,), kind, (CHUNK,), **UNITS.get(name, {}))
+                array(name, ("spike",), (0,), kind, (events_on_disk.CHUNK,), **UNITS.get(name, {}))
             for name, (dim, text) in labels.items():
                 array(name, (dim,), text.shape, text.dtype, text.shape)[:] = text
             piece = max(1, min(axes.samples, 2**18))
@@ -230,8 +233,9 @@ class ZarrStore:
         """Write a chunk of events as zarr does, which would not before it is told how many there are."""
         from numcodecs import CRC32, Blosc
 
-        padded = np.concatenate([part, np.zeros(CHUNK - len(part), part.dtype)])
-        file = self.path / name / str(start // CHUNK)
+        length = events_on_disk.CHUNK
+        padded = np.concatenate([part, np.zeros(length - len(part), part.dtype)])
+        file = self.path / name / str(start // length)
         with replacing(file) as partial_file:
             partial_file.write_bytes(CRC32().encode(Blosc("lz4", 1, Blosc.BITSHUFFLE).encode(padded)))
         self._written.append(file)

@@ -36,7 +36,7 @@ from sparse_mrnn.models.prepare import Start
 from sparse_mrnn.ops.idle_threads import share_cores
 from sparse_mrnn.ops.spiking import SpikingStepper
 from sparse_mrnn.recording import Record, open_recording
-from sparse_mrnn.recording.events import CHUNK, EVENTS, SpikeRecorder
+from sparse_mrnn.recording.events import EVENTS, SpikeRecorder
 from sparse_mrnn.recording.lock import WriterLock
 from sparse_mrnn.recording.reading import check_chunks, is_recording, need, read_metadata
 from sparse_mrnn.recording.recorder import Arrays, Recorder
@@ -102,7 +102,7 @@ def simulate(
     interventions : Lesion, Clamp, Gain, or sequence of them
         Changes of the network in a time window.
     record : Record, optional
-        Default: h of every unit, every step.
+        Default: h of every unit, every step; of a spiking network, its spikes.
     noise : bool
         Add the network's noise.
     seed : int
@@ -118,7 +118,8 @@ def simulate(
     allow_large : bool
         Begin even if the recording, uncompressed, or the states take more memory than is free.
     event_driven : bool
-        Skip silent units if that is faster (docs/decisions/0015); results are equal up to rounding.
+        Skip silent units if that is faster (docs/decisions/0015); results are equal up to rounding. Spikes
+        are then delivered one by one, in bands of time steps (docs/decisions/0035).
     progress : bool
         Draw a bar, if standard error is a terminal.
     log : path, optional
@@ -130,7 +131,8 @@ def simulate(
     -------
     xarray.Dataset
         ``h`` and/or ``x`` (trial, time, unit), ``h_mean``, ... (trial, time, group), with coordinates time
-        (ms), region, unit_id and group. With ``out`` it is lazy, and its attributes have digests of the
+        (ms), region, unit_id and group; ``spike_time`` (ms), ``spike_unit`` (its place along unit) and
+        ``spike_trial`` for spikes. With ``out`` it is lazy, and its attributes have digests of the
         network beside what ran.
     state : NetworkState
         With ``return_state``.
@@ -163,6 +165,8 @@ def simulate(
     given = {name: value for name, value in locals().items() if name != "net"}
     if not isinstance(net, mRNNBase):
         raise ConfigError(f"net is of type {type(net).__name__}; give a network, such as mRNN(graph).")
+    if record is None and net.equation.spiking:
+        given["record"] = Record(what=["spikes"])
     return run_in_one_process(net, SimulationOptions(**given))
 
 
@@ -395,7 +399,7 @@ class Run:
         check_chunks(metadata)
         recorded = int(saved["recorded"])
         spikes = int(saved["spikes"])
-        store.reopen(metadata, recorded - recorded % self._length, spikes - spikes % CHUNK)
+        store.reopen(metadata, recorded - recorded % self._length, spikes)
         self._read = dict(tensors)
         changed = "; ".join(differences(saved["identity"]["versions"], self.identity["versions"]))
         where = {"step": int(saved["step"]), "recorded": recorded, "spikes": spikes}

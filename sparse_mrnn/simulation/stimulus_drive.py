@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,11 +14,12 @@ from torch import Tensor
 from sparse_mrnn.errors import StimulusError
 from sparse_mrnn.lowering.random_streams import run_streams
 from sparse_mrnn.models.network import mRNNBase
+from sparse_mrnn.ops import kernels
 from sparse_mrnn.ops.philox import Levels, key_of, words
 from sparse_mrnn.ops.spiking import PoissonDrive
 from sparse_mrnn.ops.step import Units
 from sparse_mrnn.simulation.targets import as_index, find_units
-from sparse_mrnn.stimulus import Constant, Poisson, RandomWaveform, SpikeTimes, Stimulus, Waveform
+from sparse_mrnn.stimulus import Poisson, RandomWaveform, SpikeTimes, Stimulus, Waveform
 
 ALL = 2**60
 """Steps that no run has."""
@@ -77,12 +79,11 @@ class PlacedStimulus:
             return step + ALL
         if isinstance(self.waveform, SpikeTimes):
             steps, now = self._events[0], step - self.start
-            following = steps[np.searchsorted(steps, now, side="right") :][:1]
-            silent = not np.isin(now, steps)
-            return min(self.start + int(following[0]), self.stop) if silent and len(following) else (
-                self.stop if silent else step + 1
-            )
-        return self.stop if isinstance(self.waveform, Constant) else step + 1
+            following = steps[np.searchsorted(steps, now) :][:1]  # this step's events are alone in it
+            until = self.stop if not len(following) else max(step + 1, self.start + int(following[0]))
+            return min(until, self.stop)
+        holds = self.waveform.holds((step - self.start) * self.dt) / self.dt
+        return int(min(self.stop, step + max(1.0, math.ceil(holds - 1e-6) if holds < ALL else ALL)))
 
     def _counts(self, step: int) -> NDArray[np.float64]:
         """Count the events of a step, (units or 1, trials or 1)."""
@@ -93,8 +94,13 @@ class PlacedStimulus:
         units = self.poisson.units[:, None]
         if self.shared:
             units = np.zeros((1, 1), np.int64)
-        drawn = words(units, step, np.arange(self.shape[1])[None], self.poisson.key)
-        return self._levels.counts(drawn).astype(np.float64)
+        compiled, own = kernels.load("lif"), self._levels
+        if compiled is None:
+            drawn = words(units, step, np.arange(self.shape[1])[None], self.poisson.key)
+            return own.counts(drawn).astype(np.float64)
+        counts = np.empty((len(units), self.shape[1]))
+        compiled.count_events(units[:, 0], step, self.poisson.key, own.levels, own.least, counts)
+        return counts
 
     def _draw(self, waveform: RandomWaveform) -> NDArray[np.float64]:
         """Draw the next values, trial by trial, so that a trial does not depend on how many there are."""

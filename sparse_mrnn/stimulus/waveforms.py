@@ -60,6 +60,10 @@ class Waveform(ABC):
     def value(self, t: float, length: float) -> float | Floats:
         """Return the current at ``t`` in a window of ``length`` ms: a number or array (units[, trials])."""
 
+    def holds(self, t: float) -> float:
+        """Return for how long the value at ``t`` stays the same, ms; 0 if only for a time step."""
+        return 0.0
+
     def check(self, dt: float, length: float, units: int, batch: int) -> None:  # noqa: B027 - most fit
         """Raise a StimulusError if it does not fit a time step, a window, or a number of units or trials."""
 
@@ -116,6 +120,10 @@ class Constant(Waveform):
         """Return ``amplitude``."""
         return self.amplitude
 
+    def holds(self, t: float) -> float:
+        """Return infinity."""
+        return math.inf
+
 
 @dataclass(frozen=True)
 class PulseTrain(Waveform):
@@ -149,6 +157,11 @@ class PulseTrain(Waveform):
     def value(self, t: float, length: float) -> float:
         """Return ``amplitude`` in a pulse, else 0."""
         return self.amplitude if (t + 1e-9) % self.period < self.width else 0.0
+
+    def holds(self, t: float) -> float:
+        """Return the time to the next edge."""
+        phase = (t + 1e-9) % self.period
+        return (self.width if phase < self.width else self.period) - phase
 
     def check(self, dt: float, length: float, units: int, batch: int) -> None:
         """Refuse pulses shorter than a time step, which could be missed."""
@@ -493,6 +506,10 @@ class Samples(Waveform):
         """Return the sample that holds at t."""
         sample = self.array[int(t / self.interval + 1e-9)]
         return float(sample) if sample.ndim == 0 else np.asarray(sample, dtype=np.float64)
+
+    def holds(self, t: float) -> float:
+        """Return the time to the next sample."""
+        return self.interval - (t + 1e-9 * self.interval) % self.interval
 
     def check(self, dt: float, length: float, units: int, batch: int) -> None:
         """Refuse samples that end before the window, or fit other units or trials."""

@@ -55,6 +55,23 @@ def words_of(first, step, trial, key, words):  # pragma: no cover - compiled
 
 
 @njit(cache=True)
+def count_events(units, step, key, levels, least, counts):  # pragma: no cover - compiled
+    """Count the events of units, ascending, in a step, into ``counts`` (units, trials): `philox.Levels`."""
+    word = np.empty(4, np.uint32)
+    for trial in range(counts.shape[1]):
+        last = -1
+        for k in range(len(units)):
+            unit = units[k]
+            if unit // 4 != last:
+                last = unit // 4
+                words_of(4 * last, step, trial, key, word)
+            number = least
+            for level in levels:
+                number += word[unit & 3] >= level
+            counts[k, trial] = number
+
+
+@njit(cache=True)
 def _add_events(  # pragma: no cover - compiled
     units, step, trial, key, levels, least, weight, begin, current, words, counts
 ):
@@ -169,10 +186,11 @@ def _advance_rows(  # pragma: no cover - compiled
                 arriving[i] = 0
             for d in range(len(drive_weight)):
                 if here[d, 0] < here[d, 1] and drive_window[d, 0] <= step < drive_window[d, 1]:
+                    targets = drive_units[here[d, 0] : here[d, 1]]
+                    of_count = levels[level_ptr[d] : level_ptr[d + 1]]
                     _add_events(
-                        drive_units[here[d, 0] : here[d, 1]], step, trial, drive_key[d],
-                        levels[level_ptr[d] : level_ptr[d + 1]], drive_least[d], drive_weight[d], tile, current,
-                        words, counts,
+                        targets, step, trial, drive_key[d], of_count, drive_least[d], drive_weight[d], tile,
+                        current, words, counts,
                     )
             if extra.shape[1]:
                 more = extra[trial, tile:stop]
