@@ -3,7 +3,7 @@
     python benchmarks/spiking_training.py [--units N] [--fan-in K] [--batch B] [--steps T] [--rounds R]
 
 Both have the same weights, drive and surrogate; loss, spikes and gradients are compared before anything is
-timed. Each is a process of its own; they take turns, and a turn is one pass that is not timed and one that is.
+timed. Each is a process of its own; they take turns, and a turn is a pass that is not timed and one that is.
 The loop is what snnTorch and btorch do on top of torch.sparse: torch differentiates it step by step.
 """
 
