@@ -52,7 +52,7 @@ def ours(size: argparse.Namespace) -> Step:
 
     def step() -> tuple[float, float, torch.Tensor]:
         net.zero_grad()
-        v, h = net(none, stim_input=drive)
+        _, h = net(none, stim_input=drive)
         loss = (h.mean(1) - 0.1).square().mean()
         loss.backward()
         return loss.item(), h.sum().item(), net.rec.values.grad  # type: ignore[union-attr, return-value]
@@ -118,7 +118,8 @@ def worker(name: str, size: argparse.Namespace, folder: Path) -> None:
 
 def main() -> None:
     """Compare and time, or be a worker."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    plain = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=plain)
     for name, default in (("units", 10_000), ("fan-in", 100), ("batch", 32), ("steps", 100), ("rounds", 3)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--worker", help="for the script's own use")
@@ -132,7 +133,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         given = [*sys.argv[1:], "--folder", name]
         pipe: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        running = {e: subprocess.Popen([sys.executable, __file__, *given, "--worker", e], **pipe) for e in ENTRIES}
+        command = [sys.executable, __file__, *given, "--worker"]
+        running = {entry: subprocess.Popen([*command, entry], **pipe) for entry in ENTRIES}
         times: dict[str, list[tuple[float, float]]] = {entry: [] for entry in ENTRIES}
         for process in running.values():
             process.stdout.readline()
