@@ -34,6 +34,11 @@ def say(text: str, *, wrap: bool = True) -> None:
     out.print(escape(text), soft_wrap=not wrap, highlight=False)
 
 
+def examples(*commands: str) -> str:
+    """Return example commands as the end of a command's help, each on a line of its own."""
+    return "Examples:\n\n" + "\n\n".join(f"  sparse-mrnn {command}" for command in commands)
+
+
 def show_version(asked: bool) -> None:
     """Print the version and end, if asked."""
     if asked:
