@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer import Option
 
-from sparse_mrnn.cli.common import Network, app, notes, out, picture_writer, report_errors, say
+from sparse_mrnn.cli.common import Network, app, command, notes, out, picture_writer, report_errors, say
 from sparse_mrnn.cli.networks import NamedNetwork, load_network, recorded_network, stays_at_zero
 from sparse_mrnn.errors import AnalysisError, ConfigError, StimulusError
 
@@ -77,7 +77,10 @@ class Setting:
             self.write(draw())
 
 
-@analyze.command("fixed-points")
+@command(analyze, "fixed-points", examples=(
+    "analyze fixed-points celegans --stim ALML:1 --out points.png",
+    "analyze fixed-points net.json --starts 200 --save points.zarr",
+))
 def fixed_points(
     config: Network,
     stim: Stim = None,
@@ -115,7 +118,10 @@ def fixed_points(
         setting.finish(points, points.plot)
 
 
-@analyze.command()
+@command(analyze, examples=(
+    "analyze linearize celegans --k 10",
+    "analyze linearize net.json --points points.zarr --point 1",
+))
 def linearize(
     config: Network,
     k: Annotated[int, Option("--k", min=1, help="Modes to find.")] = 6,
@@ -183,7 +189,9 @@ def _show_modes(modes: Modes) -> None:
     out.print(table)
 
 
-@analyze.command()
+@command(analyze, examples=(
+    "analyze flow net.json --trials 32 --out flow.png",
+))
 def flow(
     config: Network,
     stim: Stim = None,
@@ -219,7 +227,9 @@ def flow(
         setting.finish(field, lambda: field.plot(kind=kind, linear=linear, fixed_points=points))
 
 
-@analyze.command()
+@command(analyze, examples=(
+    "analyze lyapunov net.json --k 10 --steps 20000",
+))
 def lyapunov(
     config: Network,
     k: Annotated[int, Option("--k", min=1, help="Exponents to find.")] = 4,
@@ -255,7 +265,10 @@ def lyapunov(
         setting.finish(found, found.plot)
 
 
-@analyze.command()
+@command(analyze, examples=(
+    "analyze lesions celegans --stim ALML:1 --out lesions.png",
+    "analyze lesions net.json --duration 1s --stim cue:1:100:300",
+))
 def lesions(
     config: Network,
     duration: Annotated[float | None, Option(help="Simulated time, ms.")] = None,
@@ -309,7 +322,9 @@ def _driven(setting: Setting, duration: float | None, texts: list[str] | None) -
     return (u[None], current[None]) if net.batch_first else (u[:, None], current[:, None])
 
 
-@analyze.command()
+@command(analyze, examples=(
+    "analyze currents run.zarr --by projection --out currents.png",
+))
 def currents(
     run: Annotated[Path, typer.Argument(help="A recording of h of all units, in every time step.")],
     net: Annotated[str | None, Option(help="What was recorded, if the recording does not carry it.")] = None,

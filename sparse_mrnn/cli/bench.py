@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 from typer import Argument, Option
 
-from sparse_mrnn.cli.common import app, err, out, report_errors, say
+from sparse_mrnn.cli.common import app, command, err, out, report_errors, say
 from sparse_mrnn.cli.networks import load_network
 from sparse_mrnn.errors import BenchmarkError
 
@@ -24,7 +24,10 @@ SIZES, DENSITY, DENSITIES = [250, 500, 1000, 2000, 4000], 0.05, [0.01, 0.03, 0.1
 CONFIG_HELP = "A JSON configuration or a shipped example; without one, random networks."
 
 
-@app.command()
+@command(app, examples=(
+    "bench celegans",
+    "bench --sizes 500,1000,2000 --fan-in 100 --out results",
+))
 def bench(
     config: Annotated[str | None, Argument(metavar="[CONFIG]", help=CONFIG_HELP)] = None,
     sizes: Annotated[str | None, Option(help="Units of a ladder, as 500,1000,2000.")] = None,

@@ -8,7 +8,7 @@ import typer
 from rich.markup import escape
 from typer import Option
 
-from sparse_mrnn.cli.common import app, err, out, report_errors
+from sparse_mrnn.cli.common import app, command, err, out, report_errors
 
 if TYPE_CHECKING:
     from sparse_mrnn.benchmark.doctor import Finding
@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 COLOURS = {"ok": "green", "note": "yellow", "problem": "bold red"}
 
 
-@app.command()
+@command(app, examples=(
+    "doctor",
+    "doctor --quick --json",
+))
 def doctor(
     device: Annotated[str | None, Option(help="cpu, cuda, ...; default: CUDA if there is one.")] = None,
     quick: Annotated[bool, Option("--quick", help="Versions only, nothing is computed.")] = False,

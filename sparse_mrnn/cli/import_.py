@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from typer import Argument, Option
 
-from sparse_mrnn.cli.common import app, out, report_errors, say
+from sparse_mrnn.cli.common import app, command, out, report_errors, say
 from sparse_mrnn.errors import ConnectomeError
 
 Kind = StrEnum("Kind", "table release flywire neuprint celegans flyvis matrix graphml tvb sonata")
@@ -28,7 +28,11 @@ OPTIONS_OF_KIND = {
 """Options of one kind; those of no kind are the shared ones, which celegans and tvb do not take."""
 
 
-@app.command("import")
+@command(app, "import", examples=(
+    "import table edges.csv --neurons neurons.csv --regions class --out worm",
+    "import matrix weights.npz --orientation target_source --one-region",
+    "import release data --release larva --out larva",
+))
 def import_(
     kind: Annotated[Kind, Argument(help="What the data are.", show_default=False)],
     path: Annotated[Path | None, Argument(help="File or folder.", show_default=False)] = None,

@@ -7,11 +7,15 @@ from typing import Annotated
 from rich.filesize import decimal
 from typer import Option
 
-from sparse_mrnn.cli.common import Network, app, out, report_errors, say
+from sparse_mrnn.cli.common import Network, app, command, out, report_errors, say
 from sparse_mrnn.cli.networks import load_network
 
 
-@app.command()
+@command(app, examples=(
+    "info celegans",
+    "info net.json --batch 32 --steps 500 --json",
+    "info net.json --ranks 8",
+))
 def info(
     config: Network,
     batch: Annotated[int, Option(min=1, help="Batch size of the estimate.")] = 1,

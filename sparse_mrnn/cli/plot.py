@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from typer import Argument, Option
 
-from sparse_mrnn.cli.common import app, picture_writer, report_errors
+from sparse_mrnn.cli.common import app, command, picture_writer, report_errors
 from sparse_mrnn.cli.networks import load_network
 from sparse_mrnn.errors import ConfigError
 
@@ -27,7 +27,11 @@ OPTIONS = {
 KIND_HELP = "activity, traces and trajectory draw a recording, screen a screen, the others a network."
 
 
-@app.command()
+@command(app, examples=(
+    "plot weights celegans --out weights.png",
+    "plot activity run.zarr --region head --stop 500ms",
+    "plot screen screen.zarr --kind silencing",
+))
 def plot(
     kind: Annotated[Kind, Argument(help=KIND_HELP)],
     source: Annotated[str, Argument(help="A recording, a screen, or a network, as for info.")],

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer import Option
 
-from sparse_mrnn.cli.common import Network, app, err, examples, notes, out, report_errors, say
+from sparse_mrnn.cli.common import Network, app, command, err, notes, out, report_errors, say
 from sparse_mrnn.cli.networks import load_network
 from sparse_mrnn.errors import ConfigError, SweepStopped
 
@@ -16,13 +16,11 @@ SHOWN = 1e-3
 """Share of the largest change below which a change is not in the table."""
 
 
-@app.command(
-    epilog=examples(
-        "screen celegans --duration 400 --out screen.zarr",
-        "screen celegans --kind silencing --target AVAL --target AVAR --stim ALML:1",
-        "plot screen screen.zarr --kind activation --out screen.png",
-    )
-)
+@command(app, examples=(
+    "screen celegans --duration 400 --out screen.zarr",
+    "screen celegans --kind silencing --target AVAL --stim ALML:1",
+    "plot screen screen.zarr --kind activation --out screen.png",
+))  # fmt: skip
 def screen(
     config: Network,
     duration: Annotated[float | None, Option(help="Length of each run, ms.")] = None,

@@ -14,7 +14,7 @@ from rich.filesize import decimal
 from rich.markup import escape
 from typer import Option
 
-from sparse_mrnn.cli.common import Network, app, err, notes, out, report_errors, say, with_options
+from sparse_mrnn.cli.common import Network, app, command, err, notes, out, report_errors, say, with_options
 from sparse_mrnn.cli.networks import NamedNetwork, load_network, stays_at_zero
 from sparse_mrnn.errors import ConfigError, DivergenceError, SimulationStopped
 
@@ -38,7 +38,11 @@ NOTHING_DRIVES = (
 )
 
 
-@app.command()
+@command(app, examples=(
+    "simulate celegans --stim ALML:1:50:250 --out run.zarr",
+    "simulate celegans --duration 2s --lesion AVAL:500ms --unit AVAR",
+    "simulate net.json --stim @ids.txt:1:50:250 --out run.zarr --resume",
+))
 def simulate(
     config: Network,
     duration: Annotated[float | None, Option(help="Simulated time, ms.")] = None,

@@ -7,11 +7,14 @@ from typing import Annotated, Any
 
 from typer import Option
 
-from sparse_mrnn.cli.common import Network, app, err, out, picture_writer, report_errors, say
+from sparse_mrnn.cli.common import Network, app, command, err, out, picture_writer, report_errors, say
 from sparse_mrnn.cli.networks import load_network
 
 
-@app.command()
+@command(app, examples=(
+    "spectrum celegans",
+    "spectrum net.json --k 30 --out spectrum.png",
+))
 def spectrum(
     config: Network,
     k: Annotated[int, Option("--k", help="Leading eigenvalues to find.")] = 12,
