@@ -57,6 +57,11 @@ def import_(
     parallel: Annotated[str | None, Option(help="sum, or a column that keeps them apart.")] = None,
     delay: Annotated[str | None, Option(help="Column with delays, ms.")] = None,
     delay_step: Annotated[float | None, Option(help="Round delays to multiples of this, ms.")] = None,
+    keep: Annotated[str | None, Option(help="Columns of neurons to keep; all by default; '': none.")] = None,
+    of_units: Annotated[
+        list[str] | None,
+        Option(help="FIELD=COLUMN[,COLUMN...]: tau=tau_ms or positions=x,y,z, say; repeatable."),
+    ] = None,
     self_connections: Annotated[bool | None, Option(help="Keep connections of a neuron with itself.")] = None,
     select: Annotated[list[str] | None, Option(help="COLUMN=VALUE[,VALUE...] to keep; repeatable.")] = None,
     keep_isolated: Annotated[bool | None, Option(help="Keep neurons without connections.")] = None,
@@ -136,15 +141,18 @@ def _parsed(options: dict[str, Any]) -> dict[str, Any]:
         options["regions"] = columns[0] if len(columns) == 1 else columns
     if "columns" in options:
         options["columns"] = [name.strip() for name in options["columns"].split(",")]
+    if "keep" in options:
+        options["keep"] = [name.strip() for name in options["keep"].split(",") if name.strip()]
     if len(options.get("neurons", [])) == 1:
         options["neurons"] = options["neurons"][0]
     if "select" in options:
-        pairs = [text.partition("=") for text in options["select"]]
-        for column, equals, values in pairs:
-            if not (column and equals and values):
-                example = "write COLUMN=VALUE, such as super_class=central,optic"
-                raise ConnectomeError(f"--select {column}{equals}{values}: {example}.")
-        options["select"] = {column: values.split(",") for column, _, values in pairs}
+        example = "COLUMN=VALUE, such as super_class=central,optic"
+        options["select"] = _pairs("--select", options["select"], example)
+    if "of_units" in options:
+        pairs = _pairs("--of-units", options["of_units"], "FIELD=COLUMN, such as tau=tau_ms")
+        options["of_units"] = {
+            name: columns if name == "positions" else ",".join(columns) for name, columns in pairs.items()
+        }
     if "=" in options.get("signs", ""):
         text = options["signs"]
         try:
@@ -156,3 +164,12 @@ def _parsed(options: dict[str, Any]) -> dict[str, Any]:
     if "delimiter" in options:
         options["delimiter"] = {"\\t": "\t", "tab": "\t"}.get(options["delimiter"], options["delimiter"])
     return options
+
+
+def _pairs(option: str, texts: list[str], example: str) -> dict[str, list[str]]:
+    """Parse NAME=VALUE[,VALUE...], given several times, as values by name."""
+    pairs = [text.partition("=") for text in texts]
+    for name, equals, values in pairs:
+        if not (name and equals and values):
+            raise ConnectomeError(f"{option} {name}{equals}{values}: write {example}.")
+    return {name: values.split(",") for name, _, values in pairs}

@@ -30,6 +30,7 @@ def spectrum(
         from sparse_mrnn.errors import SpectralError
         from sparse_mrnn.spectral import disc_radius, leading_eigenpairs, spectral_search
         from sparse_mrnn.spectral.api import SearchOptions
+        from sparse_mrnn.spectral.inputs import among, as_weights
 
         write = None if out_path is None else picture_writer(out_path)
         named = load_network(config, seed=seed)
@@ -41,15 +42,14 @@ def spectrum(
                 status.update(f"{products:,} products, best so far {best:.5g}")
 
             common: SearchOptions = {"rtol": rtol, "max_seconds": max_seconds, "progress": show}
-            within = common.copy()
-            radius, abscissa = (spectral_search(net, which, **common) for which in ("LM", "LR"))
-            values, _ = leading_eigenpairs(net, min(k, layout.n), vectors=False, **common)
-            disc = disc_radius(net, layout.ptr)
+            weights = as_weights(net)  # once for all the regions, of which there may be thousands
+            radius, abscissa = (spectral_search(weights, which, **common) for which in ("LM", "LR"))
+            values, _ = leading_eigenpairs(weights, min(k, layout.n), vectors=False, **common)
+            disc = disc_radius(weights, layout.ptr)
             rows = []
             for region in layout.regions:
                 try:
-                    within["regions"] = region.name
-                    found = spectral_search(net, **within)
+                    found = spectral_search(among(weights, layout.slice(region.name)), **common)
                     rows.append((region.name, f"{region.n:,}", f"{found.value:.5g}", found.method))
                 except SpectralError as error:
                     rows.append((region.name, f"{region.n:,}", "?", str(error)))
