@@ -30,6 +30,17 @@ if TYPE_CHECKING:
 ABOUT = "Large multi-regional recurrent networks, sparse throughout."
 NETWORK_HELP = "A saved network, a JSON configuration, a SONATA folder, or a shipped example (celegans)."
 STIM_HELP = "Stimulate, in the form above; repeatable."
+FORMS = """\
+Forms of stimuli and interventions; times are in ms, or as 500ms or 2s:
+
+  --stim REGION:AMPLITUDE[:START[:STOP]]
+  --lesion REGION[:START[:STOP]]
+  --clamp REGION:VALUE[:START[:STOP]]
+  --gain SOURCE:TARGET:FACTOR[:START[:STOP]]
+
+REGION is a region, a parent, an input, the id of a unit, a column and its values (side=left), or a file of
+ids (@ids.txt)."""
+"""Forms that the help of `simulate` shows; one line each, which 80 columns do not cut."""
 JSON_HELP = "Print JSON, for programs."
 
 app = typer.Typer(no_args_is_help=True)
@@ -56,20 +67,23 @@ ARGUMENT = re.compile(r"\b([a-z_]+)=(True|False|None|'[^']*'|[\d.]*\d)?")
 def command(group: typer.Typer, name: str | None = None, *, examples: Sequence[str]) -> Callable[[Run], Run]:
     """Make a command of a function; its help wraps its paragraphs, and ends with examples.
 
-    Indented lines of the docstring stay as they are. Errors that the command reports name its options.
+    Indented lines of the docstring stay as they are; FORMS in it stands for the forms of stimuli. Errors that
+    the command reports name its options.
     """
 
     def register(function: Run) -> Run:
-        text, known = inspect.getdoc(function) or "", _options_of(function)
+        text, known = (inspect.getdoc(function) or "").replace("FORMS", FORMS), _options_of(function)
         paragraphs = [p if p.startswith(" ") else p.replace("\n", " ") for p in text.split("\n\n")]
         shown = "\n".join(["Examples:", *(f"  sparse-mrnn {example}" for example in examples)])
 
         @functools.wraps(function)
         def run(*args: Any, **given: Any) -> Any:
             token = options_of_command.set(known)
+            out.quiet = bool(given.get("as_json"))  # print_json writes past the console
             try:
                 return function(*args, **given)
             finally:
+                out.quiet = False
                 options_of_command.reset(token)
 
         group.command(name, help="\n\n".join(paragraphs), epilog=shown)(run)
@@ -125,6 +139,20 @@ def time_option(help: str, *names: str) -> Any:
         return number_or_time(str(text))
 
     return typer.Option(*names, help=help, metavar="TIME", parser=parsed)
+
+
+def check_out(
+    path: Path | None, *, overwrite: bool, resume: bool = False, option: str = "--out",
+    what: str = "a result",
+) -> None:
+    """Refuse to replace what is at a path, unless asked; options about it need the path."""
+    asked = " and ".join(name for name, on in (("--overwrite", overwrite), ("--resume", resume)) if on)
+    if overwrite and resume:
+        raise ConfigError(f"{asked} exclude each other.")
+    if path is None and asked:
+        raise ConfigError(f"{asked} is about {what} on disk; say which with {option}.")
+    if path is not None and path.exists() and not asked:
+        raise ConfigError(f"{option} {path} exists; add --overwrite to replace it, or choose another path.")
 
 
 def print_json(found: Any) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from typer import Argument, Option
 
-from sparse_mrnn.cli.common import app, command, picture_writer, report_errors
+from sparse_mrnn.cli.common import app, command, picture_writer, report_errors, time_option
 from sparse_mrnn.cli.networks import load_network
 from sparse_mrnn.errors import ConfigError
 
@@ -38,8 +38,8 @@ def plot(
     out_path: Annotated[Path, Option("--out", help="Picture: .png, .svg or .pdf.")] = Path("figure.png"),
     region: Annotated[list[str] | None, Option(help="Only this region or parent; repeatable.")] = None,
     unit: Annotated[list[str] | None, Option(help="Only this unit id; repeatable.")] = None,
-    start: Annotated[float | None, Option(help="Only from this time on, ms.")] = None,
-    stop: Annotated[float | None, Option(help="Only until this time, ms.")] = None,
+    start: Annotated[float | None, time_option("Only from this time on, ms.")] = None,
+    stop: Annotated[float | None, time_option("Only until this time, ms.")] = None,
     trial: Annotated[int | None, Option(help="Trial of a recording.")] = None,
     variable: Annotated[str | None, Option(help="Variable of a recording, as h or x_mean.")] = None,
     value: Annotated[str | None, Option(help="connectivity: synapses, density or fan_in.")] = None,

@@ -8,9 +8,20 @@ from typing import Annotated, Any
 import typer
 from typer import Option
 
-from sparse_mrnn.cli.common import Network, app, command, err, notes, out, report_errors, say
+from sparse_mrnn.cli.common import (
+    Network,
+    app,
+    check_out,
+    command,
+    err,
+    notes,
+    out,
+    report_errors,
+    say,
+    time_option,
+)
 from sparse_mrnn.cli.networks import load_network
-from sparse_mrnn.errors import ConfigError, SweepStopped
+from sparse_mrnn.errors import SweepStopped
 
 SHOWN = 1e-3
 """Share of the largest change below which a change is not in the table."""
@@ -23,13 +34,13 @@ SHOWN = 1e-3
 ))  # fmt: skip
 def screen(
     config: Network,
-    duration: Annotated[float | None, Option(help="Length of each run, ms.")] = None,
+    duration: Annotated[float | None, time_option("Length of each run, ms.")] = None,
     by: Annotated[str, Option(help="region, or a column of the units' table.")] = "region",
     target: Annotated[list[str] | None, Option(help="Only this region or value; repeatable.")] = None,
     kind: Annotated[list[str] | None, Option(help="activation or silencing; default: both.")] = None,
     amplitude: Annotated[float, Option(help="Current of an activation.")] = 1.0,
-    start: Annotated[float, Option(help="Perturb from this time on, ms.")] = 0.0,
-    stop: Annotated[float | None, Option(help="Perturb until this time, ms.")] = None,
+    start: Annotated[float, time_option("Perturb from this time on, ms.")] = 0.0,
+    stop: Annotated[float | None, time_option("Perturb until this time, ms.")] = None,
     window: Annotated[
         str | None,
         Option(metavar="FROM:TO", help="Times whose mean is the rate, ms; default: while perturbed."),
@@ -57,12 +68,7 @@ def screen(
         from sparse_mrnn.analysis.screen import strongest
         from sparse_mrnn.stimulus import Stimulus
 
-        if resume and overwrite:
-            raise ConfigError("--resume and --overwrite exclude each other.")
-        if out_path is None and (resume or overwrite):
-            raise ConfigError("--resume and --overwrite are about a screen on disk; say which with --out.")
-        if out_path is not None and out_path.exists() and not (resume or overwrite):
-            raise ConfigError(f"--out {out_path} exists; add --resume to go on with it, or --overwrite.")
+        check_out(out_path, overwrite=overwrite, resume=resume, what="a screen")
         named = load_network(config, duration=duration, batch=batch, noise=noise, seed=seed)
         settings = named.settings
         options: dict[str, Any] = dict(
