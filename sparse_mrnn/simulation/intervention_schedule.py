@@ -60,7 +60,7 @@ class InterventionSchedule:
             if isinstance(one, Clamp):
                 if kind == "input":
                     raise InterventionError(f"{one.label}: it is an input; give it a stimulus instead.")
-                _check_range(net, one.label, "value", one.value)
+                _check_range(net, one.label, "value", float(one.value or 0.0))
                 if net.equation.spiking and one.variable == "h":
                     what = "spikes ('h') cannot be held; clamp the potential ('x'), or lesion the units"
                     raise InterventionError(f"{one.label}: {what}.")
