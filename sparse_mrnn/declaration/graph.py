@@ -137,6 +137,13 @@ class RegionGraph(nx.MultiDiGraph):
         tau_bounds: tuple[float | None, float | None] | None = None,
         activation: str | None = None,
         noise_level: float | ArrayLike | None = None,
+        threshold: float | ArrayLike | None = None,
+        v_rest: float | ArrayLike | None = None,
+        v_reset: float | ArrayLike | None = None,
+        t_ref: float | ArrayLike | None = None,
+        tau_syn: float | ArrayLike | None = None,
+        background_rate: float = 0.0,
+        background_weight: float = 0.0,
         unit_ids: Iterable[str] | None = None,
         positions: ArrayLike | None = None,
         unit_table: Mapping[str, Any] | None = None,
@@ -173,6 +180,12 @@ class RegionGraph(nx.MultiDiGraph):
             Activation, if it is not the network's; names are matched without case.
         noise_level : float or array, shape (n,), optional
             Noise of the units, if it is not the network's ``noise_level_act``.
+        threshold, v_rest, v_reset : float or array, shape (n,), optional
+            Of spiking units (`LIF`), mV, if not the network's.
+        t_ref, tau_syn : float or array, shape (n,), optional
+            Of spiking units: refractory time and time constant of the synaptic current, ms.
+        background_rate, background_weight : float
+            Poisson events into each spiking unit in a simulation: Hz, and mV added by each.
         unit_ids : list of str, optional
             A unique name per unit.
         positions : array, shape (n, dimensions), optional
