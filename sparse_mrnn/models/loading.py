@@ -97,7 +97,8 @@ def _settings(
     settings = {**saved, "dtype": DTYPES[saved["dtype"]]}
     if settings["backend"] == "torch_sparse" and not torch_sparse.available():
         settings["backend"] = "auto"
-    named = settings.get("activation")
+    has_one = "activation" in MODELS[settings["model"]].setting_names
+    named = settings["activation"] if has_one else None
     if isinstance(named, dict):
         if activation is None:
             name = named["function"]
