@@ -242,14 +242,19 @@ def test_a_band_that_cannot_be_replayed():
 
 @pytest.mark.parametrize("model", [sm.mRNN, sm.ElmanmRNN])
 def test_a_step_with_gradients(model):
-    """`net.step` compares its parameters with those it was prepared for, which waits; nothing else does."""
+    """`net.step` asks once in a call if its parameters are those it was prepared for; nothing else waits."""
     found = {}
     for where in ("cpu", "cuda"):
-        with simulated_cuda():
+        with simulated_cuda() as device:
             net = under_way(model, device=where)
             state, u = net.initial_state(2), torch.full((2, 3), 0.3, device=where, dtype=torch.float64)
-            for _ in range(9):
+            state = net.step(u, state)
+            device.clear()
+            for _ in range(8):
                 state = net.step(u, state)
+            assert device.waits == ({} if where == "cpu" else {"equal": 8})
+            net.rec.values.data[0] += 0.1  # which PyTorch does not count
+            state = net.step(u, state)
             state.h.square().sum().backward()
             found[where] = [t.cpu() for t in (state.h.detach(), *(p.grad for p in net.parameters()))]
     torch.testing.assert_close(found["cuda"], found["cpu"], rtol=1e-9, atol=1e-12)
