@@ -17,8 +17,8 @@ from sparse_mrnn.errors import ConnectomeError, MissingExtraError, suggest
 Codes = NDArray[np.int32]
 INTEGER = r"^(0|-?[1-9][0-9]*)$"
 NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
-WHOLE = r"^-?[0-9]+(\.0*)?$|^-?[0-9](\.[0-9]{1,3})?e\+?[0-9]{1,2}$"
-"""Integers as software writes floats that hold them exactly; with more digits, 1.23457e+11 has lost some."""
+WHOLE = r"^-?[0-9]+(\.0*)?$|^-?[0-9](\.[0-9]{1,3})?[eE]\+?[0-9]{1,2}$|^-?[0-9]\.[0-9]{7,}[eE]\+?0[0-6]$"
+"""Integers as software writes floats that hold them exactly; with other digits, 1.23457e+11 has lost some."""
 MISSING = frozenset(
     [
         "na", "n/a", "n.a.", "n.a", "#n/a", "#n/a n/a", "#na", "<na>", "na_integer_", "na_character_", "nan",
@@ -170,7 +170,7 @@ class ColumnTable:
             values = self._exact(values, column, kind)
         elif not pa.types.is_integer(values.type):
             missing = "error" if self.names else missing
-            values, codes = self._without_words(values, codes, column, missing)
+            values, codes = self._without_words(*self._unwrapped(values, codes), column, missing)
             self._refuse_comments(values, codes, column)
             values, codes = self._whole(values, codes, column)
         if missing == "error" and (codes < 0).any():
@@ -226,6 +226,16 @@ class ColumnTable:
                 "give missing_ids='keep'."
             )
         return values.filter(pa.array(~words)), number[codes]
+
+    def _unwrapped(self, values: Any, codes: Codes) -> tuple[Any, Codes]:
+        """Take the text of formulas, ="720575940623374218", by which Excel is kept from rounding ids."""
+        pa = arrow()
+        pattern = r'^="[^"]*"$'
+        if not len(values) or not _all_match(values, pattern):
+            return values, codes
+        plain = pa.compute.utf8_slice_codeunits(values, 2, -1).dictionary_encode()
+        index = np.append(plain.indices.to_numpy(), -1).astype(np.int32)
+        return plain.dictionary, index[codes]
 
     def _refuse_comments(self, values: Any, codes: Codes, column: str) -> None:
         """Refuse ids at the start of a line that look like comments, unless ``comment`` was given."""

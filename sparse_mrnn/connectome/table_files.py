@@ -32,6 +32,21 @@ from sparse_mrnn.connectome.delimited_text import (
 from sparse_mrnn.errors import ConnectomeError, suggest
 from sparse_mrnn.files.atomic import reason
 
+OTHER_FORMATS = {
+    **dict.fromkeys((".xlsx", ".xls", ".ods"), "Save it as CSV UTF-8, or give pandas.read_excel(path)."),
+    **dict.fromkeys((".json", ".jsonl"), "Give the DataFrame that pandas.read_json makes of it."),
+    **dict.fromkeys((".zip", ".xz", ".7z", ".tar"), "Unpack it, or pack it as .gz, .bz2 or .zst."),
+    **dict.fromkeys((".pkl", ".pickle", ".rds", ".rdata"), "Write it as CSV or Parquet with what made it."),
+    **dict.fromkeys((".h5", ".hdf5"), "For SONATA, use read_sonata; else give the DataFrame in it."),
+    **dict.fromkeys((".npz", ".npy", ".mtx", ".mat"), "For a matrix, use read_matrix."),
+    ".graphml": "Use read_graphml.", ".xml": "For GraphML, use read_graphml.",
+    ".gml": "Use from_networkx(networkx.read_gml(path)).",
+    ".gexf": "Use from_networkx(networkx.read_gexf(path)).",
+    ".net": "For Pajek, use from_networkx(networkx.read_pajek(path)).",
+    ".adjlist": "Use from_networkx(networkx.read_adjlist(path, create_using=networkx.DiGraph)).",
+    **dict.fromkeys((".tgf", ".lgl", ".dot", ".sif", ".gdf"), "Export it as GraphML and use read_graphml."),
+}  # fmt: skip
+"""What to do with files of other formats, by suffix."""
 GROWTH, SPARED = 300, 64 << 20
 """A file may grow this many times in memory, and always to this many bytes; more is a decompression bomb."""
 BINARY = (".parquet", ".feather", ".arrow")
@@ -64,6 +79,8 @@ class TableSource:
             path = _existing(Path(source))
             if path.suffix in BINARY:
                 return cls(path, path.name, _binary_columns(path))
+            if (how := OTHER_FORMATS.get(path.suffix.lower())) is not None:
+                raise ConnectomeError(f"{path} is not a table of text, Parquet or Feather. {how}")
             dialect = sniff(path, text, named, unnamed)
             return cls(path, path.name, dialect.columns, dialect)
         if sp.issparse(source):
