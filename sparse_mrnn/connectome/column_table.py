@@ -17,8 +17,9 @@ from sparse_mrnn.errors import ConnectomeError, MissingExtraError, suggest
 Codes = NDArray[np.int32]
 INTEGER = r"^(0|-?[1-9][0-9]*)$"
 NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
-WHOLE = r"^-?[0-9]+(\.0*)?$|^-?[0-9](\.[0-9]{1,3})?[eE]\+?[0-9]{1,2}$|^-?[0-9]\.[0-9]{7,}[eE]\+?0[0-6]$"
-"""Integers as software writes floats that hold them exactly; with other digits, 1.23457e+11 has lost some."""
+WHOLE = r"^-?[0-9]+(\.0*)?$|^-?[0-9](\.[0-9]{1,3})?[eE]\+?[0-9]{1,2}$"
+"""Integers as software writes floats that hold them exactly; with more digits, 1.23457e+11 has lost some."""
+SCIENTIFIC = re.compile(r"-?[0-9]\.([0-9]+)[eE]\+?([0-9]+)")
 MISSING = frozenset(
     [
         "na", "n/a", "n.a.", "n.a", "#n/a", "#n/a n/a", "#na", "<na>", "na_integer_", "na_character_", "nan",
@@ -261,7 +262,9 @@ class ColumnTable:
             return values, codes
         texts, whole = values.to_pylist(), compute.match_substring_regex(values, WHOLE).to_pylist()
         pairs = zip(texts, whole, strict=True)
-        exact = [w and float(t).is_integer() and abs(float(t)) < 2**53 for t, w in pairs]
+        exact = [
+            (w or _has_all_digits(t)) and float(t).is_integer() and abs(float(t)) < 2**53 for t, w in pairs
+        ]
         wrong = np.append(np.array([not e for e in exact]) & floating, False)[codes]
         if wrong.any():
             row = int(np.argmax(wrong))
@@ -377,6 +380,12 @@ class ColumnTable:
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError):
             problem = f"values of type {values.type} cannot be read as {kind}."
             raise ConnectomeError(f"{self.name}, column {column!r}: {problem}") from None
+
+
+def _has_all_digits(text: str) -> bool:
+    """Tell if a number such as 1.200000e+01 has a digit for each place of the integer."""
+    found = SCIENTIFIC.fullmatch(text)
+    return found is not None and len(found[1]) >= int(found[2])
 
 
 def _all_match(texts: Any, pattern: str) -> bool:

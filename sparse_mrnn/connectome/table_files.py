@@ -93,6 +93,8 @@ class TableSource:
             source = {column: source[:, k] for k, column in enumerate(names)}
         elif isinstance(source, np.ndarray) and source.dtype.names is not None:
             source = {column: source[column] for column in source.dtype.names}
+        if is_pandas(source):
+            source = _with_index(source)
         if is_dataframe(source):  # it may have columns that arrow cannot hold
             return cls(source, name, tuple(str(column) for column in source.columns))
         if isinstance(source, Mapping):
@@ -494,6 +496,12 @@ def is_dataframe(source: Any) -> bool:
     return hasattr(source, "columns") and hasattr(source, "to_numpy")
 
 
+def _with_index(frame: Any) -> Any:
+    """Make columns of the levels of a data frame's index that have names of their own."""
+    named = [name for name in frame.index.names if name is not None and name not in frame.columns]
+    return frame.reset_index(level=named) if named else frame
+
+
 def _existing(path: Path) -> Path:
     try:
         there = path.is_file()
@@ -517,7 +525,7 @@ def _from_memory(source: Any, name: str, wanted: Collection[str] | None = None) 
             source = source[[column for column in source.columns if str(column) in wanted]]
         elif isinstance(source, Mapping):
             source = {c: values for c, values in source.items() if wanted is None or c in wanted}
-        if is_pandas(source):  # its index is not a column
+        if is_pandas(source):  # an index without a name is not a column
             data = pa.Table.from_pandas(source, preserve_index=False)
         else:
             data = source if isinstance(source, pa.Table) else pa.table(source)

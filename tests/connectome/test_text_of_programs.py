@@ -92,6 +92,7 @@ READ = {
         "1.000000000000000000e+00 2.000000000000000000e+00 3.000000000000000000e+00\n"
         "2.000000000000000000e+00 1.200000000000000000e+01 4.000000000000000000e+00\n", {("1", "2"): 3, ("2", "12"): 4}, {},
     ),
+    "C's %e": ("pre,post,weight\n1.000000e+00,1.234560e+05,3\n", {("1", "123456"): 3}, {}),
     "MATLAB -ascii": ("   1.0000000e+00   2.0000000e+00   3.0000000e+00\n", {("1", "2"): 3}, {}),
     "ids as formulas": ('pre,post,weight\n"=""720575940623374218""","=""5""",3\n', {("720575940623374218", "5"): 3}, {}),
     "CATMAID": ('"pre_skid","post_skid","count"\n1,2,3\n', {("1", "2"): 3}, {}),
@@ -308,3 +309,12 @@ def test_integers_where_text_works():
 def test_files_of_other_formats_say_what_to_do(tmp_path, suffix):
     with refused("is not a table of text, Parquet or Feather. (Save|Give|Unpack|Use|For|Write|Export)"):
         table(tmp_path / f"edges{suffix}", "pre,post\n1,2\n")
+
+
+def test_named_indices_of_data_frames_are_columns():
+    rows = pd.DataFrame({"pre": ["AVA", "AVB"], "post": ["AVB", "AVA"], "weight": [3, 2], "type": ["x", "y"]})
+    for edges in (rows.set_index(["pre", "post"]), rows.set_index("pre"), rows.set_index("pre", drop=False)):
+        assert by_unit(read_table(edges, scale="none")[0]) == TWO
+    neurons = pd.DataFrame({"cell": ["AVB", "AVA"], "type": ["y", "x"]}).set_index("cell")
+    graph, _ = read_table(rows, neurons, regions="type", scale="none")
+    assert [(r.name, r.unit_ids) for r in graph.regions()] == [("x", ("AVA",)), ("y", ("AVB",))]
