@@ -46,7 +46,7 @@ OTHER_FORMATS = {
     ".adjlist": "Use from_networkx(networkx.read_adjlist(path, create_using=networkx.DiGraph)).",
     **dict.fromkeys((".tgf", ".lgl", ".dot", ".sif", ".gdf"), "Export it as GraphML and use read_graphml."),
 }  # fmt: skip
-"""What to do with files of other formats, by suffix."""
+"""Advice for files of other formats, by suffix."""
 GROWTH, SPARED = 300, 64 << 20
 """A file may grow this many times in memory, and always to this many bytes; more is a decompression bomb."""
 BINARY = (".parquet", ".feather", ".arrow")

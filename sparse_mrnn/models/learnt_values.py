@@ -41,3 +41,7 @@ LEARNT_VALUES = (
         "activation_threshold",
     ),
 )  # fmt: skip
+UNDECLARED: dict[str, float | None] = {
+    "noise_level": None, "activation_gain": 1.0, "activation_threshold": 0.0,
+}  # fmt: skip
+"""Values of regions that declare none; None: the network's."""

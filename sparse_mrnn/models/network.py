@@ -41,11 +41,12 @@ from sparse_mrnn.lowering.random_streams import (
     noise_seeds,
     synapse_stream,
 )
+from sparse_mrnn.models.compiled import register, run_compiled
 from sparse_mrnn.models.delays import delay_groups, has_delays, longest_delay
 from sparse_mrnn.models.devices import check_runnable, chosen_device
 from sparse_mrnn.models.exports import explicit_graph, to_networkx, to_scipy, to_torch_geometric
 from sparse_mrnn.models.fixed_tensors import FixedTensors
-from sparse_mrnn.models.learnt_values import LEARNT_VALUES
+from sparse_mrnn.models.learnt_values import LEARNT_VALUES, UNDECLARED
 from sparse_mrnn.models.low_rank import LowRankProjections
 from sparse_mrnn.models.mrnntorch_names import MRNNTorchNames
 from sparse_mrnn.models.network_state import NetworkState
@@ -246,6 +247,7 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
         self._strict = True
         # What a forward pass asks of a tensor's values, by name: the tensor, its version, and the answer
         self._on_host: dict[str, tuple[Tensor, int, Any]] = {}
+        self._number = register(self)
         if config is not None and config_finalize:
             self.finalize_connectivity()
 
@@ -312,8 +314,8 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
         self.fix("base_firing", tonic)
         self.fix("initial_x", initial)
         first_bias, first_init = self._learnt("bias"), self._learnt("init")
-        self.bias = nn.Parameter(tonic[first_bias].clone()) if first_bias else None
-        self.init = nn.Parameter(initial[first_init].clone()) if first_init else None
+        self.bias = nn.Parameter(tonic[first_bias]) if len(first_bias) else None
+        self.init = nn.Parameter(initial[first_init]) if len(first_init) else None
         self._prepare_noise_and_activation()
         self._prepare_alpha()  # before sampling: it refuses time constants that do not fit
         rec = self._lowered("recurrent")
@@ -329,26 +331,22 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
             if region.learnable_noise and not np.all(np.asarray(level) > 0):
                 problem = "learnable_noise needs noise levels above 0, of which the logarithm is learnt"
                 raise ConfigError(f"region {region.name!r}: {problem}; give noise_level.")
-        starts = {
-            "noise": self._declared_noise, "gain": self._declared_gain, "threshold": self._declared_threshold,
-        }  # fmt: skip
         for value in LEARNT_VALUES:
-            if value.index in starts and (first := self._learnt(value.index, value.field)):
-                start = starts[value.index]()[first]
+            if value.declare in UNDECLARED and len(first := self._learnt(value.index, value.field)):
+                start = self._declared(value.declare)[first]
                 is_log = value.parameter.endswith("_log")
-                setattr(self, value.parameter, nn.Parameter(start.log() if is_log else start.clone()))
+                setattr(self, value.parameter, nn.Parameter(start.log() if is_log else start))
 
-    def _declared_noise(self) -> Tensor:
-        levels = (r.noise_level for r in self.layout().regions)
-        return self._by_unit([self.noise_level_act if level is None else level for level in levels])
-
-    def _declared_gain(self) -> Tensor:
-        gains = (r.activation_gain for r in self.layout().regions)
-        return self._by_unit([1.0 if gain is None else gain for gain in gains])
-
-    def _declared_threshold(self) -> Tensor:
-        thresholds = (r.activation_threshold for r in self.layout().regions)
-        return self._by_unit([0.0 if threshold is None else threshold for threshold in thresholds])
+    def _declared(self, field: str) -> Tensor:
+        """Noise levels, gains or thresholds as declared, shape (units,); made once, as they are copied."""
+        usual = UNDECLARED[field]
+        otherwise = self.noise_level_act if usual is None else usual
+        derived: dict[Any, Any] = {} if self.rec is None else self.rec.derived
+        key = "declared", field, otherwise
+        if key not in derived:
+            values = (getattr(region, field) for region in self.layout().regions)
+            derived[key] = self._by_unit([otherwise if value is None else value for value in values])
+        return cast(Tensor, derived[key])
 
     def allocate(self) -> None:
         """Finalise without drawing anything: there are no synapses yet; `load_state_dict` brings them."""
@@ -378,7 +376,7 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
         parts = [np.broadcast_to(v, r.n) for v, r in zip(values, self.layout().regions, strict=True)]
         return torch.from_numpy(np.concatenate([np.empty(0), *parts])).to(self.device, self.dtype)
 
-    def _learnt(self, name: str, learnable: str | None = None) -> list[int]:
+    def _learnt(self, name: str, learnable: str | None = None) -> Tensor:
         """Number the parameters of a value that is learnt, one a unit or one a region.
 
         Buffers: ``<name>_units``, the units that have one; ``<name>_of``, which one each of them has; and
@@ -392,7 +390,7 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
 
         Returns
         -------
-        list of int
+        Tensor of int64, shape (parameters,)
             For each parameter, the unit that it takes its initial value from.
         """
         ptr = self.layout().ptr.tolist()
@@ -408,10 +406,13 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
             of += [len(first)] * len(own) if how == "region" else range(len(first), len(first) + len(own))
             first += new
             region_of += [k] * len(new)
-        for what, numbers in (("units", units), ("of", of), ("region", region_of)):
-            index = torch.tensor(numbers, dtype=torch.int64, device=self.device)
+        *fixed, taken = (
+            torch.tensor(numbers, dtype=torch.int64, device=self.device)
+            for numbers in (units, of, region_of, first)
+        )
+        for what, index in zip(("units", "of", "region"), fixed, strict=True):
             self.fix(f"{name}_{what}", index, persistent=False)
-        return first
+        return taken
 
     def _declared_alpha(self) -> Tensor:
         """alpha as declared: one number if all have one and it is fixed, else of each unit."""
@@ -432,7 +433,7 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
         self.fix("alpha_high", high, persistent=False)
         # A parameter at its bound has no gradient: it starts a millionth of the range inside.
         share = ((alpha[first, 0] - low) / (high - low)).clamp(1e-6, 1 - 1e-6)
-        self.tau_logit = nn.Parameter(torch.log1p(-share) - torch.log(share)) if first else None
+        self.tau_logit = nn.Parameter(torch.log1p(-share) - torch.log(share)) if len(first) else None
 
     def settings(self) -> dict[str, Any]:
         """The model and the arguments that make a network like this one from its graph, as JSON.
@@ -552,11 +553,15 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
         """alpha of a region, one number or one per unit; 1 without a time constant."""
         return 1.0
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self._number = register(self)
+
     @ordinary_tensors()
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         copied = self.__class__.__new__(self.__class__)
         memo[id(self)] = copied
-        copied.__setstate__(copy.deepcopy(self.__dict__, memo))  # type: ignore[no-untyped-call]
+        copied.__setstate__(copy.deepcopy(self.__dict__, memo))
         return copied
 
     @ordinary_tensors()
@@ -793,7 +798,7 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
     @property
     def unit_noise_level(self) -> Tensor:
         """Noise level of every unit, shape (units,); differentiable where it is learnt."""
-        declared = self._declared_noise()
+        declared = self._declared("noise_level")
         if self.noise_log is None:
             return declared
         return declared.index_copy(0, self.noise_units, self.noise_log.exp()[self.noise_of])
@@ -801,7 +806,7 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
     @property
     def activation_gain(self) -> Tensor:
         """Gain g of every unit's f(g (x - threshold)), shape (units,); differentiable where it is learnt."""
-        declared = self._declared_gain()
+        declared = self._declared("activation_gain")
         if self.gain_log is None:
             return declared
         return declared.index_copy(0, self.gain_units, self.gain_log.exp()[self.gain_of])
@@ -809,7 +814,7 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
     @property
     def activation_threshold(self) -> Tensor:
         """Threshold of every unit's activation, shape (units,), as `activation_gain`."""
-        declared = self._declared_threshold()
+        declared = self._declared("activation_threshold")
         if self.threshold is None:
             return declared
         return declared.index_copy(0, self.threshold_units, self.threshold[self.threshold_of])
@@ -984,8 +989,11 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
         """
         if torch.compiler.is_exporting() or torch._C._get_tracing_state() is not None:
             self.__prepare_scriptable__()
-        # sparse tensors cannot be traced; disabling at import costs seconds
         if torch.compiler.is_compiling():
+            if not isinstance(start, NetworkState) and W_rec is None and not return_state:
+                number: int = self.__dict__["_number"]
+                return run_compiled(self, number, inp, start, h0, stim, noise, checkpoint_steps, regions)
+            # disabling at import costs seconds
             around = torch.compiler.disable(self._run)  # type: ignore[no-untyped-call]
             return around(inp, start, h0, stim, noise, W_rec, checkpoint_steps, regions, return_state)
         if not (self.rec_finalized and self.inp_finalized):
