@@ -188,6 +188,7 @@ class ShardedRNN(FixedTensors):
         """Digests of what the dynamics depend on, alike for any number of ranks; every rank calls it."""
         shard, own, net = self.shard, torch.from_numpy(self.own_units), self.units
         units = [net.tonic_inp, net.initial_condition, net.unit_alpha()[:, 0]]
+        units += [net.activation_gain, net.activation_threshold, net.unit_noise_level]
         sums = [
             synapse_sum(shard.own, own, own),
             synapse_sum(shard.cut, own, torch.from_numpy(shard.halo_units)),

@@ -104,6 +104,14 @@ def test_noise_and_tonic_input_have_their_own_limits():
         assert read_table(EDGES, NEURONS.assign(v=values), of_units={"base_firing": "v"})
 
 
+def test_thresholds_and_gains():
+    of_units = {"activation_threshold": "bias", "activation_gain": "tau_ms"}
+    region = read_table(EDGES, NEURONS, of_units=of_units)[0].regions()[0]
+    assert (region.activation_threshold.tolist(), region.activation_gain.tolist()) == ([-1, 0, 1, 2], [5, 7.5, 20, 7.5])
+    with pytest.raises(ConnectomeError, match="row 1, column 'bias': the activation_gain is 0"):
+        read_table(EDGES, NEURONS, of_units={"activation_gain": "bias"}, select=["b", "c", "d"])
+
+
 def test_neurons_without_a_row():
     few = NEURONS.iloc[:3]
     with pytest.raises(ConnectomeError, match="neuron d: neurons has no row for it, so its tau is missing"):

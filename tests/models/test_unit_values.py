@@ -5,7 +5,14 @@ import pytest
 import torch
 
 import sparse_mrnn as sm
-from sparse_mrnn.errors import ConfigError, ConversionError, GraphError, SettingError, TrainingError
+from sparse_mrnn.errors import (
+    ConfigError,
+    ConversionError,
+    GraphError,
+    ResumeError,
+    SettingError,
+    TrainingError,
+)
 from sparse_mrnn.interop import read_sonata, step_module, to_mrnntorch, write_sonata
 from sparse_mrnn.simulation import simulate
 from sparse_mrnn.training import Recorded, regress_weights
@@ -190,3 +197,17 @@ def test_what_cannot_be():
     net, h = make(tau=None), np.random.default_rng(0).uniform(0, 0.5, (2, 30, N + 2))
     with pytest.raises(TrainingError, match="does not follow from h through the activation 'tanh with a gain"):
         regress_weights(net, Recorded(h, net.unit_ids, 10.0))
+
+
+@pytest.mark.parametrize("change", ["gain_log", "threshold", "noise_log", "declared"])
+def test_a_run_is_not_resumed_with_other_values(tmp_path, change):
+    out = tmp_path / "run.zarr"
+    net = make(**LEARNT)
+    simulate(net, 50, noise=True, seed=1, out=out)
+    if change == "declared":
+        net = make(**LEARNT | {"activation_gain": 1.0})
+    else:
+        with torch.no_grad():
+            getattr(net, change)[0] += 0.1
+    with pytest.raises(ResumeError, match={"noise_log": "unit noise", "threshold": "activation threshold"}.get(change, "activation gain")):
+        simulate(net, 100, noise=True, seed=1, out=out, mode="resume")
