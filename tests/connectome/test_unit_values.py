@@ -150,8 +150,8 @@ def test_on_the_command_line(tmp_path):
     assert dict(zip(region.unit_ids, region.unit_table["a/b"].tolist(), strict=True)) == dict(zip("abcd", "wxyz", strict=True))
     assert dict(zip(region.unit_ids, region.tau.tolist(), strict=True)) == dict(zip("abcd", NEURONS["tau_ms"], strict=True))
     assert region.positions[:, 0].tolist() == [NEURONS.set_index("id")["px"][unit] for unit in region.unit_ids]
-    run(*args, "--force", "--keep", "")
+    run(*args, "--overwrite", "--keep", "")
     assert not read_sonata(tmp_path / "net")[0].regions()[0].unit_table
-    text = run(*args, "--force", "--of-units", "tau", code=1)
+    text = run(*args, "--overwrite", "--of-units", "tau", code=1)
     assert "--of-units tau: write FIELD=COLUMN" in text
-    assert "no field of units is called 'taus'" in " ".join(run(*args, "--force", "--of-units", "taus=sd", code=1).split())
+    assert "no field of units is called 'taus'" in " ".join(run(*args, "--overwrite", "--of-units", "taus=sd", code=1).split())
