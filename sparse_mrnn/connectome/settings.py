@@ -113,7 +113,8 @@ class ImportSettings:
     of_units : mapping of str to str, optional
         Values of units from columns of the neuron table(s), such as ``{"tau": "tau_ms"}``: any field of a
         region with a number for each unit (base_firing, the tonic input; tau, ms; noise_level;
-        activation_threshold; ...), or positions, whose columns are a list, ``{"positions": ["x", "y"]}``.
+        activation_threshold; ...), or positions, whose columns are a list, ``{"positions": ["x", "y"]}``,
+        or one column of lists, as CAVE and Codex have them.
         Every neuron that is kept needs a value that the field may have.
     self_connections : bool
         Keep connections of a neuron with itself.

@@ -104,6 +104,39 @@ def test_noise_and_tonic_input_have_their_own_limits():
         assert read_table(EDGES, NEURONS.assign(v=values), of_units={"base_firing": "v"})
 
 
+@pytest.mark.parametrize("form", ["list", "array", "[1 2 3]", "[1, 2, 3]", "(1, 2, 3)", ".parquet", ".csv"])
+def test_positions_as_cave_and_codex_have_them(tmp_path, form):
+    places = [[1, 2, 3], [4, 5, 6], [7.5, 8, 9], [10, 11, 12]]
+    cells = {"array": [np.array(p) for p in places], "[1 2 3]": [f"[{p[0]} {p[1]}  {p[2]}]" for p in places]}
+    cells |= {"(1, 2, 3)": [f"({p[0]}, {p[1]}, {p[2]})" for p in places], "[1, 2, 3]": [str(p) for p in places]}
+    neurons = pd.DataFrame({"id": list("dbca"), "pt_position": cells.get(form, places), "side": "l"})
+    if form == ".parquet":
+        neurons.to_parquet(tmp_path / "n.parquet")
+        neurons = tmp_path / "n.parquet"
+    elif form == ".csv":
+        neurons.to_csv(tmp_path / "n.csv", index=False)
+        neurons = tmp_path / "n.csv"
+    region = read_table(EDGES, neurons, of_units={"positions": "pt_position"})[0].regions()[0]
+    found = dict(zip(region.unit_ids, region.positions.tolist(), strict=True))
+    assert found == dict(zip("dbca", places, strict=True))
+    assert ("pt_position" in region.unit_table) == (form in ("[1 2 3]", "[1, 2, 3]", "(1, 2, 3)", ".csv"))
+
+
+@pytest.mark.parametrize(
+    ("cells", "message"),
+    [
+        (["[1 2]", "[1]", "[1 2]", "[1 2]"], r"row 1, column 'at': the positions \['1'\] are not 2 numbers"),
+        (["[1 2]", "[1 x]", "[1 2]", "[1 2]"], "row 1, column 'at': the positions .* are not 2 numbers"),
+        ([[1, 2], None, [1, 2], [1, 2]], "row 1, column 'at': the position is missing"),
+        ([[1, 2], [1, np.inf], [1, 2], [1, 2]], "row 1, column 'at': the position is inf"),
+    ],
+)
+def test_positions_that_are_not(cells, message):
+    neurons = NEURONS.assign(at=cells)
+    with pytest.raises(ConnectomeError, match=message):
+        read_table(EDGES, neurons, of_units={"positions": "at"})
+
+
 def test_thresholds_and_gains():
     of_units = {"activation_threshold": "bias", "activation_gain": "tau_ms"}
     region = read_table(EDGES, NEURONS, of_units=of_units)[0].regions()[0]
