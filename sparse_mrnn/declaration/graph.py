@@ -137,6 +137,11 @@ class RegionGraph(nx.MultiDiGraph):
         tau_bounds: tuple[float | None, float | None] | None = None,
         activation: str | None = None,
         noise_level: float | ArrayLike | None = None,
+        learnable_noise: bool | str = False,
+        activation_gain: float | ArrayLike | None = None,
+        activation_threshold: float | ArrayLike | None = None,
+        learnable_activation_gain: bool | str = False,
+        learnable_activation_threshold: bool | str = False,
         threshold: float | ArrayLike | None = None,
         v_rest: float | ArrayLike | None = None,
         v_reset: float | ArrayLike | None = None,
@@ -180,6 +185,12 @@ class RegionGraph(nx.MultiDiGraph):
             Activation, if it is not the network's; names are matched without case.
         noise_level : float or array, shape (n,), optional
             Noise of the units, if it is not the network's ``noise_level_act``.
+        learnable_noise : bool, "unit" or "region"
+            Train the noise level, which stays above 0: one for each unit (True), or one for the region.
+        activation_gain, activation_threshold : float or array, shape (n,), optional
+            The activity is f(gain (x - threshold)), f being the activation. Default: 1 and 0.
+        learnable_activation_gain, learnable_activation_threshold : bool, "unit" or "region"
+            Train the gain, which stays above 0, or the threshold: of each unit (True), or of the region.
         threshold, v_rest, v_reset : float or array, shape (n,), optional
             Of spiking units (`LIF`), mV, if not the network's.
         t_ref, tau_syn : float or array, shape (n,), optional

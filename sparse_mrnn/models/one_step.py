@@ -91,7 +91,8 @@ class KeptStep:
         with torch.enable_grad():
             in_place = {f"net.{name}": alias for name, alias in aliases.items()}
             equation, recurrent, inputs, parameters = functional_call(_Derive(net), in_place, ())
-        own = [t for t in equation.learnt.values() if all(t is not alias for alias in aliases.values())]
+        inside = [t for t in equation.learnt.values() if t.is_leaf]  # the others are made of parameters
+        own = [t for t in inside if all(t is not alias for alias in aliases.values())]
         leaves = [*named.values(), *own]
         self.one = OneStep(equation, parameters, recurrent, inputs, list(aliases.values()), leaves)
         self.watched = list(_watched(net))
@@ -136,6 +137,9 @@ class KeptStep:
         if noise is not False and true_or_false(noise, "noise", ConfigError):
             drawn = net.make_noise()
             now = drawn.on_inputs(now[None])[0]
+            if drawn.is_learnt:
+                learnt = drawn.of_units(state.activity[None])[0]
+                stim, drawn = learnt if stim is None else stim + learnt, None
         h, past_h, past_inputs = state.activity, state.past_h, state.past_inputs
         if self.late or self.late_inputs:
             activity = h, *state.h_before(self.late)

@@ -41,6 +41,8 @@ def network_fingerprint(net: mRNNBase) -> dict[str, Any]:
         "time constants": digest(net.alpha),
         "tonic input": digest(net.tonic_inp),
         "initial state": digest(net.initial_condition),
+        "activation gain": digest(net.activation_gain),
+        "activation threshold": digest(net.activation_threshold),
         "unit noise": digest(torch.as_tensor(net.hid_noise_const, dtype=torch.float64)),
     }
     for weights in net.weight_matrices():
