@@ -88,8 +88,10 @@ class LeakySequence(LeakyAdvance):
         self, before: States, after: States, h: Tensor, drive: Drive, currents: Currents, kept: Tensor | None
     ) -> bool | None:
         x, new, rate = before[0], after[0], self.rate
-        if self.kernel is not None and not currents:
+        if self.kernel is not None:
             drive.multiply(self.current, 0.0, 1.0)
+            for units, values in currents:
+                add_current(self.current, units, values)
             change = self.no_change if kept is None else kept
             arrays = x.contiguous().numpy(), new.numpy(), h.numpy(), change.numpy()
             self.forward_step(*self.fixed, *arrays)

@@ -10,8 +10,12 @@ from here: sequences and their gradients, streaming, analysis, export, and ranks
 ``states`` and ``step`` alone. The passes below run any step; a model whose step has compiled kernels returns
 passes of its own.
 
-Every state has shape (units, batch), every parameter a shape that broadcasts to it, such as (units, 1). The
-equation is pointwise: what a unit does in a trial depends on its own states, current and parameters.
+Electrical synapses add a current between the states x of two units, g (x_j - x_i) (`ops/electrical.py`); a
+step has their pairs, and what calls it adds their current as one more direct current.
+
+Every state has shape (units, batch), every parameter of units a shape that broadcasts to it, such as
+(units, 1). The equation is pointwise: what a unit does in a trial depends on its own states, current and
+parameters.
 """
 
 from __future__ import annotations
@@ -26,6 +30,7 @@ import torch
 from torch import Tensor
 
 from sparse_mrnn.ops.activations import ActivationSegments
+from sparse_mrnn.ops.electrical import ElectricalPairs
 
 States = tuple[Tensor, ...]
 """The states of the units in the order of `Step.states`, each of shape (units, batch)."""
@@ -37,6 +42,10 @@ Currents = Sequence[tuple[Units, Tensor]]
 """Direct currents: values have shape (those units or 1, batch or 1)."""
 NoiseStd = float | Tensor | None
 """Standard deviation of the units' noise, a number or of shape (units, 1); None without noise."""
+
+
+CONDUCTANCE = "conductance"
+"""Name of the parameter that is of pairs of units, shape (pairs,), and not of units."""
 
 
 class Step(ABC):
@@ -67,6 +76,9 @@ class Step(ABC):
     """"h" if the activity alone decides what follows, as without a leak; then it is the state to analyse."""
     rate: float | None = None
     """`rates`, where it is one fixed number."""
+
+    electrical: ElectricalPairs | None = None
+    """Pairs of units whose states exchange current; their conductances are the parameter `CONDUCTANCE`."""
 
     def __init__(self, activation: ActivationSegments) -> None:
         self.activation = activation
@@ -114,6 +126,12 @@ class Step(ABC):
         other = copy(self)
         other.activation, other.learnt = activation, activation.learnt
         return other
+
+    def currents(self, states: States, conductance: Tensor | None, direct: Currents) -> Currents:
+        """Return direct currents and, if there are electrical synapses, theirs in these states."""
+        if self.electrical is None or conductance is None:
+            return direct
+        return (*direct, (EVERY_UNIT, self.electrical.current(states[0], conductance)))
 
     # ---------------------------------------------------------------- passes, which a model may fuse
 
@@ -194,6 +212,9 @@ def add_current(to: Tensor, units: Units, values: Tensor) -> None:
         to[units].add_(values)
     else:
         to.index_add_(0, units, values.expand(len(units), to.shape[1]))
+
+
+EVERY_UNIT = slice(None)
 
 
 class SavedStep(NamedTuple):
@@ -277,6 +298,13 @@ class Adjoint:
             if grad is not None:
                 total += grad
         columns.put(scaled)
+
+    def exchange(self, saved: SavedStep, scaled: Tensor) -> None:
+        """Add the gradients of what electrical synapses did in a step that `back` has gone through."""
+        pairs, x = self.step.electrical, saved.before[0]
+        if pairs is not None and x is not None:
+            total = self.sums.get(CONDUCTANCE)
+            pairs.pull_back(x, self.parameters[CONDUCTANCE], scaled, self.grad_states[0], total)
 
     def gradients(self) -> dict[str, Tensor]:
         """Return the gradients of the parameters, over all steps gone back through."""
