@@ -257,7 +257,7 @@ class ElectricalCurrents:
 
     def current(self, state: Tensor) -> Tensor:
         """The current into each unit, shaped like the state."""
-        return self._own(self.pairs.current(self._whole(state), self.conductance))
+        return self._own(self.pairs.bind(self.conductance).current(self._whole(state)))
 
     def tangent(self, state: Tensor, v: Tensor) -> Tensor:
         """Product of the derivative at each state with a vector, or with several at one state."""
@@ -269,7 +269,7 @@ class ElectricalCurrents:
             direction = v.new_zeros(self.pairs.units, v.shape[1])
             direction[self.units] = v
         found = torch.zeros_like(direction)
-        self.pairs.pull_back(x, self.conductance, direction.contiguous(), found, None)
+        self.pairs.bind(self.conductance).pull_back(x, direction.contiguous(), found)
         return self._own(found)
 
     def jacobian(self, state: Tensor) -> sp.csr_array:

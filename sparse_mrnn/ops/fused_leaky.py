@@ -224,7 +224,7 @@ class LeakyAdjoint(Adjoint):
             self.of_bias += torch.sum(scaled, 1, out=self.of_unit)
 
     def gradients(self) -> dict[str, Tensor]:
-        found = dict(self.sums)
+        found = dict(super().gradients())
         for name, total in (("bias", self.of_bias), ("alpha", self.of_alpha)):
             if name in found:
                 found[name] = total[:, None].sum_to_size(found[name].shape)

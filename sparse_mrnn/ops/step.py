@@ -30,7 +30,7 @@ import torch
 from torch import Tensor
 
 from sparse_mrnn.ops.activations import ActivationSegments
-from sparse_mrnn.ops.electrical import ElectricalPairs
+from sparse_mrnn.ops.electrical import ElectricalPairs, Exchange
 
 States = tuple[Tensor, ...]
 """The states of the units in the order of `Step.states`, each of shape (units, batch)."""
@@ -127,11 +127,9 @@ class Step(ABC):
         other.activation, other.learnt = activation, activation.learnt
         return other
 
-    def currents(self, states: States, conductance: Tensor | None, direct: Currents) -> Currents:
-        """Return direct currents and, if there are electrical synapses, theirs in these states."""
-        if self.electrical is None or conductance is None:
-            return direct
-        return (*direct, (EVERY_UNIT, self.electrical.current(states[0], conductance)))
+    def exchange(self, parameters: Parameters) -> Exchange | None:
+        """Return the currents of electrical synapses with these conductances; None without any."""
+        return None if self.electrical is None else self.electrical.bind(parameters[CONDUCTANCE])
 
     # ---------------------------------------------------------------- passes, which a model may fuse
 
@@ -217,6 +215,11 @@ def add_current(to: Tensor, units: Units, values: Tensor) -> None:
 EVERY_UNIT = slice(None)
 
 
+def with_exchange(exchange: Exchange | None, states: States, direct: Currents) -> Currents:
+    """Return direct currents and, if there are electrical synapses, theirs in these states."""
+    return direct if exchange is None else (*direct, (EVERY_UNIT, exchange.current(states[0])))
+
+
 class SavedStep(NamedTuple):
     """One time step as the forward pass has left it: states before and after, and the activity after it.
 
@@ -266,6 +269,7 @@ class Adjoint:
         self.grad_states = [torch.zeros_like(like) for _ in step.states]
         self.grad_h = torch.zeros_like(like)
         self.sums = {name: torch.zeros_like(p) for name, p in parameters.items() if name in needed}
+        self.electrical = step.exchange(self.parameters)
 
     def back(self, saved: SavedStep, given: Tensor | None, scaled: Tensor, columns: Columns) -> None:
         """Go back through one step.
@@ -301,11 +305,14 @@ class Adjoint:
 
     def exchange(self, saved: SavedStep, scaled: Tensor) -> None:
         """Add the gradients of what electrical synapses did in a step that `back` has gone through."""
-        pairs, x = self.step.electrical, saved.before[0]
-        if pairs is not None and x is not None:
-            total = self.sums.get(CONDUCTANCE)
-            pairs.pull_back(x, self.parameters[CONDUCTANCE], scaled, self.grad_states[0], total)
+        x = saved.before[0]
+        if self.electrical is not None and x is not None:
+            self.electrical.pull_back(x, scaled, self.grad_states[0])
+            if CONDUCTANCE in self.sums:
+                self.electrical.gather(x, scaled)
 
     def gradients(self) -> dict[str, Tensor]:
         """Return the gradients of the parameters, over all steps gone back through."""
+        if self.electrical is not None and CONDUCTANCE in self.sums:
+            return {**self.sums, CONDUCTANCE: self.electrical.gradient()}
         return self.sums

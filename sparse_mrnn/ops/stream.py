@@ -13,7 +13,16 @@ from torch import Tensor
 
 from sparse_mrnn.ops.delays import StreamingProduct
 from sparse_mrnn.ops.noise import NormalStreams, StreamingNoise
-from sparse_mrnn.ops.step import CONDUCTANCE, Currents, Drive, Parameters, States, Step, Units
+from sparse_mrnn.ops.step import (
+    CONDUCTANCE,
+    Currents,
+    Drive,
+    Parameters,
+    States,
+    Step,
+    Units,
+    with_exchange,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +59,7 @@ class Stepper(Drive):
         self._pass = step.stream(parameters, None if noise is None else noise.unit_std, h)
         self._factor: Tensor | None = None
         self._finite: bool | None = None  # what the last step found
-        self.conductance = self._now = parameters.get(CONDUCTANCE)  # of each pair; and as it is now
+        self.conductance, self._exchange = parameters.get(CONDUCTANCE), step.exchange(parameters)
         if noise is not None:
             self.unit_noise = noise.unit_streams(h)
             self.input_noise = NormalStreams(noise.input_seeds, inputs.source)
@@ -98,7 +107,7 @@ class Stepper(Drive):
             for units in self.held.silent:
                 silent[units] = True
             now = now.masked_fill(silent[pairs.rows] | silent[pairs.cols], 0.0)
-        self._now = now
+        self._exchange = pairs.bind(now)
 
     @torch.no_grad()
     def step(self, currents: Currents = (), *, inputs: bool = True) -> None:
@@ -113,7 +122,7 @@ class Stepper(Drive):
             self.inputs.source[units] = 0
         self.inputs.advance()
         self._with_inputs = inputs
-        currents = self.equation.currents(self._states, self._now, currents)
+        currents = with_exchange(self._exchange, self._states, currents)
         self._finite = self._pass.advance(self._states, self._states, self.h, self, currents, None)
         if self.held.h or self.held.silent:
             self._hold_activity()

@@ -162,17 +162,19 @@ def test_compiled_and_plain_currents_agree_and_conserve(units, pairs, batch, rec
     expected, weight = found.plain_current(x, g), torch.randn(units, batch, generator=rng, dtype=kind)
     of_x, of_g = torch.autograd.grad((expected * weight).sum(), (x, g))
     given_x, given_g = x.detach(), g.detach()
-    current = found.current(given_x, given_g)
+    current = found.bind(given_g).current(given_x)
     torch.testing.assert_close(current, expected.detach(), atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(current.sum(0), torch.zeros(batch, dtype=kind), atol=1e-5, rtol=0)
     for compiled in (True, False):
+        exchange = found.bind(given_g)
         if not compiled:
-            found._kernel = lambda like: None
-        grad_x, grad_g = torch.zeros_like(given_x), torch.zeros_like(given_g)
-        found.pull_back(given_x, given_g, weight, grad_x, grad_g)
-        torch.testing.assert_close((grad_x, grad_g), (of_x, of_g), atol=1e-4, rtol=1e-4)
+            exchange.kernel, exchange.rest, exchange.rest_conductance = None, found, given_g
+        grad_x = torch.zeros_like(given_x)
+        exchange.pull_back(given_x, weight, grad_x)
+        exchange.gather(given_x, weight)
+        torch.testing.assert_close((grad_x, exchange.gradient()), (of_x, of_g), atol=1e-4, rtol=1e-4)
     equal = torch.full((units, batch), 0.1, dtype=kind)
-    assert not found.current(equal, given_g).any()
+    assert not found.bind(given_g).current(equal).any()
 
 
 def test_units_in_equal_states_exchange_nothing_over_time():

@@ -5,76 +5,75 @@ from __future__ import annotations
 
 from numba import prange
 
-from sparse_mrnn.ops.kernels.loop import loop
+from sparse_mrnn.ops.kernels.loop import PARTS, loop, row_of_work
+from sparse_mrnn.ops.kernels.vectors import row_products, weighted_rows
 
-FAST = {"contract", "reassoc", "nsz"}
+rows_64, rows_32 = (weighted_rows(width, 64 // width, differences=True) for width in (64, 32))
+rows_8 = weighted_rows(8, 4, differences=True)
+rows_fewer = weighted_rows(8, 4, some=True, differences=True)
+products_64, products_32 = (row_products(width, 16, differences=True) for width in (64, 32))
+products_8 = row_products(8, 8, differences=True)
+products_fewer = row_products(8, 8, some=True, differences=True)
 
 
-@loop(FAST)
-def current(crow, other, pair, side, conductance, x, out):  # pragma: no cover - compiled
-    """Write the current into each unit to ``out``; x and out have shape (units, batch).
+@loop()
+def exchange(crow, col, values, x, y, beta, alpha):  # pragma: no cover - compiled
+    """y[i] = beta y[i] + alpha sum_e values[e] (x[col[e]] - x[i]), over the entries e of each row i.
+
+    ``beta`` and ``alpha`` have the dtype of the arrays.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> y, one = np.ones((2, 1)), np.float64(1)
+    >>> arrays = np.array([0, 1, 2]), np.array([1, 0]), np.array([0.5, 0.5]), np.array([[3.0], [1.0]])
+    >>> exchange.of(1)(*arrays, y, one, one)
+    >>> y.tolist()
+    [[0.0], [2.0]]
+    """
+    width, work = y.shape[1], len(col) + len(y)
+    for part in prange(PARTS):
+        first = row_of_work(crow, work * part // PARTS)
+        for i in range(first, row_of_work(crow, work * (part + 1) // PARTS)):
+            e, stop, c = crow[i], crow[i + 1], 0
+            while c + 64 <= width:
+                rows_64(col, values, x, y, i, e, stop, c, beta, alpha)
+                c += 64
+            if c + 32 <= width:
+                rows_32(col, values, x, y, i, e, stop, c, beta, alpha)
+                c += 32
+            while c + 8 <= width:
+                rows_8(col, values, x, y, i, e, stop, c, beta, alpha)
+                c += 8
+            if c < width:
+                rows_fewer(col, values, x, y, i, e, stop, c, beta, alpha)
+
+
+@loop()
+def accumulate(crow, col, grad, x, total):  # pragma: no cover - compiled
+    """Add sum_k (grad[i, k] - grad[j, k]) (x[j, k] - x[i, k]) to ``total`` for each entry (i, j).
 
     Examples
     --------
     >>> import torch
-    >>> each = [torch.tensor(t, dtype=torch.int32) for t in ([0, 1, 2], [1, 0], [-1, 0], [0, 0])]
-    >>> out = torch.empty(2, 1)
-    >>> current(*each, torch.tensor([0.5]), torch.tensor([[3.0], [1.0]]), out)
-    >>> out.tolist()
-    [[-1.0], [1.0]]
+    >>> crow, col, total = torch.tensor([0, 0, 1]), torch.tensor([0]), torch.zeros(1)
+    >>> accumulate(crow, col, torch.tensor([[0.0], [1.0]]), torch.tensor([[3.0], [1.0]]), total)
+    >>> total.tolist()
+    [2.0]
     """
-    width = x.shape[1]
-    for i in prange(len(crow) - 1):
-        for c in range(width):
-            out[i, c] = 0
-        for e in range(crow[i], crow[i + 1]):
-            j, p, direction = other[e], pair[e], side[e]
-            g = conductance[p if p >= 0 else -1 - p]
-            if direction == 0:
-                for c in range(width):
-                    out[i, c] += g * (x[j, c] - x[i, c])
-            elif direction > 0:
-                for c in range(width):
-                    out[i, c] += g * max(x[j, c] - x[i, c], 0)
-            else:
-                for c in range(width):
-                    out[i, c] += g * min(x[j, c] - x[i, c], 0)
-
-
-@loop(FAST)
-def pull_back(crow, other, pair, side, conductance, x, grad, grad_x, total):  # pragma: no cover - compiled
-    """Add the gradients of the states to ``grad_x``, and those of the conductances to ``total``.
-
-    ``total`` has no entries if it is not needed; ``grad`` is the gradient of the current.
-
-    Examples
-    --------
-    >>> import torch
-    >>> each = [torch.tensor(t, dtype=torch.int32) for t in ([0, 1, 2], [1, 0], [-1, 0], [0, 0])]
-    >>> grad_x, total = torch.zeros(2, 1), torch.zeros(1)
-    >>> given = torch.tensor([0.5]), torch.tensor([[3.0], [1.0]]), torch.tensor([[0.0], [1.0]])
-    >>> pull_back(*each, *given, grad_x, total)
-    >>> grad_x.tolist(), total.tolist()
-    ([[0.5], [-0.5]], [2.0])
-    """
-    width, needed = x.shape[1], len(total) > 0
-    for i in prange(len(crow) - 1):
-        for e in range(crow[i], crow[i + 1]):
-            j, p, direction = other[e], pair[e], side[e]
-            g = conductance[p if p >= 0 else -1 - p]
-            if direction == 0:
-                for c in range(width):
-                    grad_x[i, c] += g * (grad[j, c] - grad[i, c])
-            else:
-                for c in range(width):
-                    if direction * (x[j, c] - x[i, c]) > 0:
-                        grad_x[i, c] += g * (grad[j, c] - grad[i, c])
-            if needed and p >= 0:
-                found = total[p] * 0
-                if direction == 0:
-                    for c in range(width):
-                        found += (grad[i, c] - grad[j, c]) * (x[j, c] - x[i, c])
-                else:
-                    for c in range(width):
-                        found += (grad[i, c] - grad[j, c]) * max(x[j, c] - x[i, c], 0)
-                total[p] += found
+    width, work = x.shape[1], len(col) + len(x)
+    for part in prange(PARTS):
+        first = row_of_work(crow, work * part // PARTS)
+        for i in range(first, row_of_work(crow, work * (part + 1) // PARTS)):
+            e, stop, c = crow[i], crow[i + 1], 0
+            while c + 64 <= width:
+                products_64(col, grad, x, total, i, e, stop, c)
+                c += 64
+            if c + 32 <= width:
+                products_32(col, grad, x, total, i, e, stop, c)
+                c += 32
+            while c + 8 <= width:
+                products_8(col, grad, x, total, i, e, stop, c)
+                c += 8
+            if c < width:
+                products_fewer(col, grad, x, total, i, e, stop, c)

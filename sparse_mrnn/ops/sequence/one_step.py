@@ -22,7 +22,6 @@ from sparse_mrnn.ops.noise import Noise
 from sparse_mrnn.ops.products import Product
 from sparse_mrnn.ops.sequence.backward import gathered_columns
 from sparse_mrnn.ops.step import (
-    CONDUCTANCE,
     EVERY_UNIT,
     Adjoint,
     Advance,
@@ -32,6 +31,7 @@ from sparse_mrnn.ops.step import (
     SavedStep,
     States,
     Step,
+    with_exchange,
 )
 from sparse_mrnn.ops.torch_modes import refuse_transforms
 
@@ -73,6 +73,7 @@ class OneStep:
         self.aliases, self.leaves = tuple(aliases), tuple(leaves)
         self.needed = frozenset(name for name, p in parameters.items() if p.requires_grad)
         self.parameters = {n: p if n in equation.learnt else p.detach() for n, p in parameters.items()}
+        self.electrical = equation.exchange(self.parameters)
         self.keeps = equation.keeps(self.needed)
         self.keeps_more = bool(set(self.keeps) - set(equation.states))
         self.tasks: dict[int, BackwardTask] = {}
@@ -111,7 +112,7 @@ class OneStep:
         after = tuple(torch.empty_like(state) for state in states)
         h = torch.empty_like(like)
         direct: Currents = () if stim is None else ((EVERY_UNIT, stim),)
-        currents = self.equation.currents(states, self.parameters.get(CONDUCTANCE), direct)
+        currents = with_exchange(self.electrical, states, direct)
         advance.advance(states, after, h, scratch, currents, kept)
         scratch.sources = ()  # they may have a graph, which leads back here
         return after, h
