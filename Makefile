@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 # Compiled modules are kept, so that the interpreters that tests start need not compile them again.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: demo test test-slow test-all test-dist fuzz check bench bench-gpu gpu-report figures clean
+.PHONY: demo test test-slow test-all test-dist test-triton fuzz check bench bench-gpu gpu-report figures clean
 
 .venv/run: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -19,10 +19,7 @@ export PYTHONDONTWRITEBYTECODE =
 	touch $@
 
 demo: .venv/run ## simulate the C. elegans connectome; recording and figures in demo/
-	$(BIN)/sparse-mrnn simulate celegans --out demo/celegans.zarr --overwrite
-	$(BIN)/sparse-mrnn plot activity demo/celegans.zarr --out demo/activity.png
-	$(BIN)/sparse-mrnn plot weights celegans --out demo/weights.png
-	$(BIN)/sparse-mrnn plot regions celegans --out demo/regions.png
+	$(BIN)/sparse-mrnn demo --out demo --overwrite
 
 test: .venv/test ## the tests that answer in three minutes on two cores
 	$(BIN)/python -m pytest -q -n auto --dist worksteal
@@ -34,6 +31,11 @@ test-all: test test-slow test-dist ## every test
 
 test-dist: .venv/test ## networks on two and four processes
 	$(BIN)/python -m pytest -q -m dist -n 0
+
+test-triton: .venv/test ## the kernels in Triton, interpreted, and compiled for GPUs; installs triton, 1 GB
+	$(PIP) triton
+	TRITON_INTERPRET=1 $(BIN)/python -m pytest -q -n 0 tests/ops/test_triton_kernels.py
+	$(BIN)/python -m pytest -q -n 0 -m '' tests/ops/test_triton_kernels.py
 
 fuzz: .venv/test ## mutated files, in child processes with limits of memory and time; CASES=number SEED=number
 	cd tests && ../$(BIN)/python -m fuzz --cases $(or $(CASES),20000) --seed $(or $(SEED),0)

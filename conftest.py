@@ -1,8 +1,12 @@
 """Fixtures of every test and of every example of a docstring."""
 
+import importlib.util
 import sys
 
 import pytest
+
+# Files of which nothing can be imported without an optional package
+collect_ignore = [] if importlib.util.find_spec("triton") else ["sparse_mrnn/ops/triton_kernels.py"]
 
 
 @pytest.fixture(autouse=True)

@@ -47,6 +47,8 @@ SECTIONS = {
     "equality": Section("The same values and gradients as on the CPU", 90),
     "training": Section("Training, 20,000 units", 150),
     "step": Section("A time step of a fly-sized network", 100),
+    "kernels": Section("Triton's kernels against torch's", 120),
+    "graphs": Section("Kernel by kernel, or as a CUDA graph", 90),
     "compiled": Section("A small network against torch.compile", 120),
     "million": Section("Training, a million units", 150),
     "profile": Section("Where the time of a training step goes", 60),

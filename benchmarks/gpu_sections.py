@@ -120,6 +120,7 @@ def equality(result: Result) -> None:
     import sparse_mrnn as sm
     from sparse_mrnn.errors import MissingExtraError
     from sparse_mrnn.models.network import BACKENDS
+    from sparse_mrnn.ops.products import device_products
 
     def graph(*, delay: float | None) -> sm.RegionGraph:
         g = sm.RegionGraph()
@@ -147,18 +148,23 @@ def equality(result: Result) -> None:
         gradients = [p.grad for p in net.parameters()] + [inp.grad, x0.grad]
         return [t.detach().cpu().double() for t in (*found, *gradients)]
 
-    result.add(*table_head("model", "delays", "dtype", "backend", "largest difference", "allowed", ""))
+    cases = [(backend, "torch") for backend in BACKENDS]
+    if result.device != "cpu" and not missing(("triton",)):
+        cases += [("csr", "triton"), ("hybrid", "triton")]
+    head = "model", "delays", "dtype", "backend", "kernels", "largest difference", "allowed", ""
+    result.add(*table_head(*head))
     wrong, left_out = 0, {}
     for model in (sm.mRNN, sm.ElmanmRNN):
         for delay in (None, 30.0):
             g = graph(delay=delay)
             expected = run(model, g, "cpu", "dense", torch.float64)
             for dtype, allowed in ((torch.float64, 1e-9), (torch.float32, 2e-4)):
-                for backend in BACKENDS:
+                for backend, kernel in cases:
                     kind = str(dtype).removeprefix("torch.")
-                    cells = [model.__name__, "yes" if delay else "no", kind, backend]
+                    cells = [model.__name__, "yes" if delay else "no", kind, backend, kernel]
                     try:
-                        found = run(model, g, result.device, backend, dtype)
+                        with device_products.using(kernel):
+                            found = run(model, g, result.device, backend, dtype)
                     except MissingExtraError as error:
                         left_out[backend] = str(error)
                         continue
@@ -256,6 +262,200 @@ def step(result: Result) -> None:
     result.add(*table_head(*BOUND_HEAD), step_s=seconds, ideal_s=ideal)
     over = seconds / ideal
     result.bound("time of a step over that of reading its bytes", over, "at most 1.3x", over <= 1.3)
+
+
+# ---------------------------------------------------------------- which kernels, and with graphs?
+
+
+def random_pattern(units: int, fan_in: int, device: str) -> Any:
+    """A random pattern without repeats, about so many synapses a unit, and values in float32."""
+    import torch
+
+    from sparse_mrnn.ops.pattern import Pattern
+
+    generator = torch.Generator(device).manual_seed(0)
+    place = torch.randint(units * units, (units * fan_in,), generator=generator, device=device).unique()
+    pattern, _ = Pattern.from_coo(place // units, place % units, (units, units))
+    return pattern, torch.randn(pattern.nnz, generator=generator, device=device)
+
+
+def kernels(result: Result) -> None:
+    """Triton's kernels against torch's, shape by shape: the faster one, and its blocks, are written down."""
+    shapes = [(300, 10, 4)] if result.small else [(340, 80, 32), (20_000, 100, 1), (20_000, 100, 32)]
+    shapes += [] if result.small else [(20_000, 100, 256), (139_255, 108, 1), (139_255, 108, 8)]
+    triton: Any = None
+    if result.device == "cpu":
+        result.add("Triton's kernels are left out: they need a GPU.", "")
+    elif missing(("triton",)):
+        result.add("Triton's kernels are left out: triton is missing.", "")
+    else:
+        from sparse_mrnn.ops import triton_kernels as triton
+    shape = "units, synapses a unit, columns"
+    result.add(*table_head(shape, "product", "torch, ms", "Triton, ms", "blocks", "difference", "faster"))
+    choices: dict[str, Any] = {}
+    for units, fan_in, batch in shapes:
+        for name, by_torch, by_triton, start, sizes in products(result, triton, units, fan_in, batch):
+            expected, scratch = start.clone(), start.clone()
+            by_torch(expected)
+            seconds = median_seconds(partial(by_torch, scratch), result.device, 5)
+            label = f"{units:,}, {fan_in}, {batch}"
+            cells = [label, name, f"{1e3 * seconds:.4g}"]
+            tried: list[tuple[float, float, dict[str, int]]] = []
+            for blocks in sizes if triton is not None else []:
+                found = start.clone()
+                by_triton(found, **blocks)
+                worst = float((found - expected).abs().max() / expected.abs().max())
+                scratch.copy_(start)
+                took = median_seconds(partial(by_triton, scratch, **blocks), result.device, 5)
+                tried.append((took, worst, blocks))
+            if not tried:
+                result.add(table_row([*cells, "", "", "", ""]))
+                continue
+            took, worst, blocks = min(tried, key=lambda each: each[0])
+            faster = f"Triton {seconds / took:.2f}x" if took < seconds else f"torch {took / seconds:.2f}x"
+            text = ", ".join(f"{key.lower()} {value}" for key, value in blocks.items())
+            result.add(table_row([*cells, f"{1e3 * took:.4g}", text, f"{worst:.1e}", faster]))
+            measured = {"torch_s": seconds, "triton_s": took, "blocks": blocks}
+            choices[f"{label}: {name}"] = {"kernels": "triton" if took < seconds else "torch", **measured}
+            result.add(choices=choices)
+
+
+def products(
+    result: Result, triton: Any, units: int, fan_in: int, batch: int
+) -> list[tuple[str, Callable[[Any], None], Callable[..., None], Any, list[dict[str, int]]]]:
+    """Name, torch's and Triton's function, what they change, and the blocks to try, of each product."""
+    import torch
+
+    from sparse_mrnn.ops.products import device_products
+
+    pattern, values = random_pattern(units, fan_in, result.device)
+    arrays = pattern.crow, pattern.col, values
+    h, g, x = (torch.rand(units, batch, device=result.device) for _ in range(3))
+    spikes = (torch.rand_like(h) < 0.02).float()
+    into, order = pattern.transposed
+    by_source = into.crow, into.col, values.index_select(0, order)
+    grad, tonic, activity = torch.zeros_like(values), torch.rand(units, device=result.device), h.clone()
+
+    def product(y: Any, source: Any = h) -> None:
+        device_products.add_product(y, pattern, values, source, beta=0.9, alpha=0.1)
+
+    def leaky(y: Any) -> None:
+        product(y)
+        y.add_(tonic[:, None])
+        torch.clamp(y, min=0, out=activity)
+
+    def gradient(y: Any) -> None:
+        device_products.add_sampled(y, pattern, g, h)
+
+    def triton_product(y: Any, **blocks: int) -> None:
+        triton.add_product(y, *arrays, h, 0.9, 0.1, **blocks)
+
+    def triton_leaky(y: Any, **blocks: int) -> None:
+        triton.leaky_step(y, activity, *arrays, h, 0.1, tonic, "relu", **blocks)
+
+    def triton_gradient(y: Any, **blocks: int) -> None:
+        triton.add_sampled(y, *arrays[:2], g, h, **blocks)
+
+    def triton_spikes(y: Any) -> None:
+        triton.add_spikes(y.mul_(0.9), *by_source, spikes, 0.1)
+
+    several, of_gradient = [{}], [{}]
+    if triton is not None:
+        own = triton.blocks(pattern.nnz, units, batch)
+        several = [own | {"SYNAPSES": s, "ROWS": r} for s in (8, 16, 32, 64) for r in (1, 4)]
+        several = [blocks for blocks in several if blocks["SYNAPSES"] * blocks["TRIALS"] <= 4096]
+        of_gradient = [{"ROWS": 1, "SYNAPSES": s, "COLUMNS": c} for s in (16, 32) for c in (16, 32, 64)]
+    return [
+        ("W h", product, triton_product, x, several),
+        ("leaky step", leaky, triton_leaky, x, several),
+        ("gradient of W", gradient, triton_gradient, grad, of_gradient),
+        ("spikes, 2%", partial(product, source=spikes), triton_spikes, x, [{}]),
+    ]
+
+
+def graphs(result: Result) -> None:
+    """A step of a simulation and a training step, launched kernel by kernel and as a CUDA graph."""
+    from sparse_mrnn import benchmark as b
+    from sparse_mrnn.ops.products import device_products
+
+    on_gpu = result.device != "cpu"
+    chosen = [k for k in device_products.KERNELS if k == "torch" or (on_gpu and not missing(("triton",)))]
+    if not on_gpu:
+        result.add("CUDA graphs and Triton's kernels are left out: they need a GPU.", "")
+    sizes = [(300, 10, 5)] if result.small else [(340, 80, 100), (20_000, 100, 100)]
+    columns = "one by one, ms", "as a graph, ms", "times faster", "difference"
+    result.add(*table_head("what", "kernels", *columns))
+    for units, fan_in, steps in sizes:
+        case = b.Case("", partial(b.two_regions, units, None, fan_in), device=result.device)
+        for kernel in chosen:
+            with device_products.using(kernel):
+                for what, measured in (
+                    (f"{units:,} units, a step of a simulation, batch 1", simulated_steps),
+                    (f"{units:,} units, forward and backward, batch 32, T = {steps}", trained_steps),
+                ):
+                    try:
+                        eager, graphed, difference = measured(case.network("auto"), steps, result, on_gpu)
+                    except Exception as error:  # the other rows are worth having, whatever is wrong here
+                        why = f"**failed**: {type(error).__name__}: {str(error).splitlines()[0]}"
+                        result.add(table_row([what, kernel, "", "", "", why]))
+                        continue
+                    cells = [what, kernel, f"{1e3 * eager:.4g}"]
+                    more = ["", "", ""]
+                    if graphed is not None:
+                        more = [f"{1e3 * graphed:.4g}", f"{eager / graphed:.2f}", f"{difference:.1e}"]
+                    result.add(table_row([*cells, *more]), **{f"{what}, {kernel}": [eager, graphed]})
+
+
+Compared = tuple[float, float | None, float]
+"""Seconds one by one, as a graph, and how the results differ."""
+
+
+def simulated_steps(net: Any, steps: int, result: Result, with_graph: bool) -> Compared:
+    """Seconds of a step of a simulation, alone and in a graph, and how their states differ."""
+    from sparse_mrnn.ops.replay import ReplayedSteps, whole_bands
+    from sparse_mrnn.simulation.simulator import Simulator
+
+    one, other = (Simulator(net, 1, None, event_driven=False) for _ in range(2))
+    for simulator in (one, other):
+        simulator.set_factors({"recurrent": {}, "input": {}})
+    count = whole_bands(one.stepper, steps)
+
+    def run() -> None:
+        for _ in range(count):
+            one.stepper.step()
+
+    run()
+    if not with_graph:
+        return median_seconds(run, result.device, 5) / count, None, 0.0
+    band = ReplayedSteps(other.stepper, count)
+    band.run()
+    x, other_x = one.stepper.x, other.stepper.x
+    difference = float((x - other_x).abs().max() / x.abs().max().clamp_min(1e-30))
+    times = [median_seconds(each, result.device, 5) / count for each in (run, band.run)]
+    return times[0], times[1], difference
+
+
+def trained_steps(net: Any, steps: int, result: Result, with_graph: bool) -> Compared:
+    """Seconds of forward and backward, alone and in a graph, and how the gradients of the weights differ."""
+    import torch
+
+    x0 = torch.rand(32, net.graph.n_units, generator=torch.Generator().manual_seed(0)).to(result.device)
+    inp = torch.zeros(32, steps, net.layout("input").n, device=result.device)
+
+    def run(call: Any = net) -> None:
+        net.zero_grad()
+        call(inp, x0)[1].square().mean().backward()
+
+    run()
+    expected = net.rec.values.grad.clone()
+    if not with_graph:
+        return median_seconds(run, result.device, 5), None, 0.0
+    eager = median_seconds(run, result.device, 5)
+    graphed = torch.cuda.make_graphed_callables(net, (inp, x0))
+    run(graphed)
+    worst = (net.rec.values.grad - expected).abs().max()
+    difference = float(worst / expected.abs().max().clamp_min(1e-30))
+    return eager, median_seconds(lambda: run(graphed), result.device, 5), difference
 
 
 def compiled(result: Result) -> None:

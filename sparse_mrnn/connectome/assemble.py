@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -15,7 +16,7 @@ from sparse_mrnn.connectome.regions import regions_of
 from sparse_mrnn.connectome.report import ImportReport, region_rows
 from sparse_mrnn.connectome.settings import ImportSettings
 from sparse_mrnn.connectome.signs import Signs, signs_of
-from sparse_mrnn.connectome.unit_columns import unit_columns
+from sparse_mrnn.connectome.unit_columns import unit_columns, unit_values
 from sparse_mrnn.declaration.graph import RegionGraph
 from sparse_mrnn.errors import ConnectomeError
 from sparse_mrnn.spectral import spectral_radius
@@ -37,13 +38,15 @@ def graph_from_tables(tables: ConnectomeTables, settings: ImportSettings) -> tup
     """Turn tables into a graph. O(rows log rows) time; the tables themselves are not copied."""
     if len(tables.edges) == 0 and tables.neurons is None:
         raise ConnectomeError(f"{tables.edges.name}: there is a header but no rows, and no neuron table.")
-    kept = [settings.keep] if isinstance(settings.keep, str) else settings.keep
-    tables.check(list(kept))
+    tables.check([column for column in settings.kept_columns if column])
     of_rows = settings.transmitter, settings.sign, settings.confidence, settings.delay
     tables.check([column for column in (*settings.region_columns, *of_rows) if column])
     rows = edge_rows(tables, settings)
     regions, delays = regions_of(tables, rows, settings), delays_of(tables, rows, settings)
-    signs, columns = signs_of(tables, rows, settings), unit_columns(tables, rows)
+    signs, values = signs_of(tables, rows, settings), unit_values(tables, rows, settings)
+    if tables.positions is not None:
+        values = {"positions": tables.positions} | values
+    columns = unit_columns(tables, rows, settings)
     order = np.argsort(np.where(rows.selected, regions.code, -1), kind="stable")
     units = order[len(order) - int(rows.selected.sum()) :]
     rows.in_order(units)  # before matrices are made, which need no other order then
@@ -73,17 +76,16 @@ def graph_from_tables(tables: ConnectomeTables, settings: ImportSettings) -> tup
 
     graph = RegionGraph(name=settings.name)
     unit_signs = np.zeros(len(units), dtype=np.int8) if signs.per_synapse else signs.values[units]
-    code, positions = regions.code[units], tables.positions
+    code = regions.code[units]
     bounds = [0, *(np.flatnonzero(np.diff(code)) + 1).tolist(), len(units)]
     for start, stop in itertools.pairwise(bounds):
         region, members, of_units = code[start], units[start:stop], unit_signs[start:stop]
-        where = None if positions is None or members.max() >= len(positions) else positions[members]
         graph.add_region(
             regions.names[region], len(members), parent_region=regions.parents[region],
             sign=REGION_SIGN[int(of_units[0])] if (of_units == of_units[0]).all() else of_units,
             unit_ids=[str(name) for name in ids[start:stop]],
-            positions=where if where is not None and np.isfinite(where).all() else None,
-            unit_table={name: values[members] for name, values in columns.items()} or None,
+            unit_table={name: column[members] for name, column in columns.items()} or None,
+            **{name: _of_region(of_all, members) for name, of_all in values.items()},
         )  # fmt: skip
     for (key, sign, delay), matrix in keys.items():
         graph.add_projections(
@@ -96,6 +98,7 @@ def graph_from_tables(tables: ConnectomeTables, settings: ImportSettings) -> tup
     tables_read = [table for table in (tables.neurons, tables.edges) if table is not None]
     notes = [note for table in tables_read for note in table.notes]
     notes += [*tables.notes, *regions.notes, *(delays.notes if delays is not None else ())]
+    notes += [f"{name} of units is {' '.join(c)} of the table" for name, c in settings.value_columns.items()]
     if columns:
         notes.append(f"units have the columns {', '.join(columns)} (net.units)")
     if tables.weight is None:
@@ -114,6 +117,15 @@ def graph_from_tables(tables: ConnectomeTables, settings: ImportSettings) -> tup
         ),
     )  # fmt: skip
     return graph, report
+
+
+def _of_region(values: NDArray[Any], members: NDArray[np.intp]) -> Any:
+    """Select a region's values: one number if its units have the same; None if a position is not known."""
+    known = members.max() < len(values) and bool(np.isfinite(values[members]).all())
+    if not known:
+        return None
+    own = values[members]
+    return float(own[0]) if own.ndim == 1 and (own == own[0]).all() else own
 
 
 def _signed_matrices(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sparse_mrnn.connectome.delimited_text import COMMENTS, Dialect, is_nameless
+from sparse_mrnn.connectome.delimited_text import COMMENTS, Dialect, decimal_sign, is_nameless, is_number
 from sparse_mrnn.errors import ConnectomeError, MissingExtraError, suggest
 
 Codes = NDArray[np.int32]
@@ -28,6 +28,7 @@ MISSING = frozenset(
     ]
 )  # fmt: skip
 """Words of R, pandas, Excel, SQL and people for an id that is missing, in lower case."""
+NO_NUMBER = {"na", "n/a", "null", "none", "unknown"}
 
 
 def arrow() -> Any:
@@ -84,6 +85,8 @@ class ColumnTable:
     dropped: dict[str, int] = field(default_factory=dict)  # how many rows were left out, by reason
     rows: int = -1
     forgotten: frozenset[str] = frozenset()  # columns that were read and are not kept
+    joined: Mapping[str, tuple[ColumnTable, NDArray[np.int64]]] = field(default_factory=dict)
+    """The table that each joined column came from, and its row there for each row here (-1: none)."""
 
     def __post_init__(self) -> None:
         self.rows = int(self.data.num_rows)
@@ -110,10 +113,17 @@ class ColumnTable:
 
     def location(self, row: int, column: str) -> str:
         """Say where a value is: file, line (or row) and column."""
+        missing = ""
+        if column in self.joined:
+            table, rows = self.joined[column]
+            if rows[row] >= 0:
+                return table.location(int(rows[row]), column)
+            missing = f" (without a row in {table.name})"
         row = row if self.origin is None else int(self.origin[row])
+        at = f"row {row}"
         if self.path is not None and self.dialect is not None:
-            return f"{self.name}, line {self.dialect.line_of(self.path, row)}, column {column!r}"
-        return f"{self.name}, row {row}, column {column!r}"
+            at = f"line {self.dialect.line_of(self.path, row)}"
+        return f"{self.name}, {at}{missing}, column {column!r}"
 
     def only(self, kept: NDArray[np.bool_], reason: str) -> ColumnTable:
         """Leave out some rows, which are counted under a reason."""
@@ -121,7 +131,9 @@ class ColumnTable:
             return self
         origin = np.flatnonzero(kept) if self.origin is None else self.origin[kept]
         dropped = {**self.dropped, reason: int((~kept).sum())}
-        return replace(self, data=self.data.filter(arrow().array(kept)), origin=origin, dropped=dropped)
+        joined = {column: (table, rows[kept]) for column, (table, rows) in self.joined.items()}
+        data = self.data.filter(arrow().array(kept))
+        return replace(self, data=data, origin=origin, dropped=dropped, joined=joined)
 
     def with_ids(self, column: str, missing: str) -> ColumnTable:
         """Leave out rows without an id, if ``missing`` (the setting ``missing_ids``) allows it."""
@@ -293,6 +305,23 @@ class ColumnTable:
             what = "the number is missing or NaN" if np.isnan(numbers[bad[0]]) else "the number is infinite"
             where = self.location(int(bad[0]), column)
             raise ConnectomeError(f"{where}: {what} ({len(bad):,} are). Remove the row or fill it in.")
+        return numbers
+
+    def numbers_or_nan(self, column: str, what: str) -> NDArray[np.float64]:
+        """Read the numbers of a column; missing ones are NaN. Errors call one ``what``."""
+        pa, data = arrow(), self.data.column(self.need(column))
+        if pa.types.is_floating(data.type) or pa.types.is_integer(data.type):
+            whole: NDArray[np.float64] = data.cast(pa.float64(), safe=False).to_numpy().copy()
+            return whole
+        codes, labels = self.labels(column)
+        decimal = "." if self.dialect is None or self.dialect.delimiter == "," else self.dialect.decimal
+        if (decimal or decimal_sign(labels, f"{self.name}, column {column!r}")) == ",":
+            labels = [label.replace(",", ".") for label in labels]
+        labels = ["nan" if label.lower() in NO_NUMBER else label for label in labels]
+        for code in (k for k, label in enumerate(labels) if not is_number(label)):
+            where = self.location(int(np.argmax(codes == code)), column)
+            raise ConnectomeError(f"{where}: the {what} {labels[code]!r:.80} is not a number.")
+        numbers: NDArray[np.float64] = np.array([*map(float, labels), np.nan])[codes]
         return numbers
 
     def labels(self, column: str) -> tuple[Codes, list[str]]:

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from sparse_mrnn.connectome.edge_rows import ConnectomeTables, EdgeRows
 from sparse_mrnn.connectome.settings import ImportSettings
-from sparse_mrnn.connectome.signs import numbers_or_nan
 from sparse_mrnn.errors import ConnectomeError
 
 MOST, STEP = 100, 0.1
@@ -30,7 +29,7 @@ def delays_of(tables: ConnectomeTables, rows: EdgeRows, settings: ImportSettings
     column = settings.delay
     if column is None:
         return None
-    delay = numbers_or_nan(tables.edges, tables.edges.need(column), "delay")
+    delay = tables.edges.numbers_or_nan(column, "delay")
     for row in np.flatnonzero(rows.kept & ((delay < 0) | np.isinf(delay)))[:1]:
         problem = f"the delay {delay[row]:g} is not a time in ms; correct it, or leave the column out."
         raise ConnectomeError(f"{tables.edges.location(int(row), column)}: {problem}")

@@ -15,6 +15,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
+import numpy as np
+
 from sparse_mrnn.errors import ConnectomeError
 
 DELIMITERS = {",": "comma", "\t": "tab", ";": "semicolon", "|": "bar", " ": "blank"}
@@ -22,6 +24,8 @@ COMMENTS = ("#", "%", "//")
 """Signs of comment lines above a table that are recognised without ``comment``."""
 HEAD = 1 << 16
 """Bytes in which a header must end."""
+UTF16 = (b"\xff\xfe", b"\xfe\xff")
+"""Byte order marks, at the start of a text in UTF-16."""
 SAMPLE = 200
 """Rows below the header that say how many columns there are."""
 NUMBER = re.compile(r"[+-]?(([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?|nan|inf|infinity)", re.ASCII | re.I)
@@ -42,7 +46,7 @@ class Dialect:
     comment: str = ""  # lines that start with it are left out
     stated: bool = False  # by the caller; if not, such a line must not look like a row
     runs: bool = False  # several blanks or tabs delimit as one
-    decimal: str = "."
+    decimal: str = ""  # "": neither stated nor found
     header: bool = True
     comments: tuple[str, ...] = ()  # above the table, without their signs
     notes: tuple[str, ...] = ()  # what else was found, for the report
@@ -103,8 +107,15 @@ class Dialect:
             block = b"".join(lines)
         if not self.runs:
             return block
-        block = RUNS.sub(lambda found: found[1] or b" ", block)
-        return re.sub(rb"(?m)^ +| +(?=\r?$)", b"", block)
+        if b'"' in block:
+            block = RUNS.sub(lambda found: found[1] or b" ", block)
+            return re.sub(rb"(?m)^ +| +(?=\r?$)", b"", block)
+        letters = np.frombuffer(block.replace(b"\t", b" "), np.uint8)
+        blank = letters == ord(" ")
+        ends = blank | (letters == ord("\n")) | (letters == ord("\r"))
+        blank[:-1] &= ends[1:]  # all but the last of a run, and those at the end of a line
+        block = letters[~blank].tobytes().replace(b"\n ", b"\n")
+        return (block.replace(b"\r ", b"\r") if b"\r" in block else block).lstrip(b" ")
 
 
 class _LinesOf(io.RawIOBase):
@@ -166,13 +177,21 @@ def parsed(text: Any, delimiter: str, path: Path) -> Iterator[tuple[int, list[st
 
 
 @contextlib.contextmanager
-def opened(path: Path) -> Iterator[Any]:
-    """Open a binary stream of a file, decompressed by its suffix; damage becomes a ConnectomeError."""
+def opened(path: Path, text: bool = True) -> Iterator[Any]:
+    """Open a binary stream of a file, decompressed by its suffix; damage becomes a ConnectomeError.
+
+    ``text`` in UTF-16 with a byte order mark, such as Excel's "Unicode text", becomes UTF-8.
+    """
     import pyarrow as pa
 
     try:
         with pa.input_stream(str(path), compression="detect") as stream:
-            yield stream
+            mark = stream.read(2)
+        with pa.input_stream(str(path), compression="detect") as stream:
+            wide = text and mark in UTF16
+            yield pa.transcoding_input_stream(stream, "utf-16", "utf-8") if wide else stream
+    except UnicodeError as error:
+        raise ConnectomeError(f"{path}: this is not UTF-16 text, as its first bytes say: {error}.") from None
     except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
         damaged = any(word in str(error) for word in ("runcated", "zlib", "inflate"))
         hint = " Download it again." if damaged else ""
@@ -183,9 +202,9 @@ def first_lines(path: Path) -> list[str]:
     """Read the lines of a text's first 64 KiB, with their ends; a last line that is cut is left out."""
     with opened(path) as stream:
         head = stream.read(HEAD)
-    if head[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in head:
+    if b"\0" in head:
         advice = "Save it as UTF-8, or give it the suffix of its format."
-        raise ConnectomeError(f"{path}: this is not UTF-8 text (UTF-16 or binary). {advice}")
+        raise ConnectomeError(f"{path}: this is not UTF-8 text (UTF-16 without a mark, or binary). {advice}")
     lines = lines_of(head.decode("utf-8-sig", errors="replace"))
     if len(head) == HEAD and len(lines) < 2:
         raise ConnectomeError(f"{path}: the first line is longer than {HEAD:,} bytes.")
@@ -293,7 +312,7 @@ def sniff(
     runs = delimiter == " " and any(re.search(r"^[ \t]|  |\t|[ \t]\r?\n?$", line) for line in body)
     dialect = Dialect(
         (), delimiter, 0, comment=above.comment, stated=options.comment is not None, runs=runs,
-        decimal=options.decimal or ".",
+        decimal=options.decimal or "",
     )  # fmt: skip
     text = dialect.plain("".join(lines[above.first :]).encode(), path).decode(errors="replace")
     found = itertools.islice(parsed(lines_of(text), delimiter, path), SAMPLE + 50)

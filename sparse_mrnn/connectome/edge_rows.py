@@ -97,8 +97,12 @@ class EdgeRows:
         self.source, self.target = number[self.source], number[self.target]
         self.ids, self.selected = self.ids.take(arrow().array(units)), self.selected[units]
 
-    def of_table(self, values: Any, missing: Any) -> NDArray[Any]:
-        """Extend values of the neuron table's rows to all neurons; the others get ``missing``."""
+    def of_table(self, values: Any, missing: Any = None) -> NDArray[Any]:
+        """Extend values of the neuron table's rows to all neurons; the others get ``missing`` ("" or NaN)."""
+        if missing is None:
+            missing = "" if values.dtype.kind == "O" else np.nan
+        if not self.added:
+            return np.asarray(values)
         return np.concatenate([values, np.full(self.added, missing, dtype=values.dtype)])
 
 

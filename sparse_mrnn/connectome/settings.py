@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal, TypedDict, get_args, get_origin, get_type_hints
 
-import numpy as np
-
-from sparse_mrnn.checks import real_number
+from sparse_mrnn.checks import real_number, shown, true_or_false
+from sparse_mrnn.declaration.fields import Number, Positions
+from sparse_mrnn.declaration.regions import REGION_FIELDS
 from sparse_mrnn.errors import ConnectomeError, suggest
 
 Select = Mapping[str, Any] | Iterable[Any]
+UNIT_VALUES = {
+    name: field.kind for name, field in REGION_FIELDS.items()
+    if isinstance(field.kind, Positions) or (isinstance(field.kind, Number) and field.kind.by_unit)
+}  # fmt: skip
+"""Fields of a region that have a number, or several, for each unit."""
 
 
 class ImportOptions(TypedDict, total=False):
@@ -37,7 +44,8 @@ class ImportOptions(TypedDict, total=False):
     parallel: str
     delay: str | None
     delay_step: float | None
-    keep: str | Sequence[str]
+    keep: str | Sequence[str] | None
+    of_units: Mapping[str, str | Sequence[str]] | None
     self_connections: bool
     select: Select | None
     keep_isolated: bool
@@ -98,9 +106,14 @@ class ImportSettings:
         projections; one without a delay, or of 0, takes one time step.
     delay_step : float, optional
         Round delays to multiples of this, ms. Default: as they are, or 0.1 if there are more than 100.
-    keep : str or sequence of str
-        Columns of the neuron table that units of the network have, beside those that other options name:
-        ``net.units`` has them, and they choose units. GraphML, networkx and SONATA keep all.
+    keep : str or sequence of str, optional
+        Columns of the neuron table(s) that units of the network have, beside those that other options name:
+        ``net.units`` has them, and they choose units. Default: all of numbers or text, without
+        the largest if they take more than 64 MB; the report names what was left out. (): no others.
+    of_units : mapping of str to str, optional
+        Values of units from columns of the neuron table(s), such as ``{"tau": "tau_ms"}``: base_firing (the
+        tonic input), init, tau (ms), noise_level, or positions, whose columns are a list,
+        ``{"positions": ["x", "y", "z"]}``. Every neuron that is kept needs a value that the field may have.
     self_connections : bool
         Keep connections of a neuron with itself.
     select : mapping or iterable, optional
@@ -142,7 +155,8 @@ class ImportSettings:
     parallel: str = "sum"
     delay: str | None = None
     delay_step: float | None = None
-    keep: str | Sequence[str] = ()
+    keep: str | Sequence[str] | None = None
+    of_units: Mapping[str, str | Sequence[str]] | None = None
     self_connections: bool = True
     select: Select | None = None
     keep_isolated: bool = True
@@ -161,21 +175,62 @@ class ImportSettings:
             if name not in known:
                 raise ConnectomeError(f"unknown option {name!r}. {suggest(name, known, what='options')}")
         settings = cls(**{**defaults, **options})
+        settings._check_kinds()
         for name, values in CHOICES.items():
             value = getattr(settings, name)
             if value not in values and not (name == "share" and value is None):
                 raise ConnectomeError(f"{name} is {value!r}; use {', '.join(map(repr, values))}.")
         if settings.transmitter is not None and settings.sign is not None:
             raise ConnectomeError("transmitter and sign exclude each other; give one.")
-        least = real_number(settings.min_confidence, "min_confidence", ConnectomeError)
+        least = settings.min_confidence
+        if settings.min_count < 0:
+            raise ConnectomeError(f"min_count is {settings.min_count!r}; it cannot be negative.")
         if settings.transmitter is settings.sign is None and (settings.confidence is not None or least > 0):
             problem = "confidence and min_confidence are of transmitters"
             raise ConnectomeError(f"{problem}; name their column with transmitter=.")
+        settings._check_of_units()
         positive("gain", settings.gain)
         for name in ("spectral_radius", "delay_step"):
             if getattr(settings, name) is not None:
                 positive(name, getattr(settings, name))
         return settings
+
+    def _check_kinds(self) -> None:
+        """Refuse values of another kind than their option has."""
+        for name, hint in HINTS.items():
+            value = getattr(self, name)
+            if value is None and type(None) in get_args(hint):
+                continue
+            if hint is bool:
+                true_or_false(value, name, ConnectomeError)
+            elif hint in (float, float | None):
+                real_number(value, name, ConnectomeError)
+            elif hint in (str, str | None) and not isinstance(value, str):
+                raise ConnectomeError(f"{name} is {shown(value)}; it must be text.")
+            elif name in ("regions", "keep") and not isinstance(value, str):
+                columns = list(value) if isinstance(value, Iterable) else [None]
+                if not all(isinstance(column, str) for column in columns):
+                    raise ConnectomeError(f"{name} is {shown(value)}; give the name of a column, or several.")
+
+    def _check_of_units(self) -> None:
+        if not isinstance(self.of_units, Mapping | None):
+            example = "such as {'tau': 'tau_ms'}"
+            raise ConnectomeError(f"of_units is {self.of_units!r}; give columns by field, {example}.")
+        for name, columns in (self.of_units or {}).items():
+            if name not in UNIT_VALUES:
+                hint = suggest(name, UNIT_VALUES, what="fields")
+                raise ConnectomeError(f"of_units: no field of units is called {name!r}. {hint}")
+            several, every = name == "positions", self.value_columns[name]
+            named = bool(every) and all(column and isinstance(column, str) for column in every)
+            if not named or not (several or columns in every):
+                wanted = "columns, such as ['x', 'y', 'z']" if several else "the name of one column"
+                raise ConnectomeError(f"of_units: {name} is {columns!r}; give {wanted}.")
+
+    @property
+    def value_columns(self) -> dict[str, list[str]]:
+        """Columns that ``of_units`` names, by field."""
+        given: dict[str, Any] = dict(self.of_units or {})
+        return {name: list(c) if isinstance(c, list | tuple) else [c] for name, c in given.items()}
 
     @property
     def region_columns(self) -> list[str]:
@@ -184,12 +239,16 @@ class ImportSettings:
             return []
         return [self.regions] if isinstance(self.regions, str) else list(self.regions)
 
+    @property
+    def kept_columns(self) -> list[str]:
+        """Columns that ``keep`` names."""
+        return [self.keep] if isinstance(self.keep, str) else list(self.keep or ())
+
     def neuron_columns(self) -> list[str]:
         """Columns the neuron table may have to give."""
         selected = list(self.select) if isinstance(self.select, Mapping) else []
-        kept = [self.keep] if isinstance(self.keep, str) else self.keep
         columns = (*self.region_columns, self.parent, self.transmitter, self.confidence, self.sign)
-        columns += (*selected, *kept)
+        columns += (*selected, *self.kept_columns, *itertools.chain(*self.value_columns.values()))
         return [column for column in columns if column]
 
     def edge_columns(self) -> list[str]:
@@ -205,9 +264,10 @@ def positive(name: str, value: object) -> float:
     >>> positive("gain", 2)
     2.0
     """
-    if isinstance(value, (int, float, np.number)) and 0 < value < float("inf"):
-        return float(value)
-    raise ConnectomeError(f"{name} is {value!r}; it must be a positive number.")
+    with suppress(ConnectomeError):
+        if real_number(value, name, ConnectomeError) > 0:
+            return float(value)  # type: ignore[arg-type]
+    raise ConnectomeError(f"{name} is {shown(value)}; it must be a positive number.")
 
 
 HINTS = get_type_hints(ImportOptions)

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sparse_mrnn.connectome.column_table import ColumnTable, arrow
-from sparse_mrnn.connectome.delimited_text import is_number
+from sparse_mrnn.connectome.column_table import ColumnTable
 from sparse_mrnn.connectome.edge_rows import ConnectomeTables, EdgeRows
 from sparse_mrnn.connectome.settings import ImportSettings
 from sparse_mrnn.errors import ConnectomeError
@@ -26,7 +25,6 @@ ALIASES = {
     "ser": "serotonin", "5ht": "serotonin", "5-ht": "serotonin", "oct": "octopamine", "hist": "histamine",
     "his": "histamine", "gly": "glycine", "tyr": "tyramine",
 }  # fmt: skip
-NO_NUMBER = {"na", "n/a", "null", "none", "unknown"}
 NO_TRANSMITTER = {"", "unknown", "unclear", "none", "undefined", "nan", "na"}
 MODULATORS = dict.fromkeys(("dopamine", "serotonin", "octopamine", "tyramine", "noradrenaline"), 0)
 SIGNS: dict[str, dict[str, int]] = {
@@ -152,7 +150,7 @@ def _of_column(
     tally: dict[str, int] = {}
     unsure = np.zeros(len(codes), dtype=bool)
     if settings.confidence is not None:
-        value = numbers_or_nan(table, table.need(settings.confidence), "confidence")
+        value = table.numbers_or_nan(settings.confidence, "confidence")
         least = settings.min_confidence
         unsure = ~(value >= least) & (codes >= 0)
         signs[unsure] = UNKNOWN
@@ -168,23 +166,6 @@ def _of_column(
         tally[f"{what}: {column} {label!r}, {MEANING[int(of_label[k])]}"] = int(count[k + 1])
     tally[f"{what} without a {column}: sign unknown"] = int(count[0])
     return signs, tally
-
-
-def numbers_or_nan(table: ColumnTable, column: str, what: str) -> NDArray[np.float64]:
-    """Read the numbers of a column; missing ones are NaN. Errors call one ``what``."""
-    pa, data = arrow(), table.data.column(column)
-    if pa.types.is_floating(data.type) or pa.types.is_integer(data.type):
-        whole: NDArray[np.float64] = data.cast(pa.float64()).to_numpy().copy()
-        return whole
-    codes, labels = table.labels(column)
-    labels = ["nan" if label.lower() in NO_NUMBER else label for label in labels]
-    wrong = next((label for label in labels if not is_number(label)), None)
-    if wrong is not None:
-        where = f"{table.name}, column {column!r}"
-        raise ConnectomeError(f"{where}: the {what} {wrong!r:.80} is not a number.")
-    values = np.array([*map(float, labels), np.nan])
-    numbers: NDArray[np.float64] = values[codes]
-    return numbers
 
 
 def _without_unknown(

@@ -25,6 +25,7 @@ from sparse_mrnn.connectome.delimited_text import (
     Unnamed,
     decimal_sign,
     explain,
+    is_nameless,
     is_number,
     sniff,
 )  # fmt: skip
@@ -34,6 +35,8 @@ from sparse_mrnn.files.atomic import reason
 GROWTH, SPARED = 300, 64 << 20
 """A file may grow this many times in memory, and always to this many bytes; more is a decompression bomb."""
 BINARY = (".parquet", ".feather", ".arrow")
+ROOM, OF_TEXT = 64 << 20, 56
+"""Bytes that columns no option names may take in memory, and those of a text of Python beside its letters."""
 CHUNK = 4 << 20
 """Rows of a Parquet or Feather file whose ids are encoded at a time."""
 
@@ -46,7 +49,6 @@ class TableSource:
     name: str  # in errors: the file's, or the caller's for a table in memory
     columns: tuple[str, ...]
     dialect: Dialect | None = None  # of a text file
-    decimal: str | None = None
 
     @classmethod
     def of(
@@ -63,7 +65,7 @@ class TableSource:
             if path.suffix in BINARY:
                 return cls(path, path.name, _binary_columns(path))
             dialect = sniff(path, text, named, unnamed)
-            return cls(path, path.name, dialect.columns, dialect, text.decimal)
+            return cls(path, path.name, dialect.columns, dialect)
         if sp.issparse(source):
             raise ConnectomeError(f"{name}: a sparse matrix is not a table; see read_matrix.")
         if isinstance(source, np.ndarray) and source.ndim == 2 and source.dtype.names is None:
@@ -130,28 +132,165 @@ class TableSource:
         return ", ".join(map(repr, self.columns))
 
     def read(
-        self, *, ids: Iterable[str], text: Iterable[str] = (), numbers: Iterable[str] = ()
+        self, *, ids: Iterable[str], text: Iterable[str] = (), numbers: Iterable[str] = (),
+        others: Iterable[str] = (), room: int = 0,
     ) -> ColumnTable:
-        """Read columns of ids and numbers, and those of the columns of text that the table has."""
+        """Read columns of ids and numbers, and those of the columns of text that the table has.
+
+        Of ``others``, those that are numbers or text and together take at most ``room`` bytes are read, too.
+        """
         found = dict.fromkeys((column for column in text if column in self.columns), "text")
         kinds = {**found, **dict.fromkeys(numbers, "number"), **dict.fromkeys(ids, "id")}
         for column in kinds:
             if self.columns.count(column) > 1:
                 raise ConnectomeError(f"{self.name}: column {column!r} is there twice; rename one.")
+        more = [c for c in others if c not in kinds and not is_nameless(c) and self.columns.count(c) == 1]
+        return self._read(kinds, Others(self._plain(more), room))
+
+    def _plain(self, columns: Sequence[str]) -> list[str]:
+        """Select columns whose type is text or numbers."""
+        if self.dialect is not None or not columns:
+            return list(columns)
+        if isinstance(self.source, Path):
+            schema = _empty(self.source, list(columns)).schema
+            return [field.name for field in schema if _is_plain(field.type)]
+        plain = []
+        for column in columns:
+            with contextlib.suppress(ConnectomeError):  # objects, or a column of another length
+                if _is_plain(_from_memory(self.source, self.name, [column]).schema.field(0).type):
+                    plain.append(column)
+        return plain
+
+    def _read(self, kinds: Mapping[str, str], others: Others) -> ColumnTable:
         if not isinstance(self.source, Path):
-            return ColumnTable(self.name, _from_memory(self.source, self.name, kinds), known=self.columns)
+            data = _from_memory(self.source, self.name, kinds)
+            if others.parts:
+                others.add(_from_memory(self.source, self.name, others.parts).combine_chunks())
+            data = others.beside(data, self.columns)
+            return ColumnTable(self.name, data, known=self.columns, notes=others.notes())
         path = self.source
         if self.dialect is None:
-            data = _guard(path, lambda: _read_binary(path, kinds))
-            return ColumnTable(self.name, data, known=self.columns)
-        dialect = _with_decimal(self.dialect, path, kinds) if self.decimal is None else self.dialect
-        table = ColumnTable(
-            self.name, _text_table(path, dialect, kinds), path, dialect, self.columns, notes=dialect.notes
-        )
-        columns = [table.data.column(column) for column in kinds]
+            data = others.beside(_guard(path, lambda: _read_binary(path, kinds, others)), self.columns)
+            return ColumnTable(self.name, data, known=self.columns, notes=others.notes())
+        dialect = self.dialect if self.dialect.decimal else _with_decimal(self.dialect, path, kinds)
+        data = others.beside(_text_table(path, dialect, kinds, others), self.columns)
+        notes = (*dialect.notes, *others.notes())
+        table = ColumnTable(self.name, data, path, self.dialect, self.columns, notes=notes)
+        columns = [table.data.column(column) for column in kinds]  # the others say nothing of a neuron
         if not all(column.null_count for column in columns):
             return table
         return table.only(~np.all([column.is_null().to_numpy() for column in columns], axis=0), "blank rows")
+
+
+def _is_plain(kind: Any) -> bool:
+    """Tell if a type is text or a number."""
+    types = arrow().types
+    kind = kind.value_type if types.is_dictionary(kind) else kind
+    text = types.is_string(kind) or types.is_large_string(kind)
+    return bool(text or types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind))
+
+
+def _size(values: Any) -> int:
+    """Estimate the bytes of a column of units: a number or a reference each, and the different texts."""
+    if not arrow().types.is_dictionary(values.type):
+        return 8 * len(values)
+    return 8 * len(values) + int(values.dictionary.nbytes) + OF_TEXT * len(values.dictionary)
+
+
+def _compact_other(values: Any) -> Any:
+    """Encode text as a dictionary, or as numbers if they are many and are written back letter by letter."""
+    pa = arrow()
+    if not pa.types.is_dictionary(values.type):
+        if _is_number_type(values.type) or pa.types.is_boolean(values.type):
+            return values
+        values = values.dictionary_encode()
+    if 2 * len(values.dictionary) <= len(values):
+        return values
+    for kind in (pa.int64(), pa.float64()):
+        with contextlib.suppress(pa.ArrowInvalid):
+            text = values.dictionary.cast(pa.string()).take(values.indices)
+            numbers = text.cast(kind)
+            if pa.compute.all(pa.compute.equal(numbers.cast(pa.string()), text), min_count=0).as_py():
+                return numbers
+    return values
+
+
+def _of_parts(parts: Sequence[Any]) -> Any:
+    """Join the parts of a column, of numbers or text; None if its text is not UTF-8."""
+    pa = arrow()
+    label = pa.dictionary(pa.int32(), pa.string())
+    kinds = {part.type for part in parts}
+    if len(kinds) == 1 and not pa.types.is_dictionary(parts[0].type):
+        return pa.chunked_array(parts)
+    try:
+        texts = [
+            pa.DictionaryArray.from_arrays(part.indices.cast(pa.int32()), part.dictionary.cast(pa.string()))
+            if pa.types.is_dictionary(part.type) else part.cast(pa.string()).dictionary_encode()
+            for part in parts
+        ]  # fmt: skip
+    except pa.ArrowInvalid:
+        return None
+    return pa.chunked_array(texts, label).unify_dictionaries()
+
+
+def _is_number_type(kind: Any) -> bool:
+    types = arrow().types
+    return bool(types.is_integer(kind) or types.is_floating(kind))
+
+
+class Others:
+    """The parts read so far of columns that no option names: as many as fit into ``room`` bytes."""
+
+    def __init__(self, columns: Sequence[str], room: int) -> None:
+        self.wanted, self.room = tuple(columns), room
+        self.clear()
+
+    def clear(self) -> None:
+        """Begin again."""
+        self.parts: dict[str, list[Any]] = {column: [] for column in self.wanted}
+        self.sizes = dict.fromkeys(self.wanted, 0)
+
+    def add(self, batch: Any) -> None:
+        """Take a batch's part of every column; let the largest go until the others fit."""
+        for column, parts in self.parts.items():
+            values = batch.column(column)
+            for part in values.chunks if isinstance(values, arrow().ChunkedArray) else [values]:
+                parts.append(_compact_other(part))
+                self.sizes[column] += _size(parts[-1])
+        for column in _excess(self.sizes, self.room):
+            del self.parts[column], self.sizes[column]
+
+    def notes(self) -> tuple[str, ...]:
+        """Say which columns did not fit."""
+        large = [column for column in self.wanted if column not in self.parts]
+        if not large:
+            return ()
+        names = ", ".join(map(repr, large[:5])) + (f" and {len(large) - 5:,} more" if len(large) > 5 else "")
+        why = f"the columns of neurons take more than {ROOM >> 20} MB; without {names}, which keep= can name"
+        return (why,)
+
+    def beside(self, data: Any, order: Sequence[str]) -> Any:
+        """Add the columns to a table, all in this order."""
+        pa = arrow()
+        for column, parts in self.parts.items():
+            parts = parts or [pa.array([], pa.string())]
+            values = _of_parts(parts)
+            if values is not None:
+                data = data.append_column(column, values)
+        there = set(data.column_names)
+        return data.select([column for column in order if column in there]) if self.wanted else data
+
+
+def _excess(sizes: Mapping[str, int], room: int) -> set[str]:
+    """Choose the largest columns, of which the others take at most ``room``."""
+    total, last = sum(sizes.values()), list(sizes)[::-1]
+    out: set[str] = set()
+    for column in sorted(last, key=lambda column: -sizes[column]):
+        if total <= room:
+            break
+        out.add(column)
+        total -= sizes[column]
+    return out
 
 
 def _with_decimal(dialect: Dialect, path: Path, kinds: Mapping[str, str]) -> Dialect:
@@ -164,32 +303,33 @@ def _with_decimal(dialect: Dialect, path: Path, kinds: Mapping[str, str]) -> Dia
     return replace(dialect, decimal=decimal_sign(cells, path.name))
 
 
-def _text_table(path: Path, dialect: Dialect, kinds: Mapping[str, str]) -> Any:
+def _text_table(path: Path, dialect: Dialect, kinds: Mapping[str, str], others: Others) -> Any:
     """Read columns of a text file, in up to three ways, of which the first is nearly always right."""
     pa = arrow()
     try:
         try:
-            return _read_text(path, dialect, kinds)
+            return _read_text(path, dialect, kinds, others)
         except pa.ArrowInvalid:  # perhaps a line break in quotes where a block of the file ends
-            return _read_text(path, dialect, kinds, line_breaks=True)
+            return _read_text(path, dialect, kinds, others, line_breaks=True)
     except pa.ArrowException as error:
-        rewritten = _rewritten(path, dialect, kinds)
+        columns = [*kinds, *others.wanted]
+        rewritten = _rewritten(path, dialect, kinds, columns)
         if rewritten is None:
             explain(path, dialect, kinds, str(error))
     try:
-        plain = replace(dialect, columns=tuple(kinds), delimiter=",", skip=0)
-        return _read_text(path, plain, kinds, line_breaks=True, stream=rewritten)
+        plain = replace(dialect, columns=tuple(columns), delimiter=",", skip=0)
+        return _read_text(path, plain, kinds, others, line_breaks=True, stream=rewritten)
     except pa.ArrowException as error:
         explain(path, dialect, kinds, str(error))
 
 
-def _rewritten(path: Path, dialect: Dialect, kinds: Mapping[str, str]) -> Any:
+def _rewritten(path: Path, dialect: Dialect, kinds: Mapping[str, str], columns: Sequence[str]) -> Any:
     """Write rows that lack nameless columns, or have surplus blank ones, as text without them; else None."""
-    index, n = [dialect.columns.index(column) for column in kinds], len(dialect.columns)
+    index, n = [dialect.columns.index(column) for column in columns], len(dialect.columns)
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
     for _, cells in dialect.rows(path):
-        if len(cells) != n or any("\ufffd" in cells[k] for k in index):
+        if len(cells) != n or any("\ufffd" in cells[k] for k in index[: len(kinds)]):
             return None
         writer.writerow([cells[k] for k in index])
     return arrow().BufferReader(text.getvalue().encode())
@@ -204,7 +344,7 @@ def _binary_columns(path: Path) -> tuple[str, ...]:
     return tuple(_guard(path, lambda: pa.ipc.open_file(pa.memory_map(str(path))).schema.names))
 
 
-def _read_binary(path: Path, kinds: Mapping[str, str]) -> Any:
+def _read_binary(path: Path, kinds: Mapping[str, str], others: Others) -> Any:
     """Read columns of a Parquet or Feather file by record batches; ids and labels become dictionaries.
 
     Offsets are checked before compiled code trusts them.
@@ -224,11 +364,12 @@ def _read_binary(path: Path, kinds: Mapping[str, str]) -> Any:
         waiting.clear()
         pa.default_memory_pool().release_unused()
 
-    for batch in _batches(path, list(kinds)):
+    for batch in _batches(path, [*kinds, *others.wanted]):
         batch.validate(full=True)  # before its size is asked for, which reads offsets
         total += batch.nbytes
         _refuse_growth(path, total)
-        waiting.append(batch)
+        others.add(batch)
+        waiting.append(batch.select(list(kinds)))
         if sum(batch.num_rows for batch in waiting) >= CHUNK:
             encode()
     if waiting or not chunks:
@@ -277,21 +418,24 @@ def _refuse_growth(path: Path, in_memory: int) -> None:
 
 
 def _read_text(
-    path: Path, dialect: Dialect, kinds: Mapping[str, str], line_breaks: bool = False, stream: Any = None
+    path: Path, dialect: Dialect, kinds: Mapping[str, str], others: Others, line_breaks: bool = False,
+    stream: Any = None,
 ) -> Any:
     """Read columns of a text file, or of a stream of its rows, block by block."""
     pa = arrow()
     label = pa.dictionary(pa.int32(), pa.string())
     arrow_types = {"number": pa.float64(), "text": label, "id": pa.string()}
     types = {column: arrow_types[kind] for column, kind in kinds.items()}
+    more = dict.fromkeys(others.wanted, pa.dictionary(pa.int32(), pa.binary()))
+    others.clear()
     if dialect.is_empty:
         return pa.table({column: pa.array([], kind) for column, kind in types.items()})
     options = (
         pa.csv.ReadOptions(column_names=list(dialect.columns), skip_rows=dialect.skip, block_size=8 << 20),
         pa.csv.ParseOptions(delimiter=dialect.delimiter, newlines_in_values=line_breaks),
         pa.csv.ConvertOptions(
-            column_types=types, include_columns=list(types), strings_can_be_null=True, null_values=[""],
-            decimal_point=dialect.decimal,
+            column_types=types | more, include_columns=[*types, *more], strings_can_be_null=True,
+            null_values=[""], decimal_point=dialect.decimal or ".",
         ),
     )
     total = 0
@@ -300,6 +444,7 @@ def _read_text(
         for batch in pa.csv.open_csv(rows, *options):
             total += batch.nbytes
             _refuse_growth(path, total)
+            others.add(batch)
             for column, kind in kinds.items():
                 values = batch.column(column)
                 chunks[column].append(_compact(values) if kind == "id" else values)

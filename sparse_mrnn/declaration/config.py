@@ -295,6 +295,8 @@ def make_part(spec: str | dict[str, Any], kinds: dict[str, Any], what: str) -> A
             raise ConfigError(f"{what}: {kind!r} takes no {key!r}. {suggest(key, known, what='settings')}")
         if settings[key] in (math.inf, -math.inf) or settings[key] != settings[key]:
             raise ConfigError(f"{what}: {kind!r}: {key} is {settings[key]}; it must be finite.")
+        if settings[key] is True or settings[key] is False:  # for Python, 1 and 0
+            raise ConfigError(f"{what}: {kind!r}: {key} is {settings[key]}; it must not be true or false.")
     try:
         return TypeAdapter(kinds[kind]).validate_python(settings)
     except ValidationError as error:

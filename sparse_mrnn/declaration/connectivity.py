@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from sparse_mrnn.checks import real_number, whole_number
+from sparse_mrnn.checks import real_number, shown, whole_number
 from sparse_mrnn.errors import ConnectivityError
 
 IntArray = NDArray[np.int64]
@@ -549,8 +549,8 @@ class Explicit(IndependentRows):
     kind: ClassVar[str] = "explicit"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "rows", tuple(int(i) for i in self.rows))
-        object.__setattr__(self, "cols", tuple(int(j) for j in self.cols))
+        object.__setattr__(self, "rows", _whole(self.rows, "rows"))
+        object.__setattr__(self, "cols", _whole(self.cols, "cols"))
         if len(self.rows) != len(self.cols):
             raise ConnectivityError(f"explicit synapses: {len(self.rows)} rows but {len(self.cols)} cols.")
         if len(set(zip(self.rows, self.cols, strict=True))) != len(self.rows):
@@ -572,6 +572,13 @@ class Explicit(IndependentRows):
         rows, cols = rows[keep], cols[keep]
         order = np.lexsort((cols, rows))
         return rows[order], cols[order]
+
+
+def _whole(index: Sequence[int], what: str) -> tuple[int, ...]:
+    array = np.array(index)
+    if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
+        raise ConnectivityError(f"explicit synapses: {what} are {shown(index)}; they must be whole numbers.")
+    return tuple(array.tolist())
 
 
 def _probability(name: str, value: float) -> float:

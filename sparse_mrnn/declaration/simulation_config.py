@@ -17,6 +17,7 @@ from pydantic import (
     Field,
     PositiveFloat,
     Tag,
+    ValidationInfo,
     create_model,
     field_validator,
 )
@@ -26,9 +27,18 @@ from sparse_mrnn.stimulus import INTERVENTIONS, WAVEFORMS, Intervention, Stimulu
 
 
 class Strict(BaseModel):
-    """Model that refuses unknown keys, and numbers that JSON cannot name (NaN, Infinity)."""
+    """Model that refuses unknown keys, true for 1, and numbers that JSON cannot name (NaN, Infinity)."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, defer_build=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _check_truth(cls, value: Any, info: ValidationInfo) -> Any:
+        kind = cls.model_fields[str(info.field_name)].annotation
+        values = value if isinstance(value, list) else [value]
+        if "bool" not in str(kind) and any(each is True or each is False for each in values):
+            raise ValueError("input should be a number or text, not true or false")
+        return value
 
 
 def without_case(value: Any) -> Any:
@@ -74,7 +84,8 @@ def _fields(kind: type[Any], skip: str = "") -> dict[str, Any]:
     for f in dataclasses.fields(kind):
         if f.name == skip:
             continue
-        default = ... if f.default is dataclasses.MISSING else f.default
+        needed = f.default is dataclasses.MISSING or f.name in ("value", "factor")
+        default = ... if needed else f.default
         default = list(default) if isinstance(default, tuple) else default
         field = Field(default, description=texts.get(f.name), **f.metadata)
         found[f.name] = JSON_TYPES.get(f.name, _listed(hints[f.name])), field

@@ -453,7 +453,8 @@ def _type_table(path: Path, identity: str, needed: Sequence[str], *, merge: bool
         codes: dict[str, list[NDArray[np.int32]]] = {name: [np.empty(0, np.int32)] for name in place}
         line = 2
         while chunk := list(islice(rows, TYPES_AT_ONCE)):
-            for k, row in enumerate(chunk):
+            other = {len(row) for row in chunk} != {len(columns)}
+            for k, row in enumerate(chunk if other else ()):
                 if len(row) < len(columns) or any(row[len(columns) :]):
                     if not merge:
                         return None
@@ -464,7 +465,8 @@ def _type_table(path: Path, identity: str, needed: Sequence[str], *, merge: bool
             for name, at in place.items():
                 cells = by_column[at]
                 if name == identity:
-                    for k in (k for k, cell in enumerate(cells) if not TYPE_ID.fullmatch(cell)):
+                    if not all(map(TYPE_ID.fullmatch, cells)):
+                        k = next(k for k, cell in enumerate(cells) if not TYPE_ID.fullmatch(cell))
                         problem = f"{identity} is {cells[k]!r:.80}; use a whole number."
                         raise ConnectomeError(f"{path}, line {line - len(cells) + k}: {problem}")
                     ids.append(np.array(list(map(int, cells)), dtype=np.int64))

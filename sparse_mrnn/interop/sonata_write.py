@@ -92,7 +92,7 @@ def write_sonata(
     restore_folder(goal)
     if goal.exists():
         if not overwrite:
-            advice = "choose another path or overwrite it (overwrite=True, --force)."
+            advice = "choose another path or overwrite it (overwrite=True)."
             raise ConnectomeError(f"{goal} exists; {advice}")
         if not (goal / "circuit_config.json").is_file():
             problem = "is not a SONATA network; it is not overwritten. Choose another path."

@@ -41,6 +41,7 @@ from sparse_mrnn.lowering.random_streams import (
     noise_seeds,
     synapse_stream,
 )
+from sparse_mrnn.models.compiled import register, run_compiled
 from sparse_mrnn.models.delays import delay_groups, has_delays, longest_delay
 from sparse_mrnn.models.devices import check_runnable, chosen_device
 from sparse_mrnn.models.electrical import ElectricalSynapses
@@ -239,6 +240,7 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
         self._strict = True
         # What a forward pass asks of a tensor's values, by name: the tensor, its version, and the answer
         self._on_host: dict[str, tuple[Tensor, int, Any]] = {}
+        self._number = register(self)
         if config is not None and config_finalize:
             self.finalize_connectivity()
 
@@ -305,8 +307,8 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
         self.fix("base_firing", tonic)
         self.fix("initial_x", initial)
         first_bias, first_init = self._learnt("bias"), self._learnt("init")
-        self.bias = nn.Parameter(tonic[first_bias].clone()) if first_bias else None
-        self.init = nn.Parameter(initial[first_init].clone()) if first_init else None
+        self.bias = nn.Parameter(tonic[first_bias]) if len(first_bias) else None
+        self.init = nn.Parameter(initial[first_init]) if len(first_init) else None
         self._prepare_alpha()  # before sampling: it refuses time constants that do not fit
         electrical = self.graph.electrical_projections()
         if len(electrical) and not self.has_states:
@@ -354,7 +356,7 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
         parts = [np.broadcast_to(v, r.n) for v, r in zip(values, self.layout().regions, strict=True)]
         return torch.from_numpy(np.concatenate([np.empty(0), *parts])).to(self.device, self.dtype)
 
-    def _learnt(self, name: str, learnable: str | None = None) -> list[int]:
+    def _learnt(self, name: str, learnable: str | None = None) -> Tensor:
         """Number the parameters of a value that is learnt, one a unit or one a region.
 
         Buffers: ``<name>_units``, the units that have one; ``<name>_of``, which one each of them has; and
@@ -368,7 +370,7 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
 
         Returns
         -------
-        list of int
+        Tensor of int64, shape (parameters,)
             For each parameter, the unit that it takes its initial value from.
         """
         ptr = self.layout().ptr.tolist()
@@ -384,10 +386,13 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
             of += [len(first)] * len(own) if how == "region" else range(len(first), len(first) + len(own))
             first += new
             region_of += [k] * len(new)
-        for what, numbers in (("units", units), ("of", of), ("region", region_of)):
-            index = torch.tensor(numbers, dtype=torch.int64, device=self.device)
+        *fixed, taken = (
+            torch.tensor(numbers, dtype=torch.int64, device=self.device)
+            for numbers in (units, of, region_of, first)
+        )
+        for what, index in zip(("units", "of", "region"), fixed, strict=True):
             self.fix(f"{name}_{what}", index, persistent=False)
-        return first
+        return taken
 
     def _declared_alpha(self) -> Tensor:
         """alpha as declared: one number if all have one and it is fixed, else of each unit."""
@@ -408,7 +413,7 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
         self.fix("alpha_high", high, persistent=False)
         # A parameter at its bound has no gradient: it starts a millionth of the range inside.
         share = ((alpha[first, 0] - low) / (high - low)).clamp(1e-6, 1 - 1e-6)
-        self.tau_logit = nn.Parameter(torch.log1p(-share) - torch.log(share)) if first else None
+        self.tau_logit = nn.Parameter(torch.log1p(-share) - torch.log(share)) if len(first) else None
 
     def settings(self) -> dict[str, Any]:
         """The model and the arguments that make a network like this one from its graph, as JSON.
@@ -530,11 +535,15 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
         """alpha of a region, one number or one per unit; 1 without a time constant."""
         return 1.0
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self._number = register(self)
+
     @ordinary_tensors()
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         copied = self.__class__.__new__(self.__class__)
         memo[id(self)] = copied
-        copied.__setstate__(copy.deepcopy(self.__dict__, memo))  # type: ignore[no-untyped-call]
+        copied.__setstate__(copy.deepcopy(self.__dict__, memo))
         return copied
 
     @ordinary_tensors()
@@ -884,9 +893,12 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
         rate, regions = self._fixed_rate(), self.layout().regions
         if rate is not None and all(r.noise_level is None for r in regions):
             return inputs, math.sqrt(2 * rate) * self.noise_level_act / rate
-        levels = [self.noise_level_act if r.noise_level is None else r.noise_level for r in regions]
+        derived, key = self.weights("recurrent").derived, ("noise levels", self.noise_level_act)
+        if key not in derived:  # once: they are copied to the device
+            levels = [self.noise_level_act if r.noise_level is None else r.noise_level for r in regions]
+            derived[key] = self._by_unit(levels)[:, None]
         alpha = self.unit_alpha().detach()
-        return inputs, torch.sqrt(2 * alpha) * self._by_unit(levels)[:, None] / alpha
+        return inputs, torch.sqrt(2 * alpha) * derived[key] / alpha
 
     # ---------------------------------------------------------------- running
 
@@ -931,8 +943,11 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
         """
         if torch.compiler.is_exporting() or torch._C._get_tracing_state() is not None:
             self.__prepare_scriptable__()
-        # sparse tensors cannot be traced; disabling at import costs seconds
         if torch.compiler.is_compiling():
+            if not isinstance(start, NetworkState) and W_rec is None and not return_state:
+                number: int = self.__dict__["_number"]
+                return run_compiled(self, number, inp, start, h0, stim, noise, checkpoint_steps, regions)
+            # disabling at import costs seconds
             around = torch.compiler.disable(self._run)  # type: ignore[no-untyped-call]
             return around(inp, start, h0, stim, noise, W_rec, checkpoint_steps, regions, return_state)
         if not (self.rec_finalized and self.inp_finalized):

@@ -429,7 +429,7 @@ class SparseWeights(FixedTensors):
         """Number of the projection that each synapse belongs to (int32), in CSR order."""
         lengths = torch.diff(self.ptr)
         number = torch.arange(len(lengths), dtype=torch.int32, device=lengths.device)
-        projection = torch.repeat_interleave(number, lengths)
+        projection = torch.repeat_interleave(number, lengths, output_size=self.nnz)
         return projection if self.perm is None else projection.index_select(0, self.perm)
 
     @torch.no_grad()
@@ -537,7 +537,8 @@ class SparseWeights(FixedTensors):
         """
         values = self.all_values()
         if gain is not None:
-            values = values * torch.repeat_interleave(gain[: len(self._names)], torch.diff(self.ptr))
+            lengths, of_projections = torch.diff(self.ptr), gain[: len(self._names)]
+            values = values * torch.repeat_interleave(of_projections, lengths, output_size=self.nnz)
         if operand.padded:
             values = torch.cat([values, values.new_zeros(1)])
         sign = None

@@ -35,14 +35,15 @@ def linear(x: Tensor) -> Tensor:
 class Activation:
     """A pointwise function h = f(x), and its derivative where the recurrence's own backward pass can use it.
 
-    ``apply_to(x, out)`` writes f(x) and ``slope_into(g, h)`` multiplies g by f'(x), with h = f(x); neither
-    allocates. A function of the user's has no ``slope_into`` and is differentiated by autograd.
+    ``apply_to(x, out)`` writes f(x) and ``slope_into(g, h, scratch)`` multiplies g by f'(x), with h = f(x);
+    scratch, of the shape of g, may be overwritten. Neither allocates. A function of the user's has no
+    ``slope_into`` and is differentiated by autograd.
     """
 
     name: str
     function: Callable[[Tensor], Tensor]
     apply_to: Callable[[Tensor, Tensor], object]
-    slope_into: Callable[[Tensor, Tensor], object] | None
+    slope_into: Callable[[Tensor, Tensor, Tensor], object] | None
     learnt: tuple[Tensor, ...] = ()  # leaves that need a gradient inside a function of the user's
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -79,27 +80,28 @@ ACTIVATIONS: dict[str, Activation] = {
             "relu",
             torch.relu,
             lambda x, out: torch.clamp(x, min=0, out=out),
-            lambda g, h: _aten.threshold_backward.grad_input(g, h, 0, grad_input=g),
+            lambda g, h, scratch: _aten.threshold_backward.grad_input(g, h, 0, grad_input=g),
         ),
         Activation(
             "tanh",
             torch.tanh,
             lambda x, out: torch.tanh(x, out=out),
-            lambda g, h: _aten.tanh_backward.grad_input(g, h, grad_input=g),
+            lambda g, h, scratch: _aten.tanh_backward.grad_input(g, h, grad_input=g),
         ),
         Activation(
             "sigmoid",
             torch.sigmoid,
             lambda x, out: torch.sigmoid(x, out=out),
-            lambda g, h: _aten.sigmoid_backward.grad_input(g, h, grad_input=g),
+            lambda g, h, scratch: _aten.sigmoid_backward.grad_input(g, h, grad_input=g),
         ),
         Activation(
             "softplus",
             torch.nn.functional.softplus,
             lambda x, out: _aten.softplus.out(x, out=out),
-            lambda g, h: g.mul_(torch.expm1(-h).neg_()),  # sigmoid(x) = 1 - exp(-softplus(x))
+            # sigmoid(x) = 1 - exp(-softplus(x))
+            lambda g, h, scratch: g.mul_(torch.neg(h, out=scratch).expm1_().neg_()),
         ),
-        Activation("linear", linear, lambda x, out: out.copy_(x), lambda g, h: g),
+        Activation("linear", linear, lambda x, out: out.copy_(x), lambda g, h, scratch: g),
     )
 }
 
@@ -205,15 +207,17 @@ class ActivationSegments:
         for start, stop, activation in self.parts:
             activation.apply_to(x[start:stop], out[start:stop])
 
-    def pull_back(self, g: Tensor, h: Tensor, x: Tensor | None) -> list[tuple[Tensor, Tensor | None]]:
-        """g = g f'(x), where h = f(x), in place; functions of the user's need x.
+    def pull_back(
+        self, g: Tensor, h: Tensor, x: Tensor | None, scratch: Tensor
+    ) -> list[tuple[Tensor, Tensor | None]]:
+        """g = g f'(x), where h = f(x), in place; functions of the user's need x. ``scratch`` is like g.
 
         Returns the gradients of the tensors inside such functions; a tensor may come more than once.
         """
         found: list[tuple[Tensor, Tensor | None]] = []
         for start, stop, activation in self.parts:
             if activation.slope_into is not None:
-                activation.slope_into(g[start:stop], h[start:stop])
+                activation.slope_into(g[start:stop], h[start:stop], scratch[start:stop])
                 continue
             if x is None:
                 raise ActivationError(f"the derivative of activation {activation.name!r} needs x")

@@ -9,7 +9,6 @@ Differences are taken before they are multiplied: units in equal states exchange
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -54,7 +53,8 @@ class ElectricalPairs:
     @cached_property
     def one_way(self) -> ElectricalPairs:
         """The pairs that rectify."""
-        return ElectricalPairs(self.units, *(t[self.rectifies] for t in (self.rows, self.cols, self.rectifies)))
+        chosen = (t[self.rectifies] for t in (self.rows, self.cols, self.rectifies))
+        return ElectricalPairs(self.units, *chosen)
 
     @cached_property
     def in_rows(self) -> tuple[Pattern, Tensor]:

@@ -177,25 +177,26 @@ class LeakyAdjoint(Adjoint):
         self.of_bias, self.of_alpha = (
             like.new_zeros(units if name in needed else 0) for name in ("bias", "alpha")
         )
-        on_cpu = like.device.type == "cpu"
-        self.none = like.new_empty(0, like.shape[1]).numpy() if on_cpu else None
-        self.kernel = kernels.load("leaky") if on_cpu else None
+        self.kernel = kernels.load("leaky") if like.device.type == "cpu" else None
         self.by_torch = step.activation
         if self.kernel is None:
-            self.product, self.of_unit = torch.empty_like(like), like.new_empty(units)
+            self.of_unit = like.new_empty(units)
         else:
+            self.none = like.new_empty(0, like.shape[1]).numpy()
             code, self.by_torch = _codes(step.activation, self.kernel.SLOPES, 0)
             self.backward_step = self.kernel.backward_step.of(like.numel())
             self.fixed = code, self.alpha.expand(units, 1)[:, 0].contiguous().numpy()
             self.buffers = self.grad_h.numpy(), self.grad_x.numpy()
             self.totals = self.of_bias.numpy(), self.of_alpha.numpy()
+        # scratch of the parts that are not compiled
+        self.product = like.new_empty(like.shape if self.kernel is None or self.by_torch.parts else 0)
 
     def back(self, saved: SavedStep, given: Tensor | None, scaled: Tensor, columns: Columns) -> None:
         if self.by_torch.parts:
             if given is not None:
                 self.grad_h += given
                 given = None
-            for tensor, grad in self.by_torch.pull_back(self.grad_h, saved.h, saved.after[0]):
+            for tensor, grad in self.by_torch.pull_back(self.grad_h, saved.h, saved.after[0], self.product):
                 name = next(name for name, one in self.step.learnt.items() if one is tensor)
                 if grad is not None and name in self.sums:
                     self.sums[name] += grad

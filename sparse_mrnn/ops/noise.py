@@ -88,19 +88,19 @@ class NormalStreams:
         self._drawn = self._buffer.t() if own else self._buffer
         self._parts = self._buffer.unbind(0) if own else (self._buffer,)
         used = seeds[: len(self._parts)]
-        self._generators = [torch.Generator(like.device).manual_seed(seed) for seed in used]
+        self.generators = [torch.Generator(like.device).manual_seed(seed) for seed in used]
 
     def draw(self) -> Tensor:
         """Draw the numbers of the next step, shape (rows, trials), valid until the next call."""
-        for part, generator in zip(self._parts, self._generators, strict=True):
+        for part, generator in zip(self._parts, self.generators, strict=True):
             part.normal_(generator=generator)
         return self._drawn
 
     def state(self) -> Tensor:
         """State of the streams, shape (streams, bytes)."""
-        return torch.stack([generator.get_state() for generator in self._generators])
+        return torch.stack([generator.get_state() for generator in self.generators])
 
     def load(self, state: Tensor) -> None:
         """Take over a state."""
-        for generator, own in zip(self._generators, state, strict=True):
+        for generator, own in zip(self.generators, state, strict=True):
             generator.set_state(own.clone())  # torch crashes on a view

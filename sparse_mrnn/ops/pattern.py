@@ -71,7 +71,7 @@ class Pattern:
     def row(self) -> Tensor:
         """Row of every synapse, made anew each time: one more integer per synapse is not kept."""
         rows = torch.arange(self.shape[0], dtype=self.col.dtype, device=self.col.device)
-        return torch.repeat_interleave(rows, torch.diff(self.crow).long())
+        return torch.repeat_interleave(rows, torch.diff(self.crow).long(), output_size=self.nnz)
 
     def select(self, entries: Tensor) -> Pattern:
         """The pattern of some of the entries, given in ascending order."""
@@ -145,11 +145,19 @@ def stable_order(keys: Tensor, n: int) -> Tensor:
     return torch.from_numpy(counting_sort(keys.numpy(), n)[1])
 
 
+_past_warning = False
+
+
 def csr(crow: Tensor, col: Tensor, values: Tensor, shape: tuple[int, int]) -> Tensor:
     """Make a torch CSR matrix without its beta warning, which torch shows once per process."""
+    global _past_warning
+    if _past_warning:  # changing the filters takes longer than making a matrix
+        return torch.sparse_csr_tensor(crow, col, values, size=shape, check_invariants=False)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
-        return torch.sparse_csr_tensor(crow, col, values, size=shape, check_invariants=False)
+        found = torch.sparse_csr_tensor(crow, col, values, size=shape, check_invariants=False)
+    _past_warning = True
+    return found
 
 
 def scatter_dense(pattern: Pattern, values: Tensor) -> Tensor:

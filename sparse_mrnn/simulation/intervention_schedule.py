@@ -61,7 +61,7 @@ class InterventionSchedule:
             if isinstance(one, Clamp):
                 if kind == "input":
                     raise InterventionError(f"{one.label}: it is an input; give it a stimulus instead.")
-                _check_range(net, one.label, "value", one.value)
+                _check_range(net, one.label, "value", float(one.value or 0.0))
                 for other, first, last, those in taken:
                     overlap = start < last and first < stop and those & set(units.tolist())
                     if overlap and one.variable == other.variable:

@@ -52,7 +52,7 @@ class PlacedStimulus:
             expected = f"(), ({units},) or ({units}, {batch})"
             raise StimulusError(f"{name}: shape {array.shape} at {t:g} ms of it; expected {expected}.")
         array = array.reshape(1, 1) if array.ndim == 0 else array[:, None] if array.ndim == 1 else array
-        return torch.from_numpy(array).to(self.device, self.dtype)
+        return _sent(torch.from_numpy(array).to(self.dtype), self.device)
 
     def _draw(self, waveform: RandomWaveform) -> NDArray[np.float64]:
         """Draw the next values, trial by trial, so that a trial does not depend on how many there are."""
@@ -63,6 +63,15 @@ class PlacedStimulus:
         ]
         self.last = np.concatenate(drawn, axis=1)
         return self.last
+
+
+def _sent(values: Tensor, device: torch.device) -> Tensor:
+    """Send the values of a step to a device without waiting for it, as ``to`` does of ordinary memory."""
+    if device.type == "cpu":
+        return values
+    if values.numel() == 1:
+        return torch.full(values.shape, float(values), dtype=values.dtype, device=device)
+    return values.pin_memory().to(device, non_blocking=True)
 
 
 def place(

@@ -237,7 +237,7 @@ def disc_radius(weights: Any, ptr: NDArray[np.integer] | None = None, seed: int 
     lean = np.sign(np.bincount(w.indices, w.data, minlength=n)).astype(int) + 1
     kind = region * 3 + lean  # a region's excitatory and inhibitory sources have means of their own
     _, kind, size = np.unique(kind, return_inverse=True, return_counts=True)
-    member = sp.csr_array((np.ones(n), kind, np.arange(n + 1)))
-    mean, square = ((member.T @ m @ member).toarray() / np.outer(size, size) for m in (w, w.multiply(w)))
-    summed = np.maximum(square - mean**2, 0) * size[None]
-    return float(np.sqrt(np.abs(np.linalg.eigvals(summed)).max()))
+    each = sp.csr_array((1 / size[kind], kind, np.arange(n + 1)))
+    mean, square = (each.T @ m @ each for m in (w, w.multiply(w)))  # sparse, as thousands of regions may be
+    summed = (square - mean.multiply(mean)).maximum(0) @ sp.diags_array(size.astype(np.float64))
+    return float(np.sqrt(spectral_radius(summed, rtol=1e-9)))

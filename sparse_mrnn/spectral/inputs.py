@@ -19,6 +19,7 @@ from sparse_mrnn.lowering.random_streams import low_rank_stream, synapse_stream
 from sparse_mrnn.lowering.sampling import draw_factors
 from sparse_mrnn.ops.pattern import to_scipy
 
+Units = NDArray[np.int64] | slice
 LOW_RANK_UNITS = 4096
 """Units up to which U V^T is added to the synapses as a dense matrix."""
 
@@ -31,7 +32,7 @@ class LowRankMatrix:
     left: sp.csr_array
     right: sp.csr_array
 
-    def among(self, units: NDArray[np.int64]) -> LowRankMatrix:
+    def among(self, units: Units) -> LowRankMatrix:
         """Rows and columns of some units."""
         return LowRankMatrix(self.synapses[units][:, units], self.left[units], self.right[units])
 
@@ -39,6 +40,11 @@ class LowRankMatrix:
         """One matrix; `SpectralInputError` if there are more than `LOW_RANK_UNITS` units."""
         check_low_rank(self.synapses.shape[0])
         return sp.csr_array(self.synapses.toarray() + (self.left @ self.right.T).toarray())
+
+
+def among(weights: sp.csr_array | LowRankMatrix, units: Units) -> sp.csr_array | LowRankMatrix:
+    """Rows and columns of some units. O(synapses onto them) for a slice."""
+    return weights.among(units) if isinstance(weights, LowRankMatrix) else weights[units][:, units]
 
 
 def as_matrix(weights: Any, regions: str | Sequence[str] | None = None, seed: int = 0) -> sp.csr_array:
@@ -133,6 +139,8 @@ def _read(
     weights: Any, regions: str | Sequence[str] | None, seed: int
 ) -> sp.csr_array | LowRankMatrix:
     names = region_names(regions)
+    if isinstance(weights, LowRankMatrix):
+        return weights
     if isinstance(weights, RegionGraph):
         return _of_graph(weights, names, seed)
     if hasattr(weights, "get_weight_subset"):  # a model, of a layer above this one

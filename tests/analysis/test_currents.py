@@ -175,7 +175,7 @@ def test_means_targets_and_blocks(sign, monkeypatch):
     only = currents(ref.net, h, targets="d", **given)
     assert only.source.values.tolist() == ["a", "c", "c", "d", "stimulus"]  # neither inputs nor tonic input reach d
     monkeypatch.setattr("sparse_mrnn.analysis.source_currents.BLOCK_BYTES", 1)
-    assert np.array_equal(currents(ref.net, h, **given), whole)
+    np.testing.assert_allclose(currents(ref.net, h, **given), whole, rtol=1e-13, atol=1e-15)
 
 
 def recorded(net, **options):

@@ -131,6 +131,21 @@ def test_spectrum(config, tmp_path):
     assert "--out x.gif" in run("spectrum", config, "--out", "x.gif", code=1)
 
 
+def test_spectrum_of_each_region(tmp_path):
+    g = sparse_mrnn.RegionGraph()
+    for k, name in enumerate("abc"):
+        g.add_region(name, 4 + k, sign=None, parent_region=None if name == "c" else "p")
+        g.add_projection(name, name, density=0.8)
+        g.add_projection(name, "a", key="more", density=0.5)
+    g.add_projection("b", "b", key="thin", rank=1)
+    net = sparse_mrnn.mRNN(g, device="cpu", seed=0)
+    net.save(tmp_path / "net.safetensors")
+    table = run("spectrum", tmp_path / "net.safetensors").split("each region by itself")[1].splitlines()
+    for name in "abc":
+        line = next(line.split() for line in table if line.split()[:1] == [name])
+        assert float(line[2]) == pytest.approx(sparse_mrnn.spectral_radius(net, regions=name), rel=1e-3)
+
+
 def test_version_and_completion():
     assert run("--version").strip() == f"sparse-mrnn {sparse_mrnn.__version__}"
     assert "--install-completion" in run("--help")

@@ -72,7 +72,9 @@ def test_what_is_not_a_delay(delay, options, message):
 def test_columns_that_are_not_read(tmp_path):
     (tmp_path / "edges.csv").write_text("pre,post,weight,size,roi\na,b,1,2,x\n")
     neurons = pd.DataFrame({"id": ["a", "b"], "type": ["x", "y"], "side": ["l", "r"]})
-    _, report = read_table(tmp_path / "edges.csv", neurons, regions="type")
+    _, report = read_table(tmp_path / "edges.csv", neurons, regions="type", keep=())
     assert report.not_read == {"neurons": ("side",), "edges.csv": ("size", "roi")}
+    _, report = read_table(tmp_path / "edges.csv", neurons, regions="type")
+    assert report.not_read == {"edges.csv": ("size", "roi")}
     assert "not read: edges.csv: size, roi" in str(report)
-    assert report.to_dict()["not_read"] == {"neurons": ("side",), "edges.csv": ("size", "roi")}
+    assert report.to_dict()["not_read"] == {"edges.csv": ("size", "roi")}

@@ -66,6 +66,13 @@ READ = {
     "Excel trailing commas, ids": ("Mine,,,,\n,7,3,,\n7,0,4,,\n3,5,0,,\n", {("7", "3"): 4, ("3", "7"): 5}, {}),
     "Excel trailing commas, few": (",a,b,,,\na,,,,,\nb,4,,,,\n", {("b", "a"): 4}, {}),
     "R ids, row.names=FALSE": ('"41" "328"\n0 3\n1 0\n', {("41", "328"): 3, ("328", "41"): 1}, {}),
+    "ids, no names of rows": (
+        "12,15,19\n0,3,0\n1,0,2\n0,0,0\n", {("12", "15"): 3, ("15", "12"): 1, ("15", "19"): 2}, {},
+    ),
+    "ids that ascend": (
+        "2 5 7 9\n1 3 0 0\n0 1 2 0\n0 0 1 0\n4 0 0 1\n",
+        {**{(k, k): 1 for k in "2579"}, ("2", "5"): 3, ("5", "7"): 2, ("9", "2"): 4}, {},
+    ),
     "Excel blank cells": (",a,b,c\na,,3,\nb,1,,2\nc,,,\n", ABC, {}),
     "blank cells, no names": ("0,3,\n1,,2\n,,0\n", NUMBERED, {}),
     "Excel semicolons and decimal commas": (
@@ -116,11 +123,17 @@ REFUSED = {
     "a name twice": ("a,b,a\n" + ROWS, "label 'a' names rows 0 and 2", {}),
     "a name that is blank": (",a,,c\n" + LABELLED, "column 2 has no name", {}),
     "a line that is short": ("0,3,0\n1,0\n0,0,0\n", "line 2: 2 columns, but most lines have 3", {}),
+    "rectangle of small numbers": ("5,3,9\n1,2,3\n4,5,6\n7,8,9\n", "4 x 3 and has no names", {}),
     "a word": ("a,b,c\n0,3,0\n1,x,2\n0,0,0\n", "line 3, column 2: 'x' is not a number", {}),
+    "a word below blank lines": (
+        "# made\n\na,b,c\n\n0,3,0\n# more\n\n1,x,2\n0,0,0\n", "line 8, column 2: 'x' is not a number", {},
+    ),
+    "a word below a title": ("Mine,,,\n,,,\n\n,a,b\na,0,1\n \nb,x,0\n", "line 7, column 2: 'x' is not a number", {}),
     "NA": ('"a" "b"\n"a" NA 3\n"b" 1 0\n', "line 2, column 2: 'NA' is not a number", {}),
     "nan": (ROWS.replace("2", "nan"), r"entry \(1, 2\) is nan", {}),
     "names or numbers": (",12,3\n12,,7\n3,7,\n", "may be names or numbers", {}),
-    "UTF-16": (ROWS.encode("utf-16"), "not UTF-8", {}),
+    "UTF-16 without a mark": (ROWS.encode("utf-16-le"), "not UTF-8", {}),
+    "UTF-16 cut": (ROWS.encode("utf-16") + b"\0", "not UTF-16", {}),
     "names only": ("a,b,c\n", "no rows", {}),
 }  # fmt: skip
 

@@ -220,7 +220,8 @@ BAD = {
     "noid.csv": (HEAD + b"1,2,1\n,2,1\n", ["line 3, column 'pre': the id is missing"]),
     "twice.csv": (b"pre,post,pre\n1,2,3\n", ["line 1: column 'pre' is there twice"]),
     "names.csv": (b"alpha,beta,weight\n1,2,3\n", ["looks like the source", "'alpha', 'beta', 'weight'"]),
-    "utf16.csv": ("pre,post\n1,2\n".encode("utf-16"), ["not UTF-8 text"]),
+    "utf16.csv": ("pre,post\n1,2\n".encode("utf-16-le"), ["not UTF-8 text"]),
+    "utf16-cut.csv": ("pre,post\n1,2\n".encode("utf-16") + b"\0", ["not UTF-16 text"]),
     "latin.csv": (HEAD + b"caf\xe9,b,1\n", ["line 2, column 'pre'", "not UTF-8"]),
     "cut.csv.gz": (gzip.compress(HEAD + b"1,2,3\n" * 99_999)[:200], ["cannot be read", "runcated"]),
     "no.csv.gz": (b"this is no gzip file", ["cannot be read"]),
@@ -267,6 +268,30 @@ def test_other_bad_input(files, tmp_path):
     files[1].write_text(NEURONS.replace("left,ACH", 'left,"ACH,GABA"'))
     with refused("line 3, column 'nt_type': 'ACH,GABA' names transmitters of different sign"):
         fly(files)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"min_count": -1}, "min_count is -1; it cannot be negative"),
+        ({"min_count": "5"}, "min_count is '5'; it must be a finite number"),
+        ({"min_count": float("nan")}, "min_count is nan; it must be a finite number"),
+        ({"min_count": True}, "min_count is True; it must be a finite number"),
+        ({"gain": True}, "gain is True; it must be a finite number"),
+        ({"gain": "2"}, "gain is '2'; it must be a finite number"),
+        ({"spectral_radius": True}, "spectral_radius is True"),
+        ({"delay": "d", "delay_step": "0.1"}, "delay_step is '0.1'"),
+        ({"keep_isolated": "no"}, "keep_isolated is 'no'; use True or False"),
+        ({"counts": 0}, "counts is 0; use True or False"),
+        ({"regions": 3}, "regions is 3; give the name of a column"),
+        ({"keep": ["side", 3]}, "keep is .*; give the name of a column"),
+        ({"transmitter": 3}, "transmitter is 3; it must be text"),
+        ({"name": None}, "name is None; it must be text"),
+    ],
+)
+def test_options_of_another_kind(files, options, message):
+    with refused(message):
+        read_table(files[0], files[1], **options)
 
 
 def test_a_decompression_bomb_is_refused(tmp_path, monkeypatch):

@@ -92,6 +92,11 @@ def test_explicit_rule():
         sm.Explicit((3,), (0,)).check(pair)
     with pytest.raises(ConnectivityError, match="2 rows but 1 cols"):
         sm.Explicit((3, 1), (0,))
+    for rows in ((0.5,), (True,), ("0",), ((0, 1),), (None,)):
+        with pytest.raises(ConnectivityError, match="rows are .* must be whole numbers"):
+            sm.Explicit(rows, (0,))
+    assert sm.Explicit(np.array([2, 0], dtype=np.uint8), [1, 1]) == sm.Explicit((2, 0), (1, 1))
+    assert sm.Explicit((), ()).rows == ()
 
 
 @pytest.mark.parametrize(

@@ -28,13 +28,12 @@ def as_dict(graph: Any) -> dict[str, Any]:
 
 
 def read_text(data: bytes) -> str:
-    """UTF-8 text."""
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        raise InvalidInputError("it is UTF-16")
+    """UTF-8 text, or UTF-16 with its mark."""
+    wide = data[:2] in (b"\xff\xfe", b"\xfe\xff")
     try:
-        return data.decode("utf-8-sig")
+        return data.decode("utf-16" if wide else "utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InvalidInputError("it is not UTF-8") from error
+        raise InvalidInputError(f"it is not UTF-{16 if wide else 8}") from error
 
 
 SIGNS = ("#", "%", "//")

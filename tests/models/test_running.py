@@ -1,10 +1,9 @@
-"""Ways of running a network: backends, checkpoints, recorded regions, frozen parts, functions of one's own, autocast, compile."""
+"""Ways of running a network: backends, checkpoints, recorded regions, frozen parts, functions of one's own, autocast."""
 
 import pytest
 import torch
 
 import sparse_mrnn as sm
-from helpers.common import needs_tracing
 from sparse_mrnn.errors import ConfigError, MissingExtraError
 from sparse_mrnn.ops.products import hybrid
 from sparse_mrnn.ops.products.torch_sparse import available
@@ -149,22 +148,6 @@ def test_autocast_runs_in_the_networks_precision(net):
         h.square().sum().backward()
     assert h.dtype == torch.float32
     torch.testing.assert_close(h, expected)
-    assert net.rec.values.grad.abs().sum() > 0
-
-
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # torch.compile itself looks at it
-@pytest.mark.filterwarnings("ignore:Guards may run slower on Python 3.13.0:RuntimeWarning")  # torch's, of that Python
-@needs_tracing
-def test_compiled_code_around_it(net):
-    readout = torch.nn.Linear(9, 2)
-
-    def step(inp, x0):
-        return readout(net(inp * 2, x0)[1]).square().mean()
-
-    args = torch.ones(2, 4, 3), torch.zeros(2, 9)
-    compiled = torch.compile(step, backend="aot_eager")
-    torch.testing.assert_close(compiled(*args), step(*args))
-    compiled(*args).backward()
     assert net.rec.values.grad.abs().sum() > 0
 
 

@@ -34,14 +34,14 @@ def run(out, *options):
 
 def statuses(out):
     found = {}
-    for path in sorted(out.glob("[1-9]-*.json")):
+    for path in sorted(out.glob("[0-9]*-*.json")):
         found[path.stem.partition("-")[2]] = json.loads(path.read_text())["status"]
     return found
 
 
 @pytest.mark.slow
 def test_dry_run(tmp_path):
-    chosen = ["device", "equality", "step", "profile"]
+    chosen = ["device", "equality", "step", "kernels", "graphs", "profile"]
     result = run(tmp_path, "--only", ",".join(chosen))
     assert result.returncode == 0, result.stderr
     found = statuses(tmp_path)

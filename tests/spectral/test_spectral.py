@@ -306,6 +306,20 @@ def test_balance_removes_the_outlier():
     assert sm.spectral_radius(loose) > 3 * disc_radius(loose)
 
 
+def test_disc_of_many_regions():
+    """The blocks' variances by hand, by region and sign of the source, in an array."""
+    rng = np.random.default_rng(0)
+    sizes = rng.integers(1, 9, 40)
+    n, region = int(sizes.sum()), np.repeat(np.arange(40), sizes)
+    w = np.where(rng.random((n, n)) < 0.3, rng.gamma(2, 1, (n, n)), 0) * rng.choice([-1, 1, 1], n)
+    kind = np.unique(np.stack([region, np.sign(w.sum(axis=0))]), axis=1, return_inverse=True)[1].reshape(-1)
+    of_kind = [kind == k for k in range(kind.max() + 1)]
+    summed = np.array([[w[np.ix_(to, of)].var() * of.sum() for of in of_kind] for to in of_kind])
+    expected = np.sqrt(np.abs(np.linalg.eigvals(summed)).max())
+    assert disc_radius(w, np.append(0, np.cumsum(sizes))) == pytest.approx(expected, rel=1e-8)
+    assert disc_radius(np.zeros((3, 3))) == 0
+
+
 # ---------------------------------------------------------------- gradient
 
 
@@ -378,6 +392,7 @@ def test_penalty_shrinks_the_radius_of_a_dale_net():
         sm.differentiable_spectral_radius(net, regions=[])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", ["LR", "SR", "LM"])
 @pytest.mark.parametrize("middle", [0.0, -1.0, 0.9])
 def test_leading_ten_of_a_disc_away_from_zero(which, middle):

@@ -24,7 +24,7 @@ from sparse_mrnn.connectome.edge_rows import ConnectomeTables, refuse_repeats
 from sparse_mrnn.connectome.formats.networks import from_networkx
 from sparse_mrnn.connectome.report import ImportReport
 from sparse_mrnn.connectome.settings import ImportOptions, ImportSettings
-from sparse_mrnn.connectome.table_files import TableSource
+from sparse_mrnn.connectome.table_files import ROOM, TableSource
 from sparse_mrnn.declaration.graph import RegionGraph
 from sparse_mrnn.errors import ConnectomeError
 
@@ -263,13 +263,24 @@ def joined(
     """Join columns of the other tables to the first table of neurons; notes say what was left out."""
     pa = arrow()
     columns = settings.neuron_columns()
-    first = _of_each_neuron(sources[0].read(ids=[identities[0]], text=columns), identities[0], settings)
+    others = [source.columns if settings.keep is None else () for source in sources]
+    table = sources[0].read(ids=[identities[0]], text=columns, others=others[0], room=ROOM)
+    first = _of_each_neuron(table, identities[0], settings)
     ids, data, notes = first.ids(identities[0], settings.missing_ids), first.data, list(first.notes)
-    for source, identity in zip(sources[1:], identities[1:], strict=True):
-        new = [c for c in columns if c in source.columns and c not in data.column_names]
+    origins = {}
+    for source, identity, more in zip(sources[1:], identities[1:], others[1:], strict=True):
+        new, there = ([c for c in some if c not in data.column_names] for some in (columns, more))
+        room = max(ROOM - data.nbytes, 0)
+        table = source.read(ids=[identity], text=new, others=there, room=room)
+        new = [column for column in table.columns if column != identity]
         if not new:
             continue
-        table = _of_each_neuron(source.read(ids=[identity], text=new), identity, settings)
+        notes += table.notes
+        named = any(column in columns for column in new)
+        table = _of_each_neuron(table, identity, settings if named else replace(settings, missing_ids="drop"))
+        if not named and len(table) > len(pa.compute.unique(table.data.column(identity))):
+            notes.append(f"{table.name} has neurons several times; no option names its columns: not read")
+            continue
         other = table.ids(identity, settings.missing_ids)
         refuse_repeats(table, identity, other)
         here, there = (column.rows for column in comparable(ids, other))
@@ -277,9 +288,11 @@ def joined(
         lost = len(there) - (len(index) - index.null_count)
         if lost:
             notes.append(f"{lost:,} neurons of {table.name} are not in {first.name} and were left out")
+        rows = index.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
         for column in new:
             data = data.append_column(column, table.data.column(column).combine_chunks().take(index))
+            origins[column] = replace(table, data=table.data.select([])), rows
     known = list(sources[0].columns)
     for source, identity in zip(sources[1:], identities[1:], strict=True):
         known += [column for column in source.columns if column not in (identity, *known)]
-    return replace(first, data=data, known=tuple(known), notes=tuple(notes))
+    return replace(first, data=data, known=tuple(known), notes=tuple(notes), joined=origins)

@@ -94,7 +94,7 @@ class _Parser:
 
     def run(self) -> AttributedGraph:
         try:
-            with opened(self.file) as stream:
+            with opened(self.file, text=False) as stream:
                 self.parser.ParseFile(stream)
         except ConnectomeError:
             raise

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from sparse_mrnn.connectome.assemble import graph_from_tables
 from sparse_mrnn.connectome.column_table import dictionary_column
-from sparse_mrnn.connectome.delimited_text import TextOptions, cells_of, likely_delimiter, split_lines
+from sparse_mrnn.connectome.delimited_text import TextOptions, cells_of, likely_delimiter, opened, split_lines
 from sparse_mrnn.connectome.edge_rows import ConnectomeTables, indexed_edges, node_table
 from sparse_mrnn.connectome.formats.edge_list import read_neurons
 from sparse_mrnn.connectome.formats.matrix_files import LabelledMatrix, in_memory, load
@@ -85,6 +85,8 @@ def read_matrix(
     >>> graph.n_units, report.merged
     (2, 2)
     """
+    if triangle not in (None, "mirror", "directed"):
+        raise ConnectomeError(f"triangle is {triangle!r}; use 'mirror' or 'directed'.")
     text = TextOptions(delimiter=delimiter, comment=comment, decimal=decimal)
     if isinstance(matrix, (str, os.PathLike)):
         file = Path(matrix)
@@ -165,8 +167,6 @@ def _whole_triangle(
     source: str, triangle: str | None, matrix: sp.coo_array, notes: list[str]
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     """Ask what is on the other side of the diagonal, and put it there."""
-    if triangle not in (None, "mirror", "directed"):
-        raise ConnectomeError(f"triangle is {triangle!r}; use 'mirror' or 'directed'.")
     there = matrix.data != 0
     row, col, value = matrix.row[there], matrix.col[there], matrix.data[there].astype(np.float64)
     other = row != col
@@ -261,7 +261,8 @@ def _stated_labels(source: str, stated: Any, n: int) -> list[str]:
     if isinstance(stated, (str, os.PathLike)):
         where = str(stated)
         try:
-            lines = split_lines(Path(stated).read_text(encoding="utf-8-sig"))
+            with opened(Path(stated)) as stream:
+                lines = split_lines(stream.read().decode("utf-8-sig"))
         except (OSError, UnicodeDecodeError, ValueError) as error:
             raise ConnectomeError(f"{where}: cannot be read: {error}.") from None
         lines = [line.strip() for line in lines if line.strip()]

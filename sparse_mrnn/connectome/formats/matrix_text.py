@@ -17,6 +17,7 @@ from sparse_mrnn.connectome.column_names import plain_name
 from sparse_mrnn.connectome.column_table import arrow
 from sparse_mrnn.connectome.delimited_text import (
     COMMENTS,
+    UTF16,
     Dialect,
     Preamble,
     TextOptions,
@@ -73,9 +74,8 @@ def read_text_matrix(file: Path, options: TextOptions) -> TextMatrix:
         raise ConnectomeError(f"{file}: the file is empty{' but for comments' if above.comments else ''}.")
     data, lines = _without_preamble(data, lines, above)
     delimiter = options.delimiter or above.delimiter or likely_delimiter(lines)
-    dialect = Dialect((), delimiter, 0, comment=above.comment, stated=True, runs=delimiter == " ")
-    if dialect.runs and re.search(rb"[ \t][ \t]|^[ \t]|[ \t]\n|\t|[ \t]$", data) is None:
-        dialect = replace(dialect, runs=False)
+    runs = delimiter == " " and (b"\t" in data or data[:1] == b" " or data[-1:] == b" " or _has_runs(data))
+    dialect = Dialect((), delimiter, 0, comment=above.comment, stated=True, runs=runs)
     data, count = _trimmed(dialect.plain(data, file), delimiter)
     table = [cells_of(line, delimiter) for line in itertools.islice(_lines(data), len(lines))]
     firsts = [line.lstrip().startswith('"') for line in itertools.islice(_lines(data), 2)]
@@ -92,8 +92,11 @@ def read_text_matrix(file: Path, options: TextOptions) -> TextMatrix:
 def _content(file: Path) -> bytes:
     """Read a file as UTF-8 text with simple ends of lines."""
     data = _unpacked(file) if file.suffix in COMPRESSED else file.read_bytes()
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in data[:4096]:
-        raise ConnectomeError(f"{file}: this is not UTF-8 text (UTF-16 or binary). Save it as UTF-8.")
+    if data[:2] in UTF16:
+        data = _unpacked(file)
+    if b"\0" in data[:4096]:
+        problem = "this is not UTF-8 text (UTF-16 without a mark, or binary). Save it as UTF-8."
+        raise ConnectomeError(f"{file}: {problem}")
     data = data.removeprefix(b"\xef\xbb\xbf")
     if b"\r" in data:
         data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
@@ -144,17 +147,34 @@ def _without_preamble(data: bytes, lines: list[str], above: Preamble) -> tuple[b
 
 def _trimmed(data: bytes, delimiter: str) -> tuple[bytes, int]:
     """Cut blank lines, and those of delimiters alone at the end; return how many lines are left, too."""
-    ends = np.flatnonzero(np.frombuffer(data, np.uint8) == ord("\n"))
-    if (np.diff(ends, prepend=-1) < 4).any():  # lines that may be blank
-        data = re.sub(rb"(?m)^[ \t]*\n", b"", data) if delimiter != "\t" else re.sub(rb"(?m)^ *\n", b"", data)
-        ends = np.flatnonzero(np.frombuffer(data, np.uint8) == ord("\n"))
     blank = b" \n" if delimiter == "\t" else b" \t\n"
-    kept = len(data.rstrip(blank))
+    ends = np.flatnonzero(np.frombuffer(data, np.uint8) == ord("\n"))
+    firsts = {data[k + 1] for k in (-1, *ends.tolist()) if k + 1 < len(data)}
+    if not firsts.isdisjoint(blank):  # lines that may be blank
+        data = re.sub(rb"(?m)^[ \t]*\n", b"", data) if delimiter != "\t" else re.sub(rb"(?m)^ *\n", b"", data)
+    kept = _end(data, blank)
     start = data.rfind(b"\n", 0, kept) + 1
     while start and delimiter != " " and not data[start:kept].strip(delimiter.encode() + b' \t"'):
         kept = start - 1
         start = data.rfind(b"\n", 0, kept) + 1
-    return data[:kept], int((ends < kept).sum()) + 1
+    return data if len(data) - kept < 2 else data[:kept], data.count(b"\n", 0, kept) + 1
+
+
+def _has_runs(data: bytes) -> bool:
+    """Tell if two blanks or ends of lines are beside each other."""
+    blank = np.frombuffer(data, np.uint8) <= ord(" ")
+    return bool((blank[1:] & blank[:-1]).any())
+
+
+def _end(data: bytes, blank: bytes) -> int:
+    """Find the end of a text without blanks after it, of which `bytes.rstrip` would make a copy."""
+    kept = len(data)
+    while kept:
+        part = data[max(kept - 4096, 0) : kept]
+        kept -= len(part) - len(part.rstrip(blank))
+        if part.rstrip(blank):
+            break
+    return kept
 
 
 def _layout(file: Path, table: list[list[str]], count: int, quoted: bool) -> Layout:
@@ -206,7 +226,8 @@ def _layout(file: Path, table: list[list[str]], count: int, quoted: bool) -> Lay
     if texts_below:
         return replace(at, names=True)
     said = "there is a line more than columns, so the first line was read as names"
-    if rows == width + 1 and (_are_ids(head) or (quoted and len(set(head)) == width)):
+    different = len(set(head)) == width and (quoted or (all(map(_is_id, head)) and _zero_diagonal(rest)))
+    if rows == width + 1 and (_are_ids(head) or different):
         return replace(at, header=head, note="; ".join(filter(None, (at.note, said))))
     if rows == width - 1 and _are_ids([head[0], *firsts]):
         said = "there is a column more than lines, so the first column was read as names"
@@ -236,14 +257,21 @@ def _is_id(cell: str) -> bool:
 
 
 def _are_ids(cells: Sequence[str]) -> bool:
-    """Tell if numbers are names beyond doubt: three or more of 0, 1, 2, ..., or large and different."""
+    """Tell if numbers are names: 0, 1, 2, ..., large and different ones, or four and more that ascend."""
     counted = [[str(k + first) for k in range(len(cells))] for first in (0, 1)]
-    large = all(_is_id(cell) and int(cell) > 10**5 for cell in cells) and len(set(cells)) == len(cells)
-    return large or (len(cells) > 2 and list(cells) in counted)
+    ids = all(map(_is_id, cells)) and len(set(cells)) == len(cells)
+    ascending = ids and all(int(low) < int(high) for low, high in itertools.pairwise(cells))
+    large = ids and all(int(cell) > 10**5 for cell in cells)
+    return large or (len(cells) > 2 and list(cells) in counted) or (len(cells) > 3 and ascending)
 
 
 def _blank_diagonal(rows: Sequence[Sequence[str]]) -> bool:
     return all(k + 1 < len(cells) and not cells[k + 1] for k, cells in enumerate(rows))
+
+
+def _zero_diagonal(rows: Sequence[Sequence[str]]) -> bool:
+    diagonal = [cells[k] if k < len(cells) else "1" for k, cells in enumerate(rows)]
+    return len(rows) > 2 and not any(cell.strip("0.") for cell in diagonal)
 
 
 @dataclass(frozen=True)
@@ -273,12 +301,14 @@ def _numbers(
     width, first = layout.width, int(layout.names)
     columns = [str(k) for k in range(width)]
     types = {name: pa.string() if k < first else pa.float64() for k, name in enumerate(columns)}
+    quoted = b'"' in data  # without quotes, it is parsed faster
     longest = 4 * max(len(data) // max(data.count(b"\n"), 1), 1)
     options = (
-        pa.csv.ReadOptions(column_names=columns, block_size=max(4 << 20, longest), use_threads=False),
-        pa.csv.ParseOptions(delimiter=delimiter),
+        pa.csv.ReadOptions(column_names=columns, block_size=max(8 << 20, longest), use_threads=False),
+        pa.csv.ParseOptions(delimiter=delimiter, quote_char='"' if quoted else False),
         pa.csv.ConvertOptions(
-            column_types=types, strings_can_be_null=True, null_values=["", '""'], decimal_point=decimal
+            column_types=types, strings_can_be_null=True, null_values=["", '""'] if quoted else [""],
+            decimal_point=decimal,
         ),
     )
     parts: list[tuple[NDArray[Any], NDArray[Any], NDArray[np.float64]]] = []
@@ -288,16 +318,16 @@ def _numbers(
         for batch in pa.csv.open_csv(pa.BufferReader(pa.py_buffer(body)), *options):
             if names is not None:
                 names += [("" if name is None else name).strip() for name in batch.column(0).to_pylist()]
-            numbers = batch.columns[first:]
-            nulls = np.array([column.null_count for column in numbers], dtype=np.int64)
-            blank += nulls
-            if nulls.any():
-                numbers = [column.fill_null(0) for column in numbers]
-            if numbers:
-                values = pa.RecordBatch.from_arrays(numbers, columns[first:]).to_tensor().to_numpy().ravel()
-                there = np.flatnonzero(values)
-                row, col = np.divmod(there.astype(np.int32), np.int32(width - first))
-                parts.append((row + np.int32(lines), col, values[there]))
+            if width > first:
+                numbers = batch.select(columns[first:]) if first else batch
+                values = numbers.to_tensor(null_to_nan=True).to_numpy()
+                row, col, value = _entries(values)
+                if np.isnan(value).any():  # blank cells, or the word nan
+                    blank += [column.null_count for column in numbers.columns]
+                    full = [column.fill_null(0) for column in numbers.columns]
+                    values = pa.RecordBatch.from_arrays(full, columns[first:]).to_tensor().to_numpy()
+                    row, col, value = _entries(values)
+                parts.append((row + np.int32(lines), col, value))
             lines += batch.num_rows
     except pa.ArrowException as error:
         return _by_cells(file, data[start:], layout, delimiter, decimal, above, error)
@@ -305,6 +335,17 @@ def _numbers(
         raise ConnectomeError(f"{file}: there are names of rows, but no numbers.")
     row, col, value = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     return _Cells(row, col, value, names, blank, lines)
+
+
+def _entries(values: NDArray[np.float64]) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float64]]:
+    """Return row, column and value of the numbers that are not 0, row by row."""
+    rows, columns = values.shape
+    there = np.flatnonzero(values)
+    if len(there) == values.size:
+        every = np.arange(columns, dtype=np.int32)
+        return np.repeat(np.arange(rows, dtype=np.int32), columns), np.tile(every, rows), values.ravel()
+    row, col = np.divmod(there.astype(np.int32), np.int32(columns))
+    return row, col, values.ravel()[there]
 
 
 def _by_cells(
@@ -317,10 +358,11 @@ def _by_cells(
     value: list[float] = []
     names, blank = [], np.zeros(layout.width - first, dtype=np.int64)
     lines = 0
-    before = above.first + layout.titles + (layout.header is not None) + 1
-    for k, line in enumerate(_lines(body)):
+    before = layout.titles + (layout.header is not None)
+    numbers = itertools.islice(_filled(file, delimiter, above), before, None)
+    for number, line in zip(numbers, _lines(body), strict=False):
         cells = cells_of(line, delimiter)
-        where = f"{file}, line {before + k}"
+        where = f"{file}, line {number}"
         if len(cells) != layout.width:
             problem = f"{len(cells)} columns, but most lines have {layout.width}."
             raise ConnectomeError(f"{where}: {problem}")
@@ -340,6 +382,14 @@ def _by_cells(
         raise ConnectomeError(f"{file}: {error}")
     entries = np.array(row, int), np.array(col, int), np.array(value, float)
     return _Cells(*entries, names if first else None, blank, lines)
+
+
+def _filled(file: Path, delimiter: str, above: Preamble) -> Iterator[int]:
+    """Yield the numbers (from 1) of the lines that are neither blank nor comments."""
+    for number, line in enumerate(_lines(_content(file)), start=1):
+        is_comment = above.comment and line.lstrip(" \t").startswith(above.comment)
+        if number > above.first and line.strip(" " if delimiter == "\t" else " \t") and not is_comment:
+            yield number
 
 
 def _cut(file: Path, found: _Cells, layout: Layout, above: Preamble) -> TextMatrix:

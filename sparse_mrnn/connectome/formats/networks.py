@@ -68,7 +68,7 @@ def from_networkx(
         ends=[(index[source], index[target]) for source, target, _ in edges],
         edges=[data for *_, data in edges], undirected=[] if graph.is_directed() else list(range(len(edges))),
     )  # fmt: skip
-    return _import(found, weight, neuron, label, options, graph.name)
+    return _import(found, weight, neuron, label, options, str(graph.name))
 
 
 def read_graphml(

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
+from sparse_mrnn.checks import whole_number
 from sparse_mrnn.connectome.delimited_text import is_number, split_lines
 from sparse_mrnn.connectome.formats.downloads import SPARED, checked, content
 from sparse_mrnn.connectome.report import ImportReport, region_rows
@@ -57,6 +58,7 @@ def read_tvb(
     """
     root = Path(path)
     speed, gain = positive("speed", speed), positive("gain", gain)
+    fan_in = whole_number(fan_in, "fan_in", ConnectomeError)
     areas = _areas(root)
     labels, sizes = areas.labels, _units(units, areas.labels)
     graph = RegionGraph(name=root.name.removesuffix(".zip") if name is None else name)

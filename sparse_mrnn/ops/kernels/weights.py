@@ -4,10 +4,19 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import prange
+from numba import njit, prange
 from torch import Tensor, get_num_threads
 
 from sparse_mrnn.ops.kernels.loop import loop
+
+
+@njit(cache=True)
+def _at(index, e):  # pragma: no cover - compiled
+    # One type in both branches: numba takes the number of a loop over threads for unsigned, and makes a float
+    # of it and a signed one.
+    if index is None:
+        return np.int64(e)
+    return np.int64(index[e])
 
 
 @loop()
@@ -26,10 +35,7 @@ def gather(values, index, sign, weights):  # pragma: no cover - compiled
     [-2.0, 1.0]
     """
     for e in prange(len(weights)):
-        at = e
-        if index is not None:
-            at = index[e]
-        v = values[at]
+        v = values[_at(index, e)]
         if (sign[e] > 0 and v < 0) or (sign[e] < 0 and not v < 0):
             v = -v
         weights[e] = v
@@ -39,9 +45,7 @@ def gather(values, index, sign, weights):  # pragma: no cover - compiled
 def scatter(values, index, sign, grad, out):  # pragma: no cover - compiled
     """Backward of `gather`: out[index[e]] = grad[e] times the slope, which at 0 is that of v > 0."""
     for e in prange(len(grad)):
-        at = e
-        if index is not None:
-            at = index[e]
+        at = _at(index, e)
         v, g = values[at], grad[e]
         if sign[e] != 0 and (np.signbit(v) if sign[e] > 0 else not np.signbit(v)):
             g = -g

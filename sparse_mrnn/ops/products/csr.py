@@ -1,6 +1,6 @@
 """Backend "csr": compiled loops on the CPU, where numba is installed; else torch CSR matrices.
 
-Torch's are MKL on the CPU and cuSPARSE on CUDA.
+Torch's are MKL on the CPU and cuSPARSE on CUDA, where they are operators (`device_products`).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sparse_mrnn.ops import kernels
 from sparse_mrnn.ops.pattern import Pattern
+from sparse_mrnn.ops.products import device_products
 from sparse_mrnn.ops.products.base import Operator, Product
 
 VECTOR_ROWS = 1000
@@ -55,10 +56,10 @@ class CsrProduct(Product):
     def __init__(self, operator: CsrOperator, values: Tensor) -> None:
         self.operator, self.values = operator, values.detach()
         self.pattern, self.empty = operator.pattern, operator.pattern.nnz == 0  # which MKL refuses
-        self.factor = Factor(self.pattern.matrix(self.values))
-        self.kernel = kernels.load("sddmm") if values.device.type == "cpu" else None
+        self.factor = csr_factor(self.pattern, self.values)
+        self.kernel = None if device_products.are_used(self.values) else kernels.load("sddmm")
         self._transposed: Factor | None = None
-        # one entry per synapse where compiled, else a matrix without repeats
+        # one entry per synapse where compiled, else one per place in the matrix
         self._grad: Tensor | None = None
 
     def addmm(self, y: Tensor, h: Tensor, *, beta: float, alpha: float, out: Tensor) -> None:
@@ -74,7 +75,7 @@ class CsrProduct(Product):
             return out.zero_()
         if self._transposed is None:
             pattern, order = self.pattern.transposed
-            self._transposed = Factor(pattern.matrix(self.values.index_select(0, order)))
+            self._transposed = csr_factor(pattern, self.values.index_select(0, order))
         self._transposed.multiply_add(out, g, beta=0.0, alpha=1.0, out=out)
         return out
 
@@ -89,9 +90,8 @@ class CsrProduct(Product):
             self.kernel.accumulate(pattern.crow, pattern.col, *rows, self._grad)
             return
         if self._grad is None:
-            once = pattern.unique[0]
-            self._grad = once.matrix(self.values.new_zeros(once.nnz))
-        torch.sparse.sampled_addmm(self._grad, g, h.t(), beta=1.0, alpha=1.0, out=self._grad)
+            self._grad = self.values.new_zeros(pattern.unique[0].nnz)
+        device_products.add_sampled(self._grad, pattern.unique[0], g, h)
 
     def grad(self) -> Tensor:
         if self._grad is None:
@@ -99,7 +99,7 @@ class CsrProduct(Product):
         grad = self._grad
         if self.kernel is None:
             merged = self.operator.trained_pattern.unique[1]
-            grad = grad.values() if merged is None else grad.values().index_select(0, merged)
+            grad = grad if merged is None else grad.index_select(0, merged)
         if self.operator.trained is None:
             return grad
         return torch.zeros_like(self.values).index_copy_(0, self.operator.trained.long(), grad)
@@ -133,3 +133,22 @@ class Factor:
             torch.addmv(y[:, 0], self.matrix, h[:, 0], beta=beta, alpha=alpha, out=out[:, 0])
         else:
             torch.addmm(y, self.matrix, h, beta=beta, alpha=alpha, out=out)
+
+
+class OperatorFactor(Factor):
+    """A CSR matrix on another device than the CPU, by the operators of `device_products`."""
+
+    def __init__(self, pattern: Pattern, values: Tensor) -> None:
+        self.pattern, self.values = pattern, values
+
+    def multiply_add(self, y: Tensor, h: Tensor, *, beta: float, alpha: float, out: Tensor) -> None:
+        if out is not y and beta != 0:
+            out.copy_(y)
+        device_products.add_product(out, self.pattern, self.values, h, beta=beta, alpha=alpha)
+
+
+def csr_factor(pattern: Pattern, values: Tensor) -> Factor:
+    """Make a factor of a pattern with values, on the device of the values."""
+    if device_products.are_used(values):
+        return OperatorFactor(pattern, values)
+    return Factor(pattern.matrix(values))

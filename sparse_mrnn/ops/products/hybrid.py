@@ -21,7 +21,7 @@ from torch import Tensor
 from sparse_mrnn.ops import kernels
 from sparse_mrnn.ops.pattern import Pattern
 from sparse_mrnn.ops.products.base import Operator, Product
-from sparse_mrnn.ops.products.csr import CsrOperator, Factor
+from sparse_mrnn.ops.products.csr import CsrOperator, csr_factor
 
 BLOCK_FILL, BLOCK_ENTRIES, RARE = 0.6, 4096, 4
 """A block is dense from this density and this many entries on; shapes with fewer blocks are joined."""
@@ -185,7 +185,7 @@ class HybridProduct(Product):
         self.blocks = [self.values[g.store].view(g.shape) for g in operator.groups]
         self.kernel = kernels.load("products") if values.device.type == "cpu" else None
         self.sum_rows, self.sum_cols = (
-            Factor(pattern.matrix(self.values.new_ones(pattern.nnz)))
+            csr_factor(pattern, self.values.new_ones(pattern.nnz))
             for pattern in (operator.sum_rows, operator.sum_cols)
         )
         self._buffers: dict[tuple[str, int], Tensor] = {}

@@ -68,16 +68,24 @@ class LowRankSumProduct(Product):
             self.factors.append((block, left, right))
             start += sum(block.sizes)
         self._grad = torch.zeros_like(stored[operator.stored :])
+        self._inner: dict[tuple[int, int], Tensor] = {}  # V^T h, by rank and columns
+
+    def _projected(self, factor: Tensor, given: Tensor) -> Tensor:
+        """Return factor^T times what is given; valid until the next call."""
+        key = factor.shape[1], given.shape[1]
+        if key not in self._inner:
+            self._inner[key] = given.new_empty(key)
+        return torch.mm(factor.t(), given, out=self._inner[key])
 
     def addmm(self, y: Tensor, h: Tensor, *, beta: float, alpha: float, out: Tensor) -> None:
         self.matrix.addmm(y, h, beta=beta, alpha=alpha, out=out)
         for block, left, right in self.factors:
-            out[block.rows].addmm_(left, right.t() @ h[block.cols], alpha=alpha)
+            out[block.rows].addmm_(left, self._projected(right, h[block.cols]), alpha=alpha)
 
     def rmatmul(self, g: Tensor, out: Tensor | None = None) -> Tensor:
         out = self.matrix.rmatmul(g, out)
         for block, left, right in self.factors:
-            out[block.cols].addmm_(right, left.t() @ g[block.rows])
+            out[block.cols].addmm_(right, self._projected(left, g[block.rows]))
         return out
 
     def sddmm(self, g: Tensor, h: Tensor) -> None:

@@ -28,7 +28,7 @@ def gathered_steps(steps: int, batch: int, units: int, size: int) -> int:
     Examples
     --------
     >>> gathered_steps(40, 4, 50_000, 4)
-    20
+    8
     """
     times = -(-steps // max(1, gathered_columns(units, size) // batch))
     return -(-steps // times)
