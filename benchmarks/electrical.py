@@ -3,8 +3,8 @@
     python benchmarks/electrical.py [--units 5000] [--degree 50] [--batch 32]
 
 Three networks of the same units: chemical synapses alone; as many again, chemical; and as many again,
-electrical (a pair of units counts as two, one for each direction). Steps of the three alternate on one thread,
-so that other work on the machine slows them alike; the medians of CPU time are compared.
+electrical (a pair of units counts as two, one for each direction). Steps of the three alternate on one
+thread, so that other work on the machine slows them alike; the medians of CPU time are compared.
 """
 
 from __future__ import annotations
