@@ -393,3 +393,6 @@ def _check_shardable(graph: RegionGraph, settings: dict[str, Any]) -> None:
         if projection.rank is not None:
             label = projection_label(projection.source, projection.target, projection.key)
             raise ConfigError(f"{label} has rank {projection.rank}: low rank is not divided among ranks yet.")
+        if projection.kind == "electrical":
+            label = projection_label(projection.source, projection.target, projection.key)
+            raise ConfigError(f"{label} is electrical: such synapses are not divided among ranks yet.")

@@ -50,6 +50,10 @@ def network_fingerprint(net: mRNNBase) -> dict[str, Any]:
         found[f"{weights.kind} weights"] = digest(weights.csr_values())
         if weights.low_rank is not None:
             found[f"{weights.kind} low-rank weights"] = digest(weights.low_rank.stored_values())
+    if net.electrical is not None:
+        pairs = net.electrical.pairs
+        found["electrical synapses"] = digest(pairs.rows, pairs.cols, pairs.rectifies)
+        found["electrical weights"] = digest(net.electrical.values())
     return found
 
 
