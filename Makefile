@@ -19,10 +19,7 @@ export PYTHONDONTWRITEBYTECODE =
 	touch $@
 
 demo: .venv/run ## simulate the C. elegans connectome; recording and figures in demo/
-	$(BIN)/sparse-mrnn simulate celegans --out demo/celegans.zarr --overwrite
-	$(BIN)/sparse-mrnn plot activity demo/celegans.zarr --out demo/activity.png
-	$(BIN)/sparse-mrnn plot weights celegans --out demo/weights.png
-	$(BIN)/sparse-mrnn plot regions celegans --out demo/regions.png
+	$(BIN)/sparse-mrnn demo --out demo --overwrite
 
 test: .venv/test ## the tests that answer in three minutes on two cores
 	$(BIN)/python -m pytest -q -n auto --dist worksteal

@@ -176,7 +176,7 @@ def types_table(folder: Path | None = None) -> str:
             network = folder / f"network of {what}"
             source = ["table", folder / "connections.csv", "--neurons", folder / "neurons.csv", *options]
             for command, given in {
-                "import": [*source, "--transmitter", "nt", "--signs", "fly", "--out", network, "--force"],
+                "import": [*source, "--transmitter", "nt", "--signs", "fly", "--out", network, "--overwrite"],
                 "info": [network],
                 "simulate": [network, "--duration", "1000", "--dt", "10", "--noise", "--quiet"],
                 "spectrum": [network],

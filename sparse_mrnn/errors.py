@@ -111,6 +111,14 @@ class SimulationStopped(SparseMRNNError, RuntimeError):  # noqa: N818 - stopping
         self.done, self.duration, self.recording = done, duration, recording
 
 
+class SweepStopped(SparseMRNNError, RuntimeError):  # noqa: N818 - stopping is not anyone's error
+    """A sweep was interrupted after ``done`` of ``total`` runs; ``results`` has these: a Dataset, or None."""
+
+    def __init__(self, done: int, total: int, results: object = None, hint: str = "") -> None:
+        super().__init__(f"stopped after {done:,} of {total:,} runs{hint}")
+        self.done, self.total, self.results = done, total, results
+
+
 class DivergenceError(SparseMRNNError, ArithmeticError, RuntimeError):
     """A state, weight or gradient is NaN or infinite: at ``step`` (``time`` ms) in ``region``, or
     ``projection``."""

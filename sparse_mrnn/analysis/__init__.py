@@ -26,7 +26,9 @@ from sparse_mrnn.analysis.newton import SolverOptions
 from sparse_mrnn.analysis.perturb import Perturbations, perturbation
 from sparse_mrnn.analysis.readout import MemoryCapacity, Readout, memory_capacity, ridge_readout
 from sparse_mrnn.analysis.sampling import run_states, sample_states
+from sparse_mrnn.analysis.screen import screen
 from sparse_mrnn.analysis.source_currents import currents
+from sparse_mrnn.analysis.sweep import sweep
 from sparse_mrnn.errors import check_mrnntorch_class
 
 __all__ = [
@@ -34,7 +36,7 @@ __all__ = [
     "Perturbations", "Plane", "PrincipalComponents", "Readout", "Rotation", "SolverOptions", "axes_plane",
     "currents", "dimensionality", "find_fixed_points", "flow_field", "linearize", "lyapunov_spectrum",
     "memory_capacity", "perturbation", "plane_of", "principal_components", "principal_plane",
-    "ridge_readout", "rotational_plane", "run_states", "sample_states",
+    "ridge_readout", "rotational_plane", "run_states", "sample_states", "screen", "sweep",
 ]
 
 if not TYPE_CHECKING:  # a type checker would take any name for one of the package

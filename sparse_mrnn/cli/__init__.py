@@ -1,10 +1,23 @@
 """Command line, one command a file: each registers itself on ``app``."""
 
-from sparse_mrnn.cli import analyze, bench, doctor, import_, info, plot, schema, simulate, spectrum
+from sparse_mrnn.cli import (
+    analyze,
+    bench,
+    demo,
+    doctor,
+    import_,
+    info,
+    plot,
+    schema,
+    screen,
+    simulate,
+    spectrum,
+)
 from sparse_mrnn.cli.common import app
 
 __all__ = [
-    "analyze", "app", "bench", "doctor", "import_", "info", "main", "plot", "schema", "simulate", "spectrum",
+    "analyze", "app", "bench", "demo", "doctor", "import_", "info", "main", "plot", "schema", "screen",
+    "simulate", "spectrum",
 ]
 
 

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer import Option
 
-from sparse_mrnn.cli.common import Network, app, notes, out, picture_writer, report_errors, say
+from sparse_mrnn.cli.common import (
+    Json,
+    Network,
+    app,
+    check_out,
+    command,
+    notes,
+    out,
+    picture_writer,
+    print_json,
+    report_errors,
+    say,
+    time_option,
+)
 from sparse_mrnn.cli.networks import NamedNetwork, load_network, recorded_network, stays_at_zero
 from sparse_mrnn.errors import AnalysisError, ConfigError, StimulusError
 
@@ -25,7 +39,7 @@ analyze = typer.Typer(no_args_is_help=True, help="Fixed points, modes, flow, cha
 app.add_typer(analyze, name="analyze")
 
 Stim = Annotated[
-    list[str] | None, Option(help="REGION:AMPLITUDE, constant; an input, region, parent or unit id.")
+    list[str] | None, Option(metavar="REGION:AMPLITUDE", help="Constant stimulus; repeatable.")
 ]
 Regions = Annotated[
     list[str] | None, Option("--region", help="Only this region or parent, the others held; repeatable.")
@@ -45,10 +59,7 @@ class Setting:
         self, config: str, seed: int | None, save: Path | None, overwrite: bool, out_path: Path | None
     ) -> None:
         self.save, self.overwrite = save, overwrite
-        if save is None and overwrite:
-            raise ConfigError("--overwrite is about a result on disk; say which with --save.")
-        if save is not None and save.exists() and not overwrite:
-            raise ConfigError(f"--save {save} exists; add --overwrite to replace it.")
+        check_out(save, overwrite=overwrite, option="--save")
         self.write: Callable[[Any], None] | None = None if out_path is None else picture_writer(out_path)
         self.named: NamedNetwork = load_network(config, seed=seed)
         self.seed = self.named.settings.seed or 0
@@ -70,16 +81,21 @@ class Setting:
             drive[kind][units] += amplitude
         return dict(inputs=drive["input"], stim=drive["recurrent"])
 
-    def finish(self, result: Result, draw: Callable[[], Any]) -> None:
-        """Save and draw the result, if asked."""
+    def finish(self, result: Result, draw: Callable[[], Any], *, as_json: bool) -> None:
+        """Save, draw and print the result, if asked."""
         if self.save is not None:
             result.save(self.save, overwrite=self.overwrite)
             say(f"wrote {self.save}", wrap=False)
         if self.write is not None:
             self.write(draw())
+        if as_json:
+            print_json({each.name: getattr(result, each.name) for each in fields(result)})  # type: ignore[arg-type]
 
 
-@analyze.command("fixed-points")
+@command(analyze, "fixed-points", examples=(
+    "analyze fixed-points celegans --stim ALML:1 --out points.png",
+    "analyze fixed-points net.json --starts 200 --save points.zarr",
+))
 def fixed_points(
     config: Network,
     stim: Stim = None,
@@ -91,6 +107,7 @@ def fixed_points(
     save: Save = None,
     overwrite: Overwrite = False,
     out_path: Out = None,
+    as_json: Json = False,
 ) -> None:
     """Find fixed points under constant input, and how stable they are."""
     with report_errors(), notes():
@@ -114,10 +131,13 @@ def fixed_points(
         out.print(table)
         if show < len(points):
             say(f"{len(points) - show} more; --show {len(points)} lists all.")
-        setting.finish(points, points.plot)
+        setting.finish(points, points.plot, as_json=as_json)
 
 
-@analyze.command()
+@command(analyze, examples=(
+    "analyze linearize celegans --k 10",
+    "analyze linearize net.json --points points.zarr --point 1",
+))
 def linearize(
     config: Network,
     k: Annotated[int, Option("--k", min=1, help="Modes to find.")] = 6,
@@ -130,6 +150,7 @@ def linearize(
     save: Save = None,
     overwrite: Overwrite = False,
     out_path: Out = None,
+    as_json: Json = False,
 ) -> None:
     """Show the leading modes of the Jacobian at a fixed point, and the regions they are in.
 
@@ -158,7 +179,7 @@ def linearize(
         where = f"{len(at.regions)} region{'s' if len(at.regions) > 1 else ''}"
         say(f"{len(at.units):,} units in {where}; speed |v| = {at.speed:.1g} at the state")
         _show_modes(modes)
-        setting.finish(modes, modes.plot)
+        setting.finish(modes, modes.plot, as_json=as_json)
 
 
 def _initial(net: mRNNBase) -> Any:
@@ -185,13 +206,15 @@ def _show_modes(modes: Modes) -> None:
     out.print(table)
 
 
-@analyze.command()
+@command(analyze, examples=(
+    "analyze flow net.json --trials 32 --out flow.png",
+))
 def flow(
     config: Network,
     stim: Stim = None,
     region: Regions = None,
     trials: Annotated[int, Option(min=1, help="Runs from states around the initial condition.")] = 16,
-    duration: Annotated[float, Option(help="Of each run, ms.")] = 1000.0,
+    duration: Annotated[float, time_option("Of each run, ms.")] = 1000.0,
     grid: Annotated[int, Option(min=2, help="Points along each axis.")] = 24,
     arrows: Annotated[bool, Option("--arrows", help="Draw arrows, not stream lines.")] = False,
     linear: Annotated[bool, Option("--linear", help="Draw the linearisation at the mean state.")] = False,
@@ -199,6 +222,7 @@ def flow(
     save: Save = None,
     overwrite: Overwrite = False,
     out_path: Out = None,
+    as_json: Json = False,
 ) -> None:
     """Show the flow on the plane of two principal components of runs, with the fixed points."""
     with report_errors(), notes():
@@ -218,10 +242,13 @@ def flow(
         say(f"speed on the grid: {speed.min():.3g} per ms at {where}, to {speed.max():.3g}")
         say(points.diagnostics)
         kind: Any = "quiver" if arrows else "stream"
-        setting.finish(field, lambda: field.plot(kind=kind, linear=linear, fixed_points=points))
+        look: dict[str, Any] = dict(kind=kind, linear=linear, fixed_points=points)
+        setting.finish(field, lambda: field.plot(**look), as_json=as_json)
 
 
-@analyze.command()
+@command(analyze, examples=(
+    "analyze lyapunov net.json --k 10 --steps 20000",
+))
 def lyapunov(
     config: Network,
     k: Annotated[int, Option("--k", min=1, help="Exponents to find.")] = 4,
@@ -233,6 +260,7 @@ def lyapunov(
     save: Save = None,
     overwrite: Overwrite = False,
     out_path: Out = None,
+    as_json: Json = False,
 ) -> None:
     """Show the largest Lyapunov exponents under constant input."""
     with report_errors(), notes():
@@ -254,20 +282,24 @@ def lyapunov(
         if chaotic:
             more = "needs more exponents (--k)" if dimension != dimension else f"{dimension:.3g}"
             say(f"Kaplan-Yorke dimension: {more}")
-        setting.finish(found, found.plot)
+        setting.finish(found, found.plot, as_json=as_json)
 
 
-@analyze.command()
+@command(analyze, examples=(
+    "analyze lesions celegans --stim ALML:1 --out lesions.png",
+    "analyze lesions net.json --duration 1s --stim cue:1:100:300",
+))
 def lesions(
     config: Network,
-    duration: Annotated[float | None, Option(help="Simulated time, ms.")] = None,
-    stim: Annotated[list[str] | None, Option(help="REGION:AMPLITUDE[:START[:STOP]], as simulate.")] = None,
+    duration: Annotated[float | None, time_option("Simulated time, ms.")] = None,
+    stim: Annotated[list[str] | None, Option(help="Stimulate, in a form of simulate; repeatable.")] = None,
     region: Annotated[list[str] | None, Option(help="Lesion only this one; repeatable.")] = None,
     hold: Annotated[bool, Option("--hold", help="Hold the activity at its mean instead of 0.")] = False,
     seed: Seed = None,
     save: Save = None,
     overwrite: Overwrite = False,
     out_path: Out = None,
+    as_json: Json = False,
 ) -> None:
     """Lesion every region in turn, and tabulate what it does to the others' activity.
 
@@ -293,7 +325,7 @@ def lesions(
                     shown += more
             table.add_row(str(target), shown or "no other region")
         out.print(table)
-        setting.finish(found, found.plot)
+        setting.finish(found, found.plot, as_json=as_json)
 
 
 def _driven(setting: Setting, duration: float | None, texts: list[str] | None) -> tuple[Any, Any]:
@@ -311,7 +343,9 @@ def _driven(setting: Setting, duration: float | None, texts: list[str] | None) -
     return (u[None], current[None]) if net.batch_first else (u[:, None], current[:, None])
 
 
-@analyze.command()
+@command(analyze, examples=(
+    "analyze currents run.zarr --by projection --out currents.png",
+))
 def currents(
     run: Annotated[Path, typer.Argument(help="A recording of h of all units, in every time step.")],
     net: Annotated[str | None, Option(help="What was recorded, if the recording does not carry it.")] = None,
@@ -321,6 +355,7 @@ def currents(
     save: Annotated[Path | None, Option(help="Zarr store for the currents into every unit.")] = None,
     overwrite: Overwrite = False,
     out_path: Out = None,
+    as_json: Json = False,
 ) -> None:
     """Show the currents that regions send each other over a recorded run.
 
@@ -334,10 +369,7 @@ def currents(
         from sparse_mrnn.plot import plot_currents
 
         write = None if out_path is None else picture_writer(out_path)
-        if save is None and overwrite:
-            raise ConfigError("--overwrite is about a result on disk; say which with --save.")
-        if save is not None and save.exists() and not overwrite:
-            raise ConfigError(f"--save {save} exists; add --overwrite to replace it.")
+        check_out(save, overwrite=overwrite, option="--save")
         network = recorded_network(run, net)
         options: dict[str, Any] = dict(by=by, sign="split" if split else "total", targets=target or None)
         found = currents_of(network, run, what="mean", **options)
@@ -363,3 +395,9 @@ def currents(
             say(f"wrote {save}", wrap=False)
         if write is not None:
             write(plot_currents(found))
+        if as_json:
+            columns = [name + sign for name in labels for sign in signs]
+            into = found["region"].values.tolist()
+            sizes = (np.sqrt(power.sel(region=region).values.ravel()).tolist() for region in into)
+            rows = zip(into, sizes, strict=True)
+            print_json({name: dict(zip(columns, row, strict=True)) for name, row in rows})

@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 from typer import Argument, Option
 
-from sparse_mrnn.cli.common import app, err, out, report_errors, say
+from sparse_mrnn.cli.common import app, check_out, command, err, out, report_errors, say
 from sparse_mrnn.cli.networks import load_network
 from sparse_mrnn.errors import BenchmarkError
 
@@ -24,7 +24,10 @@ SIZES, DENSITY, DENSITIES = [250, 500, 1000, 2000, 4000], 0.05, [0.01, 0.03, 0.1
 CONFIG_HELP = "A JSON configuration or a shipped example; without one, random networks."
 
 
-@app.command()
+@command(app, examples=(
+    "bench celegans",
+    "bench --sizes 500,1000,2000 --fan-in 100 --out results",
+))
 def bench(
     config: Annotated[str | None, Argument(metavar="[CONFIG]", help=CONFIG_HELP)] = None,
     sizes: Annotated[str | None, Option(help="Units of a ladder, as 500,1000,2000.")] = None,
@@ -44,15 +47,15 @@ def bench(
     max_seconds: Annotated[float, Option(help="Leave out an entry whose one run would take longer.")] = 10.0,
     max_memory: Annotated[float | None, Option(help="... or more GB; default: a quarter.")] = None,
     out_path: Annotated[Path | None, Option("--out", help="Folder for figures and pictures.")] = None,
-    force: Annotated[bool, Option("--force", help="Replace results in that folder.")] = False,
+    overwrite: Annotated[bool, Option("--overwrite", help="Replace results in that folder.")] = False,
 ) -> None:
     """Dense or sparse? Time and memory of every way to run a network, and where the crossover lies."""
     with report_errors():
         from sparse_mrnn import benchmark as b
         from sparse_mrnn.benchmark import report
 
-        if out_path is not None and (out_path / "results.json").exists() and not force:
-            raise BenchmarkError(f"{out_path} already holds results; choose another folder or add --force.")
+        results_file = None if out_path is None else out_path / "results.json"
+        check_out(results_file, overwrite=overwrite)
         if max_seconds <= 0 or (max_memory is not None and max_memory <= 0):
             raise BenchmarkError("--max-seconds and --max-memory must be positive.")
         if patience < 0:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 from typer import Option
 
-from sparse_mrnn.cli.common import app, err, out, report_errors
+from sparse_mrnn.cli.common import Json, app, command, err, out, print_json, report_errors
 
 if TYPE_CHECKING:
     from sparse_mrnn.benchmark.doctor import Finding
@@ -16,10 +17,14 @@ if TYPE_CHECKING:
 COLOURS = {"ok": "green", "note": "yellow", "problem": "bold red"}
 
 
-@app.command()
+@command(app, examples=(
+    "doctor",
+    "doctor --quick --json",
+))
 def doctor(
-    device: Annotated[str | None, Option(help="cpu, cuda, ...; default: CUDA if there is one.")] = None,
+    device: Annotated[str | None, Option(help="cpu, cuda, ...; default: torch's default device.")] = None,
     quick: Annotated[bool, Option("--quick", help="Versions only, nothing is computed.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Check this installation: versions, threads, GPU, optional packages, correctness and speed."""
     with report_errors():
@@ -38,6 +43,8 @@ def doctor(
             _show([speed])
             found += [*checked, speed]
         problems = sum(finding.verdict == "problem" for finding in found)
+        if as_json:
+            print_json({"problems": problems, "checks": [asdict(finding) for finding in found]})
         if problems:
             err.print(f"[bold red]{problems} of {len(found)} checks found a problem[/]")
             raise typer.Exit(1)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 from typer import Argument, Option
 
-from sparse_mrnn.cli.common import app, out, report_errors, say
+from sparse_mrnn.cli.common import Json, app, check_out, command, out, print_json, report_errors, say
 from sparse_mrnn.errors import ConnectomeError
 
 Kind = StrEnum("Kind", "table release flywire neuprint celegans flyvis matrix graphml tvb sonata")
@@ -28,12 +29,17 @@ OPTIONS_OF_KIND = {
 """Options of one kind; those of no kind are the shared ones, which celegans and tvb do not take."""
 
 
-@app.command("import")
+@command(app, "import", examples=(
+    "import table edges.csv --neurons neurons.csv --out worm",
+    "import matrix weights.npz --orientation target_source --one-region",
+    "import release data --release larva --out larva",
+))
 def import_(
     kind: Annotated[Kind, Argument(help="What the data are.", show_default=False)],
     path: Annotated[Path | None, Argument(help="File or folder.", show_default=False)] = None,
     out_path: Annotated[Path, Option("--out", help="SONATA folder to write.")] = Path("network"),
-    force: Annotated[bool, Option("--force", help="Replace an existing network.")] = False,
+    overwrite: Annotated[bool, Option("--overwrite", help="Replace an existing network.")] = False,
+    as_json: Json = False,
     regions: Annotated[str | None, Option(help="Column(s) of the regions, comma-separated.")] = None,
     one_region: Annotated[bool, Option("--one-region", help="Put all neurons into one region.")] = False,
     parent: Annotated[str | None, Option(help="Column with the parents of regions.")] = None,
@@ -56,10 +62,10 @@ def import_(
     keep: Annotated[str | None, Option(help="Columns of neurons to keep; all by default; '': none.")] = None,
     of_units: Annotated[
         list[str] | None,
-        Option(help="FIELD=COLUMN[,COLUMN...]: tau=tau_ms or positions=x,y,z, say; repeatable."),
+        Option(help="Fields of units from columns, in the form above."),
     ] = None,
     self_connections: Annotated[bool | None, Option(help="Keep connections of a neuron with itself.")] = None,
-    select: Annotated[list[str] | None, Option(help="COLUMN=VALUE[,VALUE...] to keep; repeatable.")] = None,
+    select: Annotated[list[str] | None, Option(help="Neurons to keep, in the form above.")] = None,
     keep_isolated: Annotated[bool | None, Option(help="Keep neurons without connections.")] = None,
     unknown: Annotated[str | None, Option(help="Edges with unknown neurons: error, drop or keep.")] = None,
     missing_ids: Annotated[str | None, Option(help="Rows without an id, or NA: error, drop or keep.")] = None,
@@ -95,13 +101,20 @@ def import_(
     edge_types: Annotated[Path | None, Option(help="sonata: the edge types.")] = None,
     seed: Annotated[int, Option(help="tvb: draws the synapses.")] = 0,
 ) -> None:
-    """Turn a connectome into a network that info, simulate, plot, spectrum and bench take."""
+    """Turn a connectome into a network that info, simulate, plot, spectrum and bench take.
+
+    Forms of options with several parts:
+
+      --select COLUMN=VALUE[,VALUE...]
+      --of-units FIELD=COLUMN[,COLUMN...]
+      --signs TRANSMITTER=SIGN[,TRANSMITTER=SIGN...]
+    """
     given = dict(locals())
     with report_errors():
         from sparse_mrnn import connectome, fly_vision
         from sparse_mrnn.interop.sonata import read_sonata, write_sonata
 
-        apart = ("kind", "path", "out_path", "force", "seed", "one_region")
+        apart = ("kind", "path", "out_path", "overwrite", "as_json", "seed", "one_region")
         options = {key: value for key, value in given.items() if key not in apart and value is not None}
         for key in options:
             option = f"--{key.replace('_', '-')}"
@@ -118,16 +131,17 @@ def import_(
             raise ConnectomeError(f"--one-region and --regions {problem}.")
         if kind is Kind.release and release is None:
             raise ConnectomeError(f"give --release, one of {', '.join(connectome.RELEASES)}.")
-        if out_path.exists() and not force:
-            raise ConnectomeError(f"{out_path} exists; choose another --out, or replace it with --force.")
+        check_out(out_path, overwrite=overwrite)
         room = fly_vision if kind is Kind.flyvis else connectome
         reader = read_sonata if kind is Kind.sonata else getattr(room, f"read_{kind}")
         options = _parsed(options) | ({"regions": None} if one_region else {})
         first = [] if release is None else [options.pop("release")]
         graph, report = reader(*first, *([] if path is None else [path]), **options)
-        write_sonata(graph, out_path, seed=seed, overwrite=force)
+        write_sonata(graph, out_path, seed=seed, overwrite=overwrite)
         out.print(report)
         say(f"wrote {out_path}", wrap=False)
+        if as_json:
+            print_json({**asdict(report), "out": str(out_path)})
 
 
 def _parsed(options: dict[str, Any]) -> dict[str, Any]:

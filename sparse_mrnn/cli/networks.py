@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sparse_mrnn.cli.common import with_options
-from sparse_mrnn.errors import ConfigError
+from sparse_mrnn.errors import ConfigError, UnknownNameError, suggest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -96,6 +96,9 @@ def _named(source: str, by_rows: bool) -> NamedNetwork:
 
         net = load(path, device="cpu")
         return NamedNetwork(net, net.simulation_settings())
+    if not path.exists() and path.suffix == "" and source not in EXAMPLES:
+        what = f"{source} is neither a file nor a shipped example"
+        raise UnknownNameError(f"{what}. {suggest(source, EXAMPLES, what='examples')}")
     config = load_config(example_path(source) if source in EXAMPLES and not path.exists() else source)
     return NamedNetwork(read_config(config), config.simulation or SimulationConfig())
 

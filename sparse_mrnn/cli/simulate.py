@@ -14,9 +14,22 @@ from rich.filesize import decimal
 from rich.markup import escape
 from typer import Option
 
-from sparse_mrnn.cli.common import Network, app, err, notes, out, report_errors, say, with_options
+from sparse_mrnn.cli.common import (
+    STIM_HELP,
+    Network,
+    app,
+    check_out,
+    command,
+    err,
+    notes,
+    out,
+    report_errors,
+    say,
+    time_option,
+    with_options,
+)
 from sparse_mrnn.cli.networks import NamedNetwork, load_network, stays_at_zero
-from sparse_mrnn.errors import ConfigError, DivergenceError, SimulationStopped
+from sparse_mrnn.errors import DivergenceError, SimulationStopped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,10 +40,9 @@ if TYPE_CHECKING:
     from sparse_mrnn.distributed import Ranks
     from sparse_mrnn.simulation.options import SimulationOptions
 
-STIMULUS_HELP = "REGION:AMPLITUDE[:START[:STOP]]; REGION may be a unit id, as AVAL:1:50:150."
-LESION_HELP = "REGION[:START[:STOP]]: silence a region or unit."
-CLAMP_HELP = "REGION:VALUE[:START[:STOP]]: hold the activity of a region or unit."
-GAIN_HELP = "SOURCE:TARGET:FACTOR[:START[:STOP]]: multiply the weights between two regions."
+LESION_HELP = "Silence units, in the form above; repeatable."
+CLAMP_HELP = "Hold the activity of units, in the form above; repeatable."
+GAIN_HELP = "Multiply the weights between two regions, in the form above; repeatable."
 FILE_HELP = "JSON with stimuli, interventions, record and settings, over the network's own."
 NOTHING_DRIVES = (
     "nothing drives this network: it has no stimulus, noise or tonic input and starts at 0, so it stays at "
@@ -38,20 +50,24 @@ NOTHING_DRIVES = (
 )
 
 
-@app.command()
+@command(app, examples=(
+    "simulate celegans --stim ALML:1:50:250 --out run.zarr",
+    "simulate celegans --duration 2s --lesion AVAL:500ms --unit AVAR",
+    "simulate net.json --stim @ids.txt:1:50:250 --out run.zarr --resume",
+))
 def simulate(
     config: Network,
     model: Annotated[str | None, Option(help="leaky, elman or lif (spiking units).")] = None,
-    duration: Annotated[float | None, Option(help="Simulated time, ms.")] = None,
-    dt: Annotated[float | None, Option(help="Time step, ms.")] = None,
-    tau: Annotated[float | None, Option(help="Time constant, ms.")] = None,
+    duration: Annotated[float | None, time_option("Simulated time, ms.")] = None,
+    dt: Annotated[float | None, time_option("Time step, ms.")] = None,
+    tau: Annotated[float | None, time_option("Time constant, ms.")] = None,
     activation: Annotated[str | None, Option(help="relu, tanh, sigmoid, softplus or linear.")] = None,
     spectral_radius: Annotated[float | None, Option(help="Scale the recurrent weights to it.")] = None,
     batch: Annotated[int | None, Option(help="Trials.")] = None,
     seed: Annotated[int | None, Option(help="Of synapses, weights, noise and stimuli.")] = None,
     device: Annotated[str | None, Option(help="cpu, cuda, ...; default: CUDA if there is one.")] = None,
     noise: Annotated[bool | None, Option("--noise/--no-noise", help="Add the network's noise.")] = None,
-    stim: Annotated[list[str] | None, Option(help=STIMULUS_HELP)] = None,
+    stim: Annotated[list[str] | None, Option(help=STIM_HELP)] = None,
     lesion: Annotated[list[str] | None, Option(help=LESION_HELP)] = None,
     clamp: Annotated[list[str] | None, Option(help=CLAMP_HELP)] = None,
     gain: Annotated[list[str] | None, Option(help=GAIN_HELP)] = None,
@@ -73,17 +89,17 @@ def simulate(
 ) -> None:
     """Simulate a network and record its activity.
 
-    --stim replaces the stimuli of the configuration; --lesion, --clamp and --gain its interventions. Each may
-    be repeated. Times are in ms. Started by torchrun, the network is divided among its processes.
+    --stim replaces the stimuli of the configuration; --lesion, --clamp and --gain its interventions. Started
+    by torchrun, the network is divided among its processes.
+
+    FORMS
     """
     with report_errors(), _ranks() as ranks:
         from sparse_mrnn.recording import summary
         from sparse_mrnn.simulation.options import SimulationOptions
         from sparse_mrnn.stimulus import Clamp, Gain, Lesion, Stimulus
 
-        if out_path is None and (resume or overwrite):
-            option = "resume" if resume else "overwrite"
-            raise ConfigError(f"--{option} is about a recording on disk; say which with --out.")
+        check_out(out_path, overwrite=overwrite, resume=resume, what="a recording")
         given: dict[str, Any] = dict(duration=duration, dt=dt, batch=batch, seed=seed, noise=noise)
         given |= dict(model=model, tau=tau, activation=activation, spectral_radius=spectral_radius)
         by_rows = ranks is not None and partition != "metis"  # METIS needs all synapses

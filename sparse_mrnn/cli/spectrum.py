@@ -7,18 +7,33 @@ from typing import Annotated, Any
 
 from typer import Option
 
-from sparse_mrnn.cli.common import Network, app, err, out, picture_writer, report_errors, say
+from sparse_mrnn.cli.common import (
+    Json,
+    Network,
+    app,
+    command,
+    err,
+    out,
+    picture_writer,
+    print_json,
+    report_errors,
+    say,
+)
 from sparse_mrnn.cli.networks import load_network
 
 
-@app.command()
+@command(app, examples=(
+    "spectrum celegans",
+    "spectrum net.json --k 30 --out spectrum.png",
+))
 def spectrum(
     config: Network,
     k: Annotated[int, Option("--k", help="Leading eigenvalues to find.")] = 12,
     rtol: Annotated[float, Option(help="Relative error allowed.")] = 1e-4,
     seed: Annotated[int | None, Option(help="Of the network; default: the configuration's, or 0.")] = None,
     out_path: Annotated[Path | None, Option("--out", help="Picture: .png, .svg or .pdf.")] = None,
-    max_seconds: Annotated[float | None, Option(help="Time for each search.")] = None,
+    max_seconds: Annotated[float | None, Option(help="Seconds for each search.")] = None,
+    as_json: Json = False,
 ) -> None:
     """Show the spectral radius and abscissa, the radius of each region, and the leading eigenvalues."""
     with report_errors():
@@ -43,13 +58,16 @@ def spectrum(
             radius, abscissa = (spectral_search(weights, which, **common) for which in ("LM", "LR"))
             values, _ = leading_eigenpairs(weights, min(k, layout.n), vectors=False, **common)
             disc = disc_radius(weights, layout.ptr)
-            rows = []
+            rows: list[tuple[str, str, str, str]] = []
+            alone: dict[str, Any] = {}
             for region in layout.regions:
                 try:
                     found = spectral_search(among(weights, layout.slice(region.name)), **common)
                     rows.append((region.name, f"{region.n:,}", f"{found.value:.5g}", found.method))
+                    alone[region.name] = {"radius": found.value, "method": found.method}
                 except SpectralError as error:
                     rows.append((region.name, f"{region.n:,}", "?", str(error)))
+                    alone[region.name] = {"radius": None, "method": str(error)}
         bounds = ""
         if radius.lower is not None and radius.upper is not None:
             bounds = f", between {radius.lower:.6g} and {radius.upper:.6g}"
@@ -72,3 +90,12 @@ def spectrum(
             ax = plot_spectrum(values, disc, radius.value)
             ax.set_title(f"{net.graph.name or 'network'}: {len(values)} leading eigenvalues of {layout.n:,}")
             write(ax)
+        if as_json:
+            whole = {"value": radius.value, "method": radius.method}
+            print_json({
+                "radius": {**whole, "lower": radius.lower, "upper": radius.upper},
+                "abscissa": {"value": abscissa.value, "method": abscissa.method},
+                "disc_radius": disc,
+                "regions": alone,
+                "eigenvalues": values,
+            })

@@ -84,7 +84,8 @@ def _fields(kind: type[Any], skip: str = "") -> dict[str, Any]:
     for f in dataclasses.fields(kind):
         if f.name == skip:
             continue
-        default = ... if f.default is dataclasses.MISSING else f.default
+        needed = f.default is dataclasses.MISSING or f.name in ("value", "factor")
+        default = ... if needed else f.default
         default = list(default) if isinstance(default, tuple) else default
         field = Field(default, description=texts.get(f.name), **f.metadata)
         found[f.name] = JSON_TYPES.get(f.name, _listed(hints[f.name])), field

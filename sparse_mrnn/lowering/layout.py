@@ -200,8 +200,9 @@ class UnitNames:
     def find(self, name: str | int | Mapping[str, Any], what: str = "") -> tuple[str, Int64]:
         """Find the kind ("recurrent" or "input") and the units of a region, parent, input, or unit id.
 
-        A region goes before a unit of the same name; a mapping has columns and their values, as `where` takes
-        them. ``what`` is what asks, for messages.
+        A region goes before a unit of the same name. A mapping has columns and their values, as `where` takes
+        them; so has a text such as ``"cell_type=KC,MBON,side=left"`` that is not a name. ``what`` is what
+        asks, for messages.
 
         Raises
         ------
@@ -213,6 +214,9 @@ class UnitNames:
         for kind, layout in self.layouts.items():
             if name in layout.groups:
                 return kind, layout.indices(str(name))
+        is_id = any(name_text(name) in layout.units_by_id for layout in self.layouts.values())
+        if isinstance(name, str) and "=" in name and not is_id:
+            return "recurrent", self.where(columns_of(name), what)
         kind, unit = self.unit(name, what)
         return kind, np.array([unit])
 
@@ -255,6 +259,21 @@ class UnitNames:
         looked = f"looked at {counts} and the ids of {units.n + inputs.n:,} units"
         hint = suggest(unit_id, known, what="names")
         raise UnknownNameError(f"{prefix}nothing is called {unit_id!r}; {looked}. {hint}")
+
+
+def columns_of(text: str) -> dict[str, list[str]]:
+    """Read columns and the values wanted of each, as a command line has them.
+
+    >>> columns_of("cell_type=KC,MBON,side=left")
+    {'cell_type': ['KC', 'MBON'], 'side': ['left']}
+    """
+    found: dict[str, list[str]] = {}
+    column = ""
+    for part in text.split(","):
+        before, equals, value = part.partition("=")
+        column = before.strip() if equals else column
+        found.setdefault(column, []).append((value if equals else part).strip())
+    return found
 
 
 def matching(

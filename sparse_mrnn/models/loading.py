@@ -97,7 +97,8 @@ def _settings(
     settings = {**saved, "dtype": DTYPES[saved["dtype"]]}
     if settings["backend"] == "torch_sparse" and not torch_sparse.available():
         settings["backend"] = "auto"
-    named = settings.get("activation")
+    has_one = "activation" in MODELS[settings["model"]].setting_names
+    named = settings["activation"] if has_one else None
     if isinstance(named, dict):
         if activation is None:
             name = named["function"]
@@ -134,7 +135,7 @@ def _give_synapses(net: Network) -> None:
     declared = every.columns
     if not every.in_arrays.any():
         return
-    found, _ = with_synapses(every, net.weight_matrices(), base=True)
+    found, _ = with_synapses(every, net.weight_matrices(), net.electrical, base=True)
     settings, setting, names = list(declared.settings), declared.setting.copy(), every.names
     for k in np.flatnonzero(every.in_arrays & every.has(LABELS)).tolist():
         source, target, key = names[k]

@@ -211,8 +211,20 @@ def _marks(attrs: dict[str, Any], end: float) -> tuple[Mark, ...]:
             stop = end if spec.get("stop") is None else min(float(spec["stop"]), end)
             start = float(spec.get("start") or 0.0)
             between = f"{spec.get('source') or 'all'} to {spec.get('target') or 'all'}"
-            found.append(Mark(kind, str(spec.get("region") or between), start, stop))
+            where = spec.get("region") or (_selected(spec["units"]) if spec.get("units") else between)
+            found.append(Mark(kind, str(where), start, stop))
     return tuple(mark for mark in found if mark.start < mark.stop)
+
+
+def _selected(units: Any) -> str:
+    """Units of a stimulus without a region, by columns or ids.
+
+    >>> _selected({"side": ["left"]}), _selected([5, 6, 7])
+    ('side=left', '3 units')
+    """
+    if isinstance(units, dict):
+        return ",".join(f"{column}={','.join(map(str, values))}" for column, values in units.items())
+    return str(units[0]) if len(units) == 1 else f"{len(units):,} units"
 
 
 def _json(text: Any) -> dict[str, Any]:

@@ -86,6 +86,6 @@ class Metadata:
 
 def damaged(path: Path, what: str) -> RecordingError:
     """Make the error of a recording that is not as it was written."""
-    advice = "Restore it from a copy, or make the run anew (mode='overwrite', --overwrite)."
+    advice = "Restore it from a copy, or make the run anew (mode='overwrite')."
     return RecordingError(f"the recording {path} is damaged: {what}. {advice}")
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from sparse_mrnn.errors import ConfigError
 from sparse_mrnn.lowering.random_streams import trial_noise_seeds
 from sparse_mrnn.models.delays import delay_groups, has_delays, synaptic_delays
+from sparse_mrnn.models.electrical import ElectricalSynapses
 from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.models.network_state import NetworkState
 from sparse_mrnn.models.weights import Operand, SparseWeights
@@ -72,6 +73,7 @@ class RunningNetwork(ABC):
     check_every = 1
     divided = False
     units: NDArray[np.int64] | None = None
+    electrical: ElectricalSynapses | None = None
 
     def __init__(self, stepper: Stepper, u: Tensor, matrices: Sequence[StreamingWeights]) -> None:
         self.stepper, self.u, self.matrices = stepper, u, matrices
@@ -83,6 +85,11 @@ class RunningNetwork(ABC):
             kind = matrix.weights.kind
             if self._factors.get(kind) != factors[kind]:
                 matrix.set_gains(factors[kind])
+        if self.electrical is not None and self._factors.get("electrical", {}) != factors["electrical"]:
+            by_projection = self.stepper.h.new_ones(len(self.electrical))
+            for k, factor in factors["electrical"].items():
+                by_projection[k] = factor
+            self.stepper.set_conductance(by_projection[self.electrical.of_projection()])
         self._factors = factors
 
     def own_currents(self, currents: Sequence[tuple[Units, Tensor]]) -> Sequence[tuple[Units, Tensor]]:
@@ -176,6 +183,7 @@ class Simulator(RunningNetwork):
         kind = SpikingStepper if spikes else Stepper
         stepper = kind(equation, parameters, tuple(states), h, *products, noise=noise)  # type: ignore[arg-type]
         super().__init__(stepper, u, (recurrent, inputs))
+        self.electrical = net.electrical
         self._fingerprint: dict[str, Any] | None = None
         on_cpu = h.device.type == "cpu"
         self._views = {name: s.numpy() for name, s in stepper.recorded.items()} if on_cpu else None

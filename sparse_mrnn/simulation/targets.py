@@ -17,12 +17,15 @@ from sparse_mrnn.stimulus import UnitSelection
 
 
 def find_units(
-    net: mRNNBase, chosen: UnitSelection, region: str, rng: np.random.Generator
+    net: mRNNBase, chosen: UnitSelection, region: str | None, rng: np.random.Generator
 ) -> tuple[str, NDArray[np.int64]]:
     """Find the kind ("recurrent" or "input") and the units, ascending, of a stimulus or an intervention.
 
-    A StimulusError says if the region does not have one of the units, or the fraction is less than a unit.
+    Without a region, its ``units`` may be in any. A StimulusError says if the region does not have one of the
+    units, or the fraction is less than a unit.
     """
+    if region is None:
+        return "recurrent", _without_region(net, chosen)
     kind, units = net.names.find(region, chosen.label)
     if isinstance(chosen.units, Mapping):
         units = units[np.isin(units, net.names.where(chosen.units, chosen.label))]
@@ -39,6 +42,16 @@ def find_units(
             raise StimulusError(f"{chosen.label}: {text}.")
         units = np.sort(rng.choice(units, count, replace=False))
     return kind, units
+
+
+def _without_region(net: mRNNBase, chosen: UnitSelection) -> NDArray[np.int64]:
+    """Find the units of any region by columns of their table, or by ids, which must be unambiguous."""
+    if isinstance(chosen.units, Mapping):
+        return net.names.where(chosen.units, chosen.label)
+    found = [net.names.unit(unit, chosen.label) for unit in chosen.units or ()]
+    if any(kind == "input" for kind, _ in found):
+        raise StimulusError(f"{chosen.label}: a channel of an input is among the units; name the input.")
+    return np.unique(np.array([unit for _, unit in found], dtype=np.int64))
 
 
 def recorded_units(net: mRNNBase, record: Record) -> NDArray[np.int64]:

@@ -32,8 +32,8 @@ class Lesion(Intervention, UnitSelection):
 
     Parameters
     ----------
-    region : str
-        Region, parent, one unit by its id, or input (whose channels are then 0).
+    region : str, optional
+        Region, parent, one unit by its id, units by a column, or input (whose channels are then 0).
     start, stop, units, fraction
         As for `Stimulus`.
 
@@ -44,7 +44,8 @@ class Lesion(Intervention, UnitSelection):
     """
 
     kind: ClassVar[str] = "lesion"
-    region: str
+    required: ClassVar[tuple[str, ...]] = ("region",)
+    region: str | None = None
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,8 @@ class Clamp(Intervention, UnitSelection):
 
     Parameters
     ----------
-    region : str
-        Region, parent, or one unit by its id.
+    region : str, optional
+        Region, parent, one unit by its id, or units by a column.
     value : float
         Value that the units are held at.
     variable : {"h", "x"}
@@ -69,13 +70,14 @@ class Clamp(Intervention, UnitSelection):
     """
 
     kind: ClassVar[str] = "clamp"
-    region: str
-    value: float
+    required: ClassVar[tuple[str, ...]] = ("region", "value")
+    region: str | None = None
+    value: float | None = None
     variable: str = "h"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.make_plain("value")
+        self.make_plain("value", optional=False)
         if self.variable not in ("h", "x"):
             raise InterventionError(f"{self.label}: variable is {self.variable!r}; use 'h' or 'x'.")
 
@@ -104,6 +106,7 @@ class Gain(Intervention):
     """
 
     kind: ClassVar[str] = "gain"
+    required: ClassVar[tuple[str, ...]] = ("source", "target", "factor")
     source: str
     target: str
     factor: float

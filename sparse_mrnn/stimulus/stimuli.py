@@ -20,23 +20,25 @@ class Stimulus(UnitSelection):
 
     Parameters
     ----------
-    region : str
-        Region, parent, input, or one unit by its id.
+    region : str, optional
+        Region, parent, input, one unit by its id, or units by a column of their table (``"side=left"``).
+        Default: the units of ``units``, of whatever region.
     waveform : Waveform or float
         A number is a constant current.
     start : float
         Start, ms.
     stop : float, optional
         Stop, ms. Default: the end of the run (of `Samples`: their end).
-    units : sequence of str, optional
-        Only these unit ids of the region.
+    units : sequence of str or int, or mapping, optional
+        Only these unit ids, or the units with these values of columns of their table.
     fraction : float, optional
         Only this fraction of the region's units, drawn with the run's seed.
 
     Raises
     ------
     StimulusError
-        If the window is not an interval, or units and fraction are both given.
+        If there is no waveform, neither region nor units, or both units and fraction; if the window is not an
+        interval.
 
     Examples
     --------
@@ -45,14 +47,19 @@ class Stimulus(UnitSelection):
     Sine(amplitude=0.5, frequency=4, phase=0.0, offset=0.0)
     >>> Stimulus.parse("thal:2:100:200").waveform
     Constant(amplitude=2.0)
+    >>> Stimulus(units=[720575940653971835], waveform=1.0).label
+    "stimulus on units ['720575940653971835']"
     """
 
     number: ClassVar[str | None] = "amplitude"
     preposition: ClassVar[str] = "on"
-    region: str
-    waveform: Waveform | float
+    required: ClassVar[tuple[str, ...]] = ("region", "waveform")
+    region: str | None = None
+    waveform: Waveform | float | None = None
 
     def __post_init__(self) -> None:
+        if self.waveform is None:
+            raise StimulusError(f"{self.label}: it has no waveform; give one, or a number (constant).")
         if not isinstance(self.waveform, Waveform):
             amplitude = real_number(self.waveform, f"{self.label}: amplitude", StimulusError)
             object.__setattr__(self, "waveform", Constant(float(amplitude)))

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from sparse_mrnn.checks import name_text, names_of, real_number, values_by_column
+from sparse_mrnn.checks import name_text, names_of, real_number, shown, values_by_column
 from sparse_mrnn.errors import RoundingWarning, StimulusError
+from sparse_mrnn.files.atomic import reason
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +42,8 @@ class TimeWindow:
     """Name of the number in the form of the command line, if it is not that of its field."""
     preposition: ClassVar[str] = "of"
     """Word between the class and the region in messages."""
+    required: ClassVar[tuple[str, ...]] = ()
+    """Fields that come before the times in the form of the command line."""
     start: float = 0.0
     stop: float | None = None
 
@@ -55,26 +59,39 @@ class TimeWindow:
         if self.start < 0 or (self.stop is not None and self.stop <= self.start):
             raise self.error(f"{self.label}: start {self.start} and stop {self.stop} ms are not an interval.")
 
-    def make_plain(self, *names: str) -> None:
-        """Check that fields are finite numbers (or None, if that is the default); make them Python's.
+    def make_plain(self, *names: str, optional: bool = True) -> None:
+        """Check that fields are finite numbers (or None by default, if ``optional``); make them Python's.
 
         Raises
         ------
         StimulusError
             If one is not a number.
         """
-        optional = {f.name for f in fields(self) if f.default is None}
+        may_be_none = {f.name for f in fields(self) if f.default is None and optional}
         for name in names:
             value = getattr(self, name)
-            if value is not None or name not in optional:
+            if value is not None or name not in may_be_none:
                 number = real_number(value, f"{self.label}: {name}", self.error)
                 object.__setattr__(self, name, number)
 
     @property
     def label(self) -> str:
         """Name in messages."""
-        region = getattr(self, "region", None)
-        return type(self).__name__.lower() + ("" if region is None else f" {self.preposition} {region!r}")
+        region, units = getattr(self, "region", None), getattr(self, "units", None)
+        name = type(self).__name__.lower()
+        if region is None and units is None:
+            return name
+        return f"{name} {self.preposition} {_units(units) if region is None else repr(region)}"
+
+    @classmethod
+    def form(cls) -> str:
+        """Return the form of the command line.
+
+        >>> TimeWindow.form()
+        '[:START[:STOP]]'
+        """
+        names = [cls.number if name == "waveform" else name for name in cls.required]
+        return f"{':'.join(str(name) for name in names).upper()}[:START[:STOP]]"
 
     def steps(self, dt: float, total: int) -> tuple[int, int]:
         """Return the first step, and the one after the last, in a run of ``total`` steps of ``dt`` ms.
@@ -108,24 +125,26 @@ class TimeWindow:
     def parse(cls, text: str) -> Self:
         """Read the form of the command line: names, numbers and times with colons between.
 
-        Names and numbers are the fields without a default, in their order: ``REGION:VALUE[:START[:STOP]]``
-        of a clamp, ``SOURCE:TARGET:FACTOR[:START[:STOP]]`` of a gain.
+        It is ``REGION:VALUE[:START[:STOP]]`` of a clamp, ``SOURCE:TARGET:FACTOR[:START[:STOP]]`` of a gain. A
+        region ``@FILE`` is a text file of unit ids; times may have a unit, as in 250ms or 2s.
 
         Raises
         ------
         StimulusError
             If the text has another form.
         """
-        required = [f for f in fields(cls) if f.default is MISSING]
-        names = [f.name for f in required if f.type == "str"]
-        numbers = [cls.number or f.name for f in required if f.type != "str"]
-        form = f"{cls.__name__.lower()} as {':'.join([*names, *numbers]).upper()}[:START[:STOP]]"
+        names = [f.name for f in fields(cls) if f.name in cls.required and str(f.type).startswith("str")]
+        numbers = [name for name in cls.required if name not in names]
+        form = f"{cls.__name__.lower()} as {cls.form()}"
         name, found = split_text(text, form, cls.error, numbers=(len(numbers), len(numbers) + 2))
         parts = name.split(":") if len(names) > 1 else [name]
         if len(parts) != len(names) or not all(parts):
             raise cls.error(f"{text!r}: expected a {form}, times in ms.")
-        times = dict(zip(("start", "stop"), found[len(numbers) :], strict=False))
-        return cls(*parts, *found[: len(numbers)], **times)
+        given: dict[str, Any] = dict(zip(("start", "stop"), found[len(numbers) :], strict=False))
+        given |= dict(zip(names, parts, strict=True)) | dict(zip(numbers, found, strict=False))
+        if name.startswith("@") and names == ["region"]:
+            given |= {"region": None, "units": ids_of_file(name[1:], text, cls.error)}
+        return cls(**given)
 
     def to_spec(self) -> dict[str, Any]:
         """Return the settings, as a configuration has them, without those left at their defaults."""
@@ -135,7 +154,7 @@ class TimeWindow:
 
 @dataclass(frozen=True, kw_only=True)
 class UnitSelection(TimeWindow):
-    """All units of a region, some by their ids, or a random fraction of them.
+    """All units of a region, some by their ids, or a random fraction of them; or units of any region.
 
     Parameters
     ----------
@@ -159,6 +178,8 @@ class UnitSelection(TimeWindow):
             object.__setattr__(self, "units", wanted)
         elif self.units is not None:
             object.__setattr__(self, "units", names_of(self.units, f"{self.label}: units", self.error))
+        if getattr(self, "region", "") is None and self.units is None:
+            raise self.error(f"{type(self).__name__}: give a region, or units.")
         if self.units is not None and self.fraction is not None:
             raise self.error(f"{self.label}: units and fraction exclude each other; give one.")
         if self.fraction is not None and not 0 < self.fraction <= 1:
@@ -171,6 +192,14 @@ def plain(value: Any) -> Any:
     if isinstance(value, np.generic):
         return value.item()
     return list(value) if isinstance(value, tuple) else value
+
+
+def _units(units: Any) -> str:
+    """Return units as a label names them: a mapping, or the first ids."""
+    if isinstance(units, Mapping):
+        return f"units {shown(dict(units))}"
+    ids = [units] if isinstance(units, str) else list(units)
+    return f"units {shown(ids[:2])[:-1]}{', ...' if len(ids) > 2 else ''}]"
 
 
 def split_text(
@@ -202,7 +231,7 @@ def split_text(
     found: list[float] = []
     while len(parts) > 1 and len(found) < most:
         try:
-            found.insert(0, float(parts[-1]))
+            found.insert(0, number_or_time(parts[-1]))
         except ValueError:
             break
         parts.pop()
@@ -210,3 +239,44 @@ def split_text(
     if not name or len(found) < least:
         raise error(f"{text!r}: expected a {form}, times in ms.")
     return name, found
+
+
+MILLISECONDS = {"ms": 1.0, "s": 1000.0, "min": 60_000.0}
+"""Milliseconds of each unit of time."""
+
+
+def number_or_time(text: str) -> float:
+    """Read a number, or a time with its unit, in ms.
+
+    Raises
+    ------
+    ValueError
+        If the text is neither.
+
+    Examples
+    --------
+    >>> number_or_time("0.5"), number_or_time("500ms"), number_or_time("2 s")
+    (0.5, 500.0, 2000.0)
+    """
+    stripped = text.strip()
+    for unit in sorted(MILLISECONDS, key=len, reverse=True):
+        if stripped.endswith(unit):
+            return float(stripped.removesuffix(unit)) * MILLISECONDS[unit]
+    return float(stripped)
+
+
+def ids_of_file(path: str, text: str, error: type[StimulusError]) -> list[str]:
+    """Read the unit ids of a text file, separated by commas or blanks; ``text`` is what names it.
+
+    Raises
+    ------
+    StimulusError
+        If the file cannot be read, or has no ids.
+    """
+    try:
+        found = Path(path).read_text(encoding="utf-8").replace(",", " ").split()
+    except (OSError, ValueError) as problem:
+        raise error(f"{text!r}: cannot read {path}: {reason(problem)}.") from None
+    if not found:
+        raise error(f"{text!r}: {path} has no unit ids.")
+    return found

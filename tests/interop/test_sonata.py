@@ -166,7 +166,7 @@ def test_import_then_every_command(tables):
     run("plot", "regions", net, "--out", tables / "regions.png")
     assert "exists" in run("import", "flywire", tables, "--out", net, code=1)
     choices = ("--select", "super_class=central", "--scale", "none", "--signs", "ach=-1,gaba=1")
-    run("import", "flywire", tables, "--out", net, "--force", *choices)
+    run("import", "flywire", tables, "--out", net, "--overwrite", *choices)
     graph = read_sonata(net)[0]
     assert dense(graph) == {("2", "1"): -7}
 

@@ -50,10 +50,7 @@ def dense(net, w, w_inp, delays, u, tau_m, bias, constants):
         free = left == 0
         new = rest + keep_v * (v - rest) + (1 - keep_v) * bias
         kept = torch.zeros_like(g) if net.synapse == "jump" else keep_g * g
-        if net.synapse == "jump":
-            new = new + arrived
-        else:
-            new = new + feed * g
+        new = new + (arrived if net.synapse == "jump" else feed * g)
         if net.reset_g:
             kept = torch.where(free, kept, g)
         if net.synapse != "jump":

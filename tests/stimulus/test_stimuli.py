@@ -334,3 +334,65 @@ def test_a_trial_does_not_depend_on_how_many_there_are(units):
     for n, run in runs.items():
         np.testing.assert_allclose(run, runs[9][:n], rtol=1e-12, atol=1e-12)
     assert not np.isclose(runs[9][0], runs[9][1]).all(axis=0).any()
+
+
+def of_neurons():
+    """Two regions of neurons with integer ids and a column, whose values are in both."""
+    g = sm.RegionGraph()
+    ids = [720575940653971835, 720575940653971836, 720575940653971837, 720575940653971838]
+    g.add_region("MB", 2, sign=None, unit_ids=ids[:2], unit_table={"side": ["left", "right"]})
+    g.add_region("LH", 2, sign=None, unit_ids=ids[2:], unit_table={"side": ["left", "right"]})
+    return sm.mRNN(g, "linear", dt=1, tau=10, device="cpu"), ids
+
+
+def test_units_without_a_region(tmp_path):
+    net, ids = of_neurons()
+    file = tmp_path / "ids.txt"
+    file.write_text(f"{ids[3]}\n{ids[1]}, {ids[2]}\n")
+    for one, units in (
+        (Stimulus(units=[ids[2], ids[1]], waveform=1.0), [1, 2]),
+        (Stimulus(units=[str(ids[3])], waveform=1.0), [3]),
+        (Stimulus(units={"side": "left"}, waveform=1.0), [0, 2]),
+        (Stimulus("side=right", 1.0), [1, 3]),
+        (Stimulus("side=left,right", 1.0), [0, 1, 2, 3]),
+        (Stimulus.parse(f"@{file}:1"), [1, 2, 3]),
+        (Stimulus(ids[0], 1.0), [0]),
+    ):
+        h = simulate(net, 5, stimulus=one, progress=False).h.values[0, -1]
+        assert np.flatnonzero(h).tolist() == units
+    drive = Stimulus(units=ids, waveform=1.0)
+    for one, units in ((Lesion(units=[ids[2]]), [2]), (Lesion("side=left"), [0, 2]), (Clamp(units=ids[:2], value=0), [0, 1])):
+        h = simulate(net, 5, stimulus=drive, interventions=one, progress=False).h.values[0, -1]
+        assert np.flatnonzero(h == 0).tolist() == units
+    for record, units in ((Record(units=ids[2:]), [2, 3]), (Record(regions=["side=left", "LH"]), [0, 2, 3])):
+        found = simulate(net, 5, stimulus=drive, record=record, progress=False)
+        assert found.unit_id.values.tolist() == [str(ids[k]) for k in units]
+
+
+def test_units_without_a_region_are_checked(tmp_path):
+    net, ids = of_neurons()
+    (tmp_path / "none.txt").write_text("\n")
+    for make, error, message in (
+        (lambda: Stimulus(waveform=1.0), StimulusError, "give a region, or units"),
+        (lambda: Stimulus("MB"), StimulusError, "it has no waveform"),
+        (lambda: Clamp(units=ids), InterventionError, "value is None"),
+        (lambda: Lesion(), InterventionError, "give a region, or units"),
+        (lambda: Stimulus.parse(f"@{tmp_path}/no.txt:1"), StimulusError, "cannot read .*no.txt: No such file"),
+        (lambda: Stimulus.parse(f"@{tmp_path}/none.txt:1"), StimulusError, "has no unit ids"),
+        (lambda: Stimulus.parse("a:1:2h"), StimulusError, "REGION:AMPLITUDE"),
+    ):
+        with pytest.raises(error, match=message):
+            make()
+    for stimulus, message in (
+        (Stimulus(units=[12], waveform=1.0), "nothing is called '12'"),
+        (Stimulus("side=lft", 1.0), "no unit has the side 'lft'. Did you mean 'left'"),
+        (Stimulus("syde=left", 1.0), "no column 'syde'. Did you mean 'side'"),
+    ):
+        with pytest.raises(UnknownNameError, match=message):
+            simulate(net, 5, stimulus=stimulus, progress=False)
+
+
+def test_times_may_have_units():
+    parsed = Stimulus.parse("thal:0.5:50ms:2s")
+    assert (parsed.start, parsed.stop) == (50.0, 2000.0)
+    assert Lesion.parse("a:1s").start == 1000.0

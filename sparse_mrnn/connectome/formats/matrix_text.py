@@ -213,7 +213,8 @@ def _layout(file: Path, table: list[list[str]], count: int, quoted: bool) -> Lay
         return replace(at, header=head[names:], names=names, corner=head[0] if names else "")
     numbers = [cell for cell in head[1:] if cell]
     whole = len(set(numbers)) == len(head) - 1 and all(map(_is_id, numbers))
-    if not head[0] and whole and rest and len(head) > 1:
+    same = bool(numbers) and list(map(_as_id, numbers)) == list(map(_as_id, firsts[: len(numbers)]))
+    if not head[0] and (whole or (same and not _blank_diagonal(rest))) and rest and len(head) > 1:
         if numbers == firsts[: len(numbers)] and _blank_diagonal(rest) and rows == width:
             problem = "the first line may be names or numbers: its first cell and the diagonal are blank"
             raise ConnectomeError(f"{file}: {problem}. Write 0 into blank cells, or a name into the corner.")
@@ -250,6 +251,11 @@ def _is_title(cells: Sequence[str], width: int, rows: int) -> bool:
 def _note(titles: Sequence[Sequence[str]]) -> str:
     said = " | ".join(" ".join(filter(None, cells)) for cells in titles)
     return f"the lines above the matrix were left out: {said!r:.120}" if titles else ""
+
+
+def _as_id(cell: str) -> str:
+    """Write 12.0 as 12."""
+    return re.sub(r"\.0*$", "", cell)
 
 
 def _is_id(cell: str) -> bool:
