@@ -228,13 +228,19 @@ def _deliver(  # pragma: no cover - compiled
         rows, values = row_of[begin:end], weights[begin:end]
         now = step % slots
         if len(delay_of):
-            delays = delay_of[begin:end]
-            for e in range(len(rows)):
-                late_by = np.int64(delays[e])
-                if late_by > late:
-                    slot = now + late_by
+            delays, e = delay_of[begin:end], 0
+            while e < len(rows):  # one delay after another: a time step of the ring stays in the cache
+                own = delays[e]
+                last = e + 1
+                while last < len(rows) and delays[last] == own:
+                    last += 1
+                if own > late:
+                    slot = now + np.int64(own)
                     slot = slot - slots if slot >= slots else slot
-                    ring[slot, start + np.int64(rows[e])] += values[e]
+                    to = ring[slot, start:]
+                    for k in range(e, last):
+                        to[rows[k]] += values[k]
+                e = last
         elif delay > late:
             slot = now + delay
             slot = slot - slots if slot >= slots else slot
@@ -359,12 +365,40 @@ def deliver_past(  # pragma: no cover - compiled
 # ---------------------------------------------------------------- synapses by source
 
 
+@njit(cache=True)
+def _sort_by_delay(pointers, row_of, weights, delay_of):  # pragma: no cover - compiled
+    """Sort the synapses of each column by their delay, stably."""
+    widest = 0
+    for c in range(len(pointers) - 1):
+        widest = max(widest, pointers[c + 1] - pointers[c])
+    rows, values = np.empty(widest, row_of.dtype), np.empty(widest, weights.dtype)
+    delays, place = np.empty(widest, delay_of.dtype), np.empty(2**16 + 1, np.int64)
+    for c in range(len(pointers) - 1):
+        own = slice(pointers[c], pointers[c + 1])
+        row, value, delay = row_of[own], weights[own], delay_of[own]
+        if len(row) == 0:
+            continue
+        least, most = np.int64(delay.min()), np.int64(delay.max())
+        if least == most:
+            continue
+        place[: most - least + 2] = 0
+        for e in range(len(row)):
+            rows[e], values[e], delays[e] = row[e], value[e], delay[e]
+            place[np.int64(delay[e]) - least + 1] += 1
+        for k in range(1, most - least + 2):
+            place[k] += place[k - 1]
+        for e in range(len(row)):
+            to = place[np.int64(delays[e]) - least]
+            place[np.int64(delays[e]) - least] = to + 1
+            row[to], value[to], delay[to] = rows[e], values[e], delays[e]
+
+
 @loop()
 def by_column(  # pragma: no cover - compiled
     limits, crow, col, values, perm, sign, synapse_sign, block_ptr, least, levels, level_ptr, keys,
     pointers, row_of, weights, delay_of,
 ):
-    """Bring a CSR matrix into columns, for each band of rows; a column's rows ascend.
+    """Bring a CSR matrix into columns, for each band of rows; a column's delays ascend, and rows of each.
 
     Entry e has the value of place ``perm[e]`` (e without a perm), under Dale's law with the sign of its
     column or, if there are any, ``synapse_sign[e]``; without signs as it is. ``pointers`` (bands, columns + 1) is
@@ -414,3 +448,5 @@ def by_column(  # pragma: no cover - compiled
         for c in range(columns, 0, -1):
             ptr[c] = ptr[c - 1]
         ptr[0] = begin
+        if len(delay_of):
+            _sort_by_delay(ptr, row_of, weights, delay_of)
