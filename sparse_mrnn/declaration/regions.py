@@ -55,6 +55,10 @@ class Region:
         Likewise.
     activation_gain, activation_threshold, learnable_activation_gain, learnable_activation_threshold
         Likewise.
+    threshold, v_rest, v_reset, t_ref, tau_syn
+        Of spiking units, if not the network's (`LIF`): one number or one per unit; mV and ms.
+    background_rate, background_weight
+        Poisson events into each spiking unit in a simulation: Hz and mV.
 
     Examples
     --------
@@ -115,6 +119,29 @@ class Region:
     )
     learnable_activation_threshold: bool | str = declared(
         False, Learnable("unit"), "Train the threshold: of each unit (true), or one for the region."
+    )
+    threshold: Values | None = declared(
+        None, Number(optional=True, by_unit=True, unit="mV"), "Threshold of spiking units, mV."
+    )
+    v_rest: Values | None = declared(
+        None, Number(optional=True, by_unit=True, unit="mV"), "Resting potential of spiking units, mV."
+    )
+    v_reset: Values | None = declared(
+        None, Number(optional=True, by_unit=True, unit="mV"), "Potential of spiking units after a spike, mV."
+    )
+    t_ref: Values | None = declared(
+        None, Number(0.0, optional=True, by_unit=True, unit="ms"), "Refractory time of spiking units, ms."
+    )
+    tau_syn: Values | None = declared(
+        None,
+        Number(0.0, above=True, optional=True, by_unit=True, unit="ms"),
+        "Time constant of the synaptic current of spiking units, ms.",
+    )
+    background_rate: float = declared(
+        0.0, Number(0.0, unit="Hz"), "Rate of Poisson events into each spiking unit, Hz."
+    )
+    background_weight: float = declared(
+        0.0, Number(unit="mV"), "Weight of an event of the background, mV."
     )
     unit_ids: tuple[str, ...] | None = declared(None, UnitIds(), "A name per unit.", repr=False)
     positions: NDArray[np.float64] | None = declared(

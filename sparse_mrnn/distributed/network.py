@@ -136,6 +136,8 @@ class ShardedRNN(FixedTensors):
     ) -> None:
         super().__init__()
         model = option(model, MODELS, "model", ConfigError)
+        if model == "lif":
+            raise ConfigError("model 'lif': spiking networks are not divided among processes; use simulate.")
         self.graph = config.copy() if isinstance(config, RegionGraph) else read_config(config)
         self.ranks, self.batch_first = Ranks(group), true_or_false(batch_first, "batch_first", ConfigError)
         _check_shardable(self.graph, settings)
@@ -378,6 +380,10 @@ def sharded_network(
 
 def _check_shardable(graph: RegionGraph, settings: dict[str, Any]) -> None:
     """Refuse what needs the whole network on one rank."""
+    drawn = graph.projection_columns("recurrent")
+    for k in np.flatnonzero(drawn.field("delay_std", np.float64))[:1].tolist():
+        label = projection_label(*drawn.names[k])
+        raise ConfigError(f"{label}: delays drawn for each synapse (delay_std) are not for processes.")
     if settings.get("spectral_radius") is not None:
         what = "spectral_radius needs the whole network, which no rank has"
         raise ConfigError(f"{what}; scale the initial weights by their initialisers.")
@@ -387,3 +393,6 @@ def _check_shardable(graph: RegionGraph, settings: dict[str, Any]) -> None:
         if projection.rank is not None:
             label = projection_label(projection.source, projection.target, projection.key)
             raise ConfigError(f"{label} has rank {projection.rank}: low rank is not divided among ranks yet.")
+        if projection.kind == "electrical":
+            label = projection_label(projection.source, projection.target, projection.key)
+            raise ConfigError(f"{label} is electrical: such synapses are not divided among ranks yet.")

@@ -149,6 +149,8 @@ def check_convertible(net: mRNN | ElmanmRNN) -> None:
         found.append(f"integrator {net.integrator!r}")
     if net.activation.slope_into is None:
         found.append(f"activation {net.activation.name!r}")
+    if net.electrical is not None:
+        found.append(f"electrical synapses ({projection_label(*net.electrical.names[0])})")
     for weights in net.weight_matrices():
         found += _reasons_of(weights)
     if found:

@@ -37,7 +37,7 @@ LEARNT_VALUES = (
     LearntValue("noise_log", "noise", "learnable_noise", "noise levels", "noise_level"),
     LearntValue("gain_log", "gain", "learnable_activation_gain", "activation gains", "activation_gain"),
     LearntValue(
-        "threshold", "threshold", "learnable_activation_threshold", "activation thresholds",
+        "x_threshold", "threshold", "learnable_activation_threshold", "activation thresholds",
         "activation_threshold",
     ),
 )  # fmt: skip

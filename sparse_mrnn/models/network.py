@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from sparse_mrnn.checks import option, real_number, seed_number, true_or_false, whole_number
 from sparse_mrnn.declaration.config import NetworkConfig, SimulationConfig, read_config
-from sparse_mrnn.declaration.graph import Region, RegionGraph
+from sparse_mrnn.declaration.graph import Region, RegionGraph, projection_label
 from sparse_mrnn.display import SummaryTable
 from sparse_mrnn.errors import (
     ActivationError,
@@ -44,6 +44,7 @@ from sparse_mrnn.lowering.random_streams import (
 from sparse_mrnn.models.compiled import register, run_compiled
 from sparse_mrnn.models.delays import delay_groups, has_delays, longest_delay
 from sparse_mrnn.models.devices import check_runnable, chosen_device
+from sparse_mrnn.models.electrical import ElectricalSynapses
 from sparse_mrnn.models.exports import explicit_graph, to_networkx, to_scipy, to_torch_geometric
 from sparse_mrnn.models.fixed_tensors import FixedTensors
 from sparse_mrnn.models.learnt_values import LEARNT_VALUES, UNDECLARED
@@ -75,6 +76,7 @@ from sparse_mrnn.runtime import release_unused_memory
 from sparse_mrnn.state.describe import Arrays, Description, declared, describe
 from sparse_mrnn.state.differences import declared_differences, decode, encode, first_of, structure_digest
 from sparse_mrnn.state.network_file import write_network
+from sparse_mrnn.stimulus import Stimulus
 
 __all__ = ["MemoryEstimate", "linear", "mRNNBase"]
 
@@ -180,6 +182,8 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
         "activation": _activation, "noise_level_act": _level, "noise_level_inp": _level, "backend": _backend,
         "dt": positive_time, "rec_constrained": _flag, "inp_constrained": _flag, "batch_first": _flag,
     }  # fmt: skip
+    has_states: ClassVar[bool] = False
+    """Flag: units have a state that electrical synapses can take a current from."""
     dt: float
     base_firing: Tensor
     initial_x: Tensor
@@ -243,7 +247,8 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
         self.tau_logit: nn.Parameter | None = None
         self.noise_log: nn.Parameter | None = None
         self.gain_log: nn.Parameter | None = None
-        self.threshold: nn.Parameter | None = None
+        self.x_threshold: nn.Parameter | None = None
+        self.electrical: ElectricalSynapses | None = None
         self._strict = True
         # What a forward pass asks of a tensor's values, by name: the tensor, its version, and the answer
         self._on_host: dict[str, tuple[Tensor, int, Any]] = {}
@@ -260,7 +265,7 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
             self._modules.pop("activation_module", None)
             if isinstance(self.activation.function, nn.Module):  # registered: it trains, moves and is saved
                 self.activation_module = self.activation.function.to(self.device, self.dtype)
-        if name in ("dt", "tau", "integrator") and before is not None and self.rec_finalized:
+        if name in ("dt", "tau", "tau_m", "integrator") and before is not None and self.rec_finalized:
             try:
                 self._change_times(name)
             except SparseMRNNError:
@@ -318,10 +323,19 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
         self.init = nn.Parameter(initial[first_init]) if len(first_init) else None
         self._prepare_noise_and_activation()
         self._prepare_alpha()  # before sampling: it refuses time constants that do not fit
+        electrical = self.graph.electrical_projections()
+        if len(electrical) and not self.has_states:
+            label = projection_label(*electrical.names[0])
+            what = f"{label} is electrical, and a current between states needs the leaky model, mRNN"
+            raise ConfigError(f"{what}; {type(self).__name__} keeps nothing of a state.")
         rec = self._lowered("recurrent")
         if self.spectral_radius is not None and self._draw:
             with torch.no_grad():
                 rec.scale_(self.spectral_factor(rec.matrix(), rec.pattern))
+        if len(electrical):
+            given = self.dtype, self.device
+            self.electrical = ElectricalSynapses(electrical, self.layout(), *given, draw=self._draw)
+            self._check_exchange()
         self.rec = rec
 
     def _prepare_noise_and_activation(self) -> None:
@@ -347,6 +361,9 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
             values = (getattr(region, field) for region in self.layout().regions)
             derived[key] = self._by_unit([otherwise if value is None else value for value in values])
         return cast(Tensor, derived[key])
+
+    def _check_exchange(self) -> None:
+        """Warn of conductances that are too large for the time step; a model with states does."""
 
     def allocate(self) -> None:
         """Finalise without drawing anything: there are no synapses yet; `load_state_dict` brings them."""
@@ -448,8 +465,9 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
         """
         found = {"model": self.model, **{name: _plain(getattr(self, name)) for name in self.setting_names}}
         found["dtype"] = str(self.dtype).removeprefix("torch.")
-        own = self.activation.slope_into is None
-        found["activation"] = {"function": self.activation.name} if own else self.activation.name
+        if "activation" in self.setting_names:
+            own = self.activation.slope_into is None
+            found["activation"] = {"function": self.activation.name} if own else self.activation.name
         return found
 
     def describe(self, arrays: Arrays | None = None) -> Description:
@@ -465,6 +483,8 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
         """The declaration of the network and digests of its synapses, for a state dict: JSON as bytes."""
         parts = {"rec": self.rec, "inp": self.inp}
         structure = {k: structure_digest(w.persistent_tensors()) for k, w in parts.items() if w is not None}
+        if self.electrical is not None:
+            structure["electrical"] = structure_digest(self.electrical.persistent_tensors())
         return encode({**declared(self.describe()), "structure": structure})
 
     def set_extra_state(self, state: Any) -> None:
@@ -636,7 +656,8 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
             if isinstance(part, FixedTensors):
                 names = (*part.parameter_names, *part.persistent_tensors())
                 own |= {f"{prefix}.{name}".lstrip(".") for name in names}
-        lists = ("rec.low_rank.left", "rec.low_rank.right", "inp.low_rank.left", "inp.low_rank.right")
+        factors = (f"{part}.low_rank.{side}" for part in ("rec", "inp") for side in ("left", "right"))
+        lists = ("electrical.conductances", *factors)
         for name in state:
             module, _, last = name.rpartition(".")
             of_list = module in lists and last.isdigit()
@@ -669,11 +690,13 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
         6
         """
         values = {
-            "base_firing": self.tonic_inp, "init": self.initial_condition,
+            "base_firing": self.tonic_inp, "init": self._declared_init(),
             "noise_level": self.unit_noise_level, "activation_gain": self.activation_gain,
             "activation_threshold": self.activation_threshold,
         }  # fmt: skip
-        return explicit_graph(self.graph, self.weight_matrices(), values, self.time_constants)
+        return explicit_graph(
+            self.graph, self.weight_matrices(), self.electrical, values, self.time_constants
+        )
 
     def simulation_settings(self) -> SimulationConfig:
         """The network's settings as the ``simulation`` section of a configuration.
@@ -686,7 +709,7 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
             If the activation is a function of your own.
         """
         settings = self.settings()
-        if not isinstance(settings["activation"], str):
+        if not isinstance(settings.get("activation", ""), str):
             name = self.activation.name
             what = "is a function of your own, which a configuration cannot name"
             raise ConfigError(f"activation {name!r} {what}; net.save keeps the network.")
@@ -742,7 +765,7 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
         >>> sm.mRNN(g, device="cpu").to_networkx().number_of_edges()
         9
         """
-        return to_networkx(self.graph, self.weight_matrices(), of)
+        return to_networkx(self.graph, self.weight_matrices(), self.electrical, of)
 
     def to_torch_geometric(self) -> Any:
         """The network as a ``torch_geometric.data.Data``: nodes are the units and then the input channels.
@@ -756,7 +779,7 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
         MissingExtraError
             Without torch_geometric.
         """
-        return to_torch_geometric(self.weight_matrices())
+        return to_torch_geometric(self.weight_matrices(), self.electrical)
 
     # ---------------------------------------------------------------- state and noise
 
@@ -787,8 +810,16 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
         return self.base_alpha.index_copy(0, self.alpha_units, learnt[self.alpha_of, None])
 
     @property
+    def background(self) -> tuple[Stimulus, ...]:
+        """Stimuli that belong to the network: every simulation has them."""
+        return ()
+
+    @property
     def initial_condition(self) -> Tensor:
         """Initial pre-activation of every unit, shape (units,); differentiable where it is learnt."""
+        return self._declared_init()
+
+    def _declared_init(self) -> Tensor:
         if self.rec is None:
             return self._by_unit([region.init for region in self.layout().regions])
         if self.init is None:
@@ -815,9 +846,9 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
     def activation_threshold(self) -> Tensor:
         """Threshold of every unit's activation, shape (units,), as `activation_gain`."""
         declared = self._declared("activation_threshold")
-        if self.threshold is None:
+        if self.x_threshold is None:
             return declared
-        return declared.index_copy(0, self.threshold_units, self.threshold[self.threshold_of])
+        return declared.index_copy(0, self.threshold_units, self.x_threshold[self.threshold_of])
 
     def batched_initial_condition(self, batch_size: int) -> tuple[Tensor, ...]:
         """Initial states ``(x0, h0)``, each (batch, units), with h0 = activation(x0)."""
@@ -1163,6 +1194,11 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
             if training:
                 # Gradient of each synapse, transposed values, pattern and order; gradient, Adam's moments
                 training_bytes += part.nnz * (2 * size + 3 * index) + 3 * size * learnt
+        if self.electrical is not None:
+            pairs = self.electrical.rows.numel()
+            weights += 2 * size * pairs
+            pattern += pairs * (2 * 8 + 2 * 9)  # ends of each pair; the other unit, pair and direction, twice
+            training_bytes += 4 * size * pairs if training else 0
         n = self.weights("recurrent").shape[0]
         states = 2 * size * n * batch * (steps + 1)
         if training:

@@ -32,7 +32,7 @@ COMPUTED = {
     "initial_condition": "declare init, or write net.init where it is learnt",
     "unit_noise_level": "declare noise_level, or write net.noise_log, its logarithm, where it is learnt",
     "activation_gain": "declare it, or write net.gain_log, its logarithm, where it is learnt",
-    "activation_threshold": "declare it, or write net.threshold where it is learnt",
+    "activation_threshold": "declare it, or write net.x_threshold where it is learnt",
     "W_rec": WRITE_VALUES.format("rec"),
     "W_inp": WRITE_VALUES.format("inp"),
 }

@@ -131,6 +131,7 @@ class SparseWeights(FixedTensors):
         # Of the projections in declared order, and the numbers there of those in the order of the values:
         declared = blocks.blocks
         self._names, self._declared_delays = declared.names, declared.field("delay", np.float64)
+        self._declared_delay_stds = declared.field("delay_std", np.float64)
         self._declared_signs = declared.own_signs()
         self._extents, self._gains_of = blocks.extents(), blocks.gains.of_block
         self._order = np.arange(len(declared))
@@ -224,6 +225,11 @@ class SparseWeights(FixedTensors):
     def delay_times(self) -> NDArray[np.float64]:
         """`delays` as an array, NaN for None."""
         return self._declared_delays[self._order]
+
+    @property
+    def delay_stds(self) -> NDArray[np.float64]:
+        """Standard deviation of the delays of each projection, ms, in the order of ``values``."""
+        return self._declared_delay_stds[self._order]
 
     @property
     def trainable_projections(self) -> int:

@@ -88,7 +88,7 @@ def test_gradients_of_noise_levels_gains_and_thresholds(model, by, options):
     """Against differences, with the same noise each time."""
     one = {} if by == "unit" else {"noise_level": 0.3, "activation_gain": 1.3, "activation_threshold": 0.2}
     net = make(model=model, activation=torch.sin if by == "unit" else "tanh", **dict.fromkeys(LEARNT, by), **one)
-    names = ["noise_log", "gain_log", "threshold"]
+    names = ["noise_log", "gain_log", "x_threshold"]
     assert [getattr(net, name).numel() for name in names] == [N if by == "unit" else 1] * 3
     start = torch.randn(2, N + 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     u = torch.zeros(2, 4, 0, dtype=torch.float64)
@@ -125,7 +125,7 @@ def test_gradients_of_noise_levels_gains_and_thresholds(model, by, options):
 
 def test_learnt_noise_is_that_of_the_declared_level():
     fixed, learnt = make(), make(**LEARNT)
-    assert (fixed.noise_log, fixed.threshold) == (None, None)
+    assert (fixed.noise_log, fixed.x_threshold) == (None, None)
     torch.testing.assert_close(learnt.unit_noise_level[2:], torch.tensor(VALUES["noise_level"], dtype=torch.float64))
     u = torch.zeros(3, 5, 0, dtype=torch.float64)
     found = []
@@ -199,7 +199,7 @@ def test_what_cannot_be():
         regress_weights(net, Recorded(h, net.unit_ids, 10.0))
 
 
-@pytest.mark.parametrize("change", ["gain_log", "threshold", "noise_log", "declared"])
+@pytest.mark.parametrize("change", ["gain_log", "x_threshold", "noise_log", "declared"])
 def test_a_run_is_not_resumed_with_other_values(tmp_path, change):
     out = tmp_path / "run.zarr"
     net = make(**LEARNT)
@@ -209,5 +209,5 @@ def test_a_run_is_not_resumed_with_other_values(tmp_path, change):
     else:
         with torch.no_grad():
             getattr(net, change)[0] += 0.1
-    with pytest.raises(ResumeError, match={"noise_log": "unit noise", "threshold": "activation threshold"}.get(change, "activation gain")):
+    with pytest.raises(ResumeError, match={"noise_log": "unit noise", "x_threshold": "activation threshold"}.get(change, "activation gain")):
         simulate(net, 100, noise=True, seed=1, out=out, mode="resume")
