@@ -96,7 +96,7 @@ class GuardedSettings(nn.Module):
 
     def _may_have(self, name: str, value: Any) -> bool:
         """True if an attribute is torch's, private, there already, or unlike every setting."""
-        registered = isinstance(value, nn.Module | nn.Parameter) or name in self.setting_names
+        registered = isinstance(value, nn.Module | nn.Parameter) or name in (*self.setting_names, *LEARNT)
         if registered or name.startswith("_") or name in vars(self) or name in SET_ONCE:
             return True
         if not type(self).__module__.startswith("sparse_mrnn."):

@@ -201,7 +201,7 @@ def test_symmetric_electrical_synapses_stay_symmetric(n, density, keep):
     rng = np.random.default_rng(0)
     upper = np.triu((rng.random((n, n)) < density) * rng.random((n, n)), 1)
     w = upper + upper.T
-    g = RegionGraph()
+    g = sm.RegionGraph()
     g.add_region("a", n)
     g.add_projection("a", "a", weights=w, kind="electrical")
     chemical = (rng.random((n, n)) < 0.3) * (1.0 - np.eye(n))
