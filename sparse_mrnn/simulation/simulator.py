@@ -22,6 +22,7 @@ from sparse_mrnn.models.weights import Operand, SparseWeights
 from sparse_mrnn.ops import kernels
 from sparse_mrnn.ops.delays import StreamingProduct
 from sparse_mrnn.ops.noise import StreamingNoise
+from sparse_mrnn.ops.products import CsrOperator
 from sparse_mrnn.ops.spiking import SpikeDelivery, SpikingStep, SpikingStepper
 from sparse_mrnn.ops.step import Units
 from sparse_mrnn.ops.stream import HeldStates, Stepper
@@ -44,12 +45,15 @@ class StreamingWeights:
     @torch.no_grad()
     def set_gains(self, factors: dict[int, float]) -> None:
         """Use these factors of projections, by number, from now on."""
-        gain = None
+        weights, gain = self.weights, None
         if factors:
-            gain = self.weights.all_values().new_ones(len(self.weights.all_projections))
+            gain = weights.all_values().new_ones(len(weights.all_projections))
             for projection, factor in factors.items():
                 gain[projection] = factor
-        self.product.set_values(self.weights.stored_values(self.operand, gain=gain).detach())
+        if isinstance(self.product, SpikeDelivery):
+            self.product.set_weights(*weights.signed_values(gain=gain))
+        else:
+            self.product.set_values(weights.stored_values(self.operand, gain=gain).detach())
 
 
 def spikes_pay(net: mRNNBase) -> bool:
@@ -195,8 +199,9 @@ class Simulator(RunningNetwork):
 
     def _spikes(self, h: Tensor) -> StreamingWeights:
         weights = self.net.weights("recurrent")
-        product = SpikeDelivery(weights.pattern, weights.perm, synaptic_delays(weights, self.net.dt), h)
-        return StreamingWeights(weights, weights.operand("csr"), product)
+        product = SpikeDelivery(weights.pattern, synaptic_delays(weights, self.net.dt), h)
+        operand = Operand(CsrOperator(weights.pattern), weights.perm)  # which needs no gradients
+        return StreamingWeights(weights, operand, product)
 
     def network_state(self) -> NetworkState:
         stepper = self.stepper
