@@ -176,7 +176,7 @@ def work(name: str, data: str) -> None:
         else:
             if step is None:
                 step, _ = make(data, EXTENT, torch.float32, name != "per synapse")
-            step()  # after the others' turns, caches are cold and threads asleep, which they are not in a loop
+            step()  # after the others' turns caches are cold and threads asleep, unlike in a loop
             start = time.perf_counter()
             step()
             answer = {"seconds": time.perf_counter() - start}

@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     )
     from sparse_mrnn.models.elman import ElmanmRNN
     from sparse_mrnn.models.leaky import mRNN
+    from sparse_mrnn.models.lif import LIF
     from sparse_mrnn.models.loading import from_config, load
     from sparse_mrnn.models.network import mRNNBase
     from sparse_mrnn.models.network_state import NetworkState
@@ -76,14 +77,55 @@ if TYPE_CHECKING:
 __version__ = "0.2.0"
 
 __all__ = [
-    "AllToAll", "BalancedEI", "Bernoulli", "Clamp", "ConnectionRule", "Constant",
-    "Default", "DistanceDependent", "ElmanmRNN", "Explicit", "FixedFanIn", "FixedFanOut", "FixedNumber",
-    "Gain", "Gamma", "Initializer", "Lesion", "LogNormal", "NetworkConfig", "NetworkState", "Normal",
-    "OneToOne", "Projection", "Record", "Region", "RegionGraph", "SpectralResult", "Stimulus", "Uniform",
-    "XavierNormal", "differentiable_spectral_radius", "from_config", "leading_eigenpairs", "linear",
-    "load", "load_checkpoint", "load_config", "mRNN", "mRNNBase", "open_recording",
-    "read_config", "save_checkpoint", "simulate", "spectral_abscissa", "spectral_radius",
-    "spectral_search", "to_config", "write_config",
+    "LIF",
+    "AllToAll",
+    "BalancedEI",
+    "Bernoulli",
+    "Clamp",
+    "ConnectionRule",
+    "Constant",
+    "Default",
+    "DistanceDependent",
+    "ElmanmRNN",
+    "Explicit",
+    "FixedFanIn",
+    "FixedFanOut",
+    "FixedNumber",
+    "Gain",
+    "Gamma",
+    "Initializer",
+    "Lesion",
+    "LogNormal",
+    "NetworkConfig",
+    "NetworkState",
+    "Normal",
+    "OneToOne",
+    "Projection",
+    "Record",
+    "Region",
+    "RegionGraph",
+    "SpectralResult",
+    "Stimulus",
+    "Uniform",
+    "XavierNormal",
+    "differentiable_spectral_radius",
+    "from_config",
+    "leading_eigenpairs",
+    "linear",
+    "load",
+    "load_checkpoint",
+    "load_config",
+    "mRNN",
+    "mRNNBase",
+    "open_recording",
+    "read_config",
+    "save_checkpoint",
+    "simulate",
+    "spectral_abscissa",
+    "spectral_radius",
+    "spectral_search",
+    "to_config",
+    "write_config",
 ]
 
 if not TYPE_CHECKING:  # a type checker would take any name for one of the package

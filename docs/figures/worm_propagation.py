@@ -3,10 +3,11 @@
     pip install wormneuroatlas
     python docs/figures/worm_propagation.py
 
-One neuron is stimulated, the others are seen to respond or not; the connectome predicts the steady state of a
-small current into it. Gap junctions are electrical synapses with the conductances of the shipped network. Five
-minutes of one core; draws worm_propagation.png and prints the tables of docs/how_to/recordings.md. The atlas is read from the installed package (GPL-3), which is not
-imported: it would ask a server for its version.
+One neuron is stimulated, the others are seen to respond or not; the connectome predicts the steady state of
+a small current into it. Gap junctions are electrical synapses with the conductances of the shipped network.
+Five minutes of one core; draws worm_propagation.png and prints the tables of docs/how_to/recordings.md. The
+atlas is read from the installed package (GPL-3), which is not imported: it would ask a server for its
+version.
 """
 
 import importlib.util

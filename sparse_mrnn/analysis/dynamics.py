@@ -100,17 +100,12 @@ class Dynamics:
         held[units] = False
         sent = self.matrix @ (self.activity(state) * held[:, None])
         pattern, entries = self.pattern.submatrix(units, units)
-        parts = []
-        for start, stop, activation in self.segments.parts:
-            first, last = torch.searchsorted(units, torch.tensor([start, stop], device=units.device)).tolist()
-            if last > first:
-                parts.append((first, last, activation))
         return replace(
             self,
             pattern=pattern,
             values=self.values[entries],
             drive=(self.drive + sent)[units],
-            equation=self.equation.with_activation(ActivationSegments(tuple(parts))),
+            equation=self.equation.with_activation(self.segments.among(units)),
             parameters={name: p[units] for name, p in self.parameters.items()},
             tau=self.tau[units],
             units=self.units[units],

@@ -33,8 +33,7 @@ if TYPE_CHECKING:
 
     from sparse_mrnn.analysis import Modes
     from sparse_mrnn.analysis.result import Result
-    from sparse_mrnn.models.elman import ElmanmRNN
-    from sparse_mrnn.models.leaky import mRNN
+    from sparse_mrnn.models.network import mRNNBase
 
 analyze = typer.Typer(no_args_is_help=True, help="Fixed points, modes, flow, chaos, lesions, currents.")
 app.add_typer(analyze, name="analyze")
@@ -64,7 +63,10 @@ class Setting:
         self.write: Callable[[Any], None] | None = None if out_path is None else picture_writer(out_path)
         self.named: NamedNetwork = load_network(config, seed=seed)
         self.seed = self.named.settings.seed or 0
-        self.net: mRNN | ElmanmRNN = self.named.build("cpu", seed=self.seed)
+        net = self.named.build("cpu", seed=self.seed)
+        if net.equation.spiking:
+            raise ConfigError(f"{config}: analyses are of networks of rates, and this one has spikes.")
+        self.net: mRNNBase = net
 
     def constant(self, texts: list[str] | None) -> dict[str, Any]:
         """Return constant inputs and currents, as the functions of the analysis take them."""
@@ -180,7 +182,7 @@ def linearize(
         setting.finish(modes, modes.plot, as_json=as_json)
 
 
-def _initial(net: mRNN | ElmanmRNN) -> Any:
+def _initial(net: mRNNBase) -> Any:
     """Return the state a run starts from: x, or h of an Elman net."""
     from sparse_mrnn.models.elman import ElmanmRNN
 

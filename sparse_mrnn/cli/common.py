@@ -222,7 +222,7 @@ def with_options(model: Model, options: dict[str, Any], names: dict[str, str] | 
 
     given = {name: value for name, value in options.items() if value is not None}
     try:
-        return type(model).model_validate({**model.model_dump(), **given})
+        return type(model).model_validate({**model.model_dump(exclude_unset=True), **given})
     except ValidationError as error:
         problem = error.errors()[0]
         field = str(problem["loc"][0])

@@ -14,8 +14,7 @@ if TYPE_CHECKING:
 
     from sparse_mrnn.declaration.config import SimulationConfig
     from sparse_mrnn.declaration.graph import RegionGraph
-    from sparse_mrnn.models.elman import ElmanmRNN
-    from sparse_mrnn.models.leaky import mRNN
+    from sparse_mrnn.models.loading import Network
     from sparse_mrnn.models.network import mRNNBase
     from sparse_mrnn.stimulus import Intervention, Stimulus
 
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 class NamedNetwork:
     """A network that a user named, or its declaration, and its settings, over which the user's are laid."""
 
-    def __init__(self, network: RegionGraph | mRNN | ElmanmRNN, settings: SimulationConfig) -> None:
+    def __init__(self, network: RegionGraph | Network, settings: SimulationConfig) -> None:
         self.network, self.settings = network, settings
 
     @cached_property
@@ -33,7 +32,7 @@ class NamedNetwork:
 
         return self.network if isinstance(self.network, RegionGraph) else self.network.to_graph()
 
-    def build(self, device: str | None = None, **changes: Any) -> mRNN | ElmanmRNN:
+    def build(self, device: str | None = None, **changes: Any) -> Network:
         """Build the network, with some settings changed.
 
         A saved network is itself, to the last bit, unless a setting it was saved with has changed; then it is
@@ -71,6 +70,8 @@ def load_network(
         found.settings = found.settings.model_copy(update=given)
     if found.settings.model == "elman" and options.get("tau") is not None:
         raise ConfigError("--tau: an Elman network has no time constant; its step takes --dt.")
+    if found.settings.model == "lif" and options.get("tau") is not None:
+        raise ConfigError("--tau: a spiking network has tau_m; set it in the simulation section.")
     found.settings = with_options(found.settings, options, {"spectral_radius": "spectral-radius"})
     return found
 
@@ -102,7 +103,7 @@ def _named(source: str, by_rows: bool) -> NamedNetwork:
     return NamedNetwork(read_config(config), config.simulation or SimulationConfig())
 
 
-def recorded_network(run: Path, source: str | None) -> mRNN | ElmanmRNN:
+def recorded_network(run: Path, source: str | None) -> Network:
     """Find the network that a recording is of, and check that its weights are those of the recorded run.
 
     It is the one that a user names, or made anew from the configuration that the recording carries.

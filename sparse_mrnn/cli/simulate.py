@@ -57,6 +57,7 @@ NOTHING_DRIVES = (
 ))
 def simulate(
     config: Network,
+    model: Annotated[str | None, Option(help="leaky, elman or lif (spiking units).")] = None,
     duration: Annotated[float | None, time_option("Simulated time, ms.")] = None,
     dt: Annotated[float | None, time_option("Time step, ms.")] = None,
     tau: Annotated[float | None, time_option("Time constant, ms.")] = None,
@@ -75,7 +76,7 @@ def simulate(
     overwrite: Annotated[bool, Option("--overwrite", help="Replace an existing recording.")] = False,
     resume: Annotated[bool, Option("--resume", help="Go on with the run in --out, or begin it.")] = False,
     yes: Annotated[bool, Option("--yes", help="Begin even if the recording may not fit.")] = False,
-    what: Annotated[list[str] | None, Option(help="Record units, mean or variance; repeatable.")] = None,
+    what: Annotated[list[str] | None, Option(help="units, mean, variance or spikes; repeatable.")] = None,
     variable: Annotated[list[str] | None, Option(help="Record h (activity) or x (state).")] = None,
     region: Annotated[list[str] | None, Option(help="Record only this region; repeatable.")] = None,
     unit: Annotated[list[str] | None, Option(help="Record only this unit id; repeatable.")] = None,
@@ -100,7 +101,7 @@ def simulate(
 
         check_out(out_path, overwrite=overwrite, resume=resume, what="a recording")
         given: dict[str, Any] = dict(duration=duration, dt=dt, batch=batch, seed=seed, noise=noise)
-        given |= dict(tau=tau, activation=activation, spectral_radius=spectral_radius)
+        given |= dict(model=model, tau=tau, activation=activation, spectral_radius=spectral_radius)
         by_rows = ranks is not None and partition != "metis"  # METIS needs all synapses
         named = load_network(config, simulation, by_rows=by_rows, **given)
         settings = named.settings

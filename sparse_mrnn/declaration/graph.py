@@ -29,6 +29,7 @@ from sparse_mrnn.declaration.projections import (
     Projection,
     ProjectionKey,
     check_conductances,
+    check_drawn_delays,
     check_electrical,
     check_low_rank,
     kept,
@@ -139,6 +140,18 @@ class RegionGraph(nx.MultiDiGraph):
         tau_bounds: tuple[float | None, float | None] | None = None,
         activation: str | None = None,
         noise_level: float | ArrayLike | None = None,
+        learnable_noise: bool | str = False,
+        activation_gain: float | ArrayLike | None = None,
+        activation_threshold: float | ArrayLike | None = None,
+        learnable_activation_gain: bool | str = False,
+        learnable_activation_threshold: bool | str = False,
+        threshold: float | ArrayLike | None = None,
+        v_rest: float | ArrayLike | None = None,
+        v_reset: float | ArrayLike | None = None,
+        t_ref: float | ArrayLike | None = None,
+        tau_syn: float | ArrayLike | None = None,
+        background_rate: float = 0.0,
+        background_weight: float = 0.0,
         unit_ids: Iterable[str] | None = None,
         positions: ArrayLike | None = None,
         unit_table: Mapping[str, Any] | None = None,
@@ -175,6 +188,18 @@ class RegionGraph(nx.MultiDiGraph):
             Activation, if it is not the network's; names are matched without case.
         noise_level : float or array, shape (n,), optional
             Noise of the units, if it is not the network's ``noise_level_act``.
+        learnable_noise : bool, "unit" or "region"
+            Train the noise level, which stays above 0: one for each unit (True), or one for the region.
+        activation_gain, activation_threshold : float or array, shape (n,), optional
+            The activity is f(gain (x - threshold)), f being the activation. Default: 1 and 0.
+        learnable_activation_gain, learnable_activation_threshold : bool, "unit" or "region"
+            Train the gain, which stays above 0, or the threshold: of each unit (True), or of the region.
+        threshold, v_rest, v_reset : float or array, shape (n,), optional
+            Of spiking units (`LIF`), mV, if not the network's.
+        t_ref, tau_syn : float or array, shape (n,), optional
+            Of spiking units: refractory time and time constant of the synaptic current, ms.
+        background_rate, background_weight : float
+            Poisson events into each spiking unit in a simulation: Hz, and mV added by each.
         unit_ids : list of str, optional
             A unique name per unit.
         positions : array, shape (n, dimensions), optional
@@ -267,6 +292,7 @@ class RegionGraph(nx.MultiDiGraph):
         trainable: bool = True,
         self_connections: bool = True,
         delay: float | None = None,
+        delay_std: float = 0.0,
         share: str | Any = None,
         gain: float = 1.0,
         bounds: tuple[float | None, float | None] | None = None,
@@ -303,6 +329,10 @@ class RegionGraph(nx.MultiDiGraph):
         delay : float, optional
             Conduction delay, ms: activity arrives so much later, at least one time step. Default:
             one time step.
+        delay_std : float
+            Standard deviation of delays, ms, one drawn for each synapse from a normal distribution around
+            ``delay``, rounded to time steps, and drawn again while that is below one. What is drawn follows
+            from the names of the projection and the numbers of both units, whatever the seed.
         share : {"projection", "source", "target"}, name or labels, optional
             Weights are fixed base values (``weights``, or what the initialiser draws) times learnt gains: one
             for the projection, one per source or target unit, one for all projections that give the same
@@ -352,8 +382,10 @@ class RegionGraph(nx.MultiDiGraph):
         if len(given) > 1:
             raise GraphError(f"{label}: {' and '.join(given)} exclude each other; give one.")
         plain = {"sign": sign, "trainable": trainable, "self_connections": self_connections}
-        plain |= {"delay": delay, "rank": rank, "kind": kind, "rectifies": rectifies, **more}
+        plain |= {"delay": delay, "delay_std": delay_std, "rank": rank, **more}
+        plain |= {"kind": kind, "rectifies": rectifies}
         settings = checked(PROJECTION_FIELDS, label, plain)
+        check_drawn_delays(label, settings, src["kind"])
         check_electrical(label, settings, self.region(source), self.region(target))
         electrical = settings["kind"] == "electrical"
         if electrical and (weights is None or share is not None or initializer is not None):
@@ -408,7 +440,7 @@ class RegionGraph(nx.MultiDiGraph):
     def add_projections(
         self, weights: Any, *, key: str = "default", sign: str = "inherit", trainable: bool = True,
         share: str | None = None, gain: float = 1.0, bounds: tuple[float | None, float | None] | None = None,
-        delay: float | None = None, kind: str = "chemical", rectifies: bool = False,
+        delay: float | None = None, delay_std: float = 0.0, kind: str = "chemical", rectifies: bool = False,
     ) -> None:
         """Add explicit synapses between all recurrent units: a projection for each pair of regions with any.
 
@@ -418,7 +450,7 @@ class RegionGraph(nx.MultiDiGraph):
         ----------
         weights : array or scipy sparse array, shape (units, units)
             Entry (i, j) is from unit j to unit i, in unit order: region after region.
-        key, sign, trainable, share, gain, bounds, delay, kind, rectifies
+        key, sign, trainable, share, gain, bounds, delay, delay_std, kind, rectifies
             Of every projection, as in `add_projection`; so are the errors. Labels are for `add_projection`
             only. Conductances of electrical synapses that do not rectify are a symmetric matrix; the
             projection of two regions goes from the one declared first.
@@ -426,8 +458,10 @@ class RegionGraph(nx.MultiDiGraph):
         self._check_open()
         regions, label = self.regions(), f"projections (key {key!r})"
         ptr = np.cumsum([0, *(region.n for region in regions)])
-        given = {"sign": sign, "trainable": trainable, "delay": delay, "kind": kind, "rectifies": rectifies}
+        given = {"sign": sign, "trainable": trainable, "delay": delay, "delay_std": delay_std}
+        given |= {"kind": kind, "rectifies": rectifies}
         settings = checked(PROJECTION_FIELDS, label, {**given, "rank": None})
+        check_drawn_delays(label, settings, "recurrent")
         for region in regions[:1]:
             check_electrical(label, settings, region, region)
         electrical = settings["kind"] == "electrical"

@@ -39,7 +39,7 @@ class Projection:
         Draws the synapses, unless they are explicit.
     synapses : scipy.sparse.csr_array, SynapseBlock, StoredBlock or None
         Explicit weights, shape (target units, source units).
-    initializer, share, sign, trainable, self_connections, delay, rank, kind, rectifies
+    initializer, share, sign, trainable, self_connections, delay, delay_std, rank, kind, rectifies
         As `RegionGraph.add_projection` takes them.
 
     Examples
@@ -66,6 +66,11 @@ class Projection:
         None,
         Number(0.0, above=True, optional=True, unit="ms"),
         "Conduction delay, ms; null for one time step.",
+    )
+    delay_std: float = declared(
+        0.0,
+        Number(0.0, unit="ms"),
+        "Standard deviation of the delays of single synapses, ms, which are drawn normally around delay.",
     )
     rank: int | None = declared(None, Whole(), "W = U V^T of this rank, without synapses.")
     kind: str = declared("chemical", Choice(KINDS), "Chemical or electrical synapses.")
@@ -136,6 +141,22 @@ def source_signs(sign: str, source: Region) -> NDArray[np.int8]:
     if sign == "inherit":
         return source.unit_signs
     return np.full(source.n, PROJECTION_SIGNS[sign], dtype=np.int8)
+
+
+def check_drawn_delays(label: str, settings: Mapping[str, Any], kind: str) -> None:
+    """Refuse delays drawn for single synapses where there is nothing to draw them around, or for.
+
+    Raises
+    ------
+    GraphError
+    """
+    if not settings["delay_std"]:
+        return
+    if settings["delay"] is None:
+        raise GraphError(f"{label}: delay_std is given without delay; give their mean as delay.")
+    if settings["rank"] is not None or kind == "input":
+        what = "an input" if kind == "input" else "a low-rank projection, which has no synapses"
+        raise GraphError(f"{label}: delays are not drawn for synapses of {what}; leave out delay_std.")
 
 
 def check_low_rank(label: str, settings: Mapping[str, Any], shape: tuple[int, int], signed: bool) -> None:

@@ -165,7 +165,7 @@ else:
 class SimulationConfig(Strict):
     """Settings of a network, and defaults of `sparse-mrnn simulate`."""
 
-    model: Literal["leaky", "elman"] = "leaky"
+    model: Literal["leaky", "elman", "lif"] = "leaky"
     duration: float = Field(default=1000.0, description="ms", gt=0)
     dt: float = Field(default=10.0, description="ms", gt=0)
     tau: float = Field(default=100.0, description="ms", gt=0)
@@ -188,6 +188,20 @@ class SimulationConfig(Strict):
     spectral_radius: PositiveFloat | dict[str, PositiveFloat] | None = Field(
         default=None, description="Of the recurrent weights; or, by region or parent, of those within it."
     )
+    tau_m: PositiveFloat = Field(default=20.0, description="Of spiking units, ms; their dt is 0.1 ms.")
+    tau_syn: PositiveFloat = Field(default=5.0, description="Of spiking units, ms.")
+    v_rest: float = Field(default=-52.0, description="Of spiking units, mV.")
+    threshold: float = Field(default=-45.0, description="Of spiking units, mV.")
+    v_reset: float = Field(default=-52.0, description="Of spiking units, mV.")
+    t_ref: float = Field(default=2.2, ge=0, description="Refractory time of spiking units, ms.")
+    synapse: Literal["exponential", "jump"] = Field(
+        default="exponential", description="What a spike adds to: a current, or the membrane potential."
+    )
+    reset_g: bool = Field(default=False, description="A spike sets the synaptic current to 0.")
+    surrogate: Literal["fast_sigmoid", "arctan", "gaussian"] = Field(
+        default="fast_sigmoid", description="Derivative of a spike in training."
+    )
+    surrogate_slope: PositiveFloat = Field(default=1.0, description="1 / mV.")
     stimulus: list[StimulusConfig] = []
     interventions: list[InterventionConfig] = []
     record: RecordConfig = RecordConfig()

@@ -25,12 +25,14 @@ from sparse_mrnn.distributed.shard import Shard
 from sparse_mrnn.errors import ConfigError, DistributedError, ShapeError
 from sparse_mrnn.lowering.layout import Layout
 from sparse_mrnn.models.fixed_tensors import FixedTensors
+from sparse_mrnn.models.learnt_values import LEARNT_VALUES
 from sparse_mrnn.models.loading import MODELS, arguments_of
 from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.models.prepare import ForwardCall, Start
 from sparse_mrnn.state.describe import MAY_DIFFER, synapse_digests
 
-FORWARD_PARAMETERS = ("own.gains", "inputs.gains", "units.bias", "units.tau_logit")
+OF_UNITS = tuple(f"units.{value.parameter}" for value in LEARNT_VALUES if value.index != "init")
+FORWARD_PARAMETERS = ("own.gains", "inputs.gains", *OF_UNITS)
 """Parameters of a forward pass that ranks may have in common."""
 
 
@@ -134,6 +136,8 @@ class ShardedRNN(FixedTensors):
     ) -> None:
         super().__init__()
         model = option(model, MODELS, "model", ConfigError)
+        if model == "lif":
+            raise ConfigError("model 'lif': spiking networks are not divided among processes; use simulate.")
         self.graph = config.copy() if isinstance(config, RegionGraph) else read_config(config)
         self.ranks, self.batch_first = Ranks(group), true_or_false(batch_first, "batch_first", ConfigError)
         _check_shardable(self.graph, settings)
@@ -186,6 +190,7 @@ class ShardedRNN(FixedTensors):
         """Digests of what the dynamics depend on, alike for any number of ranks; every rank calls it."""
         shard, own, net = self.shard, torch.from_numpy(self.own_units), self.units
         units = [net.tonic_inp, net.initial_condition, net.unit_alpha()[:, 0]]
+        units += [net.activation_gain, net.activation_threshold, net.unit_noise_level]
         sums = [
             synapse_sum(shard.own, own, own),
             synapse_sum(shard.cut, own, torch.from_numpy(shard.halo_units)),
@@ -231,8 +236,11 @@ class ShardedRNN(FixedTensors):
     def _initial(self, batch: int) -> tuple[Tensor, ...]:
         parameters: dict[str, Tensor] = {}
         anchor = None
-        if torch.is_grad_enabled() and any(r.learnable_init == "region" for r in self.layout.regions):
-            parameters, _, anchor = self._replicated(["units.init"], self.units.initial_condition[:0])
+        used = [value for value in LEARNT_VALUES if value.index in ("init", "gain", "threshold")]
+        by_region = (r.learnt_by(value.field) == "region" for r in self.layout.regions for value in used)
+        if torch.is_grad_enabled() and any(by_region):
+            names = [f"units.{value.parameter}" for value in used]
+            parameters, _, anchor = self._replicated(names, self.units.initial_condition[:0])
         found: tuple[Tensor, ...] = self._call(self.shard.initial, parameters, batch, anchor)
         return found
 
@@ -372,6 +380,10 @@ def sharded_network(
 
 def _check_shardable(graph: RegionGraph, settings: dict[str, Any]) -> None:
     """Refuse what needs the whole network on one rank."""
+    drawn = graph.projection_columns("recurrent")
+    for k in np.flatnonzero(drawn.field("delay_std", np.float64))[:1].tolist():
+        label = projection_label(*drawn.names[k])
+        raise ConfigError(f"{label}: delays drawn for each synapse (delay_std) are not for processes.")
     if settings.get("spectral_radius") is not None:
         what = "spectral_radius needs the whole network, which no rank has"
         raise ConfigError(f"{what}; scale the initial weights by their initialisers.")

@@ -29,7 +29,6 @@ from sparse_mrnn.interop.mrnntorch_config import (
 from sparse_mrnn.lowering.layout import Layout
 from sparse_mrnn.models.elman import ElmanmRNN
 from sparse_mrnn.models.leaky import mRNN
-from sparse_mrnn.models.loading import MODELS
 from sparse_mrnn.models.synapse_table import ProjectionKey
 from sparse_mrnn.models.weights import check_dense
 
@@ -93,7 +92,8 @@ def from_mrnntorch(
     (2, [[0.0, -0.5], [-0.30000001192092896, 0.0]])
     """
     sparsity = meaning_of(sparsity)
-    model_class = MODELS[option(model, MODELS, "model", ConversionError)]
+    rates: dict[str, type[mRNN | ElmanmRNN]] = {"leaky": mRNN, "elman": ElmanmRNN}
+    model_class = rates[option(model, rates, "model", ConversionError)]
     matrices = _matrices(state, prefix)
     if config is None:
         declared = _one_region(matrices, options)

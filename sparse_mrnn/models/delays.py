@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from collections.abc import Callable, Sequence
 
@@ -14,8 +15,9 @@ from sparse_mrnn.declaration.graph import projection_label
 from sparse_mrnn.errors import ConfigError, RoundingWarning
 from sparse_mrnn.models.synapse_table import ProjectionKey
 from sparse_mrnn.models.weights import Operand, SparseWeights
-from sparse_mrnn.ops.delays import DelayGroup
+from sparse_mrnn.ops.delays import DelayGroup, SynapticDelays
 from sparse_mrnn.ops.pattern import Pattern
+from sparse_mrnn.ops.philox import Levels
 from sparse_mrnn.ops.products import CsrOperator, LowRankBlock, LowRankSum, Operator
 from sparse_mrnn.ops.torch_modes import ordinary_tensors
 
@@ -43,6 +45,28 @@ def delay_steps(
     return steps.astype(np.int64)
 
 
+def synaptic_delays(weights: SparseWeights, dt: float) -> SynapticDelays:
+    """Delay of every synapse, kept until the projections change."""
+    key = ("synaptic delays", dt)
+    if key not in weights.derived:
+        stds, means = weights.delay_stds, weights.delay_times
+        steps = _mean_steps(weights, dt)[: len(stds)]
+        levels = [
+            Levels.normal(mean / dt, std / dt) if std else Levels(int(step), np.empty(0, np.uint32))
+            for mean, std, step in zip(means, stds, steps, strict=True)
+        ]
+        drawn = [name if std else None for name, std in zip(weights.projections, stds, strict=True)]
+        keys = np.array([(0, 0) if name is None else _key(name) for name in drawn], np.uint32).reshape(-1, 2)
+        weights.derived[key] = SynapticDelays(weights.ptr.cpu().numpy(), tuple(levels), keys)
+    found: SynapticDelays = weights.derived[key]
+    return found
+
+
+def _key(name: ProjectionKey) -> NDArray[np.uint32]:
+    """Key of the delays that a projection draws."""
+    return np.frombuffer(hashlib.sha256("\0".join(name).encode()).digest()[:8], np.dtype("<u4"))
+
+
 def has_delays(weights: SparseWeights, dt: float) -> bool:
     """Tell if some projection takes more than one time step."""
     return longest_delay(weights, dt) > 1
@@ -52,16 +76,40 @@ def longest_delay(weights: SparseWeights, dt: float) -> int:
     """Time steps of the longest delay; 1 without any."""
     key = ("longest delay", dt)
     if key not in weights.derived:
-        weights.derived[key] = int(steps_of(weights, dt).max(initial=1))
+        longest = int(_mean_steps(weights, dt).max(initial=1))
+        drawn = synaptic_delays(weights, dt).longest if weights.delay_stds.any() else 1
+        weights.derived[key] = max(longest, drawn)
     return int(weights.derived[key])
 
 
 def steps_of(weights: SparseWeights, dt: float) -> NDArray[np.int64]:
-    """`delay_steps` of a weight matrix, those of low rank last, kept until its projections change."""
+    """`delay_steps` of a weight matrix, those of low rank last, kept until its projections change.
+
+    Raises
+    ------
+    ConfigError
+        If a projection draws a delay for each synapse: what asks here has one for each projection.
+    """
+    refuse_drawn_delays(weights)
+    return _mean_steps(weights, dt)
+
+
+def refuse_drawn_delays(weights: SparseWeights) -> None:
+    """Raise a ConfigError if a projection draws a delay for each synapse."""
+    for k in np.flatnonzero(weights.delay_stds)[:1].tolist():
+        label = projection_label(*weights.projections[k])
+        what = "delays drawn for each synapse (delay_std) are for simulating and training"
+        raise ConfigError(f"{label}: {what}; set delay_std=0 for this.")
+
+
+def _mean_steps(weights: SparseWeights, dt: float) -> NDArray[np.int64]:
     key = ("delay steps", dt)
     if key not in weights.derived:
         low_rank = () if weights.low_rank is None else weights.low_rank.delays
-        delays = np.concatenate([weights.delay_times, np.array(low_rank, dtype=np.float64)])
+        times = weights.delay_times
+        mean = np.maximum(np.rint(times / dt), 1) * dt  # drawn delays are rounded, not their mean
+        times = np.where((weights.delay_stds > 0) & (times >= dt), mean, times)
+        delays = np.concatenate([times, np.array(low_rank, dtype=np.float64)])
         weights.derived[key] = delay_steps(delays, dt, lambda k: weights.all_projections[k])
     steps: NDArray[np.int64] = weights.derived[key]
     return steps
@@ -75,10 +123,9 @@ def delay_groups(weights: SparseWeights, dt: float, operator: Operator) -> tuple
     """
     if not has_delays(weights, dt):
         return (DelayGroup(1, operator),)
-    steps = steps_of(weights, dt)
     key = ("delay groups", dt)
     if key not in weights.derived:
-        weights.derived[key] = _grouped(weights, steps)
+        weights.derived[key] = _grouped(weights, dt)
     groups: tuple[DelayGroup, ...] = weights.derived[key]
     return groups
 
@@ -131,15 +178,26 @@ def _input_copies(weights: SparseWeights, steps: NDArray[np.int64]) -> tuple[lis
 
 
 @ordinary_tensors()
-def _grouped(weights: SparseWeights, steps: NDArray[np.int64]) -> tuple[DelayGroup, ...]:
+def _grouped(weights: SparseWeights, dt: float) -> tuple[DelayGroup, ...]:
+    steps = _mean_steps(weights, dt)
     device, layout, names = weights.col.device, weights.sources, weights.projection_names
-    delay_of_entry = torch.from_numpy(steps).to(device).index_select(0, weights.projection_of_entry())
+    block = weights.projection_of_entry()
+    delay_of_entry = torch.from_numpy(steps).to(device).index_select(0, block)
+    reach = [(steps[k], steps[k]) for k in range(len(steps))]  # delays of each projection
+    if weights.delay_stds.any():
+        delays = synaptic_delays(weights, dt)
+        where = (block, weights.pattern.row, weights.col)
+        drawn = delays.steps(*(tensor.cpu().numpy() for tensor in where))
+        delay_of_entry = torch.from_numpy(drawn).to(device)
+        reach[: len(delays.levels)] = [(each.least, each.most) for each in delays.levels]
+    least, most = np.array(reach, dtype=np.int64).reshape(-1, 2).T
+    distinct = np.unique(np.concatenate([delay_of_entry.cpu().numpy(), steps]))  # also without synapses
     low_rank = () if weights.low_rank is None else weights.low_rank.blocks
     low_rank_ptr = weights.nnz + np.cumsum([0, *(sum(block.sizes) for block in low_rank)])
     groups = []
-    for delay in np.unique(steps).tolist():
+    for delay in distinct.tolist():
         entries = torch.nonzero(delay_of_entry == delay)[:, 0]
-        here = np.flatnonzero(steps == delay)
+        here = np.flatnonzero((least <= delay) & (delay <= most))
         own = {names.regions[k] for k in np.unique(names.source[here[here < len(names)]]).tolist()}
         own |= {weights.all_projections[k][0] for k in here[here >= len(names)].tolist()}
         regions = sorted(layout.index[source] for source in own)

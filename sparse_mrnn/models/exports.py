@@ -17,8 +17,10 @@ from sparse_mrnn.declaration.connectivity import IntArray
 from sparse_mrnn.declaration.explicit_synapses import SynapseArrays
 from sparse_mrnn.declaration.graph import RegionGraph, projection_label
 from sparse_mrnn.declaration.projection_columns import ProjectionColumns, Projections
+from sparse_mrnn.declaration.regions import LEARNT_FROM
 from sparse_mrnn.errors import ConfigError, ConversionError, MissingExtraError, suggest
 from sparse_mrnn.lowering.layout import Layout
+from sparse_mrnn.models.delays import refuse_drawn_delays
 from sparse_mrnn.models.electrical import ElectricalSynapses, refuse_electrical
 from sparse_mrnn.models.weights import SparseWeights
 from sparse_mrnn.ops.pattern import to_scipy as matrix_to_scipy
@@ -31,15 +33,16 @@ Matrices = tuple[SparseWeights, SparseWeights]
 
 
 def explicit_graph(
-    declared: RegionGraph, matrices: Matrices, electrical: ElectricalSynapses | None, tonic_inp: Tensor,
-    initial_x: Tensor, tau: Mapping[str, Any],
+    declared: RegionGraph, matrices: Matrices, electrical: ElectricalSynapses | None,
+    values: Mapping[str, Tensor], tau: Mapping[str, Any],
 ) -> RegionGraph:
-    """`mRNNBase.to_graph`, from a network's graph, weights, conductances, tonic input, initial state and time
+    """`mRNNBase.to_graph`, from a network's graph, weights, conductances, values of its units and time
     constants."""
     refuse_low_rank(matrices, "to_graph")
     graph = RegionGraph()
     graph.graph.update(declared.graph)
-    tonic, initial = (t.detach().cpu().double().numpy() for t in (tonic_inp, initial_x))
+    arrays = {name: tensor.detach().cpu().double().numpy() for name, tensor in values.items()}
+    learnt = {start: field for field, start in LEARNT_FROM.items()}
     layout = matrices[0].targets
     for name in declared:
         region = declared.region(name)
@@ -47,7 +50,11 @@ def explicit_graph(
             graph.set_region(region)
             continue
         units = layout.slice(name)
-        now: dict[str, Any] = {"base_firing": _uniform(tonic[units]), "init": _uniform(initial[units])}
+        now: dict[str, Any] = {
+            name: _uniform(array[units])
+            for name, array in arrays.items()
+            if name in ("base_firing", "init") or getattr(region, learnt[name])
+        }
         if region.learnable_tau:
             least, largest = region.tau_bounds or (None, None)
             now["tau"] = np.clip(tau[name], least or 0.0, largest or np.inf)  # rounding may leave them
@@ -223,6 +230,7 @@ def _of_units(name: str, matrices: Matrices) -> nx.MultiDiGraph:
             for k, where in enumerate([] if r.positions is None else r.positions.tolist()):
                 graph.nodes[names[kind][first + k]].update(zip("xyz", where, strict=False))
     for weights in matrices:
+        refuse_drawn_delays(weights)
         delays = dict(zip(weights.projections, weights.delays, strict=True))
         more = {name: {} if delay is None else {"delay": delay} for name, delay in delays.items()}
         graph.add_edges_from(

@@ -6,7 +6,7 @@ import math
 import os
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, ClassVar, overload
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -16,10 +16,11 @@ from torch import Tensor
 from sparse_mrnn.checks import option
 from sparse_mrnn.declaration.config import NetworkConfig
 from sparse_mrnn.declaration.graph import Region, RegionGraph
-from sparse_mrnn.errors import ConfigError, StepSizeWarning, UnknownNameError, suggest
+from sparse_mrnn.errors import ConfigError, StepSizeWarning
 from sparse_mrnn.models.network import mRNNBase, positive_time
 from sparse_mrnn.models.network_state import NetworkState
 from sparse_mrnn.models.prepare import Start
+from sparse_mrnn.models.time_constants import TimeConstants
 from sparse_mrnn.ops.activations import ActivationSegments, linear
 from sparse_mrnn.ops.fused_leaky import LeakyAdjoint, LeakySequence, LeakyStream
 from sparse_mrnn.ops.step import CONDUCTANCE, Adjoint, Advance, Parameters, States, Step
@@ -101,7 +102,7 @@ def _integrator(integrator: Any, name: str) -> str:
     return option(integrator, INTEGRATORS, name, ConfigError)
 
 
-class mRNN(mRNNBase):  # noqa: N801
+class mRNN(TimeConstants):  # noqa: N801
     """Leaky multi-regional RNN with a pre-activation state x and an activation h.
 
         x[t+1] = x[t] + alpha (-x[t] + W_rec h[t] + W_inp u[t] + b + noise + stim[t])
@@ -209,88 +210,18 @@ class mRNN(mRNNBase):  # noqa: N801
                 f"region {region.name!r}: learnable_tau needs dt < tau, and dt = {self.dt:g} ms, "
                 f"tau = {shortest:g} ms; use a smaller dt or integrator='exponential_euler'."
             )
-        return self._alpha_of(tau)
-
-    def _alpha_bounds(self, regions: Sequence[Region]) -> tuple[Tensor, Tensor]:
-        low, high = super()._alpha_bounds(regions)
-        for k, region in enumerate(regions):
-            least, largest = region.tau_bounds or (None, None)
-            if least is not None and (least > self.dt or self.integrator != "euler"):
-                high[k] = self._alpha_of(least)
-            if largest is not None:
-                low[k] = self._alpha_of(largest)
-        return low, high
-
-    @property
-    def time_constants(self) -> dict[str, float | NDArray[np.float64]]:
-        """Time constant of each region in ms, as it is now; an array if it is one for each unit.
-
-        Rounded to the digits that are sure: 6 in float32, 12 in float64.
-        """
-        alpha = self.unit_alpha().detach().cpu().double().expand(self.layout().n, 1)[:, 0].numpy()
-        tau = self.dt / alpha if self.integrator == "euler" else -self.dt / np.log1p(-alpha)
-        digits = 6 if self.dtype == torch.float32 else 12
-        found: dict[str, float | NDArray[np.float64]] = {}
-        for region, start in zip(self.layout().regions, self.layout().ptr.tolist(), strict=False):
-            by_unit = region.learnt_by("learnable_tau") == "unit" or isinstance(region.tau, np.ndarray)
-            own = tau[start : start + (region.n if by_unit else 1)].tolist()
-            own = [float(f"{t:.{digits}g}") for t in own]
-            found[region.name] = np.array(own) if by_unit else own[0]
+        found: float | NDArray[np.float64] = self._alpha_of(tau)
         return found
 
-    @torch.no_grad()
-    def set_time_constants(self, tau: Mapping[str, float]) -> None:
-        """Set the trained time constant of regions, ms.
-
-        Parameters
-        ----------
-        tau : mapping of region to float
-
-        Raises
-        ------
-        UnknownNameError
-            If a region does not exist.
-        ConfigError
-            If its time constant is not trained, or the value is not within its bounds or, for Euler steps,
-            not above ``dt``.
-
-        Examples
-        --------
-        >>> import sparse_mrnn as sm
-        >>> g = sm.RegionGraph(); g.add_region("a", 2, learnable_tau=True)
-        >>> net = sm.mRNN(g, dt=10, tau=50, device="cpu")
-        >>> net.set_time_constants({"a": 20.0})
-        >>> net.time_constants
-        {'a': 20.0}
-        """
-        if unknown := [name for name in tau if name not in self.hid_regions]:
-            hint = suggest(unknown[0], self.hid_regions, what="regions")
-            raise UnknownNameError(f"unknown region {unknown[0]!r}. {hint}")
-        logit = None if self.tau_logit is None else self.tau_logit.clone()
-        for name, value in tau.items():
-            own = torch.nonzero(self.alpha_region == self.hid_regions.index(name))[:, 0]
-            if logit is None or not len(own):
-                raise ConfigError(f"region {name!r}: tau is not trained; declare learnable_tau.")
-            positive_time(value, f"region {name!r}: tau")
-            low, high = self.alpha_low[own].double(), self.alpha_high[own].double()
-            share = (self._alpha_of(value) - low) / (high - low)
-            if not ((share > 0) & (share < 1)).all():
-                problem = f"tau = {value:g} ms is not above dt = {self.dt:g} ms, or not within its bounds"
-                raise ConfigError(f"region {name!r}: {problem}.")
-            logit[own] = (torch.log1p(-share) - torch.log(share)).to(logit.dtype)
-        if self.tau_logit is not None and logit is not None:
-            self.tau_logit.copy_(logit)
-
-    @overload
-    def _alpha_of(self, tau: float) -> float: ...
-
-    @overload
-    def _alpha_of(self, tau: NDArray[np.float64]) -> NDArray[np.float64]: ...
-
     def _alpha_of(self, tau: Any) -> Any:
-        if self.integrator == "euler":
-            return self.dt / tau
-        return -(np.expm1 if isinstance(tau, np.ndarray) else math.expm1)(-self.dt / tau)
+        return self.dt / tau if self.integrator == "euler" else super()._alpha_of(tau)
+
+    def _tau_of(self, alpha: NDArray[np.float64]) -> NDArray[np.float64]:
+        return self.dt / alpha if self.integrator == "euler" else super()._tau_of(alpha)
+
+    @property
+    def _least_tau(self) -> float:
+        return self.dt if self.integrator == "euler" else 0.0
 
     def _check_exchange(self) -> None:
         """Warn of conductances that make the states of neighbours overshoot each other."""
@@ -310,7 +241,7 @@ class mRNN(mRNNBase):  # noqa: N801
 
     @property
     def _net_alpha(self) -> float:
-        return self._alpha_of(self.tau)
+        return float(self._alpha_of(self.tau))
 
     @property
     def equation(self) -> LeakyStep:
@@ -324,12 +255,6 @@ class mRNN(mRNNBase):  # noqa: N801
         """alpha, the tonic input unless it is 0 everywhere, and conductances, as `LeakyStep` takes them."""
         found = {"alpha": self.unit_alpha(), **super().step_parameters()}
         return found if self.electrical is None else {**found, CONDUCTANCE: self.electrical.values()}
-
-    def unit_time_constants(self) -> Tensor:
-        """Time constant of each unit in ms, shape (units, 1), float64."""
-        found = self.time_constants
-        each = [np.broadcast_to(found[region.name], region.n) for region in self.layout().regions]
-        return torch.from_numpy(np.concatenate(each)).to(self.device)[:, None]
 
     def forward(
         self,

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from sparse_mrnn.models.devices import chosen_device
 from sparse_mrnn.models.elman import ElmanmRNN
 from sparse_mrnn.models.exports import with_synapses
 from sparse_mrnn.models.leaky import mRNN
+from sparse_mrnn.models.lif import LIF
 from sparse_mrnn.models.state_checks import check_state
 from sparse_mrnn.ops.products import torch_sparse
 from sparse_mrnn.ops.torch_modes import ordinary_tensors
@@ -27,7 +28,8 @@ from sparse_mrnn.state.checkpoint import damaged_if_malformed
 from sparse_mrnn.state.describe import LABELS
 from sparse_mrnn.state.network_file import EXTRA_STATE, SavedNetwork, read_network
 
-MODELS: dict[str, type[mRNN] | type[ElmanmRNN]] = {model.model: model for model in (mRNN, ElmanmRNN)}
+Network: TypeAlias = mRNN | ElmanmRNN | LIF
+MODELS: dict[str, type[Network]] = {model.model: model for model in (mRNN, ElmanmRNN, LIF)}
 """Networks by the name that a file and a configuration have for them."""
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 COMMON = (
@@ -43,7 +45,7 @@ def load(
     device: str | torch.device | None = None,
     dtype: torch.dtype | None = None,
     activation: Callable[[Tensor], Tensor] | None = None,
-) -> mRNN | ElmanmRNN:
+) -> Network:
     """Load a network that ``net.save(path)`` wrote. Nothing in the file is executed.
 
     Parameters
@@ -59,7 +61,7 @@ def load(
 
     Returns
     -------
-    mRNN or ElmanmRNN
+    mRNN, ElmanmRNN or LIF
         Its noise begins at the seed, as that of a new network; a backend that is not installed is "auto".
 
     Raises
@@ -95,7 +97,8 @@ def _settings(
     settings = {**saved, "dtype": DTYPES[saved["dtype"]]}
     if settings["backend"] == "torch_sparse" and not torch_sparse.available():
         settings["backend"] = "auto"
-    named = settings["activation"]
+    has_one = "activation" in MODELS[settings["model"]].setting_names
+    named = settings["activation"] if has_one else None
     if isinstance(named, dict):
         if activation is None:
             name = named["function"]
@@ -105,11 +108,12 @@ def _settings(
             )
         settings["activation"] = activation
     elif activation is not None:
-        raise SavedFileError(f"{path}: the activation of this network is {named!r}; leave activation= out.")
+        what = "this network has no activation" if named is None else f"its activation is {named!r}"
+        raise SavedFileError(f"{path}: {what}; leave activation= out.")
     return settings
 
 
-def _network(saved: SavedNetwork, settings: dict[str, Any]) -> mRNN | ElmanmRNN:
+def _network(saved: SavedNetwork, settings: dict[str, Any]) -> Network:
     """Build the network, on the CPU. The state is checked here, once."""
     model = MODELS[settings.pop("model")]
     net = model(saved.graph, config_finalize=False, device="cpu", **settings)
@@ -125,7 +129,7 @@ def _network(saved: SavedNetwork, settings: dict[str, Any]) -> mRNN | ElmanmRNN:
     return net
 
 
-def _give_synapses(net: mRNN | ElmanmRNN) -> None:
+def _give_synapses(net: Network) -> None:
     """Give the explicit projections of the network's graph the synapses of its state."""
     every = net.graph.projection_columns()
     declared = every.columns
@@ -145,7 +149,7 @@ def _give_synapses(net: mRNN | ElmanmRNN) -> None:
 
 def from_config(
     source: str | os.PathLike[str] | dict[str, Any] | NetworkConfig, device: str | None = None
-) -> mRNN | ElmanmRNN:
+) -> Network:
     """Make the network of a configuration, with its ``simulation`` section: `to_config` reversed.
 
     ``mRNN(config)``, as in mRNNTorch, takes the graph alone; its settings are its arguments.
@@ -159,7 +163,7 @@ def from_config(
 
     Returns
     -------
-    mRNN or ElmanmRNN
+    mRNN, ElmanmRNN or LIF
 
     Raises
     ------
@@ -179,7 +183,7 @@ def from_config(
 
 def build_network(
     graph: RegionGraph, settings: SimulationConfig, device: str | None = None
-) -> mRNN | ElmanmRNN:
+) -> Network:
     """Make the network of a graph with the settings of a configuration's ``simulation`` section.
 
     Parameters
@@ -191,7 +195,7 @@ def build_network(
 
     Returns
     -------
-    mRNN or ElmanmRNN
+    mRNN, ElmanmRNN or LIF
 
     Examples
     --------
@@ -199,12 +203,15 @@ def build_network(
     >>> build_network(g, SimulationConfig(model="elman"), "cpu").hid_regions
     ['a']
     """
-    model = ElmanmRNN if settings.model == "elman" else mRNN
-    return model(graph, device=device, **arguments_of(settings))
+    return MODELS[settings.model](graph, device=device, **arguments_of(settings))
 
 
 def arguments_of(settings: SimulationConfig) -> dict[str, Any]:
     """Keyword arguments of a network's class that a ``simulation`` section has."""
+    if settings.model == "lif":  # its defaults, such as that of dt, are its own
+        given = (name for name in LIF.setting_names if name in settings.model_fields_set)
+        own = {name: getattr(settings, name) for name in given}
+        return {**own, "dtype": DTYPES[settings.dtype]}
     found: dict[str, Any] = {name: getattr(settings, name) for name in COMMON}
     if settings.model == "leaky":
         found |= {"tau": settings.tau, "integrator": settings.integrator}

@@ -47,6 +47,7 @@ from sparse_mrnn.models.devices import check_runnable, chosen_device
 from sparse_mrnn.models.electrical import ElectricalSynapses
 from sparse_mrnn.models.exports import explicit_graph, to_networkx, to_scipy, to_torch_geometric
 from sparse_mrnn.models.fixed_tensors import FixedTensors
+from sparse_mrnn.models.learnt_values import LEARNT_VALUES, UNDECLARED
 from sparse_mrnn.models.low_rank import LowRankProjections
 from sparse_mrnn.models.mrnntorch_names import MRNNTorchNames
 from sparse_mrnn.models.network_state import NetworkState
@@ -61,6 +62,7 @@ from sparse_mrnn.ops.activations import (
     custom_activation,
     get_activation,
     linear,
+    with_values,
 )
 from sparse_mrnn.ops.delays import DelayedProduct, DelayGroup
 from sparse_mrnn.ops.noise import Noise
@@ -74,6 +76,7 @@ from sparse_mrnn.runtime import release_unused_memory
 from sparse_mrnn.state.describe import Arrays, Description, declared, describe
 from sparse_mrnn.state.differences import declared_differences, decode, encode, first_of, structure_digest
 from sparse_mrnn.state.network_file import write_network
+from sparse_mrnn.stimulus import Stimulus
 
 __all__ = ["MemoryEstimate", "linear", "mRNNBase"]
 
@@ -167,7 +170,7 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
     (['a'], (3, 3))
     """
 
-    parameter_names = ("bias", "init", "tau_logit")
+    parameter_names = tuple(value.parameter for value in LEARNT_VALUES)
     model: ClassVar[str] = "none"
     """The name of the model in files and configurations."""
     setting_names: ClassVar[tuple[str, ...]] = (
@@ -196,6 +199,12 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
     alpha_units: Tensor
     alpha_of: Tensor
     alpha_region: Tensor
+    noise_units: Tensor
+    noise_of: Tensor
+    gain_units: Tensor
+    gain_of: Tensor
+    threshold_units: Tensor
+    threshold_of: Tensor
 
     def __init__(
         self,
@@ -236,6 +245,9 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
         self.bias: nn.Parameter | None = None
         self.init: nn.Parameter | None = None
         self.tau_logit: nn.Parameter | None = None
+        self.noise_log: nn.Parameter | None = None
+        self.gain_log: nn.Parameter | None = None
+        self.x_threshold: nn.Parameter | None = None
         self.electrical: ElectricalSynapses | None = None
         self._strict = True
         # What a forward pass asks of a tensor's values, by name: the tensor, its version, and the answer
@@ -253,7 +265,7 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
             self._modules.pop("activation_module", None)
             if isinstance(self.activation.function, nn.Module):  # registered: it trains, moves and is saved
                 self.activation_module = self.activation.function.to(self.device, self.dtype)
-        if name in ("dt", "tau", "integrator") and before is not None and self.rec_finalized:
+        if name in ("dt", "tau", "tau_m", "integrator") and before is not None and self.rec_finalized:
             try:
                 self._change_times(name)
             except SparseMRNNError:
@@ -309,6 +321,7 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
         first_bias, first_init = self._learnt("bias"), self._learnt("init")
         self.bias = nn.Parameter(tonic[first_bias]) if len(first_bias) else None
         self.init = nn.Parameter(initial[first_init]) if len(first_init) else None
+        self._prepare_noise_and_activation()
         self._prepare_alpha()  # before sampling: it refuses time constants that do not fit
         electrical = self.graph.electrical_projections()
         if len(electrical) and not self.has_states:
@@ -324,6 +337,30 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
             self.electrical = ElectricalSynapses(electrical, self.layout(), *given, draw=self._draw)
             self._check_exchange()
         self.rec = rec
+
+    def _prepare_noise_and_activation(self) -> None:
+        """Register parameters for what is trained of noise levels, gains and thresholds."""
+        for region in self.layout().regions:
+            level = self.noise_level_act if region.noise_level is None else region.noise_level
+            if region.learnable_noise and not np.all(np.asarray(level) > 0):
+                problem = "learnable_noise needs noise levels above 0, of which the logarithm is learnt"
+                raise ConfigError(f"region {region.name!r}: {problem}; give noise_level.")
+        for value in LEARNT_VALUES:
+            if value.declare in UNDECLARED and len(first := self._learnt(value.index, value.field)):
+                start = self._declared(value.declare)[first]
+                is_log = value.parameter.endswith("_log")
+                setattr(self, value.parameter, nn.Parameter(start.log() if is_log else start))
+
+    def _declared(self, field: str) -> Tensor:
+        """Noise levels, gains or thresholds as declared, shape (units,); made once, as they are copied."""
+        usual = UNDECLARED[field]
+        otherwise = self.noise_level_act if usual is None else usual
+        derived: dict[Any, Any] = {} if self.rec is None else self.rec.derived
+        key = "declared", field, otherwise
+        if key not in derived:
+            values = (getattr(region, field) for region in self.layout().regions)
+            derived[key] = self._by_unit([otherwise if value is None else value for value in values])
+        return cast(Tensor, derived[key])
 
     def _check_exchange(self) -> None:
         """Warn of conductances that are too large for the time step; a model with states does."""
@@ -428,8 +465,9 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
         """
         found = {"model": self.model, **{name: _plain(getattr(self, name)) for name in self.setting_names}}
         found["dtype"] = str(self.dtype).removeprefix("torch.")
-        own = self.activation.slope_into is None
-        found["activation"] = {"function": self.activation.name} if own else self.activation.name
+        if "activation" in self.setting_names:
+            own = self.activation.slope_into is None
+            found["activation"] = {"function": self.activation.name} if own else self.activation.name
         return found
 
     def describe(self, arrays: Arrays | None = None) -> Description:
@@ -651,10 +689,14 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
         >>> next(sm.mRNN(g, device="cpu").to_graph().projections()).weights.nnz
         6
         """
+        values = {
+            "base_firing": self.tonic_inp, "init": self._declared_init(),
+            "noise_level": self.unit_noise_level, "activation_gain": self.activation_gain,
+            "activation_threshold": self.activation_threshold,
+        }  # fmt: skip
         return explicit_graph(
-            self.graph, self.weight_matrices(), self.electrical, self.tonic_inp, self.initial_condition,
-            self.time_constants,
-        )  # fmt: skip
+            self.graph, self.weight_matrices(), self.electrical, values, self.time_constants
+        )
 
     def simulation_settings(self) -> SimulationConfig:
         """The network's settings as the ``simulation`` section of a configuration.
@@ -667,7 +709,7 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
             If the activation is a function of your own.
         """
         settings = self.settings()
-        if not isinstance(settings["activation"], str):
+        if not isinstance(settings.get("activation", ""), str):
             name = self.activation.name
             what = "is a function of your own, which a configuration cannot name"
             raise ConfigError(f"activation {name!r} {what}; net.save keeps the network.")
@@ -768,13 +810,45 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
         return self.base_alpha.index_copy(0, self.alpha_units, learnt[self.alpha_of, None])
 
     @property
+    def background(self) -> tuple[Stimulus, ...]:
+        """Stimuli that belong to the network: every simulation has them."""
+        return ()
+
+    @property
     def initial_condition(self) -> Tensor:
         """Initial pre-activation of every unit, shape (units,); differentiable where it is learnt."""
+        return self._declared_init()
+
+    def _declared_init(self) -> Tensor:
         if self.rec is None:
             return self._by_unit([region.init for region in self.layout().regions])
         if self.init is None:
             return self.initial_x
         return self.initial_x.index_copy(0, self.init_units, self.init[self.init_of])
+
+    @property
+    def unit_noise_level(self) -> Tensor:
+        """Noise level of every unit, shape (units,); differentiable where it is learnt."""
+        declared = self._declared("noise_level")
+        if self.noise_log is None:
+            return declared
+        return declared.index_copy(0, self.noise_units, self.noise_log.exp()[self.noise_of])
+
+    @property
+    def activation_gain(self) -> Tensor:
+        """Gain g of every unit's f(g (x - threshold)), shape (units,); differentiable where it is learnt."""
+        declared = self._declared("activation_gain")
+        if self.gain_log is None:
+            return declared
+        return declared.index_copy(0, self.gain_units, self.gain_log.exp()[self.gain_of])
+
+    @property
+    def activation_threshold(self) -> Tensor:
+        """Threshold of every unit's activation, shape (units,), as `activation_gain`."""
+        declared = self._declared("activation_threshold")
+        if self.x_threshold is None:
+            return declared
+        return declared.index_copy(0, self.threshold_units, self.x_threshold[self.threshold_of])
 
     def batched_initial_condition(self, batch_size: int) -> tuple[Tensor, ...]:
         """Initial states ``(x0, h0)``, each (batch, units), with h0 = activation(x0)."""
@@ -795,16 +869,22 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
     @property
     def activation_segments(self) -> ActivationSegments:
         """List the activations and the range of units each applies to."""
-        parts: list[tuple[int, int, Activation]] = []
+        runs: list[tuple[int, int, Activation, bool]] = []  # the last: with gains and thresholds
         own = self.activation.bound()
         for region in self.layout().regions:
             activation = own if region.activation is None else get_activation(region.activation)
-            start = parts[-1][1] if parts else 0
-            if parts and parts[-1][2] is activation:
-                parts[-1] = (parts[-1][0], start + region.n, activation)
-            else:
-                parts.append((start, start + region.n, activation))
-        return ActivationSegments(tuple(parts))
+            has_values, start = region.has_activation_values, runs[-1][1] if runs else 0
+            stop = start + region.n
+            if runs and runs[-1][2] is activation and runs[-1][3] == has_values:
+                start = runs.pop()[0]
+            runs.append((start, stop, activation, has_values))
+        if not any(has_values for *_, has_values in runs):
+            return ActivationSegments(tuple(run[:3] for run in runs))
+        gain, threshold = self.activation_gain, self.activation_threshold
+        return ActivationSegments(tuple(
+            (start, stop, with_values(f, gain[start:stop], threshold[start:stop]) if has_values else f)
+            for start, stop, f, has_values in runs
+        ))  # fmt: skip
 
     @property
     def _net_alpha(self) -> float:
@@ -886,19 +966,16 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
     def noise_levels(self) -> tuple[float, float | Tensor]:
         """Standard deviations of the input noise, and of the unit noise: one, or of shape (units, 1).
 
-        They are sqrt(2 alpha) level / alpha, of the network's alpha and of each unit's. Not differentiated: a
-        learnt alpha gets no gradient from how much noise it lets in.
+        They are sqrt(2 alpha) level / alpha, of the network's alpha and of each unit's. Differentiated in
+        learnt noise levels alone: a learnt alpha gets no gradient from how much noise it lets in.
         """
         inputs = math.sqrt(2 * self._net_alpha) * self.noise_level_inp / self._net_alpha
         rate, regions = self._fixed_rate(), self.layout().regions
-        if rate is not None and all(r.noise_level is None for r in regions):
+        own = self.noise_log is not None or any(r.noise_level is not None for r in regions)
+        if rate is not None and not own:
             return inputs, math.sqrt(2 * rate) * self.noise_level_act / rate
-        derived, key = self.weights("recurrent").derived, ("noise levels", self.noise_level_act)
-        if key not in derived:  # once: they are copied to the device
-            levels = [self.noise_level_act if r.noise_level is None else r.noise_level for r in regions]
-            derived[key] = self._by_unit(levels)[:, None]
         alpha = self.unit_alpha().detach()
-        return inputs, torch.sqrt(2 * alpha) * derived[key] / alpha
+        return inputs, torch.sqrt(2 * alpha) * self.unit_noise_level[:, None] / alpha
 
     # ---------------------------------------------------------------- running
 

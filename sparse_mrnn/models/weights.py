@@ -131,6 +131,7 @@ class SparseWeights(FixedTensors):
         # Of the projections in declared order, and the numbers there of those in the order of the values:
         declared = blocks.blocks
         self._names, self._declared_delays = declared.names, declared.field("delay", np.float64)
+        self._declared_delay_stds = declared.field("delay_std", np.float64)
         self._declared_signs = declared.own_signs()
         self._extents, self._gains_of = blocks.extents(), blocks.gains.of_block
         self._order = np.arange(len(declared))
@@ -224,6 +225,11 @@ class SparseWeights(FixedTensors):
     def delay_times(self) -> NDArray[np.float64]:
         """`delays` as an array, NaN for None."""
         return self._declared_delays[self._order]
+
+    @property
+    def delay_stds(self) -> NDArray[np.float64]:
+        """Standard deviation of the delays of each projection, ms, in the order of ``values``."""
+        return self._declared_delay_stds[self._order]
 
     @property
     def trainable_projections(self) -> int:
@@ -535,10 +541,7 @@ class SparseWeights(FixedTensors):
         gain : Tensor, shape (all projections,), optional
             At least 0; multiplies the weights of each projection, those of low rank last.
         """
-        values = self.all_values()
-        if gain is not None:
-            lengths, of_projections = torch.diff(self.ptr), gain[: len(self._names)]
-            values = values * torch.repeat_interleave(of_projections, lengths, output_size=self.nnz)
+        values = self._with_gain(gain)
         if operand.padded:
             values = torch.cat([values, values.new_zeros(1)])
         sign = None
@@ -551,6 +554,33 @@ class SparseWeights(FixedTensors):
             own = None if gain is None else gain[len(self._names) :]
             return torch.cat([stored, self.low_rank.stored_values(own)])
         return stored if operand.offset is None else stored.view(self.shape)
+
+    def signed_values(
+        self, *, gain: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
+        """Parts of `stored_values` of the CSR backend, without a copy of the values if there is no gain.
+
+        Returns
+        -------
+        values : Tensor, shape (synapses,)
+            In projection order.
+        perm : Tensor of int, shape (synapses,), or None
+            Entry e of the matrix has value ``perm[e]``.
+        sign : Tensor of int8, shape (sources,), or None
+        synapse_sign : Tensor of int8, shape (synapses,), or None
+            In CSR order; it goes over ``sign``.
+        """
+        signed = self.constrained and self._has_signs
+        values = self._with_gain(gain).detach()
+        return values, self.perm, self.sign if signed else None, self.synapse_sign if signed else None
+
+    def _with_gain(self, gain: Tensor | None) -> Tensor:
+        """Values of all synapses, multiplied by the gain of their projection."""
+        values = self.all_values()
+        if gain is None:
+            return values
+        lengths, of_projections = torch.diff(self.ptr), gain[: len(self._names)]
+        return values * torch.repeat_interleave(of_projections, lengths, output_size=self.nnz)
 
     @property
     def _has_signs(self) -> bool:

@@ -11,9 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from sparse_mrnn.ops.philox import Levels, Words, words
 from sparse_mrnn.ops.products import CsrOperator, EventDrivenProduct, Operator, Product, events_pay
 
 
@@ -34,6 +37,44 @@ class DelayGroup:
     def select(self, stored: Tensor) -> Tensor:
         """Their values among all stored ones."""
         return stored if self.entries is None else stored[self.entries]
+
+
+@dataclass(frozen=True, eq=False)
+class SynapticDelays:
+    """Delay of every synapse in steps, one number or a distribution for each block of synapses.
+
+    Block k has the values ``ptr[k]:ptr[k + 1]``; what it draws for a synapse follows from ``keys[k]``, its
+    target and source unit, and how many synapses of this pair come before it in CSR order. So nothing is
+    stored for a synapse, and it keeps its delay when others come and go.
+    """
+
+    ptr: NDArray[np.int64]
+    levels: tuple[Levels, ...]
+    keys: Words
+
+    @property
+    def shortest(self) -> int:
+        """Shortest delay that a synapse may have."""
+        return min((each.least for each in self.levels), default=1)
+
+    @property
+    def longest(self) -> int:
+        """Longest delay that a synapse may have."""
+        return max((each.most for each in self.levels), default=1)
+
+    def steps(
+        self, block: NDArray[np.integer], row: NDArray[np.integer], col: NDArray[np.integer]
+    ) -> NDArray[np.int64]:
+        """Return the delays of all synapses in CSR order, of these blocks, rows and columns."""
+        found: NDArray[np.int64] = np.array([each.least for each in self.levels], dtype=np.int64)[block]
+        entry = np.arange(len(row))
+        new = np.append(True, (row[1:] != row[:-1]) | (col[1:] != col[:-1]))[: len(row)]
+        repeat = entry - np.maximum.accumulate(np.where(new, entry, 0))
+        for k, each in enumerate(self.levels):
+            if len(each.levels):
+                own = np.flatnonzero(block == k)
+                found[own] = each.counts(words(row[own], col[own], repeat[own], self.keys[k]))
+        return found
 
 
 # ---------------------------------------------------------------- sequences, with gradients
@@ -243,6 +284,10 @@ class StreamingProduct:
                 self.products.append((group, EventDrivenProduct(operator, values)))
             else:
                 self.products.append((group, operator.bind(values)))
+
+    def release(self) -> None:
+        """Let go of the values."""
+        self.products = []
 
     def advance(self) -> None:
         """Put the present activity into the history, before each step."""

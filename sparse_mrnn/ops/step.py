@@ -74,6 +74,8 @@ class Step(ABC):
     """Names of the states a unit carries; the first is the one that an initial condition sets."""
     coordinate: ClassVar[str] = "x"
     """"h" if the activity alone decides what follows, as without a leak; then it is the state to analyse."""
+    spiking: ClassVar[bool] = False
+    """True if the activity is spikes, 0 or 1."""
     rate: float | None = None
     """`rates`, where it is one fixed number."""
 
@@ -296,7 +298,10 @@ class Adjoint:
         more = {"allow_unused": True, "retain_graph": bool(self.step.learnt)}
         found = torch.autograd.grad([out for out, _ in pairs], wanted, [grad for _, grad in pairs], **more)
         results = (*self.grad_states, scaled)
-        for result, grad in zip(results, found[: len(results)], strict=True):
+        # A gradient may be the very tensor that was given, as of the current in "state + current".
+        used = {grad.data_ptr() for grad in of_outputs}
+        new = [g.clone() if g is not None and g.data_ptr() in used else g for g in found[: len(results)]]
+        for result, grad in zip(results, new, strict=True):
             result.zero_() if grad is None else result.copy_(grad)
         for total, grad in zip(self.sums.values(), found[len(results) :], strict=True):
             if grad is not None:

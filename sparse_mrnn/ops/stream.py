@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sparse_mrnn.ops.delays import StreamingProduct
@@ -126,6 +128,20 @@ class Stepper(Drive):
         self._finite = self._pass.advance(self._states, self._states, self.h, self, currents, None)
         if self.held.h or self.held.silent:
             self._hold_activity()
+
+    def band(self, *, inputs: bool) -> int:
+        """Return how many steps `advance` may make at most, with or without inputs."""
+        return 1
+
+    def advance(self, steps: int, currents: Currents = (), *, inputs: bool = True) -> None:
+        """Advance by some steps with the same currents and inputs: here, by one (`band`)."""
+        for _ in range(steps):
+            self.step(currents, inputs=inputs)
+
+    def spikes_of(self, step: int) -> NDArray[np.int64]:
+        """Return the spikes of the last `advance`, which ended with a step: (step, trial, unit), in order."""
+        trial, unit = np.nonzero(self.h.t().cpu().numpy())
+        return np.stack([np.full(len(unit), step), trial, unit], axis=1)
 
     def multiply(self, y: Tensor, beta: float, alpha: float) -> None:
         self.recurrent.addmm(y, beta=beta, alpha=alpha)

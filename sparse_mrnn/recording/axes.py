@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sparse_mrnn.recording.events import EVENTS
 from sparse_mrnn.recording.spec import Record
 
 
@@ -38,8 +39,13 @@ class Axes:
         return {
             variable if what == "units" else f"{variable}_{what}":
                 ("trial", "time", "unit" if what == "units" else "group")
-            for variable in self.record.variables for what in self.record.what
+            for variable in self.record.variables for what in self.record.what if what != "spikes"
         }
+
+    @property
+    def has_units(self) -> bool:
+        """True if units are told apart: their states, or their spikes, are recorded."""
+        return bool({"units", "spikes"} & set(self.record.what))
 
     def shape(self, name: str, samples: int) -> tuple[int, int, int]:
         """Return the shape of a variable over so many samples."""
@@ -58,7 +64,7 @@ class Axes:
     def unit_coordinates(self) -> dict[str, NDArray[Any]]:
         """Coordinates of the units: region, id, and columns, whose names have _ for what is not a word."""
         found: dict[str, NDArray[Any]] = {"region": self.region, "unit_id": self.unit_id}
-        taken = {"trial", "time", "unit", "group", *self.variables, *found}
+        taken = {"trial", "time", "unit", "group", *self.variables, *EVENTS, *found}
         for column, values in self.columns.items():
             name = re.sub(r"\W+", "_", column)
             while name in taken:

@@ -16,6 +16,7 @@ from typing import Any
 
 from sparse_mrnn.files.atomic import reason
 from sparse_mrnn.files.digest import Digest
+from sparse_mrnn.recording.events import EVENTS
 from sparse_mrnn.recording.metadata import Metadata, damaged
 
 CHECKSUM, BLOSC_HEADER = 4, 16
@@ -33,8 +34,8 @@ def codecs() -> dict[str, Any]:
 class ChunkFiles:
     """Chunk files of one array, up to the last recorded sample.
 
-    ``counts`` are the chunks along each axis, ``length`` the samples of a chunk along that of time. ``begun``
-    says if the run was stopped in the middle of the last chunks in time.
+    ``counts`` are the chunks along each axis, ``length`` the samples, or events, of a chunk along ``axis``.
+    ``begun`` says if the run was stopped in the middle of the last chunks there.
     """
 
     store: Path
@@ -42,23 +43,27 @@ class ChunkFiles:
     counts: tuple[int, ...]
     length: int
     begun: bool
+    axis: int = 0
 
     @classmethod
     def of(cls, metadata: Metadata, name: str) -> ChunkFiles:
         """Find the chunk files of an array of a store."""
         description, attributes = metadata.array(name)
         chunks, dims = description["chunks"], attributes["_ARRAY_DIMENSIONS"]
-        sizes, length, begun = list(description["shape"]), 1, False
+        sizes, length, begun, axis = list(description["shape"]), 1, False, 0
         if "time" in dims and name != "time":  # times are there from the start
             axis, recorded = dims.index("time"), metadata.attributes["recorded"]
             length = chunks[axis]
             begun = recorded < sizes[axis] and recorded % length > 0
             sizes[axis] = recorded
+        elif name in EVENTS:
+            sizes, length = [metadata.attributes["spikes"]], chunks[0]
+            begun = not metadata.attributes["complete"] and sizes[0] % length > 0
         counts = tuple(math.ceil(size / chunk) for size, chunk in zip(sizes, chunks, strict=True))
-        return cls(metadata.path, name, counts, length, begun)
+        return cls(metadata.path, name, counts, length, begun, axis)
 
     def covering(self, start: int, stop: int) -> Iterator[Path]:
-        """Return the files of the samples ``start:stop`` of a variable (trial, time, unit)."""
+        """Return the files of the samples, or events, ``start:stop`` of a variable."""
         return self._files(range(start // self.length, math.ceil(stop / self.length)))
 
     def __iter__(self) -> Iterator[Path]:
@@ -66,7 +71,7 @@ class ChunkFiles:
 
     def _files(self, times: range | None) -> Iterator[Path]:
         axes = [range(count) for count in self.counts]
-        axes[1:2] = axes[1:2] if times is None else [times]
+        axes[self.axis] = axes[self.axis] if times is None else times
         folder = self.store / self.name
         return (folder / ".".join(map(str, index)) for index in itertools.product(*axes))
 
@@ -105,8 +110,8 @@ class ChunkFiles:
         """The same without the begun chunks."""
         if not self.begun:
             return self
-        trials, times, units = self.counts
-        return replace(self, counts=(trials, times - 1, units), begun=False)
+        counts = [count - (k == self.axis) for k, count in enumerate(self.counts)]
+        return replace(self, counts=tuple(counts), begun=False)
 
     def check_digests(self, metadata: Metadata) -> None:
         """Raise a RecordingError if a file is missing or cut short, or not the one that was written."""
@@ -121,7 +126,7 @@ class ChunkFiles:
         found = Digest()
         for file in self.whole:
             found.add(checksum(file))
-        last = self._files(range(self.counts[1] - 1, self.counts[1])) if self.begun else ()
+        last = self._files(range(self.counts[self.axis] - 1, self.counts[self.axis])) if self.begun else ()
         return [found.hexdigest(), "".join(checksum(file).hex() for file in last)]
 
     def _damaged(self, file: Path, what: str) -> Exception:

@@ -71,9 +71,11 @@ class Metadata:
             with replacing(self.path / name) as partial:
                 partial.write_bytes(data.encode())
 
-    def restore(self) -> None:
-        """Write zarr's metadata files anew if they are lost or differ."""
+    def restore(self, arrays: tuple[str, ...] | None = None) -> None:
+        """Write zarr's metadata files anew, of all or of these arrays, if they are lost or differ."""
         for name, entry in self.content["metadata"].items():
+            if arrays is not None and name.partition("/")[0] not in arrays:
+                continue
             file = self.path / name
             text = json.dumps(entry, indent=1).encode()
             if not file.is_file() or file.read_bytes() != text:

@@ -52,7 +52,8 @@ def open_recording(path: str | os.PathLike[str]) -> xarray.Dataset:
     -------
     xarray.Dataset
         Variables ``h``, ``x`` (trial, time, unit) and their ``_mean``, ``_variance`` (trial, time, group);
-        coordinates time (ms), region, unit_id, group; the settings of the run as attributes.
+        coordinates time (ms), region, unit_id, group; the settings of the run as attributes. Spikes are
+        ``spike_time`` (ms), ``spike_unit`` (its place along unit) and ``spike_trial``, all of them (spike).
 
     Raises
     ------
@@ -116,7 +117,7 @@ def _lazy_array(array: Any, files: ChunkFiles) -> Any:
             return explicit_indexing_adapter(key, self.shape, IndexingSupport.OUTER, self._read)
 
         def _read(self, key: tuple[Any, ...]) -> NDArray[Any]:
-            times = np.arange(self.shape[1])[key[1]]
+            times = np.arange(self.shape[files.axis])[key[files.axis]]
             if not np.size(times):
                 return np.asarray(array.oindex[key])
             covering = int(np.min(times)), int(np.max(times)) + 1

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 from sparse_mrnn.checks import names_of, values_by_column, whole_number
 from sparse_mrnn.errors import RecordingError, suggest
 
-What = Literal["units", "mean", "variance"]
+What = Literal["units", "mean", "variance", "spikes"]
 Variable = Literal["h", "x"]
 Precision = Literal["float16", "float32", "float64"]
 
@@ -20,10 +20,12 @@ class Record:
 
     Parameters
     ----------
-    what : sequence of {"units", "mean", "variance"}
-        Every unit, and/or the mean and variance over the units of each region.
+    what : sequence of {"units", "mean", "variance", "spikes"}
+        Every unit, and/or the mean and variance over the units of each region; of a spiking network also its
+        spikes, as events.
     variables : sequence of str
-        h, the activity, and/or x, the state before the activation, and other states of the network's units.
+        h, the activity, and/or x, the state before the activation, and other states of the network's units;
+        of a spiking network also rate, the spikes a second since the last recorded time. Spikes need none.
     regions : sequence of str, optional
         Only these regions or parents, or units by their ids. Statistics then are of each of these regions.
     units : sequence of str, optional
@@ -69,7 +71,7 @@ class Record:
             if name != "dtype":
                 object.__setattr__(self, name, tuple(dict.fromkeys(values)))
         object.__setattr__(self, "every", whole_number(self.every, "record: every", RecordingError))
-        if self.units is not None and "units" not in self.what:
+        if self.units is not None and not {"units", "spikes"} & set(self.what):
             what = ", ".join(self.what)
             raise RecordingError(f"record: units are chosen, but what is {what}; add 'units' to it.")
 

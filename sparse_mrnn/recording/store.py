@@ -22,9 +22,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparse_mrnn.errors import RecordingError, SavedFileError
-from sparse_mrnn.files.atomic import reason, replacing_folder, sync
+from sparse_mrnn.files.atomic import reason, replacing, replacing_folder, sync
+from sparse_mrnn.recording import events as events_on_disk
 from sparse_mrnn.recording.axes import Axes
 from sparse_mrnn.recording.chunks import ChunkFiles, codecs
+from sparse_mrnn.recording.events import EVENTS, Events
 from sparse_mrnn.recording.metadata import CONSOLIDATED, Metadata
 from sparse_mrnn.recording.reading import CHECKPOINT, need
 
@@ -38,18 +40,23 @@ ALL_CHUNKS = {"array.write_empty_chunks": True}
 """Write chunks of nothing but NaN, too, so that a chunk without a file is a lost one."""
 
 Arrays = dict[str, NDArray[np.floating]]
+UNITS = {"spike_time": {"units": "ms"}}
+"""Attributes of events."""
 
 
-def dataset(axes: Axes, arrays: Arrays, attrs: dict[str, Any]) -> xarray.Dataset:
+def dataset(
+    axes: Axes, arrays: Arrays, attrs: dict[str, Any], events: Events | None = None
+) -> xarray.Dataset:
     """Make the xarray Dataset of a recording in memory."""
     xr = need("xarray", "recordings")
-    samples = next(iter(arrays.values())).shape[1]
+    samples = next(iter(arrays.values())).shape[1] if arrays else 0
     coords: dict[str, Any] = {"time": ("time", axes.times(0, samples), {"units": "ms"})}
-    if "units" in axes.record.what:
+    if axes.has_units:
         coords |= {name: ("unit", values) for name, values in axes.unit_coordinates.items()}
     if axes.groups:
         coords["group"] = ("group", np.array(axes.groups))
-    variables = {name: (axes.variables[name], a) for name, a in arrays.items()}
+    variables: dict[str, Any] = {name: (axes.variables[name], a) for name, a in arrays.items()}
+    variables |= {name: ("spike", a, UNITS.get(name, {})) for name, a in (events or {}).items()}
     found: xarray.Dataset = xr.Dataset(variables, coords, attrs)
     return found
 
@@ -86,6 +93,8 @@ class ZarrStore:
         self._error: BaseException | None = None
         self._written: list[Path] = []
         self._changed: set[int] = set()  # chunks in time written since the checksums were read
+        self._changed_events: set[Path] = set()
+        self.has_events = "spikes" in axes.record.what
         self._checksums: dict[Path, bytes] = {}
         self._thread: threading.Thread | None = None
 
@@ -105,8 +114,11 @@ class ZarrStore:
             raise RecordingError(f"{what}. Nothing was left half-written.") from error
         self.open(Metadata.read(self.path))
 
-    def reopen(self, metadata: Metadata, recorded: int) -> None:
-        """Go on with a store on disk after so many samples; remove what a killed process was writing."""
+    def reopen(self, metadata: Metadata, recorded: int, spikes: int) -> None:
+        """Go on with a store on disk after so many samples, and the whole chunks of so many spikes.
+
+        Remove what a killed process was writing.
+        """
         try:
             for part in self.path.rglob("*.partial"):
                 shutil.rmtree(part) if part.is_dir() else part.unlink(missing_ok=True)
@@ -114,7 +126,9 @@ class ZarrStore:
         except OSError as error:
             raise RecordingError(f"cannot write the recording {self.path}: {reason(error)}.") from error
         self.open(metadata)
-        self.mark(recorded=recorded)  # a chunk begun is written anew, so its samples do not count until then
+        more = {"spikes": spikes - spikes % events_on_disk.CHUNK} if self.has_events else {}
+        # A chunk begun is written anew, so its samples do not count until then.
+        self.mark(recorded=recorded, **more)
 
     def open(self, metadata: Metadata) -> None:
         """Open a store that is there, to write to it."""
@@ -122,6 +136,9 @@ class ZarrStore:
         for name, dims in self.axes.variables.items():
             if dims[2] == "unit":
                 self.width = int(metadata.array(name)[0]["chunks"][2])
+        if not self.axes.variables:
+            self.arrays: dict[str, Any] = {}
+            return
         with self.zarr.config.set(ALL_CHUNKS):
             root = self.zarr.open_group(str(self.path), mode="r+", zarr_format=2, use_consolidated=True)
             self.arrays = {name: root[name] for name in self.axes.variables}
@@ -140,7 +157,7 @@ class ZarrStore:
 
         labels = {"group": ("group", np.array(axes.groups, dtype=np.str_))} if axes.groups else {}
         coordinates = ""
-        if "units" in axes.record.what:
+        if axes.has_units:
             labels |= {name: ("unit", values) for name, values in axes.unit_coordinates.items()}
             coordinates = " ".join(axes.unit_coordinates)
         with self.zarr.config.set(ALL_CHUNKS):
@@ -150,14 +167,17 @@ class ZarrStore:
                 if dims[2] == "unit":
                     chunks = *chunks[:2], self.width
                 array(name, dims, shape, axes.dtype, chunks, **more)
+            for name, kind in EVENTS.items() if self.has_events else ():
+                array(name, ("spike",), (0,), kind, (events_on_disk.CHUNK,), **UNITS.get(name, {}))
             for name, (dim, text) in labels.items():
                 array(name, (dim,), text.shape, text.dtype, text.shape)[:] = text
-            piece = min(axes.samples, 2**18)
+            piece = max(1, min(axes.samples, 2**18))
             time = array("time", ("time",), (axes.samples,), "f8", (piece,), units="ms")
             for start in range(0, axes.samples, piece):
                 stop = min(start + piece, axes.samples)
                 time[start:stop] = axes.times(start, stop)
-        root.attrs.update({"coordinates": coordinates, **attrs})
+        spikes = {"spikes": 0} if self.has_events else {}
+        root.attrs.update({"coordinates": coordinates, **spikes, **attrs})
         self.zarr.consolidate_metadata(str(path), zarr_format=2)
         metadata = Metadata(path, json.loads((path / CONSOLIDATED).read_bytes()))
         for name in metadata.arrays:
@@ -195,6 +215,9 @@ class ZarrStore:
 
     def _write(self, start: int, arrays: Arrays) -> None:
         for name, part in arrays.items():
+            if name in EVENTS:
+                self._write_events(name, start, part)
+                continue
             whole = min(self.length, self.axes.samples - start)
             if part.shape[1] < whole:  # written whole, so that what an earlier run left there is not read
                 shape = part.shape[0], whole - part.shape[1], part.shape[2]
@@ -205,6 +228,18 @@ class ZarrStore:
             for k in chunks if of_units else range(1):
                 self._written.append(self.path / name / f"0.{start // self.length}.{k}")
             self._changed.add(start // self.length)
+
+    def _write_events(self, name: str, start: int, part: NDArray[Any]) -> None:
+        """Write a chunk of events as zarr does, which would not before it is told how many there are."""
+        from numcodecs import CRC32, Blosc
+
+        length = events_on_disk.CHUNK
+        padded = np.concatenate([part, np.zeros(length - len(part), part.dtype)])
+        file = self.path / name / str(start // length)
+        with replacing(file) as partial_file:
+            partial_file.write_bytes(CRC32().encode(Blosc("lz4", 1, Blosc.BITSHUFFLE).encode(padded)))
+        self._written.append(file)
+        self._changed_events.add(file)
 
     def _check(self) -> None:
         if self._error is not None:
@@ -230,12 +265,22 @@ class ZarrStore:
         try:
             self.metadata.attributes.update(attrs)
             known, changed = self._checksums, {str(k) for k in self._changed}  # by this process, so by all
-            self._checksums = {path: known[path] for path in known if path.name.split(".")[1] not in changed}
+            events = self._changed_events
+            self._checksums = {
+                path: known[path] for path in known
+                if path not in events and path.name.partition(".")[2].split(".")[0] not in changed
+            }
             self._changed.clear()
-            for name in self.axes.variables:
+            events.clear()
+            names = [*self.axes.variables, *(EVENTS if self.has_events else ())]
+            for name in EVENTS if self.has_events else ():
+                self.metadata.array(name)[0]["shape"] = [self.metadata.attributes["spikes"]]
+            for name in names:
                 files = ChunkFiles.of(self.metadata, name)
                 self.metadata.chunk_digests[name] = files.digests(partial(self._checksum_once, files))
             self.metadata.write()
+            if self.has_events:
+                self.metadata.restore(tuple(EVENTS))
         except OSError as error:
             self._error = error
             self._check()

@@ -41,6 +41,8 @@ def network_fingerprint(net: mRNNBase) -> dict[str, Any]:
         "time constants": digest(net.alpha),
         "tonic input": digest(net.tonic_inp),
         "initial state": digest(net.initial_condition),
+        "activation gain": digest(net.activation_gain),
+        "activation threshold": digest(net.activation_threshold),
         "unit noise": digest(torch.as_tensor(net.hid_noise_const, dtype=torch.float64)),
     }
     for weights in net.weight_matrices():
@@ -93,14 +95,16 @@ def network_attributes(net: mRNNBase, fingerprint: dict[str, Any]) -> dict[str, 
 def setting_attributes(net: mRNNBase) -> dict[str, Any]:
     """Settings of a network one by one, which need none of its synapses."""
     settings = net.settings()
-    activation = settings["activation"]
-    named = activation if isinstance(activation, str) else f"function {activation['function']}"
-    found: dict[str, Any] = {"activation": named}
-    for name in ("tau", "integrator", "noise_level_act", "noise_level_inp", "backend", "dtype"):
-        if name in settings:
-            found[name] = settings[name]
-    found |= {name: int(settings[name]) for name in ("rec_constrained", "inp_constrained")}
-    found["spectral_radius"] = json.dumps(settings["spectral_radius"])
+    found: dict[str, Any] = {}
+    for name, value in settings.items():
+        if name == "activation" and not isinstance(value, str):
+            found[name] = f"function {value['function']}"
+        elif isinstance(value, bool):
+            found[name] = int(value)
+        elif name == "spectral_radius":
+            found[name] = json.dumps(value)
+        elif name not in ("model", "seed", "dt"):
+            found[name] = value
     if net.time_constants:
         found["time_constants"] = json.dumps(net.time_constants, default=np.ndarray.tolist)
     parents = {r.name: r.parent_region for r in net.layout().regions if r.parent_region is not None}

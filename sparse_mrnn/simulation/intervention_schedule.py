@@ -62,6 +62,9 @@ class InterventionSchedule:
                 if kind == "input":
                     raise InterventionError(f"{one.label}: it is an input; give it a stimulus instead.")
                 _check_range(net, one.label, "value", float(one.value or 0.0))
+                if net.equation.spiking and one.variable == "h":
+                    what = "spikes ('h') cannot be held; clamp the potential ('x'), or lesion the units"
+                    raise InterventionError(f"{one.label}: {what}.")
                 for other, first, last, those in taken:
                     overlap = start < last and first < stop and those & set(units.tolist())
                     if overlap and one.variable == other.variable:

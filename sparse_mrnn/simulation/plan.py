@@ -39,12 +39,15 @@ class SimulationPlan:
     @property
     def chunk(self) -> int:
         """Samples of a chunk on disk."""
-        return max(1, min(self.axes.samples, LONGEST_CHUNK, CHUNK_BYTES // self.axes.sample_bytes))
+        return max(1, min(self.axes.samples, LONGEST_CHUNK, CHUNK_BYTES // max(1, self.axes.sample_bytes)))
 
 
 def plan_simulation(net: mRNNBase, options: SimulationOptions) -> SimulationPlan:
     """Count the steps of a run, and size its recording, of variables that the network's units have."""
-    record, known = options.record, ("h", *net.equation.states)
+    record, spiking = options.record, net.equation.spiking
+    known = ("h", *net.equation.states, *(("rate",) if spiking else ()))
+    if "spikes" in record.what and not spiking:
+        raise RecordingError(f"record: units of {type(net).__name__} have no spikes; leave out 'spikes'.")
     for name in record.variables:
         if name not in known:
             hint = suggest(name, known, what="variables")
@@ -53,15 +56,17 @@ def plan_simulation(net: mRNNBase, options: SimulationOptions) -> SimulationPlan
     region, unit_id = net.layout().labels()
     units = recorded_units(net, record)  # regions in the order asked for, each in unit order
     groups = tuple(net.hid_regions if record.regions is None else record.regions)
+    told_apart = bool({"units", "spikes"} & set(record.what))
+    with_times = set(record.what) != {"spikes"}  # events have times of their own
     axes = Axes(
         record=record,
         trials=options.batch,
-        samples=steps // record.every,
+        samples=steps // record.every if with_times else 0,
         interval=float(record.every * net.dt),
-        units=units if "units" in record.what else units[:0],
+        units=units if told_apart else units[:0],
         region=region[units],
         unit_id=unit_id[units],
-        groups=groups if set(record.what) - {"units"} else (),
+        groups=groups if set(record.what) - {"units", "spikes"} else (),
         dtype=np.dtype(record.dtype or str(net.dtype).removeprefix("torch.")),
         columns={name: values[units] for name, values in net.layout().table.items()},
     )

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sparse_mrnn.errors import (
@@ -33,7 +34,9 @@ from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.models.network_state import NetworkState
 from sparse_mrnn.models.prepare import Start
 from sparse_mrnn.ops.idle_threads import share_cores
+from sparse_mrnn.ops.spiking import SpikingStepper
 from sparse_mrnn.recording import Record, open_recording
+from sparse_mrnn.recording.events import EVENTS, SpikeRecorder
 from sparse_mrnn.recording.lock import WriterLock
 from sparse_mrnn.recording.reading import check_chunks, is_recording, need, read_metadata
 from sparse_mrnn.recording.recorder import Arrays, Recorder
@@ -99,7 +102,7 @@ def simulate(
     interventions : Lesion, Clamp, Gain, or sequence of them
         Changes of the network in a time window.
     record : Record, optional
-        Default: h of every unit, every step.
+        Default: h of every unit, every step; of a spiking network, its spikes.
     noise : bool
         Add the network's noise.
     seed : int
@@ -115,7 +118,8 @@ def simulate(
     allow_large : bool
         Begin even if the recording, uncompressed, or the states take more memory than is free.
     event_driven : bool
-        Skip silent units if that is faster (docs/decisions/0015); results are equal up to rounding.
+        Skip silent units if that is faster (docs/decisions/0015); results are equal up to rounding. Spikes
+        are then delivered one by one, in bands of time steps (docs/decisions/0035).
     progress : bool
         Draw a bar, if standard error is a terminal.
     log : path, optional
@@ -127,7 +131,8 @@ def simulate(
     -------
     xarray.Dataset
         ``h`` and/or ``x`` (trial, time, unit), ``h_mean``, ... (trial, time, group), with coordinates time
-        (ms), region, unit_id and group. With ``out`` it is lazy, and its attributes have digests of the
+        (ms), region, unit_id and group; ``spike_time`` (ms), ``spike_unit`` (its place along unit) and
+        ``spike_trial`` for spikes. With ``out`` it is lazy, and its attributes have digests of the
         network beside what ran.
     state : NetworkState
         With ``return_state``.
@@ -160,6 +165,8 @@ def simulate(
     given = {name: value for name, value in locals().items() if name != "net"}
     if not isinstance(net, mRNNBase):
         raise ConfigError(f"net is of type {type(net).__name__}; give a network, such as mRNN(graph).")
+    if record is None and net.equation.spiking:
+        given["record"] = Record(what=["spikes"])
     return run_in_one_process(net, SimulationOptions(**given))
 
 
@@ -206,6 +213,7 @@ def run_simulation(
     processes.broadcast(lambda: check_size(plan))
     run, first = Run(net, plan, processes, start(plan)), processes.rank == 0
     with ExitStack() as stack:
+        stack.callback(run.running.release)
         interrupt = stack.enter_context(Interrupt())
 
         def lock() -> None:
@@ -247,16 +255,24 @@ class Run:
         options, out = plan.options, plan.options.out
         of_stimuli, of_interventions = run_streams(options.seed)
         self.schedule = InterventionSchedule(net, options.interventions, plan.steps, of_interventions)
-        placed = place(net, options.stimulus, plan.steps, options.batch, of_stimuli)
-        self.drive = StimulusDrive(placed, running.u, self.stepper.inputs.longest)
+        stimuli = (*options.stimulus, *net.background)
+        placed = place(net, stimuli, plan.steps, options.batch, of_stimuli)
+        counted = isinstance(self.stepper, SpikingStepper)
+        self.drive = StimulusDrive(placed, running.u, self.stepper.inputs.longest, counted=counted)
+        if isinstance(self.stepper, SpikingStepper):
+            self.stepper.set_drives(self.drive.poisson)
         if options.x0 is not None and options.x0.past_inputs:
             self.drive.last_input = -1
         self.out, self.kept = out, Arrays()
         self.store: ZarrStore | None = None
         self.recorder: Recorder | None = None
+        self.spikes: SpikeRecorder | None = None
+        self.counts: NDArray[np.int64] | None = None  # spikes since the last sample, (trials, units)
+        if "rate" in plan.axes.record.variables and plan.axes.variables:
+            self.counts = np.zeros((options.batch, net.layout().n), np.int64)
         if out is not None:
             self.store = ZarrStore(out, plan.axes, plan.chunk, processes=processes.size)
-        self._length = plan.axes.samples if out is None else plan.chunk  # samples that are kept at a time
+        self._length = plan.chunk if out is not None else max(1, plan.axes.samples)  # samples kept at a time
         self._parts: list[slice] = []  # of the recorded units, by process
         self._read: dict[str, Tensor] | None = None  # of the checkpoint that rank 0 resumes from
         self._not_finite: tuple[int, int, int] | None = None  # first time a state was not: step, units, unit
@@ -291,6 +307,11 @@ class Run:
                 part = {n: t.numpy() for n, t in _with_prefix(tensors, "part_").items() if n in kept}
                 part = {n: p[:, :, own] if kept[n][2] == "unit" else p for n, p in part.items()}
                 self.recorder.load(found["recorded"], part)
+            if self.spikes is not None:
+                part = {n: t.numpy() for n, t in _with_prefix(tensors, "part_").items() if n in EVENTS}
+                self.spikes.load(found["spikes"], part)
+            if self.counts is not None:
+                self.counts[:] = tensors["counts"].numpy()
             self._intervene(first=True)
             self.running.load(_with_prefix(tensors, "state_"), self.step)
             self.drive.load({name: tensor.numpy() for name, tensor in tensors.items()}, found["stimuli"])
@@ -314,9 +335,14 @@ class Run:
         if self.store is not None:
             self.store.own = own
         if rank == 0 or own.start < own.stop:
-            write = self.store.append if self.store is not None else lambda _, all_: self.kept.update(all_)
+            kept = self.kept  # not self, whose memory is then free as soon as the run is over
+            write = self.store.append if self.store is not None else lambda _, all_: kept.update(all_)
             of_groups, part = found if rank == 0 else None, axes.part(own, groups=rank == 0)
             self.recorder = Recorder(part, self._length, of_groups, write, rows=rows)
+        if rank == 0 and "spikes" in axes.record.what:
+            place = np.full(self.net.layout().n, -1, np.int64)
+            place[axes.units] = np.arange(units)
+            self.spikes = SpikeRecorder(place, self.net.dt, None if self.store is None else self.store.append)
 
     def _finds(self, digest: str | None) -> bool:
         """Return True if this process can open the store that the first one has opened."""
@@ -374,10 +400,12 @@ class Run:
         self._compare(saved["identity"])
         check_chunks(metadata)
         recorded = int(saved["recorded"])
-        store.reopen(metadata, recorded - recorded % self._length)
+        spikes = int(saved["spikes"])
+        store.reopen(metadata, recorded - recorded % self._length, spikes)
         self._read = dict(tensors)
         changed = "; ".join(differences(saved["identity"]["versions"], self.identity["versions"]))
-        where = {"step": int(saved["step"]), "recorded": recorded, "stimuli": saved["stimuli"]}
+        where = {"step": int(saved["step"]), "recorded": recorded, "spikes": spikes}
+        where["stimuli"] = saved["stimuli"]
         return {"ended": False, "store": store.metadata.digest, "changed": changed, **where}
 
     def _compare(self, old: dict[str, Any]) -> None:
@@ -435,8 +463,9 @@ class Run:
             if self.step in edges or self.step + 1 in edges:
                 self._intervene()
             currents, inputs = drive.fill(self.step)
-            stepper.step(running.own_currents(currents), inputs=inputs)
-            self.step += 1
+            band = self._band(inputs=inputs)
+            stepper.advance(band, running.own_currents(currents), inputs=inputs)
+            self.step += band
             sample, between = divmod(self.step, record.every)
             taking = between == 0 and sample <= samples
             agree = self.step % running.check_every == 0 or self.step == steps
@@ -455,8 +484,12 @@ class Run:
                     self.processes.run_on_all(self._flush)
                 if diverged:
                     self._diverged()
+            if self.spikes is not None or self.counts is not None:
+                self._count(stepper.spikes_of(self.step - 1))
             if taking:
                 states = running.states(record.variables)
+                if states is not None and self.counts is not None:
+                    states = {**states, "rate": self._rates()}
                 if self.recorder is not None and states is not None:
                     self.recorder.append(states)
             if stop and self.step < steps:
@@ -464,6 +497,32 @@ class Run:
             if save and self.step < steps:
                 self._save(reporter)
                 due = time.monotonic() + checkpoint_seconds
+
+    def _count(self, spikes: NDArray[np.int64]) -> None:
+        """Record spikes, and count them for the rates."""
+        if self.spikes is not None:
+            self.spikes.append(spikes)
+        if self.counts is not None:
+            np.add.at(self.counts, (spikes[:, 1], spikes[:, 2]), 1)
+
+    def _rates(self) -> NDArray[np.floating]:
+        """Return the spikes a second since the last sample, (units, trials), and count anew."""
+        counts = cast("NDArray[np.int64]", self.counts)
+        found = counts.T / (self.plan.axes.interval / 1000)
+        counts[:] = 0
+        return found.astype(self.plan.axes.dtype)
+
+    def _band(self, *, inputs: bool) -> int:
+        """Count the steps up to which nothing changes, is recorded, or is to be agreed on."""
+        longest = self.stepper.band(inputs=inputs)
+        if longest == 1:
+            return 1
+        step, every = self.step, self.plan.axes.record.every
+        ends = [step + longest, self.plan.steps, self.drive.same_until(step)]
+        ends += [edge for each in self.schedule.edges for edge in (each - 1, each) if edge > step]
+        if self.plan.axes.variables:
+            ends.append(step + every - step % every)
+        return min(ends) - step
 
     def _intervene(self, *, first: bool = False) -> None:
         """Apply the interventions: gains for the coming step, held states for its end."""
@@ -482,6 +541,11 @@ class Run:
         tensors |= {name: torch.from_numpy(array) for name, array in memory.items()}
         recorded = 0 if self.recorder is None else self.recorder.recorded
         saved = {"identity": self.identity, "step": self.step, "recorded": recorded, "stimuli": streams}
+        saved["spikes"] = 0 if self.spikes is None else self.spikes.recorded
+        if self.spikes is not None:
+            tensors |= {f"part_{name}": torch.from_numpy(a) for name, a in self.spikes.part().items()}
+        if self.counts is not None:
+            tensors["counts"] = torch.from_numpy(self.counts)
         return saved, {**tensors, **self._part()}
 
     def _part(self) -> dict[str, Tensor]:
@@ -516,6 +580,8 @@ class Run:
         if self.recorder is not None and self.store is not None:
             if partial:
                 self.recorder.flush()
+                if self.spikes is not None:
+                    self.spikes.flush()
             self.store.flush()
 
     def _mark(self, state: Saved | None, *, partial: bool) -> None:
@@ -528,16 +594,23 @@ class Run:
                 what = f"cannot write a checkpoint of {self.out}: {reason(error.__cause__ or error)}"
                 last = f"What is recorded until the last one, at {self.saved * self.net.dt:g} ms, is whole"
                 raise RecordingError(f"{what}. {last}; make room and resume the run.") from error
-        store.mark(recorded=recorder.recorded - (0 if partial else recorder.filled))
+        store.mark(recorded=recorder.recorded - (0 if partial else recorder.filled), **self._spikes(partial))
+
+    def _spikes(self, partial: bool) -> dict[str, int]:
+        """Return the number of spikes that are on disk, with those of the begun chunk or without."""
+        spikes = self.spikes
+        return {} if spikes is None else {"spikes": spikes.recorded - (0 if partial else spikes.filled)}
 
     # ---------------------------------------------------------------- ending
 
     def _finish(self, reporter: Progress) -> xarray.Dataset | None:
         store, first = self.store, self.processes.rank == 0
         if store is not None:
+            if self.spikes is not None:
+                self.spikes.flush()
             self.processes.run_on_all(self._flush)
         if store is not None and first:
-            store.mark(complete=1, recorded=self.plan.axes.samples)
+            store.mark(complete=1, recorded=self.plan.axes.samples, **self._spikes(True))
             store.checkpoint.unlink(missing_ok=True)
         reporter.event("done", self.step)
         return self._so_far(complete=True)
@@ -550,7 +623,8 @@ class Run:
             return open_recording(self.store.path)
         arrays = self.kept if complete else self.recorder.part()
         attributes = {**self._attributes(complete=complete), "recorded": self.recorder.recorded}
-        return dataset(self.plan.axes, arrays, attributes)
+        events = None if self.spikes is None else self.spikes.part()
+        return dataset(self.plan.axes, arrays, attributes, events)
 
     def _stopped(self, reporter: Progress) -> None:
         if self.out is not None:

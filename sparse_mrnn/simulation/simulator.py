@@ -14,13 +14,16 @@ from torch import Tensor
 
 from sparse_mrnn.errors import ConfigError
 from sparse_mrnn.lowering.random_streams import trial_noise_seeds
-from sparse_mrnn.models.delays import delay_groups, has_delays
+from sparse_mrnn.models.delays import delay_groups, has_delays, synaptic_delays
 from sparse_mrnn.models.electrical import ElectricalSynapses
 from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.models.network_state import NetworkState
 from sparse_mrnn.models.weights import Operand, SparseWeights
+from sparse_mrnn.ops import kernels
 from sparse_mrnn.ops.delays import StreamingProduct
 from sparse_mrnn.ops.noise import StreamingNoise
+from sparse_mrnn.ops.products import CsrOperator
+from sparse_mrnn.ops.spiking import SpikeDelivery, SpikingStep, SpikingStepper
 from sparse_mrnn.ops.step import Units
 from sparse_mrnn.ops.stream import HeldStates, Stepper
 from sparse_mrnn.recording.recorder import Arrays
@@ -37,17 +40,26 @@ class StreamingWeights:
 
     weights: SparseWeights
     operand: Operand
-    product: StreamingProduct
+    product: StreamingProduct | SpikeDelivery
 
     @torch.no_grad()
     def set_gains(self, factors: dict[int, float]) -> None:
         """Use these factors of projections, by number, from now on."""
-        gain = None
+        weights, gain = self.weights, None
         if factors:
-            gain = self.weights.all_values().new_ones(len(self.weights.all_projections))
+            gain = weights.all_values().new_ones(len(weights.all_projections))
             for projection, factor in factors.items():
                 gain[projection] = factor
-        self.product.set_values(self.weights.stored_values(self.operand, gain=gain).detach())
+        if isinstance(self.product, SpikeDelivery):
+            self.product.set_weights(*weights.signed_values(gain=gain))
+        else:
+            self.product.set_values(weights.stored_values(self.operand, gain=gain).detach())
+
+
+def spikes_pay(net: mRNNBase) -> bool:
+    """Return True if the spikes of a network are delivered one by one, by compiled kernels on the CPU."""
+    sparse = net.weights("recurrent").low_rank is None
+    return sparse and net.device.type == "cpu" and kernels.load("lif") is not None
 
 
 class RunningNetwork(ABC):
@@ -79,6 +91,11 @@ class RunningNetwork(ABC):
                 by_projection[k] = factor
             self.stepper.set_conductance(by_projection[self.electrical.of_projection()])
         self._factors = factors
+
+    def release(self) -> None:
+        """Let go of the copies of weights at the end of a run, before the garbage collector does."""
+        for matrix in self.matrices:
+            matrix.product.release()
 
     def own_currents(self, currents: Sequence[tuple[Units, Tensor]]) -> Sequence[tuple[Units, Tensor]]:
         """Select the currents for the units this stepper owns."""
@@ -153,7 +170,11 @@ class Simulator(RunningNetwork):
         begun = net.initial_state(batch) if start is None else start
         *states, h = (state.detach().clone() for state in (*begun.states, begun.activity))
         u = h.new_zeros(net.weights("input").shape[1], batch)
-        recurrent = self._matrix("recurrent", h, event_driven=event_driven)
+        equation = net.equation
+        spikes = isinstance(equation, SpikingStep) and event_driven and spikes_pay(net)
+        if spikes:
+            *states, h = (state.t().contiguous().t() for state in (*states, h))
+        recurrent = self._spikes(h) if spikes else self._matrix("recurrent", h, event_driven=event_driven)
         inputs = self._matrix("input", u, event_driven=False)
         noise = None
         if noise_seed is not None:
@@ -164,7 +185,8 @@ class Simulator(RunningNetwork):
         if begun.past_inputs:
             inputs.product.set_before(begun.inputs_before(inputs.product.longest - 1, len(u)))
         parameters = {name: p.detach() for name, p in net.step_parameters().items()}
-        stepper = Stepper(net.equation, parameters, tuple(states), h, *products, noise=noise)
+        kind = SpikingStepper if spikes else Stepper
+        stepper = kind(equation, parameters, tuple(states), h, *products, noise=noise)  # type: ignore[arg-type]
         super().__init__(stepper, u, (recurrent, inputs))
         self.electrical = net.electrical
         self._fingerprint: dict[str, Any] | None = None
@@ -179,6 +201,12 @@ class Simulator(RunningNetwork):
         operand = weights.operand(net.chosen_backend if chosen else "csr")
         groups = delay_groups(weights, net.dt, operand.operator)
         return StreamingWeights(weights, operand, StreamingProduct(groups, source, event_driven=event_driven))
+
+    def _spikes(self, h: Tensor) -> StreamingWeights:
+        weights = self.net.weights("recurrent")
+        product = SpikeDelivery(weights.pattern, synaptic_delays(weights, self.net.dt), h)
+        operand = Operand(CsrOperator(weights.pattern), weights.perm)  # which needs no gradients
+        return StreamingWeights(weights, operand, product)
 
     def network_state(self) -> NetworkState:
         stepper = self.stepper

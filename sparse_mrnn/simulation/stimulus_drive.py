@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,9 +14,15 @@ from torch import Tensor
 from sparse_mrnn.errors import StimulusError
 from sparse_mrnn.lowering.random_streams import run_streams
 from sparse_mrnn.models.network import mRNNBase
+from sparse_mrnn.ops import kernels
+from sparse_mrnn.ops.philox import Levels, key_of, words
+from sparse_mrnn.ops.spiking import PoissonDrive
 from sparse_mrnn.ops.step import Units
 from sparse_mrnn.simulation.targets import as_index, find_units
-from sparse_mrnn.stimulus import RandomWaveform, Stimulus, Waveform
+from sparse_mrnn.stimulus import Poisson, RandomWaveform, SpikeTimes, Stimulus, Waveform
+
+ALL = 2**60
+"""Steps that no run has."""
 
 
 class PlacedStimulus:
@@ -37,12 +44,22 @@ class PlacedStimulus:
         self.streams = [np.random.default_rng(s) for s in of_values.spawn(batch)] if random else []
         self.last: NDArray[np.float64] | None = None
         self.device, self.dtype = net.device, net.dtype
+        self.poisson: PoissonDrive | None = None
+        self.shared = isinstance(self.waveform, Poisson) and self.waveform.shared
+        if isinstance(self.waveform, Poisson):
+            given = self.waveform.rate * dt / 1000, self.waveform.amplitude, key_of(of_values)
+            self.poisson = PoissonDrive(units, *given, self.start, self.stop)
+            self._levels = Levels.poisson(self.poisson.mean)
+        if isinstance(self.waveform, SpikeTimes):
+            self._events = self.waveform.events(dt, len(units))
 
     def current(self, step: int) -> Tensor:
         """Return the values of a step, (units or 1, trials or 1). Call it for each step, in order."""
         t = (step - self.start) * self.dt
         if isinstance(self.waveform, RandomWaveform):
             value: Any = self._draw(self.waveform)
+        elif isinstance(self.waveform, (Poisson, SpikeTimes)):
+            value = self.waveform.amplitude * self._counts(step)
         else:
             value = self.waveform.value(t, self.length)
         array = np.asarray(value, dtype=np.float64)
@@ -53,6 +70,37 @@ class PlacedStimulus:
             raise StimulusError(f"{name}: shape {array.shape} at {t:g} ms of it; expected {expected}.")
         array = array.reshape(1, 1) if array.ndim == 0 else array[:, None] if array.ndim == 1 else array
         return _sent(torch.from_numpy(array).to(self.dtype), self.device)
+
+    def same_until(self, step: int) -> int:
+        """Return the step up to which the values of a step hold at least."""
+        if step < self.start:
+            return self.start
+        if step >= self.stop:
+            return step + ALL
+        if isinstance(self.waveform, SpikeTimes):
+            steps, now = self._events[0], step - self.start
+            following = steps[np.searchsorted(steps, now) :][:1]  # this step's events are alone in it
+            until = self.stop if not len(following) else max(step + 1, self.start + int(following[0]))
+            return min(until, self.stop)
+        holds = self.waveform.holds((step - self.start) * self.dt) / self.dt
+        return int(min(self.stop, step + max(1.0, math.ceil(holds - 1e-6) if holds < ALL else ALL)))
+
+    def _counts(self, step: int) -> NDArray[np.float64]:
+        """Count the events of a step, (units or 1, trials or 1)."""
+        if self.poisson is None:
+            steps, unit = self._events
+            now = slice(*np.searchsorted(steps, [step - self.start, step - self.start + 1]))
+            return np.bincount(unit[now], minlength=self.shape[0]).astype(np.float64)
+        units = self.poisson.units[:, None]
+        if self.shared:
+            units = np.zeros((1, 1), np.int64)
+        compiled, own = kernels.load("lif"), self._levels
+        if compiled is None:
+            drawn = words(units, step, np.arange(self.shape[1])[None], self.poisson.key)
+            return own.counts(drawn).astype(np.float64)
+        counts = np.empty((len(units), self.shape[1]))
+        compiled.count_events(units[:, 0], step, self.poisson.key, own.levels, own.least, counts)
+        return counts
 
     def _draw(self, waveform: RandomWaveform) -> NDArray[np.float64]:
         """Draw the next values, trial by trial, so that a trial does not depend on how many there are."""
@@ -87,19 +135,29 @@ def place(
 class StimulusDrive:
     """All stimuli of a run; `fill` fills ``u``, shape (inputs, trials), for each step.
 
-    ``longest`` is the longest delay of an input projection, in steps.
+    ``longest`` is the longest delay of an input projection, in steps. With ``counted``, direct Poisson
+    stimuli are left to a stepper that counts them itself (`poisson`).
     """
 
-    def __init__(self, placed: Sequence[PlacedStimulus], u: Tensor, longest: int) -> None:
+    def __init__(
+        self, placed: Sequence[PlacedStimulus], u: Tensor, longest: int, *, counted: bool = False
+    ) -> None:
+        direct = [p.poisson for p in placed if p.kind == "recurrent" and not p.shared]
+        self.poisson: list[PoissonDrive] = [each for each in direct if each is not None and counted]
         self.placed, self.u, self.longest = placed, u, longest
+        self.filling = [p for p in placed if p.poisson is None or p.poisson not in self.poisson]
         self.last_input = -1 - longest
+
+    def same_until(self, step: int) -> int:
+        """Return the step up to which `fill` has the same result as for a step."""
+        return min((p.same_until(step) for p in self.filling), default=step + ALL)
 
     def fill(self, step: int) -> tuple[list[tuple[Units, Tensor]], bool]:
         """Set u for a step; return the direct currents, and True if inputs (still) act."""
         currents: list[tuple[Units, Tensor]] = []
         active = False
         self.u.zero_()
-        for p in self.placed:
+        for p in self.filling:
             if not p.start <= step < p.stop:
                 continue
             value = p.current(step)
@@ -149,7 +207,7 @@ def stimulus_sequences(
     options: dict[str, Any] = dict(dtype=net.dtype, device=net.device)
     u = torch.zeros(steps, net.layout("input").n, **options)
     current = torch.zeros(steps, net.layout().n, **options)
-    placed = place(net, stimuli, steps, 1, run_streams(seed)[0])
+    placed = place(net, (*stimuli, *net.background), steps, 1, run_streams(seed)[0])
     drive = StimulusDrive(placed, torch.zeros(u.shape[1], 1, **options), 0)
     for step in range(steps):
         for units, value in drive.fill(step)[0]:

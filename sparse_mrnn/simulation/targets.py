@@ -68,8 +68,8 @@ def recorded_units(net: mRNNBase, record: Record) -> NDArray[np.int64]:
             kind, found = net.names.find(name, "record")
             if kind == "input":
                 raise RecordingError(f"record: {name!r} is an input; only recurrent units have h and x.")
-            if set(record.what) != {"units"} and name not in net.layout().groups:
-                statistics = " and ".join(sorted(set(record.what) - {"units"}))
+            if set(record.what) - {"units", "spikes"} and name not in net.layout().groups:
+                statistics = " and ".join(sorted(set(record.what) - {"units", "spikes"}))
                 raise RecordingError(f"record: {name!r} is one unit; {statistics} are of regions or parents.")
             parts.append(found)
         units = np.array(list(dict.fromkeys(np.concatenate(parts).tolist())), dtype=np.int64)

@@ -6,6 +6,7 @@ from sparse_mrnn.stimulus.waveforms import (
     WAVEFORMS,
     Chirp,
     Constant,
+    EventWaveform,
     Function,
     OrnsteinUhlenbeck,
     Poisson,
@@ -14,13 +15,14 @@ from sparse_mrnn.stimulus.waveforms import (
     RandomWaveform,
     Samples,
     Sine,
+    SpikeTimes,
     Waveform,
     WhiteNoise,
 )
 from sparse_mrnn.stimulus.windows import TimeWindow, UnitSelection
 
 __all__ = [
-    "INTERVENTIONS", "WAVEFORMS", "Chirp", "Clamp", "Constant", "Function", "Gain", "Intervention", "Lesion",
-    "OrnsteinUhlenbeck", "Poisson", "PulseTrain", "Ramp", "RandomWaveform", "Samples", "Sine", "Stimulus",
-    "TimeWindow", "UnitSelection", "Waveform", "WhiteNoise",
+    "INTERVENTIONS", "WAVEFORMS", "Chirp", "Clamp", "Constant", "EventWaveform", "Function", "Gain",
+    "Intervention", "Lesion", "OrnsteinUhlenbeck", "Poisson", "PulseTrain", "Ramp", "RandomWaveform",
+    "Samples", "Sine", "SpikeTimes", "Stimulus", "TimeWindow", "UnitSelection", "Waveform", "WhiteNoise",
 ]

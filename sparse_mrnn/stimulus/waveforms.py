@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +27,8 @@ Floats = NDArray[np.float64]
 Shape = tuple[int, int]
 POSITIVE, NOT_NEGATIVE = {"gt": 0.0}, {"ge": 0.0}
 """Bounds of a field, as pydantic names them: a waveform and the model of its configuration check them."""
+MOST_EVENTS = 10_000
+"""Largest mean of a Poisson count of events in a time step."""
 
 
 class Waveform(ABC):
@@ -57,6 +59,10 @@ class Waveform(ABC):
     @abstractmethod
     def value(self, t: float, length: float) -> float | Floats:
         """Return the current at ``t`` in a window of ``length`` ms: a number or array (units[, trials])."""
+
+    def holds(self, t: float) -> float:
+        """Return for how long the value at ``t`` stays the same, ms; 0 if only for a time step."""
+        return 0.0
 
     def check(self, dt: float, length: float, units: int, batch: int) -> None:  # noqa: B027 - most fit
         """Raise a StimulusError if it does not fit a time step, a window, or a number of units or trials."""
@@ -114,6 +120,10 @@ class Constant(Waveform):
         """Return ``amplitude``."""
         return self.amplitude
 
+    def holds(self, t: float) -> float:
+        """Return infinity."""
+        return math.inf
+
 
 @dataclass(frozen=True)
 class PulseTrain(Waveform):
@@ -147,6 +157,11 @@ class PulseTrain(Waveform):
     def value(self, t: float, length: float) -> float:
         """Return ``amplitude`` in a pulse, else 0."""
         return self.amplitude if (t + 1e-9) % self.period < self.width else 0.0
+
+    def holds(self, t: float) -> float:
+        """Return the time to the next edge."""
+        phase = (t + 1e-9) % self.period
+        return (self.width if phase < self.width else self.period) - phase
 
     def check(self, dt: float, length: float, units: int, batch: int) -> None:
         """Refuse pulses shorter than a time step, which could be missed."""
@@ -328,25 +343,37 @@ class OrnsteinUhlenbeck(RandomWaveform):
         return self.mean + (last - self.mean) * keep + self.std * math.sqrt(1 - keep * keep) * normal
 
 
+class EventWaveform(Waveform):
+    """Events, each of which adds ``amplitude`` to the current of the time step that it falls in.
+
+    In a spiking network the current of a step arrives at its end, as spikes do.
+    """
+
+    def value(self, t: float, length: float) -> float | Floats:
+        """Refuse: a time alone does not say which events fall into a time step."""
+        raise StimulusError(f"{type(self).__name__} has events, which are counted step by step.")
+
+
 @dataclass(frozen=True)
-class Poisson(RandomWaveform):
+class Poisson(EventWaveform):
     """Events at a ``rate``, each adding ``amplitude`` to the current of the time step it falls in.
 
-    The mean current is amplitude x rate x dt / 1000 (dt in ms).
+    The mean current is amplitude x rate x dt / 1000 (dt in ms). What a unit gets in a step of a trial follows
+    from the seed and these three numbers alone.
 
     Parameters
     ----------
     rate : float
         Events per second and unit, Hz.
     amplitude : float
-        Current of one event.
+        Current of one event; in a spiking network the weight of an event, mV.
     shared : bool
         The same current for all units of a trial.
 
     Examples
     --------
-    >>> Poisson(1000.0).draw(np.random.default_rng(0), (2, 3), 1.0, None).shape
-    (2, 3)
+    >>> Poisson(150.0, amplitude=68.75)
+    Poisson(rate=150.0, amplitude=68.75, shared=False)
     """
 
     kind: ClassVar[str] = "poisson"
@@ -354,10 +381,70 @@ class Poisson(RandomWaveform):
     amplitude: float = 1.0
     shared: bool = False
 
-    def draw(self, rng: np.random.Generator, shape: Shape, dt: float, last: Floats | None) -> Floats:
-        """Draw the number of events in the step, times the amplitude."""
-        events: Floats = rng.poisson(self.rate * dt / 1000, _drawn(shape, self.shared)).astype(np.float64)
-        return self.amplitude * events
+    def check(self, dt: float, length: float, units: int, batch: int) -> None:
+        """Refuse more events in a step than are counted."""
+        limit = f"at most {MOST_EVENTS} events a time step of {dt:g} ms"
+        self._need(self.rate * dt / 1000 <= MOST_EVENTS, f"rate is {self.rate:g} Hz; use {limit}")
+
+
+@dataclass(frozen=True, eq=False)
+class SpikeTimes(EventWaveform):
+    """Events at given times, each adding ``amplitude`` to the current of the time step that begins then.
+
+    Parameters
+    ----------
+    times : sequence of float, or sequence of such sequences
+        Times in ms since the start of the stimulus, of all units or of each, in unit order; each is rounded
+        to a time step.
+    amplitude : float
+        Current of one event; in a spiking network the weight of an event, mV.
+
+    Examples
+    --------
+    >>> SpikeTimes([[0.1, 0.3], []]).events(dt=0.1, units=2)
+    (array([1, 3]), array([0, 0]))
+    """
+
+    kind: ClassVar[str] = "spike_times"
+    times: Sequence[float] | Sequence[Sequence[float]]
+    amplitude: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        trains = self._trains(1)
+        self._need(all(train.ndim == 1 for train in trains), "times must be numbers, or lists of numbers")
+        good = all(bool((np.isfinite(train) & (train >= 0)).all()) for train in trains)
+        self._need(good, "times must be finite and not negative")
+
+    def _trains(self, units: int) -> list[Floats]:
+        """Return the times of each unit."""
+        try:
+            if any(np.ndim(cast(Any, each)) for each in self.times):
+                return [np.asarray(train, dtype=np.float64) for train in self.times]
+            return [np.asarray(self.times, dtype=np.float64)] * units
+        except (TypeError, ValueError, OverflowError) as error:
+            raise StimulusError(f"SpikeTimes: times must be numbers, or lists of numbers: {error}.") from None
+
+    def events(self, dt: float, units: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the steps of all events, ascending, and the unit of each."""
+        trains = self._trains(units)
+        steps = np.concatenate([np.rint(train / dt) for train in trains]).astype(np.int64)
+        unit = np.repeat(np.arange(len(trains)), [len(train) for train in trains])
+        order = np.lexsort((unit, steps))
+        return steps[order], unit[order]
+
+    def check(self, dt: float, length: float, units: int, batch: int) -> None:
+        """Refuse lists of times that are not as many as the units."""
+        have = len(self._trains(units))
+        self._need(have == units, f"has times of {have} units, and there are {units}")
+
+    def to_spec(self) -> dict[str, Any]:
+        """Return type, amplitude, the number of events, and a digest of their times."""
+        trains = self._trains(1)
+        flat = np.concatenate([[len(trains)], *([len(train), *train] for train in trains)])
+        events = sum(map(len, trains))
+        spec = {"type": self.kind, "amplitude": self.amplitude, "events": events}
+        return {**spec, "times": digest(flat.astype(np.float64))}
 
 
 @dataclass(frozen=True, eq=False)
@@ -419,6 +506,10 @@ class Samples(Waveform):
         """Return the sample that holds at t."""
         sample = self.array[int(t / self.interval + 1e-9)]
         return float(sample) if sample.ndim == 0 else np.asarray(sample, dtype=np.float64)
+
+    def holds(self, t: float) -> float:
+        """Return the time to the next sample."""
+        return self.interval - (t + 1e-9 * self.interval) % self.interval
 
     def check(self, dt: float, length: float, units: int, batch: int) -> None:
         """Refuse samples that end before the window, or fit other units or trials."""
@@ -491,7 +582,9 @@ class Function(Waveform):
 
 WAVEFORMS: dict[str, type[Waveform]] = {
     w.kind: w
-    for w in (Constant, PulseTrain, Ramp, Sine, Chirp, WhiteNoise, OrnsteinUhlenbeck, Poisson, Samples)
+    for w in (
+        Constant, PulseTrain, Ramp, Sine, Chirp, WhiteNoise, OrnsteinUhlenbeck, Poisson, SpikeTimes, Samples,
+    )
 }
 """Waveforms by their type in a configuration (a function has no place in JSON)."""
 

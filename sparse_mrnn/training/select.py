@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from sparse_mrnn.declaration.graph import projection_label
 from sparse_mrnn.errors import TrainingError, UnknownNameError, suggest
+from sparse_mrnn.models.learnt_values import LEARNT_VALUES
 from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.models.synapse_table import ProjectionKey
 from sparse_mrnn.models.weights import SparseWeights
@@ -119,10 +120,6 @@ def owned_parameters(net: mRNNBase, *, synapses: bool = True) -> Iterator[OwnedP
                 index = torch.zeros(own.numel(), dtype=torch.int64, device=own.device)
                 yield OwnedParameter("conductances", own, [name], index)
     regions = [(name,) for name in net.hid_regions]
-    for what, parameter, index in (
-        ("bias", net.bias, net.bias_region),
-        ("init", net.init, net.init_region),
-        ("time constants", net.tau_logit, net.alpha_region),
-    ):
-        if parameter is not None:
-            yield OwnedParameter(what, parameter, regions, index)
+    for value in LEARNT_VALUES:
+        if (parameter := getattr(net, value.parameter)) is not None:
+            yield OwnedParameter(value.what, parameter, regions, getattr(net, f"{value.index}_region"))
