@@ -4,7 +4,8 @@
 
 DIRECTORY holds ``herm_full_edgelist.csv`` (Source, Target, Weight in EM sections, Type) and
 ``all_cell_info.csv`` (Cell name, Type, ...), as the C. elegans Connectome Toolbox (cect, MIT) has them.
-The weight of a synapse is its number of EM sections. What is left out is printed, with the reason.
+The weight of a chemical synapse is its number of EM sections, the conductance of a gap junction its number
+of sections over SECTIONS. What is left out is printed, with the reason.
 
 Cook, S. J. et al. Whole-animal connectomes of both Caenorhabditis elegans sexes. Nature 571, 63-71 (2019).
 """
@@ -25,6 +26,10 @@ from sparse_mrnn.errors import ConfigError
 
 GABA = re.compile(r"(DD\d+|VD\d+|RME(D|V|L|R)|AVL|DVB|RIS)$")
 """GABAergic, hence inhibitory, neurons: DD, VD, RME, AVL, DVB and RIS (McIntire et al. 1993)."""
+
+SECTIONS = 118
+"""Sections of a gap junction with the conductance of the leak: as many as those of a chemical synapse with a
+weight of 1, at a spectral radius of 0.9."""
 
 REGIONS: list[tuple[str, str, str]] = [
     # (pattern of the cell type, region, parent); the first match counts
@@ -121,15 +126,21 @@ def build(directory: Path) -> RegionGraph:
         signs = [-1 if GABA.match(cell) else 1 for cell in members]
         graph.add_region(region, len(members), sign=signs, parent_region=parent, unit_ids=members)
     blocks: dict[tuple[str, str, str], list[tuple[int, int, float]]] = defaultdict(list)
+    order = list(graph)
     for (source, target, kind), weight in sorted(edges.items()):
         (a, j), (b, i) = index[source], index[target]
+        if kind == "electrical":
+            if source == target:
+                dropped["a gap junction of a neuron with itself"] += 1
+            elif order.index(a) <= order.index(b):  # one projection is both directions
+                blocks[a, b, kind].append((i, j, round(weight / SECTIONS, 6)))
+            continue
         inhibitory = kind == "chemical" and GABA.match(source)
         blocks[a, b, kind].append((i, j, -weight if inhibitory else weight))
     for (a, b, kind), entries in sorted(blocks.items()):
         rows, cols, values = zip(*entries, strict=True)
         matrix = sp.coo_array((values, (rows, cols)), shape=(graph.region(b).n, graph.region(a).n))
-        sign = "pos" if kind == "electrical" else "inherit"
-        graph.add_projection(a, b, weights=matrix, key=kind, sign=sign)
+        graph.add_projection(a, b, weights=matrix, key=kind, kind=kind)
 
     count = Counter(kind for _, _, kind in edges)
     silent = [cell for cell in neurons if not any(cell in (a, b) for a, b, _ in edges)]
@@ -137,7 +148,7 @@ def build(directory: Path) -> RegionGraph:
     print(f"kept: {len(neurons)} neurons, {kept}")
     print(f"made symmetric: {len(one_way)} gap junctions listed one way or with two counts")
     print(f"neurons without a synapse among neurons: {', '.join(silent) or 'none'}")
-    print(f"left out: {sum(dropped.values())} edges with a cell that is no neuron of the hermaphrodite:")
+    print(f"left out: {sum(dropped.values())} edges, most with a cell that is not a neuron:")
     for kind, n in dropped.most_common():
         print(f"  {n:5d}  {kind}")
     return graph

@@ -31,7 +31,10 @@ RATES = {"gains": 0.02, "values": 0.002, "types": 0.01}  # of Adam; they fall to
 
 
 def network(shared):
-    """C. elegans with a gain for each pair of classes and transmitter, or with a weight for each synapse."""
+    """C. elegans with a gain for each pair of classes and transmitter, or with a weight for each synapse.
+
+    Conductances of gap junctions are fixed.
+    """
     counts, _ = read_celegans(spectral_radius=4.0)  # sigmoids have a slope of at most 1/4
     g = sm.RegionGraph(name="C. elegans")
     signs = {}
@@ -41,12 +44,11 @@ def network(shared):
         own = dict(sign=r.sign, parent_region=r.parent_region, unit_ids=list(r.unit_ids), base_firing=-1.5)
         g.add_region(r.name, r.n, **own, **learnt)
     for p in counts.projections():
-        weights = p.weights.tocsr()
-        transmitter = np.where(signs[p.source] < 0, "GABA", "excitatory")[weights.indices]
-        labels = np.full(weights.nnz, "gap junction") if p.key == "electrical" else transmitter
-        sharing = dict(share=labels, bounds=(0.0, None)) if shared else {}
-        sign = "pos" if p.key == "electrical" else "inherit"
-        g.add_projection(p.source, p.target, weights=weights, key=p.key, sign=sign, **sharing)
+        weights, more = p.weights.tocsr(), dict(kind=p.kind, key=p.key, trainable=p.kind == "chemical")
+        if p.kind == "chemical" and shared:
+            labels = np.where(signs[p.source] < 0, "GABA", "excitatory")[weights.indices]
+            more |= dict(share=labels, bounds=(0.0, None))
+        g.add_projection(p.source, p.target, weights=weights, **more)
     return sm.mRNN(g, "sigmoid", dt=DT, seed=0, device="cpu")
 
 
@@ -111,7 +113,7 @@ def report(name, net, loss, new, parts, seconds):
     """A line of the table."""
     with torch.no_grad():
         found = run(net, new[0])
-    learnt = sum(p.numel() for p in net.parameters())
+    learnt = sum(p.numel() for p in net.parameters() if p.requires_grad)
     cells = [quality(found[..., part], new[1][..., part]) for part in parts]
     print(f"| {name} | {learnt} | {loss} | {' | '.join(cells)} | {seconds} |", flush=True)
 

@@ -38,7 +38,7 @@ def received(graph: sm.RegionGraph, settings: Any, factor: float) -> Any:
 def main() -> None:
     """Draw and print what the caption says."""
     config = load_config(str(example_path("celegans")))
-    graph, settings = read_config(config), config.simulation
+    graph, settings = read_config(config).without_electrical(), config.simulation
     assert settings is not None
     # One factor for all: shuffled wirings have other spectral radii.
     factor = settings.spectral_radius / sm.spectral_radius(sm.mRNN(graph, device="cpu"))

@@ -3,10 +3,11 @@
     pip install wormneuroatlas
     python docs/figures/worm_propagation.py
 
-One neuron is stimulated, the others are seen to respond or not; the connectome predicts the steady state of a
-small current into it. Gap junctions are electrical synapses with the conductances of the shipped network. Draws worm_propagation.png and prints the tables of
-docs/how_to/recordings.md. The atlas is read from the installed package (GPL-3), which is not
-imported: it would ask a server for its version.
+One neuron is stimulated, the others are seen to respond or not; the connectome predicts the steady state of
+a small current into it. Gap junctions are electrical synapses with the conductances of the shipped network.
+Five minutes of one core; draws worm_propagation.png and prints the tables of docs/how_to/recordings.md. The
+atlas is read from the installed package (GPL-3), which is not imported: it would ask a server for its
+version.
 """
 
 import importlib.util
@@ -31,7 +32,8 @@ from sparse_mrnn.connectome import read_celegans
 HERE = Path(__file__).parent
 RADIUS, LARGEST = 0.9, 0.95  # spectral radius; a bound of it while gains are learnt
 SIGNIFICANT = 0.05  # q of the atlas
-SHUFFLES, FITTED = 20, 3  # null models of each kind; those that gains are fitted to
+SHUFFLES, FEW, FITTED = 20, 6, 3  # null models of each kind; those of a scale; those that gains are fitted to
+SCALES = (0.1, 0.3, 1, 3, 10, 30, 118)  # of the conductances, which nobody has measured; 118: sections
 FOLDS, ITERATIONS, RATE = 5, 300, 0.1
 NULLS = {
     "degrees, whole network": ("merged", "degrees"),
@@ -86,7 +88,7 @@ def merged(graph, share=None, classes=None, *, electrical=True, signed=True):
         weights[key] = sp.csr_array((values, (row, column)), shape=(len(sign),) * 2)
         weights[key].sort_indices()
     chemical, gap = weights["chemical"], weights["electrical"]
-    gap = sp.csr_array(gap.maximum(gap.T))  # the shipped graph has each pair of regions once, or in both orders
+    gap = sp.csr_array(gap.maximum(gap.T))  # of two regions, one direction is declared
     gap.setdiag(0)
     gap.eliminate_zeros()
     if not signed:
@@ -103,8 +105,13 @@ def merged(graph, share=None, classes=None, *, electrical=True, signed=True):
     return found
 
 
-def network(graph):
-    return sm.mRNN(graph, "tanh", dt=5, tau=50, spectral_radius=RADIUS, seed=0, device="cpu")
+def network(graph, scale=1.0):
+    """A network whose conductances are scaled."""
+    net = sm.mRNN(graph, "tanh", dt=5, tau=50, spectral_radius=RADIUS, seed=0, device="cpu")
+    with torch.no_grad():
+        for own in () if net.electrical is None else net.electrical.conductances:
+            own.mul_(scale)
+    return net
 
 
 def responses(net):
@@ -114,7 +121,7 @@ def responses(net):
 
 
 def compared(by_class, names):
-    """AUC with and without gap junctions and signs, of wild type and unc-31, and of degree-preserving shuffles.
+    """AUC with and without gap junctions and signs, of wild type and unc-31, and of shuffles.
 
     Shuffles keep the degrees of each neuron in the whole network, of chemical synapses and of gap junctions.
     """
@@ -135,6 +142,16 @@ def compared(by_class, names):
                 cells += [f"{auc(sizes[responder, stimulated], significant):.3f}", shuffled]
             kinds = "chemical and electrical" if electrical else "chemical"
             print(f"| {kinds} | {'yes' if signed else 'no'} | {' | '.join(cells)} |", flush=True)
+    graph = merged(by_class)
+    graphs = [graph, *(graph.shuffled(seed=k) for k in range(FEW))]
+    print("| conductances times | wild type | shuffled | unc-31 | shuffled |\n|---|---|---|---|---|")
+    for scale in SCALES:
+        sizes = [responses(network(g, scale)) for g in graphs]
+        cells = []
+        for responder, stimulated, significant in strains.values():
+            own, *nulls = (auc(n[responder, stimulated], significant) for n in sizes)
+            cells += [f"{own:.3f}", f"{np.mean(nulls):.3f} +- {np.std(nulls, ddof=1):.3f}"]
+        print(f"| {scale:g} | {' | '.join(cells)} |", flush=True)
 
 
 def exchanged(net):
@@ -233,7 +250,8 @@ def main():
     neurons = f"{len(np.unique(stimulated))} stimulated neurons, {len(np.unique(responder))} responders"
     print(f"{len(significant):,} pairs, {significant.sum():,} significant; {neurons}")
     sizes = responses(net)[responder, stimulated]
-    direct = net.effective_W_rec.detach().to_dense().abs().numpy()[responder, stimulated]
+    direct = (net.effective_W_rec.detach().to_dense() + net.electrical.matrix().to_dense()).abs()
+    direct = direct.numpy()[responder, stimulated]
     print(f"| wiring | AUC |\n|---|---|\n| connectome | {auc(sizes, significant):.3f} |")
     print(f"| its direct synapses | {auc(direct, significant):.3f} |")
     nulls = {}

@@ -181,5 +181,8 @@ def _variants(case: Case, sizes: list[int] | None, densities: list[float] | None
 
 
 def graph_of(config: str) -> RegionGraph:
-    """Return the graph that a user names; processes that measure memory call it again."""
-    return load_network(config).graph
+    """Return the graph that a user names; processes that measure memory call it again.
+
+    A dense network has a weight matrix and nothing else, so electrical synapses are left out.
+    """
+    return load_network(config).graph.without_electrical()

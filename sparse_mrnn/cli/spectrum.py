@@ -54,8 +54,11 @@ def spectrum(
                 status.update(f"{products:,} products, best so far {best:.5g}")
 
             common: SearchOptions = {"rtol": rtol, "max_seconds": max_seconds, "progress": show}
-            weights = as_weights(net)  # once for all the regions, of which there may be thousands
-            radius, abscissa = (spectral_search(weights, which, **common) for which in ("LM", "LR"))
+            electrical = net.electrical is not None
+            # Once for all the regions, of which there may be thousands; of chemical synapses.
+            weights = as_weights(net.to_scipy() if electrical else net)
+            radius = spectral_search(weights, "LM", **common)
+            abscissa = spectral_search(net if electrical else weights, "LR", **common)
             values, _ = leading_eigenpairs(weights, min(k, layout.n), vectors=False, **common)
             disc = disc_radius(weights, layout.ptr)
             rows: list[tuple[str, str, str, str]] = []
@@ -73,6 +76,8 @@ def spectrum(
             bounds = f", between {radius.lower:.6g} and {radius.upper:.6g}"
         say(f"spectral radius    {radius.value:.6g} ({radius.method}{bounds})")
         say(f"spectral abscissa  {abscissa.value:.6g} ({abscissa.method})")
+        if electrical:
+            say("The radius is of the chemical synapses; the abscissa is of the electrical ones, too.")
         say(f"disc radius        {disc:.6g} (a random net of these variances)")
         style: dict[str, Any] = dict(title_justify="left", box=None)
         table = Table("region", "units", "radius", "method", title="each region by itself", **style)

@@ -7,10 +7,12 @@ from dataclasses import asdict, astuple, dataclass, field
 from typing import Any
 
 import numpy as np
+import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from sparse_mrnn.declaration.graph import RegionGraph
 from sparse_mrnn.display import SummaryTable
+from sparse_mrnn.lowering.layout import Layout
 from sparse_mrnn.lowering.lower import lower
 
 SHOWN = 20
@@ -145,15 +147,30 @@ class ImportReport:
         return self.table()._repr_html_()
 
 
+def _ends(graph: RegionGraph, matrix: sp.csr_array) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Target and source of each connection: those of a matrix, and electrical ones in both directions."""
+    layout, coo = Layout.of(graph), matrix.tocoo()
+    rows, cols = [coo.row.astype(np.int64)], [coo.col.astype(np.int64)]
+    for p in graph.electrical_projections():
+        if p.weights is not None:
+            own = p.weights.tocoo()
+            ends = own.row + layout.slice(p.target).start, own.col + layout.slice(p.source).start
+            both = p.source != p.target and not p.rectifies
+            rows += ends if both else ends[:1]
+            cols += ends[::-1] if both else ends[1:]
+    return np.concatenate(rows), np.concatenate(cols)
+
+
 def report_of(
     graph: RegionGraph, source: str, weights: str = "as in the file", notes: tuple[str, ...] = ()
 ) -> ImportReport:
     """Report a graph with explicit synapses, as if it had just been imported from ``source``."""
     matrix = lower(graph, seed=0, dtype=np.float64).to_scipy()
-    n, edges = graph.n_units, matrix.nnz
-    onto, out_of = np.diff(matrix.indptr), np.bincount(matrix.indices, minlength=n)
-    row = np.repeat(np.arange(n, dtype=np.int64), onto)
-    pairs = int((np.diff(row * n + matrix.indices) > 0).sum()) + 1 if edges else 0
+    n, electrical = graph.n_units, graph.electrical_projections()
+    row, col = _ends(graph, matrix)
+    onto, out_of = np.bincount(row, minlength=n), np.bincount(col, minlength=n)
+    pairs, edges = len(np.unique(row * n + col)), matrix.nnz + int(electrical.expected_synapses().sum())
+    conductances = sum(float(p.weights.sum()) for p in electrical if p.weights is not None)
     meaning = dict(inherit="by the source neuron", pos="excitatory", neg="inhibitory", free="unsigned")
     signs: Counter[str] = Counter()
     every = graph.projection_columns("recurrent")
@@ -162,10 +179,11 @@ def report_of(
     each = np.bincount(every.columns.setting, number, len(every.columns.settings))
     for k in dict.fromkeys(every.columns.setting.tolist()):
         key, attrs = every.columns.settings[k]
-        signs[f"connections: {key}, {meaning[attrs.get('sign', 'inherit')]}"] += int(each[k])
+        sign = "both ways" if attrs.get("kind") == "electrical" else meaning[attrs.get("sign", "inherit")]
+        signs[f"connections: {key}, {sign}"] += int(each[k])
     return ImportReport(
         source=source, rows={"nodes": n, "edges": edges}, signs=dict(signs), weights=weights, notes=notes,
         neurons=n, isolated=int(((onto + out_of) == 0).sum()), edges=edges, merged=edges,
-        synapses=float(np.abs(matrix.data).sum()), density=pairs / n**2 if n else 0.0,
+        synapses=float(np.abs(matrix.data).sum()) + conductances, density=pairs / n**2 if n else 0.0,
         regions=region_rows(graph, onto, out_of), projections=graph.number_of_edges(),
     )  # fmt: skip

@@ -709,6 +709,27 @@ class RegionGraph(nx.MultiDiGraph):
         every = self.projection_columns("recurrent")
         return every.take(every.is_electrical)
 
+    def check_electrical_projections(self) -> None:
+        """Check electrical projections that were added without checks, as those of a file are.
+
+        Raises
+        ------
+        GraphError, WeightError
+            As `add_projection`.
+        """
+        seen: set[ProjectionKey] = set()
+        for p in self.electrical_projections():
+            label, within = projection_label(p.source, p.target, p.key), p.source == p.target
+            settings = {name: getattr(p, name) for name in PROJECTION_FIELDS}
+            check_electrical(label, settings, self.region(p.source), self.region(p.target))
+            if (p.target, p.source, p.key) in seen and not (p.rectifies or within):
+                there = projection_label(p.target, p.source, p.key)
+                raise GraphError(f"{label}: {there} is this projection already; current flows both ways.")
+            seen.add((p.source, p.target, p.key))
+            if p.weights is None:
+                raise GraphError(f"{label}: conductances are explicit; it has none.")
+            check_conductances(label, p.weights, within=within, rectifies=p.rectifies)
+
     def low_rank_projections(self, kind: str | None = None) -> Projections:
         """Projections of low rank, which have no synapses."""
         every = self.projection_columns(kind)
@@ -751,6 +772,22 @@ class RegionGraph(nx.MultiDiGraph):
             if attrs.get("parent_region") in mapping:
                 attrs["parent_region"] = mapping[attrs["parent_region"]]
         return renamed
+
+    def without_electrical(self) -> RegionGraph:
+        """A copy without its electrical projections: for what takes chemical synapses alone.
+
+        Examples
+        --------
+        >>> g = RegionGraph(); g.add_region("a", 2); g.add_projection("a", "a")
+        >>> g.add_projection("a", "a", key="gap", kind="electrical", weights=[[0, 1.0], [1.0, 0]])
+        >>> g.without_electrical().number_of_edges()
+        1
+        """
+        found: RegionGraph = self.copy()
+        every = self.projection_columns()
+        if every.is_electrical.any():
+            found.replace_columns(every.columns.take(~every.is_electrical))
+        return found
 
     def shuffled(self, keep: str | Iterable[str] = "degrees", seed: Seed = 0) -> RegionGraph:
         """A copy whose recurrent synapses are shuffled within each projection: a null model of the wiring.

@@ -76,12 +76,14 @@ def shuffled_edges(
     named = {region.name: region for region in regions}
     rng = np.random.default_rng(seed)
     # Within a region the matrix of electrical synapses is symmetric, and stays so.
-    both_ways = [p for p in projections if p.kind == "electrical" and not p.rectifies and p.source == p.target]
+    mutual = (p for p in projections if p.kind == "electrical" and not p.rectifies)
+    both_ways = [p for p in mutual if p.source == p.target]
     for p in both_ways:
-        if kept - {"degrees", "blocks", "signs"}:
-            what = f"{projection_label(p.source, p.target, p.key)} is electrical, and keeps degrees only"
-            raise GraphError(f"shuffled: {what}; leave out {', '.join(sorted(kept - {'degrees', 'signs'}))}.")
-    of_pairs = [_pairs_exchanged(p, rng, degrees="blocks" not in kept) for p in both_ways]
+        if "geometry" in kept:
+            label = projection_label(p.source, p.target, p.key)
+            what = f"{label} is electrical, and does not keep geometry yet"
+            raise GraphError(f"shuffled: {what}; leave it out.")
+    of_pairs = [_pairs_exchanged(p, rng, kept) for p in both_ways]
     projections = [p for p in projections if p not in both_ways]
     if not projections:
         return of_pairs
@@ -95,13 +97,14 @@ def shuffled_edges(
 
 
 def _pairs_exchanged(
-    p: Projection, rng: np.random.Generator, *, degrees: bool
+    p: Projection, rng: np.random.Generator, kept: set[str]
 ) -> tuple[tuple[str, str, str], dict[str, Any]]:
-    """Shuffle the pairs of units of a symmetric matrix; without ``degrees``, draw them anew.
+    """Shuffle the pairs of units of a symmetric matrix; if only "blocks" are kept, draw them anew.
 
     Two pairs (a, b) and (c, d), in a random direction, become (a, d) and (c, b) if both are new pairs
-    (Maslov & Sneppen 2002, Science 296:910); conductances stay with a.
+    (Maslov & Sneppen 2002, Science 296:910); conductances stay with a. To keep "weights", both are equal.
     """
+    degrees = "blocks" not in kept
     coo, n = p.weights.tocoo(), p.pair.n_target  # type: ignore[union-attr]
     once = coo.row > coo.col
     row, col = coo.row[once].astype(np.int64), coo.col[once].astype(np.int64)
@@ -115,18 +118,20 @@ def _pairs_exchanged(
         return np.maximum(a, b) * n + np.minimum(a, b)
 
     order = np.arange(len(row)) if degrees else rng.permutation(len(row))
-    for _ in range(MOST_ROUNDS // 2 if degrees else 0):
-        turn = rng.permutation(len(row))
+    group = coo.data[once] if "weights" in kept else np.zeros(len(row))
+    for _ in range(MOST_ROUNDS if degrees else 0):
+        turn = np.lexsort((rng.random(len(row)), group[order]))
         row, col, order = row[turn], col[turn], order[turn]
         swap = rng.random(len(row)) < 0.5
         row, col = np.where(swap, col, row), np.where(swap, row, col)
-        a, b = slice(0, len(row) // 2), slice(len(row) // 2, len(row) // 2 * 2)
+        first = int(rng.integers(2))
+        a, b = slice(first, len(row) - 1, 2), slice(first + 1, len(row), 2)  # neighbours
         new = np.concatenate([key(row[a], col[b]), key(row[b], col[a])])
-        repeated = _repeats(np.concatenate([key(row, col), new]))
-        half = len(new) // 2
-        fits = (row[a] != col[b]) & (row[b] != col[a]) & ~repeated(new[:half]) & ~repeated(new[half:])
-        left, right = np.flatnonzero(fits), np.flatnonzero(fits) + half
-        col[left], col[right] = col[right], col[left]
+        repeated, half = _repeats(np.concatenate([key(row, col), new])), len(new) // 2
+        fits = (row[a] != col[b]) & (row[b] != col[a]) & (group[order][a] == group[order][b])
+        fits &= ~repeated(new[:half]) & ~repeated(new[half:])
+        left = first + 2 * np.flatnonzero(fits)
+        col[left], col[left + 1] = col[left + 1], col[left]
     values = coo.data[once][order]
     both = np.append(row, col), np.append(col, row)
     places = np.lexsort(both[::-1])

@@ -17,7 +17,7 @@ from sparse_mrnn.declaration.config import SimulationConfig
 from sparse_mrnn.declaration.graph import Region, RegionGraph
 from sparse_mrnn.declaration.projection_columns import ProjectionColumns
 from sparse_mrnn.declaration.regions import INPUT_FIELDS, REGION_FIELDS
-from sparse_mrnn.errors import ConnectomeError, GraphError
+from sparse_mrnn.errors import ConnectomeError, GraphError, WeightError
 from sparse_mrnn.interop.sonata_edges import EdgeTypes, StoredEdges, check_numbering, parsed, read_edges
 from sparse_mrnn.interop.sonata_files import (
     Circuit,
@@ -220,6 +220,10 @@ def _read_back(files: NetworkFiles, *, by_rows: bool = False) -> RegionGraph:
     except GraphError:
         problem = "two edge types have the same regions and key."
         raise ConnectomeError(f"{files.edge_types}: {problem}") from None
+    try:
+        graph.check_electrical_projections()
+    except (GraphError, WeightError) as error:
+        raise ConnectomeError(f"{files.edges}: {error}") from None
     return graph
 
 

@@ -68,6 +68,8 @@ class EdgeTypes:
         self.n_rows, self.n_cols = np.diff(targets.ptr)[self._target], np.diff(sources.ptr)[self._source]
         self.inherits = table.equals("sign", "inherit")
         self.signs = table.from_labels("sign", lambda sign: PROJECTION_SIGNS.get(str(sign), 0), np.int8)
+        electrical = table.equals("kind", "electrical")  # whatever the sign of its source
+        self.inherits, self.signs = self.inherits & ~electrical, np.where(electrical, 1, self.signs)
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -7,6 +7,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -99,10 +100,8 @@ def write_sonata(
             raise ConnectomeError(f"{goal} {problem}")
     every = graph.projection_columns()
     shares = every.has("share")
-    for k in np.flatnonzero(shares | ~every.has_synapses).tolist()[:1]:
+    for k in np.flatnonzero(shares | every.has("rank")).tolist()[:1]:
         problem = "has low rank, and so no synapses; net.save keeps it"
-        if every.is_electrical[k]:
-            problem = "is electrical, and an edge written here is a chemical synapse; net.save keeps it"
         if shares[k]:
             problem = "shares gains, which SONATA cannot; write the network made of it, for its weights"
         raise ConversionError(f"{projection_label(*every.names[k])} {problem}.")
@@ -226,11 +225,26 @@ def _edges(graph: RegionGraph, folder: Path, seed: int | None) -> None:
             own = np.flatnonzero(inputs == (kind == "input"))
             double = any(dtype == np.float64 for dtype in every.take(own).weight_dtypes())
             stream = synapse_stream(0 if seed is None else seed, kind)
-            blocks = lower(graph, kind, stream, dtype=np.float64 if double else np.float32)
+            blocks = lower(_as_weights(graph), kind, stream, dtype=np.float64 if double else np.float32)
             type_ids = own[blocks.blocks.names.places_in(every.names.take(own))]
             _edge_population(file.create_group(f"edges/{POPULATIONS[kind]}_to_units"), blocks, type_ids)
     populations = [f"{POPULATIONS[kind]}_to_units" for kind in ("recurrent", "input")]
     _types(folder / "edge_types.csv", EDGE_COLUMNS, _edge_types(every, inputs, populations))
+
+
+def _as_weights(graph: RegionGraph) -> RegionGraph:
+    """Return a graph whose conductances are weights: what tells them apart is in the types CSV."""
+    columns = graph.projection_columns().columns
+    weights = {"kind": "chemical", "rectifies": False, "sign": "free"}
+    settings = tuple(
+        (key, {**attrs, **weights} if attrs.get("kind") == "electrical" else attrs)
+        for key, attrs in columns.settings
+    )
+    if not any(attrs.get("kind") == "electrical" for _, attrs in columns.settings):
+        return graph
+    found: RegionGraph = graph.copy()
+    found.replace_columns(replace(columns, settings=settings))
+    return found
 
 
 def _edge_types(

@@ -164,7 +164,8 @@ def plot_spectrum(
     Parameters
     ----------
     source : mRNN, ElmanmRNN, RegionGraph, or array of complex
-        A graph gets the weights of seed 0.
+        A graph gets the weights of seed 0. Of electrical synapses there are none: the eigenvalues are those
+        of the weights of chemical ones.
     disc : float, optional
         Radius of the disc that theory expects, drawn filled; see `sparse_mrnn.spectral.disc_radius`. Of a
         network it is found.
@@ -188,8 +189,9 @@ def plot_spectrum(
     if isinstance(source, mRNNBase | RegionGraph):
         net = network_of(source)
         layout = net.layout()
-        values, _ = leading_eigenpairs(net, min(k, layout.n), vectors=False)
-        disc = disc_radius(net, layout.ptr) if disc is None else disc
+        weights = net if net.electrical is None else net.to_scipy()
+        values, _ = leading_eigenpairs(weights, min(k, layout.n), vectors=False)
+        disc = disc_radius(weights, layout.ptr) if disc is None else disc
         radius = float(np.abs(values).max(initial=0.0)) if radius is None else radius
         title = f"{net.graph.name or 'network'}: {len(values)} leading eigenvalues of {layout.n:,}"
     points = np.asarray(values)

@@ -66,7 +66,7 @@ def as_weights(
 
 
 def refuse_electrical(weights: Any, what: str) -> None:
-    """Refuse a network or graph with electrical synapses, which its weight matrix has not.
+    """Refuse a network or graph with electrical synapses, which are not in its weight matrix.
 
     Raises
     ------

@@ -398,7 +398,7 @@ def test_bench_of_a_ladder(tmp_path):
 
 def test_bench_of_a_network(tmp_path):
     text = run("celegans", "--alone", *QUICK, "--forward-only", "--out", tmp_path)
-    assert "celegans: 302 units, 5,089 synapses, batch 2, 3 steps" in text
+    assert "celegans: 302 units, 3,638 synapses, batch 2, 3 steps" in text
     assert "fwd+bwd" not in text
     assert (tmp_path / "entries.png").stat().st_size > 5_000
     assert not (tmp_path / "crossover.png").exists()

@@ -276,7 +276,7 @@ def connectome(rank, size, name, path):
     if name == "flyvis":
         graph = sm.fly_vision.read_flyvis(path, extent=2, share=True)[0]
     else:
-        graph = sm.read_config(sm.data.example_path(name))
+        graph = sm.read_config(sm.data.example_path(name)).without_electrical()
     for dtype, tolerance, way in ((torch.float64, 1e-12, "balanced"), (torch.float32, 1e-5, "regions")):
         options = dict(seed=0, dtype=dtype, device="cpu", dt=1.0, tau=20.0)
         whole, net = sm.mRNN(graph, backend="csr", **options), ShardedRNN(graph, partition=way, **options)

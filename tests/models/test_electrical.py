@@ -223,6 +223,9 @@ def test_saved_checkpointed_and_exported_networks_compute_the_same(built, tmp_pa
     torch.testing.assert_close(again(u)[0], expected)
     graph = sm.read_config(sm.to_config(net))
     torch.testing.assert_close(sm.mRNN(graph, "tanh", device="cpu", dtype=torch.float64)(u)[0], expected)
+    sm.interop.write_sonata(net, tmp_path / "sonata")
+    graph = sm.interop.read_sonata(tmp_path / "sonata")[0]
+    torch.testing.assert_close(sm.mRNN(graph, "tanh", device="cpu", dtype=torch.float64)(u)[0], expected)
     x, h = net.batched_initial_condition(2)
     stepped = sm.interop.step_module(net)(x, h, u[:, 0])
     torch.testing.assert_close(stepped[0], expected[:, 0])
@@ -343,10 +346,9 @@ def test_electrical_projections_need_states_at_both_ends():
         sm.ElmanmRNN(graph, device="cpu")
 
 
-def test_what_cannot_hold_electrical_synapses_says_so(built, tmp_path):
+def test_what_cannot_hold_electrical_synapses_says_so(built):
     net, _, _ = built
     refused = [
-        lambda: sm.interop.write_sonata(net, tmp_path / "net"),
         lambda: sm.interop.to_mrnntorch(net),
         lambda: net.to_networkx(),
         lambda: sm.analysis.currents(net, torch.zeros(1, 3, 9)),
@@ -363,3 +365,15 @@ def test_conductances_too_large_for_the_time_step_warn():
     graph.add_projection("a", "a", weights=20 * ONES, kind="electrical")
     with pytest.warns(StepSizeWarning, match="conductances of unit 'a\\[0\\]' add up to 20"):
         sm.mRNN(graph, device="cpu")
+
+
+def test_a_sonata_folder_with_one_direction_missing_is_refused(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    graph = sm.RegionGraph()
+    graph.add_region("a", 2)
+    graph.add_projection("a", "a", weights=ONES, kind="electrical")
+    sm.interop.write_sonata(graph, tmp_path / "net")
+    with h5py.File(tmp_path / "net" / "edges.h5", "r+") as file:
+        file["edges/units_to_units/0/syn_weight"][0] = 5.0
+    with pytest.raises(sm.errors.ConnectomeError, match="edges.h5: projection 'a' -> 'a'.*not symmetric"):
+        sm.interop.read_sonata(tmp_path / "net")

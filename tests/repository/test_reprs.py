@@ -97,7 +97,7 @@ def test_time_constants_are_round():
 def test_import_report():
     _, report = read_celegans()
     assert repr(report).startswith("<ImportReport of the shipped C. elegans connectome")
-    assert repr(report).endswith("302 neurons, 5,811 connections, 17 regions>")
+    assert repr(report).endswith("302 neurons, 5,062 connections, 17 regions>")
     assert str(report).splitlines()[-1].startswith("canal")
     assert {"layer_1", "density"} <= set(Cells(report._repr_html_()).cells)
 
