@@ -4,7 +4,7 @@
     python docs/figures/worm_propagation.py
 
 One neuron is stimulated, the others are seen to respond or not; the connectome predicts the steady state of a
-small current into it. Four minutes of one core; draws worm_propagation.png and prints the tables of
+small current into it. Gap junctions are electrical synapses with the conductances of the shipped network. Draws worm_propagation.png and prints the tables of
 docs/how_to/recordings.md. The atlas is read from the installed package (GPL-3), which is not
 imported: it would ask a server for its version.
 """
@@ -42,8 +42,11 @@ WIDER = ["degrees, whole network", "degrees between classes"]  # null models tha
 GAINS = {"sender": "source", "receiver": "target", "pair of classes": None}
 
 
-def read_atlas(names):
-    """Responder, stimulated neuron and significance of each measured pair of the connectome."""
+def read_atlas(names, strain="wt"):
+    """Responder, stimulated neuron and significance of each measured pair of the connectome.
+
+    ``strain`` is "wt", or "unc31": mutants that release no dense-core vesicles.
+    """
     import h5py
 
     spec = importlib.util.find_spec("wormneuroatlas")
@@ -51,7 +54,7 @@ def read_atlas(names):
         sys.exit("wormneuroatlas is not installed: pip install wormneuroatlas")
     with h5py.File(Path(spec.submodule_search_locations[0]) / "data" / "funatlas.h5") as file:
         atlas = [name.decode() for name in file["neuron_ids"][:]]
-        q, change = file["wt/q"][:], file["wt/dFF"][:]  # row: responder, column: stimulated
+        q, change = file[f"{strain}/q"][:], file[f"{strain}/dFF"][:]  # row: responder, column: stimulated
     number = {name: k for k, name in enumerate(names)}
     unit = np.array([number.get(name, -1) for name in atlas])
     both = (unit[:, None] >= 0) & (unit >= 0) & ~np.eye(len(unit), dtype=bool)
@@ -65,27 +68,38 @@ def auc(score, positive):
     return (ranks[positive].sum() - n * (n + 1) / 2) / (n * (len(ranks) - n))
 
 
-def merged(graph, share=None, classes=None):
-    """The same synapses with all neurons in one region; gains by unit or by pair of classes, if asked."""
+def merged(graph, share=None, classes=None, *, electrical=True, signed=True):
+    """The same synapses with all neurons in one region; gains by unit or by pair of classes, if asked.
+
+    Without ``signed``, every chemical synapse excites.
+    """
     regions, found = list(graph.regions()), sm.RegionGraph(name="C. elegans")
     start = dict(zip((r.name for r in regions), np.cumsum([0, *(r.n for r in regions)]), strict=False))
     sign = np.concatenate([np.asarray(r.sign) for r in regions])
     names = [name for r in regions for name in r.unit_ids]
-    found.add_region("neurons", len(sign), sign=sign, unit_ids=names)
+    weights = {}
     for key in ("chemical", "electrical"):
         parts = [(p, p.weights.tocoo()) for p in graph.projections() if p.key == key]
         row = np.concatenate([w.row + start[p.target] for p, w in parts])
         column = np.concatenate([w.col + start[p.source] for p, w in parts])
         values = np.concatenate([w.data for _, w in parts])
-        weights = sp.csr_array((values, (row, column)), shape=(len(sign),) * 2)
-        weights.sort_indices()
-        if classes is not None:
-            row, column = weights.tocoo().coords
-            kind = np.where(sign[column] < 0, " GABA", "") if key == "chemical" else np.full(len(row), "")
-            share = [f"{classes[a]}-{classes[b]}{k}" for a, b, k in zip(column, row, kind, strict=True)]
-        more = {} if share is None else dict(share=share)
-        how = "pos" if key == "electrical" else "inherit"
-        found.add_projection("neurons", "neurons", weights=weights, key=key, sign=how, **more)
+        weights[key] = sp.csr_array((values, (row, column)), shape=(len(sign),) * 2)
+        weights[key].sort_indices()
+    chemical, gap = weights["chemical"], weights["electrical"]
+    gap = sp.csr_array(gap.maximum(gap.T))  # the shipped graph has each pair of regions once, or in both orders
+    gap.setdiag(0)
+    gap.eliminate_zeros()
+    if not signed:
+        chemical, sign = abs(chemical), np.ones_like(sign)
+    if classes is not None:
+        row, column = chemical.tocoo().coords
+        kind = np.where(sign[column] < 0, " GABA", "")
+        share = [f"{classes[a]}-{classes[b]}{k}" for a, b, k in zip(column, row, kind, strict=True)]
+    found.add_region("neurons", len(sign), sign=sign, unit_ids=names)
+    more = {} if share is None else dict(share=share)
+    found.add_projection("neurons", "neurons", weights=chemical, key="chemical", **more)
+    if electrical:
+        found.add_projection("neurons", "neurons", weights=gap, key="electrical", kind="electrical")
     return found
 
 
@@ -99,16 +113,50 @@ def responses(net):
     return np.abs(linearize(net, np.zeros(n)).transfer_function(0, np.eye(n))[0])
 
 
+def compared(by_class, names):
+    """AUC with and without gap junctions and signs, of wild type and unc-31, and of degree-preserving shuffles.
+
+    Shuffles keep the degrees of each neuron in the whole network, of chemical synapses and of gap junctions.
+    """
+    strains = {"wild type": read_atlas(names), "unc-31": read_atlas(names, "unc31")}
+    for strain, (responder, stimulated, significant) in strains.items():
+        neurons = f"{len(np.unique(stimulated))} stimulated, {len(np.unique(responder))} responders"
+        print(f"{strain}: {len(significant):,} pairs, {significant.sum():,} significant; {neurons}")
+    print("| synapses | signs | wild type | shuffled | unc-31 | shuffled |\n|---|---|---|---|---|---|")
+    for electrical in (False, True):
+        for signed in (True, False):
+            graph = merged(by_class, electrical=electrical, signed=signed)
+            sizes = responses(network(graph))
+            nulls = [responses(network(graph.shuffled(seed=k))) for k in range(SHUFFLES)]
+            cells = []
+            for responder, stimulated, significant in strains.values():
+                values = np.array([auc(n[responder, stimulated], significant) for n in nulls])
+                shuffled = f"{values.mean():.3f} +- {values.std(ddof=1):.3f}"
+                cells += [f"{auc(sizes[responder, stimulated], significant):.3f}", shuffled]
+            kinds = "chemical and electrical" if electrical else "chemical"
+            print(f"| {kinds} | {'yes' if signed else 'no'} | {' | '.join(cells)} |", flush=True)
+
+
+def exchanged(net):
+    """G of tau dx/dt = -x + W f(x) + G x, dense."""
+    if net.electrical is None:
+        return torch.zeros(net.graph.n_units, net.graph.n_units)
+    g = net.electrical.matrix().to_dense().float()
+    return g - torch.diag(g.sum(1))
+
+
 def fit_gains(net, pairs, learnt, held):
     """Fit gains to which of the learnt pairs are significant; keep those that predict the held ones best.
 
-    A logistic regression on the logarithm of the steady state, (1 - W)^-1; 302 neurons are few enough for a
-    dense one. Gains are scaled down where a bound of the spectral radius exceeds LARGEST.
+    A logistic regression on the logarithm of the steady state, (1 - W - G)^-1; 302 neurons are few enough for
+    a dense one. Gains are scaled down where a bound of the spectral radius of W exceeds LARGEST; conductances
+    are not fitted.
     """
     responder, stimulated, significant = pairs
     place = net.effective_W_rec.detach().to_sparse_coo().indices()
     n = net.graph.n_units
-    place = place[0] * n + place[1]  # two synapses, chemical and electrical, may have the same
+    place = place[0] * n + place[1]
+    exchange = exchanged(net)
     wanted, one = torch.from_numpy(significant).float(), torch.eye(n)
     curve = torch.tensor([-3.0, 0.5, -5.0], requires_grad=True)  # intercept, slope, log of the floor
     optimizer = torch.optim.Adam([{"params": [net.rec.gains]}, {"params": [curve]}], lr=RATE)
@@ -119,7 +167,7 @@ def fit_gains(net, pairs, learnt, held):
 
     for _ in range(ITERATIONS):
         weights = matrix()
-        size = torch.linalg.solve(one - weights, one)[responder, stimulated]
+        size = torch.linalg.solve(one - weights - exchange, one)[responder, stimulated]
         logits = curve[0] + curve[1] * (size.square() + curve[2].exp() ** 2).log()
         losses = torch.nn.functional.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
         if (outside := losses[held].mean().item()) < best:
@@ -179,6 +227,7 @@ def main():
     by_class, _ = read_celegans()
     wirings = {"classes": by_class, "merged": merged(by_class)}
     net = network(wirings["merged"])
+    compared(by_class, net.unit_ids)
     pairs = read_atlas(net.unit_ids)
     responder, stimulated, significant = pairs
     neurons = f"{len(np.unique(stimulated))} stimulated neurons, {len(np.unique(responder))} responders"
@@ -189,7 +238,8 @@ def main():
     print(f"| its direct synapses | {auc(direct, significant):.3f} |")
     nulls = {}
     for name, (which, keep) in NULLS.items():
-        nets = (network(wirings[which].shuffled(keep, seed=k)) for k in range(SHUFFLES))
+        graphs = (wirings[which].shuffled(keep, seed=k) for k in range(SHUFFLES))
+        nets = (network(g if which == "merged" else merged(g)) for g in graphs)
         values = nulls[name] = np.array([auc(responses(n)[responder, stimulated], significant) for n in nets])
         print(f"| shuffled: {name} | {values.mean():.3f} +- {values.std(ddof=1):.3f} |", flush=True)
 

@@ -25,8 +25,9 @@ from sparse_mrnn.models.delays import has_delays
 from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.models.weights import DENSE_LIMIT, SparseWeights
 from sparse_mrnn.ops.activations import ActivationSegments
+from sparse_mrnn.ops.electrical import ElectricalPairs
 from sparse_mrnn.ops.pattern import Pattern, to_scipy
-from sparse_mrnn.ops.step import Step
+from sparse_mrnn.ops.step import CONDUCTANCE, Step
 
 KINDS = ("step", "flow")
 LU_ENTRIES = 2**22
@@ -54,6 +55,7 @@ class Dynamics:
     parameters: dict[str, Tensor]
     tau: Tensor
     units: Tensor
+    electrical: ElectricalCurrents | None = None
 
     @classmethod
     def of(cls, net: mRNNBase, inputs: Any = None, stim: Any = None, *, what: str = "analysis") -> Dynamics:
@@ -80,10 +82,15 @@ class Dynamics:
             drive = drive + Pattern.matrix(*effective_weights(inp, what=what)) @ u
             pattern, values = effective_weights(rec, what=what)
             given = net.step_parameters().items()
-            parameters = {name: p.detach().double().expand(n, 1) for name, p in given}
+            found = {name: p.detach().double() for name, p in given}
+            conductance = found.pop(CONDUCTANCE, None)
+            parameters = {name: p.expand(n, 1) for name, p in found.items()}
             tau, equation = net.unit_time_constants(), net.equation  # here, it has no gradients of parameters
         every = torch.arange(n, device=net.device)
-        return cls(pattern, values, drive, equation, parameters, tau, every)
+        electrical = None
+        if equation.electrical is not None and conductance is not None:
+            electrical = ElectricalCurrents(equation.electrical, conductance, every, None)
+        return cls(pattern, values, drive, equation, parameters, tau, every, electrical)
 
     def restricted(self, units: Tensor, state: Tensor) -> Dynamics:
         """The dynamics of some units while the others keep the activity they have in ``state``."""
@@ -93,25 +100,25 @@ class Dynamics:
         held[units] = False
         sent = self.matrix @ (self.activity(state) * held[:, None])
         pattern, entries = self.pattern.submatrix(units, units)
-        parts = []
-        for start, stop, activation in self.segments.parts:
-            first, last = torch.searchsorted(units, torch.tensor([start, stop], device=units.device)).tolist()
-            if last > first:
-                parts.append((first, last, activation))
         return replace(
             self,
             pattern=pattern,
             values=self.values[entries],
             drive=(self.drive + sent)[units],
-            equation=self.equation.with_activation(ActivationSegments(tuple(parts))),
+            equation=self.equation.with_activation(self.segments.among(units)),
             parameters={name: p[units] for name, p in self.parameters.items()},
             tau=self.tau[units],
             units=self.units[units],
+            electrical=None if self.electrical is None else self.electrical.restricted(units, state),
         )
 
     def columns(self, index: Tensor) -> Dynamics:
         """The dynamics of some of the columns."""
-        return self if self.drive.shape[1] == 1 else replace(self, drive=self.drive[:, index])
+        electrical = None if self.electrical is None else self.electrical.columns(index)
+        drive = self.drive if self.drive.shape[1] == 1 else self.drive[:, index]
+        if drive is self.drive and electrical is self.electrical:
+            return self
+        return replace(self, drive=drive, electrical=electrical)
 
     @property
     def elman(self) -> bool:
@@ -152,13 +159,14 @@ class Dynamics:
         """h = f(x) of a leaky net; the state of an Elman net."""
         return state if self.elman else self.equation.activity((state,))
 
-    def current(self, h: Tensor) -> Tensor:
-        """W h + drive: what the units receive."""
-        return self.matrix @ h + self.drive
+    def current(self, state: Tensor, h: Tensor) -> Tensor:
+        """W h + drive, and what electrical synapses bring in this state: what the units receive."""
+        received = self.matrix @ h + self.drive
+        return received if self.electrical is None else received + self.electrical.current(state)
 
     def advance(self, state: Tensor, h: Tensor, more: Tensor | float = 0.0) -> tuple[Tensor, Tensor]:
         """x and h one step after a state whose units transmit h and receive ``more`` besides."""
-        current = self.current(h) + more
+        current = self.current(state, h) + more
         after = self.equation.step((state,), current, self.parameters)
         return after[0], self.equation.activity(after)
 
@@ -166,7 +174,7 @@ class Dynamics:
         """v(state), whose zeros are the fixed points."""
         if self.elman:
             return self.advance(state, state)[1] - state
-        current = self.current(self.activity(state))
+        current = self._current_at(state)
         return self.equation.velocity((state,), current, self.parameters)[0]
 
     def step(self, state: Tensor) -> Tensor:
@@ -178,10 +186,11 @@ class Dynamics:
         if self.elman:
             return Tangent(self, -1.0, self.slope(state), None)
         receive = partial(self._current_at, state)
-        return Tangent(self, *self.equation.partials((state,), receive, self.parameters))
+        parts = self.equation.partials((state,), receive, self.parameters)
+        return Tangent(self, *parts, None if self.electrical is None else state)
 
     def _current_at(self, state: Tensor) -> Tensor:
-        return self.current(self.activity(state))
+        return self.current(state, self.activity(state))
 
     def slope(self, state: Tensor) -> Tensor:
         """f'(x) at a state."""
@@ -203,13 +212,77 @@ class Dynamics:
         """The Jacobian at a state, shape (units, 1): 1 + alpha (A - 1) of a step, (A - 1) / tau of the flow.
 
         A is W diag(f') in the coordinates x and diag(f') W in h (``of``; default: those of the state). The
-        eigenvalues are the same: dh = f' dx.
+        eigenvalues are the same: dh = f' dx. Electrical synapses add their derivative by x, in which they
+        are; `AnalysisError` in the coordinates h, if there are any.
         """
         rate, slope = self.rate(kind), self.slope(state)[:, 0]
         index = self.pattern.col if (of or self.equation.coordinate) == "x" else self.pattern.row
         a = to_scipy(self.pattern.matrix(self.values * slope[index.long()]))
+        if self.electrical is not None:
+            if index is self.pattern.row:
+                what = "electrical synapses exchange current between states x, so the Jacobian is in x"
+                raise AnalysisError(f"{what}; ask for it in x.")
+            a = a + self.electrical.jacobian(state)
         own = (1.0 if kind == "step" else 0.0) - rate
         return sp.csr_array(sp.diags_array(rate) @ a + sp.diags_array(own))
+
+
+@dataclass(frozen=True, eq=False)
+class ElectricalCurrents:
+    """Currents of electrical synapses into some units of a network, in float64.
+
+    ``units`` are their numbers; ``held``, shape (all units, columns or 1), has the states of the others, and
+    is None if there are none.
+    """
+
+    pairs: ElectricalPairs
+    conductance: Tensor
+    units: Tensor
+    held: Tensor | None
+
+    def restricted(self, units: Tensor, state: Tensor) -> ElectricalCurrents:
+        """The currents into some units, while the others are held in ``state``."""
+        return replace(self, units=self.units[units], held=self._whole(state))
+
+    def columns(self, index: Any) -> ElectricalCurrents:
+        """The currents with the held states of some columns."""
+        if self.held is None or self.held.shape[1] == 1:
+            return self
+        return replace(self, held=self.held[:, index])
+
+    def current(self, state: Tensor) -> Tensor:
+        """The current into each unit, shaped like the state."""
+        return self._own(self.pairs.bind(self.conductance).current(self._whole(state)))
+
+    def tangent(self, state: Tensor, v: Tensor) -> Tensor:
+        """Product of the derivative at each state with a vector, or with several at one state."""
+        x = self._whole(state)
+        if x.shape[1] == 1:
+            x = x.expand(-1, v.shape[1])
+        direction = v
+        if self.held is not None:
+            direction = v.new_zeros(self.pairs.units, v.shape[1])
+            direction[self.units] = v
+        found = torch.zeros_like(direction)
+        self.pairs.bind(self.conductance).pull_back(x, direction.contiguous(), found)
+        return self._own(found)
+
+    def jacobian(self, state: Tensor) -> sp.csr_array:
+        """The derivative by the states of these units at one state, shape (units, units)."""
+        units = self.units.cpu().numpy()
+        whole = to_scipy(self.pairs.jacobian(self._whole(state), self.conductance))
+        return sp.csr_array(whole if self.held is None else whole[units][:, units])
+
+    def _whole(self, state: Tensor) -> Tensor:
+        if self.held is None:
+            return state
+        columns = max(state.shape[1], self.held.shape[1])
+        whole = self.held.expand(-1, columns).clone()
+        whole[self.units] = state.expand(-1, columns)
+        return whole
+
+    def _own(self, values: Tensor) -> Tensor:
+        return values if self.held is None else values[self.units]
 
 
 @dataclass(frozen=True, eq=False)
@@ -224,14 +297,28 @@ class Tangent:
     own: Tensor | float
     into: Tensor | None
     out: Tensor | None
+    state: Tensor | None = None
+    """The states, where electrical synapses are."""
 
     def forward(self, v: Tensor) -> Tensor:
         """J v, for one vector at each state, or for several at one."""
-        return _scaled(self.into, self.dynamics.matrix @ _scaled(self.out, v)) + self.own * v
+        return self._received(self.dynamics.matrix @ _scaled(self.out, v), v) + self.own * v
 
     def adjoint(self, v: Tensor) -> Tensor:
         """J^T v."""
-        return _scaled(self.out, self.dynamics.transposed @ _scaled(self.into, v)) + self.own * v
+        given = _scaled(self.into, v)
+        found = _scaled(self.out, self.dynamics.transposed @ given) + self.own * v
+        return found if self.state is None else found + self._exchanged(given)
+
+    def _received(self, current: Tensor, v: Tensor) -> Tensor:
+        return _scaled(self.into, current if self.state is None else current + self._exchanged(v))
+
+    def _exchanged(self, v: Tensor) -> Tensor:
+        """Product of the symmetric derivative of electrical currents with v."""
+        electrical, state = self.dynamics.electrical, self.state
+        if electrical is None or state is None:
+            return torch.zeros_like(v)
+        return electrical.tangent(state, v)
 
     def solve(self, rhs: Tensor) -> Tensor:
         """J^-1 rhs at every column, by LU of dense matrices, some at a time; NaN where one is singular."""
@@ -243,11 +330,16 @@ class Tangent:
         found = np.full(right.shape, np.nan)
         some = max(1, LU_ENTRIES // n**2)
         for columns in (slice(start, start + some) for start in range(0, len(right), some)):
-            jacobian = np.broadcast_to(dense, (len(right[columns]), n, n))
+            jacobian: Any = np.broadcast_to(dense, (len(right[columns]), n, n))
             jacobian = jacobian * (1.0 if out is None else out[columns, None, :])
             if into is not None:
                 jacobian *= into[columns, :, None]
             jacobian[:, np.arange(n), np.arange(n)] += own[columns]
+            if self.state is not None and self.dynamics.electrical is not None:
+                for k, each in enumerate(range(*columns.indices(len(right)))):
+                    at = self.state[:, [each if self.state.shape[1] > 1 else 0]]
+                    more = self.dynamics.electrical.columns([each]).jacobian(at).toarray()
+                    jacobian[k] += more if into is None else into[each, :, None] * more
             with suppress(np.linalg.LinAlgError):  # numpy: a batch takes torch up to twice as long
                 found[columns] = np.linalg.solve(jacobian, right[columns, :, None])[:, :, 0]
         return torch.from_numpy(found).t().to(rhs)

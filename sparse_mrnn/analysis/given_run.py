@@ -12,8 +12,9 @@ from torch import Tensor
 from sparse_mrnn.analysis.dynamics import as_tensor, states
 from sparse_mrnn.analysis.source_products import Rows
 from sparse_mrnn.analysis.time_blocks import TimeBlocks
-from sparse_mrnn.errors import RecordingError, ShapeError
+from sparse_mrnn.errors import AnalysisError, RecordingError, ShapeError
 from sparse_mrnn.models.delays import steps_of
+from sparse_mrnn.models.electrical import refuse_electrical
 from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.simulation.replay import ReplayedDrive
 
@@ -26,6 +27,8 @@ class GivenRun:
 
     def __init__(self, net: mRNNBase, activity: Any, inputs: Any, stim: Any, h0: Any) -> None:
         self.net = net
+        why = "its current is of states, and not of the activity of its source"
+        refuse_electrical(net.electrical, "currents", why, AnalysisError)
         plain = isinstance(activity, Tensor | np.ndarray | list | tuple)
         self.blocks = TimeBlocks(self._laid_out(activity, "activity") if plain else activity)
         self.trials, steps, _ = self.blocks.shape

@@ -25,6 +25,7 @@ from sparse_mrnn.analysis.result import Complex, Float, Result
 from sparse_mrnn.analysis.sampling import input_currents
 from sparse_mrnn.errors import AnalysisError, ShapeError
 from sparse_mrnn.models.delays import longest_delay
+from sparse_mrnn.models.electrical import refuse_electrical
 from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.ops.pattern import to_scipy
 from sparse_mrnn.plot.figure import Axes, axes_or_new
@@ -151,6 +152,8 @@ class Linearization:
 
     def held_jacobian(self, kind: str = "step") -> sp.csr_array:
         """Derivative by the activity of held units, shape (units, units of the network); 0 by the others."""
+        why = "its current depends on the state of held units, and not on their activity"
+        refuse_electrical(self.net.electrical, "held_jacobian", why, AnalysisError)
         matrix = self._scaled_rows("recurrent", kind)
         held = np.ones(matrix.shape[1])
         held[self.units] = 0

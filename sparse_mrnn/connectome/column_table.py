@@ -17,8 +17,9 @@ from sparse_mrnn.errors import ConnectomeError, MissingExtraError, suggest
 Codes = NDArray[np.int32]
 INTEGER = r"^(0|-?[1-9][0-9]*)$"
 NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
-WHOLE = r"^-?[0-9]+(\.0*)?$|^-?[0-9](\.[0-9]{1,3})?e\+?[0-9]{1,2}$"
+WHOLE = r"^-?[0-9]+(\.0*)?$|^-?[0-9](\.[0-9]{1,3})?[eE]\+?[0-9]{1,2}$"
 """Integers as software writes floats that hold them exactly; with more digits, 1.23457e+11 has lost some."""
+SCIENTIFIC = re.compile(r"-?[0-9]\.([0-9]+)[eE]\+?([0-9]+)")
 MISSING = frozenset(
     [
         "na", "n/a", "n.a.", "n.a", "#n/a", "#n/a n/a", "#na", "<na>", "na_integer_", "na_character_", "nan",
@@ -170,7 +171,7 @@ class ColumnTable:
             values = self._exact(values, column, kind)
         elif not pa.types.is_integer(values.type):
             missing = "error" if self.names else missing
-            values, codes = self._without_words(values, codes, column, missing)
+            values, codes = self._without_words(*self._unwrapped(values, codes), column, missing)
             self._refuse_comments(values, codes, column)
             values, codes = self._whole(values, codes, column)
         if missing == "error" and (codes < 0).any():
@@ -227,6 +228,16 @@ class ColumnTable:
             )
         return values.filter(pa.array(~words)), number[codes]
 
+    def _unwrapped(self, values: Any, codes: Codes) -> tuple[Any, Codes]:
+        """Take the text of formulas, ="720575940623374218", by which Excel is kept from rounding ids."""
+        pa = arrow()
+        pattern = r'^="[^"]*"$'
+        if not len(values) or not _all_match(values, pattern):
+            return values, codes
+        plain = pa.compute.utf8_slice_codeunits(values, 2, -1).dictionary_encode()
+        index = np.append(plain.indices.to_numpy(), -1).astype(np.int32)
+        return plain.dictionary, index[codes]
+
     def _refuse_comments(self, values: Any, codes: Codes, column: str) -> None:
         """Refuse ids at the start of a line that look like comments, unless ``comment`` was given."""
         if self.dialect is None or self.dialect.comment_is_known or self.dialect.columns[0] != column:
@@ -251,7 +262,9 @@ class ColumnTable:
             return values, codes
         texts, whole = values.to_pylist(), compute.match_substring_regex(values, WHOLE).to_pylist()
         pairs = zip(texts, whole, strict=True)
-        exact = [w and float(t).is_integer() and abs(float(t)) < 2**53 for t, w in pairs]
+        exact = [
+            (w or _has_all_digits(t)) and float(t).is_integer() and abs(float(t)) < 2**53 for t, w in pairs
+        ]
         wrong = np.append(np.array([not e for e in exact]) & floating, False)[codes]
         if wrong.any():
             row = int(np.argmax(wrong))
@@ -367,6 +380,12 @@ class ColumnTable:
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError):
             problem = f"values of type {values.type} cannot be read as {kind}."
             raise ConnectomeError(f"{self.name}, column {column!r}: {problem}") from None
+
+
+def _has_all_digits(text: str) -> bool:
+    """Tell if a number such as 1.200000e+01 has a digit for each place of the integer."""
+    found = SCIENTIFIC.fullmatch(text)
+    return found is not None and len(found[1]) >= int(found[2])
 
 
 def _all_match(texts: Any, pattern: str) -> bool:

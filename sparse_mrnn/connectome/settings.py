@@ -111,9 +111,11 @@ class ImportSettings:
         ``net.units`` has them, and they choose units. Default: all of numbers or text, without
         the largest if they take more than 64 MB; the report names what was left out. (): no others.
     of_units : mapping of str to str, optional
-        Values of units from columns of the neuron table(s), such as ``{"tau": "tau_ms"}``: base_firing (the
-        tonic input), init, tau (ms), noise_level, or positions, whose columns are a list,
-        ``{"positions": ["x", "y", "z"]}``. Every neuron that is kept needs a value that the field may have.
+        Values of units from columns of the neuron table(s), such as ``{"tau": "tau_ms"}``: any field of a
+        region with a number for each unit (base_firing, the tonic input; tau, ms; noise_level;
+        activation_threshold; ...), or positions, whose columns are a list, ``{"positions": ["x", "y"]}``,
+        or one column of lists, as CAVE and Codex have them.
+        Every neuron that is kept needs a value that the field may have.
     self_connections : bool
         Keep connections of a neuron with itself.
     select : mapping or iterable, optional

@@ -32,6 +32,21 @@ from sparse_mrnn.connectome.delimited_text import (
 from sparse_mrnn.errors import ConnectomeError, suggest
 from sparse_mrnn.files.atomic import reason
 
+OTHER_FORMATS = {
+    **dict.fromkeys((".xlsx", ".xls", ".ods"), "Save it as CSV UTF-8, or give pandas.read_excel(path)."),
+    **dict.fromkeys((".json", ".jsonl"), "Give the DataFrame that pandas.read_json makes of it."),
+    **dict.fromkeys((".zip", ".xz", ".7z", ".tar"), "Unpack it, or pack it as .gz, .bz2 or .zst."),
+    **dict.fromkeys((".pkl", ".pickle", ".rds", ".rdata"), "Write it as CSV or Parquet with what made it."),
+    **dict.fromkeys((".h5", ".hdf5"), "For SONATA, use read_sonata; else give the DataFrame in it."),
+    **dict.fromkeys((".npz", ".npy", ".mtx", ".mat"), "For a matrix, use read_matrix."),
+    ".graphml": "Use read_graphml.", ".xml": "For GraphML, use read_graphml.",
+    ".gml": "Use from_networkx(networkx.read_gml(path)).",
+    ".gexf": "Use from_networkx(networkx.read_gexf(path)).",
+    ".net": "For Pajek, use from_networkx(networkx.read_pajek(path)).",
+    ".adjlist": "Use from_networkx(networkx.read_adjlist(path, create_using=networkx.DiGraph)).",
+    **dict.fromkeys((".tgf", ".lgl", ".dot", ".sif", ".gdf"), "Export it as GraphML and use read_graphml."),
+}  # fmt: skip
+"""Advice for files of other formats, by suffix."""
 GROWTH, SPARED = 300, 64 << 20
 """A file may grow this many times in memory, and always to this many bytes; more is a decompression bomb."""
 BINARY = (".parquet", ".feather", ".arrow")
@@ -64,6 +79,8 @@ class TableSource:
             path = _existing(Path(source))
             if path.suffix in BINARY:
                 return cls(path, path.name, _binary_columns(path))
+            if (how := OTHER_FORMATS.get(path.suffix.lower())) is not None:
+                raise ConnectomeError(f"{path} is not a table of text, Parquet or Feather. {how}")
             dialect = sniff(path, text, named, unnamed)
             return cls(path, path.name, dialect.columns, dialect)
         if sp.issparse(source):
@@ -76,6 +93,8 @@ class TableSource:
             source = {column: source[:, k] for k, column in enumerate(names)}
         elif isinstance(source, np.ndarray) and source.dtype.names is not None:
             source = {column: source[column] for column in source.dtype.names}
+        if is_pandas(source):
+            source = _with_index(source)
         if is_dataframe(source):  # it may have columns that arrow cannot hold
             return cls(source, name, tuple(str(column) for column in source.columns))
         if isinstance(source, Mapping):
@@ -477,6 +496,12 @@ def is_dataframe(source: Any) -> bool:
     return hasattr(source, "columns") and hasattr(source, "to_numpy")
 
 
+def _with_index(frame: Any) -> Any:
+    """Make columns of the levels of a data frame's index that have names of their own."""
+    named = [name for name in frame.index.names if name is not None and name not in frame.columns]
+    return frame.reset_index(level=named) if named else frame
+
+
 def _existing(path: Path) -> Path:
     try:
         there = path.is_file()
@@ -500,7 +525,7 @@ def _from_memory(source: Any, name: str, wanted: Collection[str] | None = None) 
             source = source[[column for column in source.columns if str(column) in wanted]]
         elif isinstance(source, Mapping):
             source = {c: values for c, values in source.items() if wanted is None or c in wanted}
-        if is_pandas(source):  # its index is not a column
+        if is_pandas(source):  # an index without a name is not a column
             data = pa.Table.from_pandas(source, preserve_index=False)
         else:
             data = source if isinstance(source, pa.Table) else pa.table(source)

@@ -31,7 +31,8 @@ def unit_columns(tables: ConnectomeTables, rows: EdgeRows, settings: ImportSetti
     found = {}
     wanted = tables.neurons.columns if settings.keep is None else settings.neuron_columns()
     for name in tables.neurons.columns:
-        if name != tables.neuron and name in wanted:
+        nested = arrow().types.is_nested(tables.neurons.data.column(name).type)
+        if name != tables.neuron and name in wanted and not nested:
             values = rows.of_table(_values(tables.neurons, name, bool(rows.added)))
             found[f"{name} (table)" if name in UNIT_LABELS else name] = values
             tables.neurons.forget([name])  # its memory, as there may be hundreds of columns
@@ -48,14 +49,43 @@ def unit_values(tables: ConnectomeTables, rows: EdgeRows, settings: ImportSettin
         if tables.neurons is None:
             problem = f"{name} is a column of the neuron table, and there is none"
             raise ConnectomeError(f"{tables.label}: of_units: {problem}; give neurons=.")
-        values = [_checked_numbers(tables.neurons, column, name, rows) for column in columns]
+        table = tables.neurons
+        read: list[tuple[str, Column]] = []
+        for column in columns:
+            lists = _lists(table, column, name) if name == "positions" else None
+            several = [table.numbers_or_nan(column, name)] if lists is None else list(lists.T)
+            read += [(column, numbers) for numbers in several]
+        values = [_checked_numbers(table, column, name, rows, numbers) for column, numbers in read]
         found[name] = np.stack(values, axis=1) if name == "positions" else values[0]
     return found
 
 
-def _checked_numbers(table: ColumnTable, column: str, name: str, rows: EdgeRows) -> Column:
-    """Read a column with a number that field ``name`` may have for every neuron that is selected."""
-    numbers = rows.of_table(table.numbers_or_nan(table.need(column), name))
+def _lists(table: ColumnTable, column: str, name: str) -> Column | None:
+    """Read a column of lists of numbers, such as [1, 2, 3], shape (rows, numbers); None if it has none."""
+    pa, data = arrow(), table.data.column(table.need(column))
+    cells: list[Any]
+    codes: NDArray[Any]
+    if pa.types.is_nested(data.type):
+        codes, cells = np.arange(len(data)), data.to_pylist()
+    else:
+        codes, labels = table.labels(column)
+        if not any(label[0] in "[(" for label in labels):
+            return None
+        cells = [re.split(r"[\s,;]+", label.strip("[]() \t")) for label in labels] + [None]
+    width = max((len(cell) for cell in cells if cell is not None), default=0)
+    lists = np.full((len(cells), width), np.nan)
+    for k, cell in enumerate(cells):
+        try:
+            lists[k] = np.nan if cell is None else np.array(cell, dtype=np.float64).reshape(width)
+        except (TypeError, ValueError):
+            where = table.location(int(np.flatnonzero(codes == k)[0]), column)
+            raise ConnectomeError(f"{where}: the {name} {cell!r:.80} are not {width} numbers.") from None
+    return np.asarray(lists[codes])
+
+
+def _checked_numbers(table: ColumnTable, column: str, name: str, rows: EdgeRows, numbers: Column) -> Column:
+    """Extend numbers to all neurons; refuse one that ``name`` may not have, if its neuron is selected."""
+    numbers = rows.of_table(numbers)
     kind = UNIT_VALUES[name]
     fits, wanted = np.isfinite(numbers), "finite"
     if isinstance(kind, Number) and np.isfinite(kind.least):
@@ -64,12 +94,12 @@ def _checked_numbers(table: ColumnTable, column: str, name: str, rows: EdgeRows)
     wrong = np.flatnonzero(rows.selected & ~fits)
     if not len(wrong):
         return numbers
-    k = int(wrong[0])
+    k, what = int(wrong[0]), "position" if name == "positions" else name
     if k >= rows.neurons - rows.added:
-        where, problem = f"neuron {rows.ids[k]}", f"{table.name} has no row for it, so its {name} is missing"
+        where, problem = f"neuron {rows.ids[k]}", f"{table.name} has no row for it, so its {what} is missing"
     else:
         where = table.location(k, column)
-        problem = f"the {name} is missing" if np.isnan(numbers[k]) else f"the {name} is {numbers[k]:g}"
+        problem = f"the {what} is missing" if np.isnan(numbers[k]) else f"the {what} is {numbers[k]:g}"
     advice = f"Every neuron that is kept needs a number that is {wanted}; fill it in, or leave neurons out"
     raise ConnectomeError(f"{where}: {problem} ({len(wrong):,} are wrong). {advice} with select=.")
 

@@ -111,7 +111,7 @@ class Number(Kind):
 
     def arrays(self, column: str, value: Any, n: int) -> dict[str, Sequence[Any] | NDArray[Any]]:
         # A number that every unit has stands there for other software; NaN stands for None.
-        if not self.by_unit or (self.optional and not isinstance(value, np.ndarray)):
+        if not self.by_unit or value is None:
             return {}
         return {column: np.broadcast_to(np.asarray(value, dtype=np.float64), n)}
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import networkx as nx
 import numpy as np
+import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
 from sparse_mrnn.checks import Seed
@@ -27,7 +28,9 @@ from sparse_mrnn.declaration.projections import (
     PROJECTION_SIGNS,
     Projection,
     ProjectionKey,
+    check_conductances,
     check_drawn_delays,
+    check_electrical,
     check_low_rank,
     kept,
     pair_of,
@@ -137,6 +140,11 @@ class RegionGraph(nx.MultiDiGraph):
         tau_bounds: tuple[float | None, float | None] | None = None,
         activation: str | None = None,
         noise_level: float | ArrayLike | None = None,
+        learnable_noise: bool | str = False,
+        activation_gain: float | ArrayLike | None = None,
+        activation_threshold: float | ArrayLike | None = None,
+        learnable_activation_gain: bool | str = False,
+        learnable_activation_threshold: bool | str = False,
         threshold: float | ArrayLike | None = None,
         v_rest: float | ArrayLike | None = None,
         v_reset: float | ArrayLike | None = None,
@@ -180,6 +188,12 @@ class RegionGraph(nx.MultiDiGraph):
             Activation, if it is not the network's; names are matched without case.
         noise_level : float or array, shape (n,), optional
             Noise of the units, if it is not the network's ``noise_level_act``.
+        learnable_noise : bool, "unit" or "region"
+            Train the noise level, which stays above 0: one for each unit (True), or one for the region.
+        activation_gain, activation_threshold : float or array, shape (n,), optional
+            The activity is f(gain (x - threshold)), f being the activation. Default: 1 and 0.
+        learnable_activation_gain, learnable_activation_threshold : bool, "unit" or "region"
+            Train the gain, which stays above 0, or the threshold: of each unit (True), or of the region.
         threshold, v_rest, v_reset : float or array, shape (n,), optional
             Of spiking units (`LIF`), mV, if not the network's.
         t_ref, tau_syn : float or array, shape (n,), optional
@@ -283,6 +297,8 @@ class RegionGraph(nx.MultiDiGraph):
         gain: float = 1.0,
         bounds: tuple[float | None, float | None] | None = None,
         rank: int | None = None,
+        kind: str = "chemical",
+        rectifies: bool = False,
         **more: Any,
     ) -> None:
         """Add a projection. Without density, fan_in, rule or weights, every unit reaches every unit.
@@ -331,6 +347,13 @@ class RegionGraph(nx.MultiDiGraph):
         rank : int, optional
             W = U V^T with this many columns in U and V, both trained; no synapses (Mastrogiuseppe & Ostojic
             2018).
+        kind : {"chemical", "electrical"}
+            "electrical": ``weights`` are conductances g >= 0, and unit i receives g_ij (x_j - x_i) from unit
+            j, which loses as much; x is the state before the activation. One projection is both directions:
+            within a region the matrix is symmetric, and between two it is declared once. A conductance of 1
+            is as large as the leak.
+        rectifies : bool
+            Electrical current flows from source to target only: g_ij max(x_j - x_i, 0).
         **more
             Further declared fields of `Projection`, by name.
 
@@ -344,7 +367,8 @@ class RegionGraph(nx.MultiDiGraph):
         ConnectivityError
             If the rule cannot be satisfied.
         WeightError
-            If explicit weights have the wrong shape or sign, or are not finite.
+            If explicit weights have the wrong shape or sign, or are not finite; or conductances are negative
+            or not symmetric.
         """
         self._check_open()
         src, dst = self._endpoint(source, "source"), self._endpoint(target, "target")
@@ -359,19 +383,35 @@ class RegionGraph(nx.MultiDiGraph):
             raise GraphError(f"{label}: {' and '.join(given)} exclude each other; give one.")
         plain = {"sign": sign, "trainable": trainable, "self_connections": self_connections}
         plain |= {"delay": delay, "delay_std": delay_std, "rank": rank, **more}
+        plain |= {"kind": kind, "rectifies": rectifies}
         settings = checked(PROJECTION_FIELDS, label, plain)
         check_drawn_delays(label, settings, src["kind"])
+        check_electrical(label, settings, self.region(source), self.region(target))
+        electrical = settings["kind"] == "electrical"
+        if electrical and (weights is None or share is not None or initializer is not None):
+            advice = "give weights=, and no rule, initializer or share"
+            raise GraphError(f"{label}: conductances are explicit; {advice}.")
+        if electrical and source != target and not settings["rectifies"]:
+            known = self.has_edge(target, source, key)
+            back = self.projection_attributes(target, source, key) if known else {}
+            if back.get("kind") == "electrical":
+                there = projection_label(target, source, key)
+                why = "for its current flows both ways"
+                raise GraphError(f"{label}: {there} is this projection already, {why}.")
         attrs: dict[str, Any] = kept(settings)
         attrs |= {name: value for name, value in ways.items() if value is not None}
         signs = np.empty(0, dtype=np.int8)
         if weights is not None or rank is not None or share is not None:
-            signs = source_signs(settings["sign"], self.region(source))
+            signs = source_signs("free" if electrical else settings["sign"], self.region(source))
         shape = dst["n"], src["n"]
         if weights is not None:
             ids = dst.get("unit_ids"), src.get("unit_ids")
             attrs["weights"] = explicit_weights(label, weights, shape=shape, signs=signs, ids=ids)
             if initializer is not None:
                 raise GraphError(f"{label}: explicit weights need no initializer; remove one.")
+            if electrical:
+                one_way = settings["rectifies"]
+                check_conductances(label, attrs["weights"], within=source == target, rectifies=one_way)
             if source == target and not self_connections and attrs["weights"].diagonal().any():
                 raise WeightError(f"{label}: weights have self-connections, but self_connections=False.")
         elif rank is not None:
@@ -400,7 +440,7 @@ class RegionGraph(nx.MultiDiGraph):
     def add_projections(
         self, weights: Any, *, key: str = "default", sign: str = "inherit", trainable: bool = True,
         share: str | None = None, gain: float = 1.0, bounds: tuple[float | None, float | None] | None = None,
-        delay: float | None = None, delay_std: float = 0.0,
+        delay: float | None = None, delay_std: float = 0.0, kind: str = "chemical", rectifies: bool = False,
     ) -> None:
         """Add explicit synapses between all recurrent units: a projection for each pair of regions with any.
 
@@ -410,20 +450,36 @@ class RegionGraph(nx.MultiDiGraph):
         ----------
         weights : array or scipy sparse array, shape (units, units)
             Entry (i, j) is from unit j to unit i, in unit order: region after region.
-        key, sign, trainable, share, gain, bounds, delay, delay_std
+        key, sign, trainable, share, gain, bounds, delay, delay_std, kind, rectifies
             Of every projection, as in `add_projection`; so are the errors. Labels are for `add_projection`
-            only.
+            only. Conductances of electrical synapses that do not rectify are a symmetric matrix; the
+            projection of two regions goes from the one declared first.
         """
         self._check_open()
         regions, label = self.regions(), f"projections (key {key!r})"
         ptr = np.cumsum([0, *(region.n for region in regions)])
         given = {"sign": sign, "trainable": trainable, "delay": delay, "delay_std": delay_std}
-        settings = checked(PROJECTION_FIELDS, label, given)
+        given |= {"kind": kind, "rectifies": rectifies}
+        settings = checked(PROJECTION_FIELDS, label, {**given, "rank": None})
         check_drawn_delays(label, settings, "recurrent")
+        for region in regions[:1]:
+            check_electrical(label, settings, region, region)
+        electrical = settings["kind"] == "electrical"
+        if electrical and share is not None:
+            raise GraphError(f"{label}: electrical synapses share no gain; leave out share.")
         none = np.empty(0, dtype=np.int8)
-        signs = np.concatenate([none, *(source_signs(settings["sign"], region) for region in regions)])
+        sign = "free" if electrical else settings["sign"]
+        signs = np.concatenate([none, *(source_signs(sign, region) for region in regions)])
         shape = (int(ptr[-1]), int(ptr[-1]))
         matrix = explicit_weights(label, weights, shape=shape, signs=signs, ids=(None, None))
+        if electrical:
+            check_conductances(label, matrix, within=True, rectifies=settings["rectifies"])
+        if electrical and not settings["rectifies"]:  # each pair of regions once
+            number = np.repeat(np.arange(len(regions)), np.diff(ptr))
+            coo = matrix.tocoo()
+            once = number[coo.row] >= number[coo.col]
+            matrix = sp.csr_array((coo.data[once], (coo.row[once], coo.col[once])), shape=shape)
+            matrix.sort_indices()
         attrs: dict[str, Any] = kept(settings)
         if share is not None:
             if not isinstance(share, str):
@@ -647,6 +703,11 @@ class RegionGraph(nx.MultiDiGraph):
         """Settings of a projection, as attributes of its edge; without synapses that it has with others."""
         found = None if self._declared is None else self._declared.find((source, target, key))
         return self.edges[source, target, key] if found is None else found
+
+    def electrical_projections(self) -> Projections:
+        """Projections of electrical synapses."""
+        every = self.projection_columns("recurrent")
+        return every.take(every.is_electrical)
 
     def low_rank_projections(self, kind: str | None = None) -> Projections:
         """Projections of low rank, which have no synapses."""

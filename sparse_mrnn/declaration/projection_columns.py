@@ -339,6 +339,16 @@ class Projections(Sequence[Projection]):
         return self.columns.from_settings(lambda attrs: name in attrs, np.bool_)
 
     @property
+    def is_electrical(self) -> NDArray[np.bool_]:
+        """Tell which projections have electrical synapses."""
+        return self.columns.from_settings(lambda attrs: attrs.get("kind") == "electrical", np.bool_)
+
+    @property
+    def has_synapses(self) -> NDArray[np.bool_]:
+        """Tell which projections have chemical synapses: not electrical ones, and not those of low rank."""
+        return ~(self.has("rank") | self.is_electrical)
+
+    @property
     def in_arrays(self) -> NDArray[np.bool_]:
         """Tell which projections have their synapses in shared arrays."""
         return self.columns.table >= 0

@@ -16,10 +16,11 @@ from sparse_mrnn.declaration.fields import Choice, Flag, Number, Whole, declared
 from sparse_mrnn.declaration.initializers import Initializer
 from sparse_mrnn.declaration.regions import Region
 from sparse_mrnn.declaration.sharing import Sharing
-from sparse_mrnn.errors import GraphError
+from sparse_mrnn.errors import GraphError, WeightError
 
 PROJECTION_SIGNS: dict[str, int] = {"pos": 1, "neg": -1, "free": 0}
 """Signs by which a projection overrides those of its source units; "inherit" leaves them."""
+KINDS = ("chemical", "electrical")
 ProjectionKey = tuple[str, str, str]
 """Name of a projection: source, target, key."""
 
@@ -38,7 +39,7 @@ class Projection:
         Draws the synapses, unless they are explicit.
     synapses : scipy.sparse.csr_array, SynapseBlock, StoredBlock or None
         Explicit weights, shape (target units, source units).
-    initializer, share, sign, trainable, self_connections, delay, delay_std, rank
+    initializer, share, sign, trainable, self_connections, delay, delay_std, rank, kind, rectifies
         As `RegionGraph.add_projection` takes them.
 
     Examples
@@ -72,6 +73,8 @@ class Projection:
         "Standard deviation of the delays of single synapses, ms, which are drawn normally around delay.",
     )
     rank: int | None = declared(None, Whole(), "W = U V^T of this rank, without synapses.")
+    kind: str = declared("chemical", Choice(KINDS), "Chemical or electrical synapses.")
+    rectifies: bool = declared(False, Flag(), "Electrical current flows from source to target only.")
 
     @property
     def weights(self) -> sp.csr_array | None:
@@ -90,11 +93,12 @@ PROJECTION_FIELDS = fields_of(Projection)
 
 
 def kept(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields of a projection as attributes of a networkx edge: flags, and what is not at its default."""
+    """Fields of a projection as attributes of a networkx edge: flags of any synapse, and what is not at its
+    default."""
     return {
         name: value
         for name, value in settings.items()
-        if isinstance(value, bool) or value != PROJECTION_FIELDS[name].default
+        if (isinstance(value, bool) and name != "rectifies") or value != PROJECTION_FIELDS[name].default
     }
 
 
@@ -171,3 +175,57 @@ def check_low_rank(label: str, settings: Mapping[str, Any], shape: tuple[int, in
         raise GraphError(f"{label}: {why}; give it sign='free', or its source no sign.")
     if not settings["self_connections"]:
         raise GraphError(f"{label}: a low-rank projection has no synapses; leave out self_connections.")
+
+
+def check_electrical(label: str, settings: Mapping[str, Any], source: Region, target: Region) -> None:
+    """Refuse settings of an electrical projection that have no meaning for one.
+
+    Raises
+    ------
+    GraphError
+        The message names the projection and the setting.
+    """
+    if settings["kind"] != "electrical":
+        if settings["rectifies"]:
+            raise GraphError(f"{label}: rectifies is for electrical synapses; give kind='electrical'.")
+        return
+    if source.kind == "input":
+        why = f"{source.name!r} is an input, which has no state for a current to flow from"
+        raise GraphError(f"{label}: electrical synapses connect recurrent units, and {why}.")
+    if settings["delay"] is not None:
+        raise GraphError(f"{label}: an electrical current has no delay; leave out delay.")
+    if settings["rank"] is not None:
+        raise GraphError(f"{label}: electrical synapses have no rank; give their conductances as weights=.")
+    if settings["sign"] not in ("inherit", "pos"):
+        what = f"sign is {settings['sign']!r}"
+        raise GraphError(f"{label}: {what}, and conductances are never negative; leave out sign.")
+
+
+def check_conductances(label: str, weights: sp.csr_array, *, within: bool, rectifies: bool) -> None:
+    """Refuse conductances that are negative, of a unit with itself, or different by direction.
+
+    ``within``: the rows and the columns are the same units.
+
+    Raises
+    ------
+    WeightError
+        The message names the projection and the units.
+    """
+    coo = weights.tocoo()
+    for k in np.flatnonzero(coo.data < 0)[:1]:
+        where = f"{coo.data[k]:g} between unit {coo.col[k]} and unit {coo.row[k]}"
+        raise WeightError(f"{label}: a conductance is never negative, and there is {where}.")
+    if not within:
+        return
+    for k in np.flatnonzero((coo.row == coo.col) & (coo.data != 0))[:1]:
+        what = f"unit {coo.row[k]} has an electrical synapse with itself, through which no current flows"
+        raise WeightError(f"{label}: {what}; set the diagonal to 0.")
+    if rectifies:
+        return
+    other = sp.coo_array(weights - weights.T)
+    for k in np.flatnonzero(other.data != 0)[:1]:
+        i, j = int(other.row[k]), int(other.col[k])
+        there, back = weights[i, j], weights[j, i]
+        what = f"{there:g} from unit {j} to unit {i}, and {back:g} back"
+        advice = "give a symmetric matrix, or rectifies=True for current in one direction"
+        raise WeightError(f"{label}: the conductances are not symmetric: {what}; {advice}.")

@@ -27,7 +27,11 @@ from sparse_mrnn.errors import GraphError
 
 MOST_UNITS = 2**31
 """Units are numbered in 32 bits: a region has fewer, and so has a network."""
-LEARNT_FROM = {"learnable_bias": "base_firing", "learnable_init": "init", "learnable_tau": "tau"}
+LEARNT_FROM = {
+    "learnable_bias": "base_firing", "learnable_init": "init", "learnable_tau": "tau",
+    "learnable_noise": "noise_level", "learnable_activation_gain": "activation_gain",
+    "learnable_activation_threshold": "activation_threshold",
+}  # fmt: skip
 """The field that says if a value is trained, and the value that training starts from."""
 Values = float | NDArray[np.float64]
 
@@ -47,7 +51,9 @@ class Region:
     kind : {"recurrent", "input"}
     sign, base_firing, init, parent_region, unit_ids, positions, unit_table
         As `RegionGraph.add_region` takes them; arrays have one entry per unit.
-    learnable_bias, learnable_init, tau, learnable_tau, tau_bounds, activation, noise_level
+    learnable_bias, learnable_init, tau, learnable_tau, tau_bounds, activation, noise_level, learnable_noise
+        Likewise.
+    activation_gain, activation_threshold, learnable_activation_gain, learnable_activation_threshold
         Likewise.
     threshold, v_rest, v_reset, t_ref, tau_syn
         Of spiking units, if not the network's (`LIF`): one number or one per unit; mV and ms.
@@ -94,6 +100,25 @@ class Region:
         None,
         Number(0.0, optional=True, by_unit=True),
         "Noise of the units, if not the network's; one number or one per unit.",
+    )
+    learnable_noise: bool | str = declared(
+        False, Learnable("unit"), "Train the noise level: of each unit (true), or one for the region."
+    )
+    activation_gain: Values | None = declared(
+        None,
+        Number(0.0, above=True, optional=True, by_unit=True),
+        "Gain g of f(g (x - threshold)), 1 by default; one number or one per unit.",
+    )
+    activation_threshold: Values | None = declared(
+        None,
+        Number(optional=True, by_unit=True),
+        "Threshold of f(g (x - threshold)), 0 by default; one number or one per unit.",
+    )
+    learnable_activation_gain: bool | str = declared(
+        False, Learnable("unit"), "Train the gain: of each unit (true), or one for the region."
+    )
+    learnable_activation_threshold: bool | str = declared(
+        False, Learnable("unit"), "Train the threshold: of each unit (true), or one for the region."
     )
     threshold: Values | None = declared(
         None, Number(optional=True, by_unit=True, unit="mV"), "Threshold of spiking units, mV."
@@ -173,6 +198,13 @@ class Region:
         value = getattr(self, learnable)
         kind = REGION_FIELDS[learnable].kind
         return kind.true if value is True and isinstance(kind, Learnable) else value or None
+
+    @property
+    def has_activation_values(self) -> bool:
+        """Tell if the units have gains or thresholds of their own."""
+        values = self.activation_gain, self.activation_threshold
+        learnt = self.learnable_activation_gain or self.learnable_activation_threshold
+        return bool(learnt) or any(value is not None for value in values)
 
     def cut(self, units: NDArray[np.int64]) -> Region:
         """The region with only some of its units, ascending, perhaps none."""

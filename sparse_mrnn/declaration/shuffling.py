@@ -74,13 +74,66 @@ def shuffled_edges(
     starts = np.cumsum([0, *(r.n for r in regions)]).tolist()
     first = dict(zip((r.name for r in regions), starts, strict=False))
     named = {region.name: region for region in regions}
-    rng, wiring = np.random.default_rng(seed), _wiring(projections, first, starts[-1])
+    rng = np.random.default_rng(seed)
+    # Within a region the matrix of electrical synapses is symmetric, and stays so.
+    both_ways = [p for p in projections if p.kind == "electrical" and not p.rectifies and p.source == p.target]
+    for p in both_ways:
+        if kept - {"degrees", "blocks", "signs"}:
+            what = f"{projection_label(p.source, p.target, p.key)} is electrical, and keeps degrees only"
+            raise GraphError(f"shuffled: {what}; leave out {', '.join(sorted(kept - {'degrees', 'signs'}))}.")
+    of_pairs = [_pairs_exchanged(p, rng, degrees="blocks" not in kept) for p in both_ways]
+    projections = [p for p in projections if p not in both_ways]
+    if not projections:
+        return of_pairs
+    wiring = _wiring(projections, first, starts[-1])
     if "blocks" in kept:
         wiring = _redrawn(wiring, projections, named, first, rng)
     else:
         positions = _positions(projections, named) if "geometry" in kept else None
         wiring = _exchanged(wiring, kept, positions, rng)
-    return _edges(wiring, projections, named, first)
+    return _edges(wiring, projections, named, first) + of_pairs
+
+
+def _pairs_exchanged(
+    p: Projection, rng: np.random.Generator, *, degrees: bool
+) -> tuple[tuple[str, str, str], dict[str, Any]]:
+    """Shuffle the pairs of units of a symmetric matrix; without ``degrees``, draw them anew.
+
+    Two pairs (a, b) and (c, d), in a random direction, become (a, d) and (c, b) if both are new pairs
+    (Maslov & Sneppen 2002, Science 296:910); conductances stay with a.
+    """
+    coo, n = p.weights.tocoo(), p.pair.n_target  # type: ignore[union-attr]
+    once = coo.row > coo.col
+    row, col = coo.row[once].astype(np.int64), coo.col[once].astype(np.int64)
+    if not degrees:
+        number = sample_distinct(rng, np.array([len(row)]), np.array([n * (n - 1) // 2]))
+        row = np.floor((1 + np.sqrt(1 + 8 * number.astype(np.float64))) / 2).astype(np.int64)
+        row -= row * (row - 1) // 2 > number
+        col = number - row * (row - 1) // 2
+
+    def key(a: Ints, b: Ints) -> Ints:
+        return np.maximum(a, b) * n + np.minimum(a, b)
+
+    order = np.arange(len(row)) if degrees else rng.permutation(len(row))
+    for _ in range(MOST_ROUNDS // 2 if degrees else 0):
+        turn = rng.permutation(len(row))
+        row, col, order = row[turn], col[turn], order[turn]
+        swap = rng.random(len(row)) < 0.5
+        row, col = np.where(swap, col, row), np.where(swap, row, col)
+        a, b = slice(0, len(row) // 2), slice(len(row) // 2, len(row) // 2 * 2)
+        new = np.concatenate([key(row[a], col[b]), key(row[b], col[a])])
+        repeated = _repeats(np.concatenate([key(row, col), new]))
+        half = len(new) // 2
+        fits = (row[a] != col[b]) & (row[b] != col[a]) & ~repeated(new[:half]) & ~repeated(new[half:])
+        left, right = np.flatnonzero(fits), np.flatnonzero(fits) + half
+        col[left], col[right] = col[right], col[left]
+    values = coo.data[once][order]
+    both = np.append(row, col), np.append(col, row)
+    places = np.lexsort(both[::-1])
+    arrays = SynapseArrays(
+        both[0][places].astype(np.int32), both[1][places].astype(np.int32), np.append(values, values)[places]
+    )
+    return (p.source, p.target, p.key), {"weights": SynapseBlock(arrays, 0, len(places), (n, n))}
 
 
 def _wiring(projections: Sequence[Projection], first: dict[str, int], units: int) -> Wiring:

@@ -16,6 +16,7 @@ from sparse_mrnn.declaration.connectivity import ranges
 from sparse_mrnn.distributed.declared import bits, hash_sum, unit_sum
 from sparse_mrnn.distributed.network import ShardedRNN
 from sparse_mrnn.distributed.ranks import Ranks
+from sparse_mrnn.models.learnt_values import LEARNT_VALUES
 from sparse_mrnn.models.weights import SparseWeights
 from sparse_mrnn.state.describe import MAY_DIFFER
 
@@ -143,7 +144,7 @@ def whole_parameters(net: ShardedRNN) -> Iterator[WholeTensor]:
         if gains is not None:
             yield WholeTensor.alike(net.ranks, f"{kind}.gains", gains)
     units = net.units
-    for name, indices in (("bias", "bias"), ("init", "init"), ("tau_logit", "alpha")):
+    for name, indices in ((value.parameter, value.index) for value in LEARNT_VALUES):
         parameter, own_units = getattr(units, name), getattr(units, f"{indices}_units").cpu().numpy()
         parts = [] if parameter is None else [parameter]
         counts = np.bincount(own_units, minlength=len(net.own_units))

@@ -25,12 +25,14 @@ from sparse_mrnn.distributed.shard import Shard
 from sparse_mrnn.errors import ConfigError, DistributedError, ShapeError
 from sparse_mrnn.lowering.layout import Layout
 from sparse_mrnn.models.fixed_tensors import FixedTensors
+from sparse_mrnn.models.learnt_values import LEARNT_VALUES
 from sparse_mrnn.models.loading import MODELS, arguments_of
 from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.models.prepare import ForwardCall, Start
 from sparse_mrnn.state.describe import MAY_DIFFER, synapse_digests
 
-FORWARD_PARAMETERS = ("own.gains", "inputs.gains", "units.bias", "units.tau_logit")
+OF_UNITS = tuple(f"units.{value.parameter}" for value in LEARNT_VALUES if value.index != "init")
+FORWARD_PARAMETERS = ("own.gains", "inputs.gains", *OF_UNITS)
 """Parameters of a forward pass that ranks may have in common."""
 
 
@@ -188,6 +190,7 @@ class ShardedRNN(FixedTensors):
         """Digests of what the dynamics depend on, alike for any number of ranks; every rank calls it."""
         shard, own, net = self.shard, torch.from_numpy(self.own_units), self.units
         units = [net.tonic_inp, net.initial_condition, net.unit_alpha()[:, 0]]
+        units += [net.activation_gain, net.activation_threshold, net.unit_noise_level]
         sums = [
             synapse_sum(shard.own, own, own),
             synapse_sum(shard.cut, own, torch.from_numpy(shard.halo_units)),
@@ -233,8 +236,11 @@ class ShardedRNN(FixedTensors):
     def _initial(self, batch: int) -> tuple[Tensor, ...]:
         parameters: dict[str, Tensor] = {}
         anchor = None
-        if torch.is_grad_enabled() and any(r.learnable_init == "region" for r in self.layout.regions):
-            parameters, _, anchor = self._replicated(["units.init"], self.units.initial_condition[:0])
+        used = [value for value in LEARNT_VALUES if value.index in ("init", "gain", "threshold")]
+        by_region = (r.learnt_by(value.field) == "region" for r in self.layout.regions for value in used)
+        if torch.is_grad_enabled() and any(by_region):
+            names = [f"units.{value.parameter}" for value in used]
+            parameters, _, anchor = self._replicated(names, self.units.initial_condition[:0])
         found: tuple[Tensor, ...] = self._call(self.shard.initial, parameters, batch, anchor)
         return found
 
@@ -387,3 +393,6 @@ def _check_shardable(graph: RegionGraph, settings: dict[str, Any]) -> None:
         if projection.rank is not None:
             label = projection_label(projection.source, projection.target, projection.key)
             raise ConfigError(f"{label} has rank {projection.rank}: low rank is not divided among ranks yet.")
+        if projection.kind == "electrical":
+            label = projection_label(projection.source, projection.target, projection.key)
+            raise ConfigError(f"{label} is electrical: such synapses are not divided among ranks yet.")

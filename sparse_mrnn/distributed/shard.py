@@ -23,6 +23,7 @@ from sparse_mrnn.lowering.lower import lower, lower_shard
 from sparse_mrnn.lowering.random_streams import synapse_stream
 from sparse_mrnn.models.delays import delay_groups
 from sparse_mrnn.models.fixed_tensors import FixedTensors
+from sparse_mrnn.models.learnt_values import LEARNT_VALUES
 from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.models.network_state import NetworkState
 from sparse_mrnn.models.prepare import Border, ForwardCall, prepare
@@ -109,13 +110,12 @@ class Shard(FixedTensors):
         units, n = self.units, len(self._regions)
         regions = units.layout().regions
         number = torch.tensor([self._regions[r.name] for r in regions], device=self.index.device)
-        ways = {"bias": "bias", "init": "init", "tau_logit": "alpha"}  # parameter, and name of its indices
-        fields = "learnable_bias", "learnable_init", "learnable_tau"
-        for (name, indices), field in zip(ways.items(), fields, strict=True):
-            if getattr(units, name) is not None:
-                one = torch.tensor([r.learnt_by(field) == "region" for r in regions], device=number.device)
-                of = getattr(units, f"{indices}_region")
-                yield CommonParameter(f"units.{name}", torch.where(one[of], number[of], -1), n)
+        for value in LEARNT_VALUES:
+            if getattr(units, value.parameter) is not None:
+                by = [r.learnt_by(value.field) == "region" for r in regions]
+                one, of = torch.tensor(by, device=number.device), getattr(units, f"{value.index}_region")
+                numbers = torch.where(one[of], number[of], -1)
+                yield CommonParameter(f"units.{value.parameter}", numbers, n)
             else:
                 yield CommonParameter("", number[:0], n)
 
@@ -143,6 +143,7 @@ class Shard(FixedTensors):
         The ``anchor``, of no entries, ties the pass to `replicated`; ``train_weights`` says if any rank needs
         gradients of its weights.
         """
+        border = replace(border)  # whose equation has the parameters of this pass
         operand, cut_operand = self.own.operand("csr"), self.cut.operand("csr")
         own, cut = self.own.stored_values(operand), self.cut.stored_values(cut_operand)
         weights = torch.cat([own, cut])

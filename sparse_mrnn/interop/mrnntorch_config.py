@@ -21,6 +21,11 @@ from sparse_mrnn.models.weights import SparseWeights
 Config = str | os.PathLike[str] | dict[str, Any] | NetworkConfig
 Meaning = Literal["zeroed", "kept"]
 MEANINGS = ("zeroed", "kept")
+OTHER_FIELDS = (
+    "tau", "learnable_tau", "activation", "noise_level", "learnable_noise", "activation_gain",
+    "activation_threshold", "learnable_activation_gain", "learnable_activation_threshold",
+)  # fmt: skip
+"""Fields of a region that mRNNTorch does not have."""
 
 
 def graph_from_mrnntorch(config: Config, *, sparsity: Meaning = "zeroed") -> RegionGraph:
@@ -136,13 +141,16 @@ def check_convertible(net: mRNN | ElmanmRNN) -> None:
     """Refuse a network that mRNNTorch cannot be; the message names all that it does not have."""
     found = []
     for region in net.layout().regions:
-        own = [name for name in ("tau", "activation", "noise_level") if getattr(region, name) is not None]
-        if own or region.learnable_tau:
-            found.append(f"{' or '.join(own or ['learnable_tau'])} of a region ({region.name!r})")
+        given = ((name, getattr(region, name)) for name in OTHER_FIELDS)
+        own = [name for name, value in given if value is not None and value is not False]
+        if own:
+            found.append(f"{' or '.join(own)} of a region ({region.name!r})")
     if isinstance(net, mRNN) and net.integrator != "euler":
         found.append(f"integrator {net.integrator!r}")
     if net.activation.slope_into is None:
         found.append(f"activation {net.activation.name!r}")
+    if net.electrical is not None:
+        found.append(f"electrical synapses ({projection_label(*net.electrical.names[0])})")
     for weights in net.weight_matrices():
         found += _reasons_of(weights)
     if found:

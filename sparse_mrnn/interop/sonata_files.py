@@ -28,7 +28,8 @@ DAMAGE = (
     OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError, MemoryError, SystemError,
 )  # fmt: skip
 """Exceptions of h5py for damaged files."""
-EDGE_FIELDS = {name: field for name, field in PROJECTION_FIELDS.items() if name != "rank"}
+IN_NO_FILE = ("rank", "kind", "rectifies")
+EDGE_FIELDS = {name: field for name, field in PROJECTION_FIELDS.items() if name not in IN_NO_FILE}
 """Fields of a projection that a types CSV has; SONATA has no projections of low rank."""
 TYPES_AT_ONCE = 2**14
 """Rows of a types CSV that are text at once."""

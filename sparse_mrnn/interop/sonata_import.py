@@ -92,6 +92,8 @@ def import_network(
     order = _in_order(nodes)
     of_nodes = {name: nodes.labels(name).take(order) for name in nodes.known if nodes.has_labels(name)}
     axes = [axis for axis in "xyz" if nodes.has(axis)]
+    named = [axis for axis in axes if axis in settings.neuron_columns()]
+    of_nodes |= {axis: arrow().array(nodes.numbers(axis)[order]) for axis in named}
     positions = np.stack([nodes.numbers(axis) for axis in axes], axis=1)[order] if axes else None
     ids = [f"{population}/{k}" for population, units in ranges.items() for k in range(len(units))]
     tables = ConnectomeTables(

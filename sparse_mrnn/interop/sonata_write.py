@@ -99,8 +99,10 @@ def write_sonata(
             raise ConnectomeError(f"{goal} {problem}")
     every = graph.projection_columns()
     shares = every.has("share")
-    for k in np.flatnonzero(shares | every.has("rank")).tolist()[:1]:
+    for k in np.flatnonzero(shares | ~every.has_synapses).tolist()[:1]:
         problem = "has low rank, and so no synapses; net.save keeps it"
+        if every.is_electrical[k]:
+            problem = "is electrical, and an edge written here is a chemical synapse; net.save keeps it"
         if shares[k]:
             problem = "shares gains, which SONATA cannot; write the network made of it, for its weights"
         raise ConversionError(f"{projection_label(*every.names[k])} {problem}.")

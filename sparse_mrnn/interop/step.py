@@ -10,6 +10,7 @@ from sparse_mrnn.errors import ConversionError
 from sparse_mrnn.models.delays import steps_of
 from sparse_mrnn.models.exports import refuse_low_rank
 from sparse_mrnn.models.network import mRNNBase
+from sparse_mrnn.ops.step import CONDUCTANCE
 
 
 class NetworkStep(nn.Module):
@@ -47,6 +48,9 @@ class NetworkStep(nn.Module):
         current = current.index_add(1, self.rec_row, h.index_select(1, self.rec_col) * self.rec_weight)
         current = current.index_add(1, self.inp_row, inp.index_select(1, self.inp_col) * self.inp_weight)
         parameters = {name: self.get_buffer(name) for name in self.names}
+        if self.equation.electrical is not None:
+            exchanged = self.equation.electrical.plain_current(x.t(), parameters[CONDUCTANCE])
+            current = current + exchanged.t()
         after = self.equation.step(tuple(state.t() for state in states), current.t(), parameters)
         first, *others = (state.t() for state in after)
         return (first, self.equation.activity(after).t(), *others)

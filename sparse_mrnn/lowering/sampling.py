@@ -34,7 +34,7 @@ Int32 = NDArray[np.int32]
 class SamplingPlan:
     """A weight matrix as it is declared, before its synapses are drawn.
 
-    ``blocks`` are all projections but those of low rank, in the order of the values; ``n_units`` and
+    ``blocks`` are all projections of chemical synapses, in the order of the values; ``n_units`` and
     ``n_inputs`` are those of the network. Without ``constrained``, Dale's law does not apply.
     """
 
@@ -53,7 +53,7 @@ class SamplingPlan:
         """Plan the weight matrix of a graph's "recurrent" or "input" sources."""
         targets, sources = Layout.of(graph), Layout.of(graph, kind)
         every = graph.projection_columns(kind)
-        sparse = every.take(~every.has("rank"))
+        sparse = every.take(every.has_synapses)
         order = np.argsort(sparse.columns.from_settings(order_in_values, np.int8), kind="stable")
         blocks = sparse if (np.diff(order) == 1).all() else sparse.take(order)
         gains = Gains.of(blocks)

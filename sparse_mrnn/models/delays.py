@@ -106,7 +106,10 @@ def _mean_steps(weights: SparseWeights, dt: float) -> NDArray[np.int64]:
     key = ("delay steps", dt)
     if key not in weights.derived:
         low_rank = () if weights.low_rank is None else weights.low_rank.delays
-        delays = np.concatenate([weights.delay_times, np.array(low_rank, dtype=np.float64)])
+        times = weights.delay_times
+        mean = np.maximum(np.rint(times / dt), 1) * dt  # drawn delays are rounded, not their mean
+        times = np.where((weights.delay_stds > 0) & (times >= dt), mean, times)
+        delays = np.concatenate([times, np.array(low_rank, dtype=np.float64)])
         weights.derived[key] = delay_steps(delays, dt, lambda k: weights.all_projections[k])
     steps: NDArray[np.int64] = weights.derived[key]
     return steps

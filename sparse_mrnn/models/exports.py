@@ -17,25 +17,32 @@ from sparse_mrnn.declaration.connectivity import IntArray
 from sparse_mrnn.declaration.explicit_synapses import SynapseArrays
 from sparse_mrnn.declaration.graph import RegionGraph, projection_label
 from sparse_mrnn.declaration.projection_columns import ProjectionColumns, Projections
+from sparse_mrnn.declaration.regions import LEARNT_FROM
 from sparse_mrnn.errors import ConfigError, ConversionError, MissingExtraError, suggest
 from sparse_mrnn.lowering.layout import Layout
 from sparse_mrnn.models.delays import refuse_drawn_delays
+from sparse_mrnn.models.electrical import ElectricalSynapses, refuse_electrical
 from sparse_mrnn.models.weights import SparseWeights
 from sparse_mrnn.ops.pattern import to_scipy as matrix_to_scipy
 from sparse_mrnn.ops.weights import effective
 
+OF_SYNAPSES = ("self_connections", "sign", "delay", "kind", "rectifies")
+"""Settings of a projection that say what its synapses do, besides their weights."""
 Matrices = tuple[SparseWeights, SparseWeights]
 """The recurrent and the input weights of a network."""
 
 
 def explicit_graph(
-    declared: RegionGraph, matrices: Matrices, tonic_inp: Tensor, initial_x: Tensor, tau: Mapping[str, Any]
+    declared: RegionGraph, matrices: Matrices, electrical: ElectricalSynapses | None,
+    values: Mapping[str, Tensor], tau: Mapping[str, Any],
 ) -> RegionGraph:
-    """`mRNNBase.to_graph`, from a network's graph, weights, tonic input, initial state and time constants."""
+    """`mRNNBase.to_graph`, from a network's graph, weights, conductances, values of its units and time
+    constants."""
     refuse_low_rank(matrices, "to_graph")
     graph = RegionGraph()
     graph.graph.update(declared.graph)
-    tonic, initial = (t.detach().cpu().double().numpy() for t in (tonic_inp, initial_x))
+    arrays = {name: tensor.detach().cpu().double().numpy() for name, tensor in values.items()}
+    learnt = {start: field for field, start in LEARNT_FROM.items()}
     layout = matrices[0].targets
     for name in declared:
         region = declared.region(name)
@@ -43,22 +50,28 @@ def explicit_graph(
             graph.set_region(region)
             continue
         units = layout.slice(name)
-        now: dict[str, Any] = {"base_firing": _uniform(tonic[units]), "init": _uniform(initial[units])}
+        now: dict[str, Any] = {
+            name: _uniform(array[units])
+            for name, array in arrays.items()
+            if name in ("base_firing", "init") or getattr(region, learnt[name])
+        }
         if region.learnable_tau:
             least, largest = region.tau_bounds or (None, None)
             now["tau"] = np.clip(tau[name], least or 0.0, largest or np.inf)  # rounding may leave them
         graph.set_region(replace(region, **now))
     every = declared.projection_columns()
-    columns, against = with_synapses(every, matrices)
+    columns, against = with_synapses(every, matrices, electrical)
     is_trained = np.zeros(len(every), dtype=bool)
     for weights in matrices:
         is_trained[_declared_rows(every, weights)] = weights.are_trained
+    if electrical is not None:
+        is_trained[every.is_electrical] = electrical.trained.cpu().numpy()
     # Settings as of now: each of those declared, perhaps of either sign, trained or not.
     kinds, setting = np.unique(columns.setting * 4 + against * 2 + is_trained, return_inverse=True)
     settings = []
     for kind in kinds.tolist():
         key, attrs = columns.settings[kind // 4]
-        kept = {k: attrs[k] for k in ("self_connections", "sign", "delay") if k in attrs}
+        kept = {k: attrs[k] for k in OF_SYNAPSES if k in attrs}
         if kind % 4 >= 2:
             kept["sign"] = "free"  # without Dale's law a weight may have any sign
         settings.append((key, {**kept, "trainable": kind % 2 == 1}))
@@ -68,7 +81,7 @@ def explicit_graph(
 
 
 def with_synapses(
-    declared: Projections, matrices: Matrices, *, base: bool = False
+    declared: Projections, matrices: Matrices, electrical: ElectricalSynapses | None, *, base: bool = False
 ) -> tuple[ProjectionColumns, NDArray[np.bool_]]:
     """Give projections the weights that the dynamics use, and tell which are against their declared sign.
 
@@ -87,6 +100,10 @@ def with_synapses(
         before = np.append(0, np.cumsum(wrong))
         against[rows] = before[ptr[1:]] > before[ptr[:-1]]
         arrays.append(found)
+    if electrical is not None:
+        rows, (found, ptr) = np.flatnonzero(declared.is_electrical), electrical.arrays()
+        table[rows], start[rows], stop[rows] = len(arrays), ptr[:-1], ptr[1:]
+        arrays.append(found)
     found_columns = replace(columns, table=table, start=start, stop=stop, arrays=tuple(arrays))
     return found_columns, against.astype(bool)
 
@@ -95,7 +112,7 @@ def _declared_rows(declared: Projections, weights: SparseWeights) -> NDArray[np.
     """Place among the declared projections of each one of a matrix, in the order of its values."""
     inputs = np.array([region.kind == "input" for region in declared.regions], dtype=bool)
     kind = inputs[declared.columns.source] == (weights.kind == "input")
-    own = np.flatnonzero(kind & ~declared.has("rank"))
+    own = np.flatnonzero(kind & declared.has_synapses)
     return own[weights.projection_names.places_in(declared.names.take(own))]
 
 
@@ -150,17 +167,22 @@ def to_scipy(weights: SparseWeights, regions: str | Sequence[str] | None) -> sp.
     return sp.csr_array(matrix[rows][:, cols])
 
 
-def to_networkx(graph: RegionGraph, matrices: Matrices, of: Literal["units", "regions"]) -> nx.MultiDiGraph:
+def to_networkx(
+    graph: RegionGraph, matrices: Matrices, electrical: ElectricalSynapses | None,
+    of: Literal["units", "regions"],
+) -> nx.MultiDiGraph:
     """`mRNNBase.to_networkx`."""
     if of == "units":
+        why = "an edge between units is a chemical synapse; net.electrical has the pairs"
+        refuse_electrical(electrical, "to_networkx of units", why, ConversionError)
         return _of_units(graph.name, matrices)
     if of == "regions":
-        return _of_regions(graph, matrices)
+        return _of_regions(graph, matrices, electrical)
     hint = suggest(of, ("units", "regions"))
     raise ConfigError(f"to_networkx: of is {of!r}; use 'units' or 'regions'. {hint}")
 
 
-def to_torch_geometric(matrices: Matrices) -> Any:
+def to_torch_geometric(matrices: Matrices, electrical: ElectricalSynapses | None) -> Any:
     """`mRNNBase.to_torch_geometric`."""
     try:
         from torch_geometric.data import Data
@@ -168,6 +190,8 @@ def to_torch_geometric(matrices: Matrices) -> Any:
         advice = "install it with: pip install torch_geometric"
         raise MissingExtraError(f"to_torch_geometric needs torch_geometric; {advice}") from None
     refuse_low_rank(matrices, "to_torch_geometric")
+    why = "an edge of the result is a chemical synapse; net.electrical has the pairs"
+    refuse_electrical(electrical, "to_torch_geometric", why, ConversionError)
     n, inputs = (weights.sources for weights in matrices)
     parts: dict[str, list[torch.Tensor]] = {"edge_index": [], "edge_weight": [], "projection": []}
     first = 0
@@ -240,7 +264,9 @@ def _node_names(layouts: dict[str, Layout]) -> dict[str, list[str]]:
     }
 
 
-def _of_regions(declared: RegionGraph, matrices: Matrices) -> nx.MultiDiGraph:
+def _of_regions(
+    declared: RegionGraph, matrices: Matrices, electrical: ElectricalSynapses | None
+) -> nx.MultiDiGraph:
     graph = nx.MultiDiGraph(name=declared.name)
     for name in declared:
         region = declared.region(name)
@@ -249,9 +275,10 @@ def _of_regions(declared: RegionGraph, matrices: Matrices) -> nx.MultiDiGraph:
         parent = {} if region.parent_region is None else {"parent_region": region.parent_region}
         graph.add_node(name, kind=region.kind, units=region.n, sign=sign, **parent)
     every = declared.projection_columns()
-    found, _ = with_synapses(every, matrices)
+    found, _ = with_synapses(every, matrices, electrical)
     sizes, names = [region.n for region in every.regions], every.names
-    for k in np.concatenate([_declared_rows(every, weights) for weights in matrices]).tolist():
+    rows = [*(_declared_rows(every, weights) for weights in matrices), np.flatnonzero(every.is_electrical)]
+    for k in np.concatenate(rows).tolist():
         own = found.attributes(k, sizes)
         block = own["weights"]
         values = block.arrays.values[block.start : block.stop].astype(np.float64)
@@ -262,7 +289,7 @@ def _of_regions(declared: RegionGraph, matrices: Matrices) -> nx.MultiDiGraph:
             "mean_weight": float(values.mean()) if len(values) else 0.0,
         }
         source, target, key = names[k]
-        delay = {"delay": own["delay"]} if "delay" in own else {}
+        delay = {name: own[name] for name in ("delay", "kind", "rectifies") if name in own}
         graph.add_edge(source, target, key, **attrs, **delay)
     for k in np.flatnonzero(every.has("rank")).tolist():
         source, target, key = names[k]

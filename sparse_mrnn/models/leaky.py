@@ -23,7 +23,7 @@ from sparse_mrnn.models.prepare import Start
 from sparse_mrnn.models.time_constants import TimeConstants
 from sparse_mrnn.ops.activations import ActivationSegments, linear
 from sparse_mrnn.ops.fused_leaky import LeakyAdjoint, LeakySequence, LeakyStream
-from sparse_mrnn.ops.step import Adjoint, Advance, Parameters, States, Step
+from sparse_mrnn.ops.step import CONDUCTANCE, Adjoint, Advance, Parameters, States, Step
 
 __all__ = ["LeakyStep", "linear", "mRNN"]
 
@@ -83,8 +83,9 @@ class LeakyStep(Step):
         return parameters["alpha"]
 
     def keeps(self, needed: Collection[str]) -> tuple[str, ...]:
-        # x itself is read by autograd of a function of the user's only; a known derivative needs h alone.
-        states = () if self.activation.has_derivatives else ("x",)
+        # x itself is read by autograd of a function of the user's, and by electrical synapses; a known
+        # derivative needs h alone.
+        states = () if self.activation.has_derivatives and self.electrical is None else ("x",)
         return (*states, "change") if "alpha" in needed else states
 
     def sequence(self, parameters: Parameters, unit_std: float | Tensor | None, like: Tensor) -> Advance:
@@ -162,6 +163,7 @@ class mRNN(TimeConstants):  # noqa: N801
     """
 
     model = "leaky"
+    has_states = True
     setting_names = (*mRNNBase.setting_names, "tau", "integrator")
     checks: ClassVar[Mapping[str, Callable[[Any, str], Any]]] = {
         **mRNNBase.checks, "tau": positive_time, "integrator": _integrator,
@@ -221,6 +223,22 @@ class mRNN(TimeConstants):  # noqa: N801
     def _least_tau(self) -> float:
         return self.dt if self.integrator == "euler" else 0.0
 
+    def _check_exchange(self) -> None:
+        """Warn of conductances that make the states of neighbours overshoot each other."""
+        if self.electrical is None:
+            return
+        pairs, g = self.electrical.pairs, self.electrical.values().detach()
+        total = g.new_zeros(self.layout().n).index_add(0, pairs.rows, g).index_add(0, pairs.cols, g)
+        speed = self.unit_alpha().detach().expand(len(total), 1)[:, 0] * (1 + 2 * total)
+        if len(total) and bool(speed.max() > 2):
+            unit = int(speed.argmax())
+            text = (
+                f"the conductances of unit {self.unit_ids[unit]!r} add up to {float(total[unit]):g}, and "
+                f"with alpha = {float(speed[unit] / (1 + 2 * total[unit])):g} a step may overshoot and "
+                "diverge; use a smaller dt or smaller conductances."
+            )
+            warnings.warn(text, StepSizeWarning, stacklevel=4)
+
     @property
     def _net_alpha(self) -> float:
         return float(self._alpha_of(self.tau))
@@ -228,11 +246,15 @@ class mRNN(TimeConstants):  # noqa: N801
     @property
     def equation(self) -> LeakyStep:
         """The equation of a time step."""
-        return LeakyStep(self.activation_segments, self._fixed_rate())
+        step = LeakyStep(self.activation_segments, self._fixed_rate())
+        if self.electrical is not None:
+            step.electrical = self.electrical.pairs
+        return step
 
     def step_parameters(self) -> dict[str, Tensor]:
-        """alpha and, unless it is 0 everywhere, the tonic input, as `LeakyStep` takes them."""
-        return {"alpha": self.unit_alpha(), **super().step_parameters()}
+        """alpha, the tonic input unless it is 0 everywhere, and conductances, as `LeakyStep` takes them."""
+        found = {"alpha": self.unit_alpha(), **super().step_parameters()}
+        return found if self.electrical is None else {**found, CONDUCTANCE: self.electrical.values()}
 
     def forward(
         self,

@@ -300,8 +300,9 @@ class LIF(TimeConstants):
 
     def _check_region(self, region: Region) -> None:
         where = f"region {region.name!r}"
-        if region.activation is not None:
-            raise ConfigError(f"{where}: activation is {region.activation!r}, but spiking units have none.")
+        for name in ("activation", "activation_gain", "activation_threshold"):
+            if getattr(region, name) is not None or getattr(region, f"learnable_{name}", False):
+                raise ConfigError(f"{where}: {name} is for networks of rates; spiking units have none.")
         threshold, reset, t_ref = (
             np.asarray(self._own(region, name)) for name in ("threshold", "v_reset", "t_ref")
         )

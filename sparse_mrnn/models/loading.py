@@ -135,7 +135,7 @@ def _give_synapses(net: Network) -> None:
     declared = every.columns
     if not every.in_arrays.any():
         return
-    found, _ = with_synapses(every, net.weight_matrices(), base=True)
+    found, _ = with_synapses(every, net.weight_matrices(), net.electrical, base=True)
     settings, setting, names = list(declared.settings), declared.setting.copy(), every.names
     for k in np.flatnonzero(every.in_arrays & every.has(LABELS)).tolist():
         source, target, key = names[k]

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from sparse_mrnn.checks import option, real_number, seed_number, true_or_false, whole_number
 from sparse_mrnn.declaration.config import NetworkConfig, SimulationConfig, read_config
-from sparse_mrnn.declaration.graph import Region, RegionGraph
+from sparse_mrnn.declaration.graph import Region, RegionGraph, projection_label
 from sparse_mrnn.display import SummaryTable
 from sparse_mrnn.errors import (
     ActivationError,
@@ -44,8 +44,10 @@ from sparse_mrnn.lowering.random_streams import (
 from sparse_mrnn.models.compiled import register, run_compiled
 from sparse_mrnn.models.delays import delay_groups, has_delays, longest_delay
 from sparse_mrnn.models.devices import check_runnable, chosen_device
+from sparse_mrnn.models.electrical import ElectricalSynapses
 from sparse_mrnn.models.exports import explicit_graph, to_networkx, to_scipy, to_torch_geometric
 from sparse_mrnn.models.fixed_tensors import FixedTensors
+from sparse_mrnn.models.learnt_values import LEARNT_VALUES, UNDECLARED
 from sparse_mrnn.models.low_rank import LowRankProjections
 from sparse_mrnn.models.mrnntorch_names import MRNNTorchNames
 from sparse_mrnn.models.network_state import NetworkState
@@ -60,6 +62,7 @@ from sparse_mrnn.ops.activations import (
     custom_activation,
     get_activation,
     linear,
+    with_values,
 )
 from sparse_mrnn.ops.delays import DelayedProduct, DelayGroup
 from sparse_mrnn.ops.noise import Noise
@@ -167,7 +170,7 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
     (['a'], (3, 3))
     """
 
-    parameter_names = ("bias", "init", "tau_logit")
+    parameter_names = tuple(value.parameter for value in LEARNT_VALUES)
     model: ClassVar[str] = "none"
     """The name of the model in files and configurations."""
     setting_names: ClassVar[tuple[str, ...]] = (
@@ -179,6 +182,8 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
         "activation": _activation, "noise_level_act": _level, "noise_level_inp": _level, "backend": _backend,
         "dt": positive_time, "rec_constrained": _flag, "inp_constrained": _flag, "batch_first": _flag,
     }  # fmt: skip
+    has_states: ClassVar[bool] = False
+    """Flag: units have a state that electrical synapses can take a current from."""
     dt: float
     base_firing: Tensor
     initial_x: Tensor
@@ -194,6 +199,12 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
     alpha_units: Tensor
     alpha_of: Tensor
     alpha_region: Tensor
+    noise_units: Tensor
+    noise_of: Tensor
+    gain_units: Tensor
+    gain_of: Tensor
+    threshold_units: Tensor
+    threshold_of: Tensor
 
     def __init__(
         self,
@@ -234,6 +245,10 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
         self.bias: nn.Parameter | None = None
         self.init: nn.Parameter | None = None
         self.tau_logit: nn.Parameter | None = None
+        self.noise_log: nn.Parameter | None = None
+        self.gain_log: nn.Parameter | None = None
+        self.x_threshold: nn.Parameter | None = None
+        self.electrical: ElectricalSynapses | None = None
         self._strict = True
         # What a forward pass asks of a tensor's values, by name: the tensor, its version, and the answer
         self._on_host: dict[str, tuple[Tensor, int, Any]] = {}
@@ -306,12 +321,49 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
         first_bias, first_init = self._learnt("bias"), self._learnt("init")
         self.bias = nn.Parameter(tonic[first_bias]) if len(first_bias) else None
         self.init = nn.Parameter(initial[first_init]) if len(first_init) else None
+        self._prepare_noise_and_activation()
         self._prepare_alpha()  # before sampling: it refuses time constants that do not fit
+        electrical = self.graph.electrical_projections()
+        if len(electrical) and not self.has_states:
+            label = projection_label(*electrical.names[0])
+            what = f"{label} is electrical, and a current between states needs the leaky model, mRNN"
+            raise ConfigError(f"{what}; {type(self).__name__} keeps nothing of a state.")
         rec = self._lowered("recurrent")
         if self.spectral_radius is not None and self._draw:
             with torch.no_grad():
                 rec.scale_(self.spectral_factor(rec.matrix(), rec.pattern))
+        if len(electrical):
+            given = self.dtype, self.device
+            self.electrical = ElectricalSynapses(electrical, self.layout(), *given, draw=self._draw)
+            self._check_exchange()
         self.rec = rec
+
+    def _prepare_noise_and_activation(self) -> None:
+        """Register parameters for what is trained of noise levels, gains and thresholds."""
+        for region in self.layout().regions:
+            level = self.noise_level_act if region.noise_level is None else region.noise_level
+            if region.learnable_noise and not np.all(np.asarray(level) > 0):
+                problem = "learnable_noise needs noise levels above 0, of which the logarithm is learnt"
+                raise ConfigError(f"region {region.name!r}: {problem}; give noise_level.")
+        for value in LEARNT_VALUES:
+            if value.declare in UNDECLARED and len(first := self._learnt(value.index, value.field)):
+                start = self._declared(value.declare)[first]
+                is_log = value.parameter.endswith("_log")
+                setattr(self, value.parameter, nn.Parameter(start.log() if is_log else start))
+
+    def _declared(self, field: str) -> Tensor:
+        """Noise levels, gains or thresholds as declared, shape (units,); made once, as they are copied."""
+        usual = UNDECLARED[field]
+        otherwise = self.noise_level_act if usual is None else usual
+        derived: dict[Any, Any] = {} if self.rec is None else self.rec.derived
+        key = "declared", field, otherwise
+        if key not in derived:
+            values = (getattr(region, field) for region in self.layout().regions)
+            derived[key] = self._by_unit([otherwise if value is None else value for value in values])
+        return cast(Tensor, derived[key])
+
+    def _check_exchange(self) -> None:
+        """Warn of conductances that are too large for the time step; a model with states does."""
 
     def allocate(self) -> None:
         """Finalise without drawing anything: there are no synapses yet; `load_state_dict` brings them."""
@@ -431,6 +483,8 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
         """The declaration of the network and digests of its synapses, for a state dict: JSON as bytes."""
         parts = {"rec": self.rec, "inp": self.inp}
         structure = {k: structure_digest(w.persistent_tensors()) for k, w in parts.items() if w is not None}
+        if self.electrical is not None:
+            structure["electrical"] = structure_digest(self.electrical.persistent_tensors())
         return encode({**declared(self.describe()), "structure": structure})
 
     def set_extra_state(self, state: Any) -> None:
@@ -602,7 +656,8 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
             if isinstance(part, FixedTensors):
                 names = (*part.parameter_names, *part.persistent_tensors())
                 own |= {f"{prefix}.{name}".lstrip(".") for name in names}
-        lists = ("rec.low_rank.left", "rec.low_rank.right", "inp.low_rank.left", "inp.low_rank.right")
+        factors = (f"{part}.low_rank.{side}" for part in ("rec", "inp") for side in ("left", "right"))
+        lists = ("electrical.conductances", *factors)
         for name in state:
             module, _, last = name.rpartition(".")
             of_list = module in lists and last.isdigit()
@@ -634,8 +689,13 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
         >>> next(sm.mRNN(g, device="cpu").to_graph().projections()).weights.nnz
         6
         """
+        values = {
+            "base_firing": self.tonic_inp, "init": self._declared_init(),
+            "noise_level": self.unit_noise_level, "activation_gain": self.activation_gain,
+            "activation_threshold": self.activation_threshold,
+        }  # fmt: skip
         return explicit_graph(
-            self.graph, self.weight_matrices(), self.tonic_inp, self._declared_init(), self.time_constants
+            self.graph, self.weight_matrices(), self.electrical, values, self.time_constants
         )
 
     def simulation_settings(self) -> SimulationConfig:
@@ -705,7 +765,7 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
         >>> sm.mRNN(g, device="cpu").to_networkx().number_of_edges()
         9
         """
-        return to_networkx(self.graph, self.weight_matrices(), of)
+        return to_networkx(self.graph, self.weight_matrices(), self.electrical, of)
 
     def to_torch_geometric(self) -> Any:
         """The network as a ``torch_geometric.data.Data``: nodes are the units and then the input channels.
@@ -719,7 +779,7 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
         MissingExtraError
             Without torch_geometric.
         """
-        return to_torch_geometric(self.weight_matrices())
+        return to_torch_geometric(self.weight_matrices(), self.electrical)
 
     # ---------------------------------------------------------------- state and noise
 
@@ -766,6 +826,30 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
             return self.initial_x
         return self.initial_x.index_copy(0, self.init_units, self.init[self.init_of])
 
+    @property
+    def unit_noise_level(self) -> Tensor:
+        """Noise level of every unit, shape (units,); differentiable where it is learnt."""
+        declared = self._declared("noise_level")
+        if self.noise_log is None:
+            return declared
+        return declared.index_copy(0, self.noise_units, self.noise_log.exp()[self.noise_of])
+
+    @property
+    def activation_gain(self) -> Tensor:
+        """Gain g of every unit's f(g (x - threshold)), shape (units,); differentiable where it is learnt."""
+        declared = self._declared("activation_gain")
+        if self.gain_log is None:
+            return declared
+        return declared.index_copy(0, self.gain_units, self.gain_log.exp()[self.gain_of])
+
+    @property
+    def activation_threshold(self) -> Tensor:
+        """Threshold of every unit's activation, shape (units,), as `activation_gain`."""
+        declared = self._declared("activation_threshold")
+        if self.x_threshold is None:
+            return declared
+        return declared.index_copy(0, self.threshold_units, self.x_threshold[self.threshold_of])
+
     def batched_initial_condition(self, batch_size: int) -> tuple[Tensor, ...]:
         """Initial states ``(x0, h0)``, each (batch, units), with h0 = activation(x0)."""
         return self.initial_tensors(whole_number(batch_size, "batch_size", ShapeError))
@@ -785,16 +869,22 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
     @property
     def activation_segments(self) -> ActivationSegments:
         """List the activations and the range of units each applies to."""
-        parts: list[tuple[int, int, Activation]] = []
+        runs: list[tuple[int, int, Activation, bool]] = []  # the last: with gains and thresholds
         own = self.activation.bound()
         for region in self.layout().regions:
             activation = own if region.activation is None else get_activation(region.activation)
-            start = parts[-1][1] if parts else 0
-            if parts and parts[-1][2] is activation:
-                parts[-1] = (parts[-1][0], start + region.n, activation)
-            else:
-                parts.append((start, start + region.n, activation))
-        return ActivationSegments(tuple(parts))
+            has_values, start = region.has_activation_values, runs[-1][1] if runs else 0
+            stop = start + region.n
+            if runs and runs[-1][2] is activation and runs[-1][3] == has_values:
+                start = runs.pop()[0]
+            runs.append((start, stop, activation, has_values))
+        if not any(has_values for *_, has_values in runs):
+            return ActivationSegments(tuple(run[:3] for run in runs))
+        gain, threshold = self.activation_gain, self.activation_threshold
+        return ActivationSegments(tuple(
+            (start, stop, with_values(f, gain[start:stop], threshold[start:stop]) if has_values else f)
+            for start, stop, f, has_values in runs
+        ))  # fmt: skip
 
     @property
     def _net_alpha(self) -> float:
@@ -876,19 +966,16 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
     def noise_levels(self) -> tuple[float, float | Tensor]:
         """Standard deviations of the input noise, and of the unit noise: one, or of shape (units, 1).
 
-        They are sqrt(2 alpha) level / alpha, of the network's alpha and of each unit's. Not differentiated: a
-        learnt alpha gets no gradient from how much noise it lets in.
+        They are sqrt(2 alpha) level / alpha, of the network's alpha and of each unit's. Differentiated in
+        learnt noise levels alone: a learnt alpha gets no gradient from how much noise it lets in.
         """
         inputs = math.sqrt(2 * self._net_alpha) * self.noise_level_inp / self._net_alpha
         rate, regions = self._fixed_rate(), self.layout().regions
-        if rate is not None and all(r.noise_level is None for r in regions):
+        own = self.noise_log is not None or any(r.noise_level is not None for r in regions)
+        if rate is not None and not own:
             return inputs, math.sqrt(2 * rate) * self.noise_level_act / rate
-        derived, key = self.weights("recurrent").derived, ("noise levels", self.noise_level_act)
-        if key not in derived:  # once: they are copied to the device
-            levels = [self.noise_level_act if r.noise_level is None else r.noise_level for r in regions]
-            derived[key] = self._by_unit(levels)[:, None]
         alpha = self.unit_alpha().detach()
-        return inputs, torch.sqrt(2 * alpha) * derived[key] / alpha
+        return inputs, torch.sqrt(2 * alpha) * self.unit_noise_level[:, None] / alpha
 
     # ---------------------------------------------------------------- running
 
@@ -1107,6 +1194,11 @@ class mRNNBase(GuardedSettings, MRNNTorchNames):  # noqa: N801
             if training:
                 # Gradient of each synapse, transposed values, pattern and order; gradient, Adam's moments
                 training_bytes += part.nnz * (2 * size + 3 * index) + 3 * size * learnt
+        if self.electrical is not None:
+            pairs = self.electrical.rows.numel()
+            weights += 2 * size * pairs
+            pattern += pairs * (2 * 8 + 2 * 9)  # ends of each pair; the other unit, pair and direction, twice
+            training_bytes += 4 * size * pairs if training else 0
         n = self.weights("recurrent").shape[0]
         states = 2 * size * n * batch * (steps + 1)
         if training:

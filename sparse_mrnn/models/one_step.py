@@ -44,29 +44,32 @@ class Watched:
         self.holder, self.name, self.tensor = holder, name, tensor
         self.version, self.address, self.trained = tensor._version, tensor.data_ptr(), tensor.requires_grad
         content, self.parts = tensor.detach(), list[Tensor]()
+        self.on_cpu = content.device.type == "cpu"
         few = content.numel() <= COMPARED or not content.is_contiguous()
-        self.array = content.numpy() if few and content.device.type == "cpu" else None
+        self.array = content.numpy() if few and self.on_cpu else None
         if self.array is None:
             bits = content.contiguous().view(-1).view(torch.uint8)
             whole = len(bits) // 8 * 8
             self.parts = [bits[:whole].view(torch.int64), bits[whole:]]
-        self.value = self.read()
+        self.value = self.read() if self.on_cpu else 0
 
     def read(self) -> bytes | int:
-        """Return the values or, if they are many, the sum of their bits, 64 at a time."""
-        if self.array is not None:
-            return self.array.tobytes()
-        return sum(int(part.sum()) for part in self.parts)
+        """Return the values or, if they are many, the sum of their bits."""
+        return int(self.bits()) if self.array is None else self.array.tobytes()
+
+    def bits(self) -> Tensor:
+        """Return the sum of the bits of the values, 64 at a time, without waiting for a device."""
+        return self.parts[0].sum() + self.parts[1].sum()
 
     def is_same(self) -> bool:
-        """Return True if nothing has changed."""
+        """Return True if nothing has changed; the values on another device than the CPU are not looked at."""
         tensor = self.tensor
         return (
             self.holder.get(self.name) is tensor
             and tensor._version == self.version
             and tensor.data_ptr() == self.address
             and tensor.requires_grad is self.trained
-            and self.read() == self.value
+            and (not self.on_cpu or self.read() == self.value)
         )
 
 
@@ -88,10 +91,13 @@ class KeptStep:
         with torch.enable_grad():
             in_place = {f"net.{name}": alias for name, alias in aliases.items()}
             equation, recurrent, inputs, parameters = functional_call(_Derive(net), in_place, ())
-        own = [t for t in equation.learnt.values() if all(t is not alias for alias in aliases.values())]
+        inside = [t for t in equation.learnt.values() if t.is_leaf]  # the others are made of parameters
+        own = [t for t in inside if all(t is not alias for alias in aliases.values())]
         leaves = [*named.values(), *own]
         self.one = OneStep(equation, parameters, recurrent, inputs, list(aliases.values()), leaves)
         self.watched = list(_watched(net))
+        self.on_device = [watched for watched in self.watched if not watched.on_cpu]
+        self.bits = self._bits() if self.on_device else None
         self.keeps = all(leaf.is_leaf for leaf in leaves) and not _is_transformed(net)
         self.node: Tensor | None = None
         self.sizes = net.layout().n, net.layout("input").n
@@ -106,7 +112,12 @@ class KeptStep:
         derived = self.rec.derived, self.inp.derived
         if not self.keeps or derived[0] is not self.derived[0] or derived[1] is not self.derived[1]:
             return False
-        return all(watched.is_same() for watched in self.watched)
+        if not all(watched.is_same() for watched in self.watched):
+            return False
+        return self.bits is None or torch.equal(self._bits(), self.bits)  # the one wait for a device
+
+    def _bits(self) -> Tensor:
+        return torch.stack([watched.bits() for watched in self.on_device])
 
     def step(
         self, net: mRNNBase, u: Tensor, start: Start, stim: Tensor | None, noise: bool
@@ -126,6 +137,9 @@ class KeptStep:
         if noise is not False and true_or_false(noise, "noise", ConfigError):
             drawn = net.make_noise()
             now = drawn.on_inputs(now[None])[0]
+            if drawn.is_learnt:
+                learnt = drawn.of_units(state.activity[None])[0]
+                stim, drawn = learnt if stim is None else stim + learnt, None
         h, past_h, past_inputs = state.activity, state.past_h, state.past_inputs
         if self.late or self.late_inputs:
             activity = h, *state.h_before(self.late)

@@ -210,7 +210,16 @@ class Border:
         return found[-1] if self.equation.coordinate == "h" else found
 
     def with_noise(self, call: ForwardCall, noise: Noise | None) -> tuple[ForwardCall, Noise | None]:
-        """Add the noise of delayed inputs, which is delayed with them; any other the recurrence adds."""
+        """Add the noise of delayed inputs, which is delayed with them; any other the recurrence adds.
+
+        Noise of a learnt level is added as a current of the units, which is differentiated as it is.
+        """
+        if noise is not None and noise.is_learnt:
+            steps, _, batch = call.inputs.shape
+            like = call.inputs.new_empty(steps, self.units.layout().n, batch)
+            drawn = noise.of_units(like)
+            stim = drawn if call.stim is None else call.stim + drawn
+            return replace(call, inputs=noise.on_inputs(call.inputs), stim=stim), None
         if noise is None or self.inputs.is_empty or not has_delays(self.inputs, self.units.dt):
             return call, noise
         return replace(call, inputs=noise.on_inputs(call.inputs)), noise.without_inputs()

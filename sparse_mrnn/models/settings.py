@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from sparse_mrnn.errors import SettingError, suggest
+from sparse_mrnn.models.learnt_values import LEARNT_VALUES
 
 OTHER_NAMES = ("device", "sigma_recur", "sigma_input", "activation_name")
 """Settings under other names than those of arguments."""
@@ -20,11 +21,7 @@ SET_ONCE = {
     "dtype": "use net.to(dtype)",
     "model": "make an mRNN or an ElmanmRNN",
 }
-LEARNT = {
-    "bias": "declare base_firing and learnable_bias",
-    "init": "declare init and learnable_init",
-    "tau_logit": "declare tau and learnable_tau",
-}
+LEARNT = {value.parameter: f"declare {value.declare} and {value.field}" for value in LEARNT_VALUES}
 WRITE_VALUES = "write the parameters: net.{0}.values, or net.{0}.projection_values(source=, target=)"
 COMPUTED = {
     "alpha": "set net.dt, net.tau or net.integrator",
@@ -33,6 +30,9 @@ COMPUTED = {
     "inp_noise_const": "set net.noise_level_inp",
     "tonic_inp": "declare base_firing, or write net.bias where it is learnt",
     "initial_condition": "declare init, or write net.init where it is learnt",
+    "unit_noise_level": "declare noise_level, or write net.noise_log, its logarithm, where it is learnt",
+    "activation_gain": "declare it, or write net.gain_log, its logarithm, where it is learnt",
+    "activation_threshold": "declare it, or write net.x_threshold where it is learnt",
     "W_rec": WRITE_VALUES.format("rec"),
     "W_inp": WRITE_VALUES.format("inp"),
 }
@@ -96,7 +96,7 @@ class GuardedSettings(nn.Module):
 
     def _may_have(self, name: str, value: Any) -> bool:
         """True if an attribute is torch's, private, there already, or unlike every setting."""
-        registered = isinstance(value, nn.Module | nn.Parameter) or name in self.setting_names
+        registered = isinstance(value, nn.Module | nn.Parameter) or name in (*self.setting_names, *LEARNT)
         if registered or name.startswith("_") or name in vars(self) or name in SET_ONCE:
             return True
         if not type(self).__module__.startswith("sparse_mrnn."):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from sparse_mrnn.declaration.graph import projection_label
 from sparse_mrnn.errors import SavedFileError
+from sparse_mrnn.models.electrical import ElectricalSynapses
 from sparse_mrnn.models.weights import OPTIONAL, SparseWeights
 
 
@@ -30,10 +31,18 @@ def check_state(module: nn.Module, own: Mapping[str, Tensor], state: Mapping[str
         here = f"the network lacks {_listed(unknown)}" if unknown else ""
         raise SavedFileError("; ".join(part for part in (there, here) if part))
     saved: dict[str, dict[str, Tensor]] = {name: {} for name in matrices}
+    pairs = {name: part for name, part in module.named_modules() if isinstance(part, ElectricalSynapses)}
+    for name, part in pairs.items():
+        prefix = f"{name}." if name else ""
+        entries = {k.removeprefix(prefix): t for k, t in state.items() if k.startswith(prefix)}
+        if problems := part.misfits(entries, prefix):
+            raise SavedFileError(problems[0].rstrip("."))
     for name in (name for name in [*own, *optional] if name in state):
         tensor, (matrix, _, entry) = state[name], name.rpartition(".")
         if matrix in matrices:  # the synapses, and so the sizes, are those of the file
             saved[matrix][entry] = tensor
+        elif any(name.startswith(f"{part}.") for part in pairs) and entry != "trained":
+            continue  # checked above, and so are their pairs those of the file
         elif tensor.dtype != own[name].dtype:
             types = f"is {_type(tensor.dtype)} in the file, {_type(own[name].dtype)} in the network"
             raise SavedFileError(f"{name} {types}")

@@ -541,10 +541,7 @@ class SparseWeights(FixedTensors):
         gain : Tensor, shape (all projections,), optional
             At least 0; multiplies the weights of each projection, those of low rank last.
         """
-        values = self.all_values()
-        if gain is not None:
-            lengths, of_projections = torch.diff(self.ptr), gain[: len(self._names)]
-            values = values * torch.repeat_interleave(of_projections, lengths, output_size=self.nnz)
+        values = self._with_gain(gain)
         if operand.padded:
             values = torch.cat([values, values.new_zeros(1)])
         sign = None
@@ -557,6 +554,33 @@ class SparseWeights(FixedTensors):
             own = None if gain is None else gain[len(self._names) :]
             return torch.cat([stored, self.low_rank.stored_values(own)])
         return stored if operand.offset is None else stored.view(self.shape)
+
+    def signed_values(
+        self, *, gain: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
+        """Parts of `stored_values` of the CSR backend, without a copy of the values if there is no gain.
+
+        Returns
+        -------
+        values : Tensor, shape (synapses,)
+            In projection order.
+        perm : Tensor of int, shape (synapses,), or None
+            Entry e of the matrix has value ``perm[e]``.
+        sign : Tensor of int8, shape (sources,), or None
+        synapse_sign : Tensor of int8, shape (synapses,), or None
+            In CSR order; it goes over ``sign``.
+        """
+        signed = self.constrained and self._has_signs
+        values = self._with_gain(gain).detach()
+        return values, self.perm, self.sign if signed else None, self.synapse_sign if signed else None
+
+    def _with_gain(self, gain: Tensor | None) -> Tensor:
+        """Values of all synapses, multiplied by the gain of their projection."""
+        values = self.all_values()
+        if gain is None:
+            return values
+        lengths, of_projections = torch.diff(self.ptr), gain[: len(self._names)]
+        return values * torch.repeat_interleave(of_projections, lengths, output_size=self.nnz)
 
     @property
     def _has_signs(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -44,14 +44,17 @@ class Activation:
     function: Callable[[Tensor], Tensor]
     apply_to: Callable[[Tensor, Tensor], object]
     slope_into: Callable[[Tensor, Tensor, Tensor], object] | None
-    learnt: tuple[Tensor, ...] = ()  # leaves that need a gradient inside a function of the user's
+    learnt: tuple[Tensor, ...] = ()  # tensors inside it that need a gradient
+    of_units: tuple[Activation, Tensor, Tensor] | None = None  # the arguments of `with_values`
 
     def __call__(self, x: Tensor) -> Tensor:
         """f(x); differentiable."""
         return self.function(x)
 
-    def __reduce__(self) -> tuple[Callable[..., Activation], tuple[object]]:
+    def __reduce__(self) -> tuple[Callable[..., Activation], tuple[object, ...]]:
         """Copies and pickles are made anew by name, or from the user's function."""
+        if self.of_units is not None:
+            return with_values, self.of_units
         if self.slope_into is None:
             return custom_activation, (self.function,)
         return get_activation, (self.name,)
@@ -170,6 +173,42 @@ def _leaves(result: Tensor) -> list[Tensor]:
     return list(found.values())
 
 
+def with_values(activation: Activation, gain: Tensor, threshold: Tensor) -> Activation:
+    """Make f(gain (x - threshold)) of f, for units that each have both, of shape (units,).
+
+    Their gradients are those of the tensors, if these need any.
+
+    Examples
+    --------
+    >>> shifted = with_values(get_activation("relu"), torch.tensor([1.0, 2.0]), torch.tensor([0.0, 1.0]))
+    >>> shifted(torch.tensor([[3.0], [3.0]])).tolist()
+    [[3.0], [4.0]]
+    """
+
+    def within(x: Tensor) -> Tensor:
+        shape = (-1, *(1,) * (x.dim() - 1))
+        return gain.view(shape) * (x - threshold.view(shape))
+
+    def function(x: Tensor) -> Tensor:
+        return activation.function(within(x))
+
+    def apply_to(x: Tensor, out: Tensor) -> None:
+        torch.sub(x, threshold[:, None], out=out).mul_(gain[:, None])
+        activation.apply_to(out, out)
+
+    name, of_units = f"{activation.name} with a gain and a threshold", (activation, gain, threshold)
+    learnt = (*activation.learnt, *(t for t in (gain, threshold) if t.requires_grad))
+    known = activation.slope_into
+    if learnt or known is None:
+        return replace(_by_autograd(name, function, learnt), of_units=of_units)
+
+    def slope_into(g: Tensor, h: Tensor, scratch: Tensor) -> None:
+        known(g, h, scratch)
+        g.mul_(gain[:, None])
+
+    return Activation(name, function, apply_to, slope_into, of_units=of_units)
+
+
 def get_activation(name: str, where: str = "") -> Activation:
     """Look an activation up by name, without case.
 
@@ -192,6 +231,18 @@ class ActivationSegments:
     def has_derivatives(self) -> bool:
         """True if every derivative is known, so that the recurrence can use its own backward pass."""
         return all(a.slope_into is not None for _, _, a in self.parts)
+
+    def among(self, units: Tensor) -> ActivationSegments:
+        """Select some units, ascending."""
+        parts = []
+        for start, stop, activation in self.parts:
+            first, last = torch.searchsorted(units, torch.tensor([start, stop], device=units.device)).tolist()
+            if last > first:
+                if activation.of_units is not None:
+                    base, *values = activation.of_units
+                    activation = with_values(base, *(v[units[first:last] - start] for v in values))
+                parts.append((first, last, activation))
+        return ActivationSegments(tuple(parts))
 
     def apply(self, x: Tensor) -> Tensor:
         """h = f(x) for x of shape (units, ...); differentiable."""

@@ -88,8 +88,10 @@ class LeakySequence(LeakyAdvance):
         self, before: States, after: States, h: Tensor, drive: Drive, currents: Currents, kept: Tensor | None
     ) -> bool | None:
         x, new, rate = before[0], after[0], self.rate
-        if self.kernel is not None and not currents:
+        if self.kernel is not None:
             drive.multiply(self.current, 0.0, 1.0)
+            for units, values in currents:
+                add_current(self.current, units, values)
             change = self.no_change if kept is None else kept
             arrays = x.contiguous().numpy(), new.numpy(), h.numpy(), change.numpy()
             self.forward_step(*self.fixed, *arrays)
@@ -223,7 +225,7 @@ class LeakyAdjoint(Adjoint):
             self.of_bias += torch.sum(scaled, 1, out=self.of_unit)
 
     def gradients(self) -> dict[str, Tensor]:
-        found = dict(self.sums)
+        found = dict(super().gradients())
         for name, total in (("bias", self.of_bias), ("alpha", self.of_alpha)):
             if name in found:
                 found[name] = total[:, None].sum_to_size(found[name].shape)

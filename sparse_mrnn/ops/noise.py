@@ -40,6 +40,22 @@ class Noise:
         """Standard normal numbers for the units of a step, into ``out``."""
         return out.normal_(generator=self.unit_generator)
 
+    @property
+    def is_learnt(self) -> bool:
+        """Tell if the standard deviation of the units is differentiated."""
+        std = self.unit_std
+        return isinstance(std, Tensor) and std.requires_grad and torch.is_grad_enabled()
+
+    def of_units(self, like: Tensor) -> Tensor:
+        """Noise of the units, differentiable in its standard deviation, drawn step by step.
+
+        It is like ``like``, of shape (time, units, batch).
+        """
+        drawn = torch.empty_like(like, memory_format=torch.contiguous_format, requires_grad=False)
+        for step in drawn.unbind(0):
+            self.on_units(step)
+        return drawn * self.unit_std
+
     def without_inputs(self) -> Noise:
         """The noise of the units alone: nothing is drawn for the inputs."""
         return replace(self, input_std=None)

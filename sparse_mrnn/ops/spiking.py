@@ -90,8 +90,8 @@ class SpikeDelivery:
     (units, batch). Columns take 6 bytes a synapse in float32, and one more if delays differ.
     """
 
-    def __init__(self, pattern: Pattern, perm: Tensor | None, delays: SynapticDelays, h: Tensor) -> None:
-        self.pattern, self.perm, self.delays, self.source = pattern, perm, delays, h
+    def __init__(self, pattern: Pattern, delays: SynapticDelays, h: Tensor) -> None:
+        self.pattern, self.delays, self.source = pattern, delays, h
         self.shortest, self.longest = delays.shortest, delays.longest
         self.kernels = kernels.load("lif")
         self.now = 0
@@ -99,20 +99,28 @@ class SpikeDelivery:
         self.spikes: Spikes = np.empty((0, 3), np.int64)
         self.columns: tuple[Any, ...] = ()
 
-    def set_values(self, stored: Tensor) -> None:
-        """Use these stored values, in CSR order, from now on."""
-        self.columns = self._by_column(stored)
+    def set_weights(
+        self, values: Tensor, perm: Tensor | None, sign: Tensor | None, synapse_sign: Tensor | None
+    ) -> None:
+        """Use these weights from now on.
+
+        Entry e of the matrix has value ``perm[e]`` (None: e) with the sign, if any, of its source unit or
+        of ``synapse_sign``, in CSR order.
+        """
+        self.columns = ()  # two copies need not fit in memory
+        optional = (perm, torch.int32), (sign, torch.int8), (synapse_sign, torch.int8)
+        arrays = [torch.empty(0, dtype=kind) if given is None else given for given, kind in optional]
+        self.columns = self._by_column(values.numpy(), *(array.numpy() for array in arrays))
         self.deliver_again()
 
-    def _by_column(self, stored: Tensor) -> tuple[Any, ...]:
+    def _by_column(self, values: NDArray[Any], *order_and_signs: NDArray[Any]) -> tuple[Any, ...]:
         rows, columns = self.pattern.shape
-        crow, col, values = self.pattern.crow.numpy(), self.pattern.col.numpy(), stored.numpy()
+        crow, col = self.pattern.crow.numpy(), self.pattern.col.numpy()
         bands = max(2, torch.get_num_threads())
         shares = np.linspace(0, len(col), bands + 1)[1:-1]  # of as many synapses each
         limits = np.concatenate([[0], np.searchsorted(crow, shares), [rows]]).astype(np.int64)
         narrow = int(np.diff(limits).max()) <= NARROW
         own, differ = self.delays, self.longest != self.shortest
-        perm = np.empty(0, np.int32) if self.perm is None else self.perm.numpy()
         levels = [np.empty(0, np.uint32), *(each.levels for each in own.levels)]
         level_ptr = np.cumsum([0, *(len(each.levels) for each in own.levels)])
         least = np.array([each.least for each in own.levels], dtype=np.int64)
@@ -121,8 +129,8 @@ class SpikeDelivery:
         weights = np.empty(len(col), dtype=values.dtype)
         delay_of = np.empty(len(col) if differ else 0, dtype=np.uint8 if self.longest < 256 else np.uint16)
         self.kernels.by_column.of(len(col))(
-            limits, crow, col, values, perm, own.ptr, least, np.concatenate(levels), level_ptr, own.keys,
-            pointers, row_of, weights, delay_of,
+            limits, crow, col, values, *order_and_signs, own.ptr, least, np.concatenate(levels), level_ptr,
+            own.keys, pointers, row_of, weights, delay_of,
         )
         return limits, pointers, row_of, weights, delay_of
 

@@ -10,8 +10,12 @@ from here: sequences and their gradients, streaming, analysis, export, and ranks
 ``states`` and ``step`` alone. The passes below run any step; a model whose step has compiled kernels returns
 passes of its own.
 
-Every state has shape (units, batch), every parameter a shape that broadcasts to it, such as (units, 1). The
-equation is pointwise: what a unit does in a trial depends on its own states, current and parameters.
+Electrical synapses add a current between the states x of two units, g (x_j - x_i) (`ops/electrical.py`); a
+step has their pairs, and what calls it adds their current as one more direct current.
+
+Every state has shape (units, batch), every parameter of units a shape that broadcasts to it, such as
+(units, 1). The equation is pointwise: what a unit does in a trial depends on its own states, current and
+parameters.
 """
 
 from __future__ import annotations
@@ -26,6 +30,7 @@ import torch
 from torch import Tensor
 
 from sparse_mrnn.ops.activations import ActivationSegments
+from sparse_mrnn.ops.electrical import ElectricalPairs, Exchange
 
 States = tuple[Tensor, ...]
 """The states of the units in the order of `Step.states`, each of shape (units, batch)."""
@@ -37,6 +42,10 @@ Currents = Sequence[tuple[Units, Tensor]]
 """Direct currents: values have shape (those units or 1, batch or 1)."""
 NoiseStd = float | Tensor | None
 """Standard deviation of the units' noise, a number or of shape (units, 1); None without noise."""
+
+
+CONDUCTANCE = "conductance"
+"""Name of the parameter that is of pairs of units, shape (pairs,), and not of units."""
 
 
 class Step(ABC):
@@ -69,6 +78,9 @@ class Step(ABC):
     """True if the activity is spikes, 0 or 1."""
     rate: float | None = None
     """`rates`, where it is one fixed number."""
+
+    electrical: ElectricalPairs | None = None
+    """Pairs of units whose states exchange current; their conductances are the parameter `CONDUCTANCE`."""
 
     def __init__(self, activation: ActivationSegments) -> None:
         self.activation = activation
@@ -116,6 +128,10 @@ class Step(ABC):
         other = copy(self)
         other.activation, other.learnt = activation, activation.learnt
         return other
+
+    def exchange(self, parameters: Parameters) -> Exchange | None:
+        """Return the currents of electrical synapses with these conductances; None without any."""
+        return None if self.electrical is None else self.electrical.bind(parameters[CONDUCTANCE])
 
     # ---------------------------------------------------------------- passes, which a model may fuse
 
@@ -198,6 +214,14 @@ def add_current(to: Tensor, units: Units, values: Tensor) -> None:
         to.index_add_(0, units, values.expand(len(units), to.shape[1]))
 
 
+EVERY_UNIT = slice(None)
+
+
+def with_exchange(exchange: Exchange | None, states: States, direct: Currents) -> Currents:
+    """Return direct currents and, if there are electrical synapses, theirs in these states."""
+    return direct if exchange is None else (*direct, (EVERY_UNIT, exchange.current(states[0])))
+
+
 class SavedStep(NamedTuple):
     """One time step as the forward pass has left it: states before and after, and the activity after it.
 
@@ -247,6 +271,7 @@ class Adjoint:
         self.grad_states = [torch.zeros_like(like) for _ in step.states]
         self.grad_h = torch.zeros_like(like)
         self.sums = {name: torch.zeros_like(p) for name, p in parameters.items() if name in needed}
+        self.electrical = step.exchange(self.parameters)
 
     def back(self, saved: SavedStep, given: Tensor | None, scaled: Tensor, columns: Columns) -> None:
         """Go back through one step.
@@ -283,6 +308,16 @@ class Adjoint:
                 total += grad
         columns.put(scaled)
 
+    def exchange(self, saved: SavedStep, scaled: Tensor) -> None:
+        """Add the gradients of what electrical synapses did in a step that `back` has gone through."""
+        x = saved.before[0]
+        if self.electrical is not None and x is not None:
+            self.electrical.pull_back(x, scaled, self.grad_states[0])
+            if CONDUCTANCE in self.sums:
+                self.electrical.gather(x, scaled)
+
     def gradients(self) -> dict[str, Tensor]:
         """Return the gradients of the parameters, over all steps gone back through."""
+        if self.electrical is not None and CONDUCTANCE in self.sums:
+            return {**self.sums, CONDUCTANCE: self.electrical.gradient()}
         return self.sums

@@ -15,7 +15,16 @@ from torch import Tensor
 
 from sparse_mrnn.ops.delays import StreamingProduct
 from sparse_mrnn.ops.noise import NormalStreams, StreamingNoise
-from sparse_mrnn.ops.step import Currents, Drive, Parameters, States, Step, Units
+from sparse_mrnn.ops.step import (
+    CONDUCTANCE,
+    Currents,
+    Drive,
+    Parameters,
+    States,
+    Step,
+    Units,
+    with_exchange,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +59,9 @@ class Stepper(Drive):
         self.states = dict(zip(step.states, states, strict=True))
         self._states = states
         self._pass = step.stream(parameters, None if noise is None else noise.unit_std, h)
+        self._factor: Tensor | None = None
         self._finite: bool | None = None  # what the last step found
+        self.conductance, self._exchange = parameters.get(CONDUCTANCE), step.exchange(parameters)
         if noise is not None:
             self.unit_noise = noise.unit_streams(h)
             self.input_noise = NormalStreams(noise.input_seeds, inputs.source)
@@ -75,6 +86,7 @@ class Stepper(Drive):
     def hold(self, held: HeldStates) -> None:
         """Apply interventions to the present state, and keep doing so; what is no longer held recovers."""
         self.held, self._finite = held, None
+        self.set_conductance()
         for units, value in held.x:
             self.x[units] = value
         if held.x:  # h of other units may be another one than that of their states: it was given, or held
@@ -82,6 +94,22 @@ class Stepper(Drive):
             for units, _ in held.x:
                 self.h[units] = activity[units]
         self._hold_activity()
+
+    @torch.no_grad()
+    def set_conductance(self, factor: Tensor | None = None) -> None:
+        """Use conductances times ``factor`` (None: as before) from now on, and none of silent units."""
+        pairs, given = self.equation.electrical, self.conductance
+        if pairs is None or given is None:
+            return
+        if factor is not None:
+            self._factor = factor
+        now = given if self._factor is None else given * self._factor
+        if self.held.silent:
+            silent = torch.zeros(pairs.units, dtype=torch.bool, device=given.device)
+            for units in self.held.silent:
+                silent[units] = True
+            now = now.masked_fill(silent[pairs.rows] | silent[pairs.cols], 0.0)
+        self._exchange = pairs.bind(now)
 
     @torch.no_grad()
     def step(self, currents: Currents = (), *, inputs: bool = True) -> None:
@@ -96,6 +124,7 @@ class Stepper(Drive):
             self.inputs.source[units] = 0
         self.inputs.advance()
         self._with_inputs = inputs
+        currents = with_exchange(self._exchange, self._states, currents)
         self._finite = self._pass.advance(self._states, self._states, self.h, self, currents, None)
         if self.held.h or self.held.silent:
             self._hold_activity()

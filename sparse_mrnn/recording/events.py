@@ -62,6 +62,7 @@ class SpikeRecorder:
             self.write(self.recorded - self.filled, self.part())
 
     def load(self, recorded: int, part: Events) -> None:
-        """Go on after so many events, of which ``part`` are of the begun chunk."""
-        self._parts, self.recorded, self.filled = [], recorded - len(part["spike_time"]), 0
-        self._add(part)
+        """Go on after so many events, of which ``part``, perhaps empty, are of the begun chunk."""
+        self._parts, self.recorded, self.filled = [], recorded - len(part.get("spike_time", ())), 0
+        if part:
+            self._add(part)

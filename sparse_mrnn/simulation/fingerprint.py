@@ -41,6 +41,8 @@ def network_fingerprint(net: mRNNBase) -> dict[str, Any]:
         "time constants": digest(net.alpha),
         "tonic input": digest(net.tonic_inp),
         "initial state": digest(net.initial_condition),
+        "activation gain": digest(net.activation_gain),
+        "activation threshold": digest(net.activation_threshold),
         "unit noise": digest(torch.as_tensor(net.hid_noise_const, dtype=torch.float64)),
     }
     for weights in net.weight_matrices():
@@ -48,6 +50,10 @@ def network_fingerprint(net: mRNNBase) -> dict[str, Any]:
         found[f"{weights.kind} weights"] = digest(weights.csr_values())
         if weights.low_rank is not None:
             found[f"{weights.kind} low-rank weights"] = digest(weights.low_rank.stored_values())
+    if net.electrical is not None:
+        pairs = net.electrical.pairs
+        found["electrical synapses"] = digest(pairs.rows, pairs.cols, pairs.rectifies)
+        found["electrical weights"] = digest(net.electrical.values())
     return found
 
 

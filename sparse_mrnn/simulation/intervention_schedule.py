@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from sparse_mrnn.declaration.graph import projection_label
 from sparse_mrnn.errors import InterventionError, suggest
 from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.ops.step import Units
@@ -17,7 +18,7 @@ from sparse_mrnn.simulation.targets import as_index, find_units
 from sparse_mrnn.stimulus import Clamp, Gain, Intervention, Lesion
 
 Factors = dict[str, dict[int, float]]
-"""Gains: kind of source -> number of the projection -> factor; 1 for a projection without an entry."""
+"""Gains: kind of source, or "electrical" -> number of the projection -> factor; 1 without an entry."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,8 +49,8 @@ class InterventionSchedule:
         for one, seed in zip(interventions, seeds.spawn(len(interventions)), strict=True):
             start, stop = one.steps(net.dt, steps)
             if isinstance(one, Gain):
-                kind, blocks = _projections(net, one)
-                self.placed.append(PlacedIntervention(one, start, stop, kind, slice(0), blocks))
+                for kind, blocks in _projections(net, one).items():
+                    self.placed.append(PlacedIntervention(one, start, stop, kind, slice(0), blocks))
                 continue
             if not isinstance(one, (Lesion, Clamp)):
                 name = type(one).__name__
@@ -76,7 +77,7 @@ class InterventionSchedule:
             self.placed.append(PlacedIntervention(one, start, stop, kind, as_index(units, net.device)))
         self.edges = {edge for p in self.placed for edge in (p.start, p.stop)}
         for factors in (self.factors(step) for step in self.edges):
-            for factor in (*factors["recurrent"].values(), *factors["input"].values()):
+            for factor in (factor for of_kind in factors.values() for factor in of_kind.values()):
                 label = next(p.intervention.label for p in self.placed if isinstance(p.intervention, Gain))
                 _check_range(net, label, "factor, with those of other gains at the same time,", factor)
 
@@ -86,7 +87,7 @@ class InterventionSchedule:
 
     def factors(self, step: int) -> Factors:
         """Return the gains of the transmission of a step."""
-        found: Factors = {"recurrent": {}, "input": {}}
+        found: Factors = {"recurrent": {}, "input": {}, "electrical": {}}
         for p in self._now(Gain, step):
             for block in p.blocks:
                 factor: float = p.intervention.factor  # type: ignore[attr-defined]
@@ -113,15 +114,24 @@ def _check_range(net: mRNNBase, label: str, what: str, value: float) -> None:
         raise InterventionError(f"{label}: the {what} is {value:g}, which {net.dtype} cannot hold.")
 
 
-def _projections(net: mRNNBase, gain: Gain) -> tuple[str, tuple[int, ...]]:
+def _projections(net: mRNNBase, gain: Gain) -> dict[str, tuple[int, ...]]:
+    """Numbers of the projections that a gain scales, by kind: of chemical and of electrical synapses."""
     if net.kind_of(gain.target) == "input":
         what = f"{gain.target!r} is an input; projections end in recurrent regions"
         raise InterventionError(f"{gain.label}: {what}.")
     kind, between = net.projections(gain.source, gain.target)
-    if not between:
+    electrical, ends = net.electrical, (net.names.members, gain.source, gain.target)
+    paired = [] if electrical is None else electrical.between(*ends)
+    if not (between or paired):
         raise InterventionError(f"{gain.label}: the network has no such projection.")
     found = net.projections(gain.source, gain.target, gain.key)[1]
-    if not found:
-        known = suggest(gain.key, [net.weights(kind).all_projections[k][2] for k in between], what="keys")
+    chosen = [] if electrical is None else electrical.between(*ends, gain.key)
+    if electrical is not None and gain.factor < 0 and chosen:
+        label = projection_label(*electrical.names[chosen[0]])
+        raise InterventionError(f"{gain.label}: {label} is electrical; a conductance cannot become negative.")
+    if not (found or chosen):
+        keys = [net.weights(kind).all_projections[k][2] for k in between]
+        keys += [] if electrical is None else [electrical.names[k][2] for k in paired]
+        known = suggest(gain.key, keys, what="keys")
         raise InterventionError(f"{gain.label}: no projection has the key {gain.key!r}. {known}")
-    return kind, found
+    return {name: of for name, of in ((kind, found), ("electrical", tuple(chosen))) if of}

@@ -334,7 +334,8 @@ class Run:
         if self.store is not None:
             self.store.own = own
         if rank == 0 or own.start < own.stop:
-            write = self.store.append if self.store is not None else lambda _, all_: self.kept.update(all_)
+            kept = self.kept  # not self, whose memory is then free as soon as the run is over
+            write = self.store.append if self.store is not None else lambda _, all_: kept.update(all_)
             of_groups, part = found if rank == 0 else None, axes.part(own, groups=rank == 0)
             self.recorder = Recorder(part, self._length, of_groups, write, rows=rows)
         if rank == 0 and "spikes" in axes.record.what:

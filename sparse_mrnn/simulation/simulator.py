@@ -15,12 +15,14 @@ from torch import Tensor
 from sparse_mrnn.errors import ConfigError
 from sparse_mrnn.lowering.random_streams import trial_noise_seeds
 from sparse_mrnn.models.delays import delay_groups, has_delays, synaptic_delays
+from sparse_mrnn.models.electrical import ElectricalSynapses
 from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.models.network_state import NetworkState
 from sparse_mrnn.models.weights import Operand, SparseWeights
 from sparse_mrnn.ops import kernels
 from sparse_mrnn.ops.delays import StreamingProduct
 from sparse_mrnn.ops.noise import StreamingNoise
+from sparse_mrnn.ops.products import CsrOperator
 from sparse_mrnn.ops.spiking import SpikeDelivery, SpikingStep, SpikingStepper
 from sparse_mrnn.ops.step import Units
 from sparse_mrnn.ops.stream import HeldStates, Stepper
@@ -43,12 +45,15 @@ class StreamingWeights:
     @torch.no_grad()
     def set_gains(self, factors: dict[int, float]) -> None:
         """Use these factors of projections, by number, from now on."""
-        gain = None
+        weights, gain = self.weights, None
         if factors:
-            gain = self.weights.all_values().new_ones(len(self.weights.all_projections))
+            gain = weights.all_values().new_ones(len(weights.all_projections))
             for projection, factor in factors.items():
                 gain[projection] = factor
-        self.product.set_values(self.weights.stored_values(self.operand, gain=gain).detach())
+        if isinstance(self.product, SpikeDelivery):
+            self.product.set_weights(*weights.signed_values(gain=gain))
+        else:
+            self.product.set_values(weights.stored_values(self.operand, gain=gain).detach())
 
 
 def spikes_pay(net: mRNNBase) -> bool:
@@ -68,6 +73,7 @@ class RunningNetwork(ABC):
     check_every = 1
     divided = False
     units: NDArray[np.int64] | None = None
+    electrical: ElectricalSynapses | None = None
 
     def __init__(self, stepper: Stepper, u: Tensor, matrices: Sequence[StreamingWeights]) -> None:
         self.stepper, self.u, self.matrices = stepper, u, matrices
@@ -79,6 +85,11 @@ class RunningNetwork(ABC):
             kind = matrix.weights.kind
             if self._factors.get(kind) != factors[kind]:
                 matrix.set_gains(factors[kind])
+        if self.electrical is not None and self._factors.get("electrical", {}) != factors["electrical"]:
+            by_projection = self.stepper.h.new_ones(len(self.electrical))
+            for k, factor in factors["electrical"].items():
+                by_projection[k] = factor
+            self.stepper.set_conductance(by_projection[self.electrical.of_projection()])
         self._factors = factors
 
     def own_currents(self, currents: Sequence[tuple[Units, Tensor]]) -> Sequence[tuple[Units, Tensor]]:
@@ -172,6 +183,7 @@ class Simulator(RunningNetwork):
         kind = SpikingStepper if spikes else Stepper
         stepper = kind(equation, parameters, tuple(states), h, *products, noise=noise)  # type: ignore[arg-type]
         super().__init__(stepper, u, (recurrent, inputs))
+        self.electrical = net.electrical
         self._fingerprint: dict[str, Any] | None = None
         on_cpu = h.device.type == "cpu"
         self._views = {name: s.numpy() for name, s in stepper.recorded.items()} if on_cpu else None
@@ -187,8 +199,9 @@ class Simulator(RunningNetwork):
 
     def _spikes(self, h: Tensor) -> StreamingWeights:
         weights = self.net.weights("recurrent")
-        product = SpikeDelivery(weights.pattern, weights.perm, synaptic_delays(weights, self.net.dt), h)
-        return StreamingWeights(weights, weights.operand("csr"), product)
+        product = SpikeDelivery(weights.pattern, synaptic_delays(weights, self.net.dt), h)
+        operand = Operand(CsrOperator(weights.pattern), weights.perm)  # which needs no gradients
+        return StreamingWeights(weights, operand, product)
 
     def network_state(self) -> NetworkState:
         stepper = self.stepper

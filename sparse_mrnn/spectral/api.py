@@ -15,7 +15,13 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from sparse_mrnn.errors import SpectralInputError
-from sparse_mrnn.spectral.inputs import LOW_RANK_UNITS, LowRankMatrix, as_matrix, as_weights
+from sparse_mrnn.spectral.inputs import (
+    LOW_RANK_UNITS,
+    LowRankMatrix,
+    as_linear_dynamics,
+    as_matrix,
+    as_weights,
+)
 from sparse_mrnn.spectral.matrix_search import MatrixSearch, low_rank_search
 from sparse_mrnn.spectral.result import SpectralResult
 from sparse_mrnn.spectral.settings import Budget, Complex, Progress, SearchSettings
@@ -43,7 +49,8 @@ def spectral_search(
     ----------
     W : mRNN, ElmanmRNN, RegionGraph, Tensor (dense, COO, CSR), scipy sparse array or ndarray, (units, units)
         A network has its effective recurrent weights (Dale's law applied), a graph the weights that
-        ``mRNN(graph, seed=seed)`` starts with; projections of low rank count.
+        ``mRNN(graph, seed=seed)`` starts with; projections of low rank count. Electrical synapses, which add
+        G x, count by W + G with "LR" and "SR"; they are refused with the others.
     which : {"LM", "LR", "SR", "LI"}
         Largest modulus, largest real part, smallest real part, largest imaginary part (in absolute value).
     k : int
@@ -93,7 +100,7 @@ def spectral_search(
     (2.0, 'cycle')
     """
     settings = SearchSettings(which, k, rtol, seed, Budget(max_products, max_seconds, progress), vectors)
-    weights = as_weights(W, regions, seed)
+    weights = as_linear_dynamics(W, regions, seed) if which in ("LR", "SR") else as_weights(W, regions, seed)
     n = (weights.synapses if isinstance(weights, LowRankMatrix) else weights).shape[0]
     if k > n:
         raise SpectralInputError(f"k is {k}, but the matrix has only {n} eigenvalues.")

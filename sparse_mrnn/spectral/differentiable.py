@@ -14,7 +14,7 @@ from torch import Tensor
 from sparse_mrnn.errors import SpectralInputError
 from sparse_mrnn.ops.pattern import split_sparse
 from sparse_mrnn.spectral.component import solve_component
-from sparse_mrnn.spectral.inputs import as_matrix, check_low_rank, region_names
+from sparse_mrnn.spectral.inputs import as_matrix, check_low_rank, refuse_electrical, region_names
 from sparse_mrnn.spectral.matrix_search import MatrixSearch
 from sparse_mrnn.spectral.result import UncertifiedError
 from sparse_mrnn.spectral.settings import Budget, Complex, SearchSettings
@@ -95,6 +95,7 @@ def differentiable_spectral_radius(
 
 def _entries(w: Any, names: tuple[str, ...]) -> tuple[Tensor, Tensor, int]:
     """Stored values, differentiable, their rows and columns, and the number of units."""
+    refuse_electrical(w, "the eigenvalues of the weights")
     if hasattr(w, "get_weight_subset"):  # a network; torch cannot differentiate a matrix of repeated entries
         weights, units = w.weights("recurrent"), torch.from_numpy(w.layout().indices(*names or w.hid_regions))
         if weights.low_rank is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
 
-from sparse_mrnn.declaration.graph import RegionGraph
+from sparse_mrnn.declaration.graph import RegionGraph, projection_label
 from sparse_mrnn.errors import SpectralInputError
 from sparse_mrnn.lowering.layout import Layout
 from sparse_mrnn.lowering.lower import lower
@@ -61,6 +61,83 @@ def as_weights(
     weights: Any, regions: str | Sequence[str] | None = None, seed: int = 0
 ) -> sp.csr_array | LowRankMatrix:
     """Read the weights as `as_matrix`, but leave projections of low rank as they are."""
+    refuse_electrical(weights, "the eigenvalues of the weights")
+    return _read(weights, regions, seed)
+
+
+def refuse_electrical(weights: Any, what: str) -> None:
+    """Refuse a network or graph with electrical synapses, which are no part of its weight matrix.
+
+    Raises
+    ------
+    SpectralInputError
+    """
+    electrical = _electrical_of(weights)
+    if electrical is not None:
+        label = projection_label(*electrical)
+        raise SpectralInputError(
+            f"{what} do not decide the stability of a network with electrical synapses ({label}): these "
+            "leak current besides. Use spectral_abscissa(net), which adds them (stable below 1), or the "
+            "weights of the chemical ones alone: net.to_scipy()."
+        )
+
+
+def _electrical_of(weights: Any) -> tuple[str, str, str] | None:
+    """Name of the first electrical projection of a network or graph."""
+    if isinstance(weights, RegionGraph):
+        for name in weights.electrical_projections().names.tuples[:1]:
+            return name
+    own = getattr(weights, "electrical", None)
+    return None if own is None else own.names[0]
+
+
+def as_linear_dynamics(weights: Any, regions: str | Sequence[str] | None, seed: int) -> Any:
+    """Read W + G of ``tau dx/dt = -x + W f(x) + G x``; G is 0 without electrical synapses.
+
+    `SpectralInputError` if some rectify: G then depends on the state.
+    """
+    label, names = _electrical_of(weights), region_names(regions)
+    found = _read(weights, regions, seed)
+    if label is None:
+        return found
+    if isinstance(weights, RegionGraph):
+        layout = Layout.of(weights)
+        projections = weights.electrical_projections()
+        electrical = [(p.source == p.target, p.rectifies, *_units(p, layout)) for p in projections]
+        rows, cols, g = (np.concatenate([each[k] for each in electrical]) for k in (2, 3, 4))
+        rectifies = any(each[1] for each in electrical)
+    else:
+        pairs, layout = weights.electrical.pairs, weights.layout()
+        tensors = pairs.rows, pairs.cols, weights.electrical.values()
+        rows, cols, g = (t.detach().cpu().numpy() for t in tensors)
+        rectifies = pairs.any_rectifies
+    if rectifies:
+        one_way = f"some electrical synapses rectify (the first electrical one is {projection_label(*label)})"
+        advice = "linearise the network at one: sparse_mrnn.analysis.linearize"
+        raise SpectralInputError(f"{one_way}, so the eigenvalues depend on the state; {advice}.")
+    index = np.concatenate([rows, cols, rows, cols]), np.concatenate([cols, rows, rows, cols])
+    exchange = sp.csr_array(sp.coo_array((np.concatenate([g, g, -g, -g]), index), shape=(layout.n,) * 2))
+    if names:
+        units = layout.indices(*names)
+        units = units if isinstance(weights, RegionGraph) else np.sort(units)
+        exchange = sp.csr_array(exchange[units][:, units])
+    if isinstance(found, LowRankMatrix):
+        return replace(found, synapses=_checked(found.synapses + exchange))
+    return _checked(sp.csr_array(found + exchange))
+
+
+def _units(projection: Any, layout: Layout) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[Any]]:
+    """Units of each pair of an electrical projection, each pair once, and its conductance."""
+    coo = projection.weights.tocoo()
+    once = np.full(coo.nnz, True) if projection.source != projection.target else coo.row > coo.col
+    rows = coo.row[once].astype(np.int64) + layout.slice(projection.target).start
+    cols = coo.col[once].astype(np.int64) + layout.slice(projection.source).start
+    return rows, cols, coo.data[once].astype(np.float64)
+
+
+def _read(
+    weights: Any, regions: str | Sequence[str] | None, seed: int
+) -> sp.csr_array | LowRankMatrix:
     names = region_names(regions)
     if isinstance(weights, LowRankMatrix):
         return weights

@@ -209,8 +209,8 @@ def _check_gains(label: str, attrs: Mapping[str, Any]) -> None:
 def declared(described: Description) -> dict[str, Any]:
     """The part of a description that must match before parameters and synapses are loaded.
 
-    Regions and projections are named; what is at its default is left out. Gains and factors of low rank are
-    numbered in the order in which they are declared, so that order counts.
+    Regions and projections are named; what is at its default is left out. Gains, factors of low rank and
+    conductances are numbered in the order in which they are declared, so that order counts.
 
     Examples
     --------
@@ -229,7 +229,7 @@ def declared(described: Description) -> dict[str, Any]:
     table, names = described["projections"], [entry["name"] for entry in described["regions"]]
     compared = [_compared_projection(settings) for settings in table["settings"]]
     projections: dict[str, Any] = {}
-    ordered: dict[str, list[str]] = {"gains": [], "low rank": []}
+    ordered: dict[str, list[str]] = {"gains": [], "low rank": [], "electrical": []}
     for source, target, k in zip(table["source"], table["target"], table["setting"], strict=True):
         label = projection_label(names[source], names[target], table["settings"][k]["key"])
         projections[label] = compared[k]
@@ -237,6 +237,8 @@ def declared(described: Description) -> dict[str, Any]:
             ordered["gains"].append(label)
         if "rank" in compared[k]:
             ordered["low rank"].append(label)
+        if compared[k].get("kind") == "electrical":
+            ordered["electrical"].append(label)
     few = len(projections) <= NAMED_PROJECTIONS
     found["projections"] = projections if few else {"number": len(projections), "digest": digest(projections)}
     found |= {f"order of {what}": one if few else digest(one) for what, one in ordered.items() if one}

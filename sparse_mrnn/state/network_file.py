@@ -113,8 +113,15 @@ def topology(graph: RegionGraph, state: Mapping[str, Tensor]) -> dict[str, Any]:
         found[kind] = {
             "synapses": state[f"{part}.col"].numel(),
             "trained_synapses": state[f"{part}.values"].numel(),
-            "projections": len(graph.projection_columns(kind)),
+            "projections": int((~graph.projection_columns(kind).is_electrical).sum()),
             "gains": 0 if gains is None else gains.numel(),
+        }
+    if "electrical.rows" in state:
+        trained = int(state["electrical.trained"].sum())
+        found["electrical"] = {
+            "pairs": state["electrical.rows"].numel(),
+            "projections": len(state["electrical.trained"]),
+            "trained_projections": trained,
         }
     return found
 
@@ -124,11 +131,15 @@ def _check_sizes(network: DescriptionModel, state: Tensors) -> None:
     regions, table = network.regions, network.projections
     ranks_given = enumerate(settings.get("rank") for settings in table.settings)
     rank_of = {k: rank for k, rank in ranks_given if rank is not None}
+    electrical = {k for k, settings in enumerate(table.settings) if settings.get("kind") == "electrical"}
     kinds = [entry["kind"] for entry in regions]
     edges = zip(table.source, table.target, table.setting, strict=True)
     low_rank = [edge for edge in edges if edge[2] in rank_of]
     for kind, part in PARTS.items():
-        own = sum(kinds[source] == kind for source in table.source)
+        own = sum(
+            kinds[source] == kind and setting not in electrical
+            for source, setting in zip(table.source, table.setting, strict=True)
+        )
         ranks = [(s, t, rank_of[k]) for s, t, k in low_rank if kinds[s] == kind]
         units = sum(entry["n"] for entry in regions if entry["kind"] == kind)
         sizes: dict[str, tuple[int, ...]] = {f"{part}.sign": (units,)}

@@ -20,9 +20,9 @@ def freeze(
 ) -> None:
     """Stop training projections: their weights leave the parameters and take no optimiser state.
 
-    If a projection shares gains, its gains are frozen; if it has low rank, its U and V (an optimiser skips
-    parameters without a gradient). The weights stay exactly as they are. Frozen projections stay frozen; a
-    network that loads the ``state_dict`` has them frozen, too.
+    If a projection shares gains, its gains are frozen; if it has low rank, its U and V, and if it is
+    electrical, its conductances (an optimiser skips parameters without a gradient). The weights stay exactly
+    as they are. Frozen projections stay frozen; a network that loads the ``state_dict`` has them frozen, too.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def freeze(
     >>> unfreeze(net, "a", "b"); net.rec.values.numel()
     32
     """
-    _set_trainable(*select(net, source, target, key), optimizer, False)
+    _set_trainable(net, source, target, key, optimizer, False)
 
 
 def unfreeze(
@@ -80,12 +80,16 @@ def unfreeze(
     UnknownNameError, TrainingError, OptimizerError
         See `freeze`, which has an example.
     """
-    _set_trainable(*select(net, source, target, key), optimizer, True)
+    _set_trainable(net, source, target, key, optimizer, True)
 
 
 def _set_trainable(
-    weights: SparseWeights, names: list[ProjectionKey], optimizer: Optimizers, trainable: bool
+    net: mRNNBase, source: str | None, target: str | None, key: str | None, optimizer: Optimizers,
+    trainable: bool,
 ) -> None:
+    ends = net.names.members, source, target, key
+    electrical = [] if net.electrical is None else net.electrical.between(*ends)
+    weights, names = select(net, source, target, key, optional=bool(electrical))
     chosen = set(names)
     now = weights.trained_projections
     after = now | chosen if trainable else now - chosen
@@ -95,6 +99,8 @@ def _set_trainable(
         rewrite_synapses(weights, table, optimizer, trained_gains=gains)
     if weights.low_rank is not None:
         weights.low_rank.set_trainable(chosen, trainable)
+    if net.electrical is not None and electrical:
+        net.electrical.set_trainable(electrical, trainable)
 
 
 def _gains_after(weights: SparseWeights, chosen: set[ProjectionKey], trainable: bool) -> Tensor:

@@ -66,6 +66,7 @@ def parameter_groups(
     weights = net.weight_matrices()
     others = _other_parameters(net)
     owner: dict[tuple[int, ProjectionKey], Key] = {}
+    conducting: dict[int, Key] = {}
     for key in options:
         if isinstance(key, str):
             if key not in others:
@@ -75,12 +76,19 @@ def parameter_groups(
         if not (isinstance(key, tuple) and len(key) in (2, 3)):
             form = "(source, target) or (source, target, key)"
             raise TrainingError(f"parameter_groups: {key!r} is not a projection; use {form}.")
-        part, found = select(net, *key)
+        paired = [] if net.electrical is None else net.electrical.between(net.names.members, *key)
+        part, found = select(net, *key, optional=bool(paired))
         for name in found:
             before = owner.setdefault((weights.index(part), name), key)
             if before != key:
                 both = f"the groups {before} and {key}; leave it out of one"
                 raise TrainingError(f"parameter_groups: {projection_label(*name)} is in {both}.")
+        for number in paired:
+            before = conducting.setdefault(number, key)
+            if before != key and net.electrical is not None:
+                both = f"the groups {before} and {key}; leave it out of one"
+                label = projection_label(*net.electrical.names[number])
+                raise TrainingError(f"parameter_groups: {label} is in {both}.")
     groups: dict[Key | None, list[nn.Parameter]] = {None: [], **{key: [] for key in options}}
     for k, part in enumerate(weights):
         owners = {name: key for (matrix, name), key in owner.items() if matrix == k}
@@ -104,6 +112,8 @@ def parameter_groups(
             for number, name in enumerate(part.low_rank.names):
                 for side in ("left", "right") if name in owners else ():
                     groups[owners[name]].append(others.pop(f"{prefix}.low_rank.{side}.{number}"))
+    for number, key in conducting.items():
+        groups[key].append(others.pop(f"electrical.conductances.{number}"))
     for other in options:
         if isinstance(other, str) and other not in others:
             what = "belongs to projections that have a group; leave one of them out"

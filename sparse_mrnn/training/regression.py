@@ -18,6 +18,7 @@ from torch import Tensor
 from sparse_mrnn.checks import option, real_number
 from sparse_mrnn.errors import TrainingError
 from sparse_mrnn.lowering.layout import Int64
+from sparse_mrnn.models.electrical import refuse_electrical
 from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.ops.torch_modes import ordinary_tensors
 from sparse_mrnn.recording.reading import need
@@ -210,7 +211,9 @@ def _check_independent(
 
 
 def _check_parameters(net: mRNNBase) -> None:
-    """Refuse trained parameters that several units have in common."""
+    """Refuse trained parameters that several units have in common, and currents from states."""
+    why = "its current is of states, which recordings do not have; use fit"
+    refuse_electrical(net.electrical, "regress_weights", why, TrainingError)
     for part in net.weight_matrices():
         if part.low_rank is not None:
             what = f"{labels(part.low_rank.names)} has low rank, which is not linear in its parameters"

@@ -10,15 +10,18 @@ from torch import Tensor, nn
 
 from sparse_mrnn.declaration.graph import projection_label
 from sparse_mrnn.errors import TrainingError, UnknownNameError, suggest
+from sparse_mrnn.models.learnt_values import LEARNT_VALUES
 from sparse_mrnn.models.network import mRNNBase
 from sparse_mrnn.models.synapse_table import ProjectionKey
 from sparse_mrnn.models.weights import SparseWeights
 
 
 def select(
-    net: mRNNBase, source: str | None, target: str | None, key: str | None = None
+    net: mRNNBase, source: str | None, target: str | None, key: str | None = None, *, optional: bool = False
 ) -> tuple[SparseWeights, list[ProjectionKey]]:
     """Select the weights, and the projections from ``source`` to ``target`` (None: all recurrent, any key).
+
+    They are those of chemical synapses; with ``optional``, there may be none.
 
     Raises
     ------
@@ -28,7 +31,7 @@ def select(
     kind, numbers = net.projections(source, target, key)
     weights = net.weights(kind)
     found = [weights.all_projections[k] for k in numbers]
-    if not found and (source, target, key) != (None, None, None):
+    if not found and not optional and (source, target, key) != (None, None, None):
         start, end = ("any region" if name is None else repr(name) for name in (source, target))
         known = [f"{s} -> {t}" + ("" if k == "default" else f" ({k})") for s, t, k in weights.all_projections]
         wanted = f"{source or ''} -> {target or ''}" + (f" ({key})" if key else "")
@@ -111,11 +114,12 @@ def owned_parameters(net: mRNNBase, *, synapses: bool = True) -> Iterator[OwnedP
                 for what, factor in (("U", left), ("V", right)):
                     index = torch.zeros(factor.numel(), dtype=torch.int64, device=device)
                     yield OwnedParameter(what, factor, [name], index)
+    if net.electrical is not None:
+        for name, own in zip(net.electrical.names, net.electrical.conductances, strict=True):
+            if own.numel():
+                index = torch.zeros(own.numel(), dtype=torch.int64, device=own.device)
+                yield OwnedParameter("conductances", own, [name], index)
     regions = [(name,) for name in net.hid_regions]
-    for what, parameter, index in (
-        ("bias", net.bias, net.bias_region),
-        ("init", net.init, net.init_region),
-        ("time constants", net.tau_logit, net.alpha_region),
-    ):
-        if parameter is not None:
-            yield OwnedParameter(what, parameter, regions, index)
+    for value in LEARNT_VALUES:
+        if (parameter := getattr(net, value.parameter)) is not None:
+            yield OwnedParameter(value.what, parameter, regions, getattr(net, f"{value.index}_region"))

@@ -73,6 +73,11 @@ READ = {
         "2 5 7 9\n1 3 0 0\n0 1 2 0\n0 0 1 0\n4 0 0 1\n",
         {**{(k, k): 1 for k in "2579"}, ("2", "5"): 3, ("5", "7"): 2, ("9", "2"): 4}, {},
     ),
+    "ids as floats": (",1.0,2.0\n1.0,0,3\n2.0,1,0\n", {("1", "2"): 3, ("2", "1"): 1}, {}),
+    "ids as floats in one": (",1.0,2.0\n1,0,3\n2,1,0\n", {("1", "2"): 3, ("2", "1"): 1}, {}),
+    "a neuron called all": (",a,b,all\na,0,3,1\nb,1,0,1\nall,1,3,0\n", {
+        ("a", "b"): 3, ("b", "a"): 1, ("a", "all"): 1, ("b", "all"): 1, ("all", "a"): 1, ("all", "b"): 3,
+    }, {}),
     "Excel blank cells": (",a,b,c\na,,3,\nb,1,,2\nc,,,\n", ABC, {}),
     "blank cells, no names": ("0,3,\n1,,2\n,,0\n", NUMBERED, {}),
     "Excel semicolons and decimal commas": (
@@ -134,6 +139,8 @@ REFUSED = {
     "names or numbers": (",12,3\n12,,7\n3,7,\n", "may be names or numbers", {}),
     "UTF-16 without a mark": (ROWS.encode("utf-16-le"), "not UTF-8", {}),
     "UTF-16 cut": (ROWS.encode("utf-16") + b"\0", "not UTF-16", {}),
+    "sums in Excel": (",a,b,Total\na,0,3,3\nb,1,0,1\nTotal,1,3,4\n", "'Total', the last row, has the sums of the others", {}),
+    "a column of sums": (",a,b,sum\na,0,3,3\nb,1,0,1\n", "'sum', the last column, has the sums of the others", {}),
     "names only": ("a,b,c\n", "no rows", {}),
 }  # fmt: skip
 
@@ -247,3 +254,32 @@ def test_a_lone_comma_after_a_number_is_no_decimal_sign(tmp_path):
     (tmp_path / "edges.csv").write_text("pre;post;n_syn\na;b;8\nb;a;3,\n")
     with pytest.raises(ConnectomeError, match="line 3, column 'n_syn': '3,' is not a number"):
         read_table(tmp_path / "edges.csv")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "0\ta\n1\tb\n2\tc\n", "1,a\n2,b\n3,c\n", '"1" "a"\n"2" "b"\n"3" "c"\n', "id,name\n1,a\n2,b\n3,c\n", '"x"\n"a"\n"b"\n"c"\n',
+        "name\na\nb\nc\n", "a;b;c\n", "['a', 'b', 'c']\n", "a\nb\nc", "\na\n\nb\nc\n\n",
+    ],
+)  # fmt: skip
+def test_labels_beside_numbers_and_below_headers(tmp_path, text):
+    (tmp_path / "labels.txt").write_text(text)
+    assert by_unit(matrix(tmp_path / "m.txt", ROWS, labels=tmp_path / "labels.txt")[0]) == ABC
+
+
+def test_labels_of_several_columns_are_refused(tmp_path):
+    (tmp_path / "lut.txt").write_text("1 a 25 5 25\n2 b 25 5 26\n3 c 25 5 27\n")
+    with refused("lut.txt: its lines have 5 columns, and names are wanted"):
+        matrix(tmp_path / "m.txt", ROWS, labels=tmp_path / "lut.txt")
+
+
+def test_missing_values_of_a_data_frame_are_blank_cells():
+    rows = pd.DataFrame({"pre": ["a", "b"], "post": ["b", "a"], "weight": [1.5, 2]})
+    graph, report = read_matrix(rows.pivot_table(index="pre", columns="post", values="weight"))
+    assert by_unit(graph) == {("a", "b"): 1.5, ("b", "a"): 2}
+    assert "2 missing values were taken as 0" in str(report)
+    gaps = pd.DataFrame({"a": pd.array([None, 3], "Int64"), "b": pd.array([1, None], "Int64")}, index=["a", "b"])
+    assert by_unit(read_matrix(gaps, orientation="source_target")[0]) == {("a", "b"): 1, ("b", "a"): 3}
+    with refused("the last row, has the sums"):
+        read_matrix(pd.crosstab(rows["pre"], rows["post"], margins=True))

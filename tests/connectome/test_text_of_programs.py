@@ -81,6 +81,21 @@ READ = {
         "pre,post,weight\n1,2,5\nNA,1,3\n2,NULL,3\nnan,#N/A,1\n", {("1", "2"): 5}, {"missing_ids": "drop"},
     ),
     "NA is a name": ("pre,post,weight\nNA,b,5\n", {("NA", "b"): 5}, {"missing_ids": "keep"}),
+    "Gephi": ("Source,Target,Type,Id,Label,timeset,Weight\nAVA,AVB,Directed,0,,,3.0\nAVB,AVA,Directed,1,,,2.0\n", None, {}),
+    "Gephi, some undirected": (
+        "Source,Target,Type,Weight\nAVA,AVB,Undirected,3.0\n,,,\nAVB,AVC,Directed,2.0\nAVC,AVC,Undirected,1\n",
+        {("AVA", "AVB"): 3, ("AVB", "AVA"): 3, ("AVB", "AVC"): 2, ("AVC", "AVC"): 1}, {},
+    ),
+    "Gephi, each row once": ("Source,Target,Type,Weight\nAVA,AVB,Undirected,3\n", {("AVA", "AVB"): 3}, {"undirected": False}),
+    "a type of another kind": ("Neuron 1,Neuron 2,Type,Nbr\nAVA,AVB,S,3\nAVB,AVA,undirected,2\n", None, {}),
+    "numpy savetxt": (
+        "1.000000000000000000e+00 2.000000000000000000e+00 3.000000000000000000e+00\n"
+        "2.000000000000000000e+00 1.200000000000000000e+01 4.000000000000000000e+00\n", {("1", "2"): 3, ("2", "12"): 4}, {},
+    ),
+    "C's %e": ("pre,post,weight\n1.000000e+00,1.234560e+05,3\n", {("1", "123456"): 3}, {}),
+    "MATLAB -ascii": ("   1.0000000e+00   2.0000000e+00   3.0000000e+00\n", {("1", "2"): 3}, {}),
+    "ids as formulas": ('pre,post,weight\n"=""720575940623374218""","=""5""",3\n', {("720575940623374218", "5"): 3}, {}),
+    "CATMAID": ('"pre_skid","post_skid","count"\n1,2,3\n', {("1", "2"): 3}, {}),
     "no weight": ("pre,post,sections\nAVA,AVB,3\n", {("AVA", "AVB"): 1}, {"weight": ""}),
 }  # fmt: skip
 
@@ -106,6 +121,7 @@ REFUSED = {
     "a short comment": ("pre,post,weight\nAVA,AVB,3\n% hello\n", "line 3: 1 columns.*comment='%'", {}),
     "thousands": ("Source;Target;Weight\nAVA;AVB;1,500\n", "decimal comma or a thousands", {"counts": False}),
     "thousands in quotes": ('pre,post,weight\nAVA,AVB,"1,500"\n', "'1,500' is not a number. Write it without", {}),
+    "digits lost": ("pre,post,weight\n1.2345678e+11,2,1\n", "last digits may be lost", {}),
     "Excel's exponents": ("pre,post,weight\n1.23457E+11,2,1\n", "last digits may be lost", {}),
     "NA": ("pre_root_id,post_root_id,syn_count\n7,8,5\nNA,7,3\n", "line 3, .*'NA'.*missing_ids='drop'", {}),
     "bipartite": ("% bip unweighted\n1 2\n", "bipartite", {}),
@@ -287,3 +303,18 @@ def test_integers_where_text_works():
     ]  # fmt: skip
     assert (runs[0].h.values == runs[1].h.values).all()
     assert runs[0].unit_id.values.tolist() == [str(big)]
+
+
+@pytest.mark.parametrize("suffix", [".xlsx", ".json", ".csv.zip", ".gml", ".graphml", ".npz", ".pkl", ".TGF"])
+def test_files_of_other_formats_say_what_to_do(tmp_path, suffix):
+    with refused("is not a table of text, Parquet or Feather. (Save|Give|Unpack|Use|For|Write|Export)"):
+        table(tmp_path / f"edges{suffix}", "pre,post\n1,2\n")
+
+
+def test_named_indices_of_data_frames_are_columns():
+    rows = pd.DataFrame({"pre": ["AVA", "AVB"], "post": ["AVB", "AVA"], "weight": [3, 2], "type": ["x", "y"]})
+    for edges in (rows.set_index(["pre", "post"]), rows.set_index("pre"), rows.set_index("pre", drop=False)):
+        assert by_unit(read_table(edges, scale="none")[0]) == TWO
+    neurons = pd.DataFrame({"cell": ["AVB", "AVA"], "type": ["y", "x"]}).set_index("cell")
+    graph, _ = read_table(rows, neurons, regions="type", scale="none")
+    assert [(r.name, r.unit_ids) for r in graph.regions()] == [("x", ("AVA",)), ("y", ("AVB",))]

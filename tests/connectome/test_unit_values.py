@@ -104,6 +104,47 @@ def test_noise_and_tonic_input_have_their_own_limits():
         assert read_table(EDGES, NEURONS.assign(v=values), of_units={"base_firing": "v"})
 
 
+@pytest.mark.parametrize("form", ["list", "array", "[1 2 3]", "[1, 2, 3]", "(1, 2, 3)", ".parquet", ".csv"])
+def test_positions_as_cave_and_codex_have_them(tmp_path, form):
+    places = [[1, 2, 3], [4, 5, 6], [7.5, 8, 9], [10, 11, 12]]
+    cells = {"array": [np.array(p) for p in places], "[1 2 3]": [f"[{p[0]} {p[1]}  {p[2]}]" for p in places]}
+    cells |= {"(1, 2, 3)": [f"({p[0]}, {p[1]}, {p[2]})" for p in places], "[1, 2, 3]": [str(p) for p in places]}
+    neurons = pd.DataFrame({"id": list("dbca"), "pt_position": cells.get(form, places), "side": "l"})
+    if form == ".parquet":
+        neurons.to_parquet(tmp_path / "n.parquet")
+        neurons = tmp_path / "n.parquet"
+    elif form == ".csv":
+        neurons.to_csv(tmp_path / "n.csv", index=False)
+        neurons = tmp_path / "n.csv"
+    region = read_table(EDGES, neurons, of_units={"positions": "pt_position"})[0].regions()[0]
+    found = dict(zip(region.unit_ids, region.positions.tolist(), strict=True))
+    assert found == dict(zip("dbca", places, strict=True))
+    assert ("pt_position" in region.unit_table) == (form in ("[1 2 3]", "[1, 2, 3]", "(1, 2, 3)", ".csv"))
+
+
+@pytest.mark.parametrize(
+    ("cells", "message"),
+    [
+        (["[1 2]", "[1]", "[1 2]", "[1 2]"], r"row 1, column 'at': the positions \['1'\] are not 2 numbers"),
+        (["[1 2]", "[1 x]", "[1 2]", "[1 2]"], "row 1, column 'at': the positions .* are not 2 numbers"),
+        ([[1, 2], None, [1, 2], [1, 2]], "row 1, column 'at': the position is missing"),
+        ([[1, 2], [1, np.inf], [1, 2], [1, 2]], "row 1, column 'at': the position is inf"),
+    ],
+)
+def test_positions_that_are_not(cells, message):
+    neurons = NEURONS.assign(at=cells)
+    with pytest.raises(ConnectomeError, match=message):
+        read_table(EDGES, neurons, of_units={"positions": "at"})
+
+
+def test_thresholds_and_gains():
+    of_units = {"activation_threshold": "bias", "activation_gain": "tau_ms"}
+    region = read_table(EDGES, NEURONS, of_units=of_units)[0].regions()[0]
+    assert (region.activation_threshold.tolist(), region.activation_gain.tolist()) == ([-1, 0, 1, 2], [5, 7.5, 20, 7.5])
+    with pytest.raises(ConnectomeError, match="row 1, column 'bias': the activation_gain is 0"):
+        read_table(EDGES, NEURONS, of_units={"activation_gain": "bias"}, select=["b", "c", "d"])
+
+
 def test_neurons_without_a_row():
     few = NEURONS.iloc[:3]
     with pytest.raises(ConnectomeError, match="neuron d: neurons has no row for it, so its tau is missing"):
@@ -142,8 +183,8 @@ def test_on_the_command_line(tmp_path):
     assert dict(zip(region.unit_ids, region.unit_table["a/b"].tolist(), strict=True)) == dict(zip("abcd", "wxyz", strict=True))
     assert dict(zip(region.unit_ids, region.tau.tolist(), strict=True)) == dict(zip("abcd", NEURONS["tau_ms"], strict=True))
     assert region.positions[:, 0].tolist() == [NEURONS.set_index("id")["px"][unit] for unit in region.unit_ids]
-    run(*args, "--force", "--keep", "")
+    run(*args, "--overwrite", "--keep", "")
     assert not read_sonata(tmp_path / "net")[0].regions()[0].unit_table
-    text = run(*args, "--force", "--of-units", "tau", code=1)
+    text = run(*args, "--overwrite", "--of-units", "tau", code=1)
     assert "--of-units tau: write FIELD=COLUMN" in text
-    assert "no field of units is called 'taus'" in " ".join(run(*args, "--force", "--of-units", "taus=sd", code=1).split())
+    assert "no field of units is called 'taus'" in " ".join(run(*args, "--overwrite", "--of-units", "taus=sd", code=1).split())

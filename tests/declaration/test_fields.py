@@ -50,7 +50,7 @@ def test_configurations_and_columns_have_the_fields():
     assert set(InputRegion.model_fields) == {"name", "num_units", *INPUT_FIELDS}
     assert set(Connection.model_fields) == {"src_region", "dst_region", "sparsity", "key", *WAYS, *PROJECTION_FIELDS}
     assert {column for field in REGION_FIELDS.values() for column in field.columns} <= set(NODE_COLUMNS)
-    assert set(PROJECTION_FIELDS) - set(EDGE_COLUMNS) == {"rank"}
+    assert set(PROJECTION_FIELDS) - set(EDGE_COLUMNS) == {"rank", "kind", "rectifies"}
     assert all(field.doc.endswith(".") for field in (*REGION_FIELDS.values(), *PROJECTION_FIELDS.values()))
     assert REGION_FIELDS["tau"].unit == PROJECTION_FIELDS["delay"].unit == "ms"
 

@@ -193,3 +193,25 @@ def test_errors():
     low.add_projection("a", "a", rank=1)
     with pytest.raises(GraphError, match="low rank"):
         low.shuffled()
+
+
+@pytest.mark.parametrize(("n", "density"), [(40, 0.2), (6, 0.5), (200, 0.05)])
+@pytest.mark.parametrize("keep", ["degrees", "blocks"])
+def test_symmetric_electrical_synapses_stay_symmetric(n, density, keep):
+    rng = np.random.default_rng(0)
+    upper = np.triu((rng.random((n, n)) < density) * rng.random((n, n)), 1)
+    w = upper + upper.T
+    g = sm.RegionGraph()
+    g.add_region("a", n)
+    g.add_projection("a", "a", weights=w, kind="electrical")
+    chemical = (rng.random((n, n)) < 0.3) * (1.0 - np.eye(n))
+    g.add_projection("a", "a", weights=chemical, key="chemical")
+    found = next(p for p in g.shuffled(keep, seed=1).projections() if p.kind == "electrical").weights.toarray()
+    assert (found == found.T).all()
+    assert not found.diagonal().any()
+    assert np.allclose(np.sort(found[found > 0]), np.sort(w[w > 0]))
+    assert ((found > 0) != (w > 0)).any()
+    if keep == "degrees":
+        assert ((found > 0).sum(0) == (w > 0).sum(0)).all()
+    with pytest.raises(GraphError, match="is electrical, and keeps degrees only; leave out weights"):
+        g.shuffled("weights")

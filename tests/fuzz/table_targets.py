@@ -298,11 +298,12 @@ def make_flywire(folder: Path, rng: Rng) -> None:
 
 
 def plain_neurons(folder: Path, name: str, key: str) -> dict[str, dict[str, str]]:
-    """Rows of a neuron table by id."""
+    """Rows of a neuron table by id, without CAVE's root id 0 of what is not segmented."""
     head, rows = read_csv((folder / f"{name}.csv").read_bytes(), ",", (key,))
     if head.count(key) != 1 or len(set(head)) < len(head):
         raise InvalidInputError(f"{name} has no column {key}, or one twice")
     (ids,) = ids_of([row[head.index(key)] for row in rows])
+    rows, ids = ([x for x, i in zip(xs, ids, strict=True) if i != "0" or key != "root_id"] for xs in (rows, ids))
     if not ids or len(set(ids)) < len(ids):
         raise InvalidInputError(f"{name} has no neuron, or one twice")
     stripped = [{c: cell.strip() for c, cell in zip(head, row, strict=True)} for row in rows]
@@ -325,7 +326,6 @@ def oracle_flywire(folder: Path) -> Any:
     columns = ("pre_root_id", "post_root_id", "syn_count")
     head, rows = read_csv((folder / "connections.csv").read_bytes(), ",", columns)
     weights = expected(head, rows, columns)["weights"] if rows else {}
-    neurons.pop("0", None)  # CAVE's root id of what is not segmented
     weights = {ends: weight for ends, weight in weights.items() if "0" not in ends}
     transmitters = {"ach": 1, "gaba": -1, "": 0}
     try:

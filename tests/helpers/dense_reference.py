@@ -29,6 +29,8 @@ class Case:
     tau: list[float | None]
     names: list[str | None]
     projections: list[tuple] = field(default_factory=list)
+    gain: np.ndarray | float = 1.0
+    threshold: np.ndarray | float = 0.0
 
 
 def run_dense(case: Case, activation: str, u, x0, h0, stim, dt=10.0, tau=100.0, elman=False):
@@ -40,7 +42,8 @@ def run_dense(case: Case, activation: str, u, x0, h0, stim, dt=10.0, tau=100.0, 
     for t in range(u.shape[1]):
         current = h @ case.w_rec.T + u[:, t] @ case.w_inp.T + case.base
         x = x + alpha * (-x + current) + alpha * stim[:, t]
-        h = np.stack([FUNCTIONS[n](x[:, k]) for k, n in enumerate(names)], axis=1)
+        within = case.gain * (x - case.threshold)
+        h = np.stack([FUNCTIONS[n](within[:, k]) for k, n in enumerate(names)], axis=1)
         xs.append(x)
         hs.append(h)
     return np.stack(xs, 1), np.stack(hs, 1)
@@ -56,7 +59,7 @@ def networks(draw) -> Case:
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     graph = sm.RegionGraph()
     sizes = draw(st.lists(st.integers(1, 4), min_size=1, max_size=4))
-    taus, names, bases, signs = [], [], [], []
+    taus, names, bases, signs, gains, thresholds = [], [], [], [], [], []
     for k, n in enumerate(sizes):
         kind = draw(st.sampled_from(["pos", "neg", None, "array"]))
         sign = rng.integers(-1, 2, n) if kind == "array" else kind
@@ -64,10 +67,19 @@ def networks(draw) -> Case:
         tau = draw(st.sampled_from([None, None, 40.0, rng.uniform(30, 90, n)]))
         each = isinstance(tau, np.ndarray)
         own = draw(st.sampled_from([None, None, "tanh", "softplus"]))
+        gain = draw(st.sampled_from([None, None, 1.5, rng.uniform(0.5, 2, n)]))
+        threshold = draw(st.sampled_from([None, None, 0.2, rng.normal(size=n)]))
+        learnt = {
+            f"learnable_activation_{name}": draw(st.sampled_from([False, True])) if value is not None else False
+            for name, value in (("gain", gain), ("threshold", threshold))
+        }
         graph.add_region(
             f"r{k}", n, sign=sign, base_firing=base, tau=tau, activation=own, learnable_bias=draw(st.booleans()), learnable_tau=draw(st.sampled_from([False, "unit", *([] if each else [True])])),
             parent_region=draw(st.sampled_from([None, "group"])), init=float(rng.normal()),
+            activation_gain=gain, activation_threshold=threshold, **learnt,
         )
+        gains.append(np.broadcast_to(1.0 if gain is None else gain, n))
+        thresholds.append(np.broadcast_to(0.0 if threshold is None else threshold, n))
         signs.append(np.asarray(sign) if kind == "array" else np.full(n, {"pos": 1, "neg": -1, None: 0}[kind]))
         bases.append(np.broadcast_to(base, n))
         taus += tau.tolist() if each else [tau] * n
@@ -77,7 +89,8 @@ def networks(draw) -> Case:
         graph.add_input(f"i{k}", 2, sign=draw(st.sampled_from(["pos", "neg", None])))
     start = np.concatenate([[0], np.cumsum(sizes)])
     n, total_in = int(start[-1]), 2 * n_inputs
-    case = Case(graph, np.zeros((n, n)), np.zeros((n, total_in)), np.concatenate(bases), taus, names)
+    values = {"gain": np.concatenate(gains), "threshold": np.concatenate(thresholds)}
+    case = Case(graph, np.zeros((n, n)), np.zeros((n, total_in)), np.concatenate(bases), taus, names, **values)
     for number in range(draw(st.integers(0, 8))):
         from_input = n_inputs > 0 and draw(st.booleans())
         dst = draw(st.integers(0, len(sizes) - 1))

@@ -40,10 +40,13 @@ class OnDevice(Tensor):
 
     inner: Tensor
     device = property(lambda self: CUDA)
+    layout = property(lambda self: self.inner.layout)
 
     @staticmethod
     def __new__(cls, inner: Tensor) -> OnDevice:
-        more = dict(strides=inner.stride(), storage_offset=inner.storage_offset(), dtype=inner.dtype, requires_grad=False)
+        more = dict(dtype=inner.dtype, requires_grad=False)
+        if inner.layout == torch.strided:
+            more |= dict(strides=inner.stride(), storage_offset=inner.storage_offset())
         made = Tensor._make_wrapper_subclass(cls, inner.shape, device="meta", **more)
         made.inner = inner
         return made
@@ -115,6 +118,8 @@ class SimulatedCuda(TorchDispatchMode):
             self.waits[name] += 1
         if to is not None and torch.device(to).type in OURS:
             kwargs["device"] = torch.device("cpu")
+        if name == "_to_copy" and ours and ours[0].inner.layout != torch.strided:
+            kwargs.pop("layout", None)  # torch's C++ code takes a wrapper for a dense tensor
         self.calls[name] += 1
         inner_args, inner_kwargs = tree_map_only(OnDevice, lambda t: t.inner, (args, kwargs))
         before = {t.untyped_storage().data_ptr() for t in tree_flatten((inner_args, inner_kwargs))[0] if isinstance(t, Tensor) and t.layout == torch.strided}
@@ -129,7 +134,7 @@ class SimulatedCuda(TorchDispatchMode):
         def wrap(t: Tensor) -> Tensor:
             if id(t) in known:
                 return known[id(t)]
-            if t.numel() and t.untyped_storage().data_ptr() not in before:
+            if t.layout == torch.strided and t.numel() and t.untyped_storage().data_ptr() not in before:
                 self.allocated[name] += 1
             return OnDevice(t)
 

@@ -92,6 +92,22 @@ def check(*args, **options):
     return graph, report
 
 
+def test_values_of_units_from_node_attributes(tmp_path):
+    net = circuit(tmp_path)
+    config(tmp_path / "circuit_config.json", "network")
+    of_units = {"noise_level": "tuning", "positions": ["y", "x"]}
+    with refused("v1_nodes.h5, lgn_nodes.h5, row 3, column 'tuning': the noise_level is missing"):
+        read_sonata(tmp_path, of_units=of_units)
+    graph, _ = read_sonata(tmp_path, of_units=of_units, select={"population": "v1"})
+    region = graph.region("v1")
+    assert region.noise_level.tolist() == [0.1, 0.2, 0.3]
+    assert region.positions.tolist() == [[3, 0], [4, 1], [5, 2]]
+    types = "node_type_id ei tau_m\n100 e 10.0\n101 i 5.0\n"
+    (net / "v1_node_types.csv").write_text(types)
+    graph, _ = read_sonata(tmp_path, of_units={"tau": "tau_m"}, select={"population": "v1"})
+    assert graph.region("v1").tau.tolist() == [10, 10, 5]
+
+
 def test_several_files_and_populations(tmp_path):
     circuit(tmp_path)
     manifest = {"$BASE_DIR": ".", "$NETWORK_DIR": "$BASE_DIR/network"}

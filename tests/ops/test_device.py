@@ -4,7 +4,10 @@ import pytest
 import torch
 
 import sparse_mrnn as sm
-from sparse_mrnn.ops.products import hybrid
+from helpers.networks import under_way
+from sparse_mrnn.ops.products import device_products, hybrid
+from sparse_mrnn.ops.replay import ReplayedSteps, whole_bands
+from sparse_mrnn.simulation.simulator import Simulator
 
 
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
@@ -88,3 +91,20 @@ def test_replay_as_a_cuda_graph():
     expected = [t.detach().clone() for t in net(inp, x0)]
     replayed = torch.cuda.make_graphed_callables(net, (torch.zeros_like(inp), torch.zeros_like(x0)))
     torch.testing.assert_close(list(replayed(inp, x0)), expected)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("kernels", device_products.KERNELS)
+def test_a_replayed_band_is_the_steps_themselves(kernels):
+    net = under_way(sm.mRNN, device="cuda")
+    with device_products.using(kernels):
+        one, other = (Simulator(net, 3, 5, event_driven=False) for _ in range(2))
+        for simulator in (one, other):
+            simulator.set_factors({"recurrent": {}, "input": {}})
+        band = ReplayedSteps(one.stepper, whole_bands(one.stepper, 5))
+        for _ in range(2):
+            band.run()
+            for _ in range(band.steps):
+                other.u.zero_()
+                other.stepper.step()
+    torch.testing.assert_close(one.stepper.h, other.stepper.h)

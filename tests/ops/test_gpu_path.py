@@ -19,9 +19,14 @@ from sparse_mrnn.ops.stream import HeldStates
 from sparse_mrnn.simulation.simulator import Simulator
 from sparse_mrnn.stimulus import Samples, WhiteNoise
 
-FEW = ["hybrid", "elman", "gains"]
-MANY = [pytest.param(name, marks=pytest.mark.slow) for name in ("csr", "dense", "delays", "elman with delays")]
-NAMES = [*FEW, *MANY, "step by step"]
+
+def slow(*names):
+    return [pytest.param(name, marks=pytest.mark.slow) for name in names]
+
+
+NAMES = ["hybrid", "elman", "gains", *slow("csr", "dense", "delays", "elman with delays", "step by step")]
+FUSED = ["gains", *slow("hybrid", "elman", "csr", "dense", "delays", "elman with delays")]
+"""Networks whose model has passes of its own; those of `ops.step` make memory."""
 
 
 class Accumulating(sm.mRNN):
@@ -92,7 +97,7 @@ def trained(net, given=None, **options):
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("options", [{}, {"checkpoint_steps": 4, "noise": True}])
+@pytest.mark.parametrize("options", [{}, *slow({"checkpoint_steps": 4, "noise": True})])
 def test_a_training_step_stays_on_the_device_and_is_right(name, options):
     expected = trained(network(name, "cpu"), **options)
     with simulated_cuda() as device:
@@ -113,7 +118,7 @@ def test_a_training_step_stays_on_the_device_and_is_right(name, options):
         assert not torch.equal(found[0].inner, expected[0]) or found[0].inner.isfinite().all()
 
 
-@pytest.mark.parametrize("name", [*FEW, *MANY])
+@pytest.mark.parametrize("name", FUSED)
 def test_nothing_is_allocated_in_a_time_step(name):
     counted = []
     with simulated_cuda() as device:
@@ -128,7 +133,7 @@ def test_nothing_is_allocated_in_a_time_step(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("noise", [None, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("noise", [None, *slow(3)])
 def test_a_step_of_a_simulation(name, noise):
     found = {}
     for where in ("cpu", "cuda"):
@@ -152,7 +157,7 @@ def test_a_step_of_a_simulation(name, noise):
         torch.testing.assert_close(found["cuda"], found["cpu"], rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", [*FEW, *MANY])
+@pytest.mark.parametrize("name", FUSED)
 def test_a_step_of_a_simulation_allocates_nothing(name):
     with simulated_cuda() as device:
         simulator = Simulator(network(name, "cuda"), 2, 3, event_driven=False)
@@ -175,6 +180,7 @@ def simulated(net, steps):
     return torch.from_numpy(sm.simulate(net, 10.0 * steps, **given).h.values)
 
 
+@pytest.mark.slow
 def test_a_simulation_waits_for_what_it_records_alone():
     expected, waits = simulated(network("delays", "cpu"), 60), []
     with simulated_cuda() as device:
@@ -187,8 +193,8 @@ def test_a_simulation_waits_for_what_it_records_alone():
     assert waits[2] - waits[1] == {"_to_copy to the host": 6}
 
 
-@pytest.mark.parametrize("name", ["hybrid", "gains", *MANY, pytest.param("step by step", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("noise", [pytest.param(None, marks=pytest.mark.slow), 3])
+@pytest.mark.parametrize("name", [*FUSED, *slow("step by step")])
+@pytest.mark.parametrize("noise", [*slow(None), 3])
 def test_a_replayed_band_is_the_steps_themselves(name, noise):
     with simulated_cuda():
         one, other = (Simulator(network(name, "cuda"), 2, noise, event_driven=False) for _ in range(2))
@@ -212,7 +218,7 @@ def test_a_replayed_band_is_the_steps_themselves(name, noise):
         torch.testing.assert_close(one.stepper.h.cpu(), other.stepper.h.cpu(), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("name", [*FEW, *MANY])
+@pytest.mark.parametrize("name", FUSED)
 def test_a_replayed_training_step_is_the_step_itself(name):
     def gradients(net, inp, x0):
         net.zero_grad()
@@ -240,16 +246,21 @@ def test_a_band_that_cannot_be_replayed():
             ReplayedSteps(simulator.stepper, 5)
 
 
-@pytest.mark.parametrize("model", [sm.mRNN, sm.ElmanmRNN])
+@pytest.mark.parametrize("model", [sm.mRNN, *slow(sm.ElmanmRNN)])
 def test_a_step_with_gradients(model):
-    """`net.step` compares its parameters with those it was prepared for, which waits; nothing else does."""
+    """`net.step` asks once in a call if its parameters are those it was prepared for; nothing else waits."""
     found = {}
     for where in ("cpu", "cuda"):
-        with simulated_cuda():
+        with simulated_cuda() as device:
             net = under_way(model, device=where)
             state, u = net.initial_state(2), torch.full((2, 3), 0.3, device=where, dtype=torch.float64)
-            for _ in range(9):
+            state = net.step(u, state)
+            device.clear()
+            for _ in range(8):
                 state = net.step(u, state)
+            assert device.waits == ({} if where == "cpu" else {"equal": 8})
+            net.rec.values.data[0] += 0.1  # which PyTorch does not count
+            state = net.step(u, state)
             state.h.square().sum().backward()
             found[where] = [t.cpu() for t in (state.h.detach(), *(p.grad for p in net.parameters()))]
     torch.testing.assert_close(found["cuda"], found["cpu"], rtol=1e-9, atol=1e-12)
@@ -342,7 +353,7 @@ def test_the_operators_keep_to_their_schemas(batch):
     torch.library.opcheck(torch.ops.sparse_mrnn.csr_sddmm_.default, (values, crow, col, y, h), test_utils=checks)
 
 
-@pytest.mark.parametrize("name", ["csr", "hybrid", "gains"])
+@pytest.mark.parametrize("name", ["gains", *slow("csr", "hybrid")])
 def test_the_operators_are_the_compiled_products(name, operators_on_the_cpu, monkeypatch):
     found = trained(network(name, "cpu"))
     monkeypatch.undo()

@@ -10,10 +10,12 @@ import time
 import tomllib
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from helpers import ROOT
+from helpers.simulated_cuda import simulated_cuda
 
 SCRIPT = ROOT / "benchmarks" / "gpu_report.py"
 COMMAND = [sys.executable, SCRIPT, "--device", "cpu", "--small"]
@@ -60,6 +62,27 @@ def test_dry_run_of_everything(tmp_path):
     result = run(tmp_path)
     assert result.returncode == 0, result.stderr
     assert set(statuses(tmp_path).values()) == {"done"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("section", ["device", "equality", "training", "step", "kernels", "graphs", "million"])
+def test_a_section_on_a_simulated_device(report, section, tmp_path, monkeypatch):
+    """What is called there, and only there, exists; the profiler and the compiler look for a real device."""
+    import gpu_sections
+
+    device = SimpleNamespace(name="simulated", total_memory=16e9, multi_processor_count=1, major=9, minor=0)
+    monkeypatch.setattr("torch.cuda.get_device_properties", lambda *_: device)
+    monkeypatch.setattr("torch.cuda.max_memory_allocated", lambda *_: 1e9)
+    monkeypatch.setattr(gpu_sections, "missing", lambda names: list(names))
+    result = gpu_sections.Result(tmp_path / "result.json", "cuda:0", True)
+    with simulated_cuda():
+        getattr(gpu_sections, section)(result)
+    text = "\n".join(result.lines)
+    assert "failed" not in text
+    if section == "equality":
+        assert "All are equal." in text
+    if section == "graphs":
+        assert len(re.findall(r"\| 0.0e\+00 \|", text)) == 2
 
 
 def test_what_is_done_is_kept_when_it_is_stopped(tmp_path):

@@ -1,5 +1,7 @@
 """Spikes and rates are recorded in memory and on disk, and resumed; what cannot be is refused."""
 
+import shutil
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -15,7 +17,9 @@ from sparse_mrnn.errors import (
     ResumeError,
     StimulusError,
 )
+from sparse_mrnn.ops.spiking import SpikingStepper
 from sparse_mrnn.recording import events
+from sparse_mrnn.simulation.run import Run
 from sparse_mrnn.stimulus import Clamp, Poisson, SpikeTimes, Stimulus
 
 RECORD = sm.Record(what=["units", "spikes"], variables=["v", "rate"], every=40)
@@ -92,19 +96,57 @@ print("done", flush=True)
 """
 
 
+def test_a_run_that_fails_resumes_bit_for_bit(tmp_path, chunked, monkeypatch):
+    out, advance, left = tmp_path / "run.zarr", SpikingStepper.advance, [70]
+
+    def failing(self, *given, **more):
+        left[0] -= 1
+        if left[0] < 0:
+            raise RuntimeError("broken")
+        advance(self, *given, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SpikingStepper, "advance", failing)
+        with pytest.raises(RuntimeError, match="broken"):
+            begin(out, checkpoint_seconds=0.01)
+    found = sm.open_recording(out)
+    assert found.sizes["spike"] % 100 == 0
+    identical(begin(out, mode="resume"), begin())
+    with pytest.raises(ResumeError, match="steps"):
+        begin(out, mode="resume", steps=600)
+
+
+@pytest.mark.slow
 def test_a_killed_run_resumes_bit_for_bit(tmp_path, chunked):
     out = tmp_path / "run.zarr"
-    for bands in (40, 60):
+    for bands in (150, 60):
         child = Child(CHILD, out, bands)
         assert child.stdout.readline() == "here\n"
         child.kill()
         child.rest()
         found = sm.open_recording(out)
         assert found.sizes["spike"] % 100 == 0
-    assert found.sizes["spike"] > 0
     identical(begin(out, mode="resume"), begin())
-    with pytest.raises(ResumeError, match="steps"):
-        begin(out, mode="resume", steps=600)
+
+
+@pytest.mark.slow
+def test_every_checkpoint_is_one_to_go_on_from(tmp_path, chunked, monkeypatch):
+    save, saved = Run._save, []
+
+    def save_and_copy(run, reporter, *, partial=False):
+        save(run, reporter, partial=partial)
+        saved.append(run.step)
+        if len(saved) % 20 == 0:
+            shutil.copytree(tmp_path / "run.zarr", tmp_path / f"{run.step}.zarr")
+
+    whole = begin()
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "_save", save_and_copy)
+        begin(tmp_path / "run.zarr", checkpoint_seconds=0.0)
+    copies = sorted(tmp_path.glob("[0-9]*.zarr"))
+    assert len(copies) > 5
+    for copy in copies:
+        identical(begin(copy, mode="resume"), whole)
 
 
 def test_damage_of_events_is_found(tmp_path, chunked):

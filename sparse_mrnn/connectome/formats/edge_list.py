@@ -9,6 +9,7 @@ from typing import Any, Unpack
 
 import networkx as nx
 import numpy as np
+from numpy.typing import NDArray
 
 from sparse_mrnn.connectome.assemble import graph_from_tables
 from sparse_mrnn.connectome.column_names import IDS, NUMBERED, SOURCES, TARGETS, WEIGHTS, plain_name
@@ -111,12 +112,19 @@ def read_table(
             problem = f"column {others[0]!r} may be the weight; name it with weight="
             raise ConnectomeError(f"{table.label}: {problem}, or give weight='' if every row is one synapse.")
     numbers = [] if weight is None else [weight]
-    edge_table = table.read(ids=[source, target], text=settings.edge_columns(), numbers=numbers)
+    text_columns = [*settings.edge_columns(), *([] if undirected is not None else ["Type"])]
+    edge_table = table.read(ids=[source, target], text=text_columns, numbers=numbers)
     _refuse_row_as_header(edge_table, source, target)
     notes = []
     if undirected or (undirected is None and _is_undirected(table, source, target)):
         edge_table = _in_both_directions(edge_table, source, target)
         notes.append("the graph is undirected: every row was taken in both directions")
+    elif undirected is None and (either := _undirected_rows(edge_table)) is not None:
+        edge_table = _in_both_directions(edge_table, source, target, either)
+        count = f"{int(either.sum()):,} rows"
+        notes.append(f"column 'Type' says Undirected: {count} were taken in both directions")
+    elif "Type" in edge_table.columns and "Type" not in settings.edge_columns():
+        edge_table = replace(edge_table, data=edge_table.data.drop_columns(["Type"]))  # it says other things
     neuron_table, identity = None, ""
     if neurons is not None:
         neuron_table, identity = read_neurons(neurons, neuron, settings, text)
@@ -190,18 +198,33 @@ def _is_undirected(table: TableSource, source: str, target: str) -> bool:
     return False
 
 
-def _in_both_directions(edges: ColumnTable, source: str, target: str) -> ColumnTable:
-    """Add every row in the other direction, if its ends differ."""
+def _undirected_rows(edges: ColumnTable) -> NDArray[np.bool_] | None:
+    """Mark the rows that Gephi calls Undirected, in a column of Directed and Undirected; None if none is."""
+    if "Type" not in edges.columns:
+        return None
+    codes, labels = edges.labels("Type")
+    kinds = [label.lower() for label in labels]
+    if "undirected" not in kinds or not {"directed", "undirected"} >= set(kinds):
+        return None
+    return np.asarray(codes == kinds.index("undirected"))
+
+
+def _in_both_directions(
+    edges: ColumnTable, source: str, target: str, rows: NDArray[np.bool_] | None = None
+) -> ColumnTable:
+    """Add every row, or some of them, in the other direction, if its ends differ."""
     pa = arrow()
     both = edges.data.select([source, target, *(c for c in edges.columns if c not in (source, target))])
     ends = [both.column(k).cast(pa.string()) for k in (0, 1)]
     differ = pa.compute.fill_null(pa.compute.not_equal(*ends), False).combine_chunks()
+    if rows is not None:
+        differ = pa.compute.and_(differ, pa.array(rows))
     other = both.filter(differ)
     other = other.rename_columns([target, source, *both.column_names[2:]]).select(both.column_names)
     text = pa.schema([f.with_type(pa.string()) if f.name in (source, target) else f for f in both.schema])
-    rows = np.arange(len(edges)) if edges.origin is None else edges.origin
-    rows = np.concatenate([rows, rows[differ.to_numpy(zero_copy_only=False)]])
-    return replace(edges, data=pa.concat_tables([both.cast(text), other.cast(text)]), origin=rows)
+    origin = np.arange(len(edges)) if edges.origin is None else edges.origin
+    origin = np.concatenate([origin, origin[differ.to_numpy(zero_copy_only=False)]])
+    return replace(edges, data=pa.concat_tables([both.cast(text), other.cast(text)]), origin=origin)
 
 
 def read_neurons(

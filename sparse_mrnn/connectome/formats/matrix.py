@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from sparse_mrnn.connectome.assemble import graph_from_tables
+from sparse_mrnn.connectome.column_names import plain_name
 from sparse_mrnn.connectome.column_table import dictionary_column
 from sparse_mrnn.connectome.delimited_text import TextOptions, cells_of, likely_delimiter, opened, split_lines
 from sparse_mrnn.connectome.edge_rows import ConnectomeTables, indexed_edges, node_table
@@ -27,6 +29,9 @@ from sparse_mrnn.errors import ConnectomeError
 
 Orientation = Literal["target_source", "source_target"]
 Triangle = Literal["mirror", "directed"]
+HEADERS = ("x", "name", "names", "label", "labels", "id", "ids", "neuron", "neurons", "region", "regions")
+"""Names of a column of labels, as `plain_name` writes them."""
+TOTALS = ("sum", "sums", "total", "totals", "all", "grand total")
 ENDS = {"target_source": ("targets", "sources"), "source_target": ("sources", "targets")}
 
 
@@ -97,6 +102,7 @@ def read_matrix(
         content = in_memory(_of_graph(matrix) if isinstance(matrix, nx.Graph) else matrix)
     settings = ImportSettings.of(options, counts=False, scale="none", mixed="free", name=str(name))
     names, of_row, of_column = _names(source, labels, content)
+    _refuse_totals(source, names, content.matrix)
     rows_are, evidence = _orientation(source, orientation, triangle, content)
     entries = content.matrix
     notes = [f"rows of the matrix are {rows_are.partition('_')[0]}s ({evidence})", *content.notes]
@@ -234,6 +240,17 @@ def _names(
     return names, every, np.array([place[name] for name in last], dtype=np.int64)
 
 
+def _refuse_totals(source: str, names: Sequence[str], matrix: sp.coo_array) -> None:
+    """Refuse a last row or column with the sums of the others, as Excel and pandas (margins) add them."""
+    if not names or names[-1].strip().lower() not in TOTALS or len(names) < 3:
+        return
+    csr = matrix.tocsr()
+    for axis, part in (("row", csr), ("column", csr.T.tocsr())):
+        if part.shape[0] > 2 and np.allclose(part[:-1].sum(axis=0), part[[-1]].toarray()[0]):
+            problem = f"{names[-1]!r}, the last {axis}, has the sums of the others"
+            raise ConnectomeError(f"{source}: {problem}; leave sums out of the matrix.")
+
+
 def _are_counted(names: Sequence[str]) -> bool:
     """Tell if names are numbers as pandas and R give to rows and columns: 0, 1, ..., or 1, ..., or V1, ....
 
@@ -265,11 +282,7 @@ def _stated_labels(source: str, stated: Any, n: int) -> list[str]:
                 lines = split_lines(stream.read().decode("utf-8-sig"))
         except (OSError, UnicodeDecodeError, ValueError) as error:
             raise ConnectomeError(f"{where}: cannot be read: {error}.") from None
-        lines = [line.strip() for line in lines if line.strip()]
-        if len(lines) == 1 and n > 1:
-            names = [name for name in cells_of(lines[0], likely_delimiter(lines)) if name]
-        else:
-            names = [next(csv.reader([line]))[0].strip() if line.startswith('"') else line for line in lines]
+        names = _labels_of([line.strip() for line in lines if line.strip()], n, where)
     elif isinstance(stated, Iterable):
         names = [str(name) for name in stated]
     else:
@@ -279,3 +292,20 @@ def _stated_labels(source: str, stated: Any, n: int) -> list[str]:
         problem = f"there are {len(names)} labels for a matrix of {n} x {n}; give one a row."
         raise ConnectomeError(f"{where}: {problem}")
     return names
+
+
+def _labels_of(lines: Sequence[str], n: int, where: str) -> list[str]:
+    """Read names from a text: one a line, perhaps below a header or beside numbers, or all on one line."""
+    if len(lines) == 1 and n > 1:
+        line = re.sub(r"^\[(.*)\]$", r"\1", lines[0])  # as Python writes a list
+        return [name.strip("'") for name in cells_of(line, likely_delimiter([line])) if name]
+    rows = [cells_of(line, likely_delimiter(lines)) for line in lines]
+    header = len(lines) == n + 1 and plain_name(rows[0][-1]) in HEADERS
+    rows, lines = rows[header:], lines[header:]
+    firsts, several = [cells[0] for cells in rows], {len(cells) for cells in rows} - {1}
+    if rows and len(several) == 1 and _are_counted(firsts):
+        if several != {2}:
+            problem = f"its lines have {several.pop()} columns, and names are wanted"
+            raise ConnectomeError(f"{where}: {problem}. Give a file of names alone, or a list.")
+        return [cells[1] for cells in rows]
+    return [next(csv.reader([line]))[0].strip() if line.startswith('"') else line for line in lines]

@@ -94,7 +94,7 @@ def in_memory(source: Any) -> LabelledMatrix:
     if isinstance(source, LabelledMatrix):
         return source
     labels = columns = orientation = None
-    evidence = ""
+    evidence, notes = "", tuple[str, ...]()
     where = f"a {type(source).__name__}"
     try:
         if is_dataframe(source):
@@ -107,7 +107,7 @@ def in_memory(source: Any) -> LabelledMatrix:
                 corner = f"{source.index.name}/{source.columns.name}"
                 orientation, evidence = orientation_of(corner), f"index and columns are called {corner!r}"
             columns = [str(name) for name in source.columns]
-            source = source.to_numpy()
+            source, notes = _filled(source)
         if sp.issparse(source):
             coo = source.tocoo()
             if coo.ndim != 2:
@@ -119,7 +119,20 @@ def in_memory(source: Any) -> LabelledMatrix:
         advice = "Give a path, an array, a scipy.sparse matrix, a DataFrame of numbers or a networkx graph."
         raise ConnectomeError(f"{where} cannot be read as a matrix: {error}. {advice}") from None
     _refuse_not_finite(where, matrix)
-    return LabelledMatrix(matrix, labels, orientation, evidence, columns)
+    return LabelledMatrix(matrix, labels, orientation, evidence, columns, notes)
+
+
+def _filled(frame: Any) -> tuple[NDArray[Any], tuple[str, ...]]:
+    """Convert a data frame; its missing values, which a file has as blank cells, become 0."""
+    values = frame.to_numpy()
+    if is_pandas(frame) and all(kind.kind in "biuf" for kind in frame.dtypes):
+        blank = frame.isna().to_numpy()
+        if blank.any():
+            values = np.where(blank, 0.0, frame.to_numpy(dtype=np.float64, na_value=0.0))
+            return values, (f"{int(blank.sum()):,} missing values were taken as 0",)
+        if values.dtype == object:  # pandas' Int64, say
+            return frame.to_numpy(dtype=np.float64), ()
+    return values, ()
 
 
 def _refuse_not_finite(where: object, matrix: sp.coo_array) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -85,7 +85,7 @@ def read_text_matrix(file: Path, options: TextOptions) -> TextMatrix:
         body = table[layout.titles + (layout.header is not None) :]
         numbers = [cell for cells in body for cell in cells[layout.names :]]
         decimal = decimal_sign(numbers, str(file))
-    found = _numbers(file, data, layout, delimiter, decimal or ".", above)
+    found = _numbers(file, data, count, layout, delimiter, decimal or ".", above)
     return _cut(file, found, layout, above)
 
 
@@ -148,8 +148,7 @@ def _without_preamble(data: bytes, lines: list[str], above: Preamble) -> tuple[b
 def _trimmed(data: bytes, delimiter: str) -> tuple[bytes, int]:
     """Cut blank lines, and those of delimiters alone at the end; return how many lines are left, too."""
     blank = b" \n" if delimiter == "\t" else b" \t\n"
-    ends = np.flatnonzero(np.frombuffer(data, np.uint8) == ord("\n"))
-    firsts = {data[k + 1] for k in (-1, *ends.tolist()) if k + 1 < len(data)}
+    firsts = {data[start] for start in _starts(data)}
     if not firsts.isdisjoint(blank):  # lines that may be blank
         data = re.sub(rb"(?m)^[ \t]*\n", b"", data) if delimiter != "\t" else re.sub(rb"(?m)^ *\n", b"", data)
     kept = _end(data, blank)
@@ -158,6 +157,20 @@ def _trimmed(data: bytes, delimiter: str) -> tuple[bytes, int]:
         kept = start - 1
         start = data.rfind(b"\n", 0, kept) + 1
     return data if len(data) - kept < 2 else data[:kept], data.count(b"\n", 0, kept) + 1
+
+
+def _starts(data: bytes) -> Iterable[int]:
+    """Find where lines start."""
+    end = data.find(b"\n")
+    if 0 <= end < 256:  # perhaps of many short lines
+        ends = np.flatnonzero(np.frombuffer(data, np.uint8) == ord("\n"))
+        yield from (start for start in (0, *(ends + 1).tolist()) if start < len(data))
+        return
+    start = 0
+    while start < len(data):
+        yield start
+        end = data.find(b"\n", start)
+        start = len(data) if end < 0 else end + 1
 
 
 def _has_runs(data: bytes) -> bool:
@@ -213,7 +226,8 @@ def _layout(file: Path, table: list[list[str]], count: int, quoted: bool) -> Lay
         return replace(at, header=head[names:], names=names, corner=head[0] if names else "")
     numbers = [cell for cell in head[1:] if cell]
     whole = len(set(numbers)) == len(head) - 1 and all(map(_is_id, numbers))
-    if not head[0] and whole and rest and len(head) > 1:
+    same = bool(numbers) and list(map(_as_id, numbers)) == list(map(_as_id, firsts[: len(numbers)]))
+    if not head[0] and (whole or (same and not _blank_diagonal(rest))) and rest and len(head) > 1:
         if numbers == firsts[: len(numbers)] and _blank_diagonal(rest) and rows == width:
             problem = "the first line may be names or numbers: its first cell and the diagonal are blank"
             raise ConnectomeError(f"{file}: {problem}. Write 0 into blank cells, or a name into the corner.")
@@ -252,6 +266,11 @@ def _note(titles: Sequence[Sequence[str]]) -> str:
     return f"the lines above the matrix were left out: {said!r:.120}" if titles else ""
 
 
+def _as_id(cell: str) -> str:
+    """Write 12.0 as 12."""
+    return re.sub(r"\.0*$", "", cell)
+
+
 def _is_id(cell: str) -> bool:
     return re.fullmatch(r"0|[1-9][0-9]{0,18}", cell) is not None
 
@@ -287,9 +306,9 @@ class _Cells:
 
 
 def _numbers(
-    file: Path, data: bytes, layout: Layout, delimiter: str, decimal: str, above: Preamble
+    file: Path, data: bytes, count: int, layout: Layout, delimiter: str, decimal: str, above: Preamble
 ) -> _Cells:
-    """Read the numbers, block by block."""
+    """Read the numbers, block by block, of a text of ``count`` lines."""
     pa = arrow()
     start = 0
     for _ in range(layout.titles + (layout.header is not None)):
@@ -302,7 +321,7 @@ def _numbers(
     columns = [str(k) for k in range(width)]
     types = {name: pa.string() if k < first else pa.float64() for k, name in enumerate(columns)}
     quoted = b'"' in data  # without quotes, it is parsed faster
-    longest = 4 * max(len(data) // max(data.count(b"\n"), 1), 1)
+    longest = 4 * max(len(data) // count, 1)
     options = (
         pa.csv.ReadOptions(column_names=columns, block_size=max(8 << 20, longest), use_threads=False),
         pa.csv.ParseOptions(delimiter=delimiter, quote_char='"' if quoted else False),
@@ -311,7 +330,7 @@ def _numbers(
             decimal_point=decimal,
         ),
     )
-    parts: list[tuple[NDArray[Any], NDArray[Any], NDArray[np.float64]]] = []
+    parts: list[tuple[int, NDArray[np.intp] | None, NDArray[np.float64]]] = []  # where None: all are not 0
     names: list[str] | None = [] if layout.names else None
     blank, lines = np.zeros(width - first, dtype=np.int64), 0
     try:
@@ -320,32 +339,32 @@ def _numbers(
                 names += [("" if name is None else name).strip() for name in batch.column(0).to_pylist()]
             if width > first:
                 numbers = batch.select(columns[first:]) if first else batch
-                values = numbers.to_tensor(null_to_nan=True).to_numpy()
-                row, col, value = _entries(values)
-                if np.isnan(value).any():  # blank cells, or the word nan
+                values = numbers.to_tensor(null_to_nan=True).to_numpy().ravel()
+                there = np.flatnonzero(values)
+                if np.isnan(values[there]).any():  # blank cells, or the word nan
                     blank += [column.null_count for column in numbers.columns]
                     full = [column.fill_null(0) for column in numbers.columns]
-                    values = pa.RecordBatch.from_arrays(full, columns[first:]).to_tensor().to_numpy()
-                    row, col, value = _entries(values)
-                parts.append((row + np.int32(lines), col, value))
+                    values = pa.RecordBatch.from_arrays(full, columns[first:]).to_tensor().to_numpy().ravel()
+                    there = np.flatnonzero(values)
+                all_there = len(there) == len(values)
+                parts.append((lines, None, values) if all_there else (lines, there, values[there]))
             lines += batch.num_rows
     except pa.ArrowException as error:
         return _by_cells(file, data[start:], layout, delimiter, decimal, above, error)
     if not parts:
         raise ConnectomeError(f"{file}: there are names of rows, but no numbers.")
-    row, col, value = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-    return _Cells(row, col, value, names, blank, lines)
-
-
-def _entries(values: NDArray[np.float64]) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float64]]:
-    """Return row, column and value of the numbers that are not 0, row by row."""
-    rows, columns = values.shape
-    there = np.flatnonzero(values)
-    if len(there) == values.size:
-        every = np.arange(columns, dtype=np.int32)
-        return np.repeat(np.arange(rows, dtype=np.int32), columns), np.tile(every, rows), values.ravel()
-    row, col = np.divmod(there.astype(np.int32), np.int32(columns))
-    return row, col, values.ravel()[there]
+    value, columns_read = np.concatenate([value for *_, value in parts]), np.int32(width - first)
+    if all(there is None for _, there, _ in parts):
+        every = np.repeat(np.arange(lines, dtype=np.int32), columns_read)
+        across = np.tile(np.arange(columns_read, dtype=np.int32), lines)
+        return _Cells(every, across, value, names, blank, lines)
+    rows, cols = [], []
+    for start, which, values in parts:
+        index = np.arange(len(values), dtype=np.int32) if which is None else which.astype(np.int32)
+        row, col = np.divmod(index, columns_read)
+        rows.append(row + np.int32(start))
+        cols.append(col)
+    return _Cells(np.concatenate(rows), np.concatenate(cols), value, names, blank, lines)
 
 
 def _by_cells(

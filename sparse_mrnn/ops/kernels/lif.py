@@ -20,6 +20,8 @@ TILE = 512
 """Units of a tile: their states and parameters take 26 KiB in float32."""
 CHUNK = 4096
 """Units that a thread takes at a time; a multiple of `TILE`."""
+COLUMNS = 2048
+"""Columns of synapses that are filled at a time."""
 
 
 # ---------------------------------------------------------------- numbered random words
@@ -226,13 +228,19 @@ def _deliver(  # pragma: no cover - compiled
         rows, values = row_of[begin:end], weights[begin:end]
         now = step % slots
         if len(delay_of):
-            delays = delay_of[begin:end]
-            for e in range(len(rows)):
-                late_by = np.int64(delays[e])
-                if late_by > late:
-                    slot = now + late_by
+            delays, e = delay_of[begin:end], 0
+            while e < len(rows):  # one delay after another: a time step of the ring stays in the cache
+                own = delays[e]
+                last = e + 1
+                while last < len(rows) and delays[last] == own:
+                    last += 1
+                if own > late:
+                    slot = now + np.int64(own)
                     slot = slot - slots if slot >= slots else slot
-                    ring[slot, start + np.int64(rows[e])] += values[e]
+                    to = ring[slot, start:]
+                    for k in range(e, last):
+                        to[rows[k]] += values[k]
+                e = last
         elif delay > late:
             slot = now + delay
             slot = slot - slots if slot >= slots else slot
@@ -357,45 +365,88 @@ def deliver_past(  # pragma: no cover - compiled
 # ---------------------------------------------------------------- synapses by source
 
 
+@njit(cache=True)
+def _sort_by_delay(pointers, row_of, weights, delay_of):  # pragma: no cover - compiled
+    """Sort the synapses of each column by their delay, stably."""
+    widest = 0
+    for c in range(len(pointers) - 1):
+        widest = max(widest, pointers[c + 1] - pointers[c])
+    rows, values = np.empty(widest, row_of.dtype), np.empty(widest, weights.dtype)
+    delays, place = np.empty(widest, delay_of.dtype), np.empty(2**16 + 1, np.int64)
+    for c in range(len(pointers) - 1):
+        own = slice(pointers[c], pointers[c + 1])
+        row, value, delay = row_of[own], weights[own], delay_of[own]
+        if len(row) == 0:
+            continue
+        least, most = np.int64(delay.min()), np.int64(delay.max())
+        if least == most:
+            continue
+        place[: most - least + 2] = 0
+        for e in range(len(row)):
+            rows[e], values[e], delays[e] = row[e], value[e], delay[e]
+            place[np.int64(delay[e]) - least + 1] += 1
+        for k in range(1, most - least + 2):
+            place[k] += place[k - 1]
+        for e in range(len(row)):
+            to = place[np.int64(delays[e]) - least]
+            place[np.int64(delays[e]) - least] = to + 1
+            row[to], value[to], delay[to] = rows[e], values[e], delays[e]
+
+
 @loop()
 def by_column(  # pragma: no cover - compiled
-    limits, crow, col, values, perm, block_ptr, delay_of_block, levels, level_ptr, keys,
+    limits, crow, col, values, perm, sign, synapse_sign, block_ptr, least, levels, level_ptr, keys,
     pointers, row_of, weights, delay_of,
 ):
-    """Bring a CSR matrix into columns, for each band of rows; a column's rows ascend.
+    """Bring a CSR matrix into columns, for each band of rows; a column's delays ascend, and rows of each.
 
-    ``pointers`` (bands, columns + 1) is zero on entry, ``row_of`` numbers rows from the first of the band.
-    ``delay_of`` may be empty; else entry e is of the block that has place ``perm[e]`` (e without a perm), and
-    its delay in steps is ``delay_of_block`` and the number of the block's ``levels`` that do not exceed the
-    word of its target unit at step (column), trial (repeat), with the block's key.
+    Entry e has the value of place ``perm[e]`` (e without a perm), under Dale's law with the sign of its
+    column or, if there are any, ``synapse_sign[e]``; without signs as it is. ``pointers`` (bands, columns + 1) is
+    zero on entry, ``row_of`` numbers rows from the first of the band. ``delay_of`` may be empty; else an
+    entry's delay is that of the block of its place: ``least`` and the number of ``levels`` that do not exceed
+    the word of its row at step (column), trial (repeat), with the block's key.
     """
     for band in prange(len(limits) - 1):
-        ptr = pointers[band]
-        begin, end = crow[limits[band]], crow[limits[band + 1]]
-        for e in range(begin, end):
+        ptr, first, last = pointers[band], limits[band], limits[band + 1]
+        columns, begin = len(ptr) - 1, crow[first]
+        for e in range(begin, crow[last]):
             ptr[col[e] + 1] += 1
         ptr[0] = begin
-        for c in range(1, len(ptr)):
+        for c in range(1, columns + 1):
             ptr[c] += ptr[c - 1]
-        for row in range(limits[band], limits[band + 1]):
-            repeat = 0
-            word = np.empty(4, np.uint32)
-            for e in range(crow[row], crow[row + 1]):
-                c = col[e]
-                to = ptr[c]
-                ptr[c] = to + 1
-                row_of[to] = row - limits[band]
-                weights[to] = values[e]
-                if len(delay_of):
-                    repeat = repeat + 1 if e > crow[row] and col[e - 1] == c else 0
-                    place = np.int64(perm[e]) if len(perm) else e
-                    block = np.searchsorted(block_ptr, place, side="right") - 1
-                    steps = delay_of_block[block]
-                    own = levels[level_ptr[block] : level_ptr[block + 1]]
-                    if len(own):
-                        words_of(row // 4 * 4, c, repeat, keys[block], word)
-                        steps += np.searchsorted(own, word[row % 4], side="right")
-                    delay_of[to] = steps
-        for c in range(len(ptr) - 1, 0, -1):
+        seen = np.empty(last - first, np.int64)  # first entry of each row that is not placed yet
+        for row in range(first, last):
+            seen[row - first] = crow[row]
+        word = np.empty(4, np.uint32)
+        # By blocks of columns, so that the places that are written next stay in the cache.
+        for bound in range(COLUMNS, columns + COLUMNS, COLUMNS):
+            for row in range(first, last):
+                e, stop, repeat = seen[row - first], crow[row + 1], 0
+                while e < stop and col[e] < bound:
+                    c = col[e]
+                    to = ptr[c]
+                    ptr[c] = to + 1
+                    place = np.int64(perm[e]) if len(perm) else np.int64(e)
+                    value, s = values[place], np.int8(0)
+                    if len(synapse_sign):
+                        s = synapse_sign[e]
+                    elif len(sign):
+                        s = sign[c]
+                    row_of[to] = row - first
+                    weights[to] = value if s == 0 else (abs(value) if s > 0 else -abs(value))
+                    if len(delay_of):
+                        repeat = repeat + 1 if e > crow[row] and col[e - 1] == c else 0
+                        block = np.searchsorted(block_ptr, place, side="right") - 1
+                        steps = least[block]
+                        if level_ptr[block] < level_ptr[block + 1]:
+                            words_of(row // 4 * 4, c, repeat, keys[block], word)
+                            own = levels[level_ptr[block] : level_ptr[block + 1]]
+                            steps += np.searchsorted(own, word[row % 4], side="right")
+                        delay_of[to] = steps
+                    e += 1
+                seen[row - first] = e
+        for c in range(columns, 0, -1):
             ptr[c] = ptr[c - 1]
         ptr[0] = begin
+        if len(delay_of):
+            _sort_by_delay(ptr, row_of, weights, delay_of)

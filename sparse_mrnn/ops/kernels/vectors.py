@@ -158,11 +158,11 @@ def name_of(vector: Any) -> str:
     return f"v{vector.count}f{8 * size_of(vector.element)}"
 
 
-def weighted_rows(width: int, together: int, *, some: bool = False):
+def weighted_rows(width: int, together: int, *, some: bool = False, differences: bool = False):
     """Make y[i, c : c + width] = beta y + alpha sum_e values[e] h[col[e]], over e from start to stop.
 
     ``together`` synapses have a sum each, so that none waits for the one before. With ``some``, the columns
-    from c on are fewer than ``width``.
+    from c on are fewer than ``width``. With ``differences``, h[col[e]] - h[i] takes the place of h[col[e]].
     """
 
     @intrinsic
@@ -171,11 +171,14 @@ def weighted_rows(width: int, together: int, *, some: bool = False):
             rows = Rows(context, builder, signature, arguments, ("col", "values", "h", "y"))
             row, start, stop, c, beta, alpha = rows.rest
             mask = rows.first(builder.sub(rows.columns["y"], c), width) if some else None
+            own = rows.load(rows.place("h", row, c), width, mask) if differences else None
 
             def synapse(e, to):
                 if width >= FETCHED:
                     rows.ask_for(rows.place("h", rows.index("col", rows.ahead("col", e)), c), width)
                 source = rows.load(rows.place("h", rows.index("col", e), c), width, mask)
+                if differences:
+                    source = builder.fsub(source, own)
                 return rows.multiply_add(rows.splat(rows.number("values", e), width), source, to)
 
             def several(e, sums):
@@ -206,8 +209,10 @@ def weighted_rows(width: int, together: int, *, some: bool = False):
     return add
 
 
-def row_products(width: int, lanes: int, *, some: bool = False):
+def row_products(width: int, lanes: int, *, some: bool = False, differences: bool = False):
     """Make grad[e] += sum_k g[i, k] h[col[e], k], over e from start to stop and k from c to c + width.
+
+    With ``differences`` it is sum_k (g[i, k] - g[col[e], k]) (h[col[e], k] - h[i, k]).
 
     Four synapses at a time; ``lanes`` columns are a vector. With ``some``, the columns from c on are fewer
     than ``width``, which is ``lanes``.
@@ -219,22 +224,32 @@ def row_products(width: int, lanes: int, *, some: bool = False):
             rows = Rows(context, builder, signature, arguments, ("col", "g", "h", "grad"))
             row, start, stop, c = rows.rest
             mask = rows.first(builder.sub(rows.columns["g"], c), width) if some else None
-            own = rows.place("g", row, c)
+            own, before = rows.place("g", row, c), rows.place("h", row, c) if differences else None
             zero = ir.Constant(ir.VectorType(own.type.pointee, lanes), [0.0] * lanes)
 
             def several(e, count):
-                places = []
+                places, theirs = [], []
                 for n in range(count):
                     synapse = builder.add(e, ir.Constant(INDEX, n))
-                    if width >= FETCHED:
-                        rows.ask_for(rows.place("h", rows.index("col", rows.ahead("col", synapse)), c), width)
+                    for name in ("h", "g") if differences else ("h",):
+                        if width >= FETCHED:
+                            later = rows.index("col", rows.ahead("col", synapse))
+                            rows.ask_for(rows.place(name, later, c), width)
                     places.append(rows.place("h", rows.index("col", synapse), c))
+                    if differences:
+                        theirs.append(rows.place("g", rows.index("col", synapse), c))
                 sums = [zero] * count
                 for k in range(0, width, lanes):
                     at = [ir.Constant(INDEX, k)]
                     factor = rows.load(builder.gep(own, at), lanes, mask)
                     parts = [rows.load(builder.gep(place, at), lanes, mask) for place in places]
-                    sums = [rows.multiply_add(factor, p, s) for p, s in zip(parts, sums, strict=True)]
+                    factors = [factor] * count
+                    if differences:
+                        state = rows.load(builder.gep(before, at), lanes, mask)
+                        parts = [builder.fsub(part, state) for part in parts]
+                        others = (rows.load(builder.gep(place, at), lanes, mask) for place in theirs)
+                        factors = [builder.fsub(factor, other) for other in others]
+                    sums = [rows.multiply_add(*each) for each in zip(factors, parts, sums, strict=True)]
                 out = builder.gep(rows.data["grad"], [e])
                 rows.store(builder.fadd(rows.load(out, count), joined(rows, sums)), out)
                 return []

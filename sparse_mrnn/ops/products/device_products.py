@@ -87,7 +87,8 @@ def _addmm(
         return
     matrix = csr(crow, col, values, (len(y), len(h)))
     if h.shape[1] == 1:
-        torch.addmv(y[:, 0], matrix, h[:, 0], beta=beta, alpha=alpha, out=y[:, 0])
+        column = y[:, 0]  # one view: torch copies from one to another
+        torch.addmv(column, matrix, h[:, 0], beta=beta, alpha=alpha, out=column)
     else:
         torch.addmm(y, matrix, h, beta=beta, alpha=alpha, out=y)
 

@@ -128,7 +128,9 @@ class BackwardLoop:
             sources = recurrent.sources(history, t) if self.needs_weights else [adjoint.grad_h]
             columns.source, columns.filled = sources[0], self.filled
             before, kept_here = after[t - 1] if t else start, None if keep is None else keep[t]
-            adjoint.back(SavedStep(before, after[t], history.states[t], kept_here), within, scaled, columns)
+            saved = SavedStep(before, after[t], history.states[t], kept_here)
+            adjoint.back(saved, within, scaled, columns)
+            adjoint.exchange(saved, scaled)
             if self.grad_stim is not None:
                 self.grad_stim[begin + t] = scaled
             if self.grad_u is not None and self.products.inputs is not None:

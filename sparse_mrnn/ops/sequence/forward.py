@@ -13,9 +13,7 @@ from sparse_mrnn.ops.buffers import new_buffer
 from sparse_mrnn.ops.delays import ActivityHistory, DelayedProduct
 from sparse_mrnn.ops.noise import Noise
 from sparse_mrnn.ops.products.base import Operator, Product
-from sparse_mrnn.ops.step import Drive, States, Step
-
-EVERY_UNIT = slice(None)
+from sparse_mrnn.ops.step import EVERY_UNIT, Drive, States, Step
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +105,7 @@ class ForwardLoop(Drive):
     def __init__(self, spec: RecurrenceSpec, tensors: RecurrenceTensors, products: Products) -> None:
         self.tensors, self.products, self.noise = tensors, products, spec.noise
         unit_std = None if spec.noise is None else spec.noise.unit_std
+        self.electrical = spec.step.exchange(tensors.parameters)
         self.step = spec.step.sequence(tensors.parameters, unit_std, tensors.h0)
         self._drawn = torch.empty_like(tensors.h0) if spec.noise is not None else tensors.h0
 
@@ -133,6 +132,7 @@ class ForwardLoop(Drive):
         advance, hs = self.step.advance, history.states
         for t, after in enumerate(zip(*(each[: len(us)].unbind(0) for each in buffers.states), strict=True)):
             self._t, self._u = t, us[t]
+            self._x = states[0]
             currents = () if stims is None else ((EVERY_UNIT, stims[t]),)
             advance(states, after, hs[t], self, currents, None if keep is None else keep[t])
             states = after
@@ -142,6 +142,8 @@ class ForwardLoop(Drive):
         self.products.recurrent.addmm(y, self._history, self._t, beta=beta, alpha=alpha)
         if self.products.inputs is not None:
             self.products.inputs.addmm(y, self._u, beta=1.0, alpha=alpha, out=y)
+        if self.electrical is not None:
+            self.electrical.add(self._x, y, alpha)
 
     def draw(self) -> Tensor:
         return self._drawn if self.noise is None else self.noise.on_units(self._drawn)

@@ -21,8 +21,18 @@ from sparse_mrnn.ops.delays import DelayedProduct, DelayGroup
 from sparse_mrnn.ops.noise import Noise
 from sparse_mrnn.ops.products import Product
 from sparse_mrnn.ops.sequence.backward import gathered_columns
-from sparse_mrnn.ops.sequence.forward import EVERY_UNIT
-from sparse_mrnn.ops.step import Adjoint, Advance, Columns, Drive, SavedStep, States, Step
+from sparse_mrnn.ops.step import (
+    EVERY_UNIT,
+    Adjoint,
+    Advance,
+    Columns,
+    Currents,
+    Drive,
+    SavedStep,
+    States,
+    Step,
+    with_exchange,
+)
 from sparse_mrnn.ops.torch_modes import refuse_transforms
 
 MOST_TASKS, MOST_SIZES = 64, 16
@@ -63,6 +73,7 @@ class OneStep:
         self.aliases, self.leaves = tuple(aliases), tuple(leaves)
         self.needed = frozenset(name for name, p in parameters.items() if p.requires_grad)
         self.parameters = {n: p if n in equation.learnt else p.detach() for n, p in parameters.items()}
+        self.electrical = equation.exchange(self.parameters)
         self.keeps = equation.keeps(self.needed)
         self.keeps_more = bool(set(self.keeps) - set(equation.states))
         self.tasks: dict[int, BackwardTask] = {}
@@ -100,7 +111,8 @@ class OneStep:
         scratch.sources, scratch.noise = sources, noise
         after = tuple(torch.empty_like(state) for state in states)
         h = torch.empty_like(like)
-        currents = () if stim is None else ((EVERY_UNIT, stim),)
+        direct: Currents = () if stim is None else ((EVERY_UNIT, stim),)
+        currents = with_exchange(self.electrical, states, direct)
         advance.advance(states, after, h, scratch, currents, kept)
         scratch.sources = ()  # they may have a graph, which leads back here
         return after, h
@@ -277,6 +289,7 @@ class Stepped(torch.autograd.Function):
         columns.source = h
         saved = SavedStep(tuple(of_states[::2]), tuple(of_states[1::2]), h, kept)
         adjoint.back(saved, None, scaled, columns)
+        adjoint.exchange(saved, scaled)
         if task is not None:
             task.gather(scaled, sources)
         states = [g.clone() if need else None for g, need in zip(adjoint.grad_states, needed, strict=False)]
