@@ -71,7 +71,7 @@ def shiu2024(
     >>> g = RegionGraph(); g.add_region("brain", 3, unit_ids=["a", "b", "c"])
     >>> g.add_projection("brain", "brain", weights=np.diag([100.0, 80.0], -1))
     >>> net, drive = shiu2024(g, ["a"], device="cpu")
-    >>> net.weights("recurrent").values.tolist()
+    >>> [round(w, 4) for w in net.weights("recurrent").csr_values().tolist()]
     [27.5, 22.0]
     """
     rate = real_number(rate, "rate", ConfigError)
