@@ -113,10 +113,6 @@ def compare(python: str, seed: int) -> tuple[int, int]:
     step = np.rint(ours.spike_time.values * 10).astype(int) - 1  # the time of ours is that of the step's end
     ours_at = set(zip(step.tolist(), ours.spike_unit.values.tolist(), strict=True))
     theirs_at = set(zip(theirs["step"].tolist(), theirs["unit"].tolist(), strict=True))
-    import os
-    if os.environ.get("DBG"):
-        print("only ours", sorted(ours_at - theirs_at)[:12]); print("only theirs", sorted(theirs_at - ours_at)[:12], driven)
-        print(np.nonzero(counts)[0].size, net.weights("recurrent").values[:5], net.dtype)
     return len(theirs_at), len(ours_at ^ theirs_at)
 
 

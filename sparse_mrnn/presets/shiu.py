@@ -29,7 +29,7 @@ def shiu2024(
     """Return Shiu et al.'s model (2024, Nature 634:210) of a connectome, and the drive of some neurons.
 
     Every unit is the same leaky integrate-and-fire neuron (resting and reset potential -52 mV, threshold
-    -45 mV, tau_m 20 ms, tau_syn 5 ms, refractory for 2.2 ms; g is reset with v and kept while refractory);
+    -45 mV, tau_m 20 ms, tau_syn 5 ms, refractory for 2.2 ms; g is reset with v, and a refractory unit takes no input);
     a spike adds 0.275 mV for each synapse after 1.8 ms. Driven units receive Poisson events of 250 times that
     weight and are not refractory. The published code adds these events to v, so that each is a spike in the
     next step; here the event is added to g, with the weight that moves v as much in that step. Spikes are
