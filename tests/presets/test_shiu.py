@@ -30,7 +30,8 @@ def test_counts_become_weights_and_the_graph_stays(split):
     net, stimulus = shiu2024(graph, ["b"], device="cpu")
     np.testing.assert_allclose(net.weights("recurrent").dense().detach(), 0.275 * np.diag([200.0, -80.0], -1))
     assert [p.weights.toarray().tolist() for p in graph.projections()] == before
-    assert {p.delay for p in net.graph.projections()} == {1.8} and {p.delay for p in graph.projections()} == {None}
+    assert {p.delay for p in net.graph.projections()} == {1.8}
+    assert {p.delay for p in graph.projections()} == {None}
     t_ref = np.concatenate([r.t_ref for r in net.graph.regions()])
     np.testing.assert_allclose(t_ref, [2.1, 0.0, 2.1])
     assert stimulus[0].units == ("b",)
