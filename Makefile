@@ -61,6 +61,7 @@ figures: .venv/run ## redraw the figures of the docs from real runs; FLYVIS=fib2
 	$(BIN)/python docs/figures/gallery_figures.py
 	$(BIN)/python docs/figures/training.py
 	$(BIN)/python docs/figures/simulation_figures.py
+	$(BIN)/python docs/figures/spiking_figures.py
 	$(BIN)/python docs/figures/celegans_gains.py
 	$(BIN)/python docs/figures/currents.py
 	$(BIN)/python docs/figures/mechanism_currents.py

@@ -25,24 +25,10 @@ from scipy import sparse
 
 import sparse_mrnn as sm
 from sparse_mrnn.benchmark import describe_machine, machine_line
-from sparse_mrnn.stimulus import Poisson, Stimulus
+from sparse_mrnn.presets import potjans_diesmann_2014, shiu2024
+from sparse_mrnn.stimulus import Stimulus
 
 FLY_UNITS, FLY_SYNAPSES, DRIVEN = 138_639, 15_000_000, 300
-NAMES = ("L23E", "L23I", "L4E", "L4I", "L5E", "L5I", "L6E", "L6I")
-SIZES = (20_683, 5_834, 21_915, 5_479, 4_850, 1_065, 14_395, 2_948)
-IN_DEGREE = (1600, 1500, 2100, 1900, 2000, 1900, 2900, 2100)
-"""Units of Potjans & Diesmann's populations, and external inputs of a unit (their table 5)."""
-PROBABILITIES = (
-    (0.1009, 0.1689, 0.0437, 0.0818, 0.0323, 0.0, 0.0076, 0.0),
-    (0.1346, 0.1371, 0.0316, 0.0515, 0.0755, 0.0, 0.0042, 0.0),
-    (0.0077, 0.0059, 0.0497, 0.135, 0.0067, 0.0003, 0.0453, 0.0),
-    (0.0691, 0.0029, 0.0794, 0.1597, 0.0033, 0.0, 0.1057, 0.0),
-    (0.1004, 0.0622, 0.0505, 0.0057, 0.0831, 0.3726, 0.0204, 0.0),
-    (0.0548, 0.0269, 0.0257, 0.0022, 0.06, 0.3158, 0.0086, 0.0),
-    (0.0156, 0.0066, 0.0211, 0.0166, 0.0572, 0.0197, 0.0396, 0.2252),
-    (0.0364, 0.001, 0.0034, 0.0005, 0.0277, 0.008, 0.0658, 0.1443),
-)
-"""Connection probabilities from each population (column) to each (row)."""
 
 
 def fly() -> tuple[sm.LIF, list[Stimulus]]:
@@ -52,43 +38,17 @@ def fly() -> tuple[sm.LIF, list[Stimulus]]:
     ends = [rng.choice(n, FLY_SYNAPSES, p=p / p.sum()).astype(np.int32) for p in (into, out)]
     sign = np.where(rng.random(n) < 0.35, -1, 1).astype(np.int8)
     count = np.minimum(rng.geometric(0.25, FLY_SYNAPSES), 200).astype(np.float32)
-    weights = sparse.csr_array((0.275 * count * sign[ends[1]], tuple(ends)), shape=(n, n))
+    weights = sparse.csr_array((count * sign[ends[1]], tuple(ends)), shape=(n, n))
     driven = np.sort(rng.choice(n, DRIVEN, replace=False))
-    t_ref = np.full(n, 2.2)
-    t_ref[driven] = 0.0
     graph = sm.RegionGraph()
-    graph.add_region("brain", n, sign=sign, t_ref=t_ref)
-    graph.add_projection("brain", "brain", weights=weights, delay=1.8, trainable=False)
-    net = sm.LIF(graph, reset_g=True, device="cpu", seed=0)
-    units = [f"brain[{k}]" for k in driven.tolist()]
-    return net, [Stimulus("brain", Poisson(150.0, amplitude=250 * 0.275), units=units)]
+    graph.add_region("brain", n, sign=sign)
+    graph.add_projection("brain", "brain", weights=weights)
+    return shiu2024(graph, [f"brain[{k}]" for k in driven.tolist()], device="cpu")
 
 
 def column(scale: float) -> tuple[sm.LIF, list[Stimulus]]:
-    """The cortical column; g is in mV: weights times tau_m / C_m = 0.04 mV / pA. Below scale 1 rates differ.
-
-    Weights are gamma distributed with the published mean and standard deviation, which is a tenth of it.
-    """
-    graph, weight = sm.RegionGraph(), 87.8 * 0.04
-    sizes = [round(scale * n) for n in SIZES]
-    rng = np.random.default_rng(0)
-    for name, n, degree in zip(NAMES, sizes, IN_DEGREE, strict=True):
-        own = {"background_rate": 8.0 * degree, "background_weight": weight, "init": rng.normal(7.0, 10.0, n)}
-        graph.add_region(name, n, sign="pos" if name[-1] == "E" else "neg", **own)
-    for target, n, row in zip(NAMES, sizes, PROBABILITIES, strict=True):
-        for source, m, p in zip(NAMES, sizes, row, strict=True):
-            if p == 0:
-                continue
-            excitatory, doubled = source[-1] == "E", (source, target) == ("L4E", "L23E")
-            mean = weight * (2 if doubled else 1 if excitatory else 4)
-            delay = 1.5 if excitatory else 0.75
-            graph.add_projection(
-                source, target, rule=sm.FixedNumber(round(np.log(1 - p) / np.log(1 - 1 / (n * m)))),
-                initializer=sm.Gamma(mean, 100.0), delay=delay, delay_std=delay / 2, trainable=False,
-            )
-    potentials = {"v_rest": -65.0, "threshold": -50.0, "v_reset": -65.0}
-    net = sm.LIF(graph, tau_m=10.0, tau_syn=0.5, t_ref=2.0, device="cpu", seed=0, **potentials)
-    return net, []
+    """The cortical column of Potjans & Diesmann."""
+    return potjans_diesmann_2014(scale, device="cpu"), []
 
 
 def measure(what: str, seconds: float, scale: float, threads: int) -> dict[str, Any]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         fly_vision,
         interop,
         plot,
+        presets,
         recording,
         simulation,
         spectral,

@@ -28,6 +28,7 @@ from sparse_mrnn.analysis.readout import MemoryCapacity, Readout, memory_capacit
 from sparse_mrnn.analysis.sampling import run_states, sample_states
 from sparse_mrnn.analysis.screen import screen
 from sparse_mrnn.analysis.source_currents import currents
+from sparse_mrnn.analysis.spikes import spike_statistics
 from sparse_mrnn.analysis.sweep import sweep
 from sparse_mrnn.errors import check_mrnntorch_class
 
@@ -36,7 +37,8 @@ __all__ = [
     "Perturbations", "Plane", "PrincipalComponents", "Readout", "Rotation", "SolverOptions", "axes_plane",
     "currents", "dimensionality", "find_fixed_points", "flow_field", "linearize", "lyapunov_spectrum",
     "memory_capacity", "perturbation", "plane_of", "principal_components", "principal_plane",
-    "ridge_readout", "rotational_plane", "run_states", "sample_states", "screen", "sweep",
+    "ridge_readout", "rotational_plane", "run_states", "sample_states", "screen", "spike_statistics",
+    "sweep",
 ]
 
 if not TYPE_CHECKING:  # a type checker would take any name for one of the package

@@ -12,7 +12,7 @@ from sparse_mrnn.cli.common import app, command, picture_writer, report_errors, 
 from sparse_mrnn.cli.networks import load_network
 from sparse_mrnn.errors import ConfigError
 
-Kind = StrEnum("Kind", "weights regions connectivity degrees activity traces trajectory screen")
+Kind = StrEnum("Kind", "weights regions connectivity degrees activity traces trajectory raster screen")
 OPTIONS = {
     "weights": {"regions"},
     "regions": {"style"},
@@ -21,10 +21,11 @@ OPTIONS = {
     "activity": {"regions", "units", "start", "stop", "variable", "trial"},
     "traces": {"regions", "units", "start", "stop", "variable", "trial"},
     "trajectory": {"regions", "start", "stop", "variable"},
+    "raster": {"regions", "start", "stop", "trial"},
     "screen": {"kind"},
 }
 """Options of each kind of picture."""
-KIND_HELP = "activity, traces and trajectory draw a recording, screen a screen, the others a network."
+KIND_HELP = "activity, traces, trajectory and raster draw a recording, screen a screen, the others a network."
 
 
 @command(app, examples=(

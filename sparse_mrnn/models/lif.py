@@ -97,8 +97,8 @@ class LIFStep(SpikingStep):
     with P_vv = exp(-dt / tau_m), P_gg = exp(-dt / tau_syn), P_vg = tau_syn / (tau_m - tau_syn) (P_vv - P_gg):
     the solution of tau_m dv/dt = v_rest - v + g + b, tau_syn dg/dt = -g (Rotter & Diesmann 1999, Biological
     Cybernetics 81:381). What arrives in a step acts on v from the next one on, as in NEST's iaf_psc_exp. With
-    synapse "jump" it is added to v itself; with ``reset_g``, g is kept while the unit is refractory, and 0
-    after a spike.
+    synapse "jump" it is added to v itself; with ``reset_g``, g is 0 after a spike, and what arrives while the
+    unit is refractory is lost, as in Brian2 (which so runs the model of Shiu et al. 2024).
 
     Backward, a spike has the slope of a surrogate (`surrogate_slope`); that a spike resets the potential is
     not differentiated, as gradients through many resets explode (Zenke & Vogels 2021, Neural Computation
@@ -133,12 +133,12 @@ class LIFStep(SpikingStep):
         free = left <= 0.5
         new = rest + parameters["keep_v"] * (v - rest) + parameters["feed"] * g + parameters["tonic"]
         kept = parameters["keep_g"] * g
-        if self.freeze:
-            kept = torch.where(free, kept, g)
         if self.jump:
             new = new + current
         else:
             kept = kept + current
+        if self.freeze:
+            kept = torch.where(free, kept, g)
         spike = free * _Spike.apply(new - parameters["threshold"], self.surrogate, self.slope)  # type: ignore[no-untyped-call]
         fired = spike.detach() > 0
         new = torch.where(free & ~fired, new, reset)
@@ -212,7 +212,7 @@ class LIF(TimeConstants):
     synapse : {"exponential", "jump"}
         A current that decays with tau_syn, or a jump of the potential.
     reset_g : bool
-        Keep g while a unit is refractory, and set it to 0 after a spike, as Shiu et al. (2024) do.
+        Set g to 0 after a spike, and drop what arrives while a unit is refractory, as Shiu et al. (2024) do.
     surrogate : {"fast_sigmoid", "arctan", "gaussian"}
     surrogate_slope : float
         1/mV; see `surrogate_slope`.

@@ -70,8 +70,8 @@ def packed(drives: Sequence[PoissonDrive], dtype: Any) -> tuple[Any, ...]:
 class SpikingStep(Step):
     """The step of integrate-and-fire units, as `kernels.lif` computes it; its states are v, g, refractory.
 
-    With ``jump``, the current is added to v; with ``freeze``, g is kept while refractory, and 0 after a
-    spike.
+    With ``jump``, the current is added to v; with ``freeze``, g is 0 after a spike and kept while
+    refractory, when what arrives is dropped.
     """
 
     spiking = True

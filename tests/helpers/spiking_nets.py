@@ -71,7 +71,7 @@ def dense(net, steps, key):
         if net.synapse == "jump":
             new = new + arriving
         else:
-            g = np.where(free | (not net.reset_g), keep_g * g, g) + arriving
+            g = np.where(free | (not net.reset_g), keep_g * g + arriving, g)
         fired = free & (new >= threshold)
         v = np.where(fired | ~free, reset, new)
         g = np.where(fired & net.reset_g, 0, g)

@@ -51,10 +51,10 @@ def dense(net, w, w_inp, delays, u, tau_m, bias, constants):
         new = rest + keep_v * (v - rest) + (1 - keep_v) * bias
         kept = torch.zeros_like(g) if net.synapse == "jump" else keep_g * g
         new = new + (arrived if net.synapse == "jump" else feed * g)
-        if net.reset_g:
-            kept = torch.where(free, kept, g)
         if net.synapse != "jump":
             kept = kept + arrived
+        if net.reset_g:
+            kept = torch.where(free, kept, g)
         spike = torch.where(free, Surrogate.apply(new - threshold, net.surrogate, net.surrogate_slope), torch.zeros_like(new))
         fired = spike.detach().bool()
         v = torch.where(fired | ~free, reset.expand_as(new), new)

@@ -24,7 +24,7 @@ LAYERS = [
     {"spectral", "state"},
     {"models"},
     {"plot"},
-    {"simulation", "training", "tasks"},
+    {"simulation", "training", "tasks", "presets"},
     {"analysis", "data", "distributed"},
     {"benchmark", "connectome"},
     {"fly_vision", "interop"},

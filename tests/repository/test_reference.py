@@ -15,7 +15,7 @@ from helpers import ROOT
 PAGES = ROOT / "docs" / "reference"
 MODULES = [
     "sparse_mrnn", "sparse_mrnn.analysis", "sparse_mrnn.benchmark", "sparse_mrnn.declaration.config", "sparse_mrnn.connectome", "sparse_mrnn.distributed",
-    "sparse_mrnn.fly_vision", "sparse_mrnn.interop", "sparse_mrnn.plot", "sparse_mrnn.recording", "sparse_mrnn.simulation",
+    "sparse_mrnn.fly_vision", "sparse_mrnn.interop", "sparse_mrnn.plot", "sparse_mrnn.presets", "sparse_mrnn.recording", "sparse_mrnn.simulation",
     "sparse_mrnn.spectral", "sparse_mrnn.stimulus", "sparse_mrnn.tasks", "sparse_mrnn.training",
 ]  # fmt: skip
 PUBLIC = [(module, name) for module in MODULES for name in importlib.import_module(module).__all__]

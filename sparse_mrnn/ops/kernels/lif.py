@@ -139,9 +139,9 @@ def _advance_tile(work, jump, freeze):  # pragma: no cover - compiled
         free = left <= half
         new = rest[i] + keep_v[i] * (now - rest[i]) + feed[i] * synaptic + tonic[i]
         decayed = keep_g[i] * synaptic
-        decayed = synaptic if freeze and not free else decayed
         new = new + arrived if jump else new
         decayed = decayed if jump else decayed + arrived
+        decayed = synaptic if freeze and not free else decayed
         new = new if free else reset[i]
         spike = free and new >= threshold[i]
         v[i] = reset[i] if spike else new
