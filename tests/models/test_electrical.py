@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy.integrate import solve_ivp
 
 import sparse_mrnn as sm
+from sparse_mrnn.distributed.network import _check_shardable
 from sparse_mrnn.errors import (
     ConfigError,
     GraphError,
@@ -377,3 +378,13 @@ def test_a_sonata_folder_with_one_direction_missing_is_refused(tmp_path):
         file["edges/units_to_units/0/syn_weight"][0] = 5.0
     with pytest.raises(sm.errors.ConnectomeError, match="edges.h5: projection 'a' -> 'a'.*not symmetric"):
         sm.interop.read_sonata(tmp_path / "net")
+
+
+def test_ranks_refuse_electrical_projections_by_name():
+    graph = sm.RegionGraph()
+    graph.add_region("a", 2)
+    graph.add_projection("a", "a", weights=ONES, kind="electrical")
+    with pytest.raises(ConfigError, match="projection 'a' -> 'a' is electrical: .* not divided among ranks yet"):
+        _check_shardable(graph, {})
+    with pytest.raises(ConfigError, match="projection 'a' -> 'a' is electrical.*needs the leaky model"):
+        sm.LIF(graph, device="cpu")
