@@ -189,7 +189,8 @@ def test_what_is_no_network_or_recording():
         (lambda: Gain("a", 5, 1), InterventionError, "target is 5"),
         (lambda: Gain("a", "b", None), InterventionError, "factor is None"),
         (lambda: Gain("a", "b", 1, key=5), InterventionError, "key is 5"),
-        (lambda: Lesion(None), InterventionError, "region is None"),
+        (lambda: Lesion(None), InterventionError, "give a region, or units"),
+        (lambda: Lesion(0.5, units=["a"]), InterventionError, "region is 0.5; give a name"),
         (lambda: Lesion("a", start=-1), InterventionError, "not an interval"),
     ],
 )

@@ -346,7 +346,7 @@ class LIF(TimeConstants):
         )  # fmt: skip
 
     def step_parameters(self) -> dict[str, Tensor]:
-        """What `LIFStep` has besides states and current; differentiable where time constants or bias are."""
+        """Return what `LIFStep` takes besides states and current, differentiable in what is learnt."""
         alpha = self.unit_alpha()
         tau_syn = self._of_units("tau_syn")
         tau_m = -self.dt / torch.log1p(-alpha)

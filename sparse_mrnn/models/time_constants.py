@@ -30,7 +30,7 @@ class TimeConstants(mRNNBase):
 
     @property
     def _least_tau(self) -> float:
-        """What every time constant is above."""
+        """The time that every time constant is above."""
         return 0.0
 
     def _alpha_bounds(self, regions: Sequence[Region]) -> tuple[Tensor, Tensor]:

@@ -285,6 +285,10 @@ class StreamingProduct:
             else:
                 self.products.append((group, operator.bind(values)))
 
+    def release(self) -> None:
+        """Let go of the values."""
+        self.products = []
+
     def advance(self) -> None:
         """Put the present activity into the history, before each step."""
         if self.history is not None:

@@ -113,6 +113,10 @@ class SpikeDelivery:
         self.columns = self._by_column(values.numpy(), *(array.numpy() for array in arrays))
         self.deliver_again()
 
+    def release(self) -> None:
+        """Let go of the weights."""
+        self.columns = ()
+
     def _by_column(self, values: NDArray[Any], *order_and_signs: NDArray[Any]) -> tuple[Any, ...]:
         rows, columns = self.pattern.shape
         crow, col = self.pattern.crow.numpy(), self.pattern.col.numpy()

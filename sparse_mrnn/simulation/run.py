@@ -213,6 +213,7 @@ def run_simulation(
     processes.broadcast(lambda: check_size(plan))
     run, first = Run(net, plan, processes, start(plan)), processes.rank == 0
     with ExitStack() as stack:
+        stack.callback(run.running.release)
         interrupt = stack.enter_context(Interrupt())
 
         def lock() -> None:

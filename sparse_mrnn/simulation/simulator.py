@@ -92,6 +92,11 @@ class RunningNetwork(ABC):
             self.stepper.set_conductance(by_projection[self.electrical.of_projection()])
         self._factors = factors
 
+    def release(self) -> None:
+        """Let go of the copies of weights at the end of a run, before the garbage collector does."""
+        for matrix in self.matrices:
+            matrix.product.release()
+
     def own_currents(self, currents: Sequence[tuple[Units, Tensor]]) -> Sequence[tuple[Units, Tensor]]:
         """Select the currents for the units this stepper owns."""
         return currents

@@ -66,7 +66,7 @@ def as_weights(
 
 
 def refuse_electrical(weights: Any, what: str) -> None:
-    """Refuse a network or graph with electrical synapses, which are no part of its weight matrix.
+    """Refuse a network or graph with electrical synapses, which its weight matrix has not.
 
     Raises
     ------

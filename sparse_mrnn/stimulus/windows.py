@@ -52,7 +52,7 @@ class TimeWindow:
             given = getattr(self, f.name)
             # A region may be a unit by its id, and ids of neurons are often integers.
             name = name_text(given) if f.name == "region" else given
-            if f.type in ("str", "str | None") and not (isinstance(name, str) or name is f.default is None):
+            if f.type in ("str", "str | None") and not (isinstance(name, str) or given is f.default is None):
                 raise self.error(f"{type(self).__name__}: {f.name} is {given!r}; give a name.")
             object.__setattr__(self, f.name, name)
         self.make_plain("start", "stop")

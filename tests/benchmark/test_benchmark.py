@@ -393,7 +393,7 @@ def test_bench_of_a_ladder(tmp_path):
     assert len(rows) == 15
     assert all(float(row["training_ms"]) > 0 for row in rows)
     assert (tmp_path / "out" / "crossover.png").stat().st_size > 10_000
-    assert "already holds results" in run("--sizes", "20", "--out", tmp_path / "out", code=1)
+    assert "exists; add --overwrite" in run("--sizes", "20", "--out", tmp_path / "out", code=1)
 
 
 def test_bench_of_a_network(tmp_path):

@@ -162,5 +162,5 @@ def test_options_of_the_command_line_for_tables(tmp_path):
     assert "exclude each other" in run(*args, "--regions", "kind", "--one-region", "--out", tmp_path / "3", code=1)
     (tmp_path / "m.txt").write_text("; mine\n0 1 2\n0 0 3\n0 0 0\n")
     args = ("import", "matrix", tmp_path / "m.txt", "--comment", ";")
-    assert "triangle='mirror'" in run(*args, "--out", tmp_path / "4", code=1).replace("\n", " ")
+    assert "--triangle mirror" in run(*args, "--out", tmp_path / "4", code=1).replace("\n", " ")
     assert "6 from 6" in run(*args, "--triangle", "mirror", "--out", tmp_path / "4")

@@ -588,7 +588,7 @@ def test_sonata_parts_that_contradict_each_other(tmp_path):
     write_sonata(rich_graph(), tmp_path / "net")
     types = tmp_path / "net" / "edge_types.csv"
     text = types.read_text()
-    types.write_text(text.replace(" 1.5\n", " -1.5\n"))
+    types.write_text(text.replace(" 1.5 ", " -1.5 "))
     with refused("delay is -1.5"):
         read_sonata(tmp_path / "net")
     types.write_text("\n".join(line for line in text.splitlines() if "inputs_to_units" not in line) + "\n")

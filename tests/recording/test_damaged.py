@@ -153,7 +153,7 @@ def test_resuming_finds_damage_of_what_was_recorded_before(tmp_path, monkeypatch
     xr.testing.assert_identical(tiny(out, "resume").load().drop_attrs(), tiny(None).drop_attrs())
 
 
-@pytest.mark.parametrize("every", [101, pytest.param(13, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("every", [301, pytest.param(13, marks=pytest.mark.slow)])
 def test_bytes_all_over_a_checkpoint_count(tmp_path, monkeypatch, every):
     out = tmp_path / "run.zarr"
     stopped(out, monkeypatch)

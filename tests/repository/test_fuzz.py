@@ -8,7 +8,8 @@ from fuzz.registry import in_turn
 from fuzz.runner import GOOD, fuzz
 
 
-@pytest.mark.parametrize("rounds", [1, pytest.param(8, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("rounds", [1, 8])
 def test_no_mutated_file_is_read_wrong_or_raises_what_it_should_not(rounds):
     turn = in_turn()
     report = fuzz(11, rounds * len(turn), children=1)

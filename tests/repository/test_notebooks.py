@@ -9,11 +9,11 @@ from nbclient import NotebookClient
 from helpers import ROOT
 
 NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))
-SHORTEST = ROOT / "docs" / "notebooks" / "first_network.ipynb"
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
 
 
-@pytest.mark.parametrize("path", [pytest.param(path, marks=[pytest.mark.slow] if path != SHORTEST else []) for path in NOTEBOOKS], ids=lambda path: path.stem)
+@pytest.mark.slow
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebook_runs(path, tmp_path, monkeypatch):
     for name, value in {**ONE_THREAD, "PYTHONPATH": str(ROOT)}.items():
         monkeypatch.setenv(name, value)

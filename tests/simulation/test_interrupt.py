@@ -86,8 +86,8 @@ def goes_on(out, whole):
     assert not [p for p in out.rglob("*") if "partial" in p.name or "checkpoint" in p.name]
 
 
-EVERY = pytest.mark.parametrize("every", [67, pytest.param(1, marks=pytest.mark.slow)])
-"""Which operations fail: one in 67, which takes a second, or each."""
+EVERY = pytest.mark.parametrize("every", [97, pytest.param(1, marks=pytest.mark.slow)])
+"""Which operations fail: one in 97, which takes a second, or each."""
 
 
 @EVERY
@@ -347,6 +347,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))
 """
 
 
+@pytest.mark.slow
 def test_a_limit_on_the_size_of_files(tmp_path):
     """As a quota: the child is told so by the system, at another file for each limit."""
     whole, seen = tiny(None), set()

@@ -98,6 +98,7 @@ def test_searches_alone(kind, monkeypatch):
         close(sm.spectral_search(w, "LR"), eigenvalues.real.max(), scale + floor)
 
 
+@pytest.mark.slow
 def test_weak_feedback_where_lapack_is_wrong():
     w, exact = weak_feedback(700), feedback_radius(700)
     result = sm.spectral_search(w)
@@ -154,7 +155,7 @@ def test_same_seed_same_digits():
 
 
 @pytest.mark.parametrize("which", ["LM", "LR", "SR", "LI"])
-@pytest.mark.parametrize("kind", ["one component", "several", "cycle"])
+@pytest.mark.parametrize("kind", ["one component", pytest.param("several", marks=pytest.mark.slow), "cycle"])
 def test_eigenpairs(which, kind):
     blocks = [[sparse(450, 0.03), None], [sparse(450, 0.01), 0.5 * sparse(450, 0.03, seed=9)]]
     w = {
@@ -173,6 +174,7 @@ def test_eigenpairs(which, kind):
     assert np.linalg.norm(vectors, axis=0) == pytest.approx(1)
 
 
+@pytest.mark.slow
 def test_outlier_and_bulk_together():
     """The filter would leave only the outlier in the vector; it is set aside, and the disc is searched on."""
     rng = np.random.default_rng(1)
@@ -237,6 +239,7 @@ def test_bad_options():
         sm.leading_eigenpairs(w, 1, "SM")
 
 
+@pytest.mark.slow
 def test_a_spent_budget_tells_the_bounds():
     w = sparse(900, 0.05)
     seen = []
@@ -362,6 +365,7 @@ def test_gradient_of_a_net_with_parallel_projections(regions):
         assert float(net.rec.values.grad[k]) == pytest.approx(slope, rel=1e-4, abs=1e-7)
 
 
+@pytest.mark.slow
 def test_gradient_through_arnoldi():
     w = sparse(500, 0.05).toarray()
     t = torch.from_numpy(w).to_sparse_csr()
@@ -375,6 +379,7 @@ def test_gradient_through_arnoldi():
         assert float(values.grad[entry]) == pytest.approx((up - down) / 2e-5, rel=1e-3, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_penalty_shrinks_the_radius_of_a_dale_net():
     net = sm.mRNN(ei_graph(), seed=0, device="cpu", spectral_radius=1.5)
     optimiser = torch.optim.SGD(net.parameters(), lr=0.05)

@@ -401,10 +401,10 @@ def by_column(  # pragma: no cover - compiled
     """Bring a CSR matrix into columns, for each band of rows; a column's delays ascend, and rows of each.
 
     Entry e has the value of place ``perm[e]`` (e without a perm), under Dale's law with the sign of its
-    column or, if there are any, ``synapse_sign[e]``; without signs as it is. ``pointers`` (bands, columns + 1) is
-    zero on entry, ``row_of`` numbers rows from the first of the band. ``delay_of`` may be empty; else an
-    entry's delay is that of the block of its place: ``least`` and the number of ``levels`` that do not exceed
-    the word of its row at step (column), trial (repeat), with the block's key.
+    column or, if there are any, ``synapse_sign[e]``; without signs as it is. ``pointers`` (bands, columns +
+    1) is zero on entry, ``row_of`` numbers rows from the first of the band. ``delay_of`` may be empty; else
+    an entry's delay is that of the block of its place: ``least`` and the number of ``levels`` that do not
+    exceed the word of its row at step (column), trial (repeat), with the block's key.
     """
     for band in prange(len(limits) - 1):
         ptr, first, last = pointers[band], limits[band], limits[band + 1]
