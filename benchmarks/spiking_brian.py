@@ -3,8 +3,8 @@
     python benchmarks/spiking_brian.py --python BRIAN [--networks 20] [--speed] [--threads 2]
 
 BRIAN is the Python of an environment with brian2, in which this file runs as well. A random network with
-`shiu2024`'s parameters is driven by given spike times; equations, threshold, reset and delay are those of the
-published model.py (github.com/philshiu/Drosophila_brain_model). Spikes must be the same, each in its time step.
+`shiu2024`'s parameters is driven by given spike times; equations, threshold, reset and delay are those of
+the published model.py (github.com/philshiu/Drosophila_brain_model). Spikes must be the same, step by step.
 With --speed both simulate the network of benchmarks/spiking.py, one after the other: 138,639 units, 15 million
 synapses, and 300 units driven at 150 Hz, for one second.
 """
@@ -102,12 +102,14 @@ def compare(python: str, seed: int) -> tuple[int, int]:
     events = [np.flatnonzero(rng.random(int(seconds * 1e4)) < 0.015) for _ in driven]
     times = SpikeTimes([e * 0.1 for e in events], amplitude=drive.waveform.amplitude)
     stimulus = Stimulus(units=drive.units, waveform=times)
-    ours = sm.simulate(net, seconds * 1000, stimulus=stimulus, record=sm.Record(what=["spikes"]), progress=False)
+    record = sm.Record(what=["spikes"])
+    ours = sm.simulate(net, seconds * 1000, stimulus=stimulus, record=record, progress=False)
     target, source = np.nonzero(counts)
     with tempfile.TemporaryDirectory() as folder:
         theirs = ask_brian(
             python, Path(folder), n=n, source=source, target=target,
-            weight=(np.float32(0.275) * counts * signs)[target, source], driven=driven, seconds=seconds, threads=1,
+            weight=(np.float32(0.275) * counts * signs)[target, source], driven=driven, seconds=seconds,
+            threads=1,
             event_unit=np.repeat(driven, [len(e) for e in events]), event_step=np.concatenate(events),
         )
     step = np.rint(ours.spike_time.values * 10).astype(int) - 1  # the time of ours is that of the step's end
@@ -131,10 +133,11 @@ def speed(python: str, threads: int) -> None:
     progress(f"sparse-mrnn {sm.__version__}: {ours['wall']:.2f} s, {ours['spikes']:.0f} spikes")
     with tempfile.TemporaryDirectory() as folder:
         theirs = ask_brian(
-            python, Path(folder), n=weights.shape[0], source=weights.col, target=weights.row, weight=weights.data,
-            driven=driven, seconds=1.0, threads=threads, rate=150.0,
+            python, Path(folder), n=weights.shape[0], source=weights.col, target=weights.row,
+            weight=weights.data, driven=driven, seconds=1.0, threads=threads, rate=150.0,
         )
-    progress(f"Brian2: {theirs['loop']:.2f} s (with loading {theirs['wall']:.2f} s), {len(theirs['unit'])} spikes")
+    spikes = len(theirs["unit"])
+    progress(f"Brian2: {theirs['loop']:.2f} s (with loading {theirs['wall']:.2f} s), {spikes} spikes")
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Statistics of recorded spikes: rates, irregularity of intervals, correlation of counts, population rates."""
+"""Statistics of recorded spikes: rates, irregularity of intervals, correlation of counts."""
 
 from __future__ import annotations
 

@@ -14,6 +14,6 @@ from sparse_mrnn.plot.weights import plot_degrees, plot_spectrum, plot_weight_ch
 
 __all__ = [
     "plot_activity", "plot_connectivity", "plot_currents", "plot_degrees", "plot_raster",
-    "plot_regions", "plot_screen", "plot_spectrum", "plot_traces", "plot_training", "plot_trajectory", "plot_weight_change",
-    "plot_weights",
+    "plot_regions", "plot_screen", "plot_spectrum", "plot_traces", "plot_training", "plot_trajectory",
+    "plot_weight_change", "plot_weights",
 ]

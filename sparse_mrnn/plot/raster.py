@@ -59,7 +59,8 @@ def plot_raster(
     known = list(dict.fromkeys(region.tolist()))
     for name in regions or ():
         if name not in known:
-            raise UnknownNameError(f"no spikes of a region {name!r} are recorded. {suggest(name, known, what='regions')}")
+            hint = suggest(name, known, what="regions")
+            raise UnknownNameError(f"no spikes of a region {name!r} are recorded. {hint}")
     time, unit, of = (found[f"spike_{name}"].values for name in ("time", "unit", "trial"))
     trials = max(int(found.sizes.get("trial", 1)), int(of.max(initial=0)) + 1)
     if not 0 <= trial < trials:

@@ -31,14 +31,14 @@ PROBABILITIES = np.array([
 EXTERNAL = np.array([1600, 1500, 2100, 1900, 2000, 1900, 2900, 2100])
 """External inputs of a unit; table 5."""
 RATES = np.array([0.903, 2.965, 4.414, 5.876, 7.569, 8.633, 1.105, 7.829])
-"""Rates of the full network with a constant drive, spikes/s: INM-6, microcircuit-PD14-model, full_mean_rates."""
+"""Rates of the full network with a constant drive, spikes/s: INM-6, microcircuit-PD14-model."""
 RATES_POISSON = np.array([0.943, 3.026, 4.368, 5.882, 7.733, 8.664, 1.096, 7.851])
 """Rates with the Poisson drive, spikes/s: NEST 3, examples/Potjans_2014, full_mean_rates."""
 START = (
     (-68.28, -63.16, -63.33, -63.45, -63.11, -61.66, -66.72, -61.43),
     (5.36, 4.57, 4.74, 4.94, 4.94, 4.55, 5.46, 4.48),
 )
-"""Mean and standard deviation of the initial potentials, mV, which spare the network a burst; NEST, "optimized"."""
+"""Mean and standard deviation of initial potentials that spare the network a burst, mV; NEST, "optimized"."""
 RESTING, TAU_M, TAU_SYN, CAPACITANCE = -65.0, 10.0, 0.5, 250.0
 WEIGHT = 87.8 * TAU_M / CAPACITANCE
 """Weight of an excitatory synapse, mV: a current of 87.8 pA (a potential of 0.15 mV) times the resistance."""
@@ -114,12 +114,12 @@ def potjans_diesmann_2014(
             if not count:
                 continue
             delay = 1.5 if source[-1] == "E" else 0.75
-            drawn = Gamma(abs(float(weights[i, j])) / root, 100.0)  # of shape 100: a standard deviation of 10%
+            drawn = Gamma(abs(float(weights[i, j])) / root, 100.0)  # of shape 100: 10% standard deviation
             graph.add_projection(
                 source, target, rule=FixedNumber(count), initializer=drawn, delay=delay, delay_std=delay / 2,
                 trainable=False,
             )
     return LIF(
-        graph, dt=0.1, tau_m=TAU_M, tau_syn=TAU_SYN, v_rest=RESTING, threshold=-50.0, v_reset=RESTING, t_ref=2.0,
-        seed=seed, device=device,
+        graph, dt=0.1, tau_m=TAU_M, tau_syn=TAU_SYN, v_rest=RESTING, threshold=-50.0, v_reset=RESTING,
+        t_ref=2.0, seed=seed, device=device,
     )

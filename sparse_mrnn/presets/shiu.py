@@ -19,7 +19,7 @@ from sparse_mrnn.stimulus import Poisson, Stimulus
 
 WEIGHT, DELAY, FACTOR = 0.275, 1.8, 250.0
 TAU_M, TAU_SYN, DT, T_REF = 20.0, 5.0, 0.1, 2.2
-"""Per synapse of the connectome, mV; of the drive, times so many; their Methods, and model.py of their code."""
+"""Of the published model.py: mV a synapse, ms, weight of an event in synapses; then ms."""
 
 
 def shiu2024(
@@ -29,7 +29,8 @@ def shiu2024(
     """Return Shiu et al.'s model (2024, Nature 634:210) of a connectome, and the drive of some neurons.
 
     Every unit is the same leaky integrate-and-fire neuron (resting and reset potential -52 mV, threshold
-    -45 mV, tau_m 20 ms, tau_syn 5 ms, refractory for 2.2 ms; g is reset with v, and a refractory unit takes no input);
+    -45 mV, tau_m 20 ms, tau_syn 5 ms, refractory for 2.2 ms; g is reset with v, and a refractory
+    unit takes no input);
     a spike adds 0.275 mV for each synapse after 1.8 ms. Driven units receive Poisson events of 250 times that
     weight and are not refractory. The published code adds these events to v, so that each is a spike in the
     next step; here the event is added to g, with the weight that moves v as much in that step. Spikes are
@@ -95,8 +96,8 @@ def shiu2024(
     for region, first in zip(layout.regions, layout.ptr.tolist(), strict=False):
         found.set_region(replace(region, t_ref=t_ref[first : first + region.n]))
     net = LIF(
-        found, dt=DT, tau_m=TAU_M, tau_syn=TAU_SYN, v_rest=-52.0, threshold=-45.0, v_reset=-52.0, reset_g=True,
-        device=device, seed=seed,
+        found, dt=DT, tau_m=TAU_M, tau_syn=TAU_SYN, v_rest=-52.0, threshold=-45.0, v_reset=-52.0,
+        reset_g=True, device=device, seed=seed,
     )  # fmt: skip
     if not len(driven):
         return net, []

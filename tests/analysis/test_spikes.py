@@ -58,7 +58,9 @@ def test_the_order_of_spikes_does_not_matter():
 
 def test_without_spikes_rates_are_zero_and_the_rest_unknown():
     found = spike_statistics(recording().isel(spike=slice(0, 0)), 0, 100)
-    assert not found.rate.values.any() and np.isnan(found.cv.values).all() and np.isnan(found.correlation.values).all()
+    assert not found.rate.values.any()
+    assert np.isnan(found.cv.values).all()
+    assert np.isnan(found.correlation.values).all()
 
 
 @pytest.mark.parametrize(
