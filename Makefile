@@ -43,7 +43,7 @@ fuzz: .venv/test ## mutated files, in child processes with limits of memory and 
 check: .venv/test ## linter, type checker, docs
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --site-dir .venv/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir .venv/site
 
 bench: .venv/run ## measure, and refresh docs/benchmarks.md and the tables of docs/large_runs.md and its figure
 	$(BIN)/python benchmarks/page.py --write docs/benchmarks.md

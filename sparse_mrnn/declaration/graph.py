@@ -581,7 +581,7 @@ class RegionGraph(nx.MultiDiGraph):
 
     @_past_networkx
     def add_edges_from(self, ebunch_to_add: Iterable[Any], **attr: Any) -> list[str]:
-        """Add projections by networkx's name, as `add_edge`: (source, target[, key][, settings])."""
+        """Add projections by networkx's name, as `add_edge`, with or without key and settings."""
         keys = []
         for source, target, *rest in ebunch_to_add:
             settings = rest.pop() if rest and isinstance(rest[-1], Mapping) else {}

@@ -56,12 +56,6 @@ def read_flyvis(
     fill : float
         Synapses assumed at offsets that are not listed but lie inside the convex hull of the listed ones
         (gaps of the reconstruction); 0 fills nothing. `filled_offsets` has the rule, the one of flyvis.
-    share : bool or str, optional
-        True makes it the trainable network of flyvis: base weights are the synapse counts, and what is learnt
-        is a gain >= 0 for each pair of cell types, a tonic input (resting potential) and a time constant for
-        each type. They start as in flyvis: gains at 0.01 / mean count, tonic inputs and initial states normal
-        with mean 0.5 and standard deviation 0.05, time constants at 50 ms. flyvis' steps are 20 ms or
-        shorter.
     inputs : bool
         Add the input region "light", one channel a column ordered as `hex_columns`, which reaches every
         photoreceptor (the types with role input) of its column with weight 1. The regions must be the cell
@@ -70,7 +64,11 @@ def read_flyvis(
         Of the tonic inputs with ``share=True``; they equal those of flyvis with the same seed.
     **options
         See `ImportSettings`. Here ``regions`` is "type", ``parent`` "role" and ``sign_per`` "synapse", by the
-        connection's sign. Counts are means, hence fractional.
+        connection's sign. Counts are means, hence fractional. ``share=True`` makes it the trainable
+        network of flyvis: base weights are the synapse counts, and what is learnt is a gain >= 0 for each
+        pair of cell types, a tonic input (resting potential) and a time constant for each type. They
+        start as in flyvis: gains at 0.01 / mean count, tonic inputs and initial states normal with mean
+        0.5 and standard deviation 0.05, time constants at 50 ms. flyvis' steps are 20 ms or shorter.
 
     Raises
     ------

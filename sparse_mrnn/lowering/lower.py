@@ -70,7 +70,7 @@ def lower(
 class Shard(NamedTuple):
     """Rows of a recurrent matrix, divided by their sources.
 
-    Parameters
+    Attributes
     ----------
     own : BlockSparse
         Synapses from the units that the rows are, shape (rows, rows).

@@ -3,6 +3,7 @@
 import importlib.util
 import re
 import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -156,3 +157,35 @@ def test_commands_exist(page):
         options = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)} | {"--help"}
         for word in words[1:]:
             assert not word.startswith("--") or word.partition("=")[0] in options, f"{named(page)}, block at line {line}: no option {word}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("planted", [False, True])
+def test_the_check_of_the_docs_fails_on_a_planted_warning(tmp_path, planted):
+    """The flags of `make check`, and the settings of mkdocs.yml, on a page of one function."""
+    options = re.search(r"mkdocs build (.*?) --site-dir", (ROOT / "Makefile").read_text(encoding="utf-8"))[1].split()
+    settings = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("nav:\n")[0]
+    settings = settings.replace("paths: [.]", f"paths: [{tmp_path}]").replace("tools/griffe", f"{ROOT}/tools/griffe")
+    (tmp_path / "mkdocs.yml").write_text(settings, encoding="utf-8")
+    name = "absent" if planted else "there"
+    docstring = f"Do.\n\n    Parameters\n    ----------\n    {name} : int\n        A number.\n    "
+    (tmp_path / "planted.py").write_text(f'def f(there: int) -> None:\n    """{docstring}"""\n', encoding="utf-8")
+    (tmp_path / "docs" / "stylesheets").mkdir(parents=True)
+    (tmp_path / "docs" / "stylesheets" / "site.css").touch()
+    (tmp_path / "docs" / "index.md").write_text("# Page\n\n::: planted.f\n", encoding="utf-8")
+    command = [sys.executable, "-m", "mkdocs", "build", *options, "--site-dir", str(tmp_path / "site")]
+    found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert (found.returncode != 0) is planted, found.stderr
+    assert ("Parameter 'absent' does not appear" in found.stderr) is planted
+
+
+@pytest.mark.slow
+def test_both_columns_of_the_csv_page_give_the_same_numbers(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    page, namespace = ROOT / "docs" / "how_to" / "connectome_csv.md", {}
+    for _, code in blocks(page, "python"):
+        exec(code, namespace)
+    shell = "".join(code for _, code in blocks(page, "bash")).replace("sparse-mrnn", f"{sys.executable} -m sparse_mrnn")
+    subprocess.run(["bash", "-e", "-c", shell], check=True, timeout=300)
+    recording = namespace["sm"].open_recording("run.zarr")
+    assert recording.h.values.tolist() == namespace["recording"].h.values.tolist()
