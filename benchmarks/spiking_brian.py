@@ -5,8 +5,8 @@
 BRIAN is the Python of an environment with brian2, in which this file runs as well. A random network with
 `shiu2024`'s parameters is driven by given spike times; equations, threshold, reset and delay are those of
 the published model.py (github.com/philshiu/Drosophila_brain_model). Spikes must be the same, step by step.
-With --speed both simulate the network of benchmarks/spiking.py, one after the other: 138,639 units, 15 million
-synapses, and 300 units driven at 150 Hz, for one second.
+With --speed both simulate the network of benchmarks/spiking.py, one after the other: 138,639 units, 15
+million synapses, and 300 units driven at 150 Hz, for one second.
 """
 
 from __future__ import annotations
@@ -142,7 +142,8 @@ def speed(python: str, threads: int) -> None:
 
 def main() -> None:
     """Compare, and print what differs."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    plain = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=plain)
     parser.add_argument("--python", default=sys.executable)
     parser.add_argument("--networks", type=int, default=20)
     parser.add_argument("--threads", type=int, default=2)
