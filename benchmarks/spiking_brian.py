@@ -4,7 +4,8 @@
 
 BRIAN is the Python of an environment with brian2, in which this file runs as well. A random network with
 `shiu2024`'s parameters is driven by given spike times; equations, threshold, reset and delay are those of
-the published model.py (github.com/philshiu/Drosophila_brain_model). Spikes must be the same, step by step.
+the published model.py (github.com/philshiu/Drosophila_brain_model). Spikes must be the
+same, step by step.
 With --speed both simulate the network of benchmarks/spiking.py, one after the other: 138,639 units, 15
 million synapses, and 300 units driven at 150 Hz, for one second.
 """
@@ -19,6 +20,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from common import arguments
 
 EVENT = 68.75
 """Weight of an event of the drive, mV: 250 times that of a synapse."""
@@ -137,13 +139,13 @@ def speed(python: str, threads: int) -> None:
             weight=weights.data, driven=driven, seconds=1.0, threads=threads, rate=150.0,
         )
     spikes = len(theirs["unit"])
-    progress(f"Brian2: {theirs['loop']:.2f} s (with loading {theirs['wall']:.2f} s), {spikes} spikes")
+    loop, wall = float(theirs["loop"]), float(theirs["wall"])
+    progress(f"Brian2: {loop:.2f} s (with loading {wall:.2f} s), {spikes} spikes")
 
 
 def main() -> None:
     """Compare, and print what differs."""
-    plain = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=plain)
+    parser = arguments(__doc__)
     parser.add_argument("--python", default=sys.executable)
     parser.add_argument("--networks", type=int, default=20)
     parser.add_argument("--threads", type=int, default=2)

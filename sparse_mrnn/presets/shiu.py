@@ -19,7 +19,7 @@ from sparse_mrnn.stimulus import Poisson, Stimulus
 
 WEIGHT, DELAY, FACTOR = 0.275, 1.8, 250.0
 TAU_M, TAU_SYN, DT, T_REF = 20.0, 5.0, 0.1, 2.2
-"""Of the published model.py: mV a synapse, ms, weight of an event in synapses; then ms."""
+"""Parameters of the published model.py: mV a synapse, ms, weight of an event in synapses; then ms."""
 
 
 def shiu2024(
