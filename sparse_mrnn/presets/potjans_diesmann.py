@@ -33,7 +33,7 @@ EXTERNAL = np.array([1600, 1500, 2100, 1900, 2000, 1900, 2900, 2100])
 RATES = np.array([0.903, 2.965, 4.414, 5.876, 7.569, 8.633, 1.105, 7.829])
 """Rates of the full network with a constant drive, spikes/s: INM-6, microcircuit-PD14-model."""
 RATES_POISSON = np.array([0.943, 3.026, 4.368, 5.882, 7.733, 8.664, 1.096, 7.851])
-"""Rates with the Poisson drive, spikes/s: NEST 3, examples/Potjans_2014, full_mean_rates."""
+"""Rates with the Poisson drive, spikes/s: copies of NEST's example Potjans_2014, full_mean_rates."""
 START = (
     (-68.28, -63.16, -63.33, -63.45, -63.11, -61.66, -66.72, -61.43),
     (5.36, 4.57, 4.74, 4.94, 4.94, 4.55, 5.46, 4.48),
