@@ -22,7 +22,7 @@ COLOURS = {"ok": "green", "note": "yellow", "problem": "bold red"}
     "doctor --quick --json",
 ))
 def doctor(
-    device: Annotated[str | None, Option(help="cpu, cuda, ...; default: torch's default device.")] = None,
+    device: Annotated[str | None, Option(help="cpu, cuda, ...; default: CUDA if there is one.")] = None,
     quick: Annotated[bool, Option("--quick", help="Versions only, nothing is computed.")] = False,
     as_json: Json = False,
 ) -> None:

@@ -222,6 +222,7 @@ def test_what_nobody_asked_for_in_a_npz(tmp_path):
     assert by_unit(graph) == ABC
 
 
+@pytest.mark.slow
 def test_many_columns_and_blocks_against_pandas(tmp_path):
     rng = np.random.default_rng(0)
     n = 1500

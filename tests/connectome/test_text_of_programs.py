@@ -159,6 +159,7 @@ def test_lines_of_errors_count_what_was_left_out(tmp_path):
         table(tmp_path / "e.csv", text.replace("many", "-3"))
 
 
+@pytest.mark.slow
 def test_comments_and_blanks_in_later_blocks_of_a_file(tmp_path):
     rows = "".join(f"{k:>8} {k + 1:>8}   1\n" for k in range(1, 300_000))
     text = "# a\n   pre  post weight\n" + rows + "# late\n" + rows

@@ -153,6 +153,7 @@ def test_configuration_and_refusals():
             graph.add_projection("a", "b", **options)
 
 
+@pytest.mark.slow
 def test_no_array_of_units_by_units():
     graph = sm.RegionGraph()
     graph.add_region("a", 200_000, sign=None)

@@ -57,6 +57,7 @@ def lines(table):
     return [line for line in table.splitlines() if line.startswith("|")][2:]
 
 
+@pytest.mark.slow
 def test_backends(load):
     script = load("backends", UNITS=(20,), DENSITIES=(0.5,), BLOCK_UNITS=(16,), SHARES=(0.5,), BATCHES=(1,))
     assert [line.count("**") for line in lines(script.table())] == [4, 4]

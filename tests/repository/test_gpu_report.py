@@ -85,6 +85,7 @@ def test_a_section_on_a_simulated_device(report, section, tmp_path, monkeypatch)
         assert len(re.findall(r"\| 0.0e\+00 \|", text)) == 2
 
 
+@pytest.mark.slow
 def test_what_is_done_is_kept_when_it_is_stopped(tmp_path):
     command = [*COMMAND, "--out", tmp_path, "--only", "device,training"]
     process = subprocess.Popen([str(c) for c in command], stderr=subprocess.DEVNULL)
@@ -122,6 +123,7 @@ def test_the_packages_of_the_library_are_its_dependencies(report):
     assert {re.match(r"\w+", text)[0] for text in declared} <= {*report.LIBRARY, *report.TESTS}
 
 
+@pytest.mark.slow
 def test_a_missing_package_is_said_and_the_rest_goes_on(report, run_here, monkeypatch):
     monkeypatch.setattr(report, "missing", lambda names: [name for name in names if name == "hypothesis"])
     found = run_here("device,tests")

@@ -248,6 +248,7 @@ def child(out, before=""):
     return Child(CHILD.format(before=before), out)
 
 
+@pytest.mark.slow
 def test_a_second_writer_is_refused_and_a_killed_one_is_no_obstacle(tmp_path):
     out, whole = tmp_path / "run.zarr", tiny(None)
     first = child(out, SLOWLY)

@@ -149,6 +149,7 @@ def test_set_removes_the_weakest_and_keeps_the_magnitudes():
     assert (new > 0).any()
 
 
+@pytest.mark.slow
 def test_rewiring_is_reproducible_and_uniform():
     def drawn(rng):
         g = sm.RegionGraph()
