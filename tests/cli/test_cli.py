@@ -158,6 +158,7 @@ def test_the_package_is_a_command():
     assert found.stdout.strip() == f"sparse-mrnn {sparse_mrnn.__version__}"
 
 
+@pytest.mark.slow
 def test_doctor():
     text = run("doctor", "--device", "cpu")
     for part in ("torch", "idle threads", "leaky, backend csr", "agree with float64", "dense loop"):
