@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 
 from helpers import ROOT
 from sparse_mrnn.ops.idle_threads import CHOSEN_BY_USERS
@@ -18,6 +19,7 @@ def run(code, **environment):
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.strip()
 
 
+@pytest.mark.slow
 def test_kernels_leave_the_number_of_threads_to_the_user():
     code = """import torch, sparse_mrnn as sm
 g = sm.RegionGraph(); g.add_region("a", 300); g.add_projection("a", "a", fan_in=20)
@@ -28,6 +30,7 @@ print(torch.get_num_threads())"""
     assert run(code, OMP_NUM_THREADS="1") == "1"
 
 
+@pytest.mark.slow
 def test_the_package_imports_without_posix_modules():
     """Windows has neither fcntl nor resource; there graphs are built, and networks run."""
     code = """import sys, psutil, torch, rich.console  # whose own modules differ by platform

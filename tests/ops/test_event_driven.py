@@ -22,6 +22,7 @@ def random_pattern(rng, rows, columns, nnz):
     return Pattern(torch.from_numpy(crow.astype(np.int32)), torch.from_numpy(col.astype(np.int32)), (rows, columns))
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.integers(1, 40), st.integers(0, 300), st.floats(0, 1), st.sampled_from([torch.float32, torch.float64]))
 def test_equal_to_the_dense_product(seed, rows, columns, nnz, active, dtype):

@@ -42,7 +42,7 @@ print("same")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the threads of GNU's OpenMP")
-@pytest.mark.parametrize(("units", "how"), [(40, "pool"), pytest.param(3000, "pool", marks=pytest.mark.slow), (3000, "loader")])
+@pytest.mark.parametrize(("units", "how"), [(40, "pool"), pytest.param(3000, "pool", marks=pytest.mark.slow), pytest.param(3000, "loader", marks=pytest.mark.slow)])
 def test_gradients_in_a_forked_process(units, how):
     command = [sys.executable, "-c", CODE, str(units), how]
     run = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)

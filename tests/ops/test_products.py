@@ -26,7 +26,7 @@ def used(monkeypatch):
     dtype=st.sampled_from([torch.float32, torch.float64]), beta=st.sampled_from([0.0, 1.0, 0.7]), alpha=st.sampled_from([1.0, -0.3]),
     seed=st.integers(0, 1000), in_place=st.booleans(),
 )  # fmt: skip
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_products(rows, columns, entries, batch, dtype, beta, alpha, seed, in_place):
     rng = np.random.default_rng(seed)
     row, col = rng.integers(0, rows, entries), rng.integers(0, columns, entries)
