@@ -389,6 +389,10 @@ def _check_shardable(graph: RegionGraph, settings: dict[str, Any]) -> None:
         raise ConfigError(f"{what}; scale the initial weights by their initialisers.")
     if callable(settings.get("activation")):
         raise ConfigError("activation is a function of your own; on several ranks it must have a name.")
+    for region in graph.regions():
+        for name in ("learnable_noise", "learnable_activation_gain", "learnable_activation_threshold"):
+            if getattr(region, name):
+                raise ConfigError(f"region {region.name!r}: {name} is not for several processes yet.")
     for projection in graph.projections():
         if projection.rank is not None:
             label = projection_label(projection.source, projection.target, projection.key)

@@ -109,14 +109,6 @@ def random_graph(seed, *, delays=False, between=None):
             learnable_tau=bool(rng.integers(2)), noise_level=[None, 0.3][rng.integers(2)],
             parent_region="all" if k < 2 else None,
         )
-        if k % 3 == 2:
-            own = np.random.default_rng([seed, k])
-            each = {"tau": own.uniform(30, 90, n), "noise_level": own.uniform(0.1, 0.5, n)}
-            each |= {"activation_gain": own.uniform(0.5, 2, n), "activation_threshold": own.normal(size=n)}
-            learnt = dict.fromkeys(("learnable_noise", "learnable_activation_gain"), "unit")
-            g.add_node(name, **each, **learnt, learnable_tau="unit" if g.region(name).learnable_tau else False)
-        elif k % 3 == 1:
-            g.add_node(name, activation_gain=1.5, activation_threshold=0.2, learnable_activation_gain="region", learnable_activation_threshold="region")
     g.add_input("cue", 3)
     g.add_input("go", 2, sign="neg")
     for source in names:
